@@ -1,0 +1,7 @@
+//! Namespaces, links, addresses, routes and sysctls. The only module that names rtnetlink.
+
+pub mod mac;
+pub mod netlink;
+pub mod netns;
+pub mod sysctl;
+pub mod watch;
