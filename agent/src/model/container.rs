@@ -1,0 +1,158 @@
+//! A container: a network namespace with one veth pair for each network it is on.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::publish::Publish;
+use crate::net::mac::Mac;
+
+/// The container side's name, in the container.
+pub const INTERFACE: &str = "eth0";
+
+/// A container as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// The path of its network namespace.
+    pub netns: PathBuf,
+    /// The namespace's cookie, which no other namespace ever has (an inode's number is given again); none while it is being made.
+    pub cookie: Option<u64>,
+    /// The namespace was made for it, and goes with it.
+    pub made: bool,
+    /// One today.
+    pub endpoints: Vec<Endpoint>,
+    /// What leads to it from outside.
+    #[serde(default)]
+    pub publishes: Vec<Publish>,
+    /// The configuration file has it: it goes when the file has it no longer.
+    #[serde(default)]
+    pub declared: bool,
+}
+
+/// A container's place on one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The network's name.
+    pub network: String,
+    /// One of IPv4 today, with its subnet's prefix length.
+    pub addresses: Vec<IpNet>,
+    /// The container side's.
+    #[serde(with = "mac_text")]
+    pub mac: Mac,
+    /// The container side's name, in the container.
+    pub interface: String,
+    /// The host side's name, on the host.
+    pub host_side: String,
+}
+
+impl Container {
+    /// The first address: where its publishes lead.
+    pub fn address(&self) -> Option<IpAddr> {
+        let first = self.endpoints.first()?;
+        first.addresses.first().map(IpNet::addr)
+    }
+
+    /// Its place on the network of that name.
+    pub fn endpoint_on(&self, network: &str) -> Option<&Endpoint> {
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.network == network)
+    }
+}
+
+/// What a host side is called. `attempt` counts up from 0 while the name is taken.
+pub fn host_side_name(instance: &str, container: &str, network: &str, attempt: u32) -> String {
+    // FNV-1a: it has to be the same in every version, which the standard library's hashes do not promise.
+    let mut hash: u32 = 0x811c_9dc5;
+    let separated = [instance, container, network].map(|part| part.bytes().chain([0]));
+    for byte in separated.into_iter().flatten().chain(attempt.to_be_bytes()) {
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    }
+    format!("cwv{hash:08x}")
+}
+
+/// Whether a link is called as our host sides are.
+pub fn is_host_side_name(name: &str) -> bool {
+    name.strip_prefix("cwv")
+        .is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+mod mac_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::net::mac::Mac;
+
+    pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(mac)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_side_has_a_name_that_fits_and_stays() {
+        let name = host_side_name("default", "web", "default", 0);
+        assert_eq!(name, host_side_name("default", "web", "default", 0));
+        assert!(is_host_side_name(&name));
+        assert!(name.len() <= 15);
+        for other in [
+            host_side_name("default", "web", "default", 1),
+            host_side_name("lab", "web", "default", 0),
+            host_side_name("default", "web2", "default", 0),
+            host_side_name("defaultw", "eb", "default", 0),
+        ] {
+            assert_ne!(name, other);
+        }
+    }
+
+    #[test]
+    fn other_links_are_not_host_sides() {
+        for name in [
+            "cw0",
+            "cwv",
+            "cwv1234",
+            "cwv1234567g",
+            "eth0",
+            "cwv123456789",
+        ] {
+            assert!(!is_host_side_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_container_reads_what_it_prints() {
+        let container = Container {
+            name: "web".to_owned(),
+            netns: "/run/netns/web".into(),
+            cookie: Some(7),
+            made: true,
+            endpoints: vec![Endpoint {
+                network: "default".to_owned(),
+                addresses: vec!["172.18.0.2/16".parse().unwrap()],
+                mac: "02:63:ac:12:00:02".parse().unwrap(),
+                interface: INTERFACE.to_owned(),
+                host_side: "cwv01234567".to_owned(),
+            }],
+            publishes: vec![Publish {
+                spec: "8080:80".parse().unwrap(),
+                from: vec!["10.0.0.0/8".parse().unwrap()],
+                declared: false,
+            }],
+            declared: false,
+        };
+        let json = serde_json::to_string(&container).unwrap();
+        assert_eq!(serde_json::from_str::<Container>(&json).unwrap(), container);
+        assert_eq!(container.address(), Some("172.18.0.2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,184 @@
+//! Which address a container gets.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+
+/// The next free address of `subnet` after `last`, wrapping around: one that was given back a moment ago is not given again as
+/// long as there is another, since neighbours and clients may still remember it. None if there is none left.
+///
+/// The network's own address and its broadcast address are never given, nor what is in `taken` (the gateway belongs there).
+pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    let first = number(subnet.network()).checked_add(1)?;
+    let end = match subnet {
+        IpNet::V4(_) => number(subnet.broadcast()).checked_sub(1)?,
+        // IPv6 has no broadcast.
+        IpNet::V6(_) => number(subnet.broadcast()),
+    };
+    if first > end {
+        return None;
+    }
+    let start = last
+        .filter(|last| subnet.contains(last))
+        .map(|last| number(last).saturating_add(1))
+        .filter(|start| (first..=end).contains(start))
+        .unwrap_or(first);
+    let free = |candidate: &IpAddr| !taken.contains(candidate);
+    (start..=end)
+        .chain(first..start)
+        .map(|number| address(subnet, number))
+        .find(free)
+}
+
+/// Whether a container can have `address` on `subnet`, as far as the subnet itself goes.
+pub fn is_assignable(subnet: IpNet, address: IpAddr) -> bool {
+    subnet.contains(&address)
+        && address != subnet.network()
+        && (address != subnet.broadcast() || address.is_ipv6())
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The inverse of [`number`], in the subnet's family.
+fn address(subnet: IpNet, number: u128) -> IpAddr {
+    match subnet {
+        IpNet::V4(_) => Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+        IpNet::V6(_) => Ipv6Addr::from_bits(number).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_free_address_is_given() {
+        for (subnet, last, taken, expected) in [
+            ("172.18.0.0/16", None, "172.18.0.1", Some("172.18.0.2")),
+            (
+                "172.18.0.0/16",
+                Some("172.18.0.2"),
+                "172.18.0.1",
+                Some("172.18.0.3"),
+            ),
+            (
+                "172.18.0.0/16",
+                Some("172.18.0.2"),
+                "172.18.0.1 172.18.0.3",
+                Some("172.18.0.4"),
+            ),
+            (
+                "172.18.0.0/16",
+                Some("172.18.0.255"),
+                "172.18.0.1",
+                Some("172.18.1.0"),
+            ),
+            // Wraps before the broadcast address, past the gateway.
+            (
+                "10.0.0.0/29",
+                Some("10.0.0.6"),
+                "10.0.0.1",
+                Some("10.0.0.2"),
+            ),
+            (
+                "10.0.0.0/29",
+                Some("10.0.0.5"),
+                "10.0.0.6 10.0.0.1",
+                Some("10.0.0.2"),
+            ),
+            (
+                "10.0.0.0/29",
+                Some("10.0.0.4"),
+                "10.0.0.1 10.0.0.5 10.0.0.6 10.0.0.2",
+                Some("10.0.0.3"),
+            ),
+            // The one given last is the last resort.
+            (
+                "10.0.0.0/30",
+                Some("10.0.0.2"),
+                "10.0.0.1",
+                Some("10.0.0.2"),
+            ),
+            ("10.0.0.0/30", None, "10.0.0.1", Some("10.0.0.2")),
+            ("10.0.0.0/30", None, "10.0.0.2", Some("10.0.0.1")),
+            ("10.0.0.0/30", None, "10.0.0.1 10.0.0.2", None),
+            ("10.0.0.0/31", None, "", None),
+            ("10.0.0.0/32", None, "", None),
+            // A cursor of elsewhere starts again.
+            (
+                "10.0.0.0/24",
+                Some("192.168.0.7"),
+                "10.0.0.1",
+                Some("10.0.0.2"),
+            ),
+            (
+                "10.0.0.0/24",
+                Some("2001:db8::7"),
+                "10.0.0.1",
+                Some("10.0.0.2"),
+            ),
+            (
+                "255.255.255.0/24",
+                Some("255.255.255.254"),
+                "255.255.255.1",
+                Some("255.255.255.2"),
+            ),
+            ("2001:db8::/64", None, "2001:db8::1", Some("2001:db8::2")),
+            ("2001:db8::/127", None, "", Some("2001:db8::1")),
+        ] {
+            let taken = taken
+                .split_whitespace()
+                .map(|text| text.parse().unwrap())
+                .collect();
+            let given = next_free(
+                subnet.parse().unwrap(),
+                last.map(|text: &str| text.parse().unwrap()),
+                &taken,
+            );
+            assert_eq!(
+                given,
+                expected.map(|text| text.parse().unwrap()),
+                "{subnet} {last:?} {taken:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_subnet_is_used_up_to_the_last_address() {
+        let subnet: IpNet = "10.0.0.0/28".parse().unwrap();
+        let mut taken: BTreeSet<IpAddr> = ["10.0.0.1".parse().unwrap()].into();
+        let mut last = None;
+        while let Some(address) = next_free(subnet, last, &taken) {
+            assert!(is_assignable(subnet, address));
+            assert!(taken.insert(address), "{address} was given twice");
+            last = Some(address);
+        }
+        assert_eq!(taken.len(), 14);
+    }
+
+    #[test]
+    fn network_and_broadcast_are_nobodys() {
+        let subnet: IpNet = "10.0.0.0/24".parse().unwrap();
+        for (address, assignable) in [
+            ("10.0.0.0", false),
+            ("10.0.0.255", false),
+            ("10.0.1.1", false),
+            ("10.0.0.1", true),
+            ("10.0.0.254", true),
+        ] {
+            assert_eq!(
+                is_assignable(subnet, address.parse().unwrap()),
+                assignable,
+                "{address}"
+            );
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What there is, as plain data without IO: networks, containers, publishes, and which address a container gets.
+
+pub mod container;
+pub mod ipam;
+pub mod name;
+pub mod network;
+pub mod publish;
