@@ -17,8 +17,11 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (place, byte) in self.0.iter().enumerate() {
+            let colon = if place == 0 { "" } else { ":" };
+            write!(f, "{colon}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -31,12 +34,19 @@ impl FromStr for Mac {
         for byte in &mut bytes {
             *byte = parts
                 .next()
-                .filter(|part| part.len() == 2)
+                .filter(|part| {
+                    part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit())
+                })
                 .and_then(|part| u8::from_str_radix(part, 16).ok())
-                .ok_or_else(|| anyhow::anyhow!("'{text}' is not a MAC address such as 02:63:ac:12:00:02"))?;
+                .ok_or_else(|| {
+                    anyhow::anyhow!("'{text}' is not a MAC address such as 02:63:ac:12:00:02")
+                })?;
         }
         anyhow::ensure!(parts.next().is_none(), "'{text}' has more than six bytes");
-        anyhow::ensure!(bytes[0] & 1 == 0, "'{text}' is a multicast address; a container needs a unicast one");
+        anyhow::ensure!(
+            bytes[0] & 1 == 0,
+            "'{text}' is a multicast address; a container needs a unicast one"
+        );
         anyhow::ensure!(bytes != [0; 6], "'{text}' is not a usable address");
         Ok(Self(bytes))
     }
@@ -55,7 +65,15 @@ mod tests {
 
     #[test]
     fn wrong_macs_are_refused() {
-        for text in ["", "02:63:ac:12:00", "02:63:ac:12:00:02:03", "01:00:5e:00:00:01", "00:00:00:00:00:00", "2:63:ac:12:0:2", "+2:63:ac:12:00:02"] {
+        for text in [
+            "",
+            "02:63:ac:12:00",
+            "02:63:ac:12:00:02:03",
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "2:63:ac:12:0:2",
+            "+2:63:ac:12:00:02",
+        ] {
             assert!(text.parse::<Mac>().is_err(), "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! Namespaces, links, addresses, routes and sysctls. The only module that names rtnetlink.
 
+pub mod address;
 pub mod mac;
 pub mod netlink;
 pub mod netns;

@@ -1,14 +1,22 @@
-//! Links, addresses and routes of one namespace.
+//! Links of one namespace. Their addresses and routes are in [`super::address`].
 
-use std::net::IpAddr;
+use anyhow::{Context as _, bail, ensure};
+use futures_util::TryStreamExt as _;
+use nix::errno::Errno;
+use rtnetlink::{
+    Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    new_connection,
+    packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+};
 
-use ipnet::IpNet;
-
+pub use super::address::Route;
 use super::{mac::Mac, netns::Netns};
 
 /// A netlink socket in one namespace.
 #[derive(Clone, Debug)]
-pub struct Netlink {}
+pub struct Netlink {
+    pub(super) handle: Handle,
+}
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +37,6 @@ pub struct Link {
     pub controller: Option<u32>,
     /// `IFLA_IFALIAS`.
     pub alias: Option<String>,
-}
-
-/// A route of the main table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// `0.0.0.0/0` for a default route.
-    pub destination: IpNet,
-    /// The interface it leaves through.
-    pub output: Option<u32>,
-    /// The next hop; none if on link.
-    pub gateway: Option<IpAddr>,
-    /// Smaller is preferred.
-    pub metric: u32,
 }
 
 /// A veth pair to make.
@@ -67,29 +62,365 @@ pub struct VethSpec<'a> {
 
 impl Netlink {
     /// Opens a socket in `netns`; its connection task runs on the current tokio runtime.
-    pub async fn open(_netns: &Netns) -> anyhow::Result<Self> { unimplemented!() }
+    #[expect(
+        clippy::unused_async,
+        reason = "it must be called on a runtime, which async says best"
+    )]
+    pub async fn open(netns: &Netns) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let opened = netns.run(|| {
+            let _entered = runtime.enter();
+            new_connection()
+        })?;
+        let (connection, handle, _) = opened.with_context(|| {
+            format!("cannot open a netlink socket in {}", netns.path().display())
+        })?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Sets `lo` up in the namespace of the calling thread, which must not be one of a tokio runtime.
+    pub(super) fn set_loopback_up() -> anyhow::Result<()> {
+        // In a namespace of its own `lo` is always the first.
+        const LOOPBACK: u32 = 1;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        runtime.block_on(async {
+            let (connection, handle, _) =
+                new_connection().context("cannot open a netlink socket")?;
+            tokio::spawn(connection);
+            Self { handle }.set_up(LOOPBACK).await
+        })
+    }
+
     /// Every interface.
-    pub async fn links(&self) -> anyhow::Result<Vec<Link>> { unimplemented!() }
+    pub async fn links(&self) -> anyhow::Result<Vec<Link>> {
+        let messages: Vec<_> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(reason)
+            .context("cannot list the interfaces")?;
+        Ok(messages.into_iter().map(Link::from_message).collect())
+    }
+
     /// The interface of that name.
-    pub async fn link(&self, _name: &str) -> anyhow::Result<Option<Link>> { unimplemented!() }
+    pub async fn link(&self, name: &str) -> anyhow::Result<Option<Link>> {
+        if check_name(name).is_err() {
+            return Ok(None);
+        }
+        let found: Result<Vec<_>, _> = self
+            .handle
+            .link()
+            .get()
+            .match_name(name)
+            .execute()
+            .try_collect()
+            .await;
+        match found {
+            Ok(messages) => Ok(messages.into_iter().next().map(Link::from_message)),
+            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => {
+                Err(reason(error)).with_context(|| format!("cannot look up interface '{name}'"))
+            }
+        }
+    }
+
     /// Makes a bridge, up, and answers its index. The MAC is set, so that it does not change as ports come and go.
-    pub async fn create_bridge(&self, _name: &str, _mac: Mac, _mtu: u32) -> anyhow::Result<u32> { unimplemented!() }
+    pub async fn create_bridge(&self, name: &str, mac: Mac, mtu: u32) -> anyhow::Result<u32> {
+        check_name(name)?;
+        let message = LinkMessageBuilder::<LinkBridge>::new(name)
+            .address(mac.0.to_vec())
+            .build();
+        if let Err(error) = self.handle.link().add(message).execute().await {
+            match errno(&error) {
+                Some(Errno::EEXIST) => {
+                    bail!("cannot make bridge '{name}': an interface of that name exists already")
+                }
+                _ => {
+                    return Err(reason(error))
+                        .with_context(|| format!("cannot make bridge '{name}'"));
+                }
+            }
+        }
+        let index = self.index_of(name).await?;
+        // Not in the first request: a bridge keeps its MTU when ports come and go only if it was changed after it was made.
+        let change = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
+        self.change_or_delete(index, change)
+            .await
+            .with_context(|| format!("cannot set bridge '{name}' up with MTU {mtu}"))?;
+        Ok(index)
+    }
+
     /// Makes a pair with its container side already in the container's namespace, both ends up, and answers the host side's index.
-    pub async fn create_veth(&self, _spec: &VethSpec<'_>) -> anyhow::Result<u32> { unimplemented!() }
-    /// Makes a pair with both ends here, both up (labs need it). Answers both indexes.
-    pub async fn create_veth_between(&self, _name: &str, _peer: &str, _peer_netns: &Netns) -> anyhow::Result<u32> { unimplemented!() }
+    pub async fn create_veth(&self, spec: &VethSpec<'_>) -> anyhow::Result<u32> {
+        let VethSpec {
+            host_side,
+            container_side,
+            container,
+            ..
+        } = *spec;
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .address(spec.mac.0.to_vec())
+            .mtu(spec.mtu);
+        let near = LinkMessageBuilder::<LinkVeth>::new(host_side, container_side)
+            .mtu(spec.mtu)
+            .controller(spec.controller);
+        let index = self
+            .create_pair(host_side, near, container_side, peer, container)
+            .await?;
+        // The kernel takes these only for an interface that exists, and port options only together with its bridge.
+        let change = LinkBridgePort::new(index)
+            .isolated(spec.isolated)
+            .controller(spec.controller)
+            .alias(spec.alias)
+            .up()
+            .build();
+        self.change_or_delete(index, change)
+            .await
+            .with_context(|| {
+                format!("cannot set interface '{host_side}' up as a port of its bridge")
+            })?;
+        Ok(index)
+    }
+
+    /// Makes a pair whose far end is `peer` in `peer_netns`, both up (labs need it), and answers the near end's index.
+    pub async fn create_veth_between(
+        &self,
+        name: &str,
+        peer: &str,
+        peer_netns: &Netns,
+    ) -> anyhow::Result<u32> {
+        let near = LinkMessageBuilder::<LinkVeth>::new(name, peer).up();
+        self.create_pair(
+            name,
+            near,
+            peer,
+            LinkMessageBuilder::<LinkUnspec>::new(),
+            peer_netns,
+        )
+        .await
+    }
+
     /// Removes an interface. Absent is done.
-    pub async fn delete_link(&self, _index: u32) -> anyhow::Result<()> { unimplemented!() }
+    pub async fn delete_link(&self, index: u32) -> anyhow::Result<()> {
+        match self.handle.link().del(index).execute().await {
+            Err(error) if errno(&error) != Some(Errno::ENODEV) => Err(reason(error))
+                .with_context(|| format!("cannot remove interface number {index}")),
+            _ => Ok(()),
+        }
+    }
+
     /// Sets an interface up.
-    pub async fn set_up(&self, _index: u32) -> anyhow::Result<()> { unimplemented!() }
-    /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Present is done.
-    pub async fn add_address(&self, _index: u32, _address: IpNet) -> anyhow::Result<()> { unimplemented!() }
-    /// Every address, with the interface it is on.
-    pub async fn addresses(&self) -> anyhow::Result<Vec<(u32, IpNet)>> { unimplemented!() }
-    /// Adds a default route.
-    pub async fn add_default_route(&self, _gateway: IpAddr, _output: u32) -> anyhow::Result<()> { unimplemented!() }
-    /// Adds a route through a gateway.
-    pub async fn add_route(&self, _destination: IpNet, _gateway: IpAddr) -> anyhow::Result<()> { unimplemented!() }
-    /// The unicast routes of the main table, both families.
-    pub async fn routes(&self) -> anyhow::Result<Vec<Route>> { unimplemented!() }
+    pub async fn set_up(&self, index: u32) -> anyhow::Result<()> {
+        let change = self
+            .handle
+            .link()
+            .change(LinkUnspec::new_with_index(index).up().build());
+        change
+            .execute()
+            .await
+            .map_err(reason)
+            .with_context(|| format!("cannot set interface number {index} up"))
+    }
+
+    async fn create_pair(
+        &self,
+        name: &str,
+        near: LinkMessageBuilder<LinkVeth>,
+        peer_name: &str,
+        peer: LinkMessageBuilder<LinkUnspec>,
+        peer_netns: &Netns,
+    ) -> anyhow::Result<u32> {
+        check_name(name)?;
+        check_name(peer_name)?;
+        let peer = peer
+            .name(peer_name)
+            .setns_by_fd(peer_netns.as_raw_fd())
+            .build();
+        let pair = near
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        if let Err(error) = self.handle.link().add(pair).execute().await {
+            let place = peer_netns.path().display();
+            let what = format!("cannot make the veth pair '{name}' and '{peer_name}' in {place}");
+            if errno(&error) == Some(Errno::EEXIST) {
+                match self.link(name).await {
+                    Ok(Some(_)) => bail!("{what}: an interface named '{name}' exists already"),
+                    _ => {
+                        bail!("{what}: that namespace has an interface named '{peer_name}' already")
+                    }
+                }
+            }
+            return Err(reason(error)).context(what);
+        }
+        let index = self.index_of(name).await?;
+        // Not in the request: veth refuses to be up before it knows its other end (ENOTCONN).
+        if let Err(error) = Self::set_up_in(peer_netns, peer_name).await {
+            // The first error is the one to tell.
+            let _ = self.delete_link(index).await;
+            return Err(error);
+        }
+        Ok(index)
+    }
+
+    async fn set_up_in(netns: &Netns, name: &str) -> anyhow::Result<()> {
+        let there = Self::open(netns).await?;
+        there.set_up(there.index_of(name).await?).await
+    }
+
+    async fn index_of(&self, name: &str) -> anyhow::Result<u32> {
+        let link = self.link(name).await?;
+        Ok(link
+            .with_context(|| format!("interface '{name}' went away while it was set up"))?
+            .index)
+    }
+
+    /// The second half of making an interface: if it fails, there is none.
+    async fn change_or_delete(&self, index: u32, change: LinkMessage) -> anyhow::Result<()> {
+        let changed = self
+            .handle
+            .link()
+            .change(change)
+            .execute()
+            .await
+            .map_err(reason);
+        if changed.is_err() {
+            // The first error is the one to tell.
+            let _ = self.delete_link(index).await;
+        }
+        changed
+    }
+}
+
+impl Link {
+    fn from_message(message: LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            mac: None,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            kind: None,
+            controller: None,
+            alias: None,
+        };
+        for attribute in message.attributes {
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "a link has dozens of attributes that do not matter here"
+            )]
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Address(bytes) => {
+                    link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac)
+                }
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Controller(index) => link.controller = Some(index),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos.into_iter().find_map(|info| {
+                        if let LinkInfo::Kind(kind) = info {
+                            Some(kind.to_string())
+                        } else {
+                            None
+                        }
+                    });
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// What the kernel takes as an interface's name.
+pub fn check_name(name: &str) -> anyhow::Result<()> {
+    ensure!(!name.is_empty(), "an interface needs a name");
+    ensure!(
+        name.len() <= 15,
+        "'{name}' is too long for the name of an interface: 15 bytes at most"
+    );
+    let bad =
+        |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b);
+    ensure!(
+        name != "." && name != ".." && !name.bytes().any(bad),
+        "'{name}' cannot be the name of an interface"
+    );
+    Ok(())
+}
+
+/// The kernel's answer, if that is what the error is.
+pub(super) fn errno(error: &Error) -> Option<Errno> {
+    if let Error::NetlinkError(message) = error {
+        Some(Errno::from_raw(-message.raw_code()))
+    } else {
+        None
+    }
+}
+
+/// The kernel's answer in words.
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+pub(super) fn reason(error: Error) -> anyhow::Error {
+    match errno(&error) {
+        Some(Errno::EPERM) => anyhow::anyhow!("this needs root (CAP_NET_ADMIN)"),
+        Some(Errno::EOPNOTSUPP) => anyhow::anyhow!(
+            "the kernel cannot do it; is the module for this kind of interface missing?"
+        ),
+        Some(other) => anyhow::anyhow!("{}", other.desc()),
+        None => anyhow::anyhow!("{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_kernel_refuses_are_refused() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a b",
+            "a:b",
+            "a\tb",
+            "%d",
+            "sixteen-bytes-xx",
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["cw0", "fifteen-bytes-x", "eth0.5", "a@b"] {
+            check_name(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_is_read_from_its_message() {
+        let mut message = LinkMessageBuilder::<LinkBridge>::new("cw0")
+            .mtu(1400)
+            .address(vec![2, 0x63, 0, 0, 0, 1])
+            .alias("x")
+            .index(7)
+            .build();
+        message.header.flags = LinkFlags::Up | LinkFlags::Broadcast;
+        assert_eq!(
+            Link::from_message(message),
+            Link {
+                index: 7,
+                name: "cw0".to_owned(),
+                mac: Some(Mac([2, 0x63, 0, 0, 0, 1])),
+                mtu: 1400,
+                up: true,
+                kind: Some("bridge".to_owned()),
+                controller: None,
+                alias: Some("x".to_owned()),
+            }
+        );
+    }
 }

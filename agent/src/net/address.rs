@@ -1,0 +1,273 @@
+//! Addresses and routes of one namespace.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context as _, bail};
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use nix::errno::Errno;
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_route::{
+        AddressFamily,
+        address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType},
+    },
+};
+
+use super::netlink::{Netlink, errno, reason};
+
+/// A route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `0.0.0.0/0` for a default route.
+    pub destination: IpNet,
+    /// The interface it leaves through.
+    pub output: Option<u32>,
+    /// The next hop; none if on link.
+    pub gateway: Option<IpAddr>,
+    /// Smaller is preferred.
+    pub metric: u32,
+}
+
+impl Netlink {
+    /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Present is done.
+    pub async fn add_address(&self, index: u32, address: IpNet) -> anyhow::Result<()> {
+        let mut request = self
+            .handle
+            .address()
+            .add(index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            // The agent gives every address once, so that there is nothing to detect, and an address that is tentative cannot be used.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let Err(error) = request.execute().await else {
+            return Ok(());
+        };
+        let what = format!("cannot give address {address} to interface number {index}");
+        match errno(&error) {
+            Some(Errno::EEXIST) => Ok(()),
+            Some(Errno::EACCES) if address.addr().is_ipv6() => {
+                bail!("{what}: IPv6 is disabled there (sysctl net.ipv6.conf.*.disable_ipv6)")
+            }
+            _ => Err(reason(error)).context(what),
+        }
+    }
+
+    /// Every address, with the interface it is on.
+    pub async fn addresses(&self) -> anyhow::Result<Vec<(u32, IpNet)>> {
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(reason)
+            .context("cannot list the addresses")?;
+        Ok(messages.iter().filter_map(address_of).collect())
+    }
+
+    /// Adds a default route.
+    pub async fn add_default_route(&self, gateway: IpAddr, output: u32) -> anyhow::Result<()> {
+        let what = format!("a default route via {gateway}");
+        match gateway {
+            IpAddr::V4(gateway) => {
+                let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                    .gateway(gateway)
+                    .output_interface(output);
+                self.add(route.build(), &what).await
+            }
+            IpAddr::V6(gateway) => {
+                let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                    .gateway(gateway)
+                    .output_interface(output);
+                self.add(route.build(), &what).await
+            }
+        }
+    }
+
+    /// Adds a route through a gateway.
+    pub async fn add_route(&self, destination: IpNet, gateway: IpAddr) -> anyhow::Result<()> {
+        let what = format!("the route {destination} via {gateway}");
+        let route = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(destination.addr(), destination.prefix_len())
+            .and_then(|route| route.gateway(gateway))
+            .with_context(|| format!("{what} makes no sense"))?;
+        self.add(route.build(), &what).await
+    }
+
+    /// The unicast routes of the main table, both families.
+    pub async fn routes(&self) -> anyhow::Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        for query in [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ] {
+            let messages: Vec<_> = self
+                .handle
+                .route()
+                .get(query)
+                .execute()
+                .try_collect()
+                .await
+                .map_err(reason)
+                .context("cannot list the routes")?;
+            routes.extend(messages.iter().flat_map(routes_of));
+        }
+        Ok(routes)
+    }
+
+    async fn add(&self, route: RouteMessage, what: &str) -> anyhow::Result<()> {
+        let Err(error) = self.handle.route().add(route).execute().await else {
+            return Ok(());
+        };
+        match errno(&error) {
+            Some(Errno::EEXIST) => {
+                bail!("cannot add {what}: there is a route to that destination already")
+            }
+            Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => {
+                bail!("cannot add {what}: no interface reaches that gateway")
+            }
+            _ => Err(reason(error)).with_context(|| format!("cannot add {what}")),
+        }
+    }
+}
+
+fn address_of(message: &AddressMessage) -> Option<(u32, IpNet)> {
+    // On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL is ours; IPv6 mostly has the first only.
+    let mut own = None;
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(address) = attribute {
+            own = Some(*address);
+        } else if let AddressAttribute::Address(address) = attribute {
+            own = own.or(Some(*address));
+        } else if let AddressAttribute::Flags(flags) = attribute
+            && flags.contains(AddressFlags::Dadfailed)
+        {
+            return None;
+        }
+    }
+    Some((
+        message.header.index,
+        IpNet::new(own?, message.header.prefix_len).ok()?,
+    ))
+}
+
+/// One for each next hop.
+fn routes_of(message: &RouteMessage) -> Vec<Route> {
+    let unspecified: IpAddr = if message.header.address_family == AddressFamily::Inet6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    let mut table = u32::from(message.header.table);
+    let (mut destination, mut output, mut gateway, mut metric, mut hops) =
+        (unspecified, None, None, 0, Vec::new());
+    for attribute in &message.attributes {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "a route has dozens of attributes that do not matter here"
+        )]
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(address) => {
+                destination = ip(address).unwrap_or(unspecified)
+            }
+            RouteAttribute::Oif(index) => output = Some(*index),
+            RouteAttribute::Gateway(address) => gateway = ip(address),
+            RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::MultiPath(several) => hops.clone_from(several),
+            _ => {}
+        }
+    }
+    let Ok(destination) = IpNet::new(destination, message.header.destination_prefix_length) else {
+        return Vec::new();
+    };
+    if message.header.kind != RouteType::Unicast || table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+        return Vec::new();
+    }
+    if hops.is_empty() {
+        return vec![Route {
+            destination,
+            output,
+            gateway,
+            metric,
+        }];
+    }
+    let through = |hop: &RouteNextHop| Route {
+        destination,
+        output: Some(hop.interface_index),
+        gateway: gateway_of(hop),
+        metric,
+    };
+    hops.iter().map(through).collect()
+}
+
+fn gateway_of(hop: &RouteNextHop) -> Option<IpAddr> {
+    hop.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Gateway(address) = attribute {
+            ip(address)
+        } else {
+            None
+        }
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    if let RouteAddress::Inet(address) = address {
+        Some(IpAddr::V4(*address))
+    } else if let RouteAddress::Inet6(address) = address {
+        Some(IpAddr::V6(*address))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_route_has_the_unspecified_destination() {
+        let message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(Ipv4Addr::new(10, 0, 2, 2))
+            .output_interface(3)
+            .priority(100)
+            .build();
+        let expected = Route {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            output: Some(3),
+            gateway: Some(Ipv4Addr::new(10, 0, 2, 2).into()),
+            metric: 100,
+        };
+        assert_eq!(routes_of(&message), [expected]);
+    }
+
+    #[test]
+    fn a_route_of_another_table_or_kind_does_not_count() {
+        let local = RouteMessageBuilder::<Ipv4Addr>::new()
+            .kind(RouteType::Local)
+            .build();
+        assert_eq!(routes_of(&local), []);
+        let other = RouteMessageBuilder::<Ipv6Addr>::new()
+            .table_id(1000)
+            .build();
+        assert_eq!(routes_of(&other), []);
+    }
+
+    #[test]
+    fn the_own_end_of_a_point_to_point_address_counts() {
+        let mut message = AddressMessage::default();
+        message.header.index = 4;
+        message.header.prefix_len = 32;
+        message.attributes = vec![
+            AddressAttribute::Address(Ipv4Addr::new(10, 9, 0, 2).into()),
+            AddressAttribute::Local(Ipv4Addr::new(10, 9, 0, 1).into()),
+        ];
+        assert_eq!(
+            address_of(&message),
+            Some((4, "10.9.0.1/32".parse().unwrap()))
+        );
+    }
+}
