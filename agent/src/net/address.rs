@@ -33,10 +33,7 @@ pub struct Route {
 impl Netlink {
     /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Present is done.
     pub async fn add_address(&self, index: u32, address: IpNet) -> anyhow::Result<()> {
-        let mut request = self
-            .handle
-            .address()
-            .add(index, address.addr(), address.prefix_len());
+        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
             // The agent gives every address once, so that there is nothing to detect, and an address that is tentative cannot be used.
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
@@ -73,15 +70,11 @@ impl Netlink {
         let what = format!("a default route via {gateway}");
         match gateway {
             IpAddr::V4(gateway) => {
-                let route = RouteMessageBuilder::<Ipv4Addr>::new()
-                    .gateway(gateway)
-                    .output_interface(output);
+                let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(output);
                 self.add(route.build(), &what).await
             }
             IpAddr::V6(gateway) => {
-                let route = RouteMessageBuilder::<Ipv6Addr>::new()
-                    .gateway(gateway)
-                    .output_interface(output);
+                let route = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(output);
                 self.add(route.build(), &what).await
             }
         }
@@ -100,10 +93,7 @@ impl Netlink {
     /// The unicast routes of the main table, both families.
     pub async fn routes(&self) -> anyhow::Result<Vec<Route>> {
         let mut routes = Vec::new();
-        for query in [
-            RouteMessageBuilder::<Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<Ipv6Addr>::new().build(),
-        ] {
+        for query in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
             let messages: Vec<_> = self
                 .handle
                 .route()
@@ -148,10 +138,7 @@ fn address_of(message: &AddressMessage) -> Option<(u32, IpNet)> {
             return None;
         }
     }
-    Some((
-        message.header.index,
-        IpNet::new(own?, message.header.prefix_len).ok()?,
-    ))
+    Some((message.header.index, IpNet::new(own?, message.header.prefix_len).ok()?))
 }
 
 /// One for each next hop.
@@ -162,17 +149,13 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
         Ipv4Addr::UNSPECIFIED.into()
     };
     let mut table = u32::from(message.header.table);
-    let (mut destination, mut output, mut gateway, mut metric, mut hops) =
-        (unspecified, None, None, 0, Vec::new());
+    let (mut destination, mut output, mut gateway, mut metric, mut hops) = (unspecified, None, None, 0, Vec::new());
     for attribute in &message.attributes {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "a route has dozens of attributes that do not matter here"
-        )]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a route has dozens of attributes that do not matter here")]
         match attribute {
             RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Destination(address) => {
-                destination = ip(address).unwrap_or(unspecified)
+                destination = ip(address).unwrap_or(unspecified);
             }
             RouteAttribute::Oif(index) => output = Some(*index),
             RouteAttribute::Gateway(address) => gateway = ip(address),
@@ -188,30 +171,19 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
         return Vec::new();
     }
     if hops.is_empty() {
-        return vec![Route {
-            destination,
-            output,
-            gateway,
-            metric,
-        }];
+        return vec![Route { destination, output, gateway, metric }];
     }
-    let through = |hop: &RouteNextHop| Route {
-        destination,
-        output: Some(hop.interface_index),
-        gateway: gateway_of(hop),
-        metric,
-    };
+    let through =
+        |hop: &RouteNextHop| Route { destination, output: Some(hop.interface_index), gateway: gateway_of(hop), metric };
     hops.iter().map(through).collect()
 }
 
 fn gateway_of(hop: &RouteNextHop) -> Option<IpAddr> {
-    hop.attributes.iter().find_map(|attribute| {
-        if let RouteAttribute::Gateway(address) = attribute {
-            ip(address)
-        } else {
-            None
-        }
-    })
+    hop.attributes.iter().find_map(
+        |attribute| {
+            if let RouteAttribute::Gateway(address) = attribute { ip(address) } else { None }
+        },
+    )
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -246,13 +218,9 @@ mod tests {
 
     #[test]
     fn a_route_of_another_table_or_kind_does_not_count() {
-        let local = RouteMessageBuilder::<Ipv4Addr>::new()
-            .kind(RouteType::Local)
-            .build();
+        let local = RouteMessageBuilder::<Ipv4Addr>::new().kind(RouteType::Local).build();
         assert_eq!(routes_of(&local), []);
-        let other = RouteMessageBuilder::<Ipv6Addr>::new()
-            .table_id(1000)
-            .build();
+        let other = RouteMessageBuilder::<Ipv6Addr>::new().table_id(1000).build();
         assert_eq!(routes_of(&other), []);
     }
 
@@ -265,9 +233,6 @@ mod tests {
             AddressAttribute::Address(Ipv4Addr::new(10, 9, 0, 2).into()),
             AddressAttribute::Local(Ipv4Addr::new(10, 9, 0, 1).into()),
         ];
-        assert_eq!(
-            address_of(&message),
-            Some((4, "10.9.0.1/32".parse().unwrap()))
-        );
+        assert_eq!(address_of(&message), Some((4, "10.9.0.1/32".parse().unwrap())));
     }
 }

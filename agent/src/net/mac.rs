@@ -34,19 +34,12 @@ impl FromStr for Mac {
         for byte in &mut bytes {
             *byte = parts
                 .next()
-                .filter(|part| {
-                    part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit())
-                })
+                .filter(|part| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit()))
                 .and_then(|part| u8::from_str_radix(part, 16).ok())
-                .ok_or_else(|| {
-                    anyhow::anyhow!("'{text}' is not a MAC address such as 02:63:ac:12:00:02")
-                })?;
+                .ok_or_else(|| anyhow::anyhow!("'{text}' is not a MAC address such as 02:63:ac:12:00:02"))?;
         }
         anyhow::ensure!(parts.next().is_none(), "'{text}' has more than six bytes");
-        anyhow::ensure!(
-            bytes[0] & 1 == 0,
-            "'{text}' is a multicast address; a container needs a unicast one"
-        );
+        anyhow::ensure!(bytes[0] & 1 == 0, "'{text}' is a multicast address; a container needs a unicast one");
         anyhow::ensure!(bytes != [0; 6], "'{text}' is not a usable address");
         Ok(Self(bytes))
     }

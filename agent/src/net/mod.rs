@@ -1,6 +1,7 @@
 //! Namespaces, links, addresses, routes and sysctls. The only module that names rtnetlink.
 
 pub mod address;
+pub mod link;
 pub mod mac;
 pub mod netlink;
 pub mod netns;

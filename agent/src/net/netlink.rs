@@ -1,42 +1,23 @@
 //! Links of one namespace. Their addresses and routes are in [`super::address`].
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::{
-    Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
-    new_connection,
-    packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
+    packet_route::link::{InfoData, InfoVeth, LinkMessage},
 };
 
-pub use super::address::Route;
+pub use super::{
+    address::Route,
+    link::{Link, check_name},
+};
 use super::{mac::Mac, netns::Netns};
 
 /// A netlink socket in one namespace.
 #[derive(Clone, Debug)]
 pub struct Netlink {
     pub(super) handle: Handle,
-}
-
-/// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its index in its namespace.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// None where it has no Ethernet header (a tunnel).
-    pub mac: Option<Mac>,
-    /// In bytes.
-    pub mtu: u32,
-    /// `IFF_UP`.
-    pub up: bool,
-    /// `veth`, `bridge`, …; none for a physical one.
-    pub kind: Option<String>,
-    /// The bridge it is a port of.
-    pub controller: Option<u32>,
-    /// `IFLA_IFALIAS`.
-    pub alias: Option<String>,
 }
 
 /// A veth pair to make.
@@ -62,19 +43,15 @@ pub struct VethSpec<'a> {
 
 impl Netlink {
     /// Opens a socket in `netns`; its connection task runs on the current tokio runtime.
-    #[expect(
-        clippy::unused_async,
-        reason = "it must be called on a runtime, which async says best"
-    )]
+    #[expect(clippy::unused_async, reason = "it must be called on a runtime, which async says best")]
     pub async fn open(netns: &Netns) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Handle::current();
         let opened = netns.run(|| {
             let _entered = runtime.enter();
             new_connection()
         })?;
-        let (connection, handle, _) = opened.with_context(|| {
-            format!("cannot open a netlink socket in {}", netns.path().display())
-        })?;
+        let (connection, handle, _) =
+            opened.with_context(|| format!("cannot open a netlink socket in {}", netns.path().display()))?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
@@ -83,12 +60,9 @@ impl Netlink {
     pub(super) fn set_loopback_up() -> anyhow::Result<()> {
         // In a namespace of its own `lo` is always the first.
         const LOOPBACK: u32 = 1;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
-            let (connection, handle, _) =
-                new_connection().context("cannot open a netlink socket")?;
+            let (connection, handle, _) = new_connection().context("cannot open a netlink socket")?;
             tokio::spawn(connection);
             Self { handle }.set_up(LOOPBACK).await
         })
@@ -113,37 +87,25 @@ impl Netlink {
         if check_name(name).is_err() {
             return Ok(None);
         }
-        let found: Result<Vec<_>, _> = self
-            .handle
-            .link()
-            .get()
-            .match_name(name)
-            .execute()
-            .try_collect()
-            .await;
+        let found: Result<Vec<_>, _> = self.handle.link().get().match_name(name).execute().try_collect().await;
         match found {
             Ok(messages) => Ok(messages.into_iter().next().map(Link::from_message)),
             Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
-            Err(error) => {
-                Err(reason(error)).with_context(|| format!("cannot look up interface '{name}'"))
-            }
+            Err(error) => Err(reason(error)).with_context(|| format!("cannot look up interface '{name}'")),
         }
     }
 
     /// Makes a bridge, up, and answers its index. The MAC is set, so that it does not change as ports come and go.
     pub async fn create_bridge(&self, name: &str, mac: Mac, mtu: u32) -> anyhow::Result<u32> {
         check_name(name)?;
-        let message = LinkMessageBuilder::<LinkBridge>::new(name)
-            .address(mac.0.to_vec())
-            .build();
+        let message = LinkMessageBuilder::<LinkBridge>::new(name).address(mac.0.to_vec()).build();
         if let Err(error) = self.handle.link().add(message).execute().await {
             match errno(&error) {
                 Some(Errno::EEXIST) => {
                     bail!("cannot make bridge '{name}': an interface of that name exists already")
                 }
                 _ => {
-                    return Err(reason(error))
-                        .with_context(|| format!("cannot make bridge '{name}'"));
+                    return Err(reason(error)).with_context(|| format!("cannot make bridge '{name}'"));
                 }
             }
         }
@@ -158,21 +120,11 @@ impl Netlink {
 
     /// Makes a pair with its container side already in the container's namespace, both ends up, and answers the host side's index.
     pub async fn create_veth(&self, spec: &VethSpec<'_>) -> anyhow::Result<u32> {
-        let VethSpec {
-            host_side,
-            container_side,
-            container,
-            ..
-        } = *spec;
-        let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .address(spec.mac.0.to_vec())
-            .mtu(spec.mtu);
-        let near = LinkMessageBuilder::<LinkVeth>::new(host_side, container_side)
-            .mtu(spec.mtu)
-            .controller(spec.controller);
-        let index = self
-            .create_pair(host_side, near, container_side, peer, container)
-            .await?;
+        let VethSpec { host_side, container_side, container, .. } = *spec;
+        let peer = LinkMessageBuilder::<LinkUnspec>::new().address(spec.mac.0.to_vec()).mtu(spec.mtu);
+        let near =
+            LinkMessageBuilder::<LinkVeth>::new(host_side, container_side).mtu(spec.mtu).controller(spec.controller);
+        let index = self.create_pair(host_side, near, container_side, peer, container).await?;
         // The kernel takes these only for an interface that exists, and port options only together with its bridge.
         let change = LinkBridgePort::new(index)
             .isolated(spec.isolated)
@@ -182,50 +134,30 @@ impl Netlink {
             .build();
         self.change_or_delete(index, change)
             .await
-            .with_context(|| {
-                format!("cannot set interface '{host_side}' up as a port of its bridge")
-            })?;
+            .with_context(|| format!("cannot set interface '{host_side}' up as a port of its bridge"))?;
         Ok(index)
     }
 
     /// Makes a pair whose far end is `peer` in `peer_netns`, both up (labs need it), and answers the near end's index.
-    pub async fn create_veth_between(
-        &self,
-        name: &str,
-        peer: &str,
-        peer_netns: &Netns,
-    ) -> anyhow::Result<u32> {
+    pub async fn create_veth_between(&self, name: &str, peer: &str, peer_netns: &Netns) -> anyhow::Result<u32> {
         let near = LinkMessageBuilder::<LinkVeth>::new(name, peer).up();
-        self.create_pair(
-            name,
-            near,
-            peer,
-            LinkMessageBuilder::<LinkUnspec>::new(),
-            peer_netns,
-        )
-        .await
+        self.create_pair(name, near, peer, LinkMessageBuilder::<LinkUnspec>::new(), peer_netns).await
     }
 
     /// Removes an interface. Absent is done.
     pub async fn delete_link(&self, index: u32) -> anyhow::Result<()> {
         match self.handle.link().del(index).execute().await {
-            Err(error) if errno(&error) != Some(Errno::ENODEV) => Err(reason(error))
-                .with_context(|| format!("cannot remove interface number {index}")),
+            Err(error) if errno(&error) != Some(Errno::ENODEV) => {
+                Err(reason(error)).with_context(|| format!("cannot remove interface number {index}"))
+            }
             _ => Ok(()),
         }
     }
 
     /// Sets an interface up.
     pub async fn set_up(&self, index: u32) -> anyhow::Result<()> {
-        let change = self
-            .handle
-            .link()
-            .change(LinkUnspec::new_with_index(index).up().build());
-        change
-            .execute()
-            .await
-            .map_err(reason)
-            .with_context(|| format!("cannot set interface number {index} up"))
+        let change = self.handle.link().change(LinkUnspec::new_with_index(index).up().build());
+        change.execute().await.map_err(reason).with_context(|| format!("cannot set interface number {index} up"))
     }
 
     async fn create_pair(
@@ -238,13 +170,8 @@ impl Netlink {
     ) -> anyhow::Result<u32> {
         check_name(name)?;
         check_name(peer_name)?;
-        let peer = peer
-            .name(peer_name)
-            .setns_by_fd(peer_netns.as_raw_fd())
-            .build();
-        let pair = near
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .build();
+        let peer = peer.name(peer_name).setns_by_fd(peer_netns.as_raw_fd()).build();
+        let pair = near.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
         if let Err(error) = self.handle.link().add(pair).execute().await {
             let place = peer_netns.path().display();
             let what = format!("cannot make the veth pair '{name}' and '{peer_name}' in {place}");
@@ -275,20 +202,12 @@ impl Netlink {
 
     async fn index_of(&self, name: &str) -> anyhow::Result<u32> {
         let link = self.link(name).await?;
-        Ok(link
-            .with_context(|| format!("interface '{name}' went away while it was set up"))?
-            .index)
+        Ok(link.with_context(|| format!("interface '{name}' went away while it was set up"))?.index)
     }
 
     /// The second half of making an interface: if it fails, there is none.
     async fn change_or_delete(&self, index: u32, change: LinkMessage) -> anyhow::Result<()> {
-        let changed = self
-            .handle
-            .link()
-            .change(change)
-            .execute()
-            .await
-            .map_err(reason);
+        let changed = self.handle.link().change(change).execute().await.map_err(reason);
         if changed.is_err() {
             // The first error is the one to tell.
             let _ = self.delete_link(index).await;
@@ -297,70 +216,9 @@ impl Netlink {
     }
 }
 
-impl Link {
-    fn from_message(message: LinkMessage) -> Self {
-        let mut link = Self {
-            index: message.header.index,
-            name: String::new(),
-            mac: None,
-            mtu: 0,
-            up: message.header.flags.contains(LinkFlags::Up),
-            kind: None,
-            controller: None,
-            alias: None,
-        };
-        for attribute in message.attributes {
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "a link has dozens of attributes that do not matter here"
-            )]
-            match attribute {
-                LinkAttribute::IfName(name) => link.name = name,
-                LinkAttribute::Address(bytes) => {
-                    link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac)
-                }
-                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-                LinkAttribute::Controller(index) => link.controller = Some(index),
-                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-                LinkAttribute::LinkInfo(infos) => {
-                    link.kind = infos.into_iter().find_map(|info| {
-                        if let LinkInfo::Kind(kind) = info {
-                            Some(kind.to_string())
-                        } else {
-                            None
-                        }
-                    });
-                }
-                _ => {}
-            }
-        }
-        link
-    }
-}
-
-/// What the kernel takes as an interface's name.
-pub fn check_name(name: &str) -> anyhow::Result<()> {
-    ensure!(!name.is_empty(), "an interface needs a name");
-    ensure!(
-        name.len() <= 15,
-        "'{name}' is too long for the name of an interface: 15 bytes at most"
-    );
-    let bad =
-        |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b);
-    ensure!(
-        name != "." && name != ".." && !name.bytes().any(bad),
-        "'{name}' cannot be the name of an interface"
-    );
-    Ok(())
-}
-
 /// The kernel's answer, if that is what the error is.
 pub(super) fn errno(error: &Error) -> Option<Errno> {
-    if let Error::NetlinkError(message) = error {
-        Some(Errno::from_raw(-message.raw_code()))
-    } else {
-        None
-    }
+    if let Error::NetlinkError(message) = error { Some(Errno::from_raw(-message.raw_code())) } else { None }
 }
 
 /// The kernel's answer in words.
@@ -368,59 +226,10 @@ pub(super) fn errno(error: &Error) -> Option<Errno> {
 pub(super) fn reason(error: Error) -> anyhow::Error {
     match errno(&error) {
         Some(Errno::EPERM) => anyhow::anyhow!("this needs root (CAP_NET_ADMIN)"),
-        Some(Errno::EOPNOTSUPP) => anyhow::anyhow!(
-            "the kernel cannot do it; is the module for this kind of interface missing?"
-        ),
+        Some(Errno::EOPNOTSUPP) => {
+            anyhow::anyhow!("the kernel cannot do it; is the module for this kind of interface missing?")
+        }
         Some(other) => anyhow::anyhow!("{}", other.desc()),
         None => anyhow::anyhow!("{error}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_the_kernel_refuses_are_refused() {
-        for name in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "a b",
-            "a:b",
-            "a\tb",
-            "%d",
-            "sixteen-bytes-xx",
-        ] {
-            assert!(check_name(name).is_err(), "{name:?}");
-        }
-        for name in ["cw0", "fifteen-bytes-x", "eth0.5", "a@b"] {
-            check_name(name).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_link_is_read_from_its_message() {
-        let mut message = LinkMessageBuilder::<LinkBridge>::new("cw0")
-            .mtu(1400)
-            .address(vec![2, 0x63, 0, 0, 0, 1])
-            .alias("x")
-            .index(7)
-            .build();
-        message.header.flags = LinkFlags::Up | LinkFlags::Broadcast;
-        assert_eq!(
-            Link::from_message(message),
-            Link {
-                index: 7,
-                name: "cw0".to_owned(),
-                mac: Some(Mac([2, 0x63, 0, 0, 0, 1])),
-                mtu: 1400,
-                up: true,
-                kind: Some("bridge".to_owned()),
-                controller: None,
-                alias: Some("x".to_owned()),
-            }
-        );
     }
 }

@@ -1,0 +1,114 @@
+//! What an interface is.
+
+use anyhow::ensure;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+
+use super::mac::Mac;
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// None where it has no Ethernet header (a tunnel).
+    pub mac: Option<Mac>,
+    /// In bytes.
+    pub mtu: u32,
+    /// `IFF_UP`.
+    pub up: bool,
+    /// `veth`, `bridge`, …; none for a physical one.
+    pub kind: Option<String>,
+    /// The bridge it is a port of.
+    pub controller: Option<u32>,
+    /// `IFLA_IFALIAS`.
+    pub alias: Option<String>,
+}
+
+impl Link {
+    pub(super) fn from_message(message: LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            mac: None,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            kind: None,
+            controller: None,
+            alias: None,
+        };
+        for attribute in message.attributes {
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "a link has dozens of attributes that do not matter here"
+            )]
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Address(bytes) => {
+                    link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac);
+                }
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Controller(index) => link.controller = Some(index),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos
+                        .into_iter()
+                        .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None });
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// What the kernel takes as an interface's name.
+pub fn check_name(name: &str) -> anyhow::Result<()> {
+    ensure!(!name.is_empty(), "an interface needs a name");
+    ensure!(name.len() <= 15, "'{name}' is too long for the name of an interface: 15 bytes at most");
+    let bad = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b);
+    ensure!(name != "." && name != ".." && !name.bytes().any(bad), "'{name}' cannot be the name of an interface");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::{LinkBridge, LinkMessageBuilder};
+
+    use super::*;
+
+    #[test]
+    fn names_the_kernel_refuses_are_refused() {
+        for name in ["", ".", "..", "a/b", "a b", "a:b", "a\tb", "%d", "sixteen-bytes-xx"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["cw0", "fifteen-bytes-x", "eth0.5", "a@b"] {
+            check_name(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_is_read_from_its_message() {
+        let mut message = LinkMessageBuilder::<LinkBridge>::new("cw0")
+            .mtu(1400)
+            .address(vec![2, 0x63, 0, 0, 0, 1])
+            .alias("x")
+            .index(7)
+            .build();
+        message.header.flags = LinkFlags::Up | LinkFlags::Broadcast;
+        assert_eq!(
+            Link::from_message(message),
+            Link {
+                index: 7,
+                name: "cw0".to_owned(),
+                mac: Some(Mac([2, 0x63, 0, 0, 0, 1])),
+                mtu: 1400,
+                up: true,
+                kind: Some("bridge".to_owned()),
+                controller: None,
+                alias: Some("x".to_owned()),
+            }
+        );
+    }
+}
