@@ -1,1 +1,23 @@
-//! placeholder
+//! What causeway's kernel side and agent share: the layouts of the maps, and every decision about a packet that can be
+//! made without a kernel.
+//!
+//! Words: a *flow* is a connection or exchange, with a *forward* and a *reply* tuple; a *half* is one direction's entry in the flow table;
+//! an *endpoint* is one container's place on one network; a *publish* leads from host ports to container ports; a *slot* is the number
+//! that an endpoint or a publish has in the datapath, and its *epoch* tells whether a flow that began through it still counts.
+
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod abi;
+pub mod address;
+pub mod checksum;
+pub mod flow;
+pub mod forward;
+pub mod packet;
+mod pod;
+pub mod reason;
+pub mod tables;
+pub mod tuple;

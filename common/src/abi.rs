@@ -1,0 +1,298 @@
+//! Keys and values of the maps, their names and the programs' names. A change of any layout is a new [`LAYOUT`].
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    address::{Address, Port},
+    checksum,
+    flow::Ticks,
+    tuple::Tuple,
+};
+
+/// The version in the path of the pins: `/sys/fs/bpf/causeway/INSTANCE/vLAYOUT`.
+pub const LAYOUT: u32 = 1;
+
+/// How many slots there are. Slot 0 is nobody's.
+pub const SLOTS: u32 = 1 << 16;
+
+/// How many endpoints there is room for on all networks of an instance.
+pub const ENDPOINTS: u32 = 1 << 14;
+
+/// The entries of [`name::PORTS`]: one for each port of each published protocol.
+pub const PORTS: u32 = 3 << 16;
+
+/// In an entry of [`name::PORTS`]: publishes with a host address use the port, look there.
+pub const BY_ADDRESS: u32 = 1 << 31;
+
+/// Names of programs and maps in the object.
+pub mod name {
+    /// tc ingress on a host side.
+    pub const HOST_SIDE: &str = "host_side";
+    /// tc ingress on an uplink.
+    pub const UPLINK: &str = "uplink";
+    /// tc egress on a bridge.
+    pub const GUARD: &str = "guard";
+    /// cgroup, `connect(2)`.
+    pub const CONNECT4: &str = "connect4";
+    /// cgroup, `sendmsg(2)` without connect.
+    pub const SENDMSG4: &str = "sendmsg4";
+    /// cgroup, `recvmsg(2)`.
+    pub const RECVMSG4: &str = "recvmsg4";
+    /// cgroup, `getpeername(2)`.
+    pub const GETPEERNAME4: &str = "getpeername4";
+
+    /// Hash: `Tuple` to [`super::Flow`].
+    pub const FLOWS4: &str = "FLOWS4";
+    /// Hash: address to [`super::Endpoint`].
+    pub const ENDPOINTS4: &str = "ENDPOINTS4";
+    /// Array: slot to [`super::Publish`].
+    pub const PUBLISHES4: &str = "PUBLISHES4";
+    /// Array: [`super::port_index`] to slot, or [`super::BY_ADDRESS`].
+    pub const PORTS4: &str = "PORTS4";
+    /// Hash: [`super::AddressPort`] to slot.
+    pub const ADDRESS_PORTS4: &str = "ADDRESS_PORTS4";
+    /// Trie: [`super::Admitted`] to nothing of interest.
+    pub const ADMITTED4: &str = "ADMITTED4";
+    /// Hash: an address of the host to nothing of interest.
+    pub const LOCAL4: &str = "LOCAL4";
+    /// Hash: interface index to the address that masqueraded flows get.
+    pub const UPLINKS4: &str = "UPLINKS4";
+    /// Hash, oldest out: [`super::SocketPeer`] to the address the process meant.
+    pub const SOCKETS4: &str = "SOCKETS4";
+    /// Array: slot to epoch.
+    pub const EPOCHS: &str = "EPOCHS";
+    /// Per-CPU array: reason to count.
+    pub const REASONS: &str = "REASONS";
+    /// Global: the cookie of the host's namespace.
+    pub const HOST_COOKIE: &str = "HOST_COOKIE";
+}
+
+/// The index of a port in [`name::PORTS4`]; none for a protocol that is not published.
+#[inline(always)]
+pub const fn port_index(protocol: u8, port: Port) -> Option<u32> {
+    let block = match protocol {
+        crate::tuple::protocol::TCP => 0,
+        crate::tuple::protocol::UDP => 1 << 16,
+        _ => return None,
+    };
+    Some(block | port.get() as u32)
+}
+
+/// What a packet of a flow leaves with, and through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Translation<A> {
+    /// Its tuple when it leaves; `side` is where the answer arrives, so `tuple.reversed()` is the other half's key.
+    pub tuple: Tuple<A>,
+    /// The interface it leaves through: a host side, whose container side it enters, or an uplink.
+    pub output: u32,
+    /// Destination and source MAC, for a container.
+    pub macs: Macs,
+    /// What the change of addresses adds to a sum over them.
+    pub address_delta: u16,
+    /// What the change of ports adds to a sum over them.
+    pub port_delta: u16,
+    /// One of [`exit`].
+    pub exit: u8,
+    /// Zero.
+    pub _pad: [u8; 3],
+}
+
+/// How a packet leaves.
+pub mod exit {
+    /// `bpf_redirect_peer`, TTL decremented: into a container, from elsewhere.
+    pub const PEER: u8 = 1;
+    /// `bpf_redirect_neigh`, TTL decremented: out of an uplink.
+    pub const NEIGHBOUR: u8 = 2;
+    /// `bpf_redirect_peer`, nothing rewritten: between containers of one network.
+    pub const BRIDGED: u8 = 3;
+}
+
+/// The MACs of an Ethernet header, in its order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct Macs {
+    /// Destination.
+    pub destination: [u8; 6],
+    /// Source.
+    pub source: [u8; 6],
+}
+
+/// One direction of a flow: the value of the flow table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Flow<A> {
+    /// Packets in this direction. Written without a lock: two CPUs at once may lose a count.
+    pub packets: u64,
+    /// Bytes in this direction, from the IP header on.
+    pub bytes: u64,
+    /// What becomes of its packets.
+    pub translation: Translation<A>,
+    /// The interface its packets must arrive at; zero for any.
+    pub input: u32,
+    /// Whose flow it is.
+    pub slot: u32,
+    /// The slot's epoch when it began.
+    pub epoch: u32,
+    /// When this direction was last used.
+    pub last_used: Ticks,
+    /// How long after that it ends.
+    pub timeout: Ticks,
+    /// A [`crate::flow::State`], the same in both halves.
+    pub state: u8,
+    /// 0 for the forward half, 1 for the reply half.
+    pub is_reply: u8,
+    /// Zero.
+    pub _pad: [u8; 2],
+}
+
+/// What the datapath knows of an endpoint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Endpoint<A> {
+    /// The network's subnet.
+    pub subnet: A,
+    /// Its mask.
+    pub mask: A,
+    /// The gateway's address on the network.
+    pub gateway: A,
+    /// The host side's index.
+    pub host_side: u32,
+    /// The bridge's index, which also tells networks apart.
+    pub bridge: u32,
+    /// Its slot.
+    pub slot: u32,
+    /// Bits of [`network`].
+    pub network: u32,
+    /// The container side's and the bridge's: what a packet for the container carries.
+    pub macs: Macs,
+}
+
+/// What a network is like.
+pub mod network {
+    /// Source addresses are translated.
+    pub const MASQUERADE: u32 = 1;
+    /// Nothing goes outside.
+    pub const INTERNAL: u32 = 2;
+    /// Containers do not reach each other.
+    pub const NO_ICC: u32 = 4;
+}
+
+/// What the datapath knows of a publish.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Publish<A> {
+    /// The container's address.
+    pub container: A,
+    /// The first host port.
+    pub host_port: Port,
+    /// The container port it leads to; the next ones follow.
+    pub container_port: Port,
+    /// Bits of [`publish`].
+    pub flags: u32,
+}
+
+/// What a publish is like.
+pub mod publish {
+    /// Its sources are listed in [`super::name::ADMITTED4`].
+    pub const SOURCES_LISTED: u32 = 1;
+}
+
+impl<A: Address> Publish<A> {
+    /// The container port that a host port of it leads to.
+    #[inline(always)]
+    pub fn container_port_of(&self, host_port: Port) -> Port {
+        Port::new(self.container_port.get().wrapping_add(host_port.get().wrapping_sub(self.host_port.get())))
+    }
+}
+
+/// A published port of one host address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct AddressPort<A> {
+    /// The host address.
+    pub address: A,
+    /// The host port.
+    pub port: Port,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub _pad: u8,
+}
+
+/// The data of a trie key: sources that a publish admits. The prefix length counts the slot's 32 bits too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Admitted<A> {
+    /// The publish's slot, most significant byte first: the trie compares bits in that order.
+    pub slot: [u8; 4],
+    /// The source.
+    pub source: A,
+}
+
+/// A socket of the host, and the container port its packets go to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SocketPeer<A> {
+    /// The socket's cookie, as two words.
+    pub cookie: [u32; 2],
+    /// The container's address.
+    pub address: A,
+    /// The container port.
+    pub port: Port,
+    /// Zero.
+    pub _pad: u16,
+}
+
+/// The address that a process of the host meant.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SocketAddress<A> {
+    /// The host address.
+    pub address: A,
+    /// The host port.
+    pub port: Port,
+    /// Zero.
+    pub _pad: u16,
+}
+
+impl<A: Address> Translation<A> {
+    /// From the tuple a packet arrives with to the one it leaves with.
+    #[inline(always)]
+    pub fn new(from: &Tuple<A>, to: Tuple<A>, door: Door) -> Self {
+        Self {
+            address_delta: checksum::delta(from.address_sum(), to.address_sum()),
+            port_delta: checksum::delta(from.port_sum(), to.port_sum()),
+            tuple: to,
+            output: door.output,
+            macs: door.macs,
+            exit: door.exit,
+            _pad: [0; 3],
+        }
+    }
+}
+
+/// Where one direction of a flow leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Door {
+    /// The interface's index.
+    pub output: u32,
+    /// For a container.
+    pub macs: Macs,
+    /// One of [`exit`].
+    pub exit: u8,
+}
+
+impl Door {
+    /// Into a container.
+    #[inline(always)]
+    pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
+        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER }
+    }
+
+    /// Out of an uplink.
+    #[inline(always)]
+    pub fn uplink(index: u32) -> Self {
+        Self { output: index, macs: Macs { destination: [0; 6], source: [0; 6] }, exit: exit::NEIGHBOUR }
+    }
+}

@@ -1,0 +1,275 @@
+//! What a frame says: its tuple, and what of it would need translation.
+
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
+
+use crate::{
+    address::{Address, Port, V4},
+    flow::tcp,
+    tuple::{Tuple, echo, protocol},
+};
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET: usize = 14;
+
+/// EtherTypes, as the frame's bytes stand in a word.
+pub mod ether_type {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800_u16.to_be();
+    /// ARP.
+    pub const ARP: u16 = 0x0806_u16.to_be();
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd_u16.to_be();
+}
+
+/// A frame that can be read.
+pub trait Frame {
+    /// What stands at `offset`; none if the frame ends before that.
+    fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T>;
+}
+
+impl Frame for [u8] {
+    fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        self.get(offset..offset.checked_add(size_of::<T>())?).map(bytemuck::pod_read_unaligned)
+    }
+}
+
+/// An Ethernet header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Ethernet {
+    /// Destination MAC.
+    pub destination: [u8; 6],
+    /// Source MAC.
+    pub source: [u8; 6],
+    /// As the frame's bytes stand in a word.
+    pub ether_type: u16,
+}
+
+/// An IPv4 header (RFC 791), without options.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Ipv4 {
+    /// Version, and header length in words of 32 bits.
+    pub version_ihl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Bytes of header and payload, in network order.
+    pub total_length: u16,
+    /// Identification.
+    pub id: u16,
+    /// Flags and fragment offset, in network order.
+    pub fragment: u16,
+    /// Hops left.
+    pub ttl: u8,
+    /// IANA number of what follows.
+    pub protocol: u8,
+    /// Checksum of this header.
+    pub checksum: u16,
+    /// Source address.
+    pub source: V4,
+    /// Destination address.
+    pub destination: V4,
+}
+
+/// What a packet carries, as far as translation goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Payload {
+    /// TCP, with its flags.
+    Tcp(u8),
+    /// UDP.
+    Udp,
+    /// An ICMP echo request or reply.
+    Echo,
+    /// A fragment: its tuple has no ports.
+    Fragment,
+    /// Anything else: its tuple has no ports.
+    Other,
+}
+
+/// A packet, parsed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Packet<A> {
+    /// As it arrived.
+    pub tuple: Tuple<A>,
+    /// What it carries.
+    pub payload: Payload,
+    /// Where the payload begins in the frame.
+    pub payload_at: usize,
+    /// Hops left.
+    pub ttl: u8,
+    /// Where it arrived.
+    pub input: u32,
+    /// Bytes from the IP header on, of a GSO packet as a whole.
+    pub length: u32,
+    /// The frame's source MAC.
+    pub source_mac: [u8; 6],
+}
+
+/// What is not a packet of the family asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Malformed;
+
+/// Where and how a frame arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// One of [`crate::tuple::side`].
+    pub side: u8,
+    /// The interface's index.
+    pub input: u32,
+    /// The frame's length in bytes; a GSO packet's as a whole.
+    pub length: u32,
+    /// The frame's source MAC.
+    pub source_mac: [u8; 6],
+}
+
+/// A family whose packets can be parsed.
+pub trait Parse: Address {
+    /// Parses a packet that begins after the Ethernet header.
+    fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed>;
+}
+
+impl Parse for V4 {
+    #[inline(always)]
+    fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+        let ip: Ipv4 = frame.read(ETHERNET).ok_or(Malformed)?;
+        let header = usize::from(ip.version_ihl & 0x0f) * 4;
+        let length = arrival.length.wrapping_sub(ETHERNET as u32);
+        // A total length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
+        let total = u32::from(u16::from_be(ip.total_length));
+        if ip.version_ihl >> 4 != 4 || header < 20 || total > length || (total != 0 && (total as usize) < header) {
+            return Err(Malformed);
+        }
+        let payload_at = ETHERNET + header;
+        let mut packet = Packet {
+            tuple: Tuple {
+                source: ip.source,
+                destination: ip.destination,
+                source_port: Port::ZERO,
+                destination_port: Port::ZERO,
+                protocol: ip.protocol,
+                side: arrival.side,
+                echo: echo::NONE,
+                _pad: 0,
+            },
+            payload: Payload::Other,
+            payload_at,
+            ttl: ip.ttl,
+            input: arrival.input,
+            length,
+            source_mac: arrival.source_mac,
+        };
+        const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
+        if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
+            packet.payload = Payload::Fragment;
+            return Ok(packet);
+        }
+        let carried = if total == 0 { usize::MAX } else { total as usize - header };
+        packet.read_ports(frame, carried, protocol::ICMP)?;
+        Ok(packet)
+    }
+}
+
+/// Type and code of an ICMP echo, of both families.
+mod icmp {
+    pub(super) const ECHO_REPLY: u8 = 0;
+    pub(super) const ECHO_REQUEST: u8 = 8;
+    pub(super) const ECHO_REQUEST_V6: u8 = 128;
+    pub(super) const ECHO_REPLY_V6: u8 = 129;
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Ports {
+    source: Port,
+    destination: Port,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct TcpHead {
+    ports: Ports,
+    sequence: [u16; 4],
+    offset: u8,
+    flags: u8,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct IcmpHead {
+    kind: u8,
+    code: u8,
+    checksum: u16,
+    identifier: Port,
+}
+
+impl<A: Address> Packet<A> {
+    /// Whether it may begin a flow: TCP by a SYN alone, UDP always, an echo by its request.
+    #[inline(always)]
+    pub fn begins(&self) -> bool {
+        match self.payload {
+            Payload::Tcp(flags) => flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN,
+            Payload::Udp => true,
+            Payload::Echo => self.tuple.echo == echo::REQUEST,
+            Payload::Fragment | Payload::Other => false,
+        }
+    }
+
+    /// TCP's flags; zero for other protocols.
+    #[inline(always)]
+    pub fn tcp_flags(&self) -> u8 {
+        if let Payload::Tcp(flags) = self.payload { flags } else { 0 }
+    }
+
+    /// Whether it can be of a flow.
+    #[inline(always)]
+    pub fn has_ports(&self) -> bool {
+        !matches!(self.payload, Payload::Fragment | Payload::Other)
+    }
+
+    /// Fills in what the payload's header says. `carried` is how many bytes the IP header says there are, `icmp` the family's ICMP.
+    #[inline(always)]
+    fn read_ports(&mut self, frame: &(impl Frame + ?Sized), carried: usize, icmp: u8) -> Result<(), Malformed> {
+        let protocol = self.tuple.protocol;
+        if protocol == protocol::TCP {
+            let tcp: TcpHead = frame.read(self.payload_at).ok_or(Malformed)?;
+            if carried < 20 || tcp.offset >> 4 < 5 {
+                return Err(Malformed);
+            }
+            self.set_ports(tcp.ports);
+            self.payload = Payload::Tcp(tcp.flags);
+        } else if protocol == protocol::UDP {
+            let ports: Ports = frame.read(self.payload_at).ok_or(Malformed)?;
+            if carried < 8 {
+                return Err(Malformed);
+            }
+            self.set_ports(ports);
+            self.payload = Payload::Udp;
+        } else if protocol == icmp {
+            let head: IcmpHead = frame.read(self.payload_at).ok_or(Malformed)?;
+            if carried < 8 {
+                return Err(Malformed);
+            }
+            let (request, reply) = if icmp == protocol::ICMP {
+                (icmp::ECHO_REQUEST, icmp::ECHO_REPLY)
+            } else {
+                (icmp::ECHO_REQUEST_V6, icmp::ECHO_REPLY_V6)
+            };
+            if head.kind == request {
+                self.tuple.source_port = head.identifier;
+                self.tuple.echo = echo::REQUEST;
+                self.payload = Payload::Echo;
+            } else if head.kind == reply {
+                self.tuple.destination_port = head.identifier;
+                self.tuple.echo = echo::REPLY;
+                self.payload = Payload::Echo;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_ports(&mut self, ports: Ports) {
+        self.tuple.source_port = ports.source;
+        self.tuple.destination_port = ports.destination;
+    }
+}

@@ -1,0 +1,115 @@
+//! Why a packet left the fast path.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:expr])+ $variant:ident = $number:literal, $name:literal, $fate:ident;)+) => {
+        /// The named cause of a drop or of a punt to the kernel's stack. The number is the counter's index in the kernel: it never
+        /// changes meaning.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant = $number,)+
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Its name in `causeway stats`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// What becomes of the packet.
+            #[inline(always)]
+            pub const fn fate(self) -> Fate {
+                match self { $(Self::$variant => Fate::$fate),+ }
+            }
+        }
+    };
+}
+
+/// What becomes of a packet that leaves the fast path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// The kernel's stack, and other programs, see it unchanged.
+    Punt,
+    /// It ends here.
+    Drop,
+}
+
+/// How many counters there are room for.
+pub const CAPACITY: u32 = 64;
+
+reasons! {
+    /// From outside, and neither of a flow nor for a published port.
+    NotOurs = 1, "not-ours", Punt;
+    /// ARP of a container.
+    Arp = 2, "arp", Punt;
+    /// From a container to an address of the host.
+    ToHost = 3, "to-host", Punt;
+    /// From a container to a neighbour that is no endpoint, or to many.
+    ToBridge = 4, "to-bridge", Punt;
+    /// For a published port, but a socket of the host has that very exchange.
+    HostSocket = 5, "host-socket", Punt;
+    /// The last hop of its life: the kernel's stack answers with ICMP time exceeded.
+    TtlExpired = 6, "ttl-expired", Punt;
+    /// To a container from the host itself.
+    FromHost = 7, "from-host", Punt;
+
+    /// From a container, with an address that is not its own.
+    SourceAddressSpoofed = 16, "source-address-spoofed", Drop;
+    /// From a container, with a MAC that is not its own.
+    SourceMacSpoofed = 17, "source-mac-spoofed", Drop;
+    /// From a container: neither IP nor ARP.
+    NotIp = 18, "not-ip", Drop;
+    /// From a container: of a family its network does not have.
+    FamilyNotOnNetwork = 19, "family-not-on-network", Drop;
+    /// Its headers contradict themselves or the frame's length.
+    Malformed = 20, "malformed", Drop;
+    /// A fragment that would need translation.
+    Fragment = 21, "fragment", Drop;
+    /// Translation is for TCP, UDP and ICMP echo.
+    ProtocolNotTranslated = 22, "protocol-not-translated", Drop;
+    /// From an internal network to the outside.
+    InternalNetwork = 23, "internal-network", Drop;
+    /// From one network to another.
+    OtherNetwork = 24, "other-network", Drop;
+    /// Between containers of a network that keeps them apart.
+    IccOff = 25, "icc-off", Drop;
+    /// The host has no route to the destination.
+    NoRoute = 26, "no-route", Drop;
+    /// The route to the destination does not leave through an uplink.
+    NotAnUplink = 27, "not-an-uplink", Drop;
+    /// TCP in mid-stream, of no flow.
+    NoFlow = 28, "no-flow", Drop;
+    /// The flow table has no room.
+    TableFull = 29, "table-full", Drop;
+    /// No port was found free toward that destination.
+    PortsExhausted = 30, "ports-exhausted", Drop;
+    /// The publish does not admit that source.
+    SourceNotAdmitted = 31, "source-not-admitted", Drop;
+    /// The publish's container is gone.
+    ContainerGone = 32, "container-gone", Drop;
+    /// Into a network, from elsewhere than the host, and not published.
+    NotPublished = 33, "not-published", Drop;
+    /// The last hop of its life, toward a container.
+    TtlExceeded = 34, "ttl-exceeded", Drop;
+    /// A helper refused to change the packet.
+    RewriteFailed = 35, "rewrite-failed", Drop;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_unique_and_fit() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            assert!(u32::from(*a as u8) < CAPACITY);
+            for b in &Reason::ALL[i + 1..] {
+                assert_ne!(*a as u8, *b as u8);
+                assert_ne!(a.name(), b.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a decision needs to know: the maps in the kernel, ordinary collections in a test.
+
+use crate::{
+    abi::{Endpoint, Flow, Publish},
+    address::Address,
+    flow::Ticks,
+    tuple::Tuple,
+};
+
+/// Why an entry of the flow table was not inserted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// The key is taken.
+    Taken,
+    /// There is no room.
+    Full,
+}
+
+/// Where the host would send a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Route {
+    /// Out of the interface with that index.
+    Through(u32),
+    /// Nowhere.
+    None,
+}
+
+/// The tables of one family, and what else the kernel knows.
+///
+/// A visit of a flow must not visit another one.
+pub trait Tables<A: Address> {
+    /// The time now.
+    fn now(&self) -> Ticks;
+    /// A number nobody can foretell.
+    fn random(&self) -> u32;
+    /// Visits the half of a flow that has that key.
+    fn flow<R>(&self, key: &Tuple<A>, visit: impl FnOnce(&mut Flow<A>) -> R) -> Option<R>;
+    /// Inserts half a flow, unless the key is there.
+    fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused>;
+    /// Removes half a flow.
+    fn remove_flow(&self, key: &Tuple<A>);
+    /// The slot's epoch.
+    fn epoch(&self, slot: u32) -> u32;
+    /// The endpoint with that address.
+    fn endpoint(&self, address: &A) -> Option<Endpoint<A>>;
+    /// The slot of the publish that a packet's destination falls to. The address is known to be the host's by [`Tables::is_local`] only.
+    fn published(&self, to: &Tuple<A>) -> Option<u32>;
+    /// The publish with that slot.
+    fn publish(&self, slot: u32) -> Option<Publish<A>>;
+    /// Whether a publish that lists its sources has that one in its list.
+    fn admits(&self, slot: u32, source: &A) -> bool;
+    /// Whether the address is one of the host's, loopback's left out.
+    fn is_local(&self, address: &A) -> bool;
+    /// The address that masqueraded flows get on that interface, if it is an uplink.
+    fn uplink(&self, index: u32) -> Option<A>;
+    /// Where the host would send a packet that arrived at the interface `input`.
+    fn route(&self, packet: &Tuple<A>, input: u32) -> Route;
+    /// Whether a socket of the host would receive a packet with that tuple.
+    fn host_socket(&self, arriving: &Tuple<A>) -> bool;
+}

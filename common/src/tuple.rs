@@ -1,0 +1,88 @@
+//! What tells one flow from another.
+
+use crate::address::{Address, Port};
+
+/// IANA protocol numbers.
+pub mod protocol {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+}
+
+/// Where a packet enters the datapath. Part of the key, so that no packet from outside can pass for a container's, nor the
+/// other way round, whatever its addresses.
+pub mod side {
+    /// The host side of a veth pair.
+    pub const CONTAINER: u8 = 1;
+    /// An uplink.
+    pub const UPLINK: u8 = 2;
+}
+
+/// Whether an ICMP echo asks or answers; zero for everything else.
+pub mod echo {
+    /// Not an ICMP echo.
+    pub const NONE: u8 = 0;
+    /// Echo request.
+    pub const REQUEST: u8 = 1;
+    /// Echo reply.
+    pub const REPLY: u8 = 2;
+}
+
+/// A packet's addresses, ports and protocol, and the side it enters at: the key of the flow table.
+///
+/// For an ICMP echo the identifier is the port of the side that asks, and the other port is zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Tuple<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port.
+    pub source_port: Port,
+    /// Destination port.
+    pub destination_port: Port,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// One of [`side`].
+    pub side: u8,
+    /// One of [`echo`].
+    pub echo: u8,
+    /// Zero.
+    pub _pad: u8,
+}
+
+impl<A: Address> Tuple<A> {
+    /// The tuple of the answer to a packet that leaves with this one.
+    #[must_use]
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            echo: match self.echo {
+                echo::REQUEST => echo::REPLY,
+                echo::REPLY => echo::REQUEST,
+                other => other,
+            },
+            ..*self
+        }
+    }
+
+    /// The sum of both addresses' words, not folded.
+    #[inline(always)]
+    pub fn address_sum(&self) -> u32 {
+        self.source.sum() + self.destination.sum()
+    }
+
+    /// The sum of both ports, not folded.
+    #[inline(always)]
+    pub fn port_sum(&self) -> u32 {
+        self.source_port.word() as u32 + self.destination_port.word() as u32
+    }
+}
