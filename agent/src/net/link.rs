@@ -1,6 +1,5 @@
 //! What an interface is.
 
-use anyhow::ensure;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use super::mac::Mac;
@@ -63,30 +62,11 @@ impl Link {
     }
 }
 
-/// What the kernel takes as an interface's name.
-pub fn check_name(name: &str) -> anyhow::Result<()> {
-    ensure!(!name.is_empty(), "an interface needs a name");
-    ensure!(name.len() <= 15, "'{name}' is too long for the name of an interface: 15 bytes at most");
-    let bad = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b);
-    ensure!(name != "." && name != ".." && !name.bytes().any(bad), "'{name}' cannot be the name of an interface");
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use rtnetlink::{LinkBridge, LinkMessageBuilder};
 
     use super::*;
-
-    #[test]
-    fn names_the_kernel_refuses_are_refused() {
-        for name in ["", ".", "..", "a/b", "a b", "a:b", "a\tb", "%d", "sixteen-bytes-xx"] {
-            assert!(check_name(name).is_err(), "{name:?}");
-        }
-        for name in ["cw0", "fifteen-bytes-x", "eth0.5", "a@b"] {
-            check_name(name).unwrap();
-        }
-    }
 
     #[test]
     fn a_link_is_read_from_its_message() {

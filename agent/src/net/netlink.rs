@@ -8,11 +8,9 @@ use rtnetlink::{
     packet_route::link::{InfoData, InfoVeth, LinkMessage},
 };
 
-pub use super::{
-    address::Route,
-    link::{Link, check_name},
-};
+pub use super::{address::Route, link::Link};
 use super::{mac::Mac, netns::Netns};
+use crate::model::name;
 
 /// A netlink socket in one namespace.
 #[derive(Clone, Debug)]
@@ -84,7 +82,7 @@ impl Netlink {
 
     /// The interface of that name.
     pub async fn link(&self, name: &str) -> anyhow::Result<Option<Link>> {
-        if check_name(name).is_err() {
+        if name::check_interface(name).is_err() {
             return Ok(None);
         }
         let found: Result<Vec<_>, _> = self.handle.link().get().match_name(name).execute().try_collect().await;
@@ -97,7 +95,7 @@ impl Netlink {
 
     /// Makes a bridge, up, and answers its index. The MAC is set, so that it does not change as ports come and go.
     pub async fn create_bridge(&self, name: &str, mac: Mac, mtu: u32) -> anyhow::Result<u32> {
-        check_name(name)?;
+        name::check_interface(name)?;
         let message = LinkMessageBuilder::<LinkBridge>::new(name).address(mac.0.to_vec()).build();
         if let Err(error) = self.handle.link().add(message).execute().await {
             match errno(&error) {
@@ -168,8 +166,8 @@ impl Netlink {
         peer: LinkMessageBuilder<LinkUnspec>,
         peer_netns: &Netns,
     ) -> anyhow::Result<u32> {
-        check_name(name)?;
-        check_name(peer_name)?;
+        name::check_interface(name)?;
+        name::check_interface(peer_name)?;
         let peer = peer.name(peer_name).setns_by_fd(peer_netns.as_raw_fd()).build();
         let pair = near.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
         if let Err(error) = self.handle.link().add(pair).execute().await {
