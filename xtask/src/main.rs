@@ -1,1 +1,81 @@
-fn main(){}
+//! What a person or CI types: `cargo xtask VERB`. This file parses and dispatches; each verb is a file.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod build;
+mod ci;
+mod debian;
+mod interrupt;
+mod lab;
+mod privilege;
+mod progress;
+mod recipe;
+mod run;
+mod setup;
+mod test;
+mod workspace;
+
+use workspace::{Profile, Workspace};
+
+/// Sets up, builds, runs and tests causeway.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Finds what building and testing need, and installs what is missing.
+    Setup,
+    /// Builds `causeway`, setting up first what is missing.
+    Build {
+        /// Build with the optimisations that `run` uses.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Builds `causeway` and runs `causeway up ARGS` as root.
+    Run {
+        /// What follows `causeway up`.
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Runs every test, those that need root and a lab too.
+    Test {
+        /// Parts of test names, and options of the test harness.
+        #[arg(last = true, value_name = "FILTER")]
+        filter: Vec<OsString>,
+    },
+    /// Builds a throw-away lab of namespaces, shows that it works, and removes it.
+    Lab {
+        /// What the lab is asked for: --shell, --keep.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Runs everything that gates a change: format, clippy, documentation, tests.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    dispatch(Cli::parse().verb).unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(verb: Verb) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match verb {
+        Verb::Setup => setup::verb(&workspace),
+        Verb::Build { release } => build::verb(&workspace, if release { Profile::Release } else { Profile::Dev }),
+        Verb::Run { args } => run::verb(&workspace, &args),
+        Verb::Test { filter } => test::verb(&workspace, &filter),
+        Verb::Lab { args } => lab::verb(&workspace, &args),
+        Verb::Ci => ci::verb(&workspace),
+    }
+}

@@ -121,8 +121,7 @@ impl Toolchain {
     fn cargo(&self, verb: &str, build: &Build<'_>) -> Command {
         let bin = self.prefix.join("bin");
         // Called by its full name: `cargo clippy` would look for cargo-clippy in cargo's home first.
-        let mut command =
-            Command::new(bin.join(if verb == "clippy" { "cargo-clippy" } else { "cargo" }));
+        let mut command = Command::new(bin.join(if verb == "clippy" { "cargo-clippy" } else { "cargo" }));
         scrub(&mut command);
         let mut flags = self.flags();
         flags.push(format!("--cfg=bpf_target_arch=\"{}\"", build.arch).into());
@@ -270,7 +269,12 @@ fn linkers() -> Vec<PathBuf> {
         .filter(|linker| linker.is_file())
         .collect();
     let mut seen = Vec::new();
-    found.retain(|linker| !seen.contains(linker) && { seen.push(linker.clone()); true });
+    found.retain(|linker| {
+        !seen.contains(linker) && {
+            seen.push(linker.clone());
+            true
+        }
+    });
     found
 }
 

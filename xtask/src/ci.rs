@@ -1,0 +1,86 @@
+//! `cargo xtask ci`: everything that gates a change. All of it runs even if some of it fails, so that one run tells all.
+//!
+//! The kernel side is an empty program on the host, so clippy of the workspace sees nothing of it. It is built first
+//! and must build without a warning; and where its toolchain has clippy (Debian's has, package rust-web-clippy; a
+//! nightly of rustup if its component is installed) it is checked for the BPF target too. Where not, that check is left out.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::interrupt;
+use crate::recipe::Toolchain;
+use crate::setup::{self, Needs};
+use crate::test;
+use crate::workspace::Workspace;
+
+/// Runs every check and prints a table of them.
+pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
+    let toolchain = setup::ensure(workspace, Needs::Programs)?;
+    interrupt::note()?;
+    let mut checks = Checks::default();
+
+    checks.add("format", || succeeds(workspace.cargo().args(["fmt", "--all", "--check"])));
+    checks.add("ebpf", || Ok(builds_without_warnings(workspace, &toolchain)));
+    if let Some(mut clippy) = toolchain.clippy(&workspace.object()) {
+        checks.add("clippy, ebpf", || succeeds(clippy.args(["--", "-D", "warnings"])));
+    }
+    checks.add("clippy", || {
+        let mut clippy = workspace.cargo();
+        succeeds(clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    checks.add("doc", || {
+        let mut doc = workspace.cargo();
+        succeeds(doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+    });
+    checks.add("test", || Ok(test::verb(workspace, &[])? == ExitCode::SUCCESS));
+
+    Ok(checks.report())
+}
+
+fn succeeds(command: &mut Command) -> Result<bool> {
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    Ok(status.success())
+}
+
+fn builds_without_warnings(workspace: &Workspace, toolchain: &Toolchain) -> bool {
+    match toolchain.build(&workspace.object()) {
+        // cargo repeats the warnings of what it does not build again.
+        Ok((_, output)) if !output.lines().any(|line| line.starts_with("warning")) => true,
+        Ok((_, output)) | Err(output) => {
+            eprintln!("{output}");
+            false
+        }
+    }
+}
+
+#[derive(Default)]
+struct Checks(Vec<(&'static str, bool, f32)>);
+
+impl Checks {
+    fn add(&mut self, name: &'static str, check: impl FnOnce() -> Result<bool>) {
+        if interrupt::noted() {
+            return;
+        }
+        println!("== {name}");
+        let started = Instant::now();
+        let passed = check().unwrap_or_else(|error| {
+            eprintln!("xtask: {error:#}");
+            false
+        });
+        self.0.push((name, passed, started.elapsed().as_secs_f32()));
+    }
+
+    fn report(&self) -> ExitCode {
+        println!("== result");
+        for (name, passed, seconds) in &self.0 {
+            println!("{name:<14}{:<8}{seconds:>6.1} s", if *passed { "ok" } else { "FAILED" });
+        }
+        if interrupt::noted() {
+            eprintln!("xtask: interrupted");
+            return ExitCode::from(130);
+        }
+        if self.0.iter().all(|(_, passed, _)| *passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}

@@ -1,0 +1,21 @@
+//! `cargo xtask run`: the agent on this machine, from nothing.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::privilege;
+use crate::setup::{self, Needs};
+use crate::workspace::{Profile, Workspace};
+
+/// Becomes `causeway up ARGS`, as root.
+pub(crate) fn verb(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
+    setup::ensure(workspace, Needs::Toolchain)?;
+    workspace.build(Profile::Release, &[("causeway", "causeway")])?;
+    let causeway = workspace.binary(Profile::Release, "causeway");
+    let prefix = privilege::prefix("`causeway up`")?;
+    let mut command = privilege::as_root(&prefix, &[], causeway.as_os_str());
+    command.arg("up").args(args);
+    Err(privilege::become_it(command))
+}

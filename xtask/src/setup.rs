@@ -1,0 +1,195 @@
+//! `cargo xtask setup`: finds what building and testing need and installs what is missing.
+//!
+//! Whatever works already is taken as it is (see `recipe::find`). Otherwise Debian's compiler, whose library source is
+//! a package, and a bpf-linker built for its LLVM into causeway's cache. Asking costs a fraction of a second, so every
+//! verb that builds asks first.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::{env, iter};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::debian::Apt;
+use crate::privilege;
+use crate::progress::Steps;
+use crate::recipe::{self, Toolchain};
+use crate::workspace::Workspace;
+
+/// What a verb needs besides Rust itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// An eBPF toolchain.
+    Toolchain,
+    /// And the programs that lab and tests start.
+    Programs,
+}
+
+/// Programs that lab and tests start, and the packages they are in.
+const PROGRAMS: [(&str, &str); 8] = [
+    ("ip", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("python3", "python3"),
+    ("iptables-save", "iptables"),
+    ("nft", "nftables"),
+    ("curl", "curl"),
+    ("ethtool", "ethtool"),
+    ("sysctl", "procps"),
+];
+
+const BY_HAND: &str = "`rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` \
+                       give a toolchain without it; run this again afterwards";
+
+/// Sets up and says what is there.
+pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
+    let toolchain = ensure(workspace, Needs::Programs)?;
+    let programs: Vec<&str> = PROGRAMS.iter().map(|(program, _)| *program).collect();
+    println!("eBPF toolchain: {toolchain}");
+    println!("programs: {}", programs.join(" "));
+    println!("everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Finds what is needed, installs what is missing, and returns the toolchain to build with. Says nothing when all is
+/// there.
+pub(crate) fn ensure(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
+    let found = recipe::find(workspace.target_dir());
+    match found {
+        Ok(toolchain) if missing(needs).is_empty() => Ok(toolchain),
+        Ok(_) | Err(_) => install(workspace, needs),
+    }
+}
+
+fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
+    let cache = recipe::cache_dir().map_err(anyhow::Error::msg)?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create causeway's cache {}", cache.display()))?;
+    let _lock = lock(&cache)?;
+    let steps = Steps::new(cache.join("setup.log"))?;
+
+    // Asked again: whoever held the lock may have done it all.
+    let toolchain = recipe::find(workspace.target_dir());
+    let programs = missing(needs);
+    let apt = match (&toolchain, programs.is_empty()) {
+        (Ok(_), true) => None,
+        (Ok(_), false) => {
+            let names: Vec<&str> = programs.iter().map(|(program, _)| *program).collect();
+            let otherwise = format!("install {} with this system's package manager", names.join(", "));
+            Some(Apt::open(&steps, &otherwise).context("cannot install the programs that lab and tests start")?)
+        }
+        (Err(why), _) => {
+            eprintln!("setup: {why}");
+            Some(Apt::open(&steps, BY_HAND).context("cannot install an eBPF toolchain")?)
+        }
+    };
+    if let (Some(apt), false) = (&apt, programs.is_empty()) {
+        let packages: Vec<&str> = programs.iter().map(|(_, package)| *package).collect();
+        apt.install("programs for lab and tests", &packages)?;
+    }
+    match (toolchain, apt) {
+        (Err(_), Some(apt)) => install_toolchain(workspace, &cache, &steps, &apt),
+        (Ok(toolchain), _) => Ok(toolchain),
+        (Err(why), None) => bail!("{why}: {BY_HAND}"),
+    }
+}
+
+/// Debian's compiler and a bpf-linker for it. The linker is built aside and moved to its place only after it was seen
+/// to work, so what is in place is always good.
+fn install_toolchain(workspace: &Workspace, cache: &Path, steps: &Steps, apt: &Apt<'_>) -> Result<Toolchain> {
+    let debian = Path::new(recipe::DEBIAN_PREFIX);
+    if !recipe::has_source(debian) {
+        apt.install("Rust with its library source", &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"])
+            .with_context(|| format!("cannot install an eBPF toolchain ({BY_HAND})"))?;
+    }
+    if let Ok(toolchain) = recipe::find(workspace.target_dir()) {
+        return Ok(toolchain); // a linker that was there before works with the new compiler
+    }
+
+    let llvm = llvm_of(&debian.join("bin/rustc"))?;
+    let (llvm_dev, polly_dev) = (format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev"));
+    apt.install(&format!("LLVM {llvm}"), &[&llvm_dev, &polly_dev, "libzstd-dev", "zlib1g-dev", "g++"])
+        .context("cannot install what bpf-linker is built with")?;
+
+    let root = recipe::linker_root(cache);
+    let partial = cache.join(format!("bpf-linker-{}.partial", recipe::BPF_LINKER_VERSION));
+    remove(&partial)?;
+    let name = format!("bpf-linker {} (built from source, about a minute)", recipe::BPF_LINKER_VERSION);
+    steps.run(&name, &mut cargo_install(llvm, &partial)).context("cannot build bpf-linker")?;
+    Toolchain::debian(recipe::linker_in(&partial)).probe(workspace.target_dir()).map_err(|reason| {
+        anyhow!("the bpf-linker just built does not work with Debian's rustc: {reason}; it is in {}", partial.display())
+    })?;
+    remove(&partial.join("build"))?;
+    remove(&root)?;
+    fs::rename(&partial, &root).with_context(|| format!("cannot move bpf-linker to {}", root.display()))?;
+    Ok(Toolchain::debian(recipe::linker_in(&root)))
+}
+
+/// `cargo install bpf-linker` against one LLVM, with the Rust that runs xtask.
+fn cargo_install(llvm: u32, root: &Path) -> Command {
+    let prefix = format!("/usr/lib/llvm-{llvm}");
+    // Another LLVM may come first in PATH, and the build asks the first llvm-config it finds.
+    let first = iter::once(Path::new(&prefix).join("bin"));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(first.chain(env::split_paths(&path))).unwrap_or(path);
+
+    let toolchain = env::var_os("RUSTUP_TOOLCHAIN");
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    recipe::scrub(&mut command);
+    command.envs(toolchain.map(|name| ("RUSTUP_TOOLCHAIN", name))); // which compiler rustup's proxies mean
+    command
+        .args(["install", "bpf-linker", "--version", recipe::BPF_LINKER_VERSION, "--locked"])
+        .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
+        .arg("--root")
+        .arg(root)
+        .arg("--target-dir")
+        .arg(root.join("build"))
+        .env("PATH", path)
+        .env("LLVM_PREFIX", prefix);
+    command
+}
+
+/// The major version of the LLVM a compiler emits bitcode of.
+fn llvm_of(rustc: &Path) -> Result<u32> {
+    let output = Command::new(rustc)
+        .arg("-vV")
+        .output()
+        .with_context(|| format!("cannot ask {} for its LLVM version", rustc.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))
+        .and_then(|version| version.split('.').next()?.parse().ok())
+        .with_context(|| format!("`{} -vV` does not name its LLVM version", rustc.display()))
+}
+
+/// What of the needed programs is not here.
+fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
+    if needs == Needs::Toolchain {
+        return Vec::new();
+    }
+    PROGRAMS.into_iter().filter(|(program, _)| privilege::find_program(program).is_none()).collect()
+}
+
+/// Holds off a second set-up, of this checkout or another, until the first is done. Released when dropped.
+fn lock(cache: &Path) -> Result<File> {
+    let path = cache.join("setup.lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => eprintln!("setup: waiting for another set-up to end"),
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
+    }
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
