@@ -99,6 +99,7 @@ impl Toolchain {
             .arg("-o")
             .arg(&object)
             .arg("-")
+            .env("RUSTC_BOOTSTRAP", "1")
             .stdin(Stdio::piped());
         let output = run(command, Some(PROBE.as_bytes()));
         let _ = fs::remove_file(&object); // the answer is in the exit status; the file may not even exist
@@ -127,7 +128,17 @@ impl Toolchain {
         flags.push(format!("--cfg=bpf_target_arch=\"{}\"", build.arch).into());
         command
             .current_dir(build.workspace)
-            .args([verb, "--release", "--locked", "--package", PACKAGE, "--target", TARGET, "-Zbuild-std=core"])
+            .args([
+                verb,
+                "--quiet",
+                "--release",
+                "--locked",
+                "--package",
+                PACKAGE,
+                "--target",
+                TARGET,
+                "-Zbuild-std=core",
+            ])
             .arg("--target-dir")
             .arg(build.target_dir.join("bpf"))
             .env("CARGO", bin.join("cargo"))
