@@ -19,23 +19,45 @@ pub enum Request {
     /// Answers a list of [`Network`].
     NetworkList,
     /// Answers a [`Network`].
-    NetworkInspect { name: String },
+    NetworkInspect {
+        /// The network's.
+        name: String,
+    },
     /// Answers the [`Network`] that was removed.
-    NetworkRemove { name: String },
+    NetworkRemove {
+        /// The network's.
+        name: String,
+    },
     /// Answers the new [`Container`].
     ContainerCreate(ContainerSpec),
     /// Answers the new [`Container`].
-    ContainerAttach { netns: PathBuf, spec: ContainerSpec },
+    ContainerAttach {
+        /// The path of the namespace.
+        netns: PathBuf,
+        /// What a new one would have, too.
+        spec: ContainerSpec,
+    },
     /// Answers a list of [`Container`].
     ContainerList,
     /// Answers a [`Container`].
-    ContainerInspect { name: String },
+    ContainerInspect {
+        /// The container's.
+        name: String,
+    },
     /// Answers the [`Container`] that was removed.
-    ContainerRemove { name: String },
+    ContainerRemove {
+        /// The container's.
+        name: String,
+    },
     /// Answers the new [`Publish`].
     PublishAdd(PublishAdd),
     /// Answers the [`Publish`] that was removed.
-    PublishRemove { container: String, publish: PublishSpec },
+    PublishRemove {
+        /// The container's name.
+        container: String,
+        /// As it was added.
+        publish: PublishSpec,
+    },
     /// Answers a list of [`Publish`].
     PublishList,
     /// Answers a list of [`Flow`].
@@ -44,6 +66,30 @@ pub enum Request {
     FlowsFlush,
     /// Answers [`Stats`].
     Stats,
+}
+
+impl Request {
+    /// What a person typed for it, as it begins the line that says why it failed.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Down => "down".to_owned(),
+            Self::NetworkCreate(spec) => format!("network create {}", spec.name),
+            Self::NetworkList => "network ls".to_owned(),
+            Self::NetworkInspect { name } => format!("network inspect {name}"),
+            Self::NetworkRemove { name } => format!("network rm {name}"),
+            Self::ContainerCreate(spec) => format!("container create {}", spec.name),
+            Self::ContainerAttach { spec, .. } => format!("container attach {}", spec.name),
+            Self::ContainerList => "container ls".to_owned(),
+            Self::ContainerInspect { name } => format!("container inspect {name}"),
+            Self::ContainerRemove { name } => format!("container rm {name}"),
+            Self::PublishAdd(add) => format!("publish add {} {}", add.container, add.publish),
+            Self::PublishRemove { container, publish } => format!("publish rm {container} {publish}"),
+            Self::PublishList => "publish ls".to_owned(),
+            Self::FlowsList => "flows ls".to_owned(),
+            Self::FlowsFlush => "flows flush".to_owned(),
+            Self::Stats => "stats".to_owned(),
+        }
+    }
 }
 
 /// The agent's answer to one request.

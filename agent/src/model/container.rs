@@ -57,9 +57,7 @@ impl Container {
 
     /// Its place on the network of that name.
     pub fn endpoint_on(&self, network: &str) -> Option<&Endpoint> {
-        self.endpoints
-            .iter()
-            .find(|endpoint| endpoint.network == network)
+        self.endpoints.iter().find(|endpoint| endpoint.network == network)
     }
 }
 
@@ -76,8 +74,7 @@ pub fn host_side_name(instance: &str, container: &str, network: &str, attempt: u
 
 /// Whether a link is called as our host sides are.
 pub fn is_host_side_name(name: &str) -> bool {
-    name.strip_prefix("cwv")
-        .is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    name.strip_prefix("cwv").is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 mod mac_text {
@@ -90,9 +87,7 @@ mod mac_text {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -118,14 +113,7 @@ mod tests {
 
     #[test]
     fn other_links_are_not_host_sides() {
-        for name in [
-            "cw0",
-            "cwv",
-            "cwv1234",
-            "cwv1234567g",
-            "eth0",
-            "cwv123456789",
-        ] {
+        for name in ["cw0", "cwv", "cwv1234", "cwv1234567g", "eth0", "cwv123456789"] {
             assert!(!is_host_side_name(name), "{name}");
         }
     }

@@ -27,17 +27,12 @@ pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) 
         .filter(|start| (first..=end).contains(start))
         .unwrap_or(first);
     let free = |candidate: &IpAddr| !taken.contains(candidate);
-    (start..=end)
-        .chain(first..start)
-        .map(|number| address(subnet, number))
-        .find(free)
+    (start..=end).chain(first..start).map(|number| address(subnet, number)).find(free)
 }
 
 /// Whether a container can have `address` on `subnet`, as far as the subnet itself goes.
 pub fn is_assignable(subnet: IpNet, address: IpAddr) -> bool {
-    subnet.contains(&address)
-        && address != subnet.network()
-        && (address != subnet.broadcast() || address.is_ipv6())
+    subnet.contains(&address) && address != subnet.network() && (address != subnet.broadcast() || address.is_ipv6())
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -63,91 +58,30 @@ mod tests {
     fn the_next_free_address_is_given() {
         for (subnet, last, taken, expected) in [
             ("172.18.0.0/16", None, "172.18.0.1", Some("172.18.0.2")),
-            (
-                "172.18.0.0/16",
-                Some("172.18.0.2"),
-                "172.18.0.1",
-                Some("172.18.0.3"),
-            ),
-            (
-                "172.18.0.0/16",
-                Some("172.18.0.2"),
-                "172.18.0.1 172.18.0.3",
-                Some("172.18.0.4"),
-            ),
-            (
-                "172.18.0.0/16",
-                Some("172.18.0.255"),
-                "172.18.0.1",
-                Some("172.18.1.0"),
-            ),
+            ("172.18.0.0/16", Some("172.18.0.2"), "172.18.0.1", Some("172.18.0.3")),
+            ("172.18.0.0/16", Some("172.18.0.2"), "172.18.0.1 172.18.0.3", Some("172.18.0.4")),
+            ("172.18.0.0/16", Some("172.18.0.255"), "172.18.0.1", Some("172.18.1.0")),
             // Wraps before the broadcast address, past the gateway.
-            (
-                "10.0.0.0/29",
-                Some("10.0.0.6"),
-                "10.0.0.1",
-                Some("10.0.0.2"),
-            ),
-            (
-                "10.0.0.0/29",
-                Some("10.0.0.5"),
-                "10.0.0.6 10.0.0.1",
-                Some("10.0.0.2"),
-            ),
-            (
-                "10.0.0.0/29",
-                Some("10.0.0.4"),
-                "10.0.0.1 10.0.0.5 10.0.0.6 10.0.0.2",
-                Some("10.0.0.3"),
-            ),
+            ("10.0.0.0/29", Some("10.0.0.6"), "10.0.0.1", Some("10.0.0.2")),
+            ("10.0.0.0/29", Some("10.0.0.5"), "10.0.0.6 10.0.0.1", Some("10.0.0.2")),
+            ("10.0.0.0/29", Some("10.0.0.4"), "10.0.0.1 10.0.0.5 10.0.0.6 10.0.0.2", Some("10.0.0.3")),
             // The one given last is the last resort.
-            (
-                "10.0.0.0/30",
-                Some("10.0.0.2"),
-                "10.0.0.1",
-                Some("10.0.0.2"),
-            ),
+            ("10.0.0.0/30", Some("10.0.0.2"), "10.0.0.1", Some("10.0.0.2")),
             ("10.0.0.0/30", None, "10.0.0.1", Some("10.0.0.2")),
             ("10.0.0.0/30", None, "10.0.0.2", Some("10.0.0.1")),
             ("10.0.0.0/30", None, "10.0.0.1 10.0.0.2", None),
             ("10.0.0.0/31", None, "", None),
             ("10.0.0.0/32", None, "", None),
             // A cursor of elsewhere starts again.
-            (
-                "10.0.0.0/24",
-                Some("192.168.0.7"),
-                "10.0.0.1",
-                Some("10.0.0.2"),
-            ),
-            (
-                "10.0.0.0/24",
-                Some("2001:db8::7"),
-                "10.0.0.1",
-                Some("10.0.0.2"),
-            ),
-            (
-                "255.255.255.0/24",
-                Some("255.255.255.254"),
-                "255.255.255.1",
-                Some("255.255.255.2"),
-            ),
+            ("10.0.0.0/24", Some("192.168.0.7"), "10.0.0.1", Some("10.0.0.2")),
+            ("10.0.0.0/24", Some("2001:db8::7"), "10.0.0.1", Some("10.0.0.2")),
+            ("255.255.255.0/24", Some("255.255.255.254"), "255.255.255.1", Some("255.255.255.2")),
             ("2001:db8::/64", None, "2001:db8::1", Some("2001:db8::2")),
             ("2001:db8::/127", None, "", Some("2001:db8::1")),
         ] {
-            let taken = taken
-                .split_whitespace()
-                .map(|text| text.parse().unwrap())
-                .collect();
-            let given = next_free(
-                subnet.parse().unwrap(),
-                last.map(|text: &str| text.parse().unwrap()),
-                &taken,
-            );
-            assert_eq!(
-                given,
-                expected.map(|text| text.parse().unwrap()),
-                "{subnet} {last:?} {taken:?}"
-            );
+            let taken = taken.split_whitespace().map(|text| text.parse().unwrap()).collect();
+            let given = next_free(subnet.parse().unwrap(), last.map(|text: &str| text.parse().unwrap()), &taken);
+            assert_eq!(given, expected.map(|text| text.parse().unwrap()), "{subnet} {last:?} {taken:?}");
         }
     }
 
@@ -167,18 +101,10 @@ mod tests {
     #[test]
     fn network_and_broadcast_are_nobodys() {
         let subnet: IpNet = "10.0.0.0/24".parse().unwrap();
-        for (address, assignable) in [
-            ("10.0.0.0", false),
-            ("10.0.0.255", false),
-            ("10.0.1.1", false),
-            ("10.0.0.1", true),
-            ("10.0.0.254", true),
-        ] {
-            assert_eq!(
-                is_assignable(subnet, address.parse().unwrap()),
-                assignable,
-                "{address}"
-            );
+        for (address, assignable) in
+            [("10.0.0.0", false), ("10.0.0.255", false), ("10.0.1.1", false), ("10.0.0.1", true), ("10.0.0.254", true)]
+        {
+            assert_eq!(is_assignable(subnet, address.parse().unwrap()), assignable, "{address}");
         }
     }
 }

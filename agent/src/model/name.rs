@@ -17,26 +17,15 @@ pub fn check(name: &str) -> anyhow::Result<()> {
         "the name '{}' has something else than letters, digits, '_', '.' and '-'",
         printable(name)
     );
-    ensure!(
-        name.len() <= 63,
-        "the name '{name}' has {} characters; at most 63 fit",
-        name.len()
-    );
+    ensure!(name.len() <= 63, "the name '{name}' has {} characters; at most 63 fit", name.len());
     Ok(())
 }
 
 /// Checks an instance's name: it is a folder of bpffs, which takes no dots.
 pub fn check_instance(name: &str) -> anyhow::Result<()> {
     check(name)?;
-    ensure!(
-        !name.contains('.'),
-        "the instance name '{name}' has a dot; bpffs takes none"
-    );
-    ensure!(
-        name.len() <= 32,
-        "the instance name '{name}' has {} characters; at most 32 fit",
-        name.len()
-    );
+    ensure!(!name.contains('.'), "the instance name '{name}' has a dot; bpffs takes none");
+    ensure!(name.len() <= 32, "the instance name '{name}' has {} characters; at most 32 fit", name.len());
     Ok(())
 }
 
@@ -51,9 +40,7 @@ pub fn check_interface(name: &str) -> anyhow::Result<()> {
     );
     ensure!(
         !matches!(name, "." | ".." | "all" | "default")
-            && name
-                .chars()
-                .all(|c| c.is_ascii_graphic() && c != '/' && c != ':' && c != '%'),
+            && name.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':' && c != '%'),
         "'{}' is not a usable interface name",
         printable(name)
     );
@@ -110,17 +97,7 @@ mod tests {
         for name in ["eth0", "cw0", "br-0123456789ab", "wlp0s20f3.5"] {
             assert!(check_interface(name).is_ok(), "{name}");
         }
-        for name in [
-            "",
-            "sixteen-letters-",
-            "a b",
-            "a/b",
-            "..",
-            "all",
-            "default",
-            "e:0",
-            "a%d",
-        ] {
+        for name in ["", "sixteen-letters-", "a b", "a/b", "..", "all", "default", "e:0", "a%d"] {
             assert!(check_interface(name).is_err(), "{name}");
         }
     }

@@ -1,12 +1,13 @@
 //! A network: a subnet with a bridge, a gateway address on it, and a policy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{bail, ensure};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::ipam;
+use crate::api::NetworkSpec;
 
 /// The network that `up` makes when no configuration file declares one, and that a container is on when it names none.
 pub const DEFAULT: &str = "default";
@@ -15,10 +16,7 @@ pub const DEFAULT: &str = "default";
 const MTU: std::ops::RangeInclusive<u32> = 576..=65535;
 
 /// A network as it is.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of its own that a person types"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that a person types")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Its name.
@@ -49,9 +47,21 @@ impl Network {
     /// The subnet that has `address`, with its gateway.
     pub fn place_of(&self, address: IpAddr) -> Option<(IpNet, IpAddr)> {
         let mut places = self.subnets.iter().zip(&self.gateways);
-        places
-            .find(|(subnet, _)| subnet.contains(&address))
-            .map(|(subnet, gateway)| (*subnet, *gateway))
+        places.find(|(subnet, _)| subnet.contains(&address)).map(|(subnet, gateway)| (*subnet, *gateway))
+    }
+}
+
+/// What the default network is made from.
+pub fn default_spec() -> NetworkSpec {
+    NetworkSpec {
+        name: DEFAULT.to_owned(),
+        subnets: vec![IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(172, 18, 0, 0), 16))],
+        bridge: Some("cw0".to_owned()),
+        gateways: vec![Ipv4Addr::new(172, 18, 0, 1).into()],
+        mtu: None,
+        internal: false,
+        masquerade: true,
+        icc: true,
     }
 }
 
@@ -65,11 +75,7 @@ pub fn check_subnet(subnet: IpNet) -> anyhow::Result<()> {
         "the subnet {subnet} has the prefix length {}; from 8 to 30 is possible",
         subnet.prefix_len()
     );
-    ensure!(
-        subnet.addr() == subnet.network(),
-        "the subnet {subnet} has host bits set; write {}",
-        subnet.trunc()
-    );
+    ensure!(subnet.addr() == subnet.network(), "the subnet {subnet} has host bits set; write {}", subnet.trunc());
     let first = subnet.network().octets()[0];
     ensure!(
         !matches!(first, 0 | 127 | 224..=255),
@@ -98,10 +104,7 @@ pub fn check_subnets(subnets: &[IpNet]) -> anyhow::Result<()> {
 pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
     for gateway in asked {
         let Some(subnet) = subnets.iter().find(|subnet| subnet.contains(gateway)) else {
-            bail!(
-                "the gateway {gateway} is not in the subnet {}",
-                join(subnets)
-            );
+            bail!("the gateway {gateway} is not in the subnet {}", join(subnets));
         };
         ensure!(
             ipam::is_assignable(*subnet, *gateway),
@@ -124,12 +127,7 @@ pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Ve
 
 /// Checks an MTU in bytes.
 pub fn check_mtu(mtu: u32) -> anyhow::Result<()> {
-    ensure!(
-        MTU.contains(&mtu),
-        "the MTU {mtu} is not from {} to {} bytes",
-        MTU.start(),
-        MTU.end()
-    );
+    ensure!(MTU.contains(&mtu), "the MTU {mtu} is not from {} to {} bytes", MTU.start(), MTU.end());
     Ok(())
 }
 
@@ -148,26 +146,16 @@ mod tests {
     use super::*;
 
     fn nets(text: &str) -> Vec<IpNet> {
-        text.split_whitespace()
-            .map(|net| net.parse().unwrap())
-            .collect()
+        text.split_whitespace().map(|net| net.parse().unwrap()).collect()
     }
 
     fn addresses(text: &str) -> Vec<IpAddr> {
-        text.split_whitespace()
-            .map(|address| address.parse().unwrap())
-            .collect()
+        text.split_whitespace().map(|address| address.parse().unwrap()).collect()
     }
 
     #[test]
     fn usable_subnets_are_taken() {
-        for subnets in [
-            "10.0.0.0/8",
-            "172.18.0.0/16",
-            "192.168.7.4/30",
-            "100.64.0.0/10",
-            "203.0.113.0/24",
-        ] {
+        for subnets in ["10.0.0.0/8", "172.18.0.0/16", "192.168.7.4/30", "100.64.0.0/10", "203.0.113.0/24"] {
             check_subnets(&nets(subnets)).unwrap_or_else(|error| panic!("{subnets}: {error}"));
         }
     }
@@ -214,9 +202,7 @@ mod tests {
             ("10.0.0.1 10.0.0.2", "10.0.0.2 is a second"),
             ("2001:db8::1", "is not in the subnet"),
         ] {
-            let error = choose_gateways(&nets("10.0.0.0/24"), &addresses(asked))
-                .unwrap_err()
-                .to_string();
+            let error = choose_gateways(&nets("10.0.0.0/24"), &addresses(asked)).unwrap_err().to_string();
             assert!(error.contains(reason), "{asked}: {error}");
         }
     }
@@ -230,24 +216,13 @@ mod tests {
             ("10.1.0.0/16", "10.2.0.0/16", false),
             ("10.1.0.0/16", "2001:db8::/32", false),
         ] {
-            assert_eq!(
-                overlap(one.parse().unwrap(), other.parse().unwrap()),
-                expected,
-                "{one} {other}"
-            );
+            assert_eq!(overlap(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
         }
     }
 
     #[test]
     fn the_mtu_has_bounds() {
-        for (mtu, ok) in [
-            (575, false),
-            (576, true),
-            (1500, true),
-            (65535, true),
-            (65536, false),
-            (0, false),
-        ] {
+        for (mtu, ok) in [(575, false), (576, true), (1500, true), (65535, true), (65536, false), (0, false)] {
             assert_eq!(check_mtu(mtu).is_ok(), ok, "{mtu}");
         }
     }

@@ -60,24 +60,13 @@ impl PublishSpec {
     pub fn conflicts(&self, other: &Self) -> bool {
         self.protocol == other.protocol
             && self.host_ports.overlaps(other.host_ports)
-            && (self.host_address.is_none()
-                || other.host_address.is_none()
-                || self.host_address == other.host_address)
+            && (self.host_address.is_none() || other.host_address.is_none() || self.host_address == other.host_address)
     }
 
     /// `port 8080/tcp of any address`, for messages.
     pub fn describe(&self) -> String {
-        let Self {
-            host_address,
-            host_ports,
-            protocol,
-            ..
-        } = self;
-        let noun = if host_ports.count() == 1 {
-            "port"
-        } else {
-            "ports"
-        };
+        let Self { host_address, host_ports, protocol, .. } = self;
+        let noun = if host_ports.count() == 1 { "port" } else { "ports" };
         match host_address {
             None => format!("{noun} {host_ports}/{protocol} of any address"),
             Some(address) => format!("{noun} {host_ports}/{protocol} of {address}"),
@@ -89,10 +78,7 @@ impl PortRange {
     /// From `start` to `end`, both included.
     pub fn new(start: u16, end: u16) -> anyhow::Result<Self> {
         ensure!(start != 0, "port 0 cannot be published");
-        ensure!(
-            start <= end,
-            "the range {start}-{end} ends before it starts"
-        );
+        ensure!(start <= end, "the range {start}-{end} ends before it starts");
         Ok(Self { start, end })
     }
 
@@ -140,9 +126,7 @@ impl FromStr for PublishSpec {
         };
         let (host_address, ports) = split_address(ports)?;
         let Some((host, container)) = ports.split_once(':') else {
-            bail!(
-                "'{ports}' is one port where a host port and a container port are needed; {FORM}"
-            );
+            bail!("'{ports}' is one port where a host port and a container port are needed; {FORM}");
         };
         let host_ports = parse_range(host, "host")?;
         let container_ports = parse_range(container, "container")?;
@@ -152,12 +136,7 @@ impl FromStr for PublishSpec {
             host_ports.count(),
             container_ports.count()
         );
-        Ok(Self {
-            host_address,
-            host_ports,
-            container_ports,
-            protocol,
-        })
+        Ok(Self { host_address, host_ports, container_ports, protocol })
     }
 }
 
@@ -168,21 +147,13 @@ impl fmt::Display for PublishSpec {
             Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
             Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
         }
-        write!(
-            f,
-            "{}:{}/{}",
-            self.host_ports, self.container_ports, self.protocol
-        )
+        write!(f, "{}:{}/{}", self.host_ports, self.container_ports, self.protocol)
     }
 }
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.start == self.end {
-            write!(f, "{}", self.start)
-        } else {
-            write!(f, "{}-{}", self.start, self.end)
-        }
+        if self.start == self.end { write!(f, "{}", self.start) } else { write!(f, "{}-{}", self.start, self.end) }
     }
 }
 
@@ -229,10 +200,8 @@ fn split_address(text: &str) -> anyhow::Result<(Option<IpAddr>, &str)> {
         let Some((address, ports)) = rest.split_once(']') else {
             bail!("'{text}' opens a bracket and does not close it");
         };
-        let parsed: Ipv6Addr = address
-            .parse()
-            .ok()
-            .with_context(|| format!("the host address '{address}' is not an IPv6 address"))?;
+        let parsed: Ipv6Addr =
+            address.parse().ok().with_context(|| format!("the host address '{address}' is not an IPv6 address"))?;
         let Some(ports) = ports.strip_prefix(':') else {
             bail!("':' and the host port are missing after '[{address}]'");
         };
@@ -243,10 +212,8 @@ fn split_address(text: &str) -> anyhow::Result<(Option<IpAddr>, &str)> {
         3 => {
             // Three parts: the first is there.
             let (address, ports) = text.split_once(':').unwrap_or_default();
-            let parsed: std::net::Ipv4Addr = address
-                .parse()
-                .ok()
-                .with_context(|| format!("the host address '{address}' is not an IPv4 address"))?;
+            let parsed: std::net::Ipv4Addr =
+                address.parse().ok().with_context(|| format!("the host address '{address}' is not an IPv4 address"))?;
             let any = parsed.is_unspecified();
             Ok(((!any).then_some(IpAddr::V4(parsed)), ports))
         }
@@ -290,16 +257,11 @@ mod tests {
             ("[2001:db8::1]:8080:80/udp", "[2001:db8::1]:8080:80/udp"),
             ("[::]:8080:80", "[::]:8080:80/tcp"),
             ("8000-8010:9000-9010", "8000-8010:9000-9010/tcp"),
-            (
-                "10.0.2.2:8000-8010:9000-9010/udp",
-                "10.0.2.2:8000-8010:9000-9010/udp",
-            ),
+            ("10.0.2.2:8000-8010:9000-9010/udp", "10.0.2.2:8000-8010:9000-9010/udp"),
             ("1-65535:1-65535", "1-65535:1-65535/tcp"),
             ("80-80:90-90", "80:90/tcp"),
         ] {
-            let spec: PublishSpec = text
-                .parse()
-                .unwrap_or_else(|error| panic!("{text}: {error}"));
+            let spec: PublishSpec = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(spec.to_string(), printed);
             assert_eq!(printed.parse::<PublishSpec>().unwrap(), spec);
         }
@@ -376,9 +338,6 @@ mod tests {
     fn a_description_names_port_protocol_and_address() {
         let describe = |text: &str| text.parse::<PublishSpec>().unwrap().describe();
         assert_eq!(describe("8080:80"), "port 8080/tcp of any address");
-        assert_eq!(
-            describe("127.0.0.1:53-54:53-54/udp"),
-            "ports 53-54/udp of 127.0.0.1"
-        );
+        assert_eq!(describe("127.0.0.1:53-54:53-54/udp"), "ports 53-54/udp of 127.0.0.1");
     }
 }

@@ -1,0 +1,115 @@
+//! Endpoints: the veth pair of a container, and what the datapath knows of it.
+
+use anyhow::Context as _;
+
+use super::{Agent, forwarding::disable_ipv6, networks::bridge_mac};
+use crate::{
+    datapath::{EndpointEntry, Interface},
+    model::{
+        container::{Container, Endpoint},
+        network::Network,
+    },
+    net::{
+        netlink::{Netlink, VethSpec},
+        netns::Netns,
+    },
+};
+
+const LOOPBACK: &str = "lo";
+
+impl Agent {
+    /// Makes the veth pair and all that the container has on it, and makes it known to the datapath.
+    pub(super) async fn build_endpoint(
+        &mut self,
+        container: &Container,
+        endpoint: &Endpoint,
+        netns: &Netns,
+    ) -> anyhow::Result<()> {
+        let network = self.network(&endpoint.network)?.clone();
+        let bridge = *self.bridges.get(&network.name).context("its network has no bridge")?;
+        let spec = VethSpec {
+            host_side: &endpoint.host_side,
+            controller: bridge,
+            isolated: !network.icc,
+            container_side: &endpoint.interface,
+            container: netns,
+            mac: endpoint.mac,
+            mtu: network.mtu,
+            alias: &container.name,
+        };
+        let index = self.host.handles.netlink.create_veth(&spec).await?;
+        disable_ipv6(&self.host.handles.netns, &endpoint.host_side)?;
+        furnish(netns, endpoint, &network).await?;
+        self.put_endpoint(endpoint, index)
+    }
+
+    /// Makes an endpoint that is there known to the datapath.
+    pub(super) fn put_endpoint(&mut self, endpoint: &Endpoint, host_side: u32) -> anyhow::Result<()> {
+        let network = self.network(&endpoint.network)?.clone();
+        let bridge = *self.bridges.get(&network.name).context("its network has no bridge")?;
+        let interface = Interface { index: host_side, name: endpoint.host_side.clone() };
+        for address in &endpoint.addresses {
+            let (subnet, gateway) =
+                network.place_of(address.addr()).context("its address is of none of its network's subnets")?;
+            let entry = EndpointEntry {
+                address: address.addr(),
+                gateway,
+                subnet,
+                mac: endpoint.mac,
+                bridge_mac: bridge_mac(&network)?,
+                host_side,
+                bridge,
+                masquerade: network.masquerade,
+                internal: network.internal,
+                icc: network.icc,
+            };
+            self.datapath.put_endpoint(&entry, &interface)?;
+            self.endpoints.insert(address.addr());
+        }
+        Ok(())
+    }
+
+    /// Takes an endpoint away as far as it is there.
+    pub(super) async fn dismantle_endpoint(&mut self, endpoint: &Endpoint) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
+        for address in &endpoint.addresses {
+            if self.endpoints.contains(&address.addr()) {
+                match self.datapath.remove_endpoint(address.addr()) {
+                    Ok(()) => {
+                        self.endpoints.remove(&address.addr());
+                    }
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        errors.extend(delete_named(&self.host.handles.netlink, &endpoint.host_side).await.err());
+        errors
+    }
+}
+
+/// Removes a link by its name. Absent is done.
+pub(super) async fn delete_named(netlink: &Netlink, name: &str) -> anyhow::Result<()> {
+    match netlink.link(name).await? {
+        Some(link) => {
+            netlink.delete_link(link.index).await.with_context(|| format!("cannot remove the interface '{name}'"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the container has on its side: `lo`, its address, its default route.
+async fn furnish(netns: &Netns, endpoint: &Endpoint, network: &Network) -> anyhow::Result<()> {
+    let netlink = Netlink::open(netns).await?;
+    disable_ipv6(netns, &endpoint.interface)?;
+    if let Some(loopback) = netlink.link(LOOPBACK).await?.filter(|loopback| !loopback.up) {
+        netlink.set_up(loopback.index).await?;
+    }
+    let link = netlink.link(&endpoint.interface).await?.context("the container side went away while it was set up")?;
+    for address in &endpoint.addresses {
+        netlink.add_address(link.index, *address).await?;
+        if let Some((_, gateway)) = network.place_of(address.addr()).filter(|_| !network.internal) {
+            netlink.add_default_route(gateway, link.index).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! The host: its uplinks, its own addresses, and its changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use ipnet::IpNet;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::{
+    datapath::Interface,
+    model::network,
+    net::{address::Route, link::Link, netlink::Netlink, netns::Netns, watch},
+};
+
+/// The MTU where no uplink says one.
+const USUAL_MTU: u32 = 1500;
+
+/// The host's namespace and a netlink socket in it.
+#[derive(Debug)]
+pub struct Handles {
+    /// The namespace.
+    pub netns: Netns,
+    /// A socket in it.
+    pub netlink: Netlink,
+}
+
+/// The host, and what the datapath was told of it.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) handles: Handles,
+    /// The uplinks' names; those of the default route if empty.
+    wanted: Vec<String>,
+    changes: Option<mpsc::Receiver<()>>,
+    local: BTreeSet<IpAddr>,
+    uplinks: BTreeMap<u32, Uplink>,
+    /// Said once, until it is over.
+    said_no_uplink: bool,
+}
+
+/// An interface that leads outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Uplink {
+    index: u32,
+    name: String,
+    /// What masqueraded flows get.
+    address: IpAddr,
+    mtu: u32,
+}
+
+/// What the host has at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    pub(super) links: Vec<Link>,
+    addresses: Vec<(u32, IpNet)>,
+    routes: Vec<Route>,
+}
+
+impl Host {
+    pub(super) async fn open(netns: Netns, wanted: Vec<String>) -> anyhow::Result<Self> {
+        // Before the first look, so that no change is missed in between.
+        let changes = watch::changes(&netns).await?;
+        let netlink = Netlink::open(&netns).await?;
+        Ok(Self {
+            handles: Handles { netns, netlink },
+            wanted,
+            changes: Some(changes),
+            local: BTreeSet::new(),
+            uplinks: BTreeMap::new(),
+            said_no_uplink: false,
+        })
+    }
+
+    /// Comes back when something changed; never if that cannot be known.
+    pub(super) async fn changed(&mut self) {
+        if let Some(changes) = &mut self.changes {
+            if changes.recv().await.is_some() {
+                return;
+            }
+            warn!("the kernel no longer tells of changes; restart the agent if the uplink changes");
+            self.changes = None;
+        }
+        std::future::pending().await
+    }
+
+    pub(super) async fn look(&self) -> anyhow::Result<Sight> {
+        let netlink = &self.handles.netlink;
+        Ok(Sight {
+            links: netlink.links().await?,
+            addresses: netlink.addresses().await?,
+            routes: netlink.routes().await?,
+        })
+    }
+
+    /// Whether the uplinks that were asked for by name can ever be some.
+    pub(super) async fn check_wanted(&self) -> anyhow::Result<()> {
+        let sight = self.look().await?;
+        for name in &self.wanted {
+            let Some(link) = sight.links.iter().find(|link| link.name == *name) else {
+                let names: Vec<&str> = sight.links.iter().map(|link| link.name.as_str()).collect();
+                bail!("the host has no interface '{name}' to be an uplink; it has {}", names.join(", "));
+            };
+            ensure!(
+                has_ethernet_header(link),
+                "the interface '{name}' has no Ethernet header, so it cannot be an uplink yet"
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn mtu(&self) -> u32 {
+        self.uplinks.values().map(|uplink| uplink.mtu).min().unwrap_or(USUAL_MTU)
+    }
+
+    /// Whether an address is one of the host's own, 127.0.0.0/8 included.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.local.contains(&address)
+    }
+}
+
+impl Agent {
+    /// Tells the datapath the host's addresses and uplinks where they are not what it knows.
+    pub(super) async fn sync_host(&mut self) -> anyhow::Result<()> {
+        let sight = self.host.look().await?;
+        let local = sight.local_addresses();
+        if local != self.host.local {
+            self.datapath.set_local_addresses(&local)?;
+            self.host.local = local;
+        }
+        let found = sight.uplinks(&self.host.wanted);
+        let gone: Vec<u32> = self.host.uplinks.keys().filter(|index| !found.contains_key(index)).copied().collect();
+        for index in gone {
+            self.datapath.remove_uplink(index)?;
+            if let Some(uplink) = self.host.uplinks.remove(&index) {
+                info!(uplink = uplink.name, "no longer an uplink");
+            }
+        }
+        for (index, uplink) in found {
+            if self.host.uplinks.get(&index) == Some(&uplink) {
+                continue;
+            }
+            let interface = Interface { index, name: uplink.name.clone() };
+            self.datapath
+                .put_uplink(&interface, uplink.address)
+                .with_context(|| format!("cannot take the interface '{}' as an uplink", uplink.name))?;
+            info!(uplink = uplink.name, address = %uplink.address, "uplink");
+            self.host.uplinks.insert(index, uplink);
+        }
+        let none = self.host.uplinks.is_empty();
+        if none && !self.host.said_no_uplink {
+            warn!("{}; containers do not reach the world until there is one", sight.why_no_uplink(&self.host.wanted));
+        }
+        self.host.said_no_uplink = none;
+        Ok(())
+    }
+}
+
+impl Sight {
+    /// All of the host's addresses but loopback's.
+    fn local_addresses(&self) -> BTreeSet<IpAddr> {
+        let addresses = self.addresses.iter().map(|(_, address)| address.addr());
+        addresses.filter(|address| !address.is_loopback()).collect()
+    }
+
+    fn uplinks(&self, wanted: &[String]) -> BTreeMap<u32, Uplink> {
+        let candidates = if wanted.is_empty() {
+            self.default_outputs()
+        } else {
+            let named = self.links.iter().filter(|link| wanted.contains(&link.name));
+            named.map(|link| link.index).collect()
+        };
+        let usable = |link: &&Link| candidates.contains(&link.index) && has_ethernet_header(link);
+        let links = self.links.iter().filter(usable);
+        let uplinks = links.filter_map(|link| {
+            let address = self.masquerade_address(link.index)?;
+            Some(Uplink { index: link.index, name: link.name.clone(), address, mtu: link.mtu })
+        });
+        uplinks.map(|uplink| (uplink.index, uplink)).collect()
+    }
+
+    /// The interfaces of the default routes that the kernel prefers.
+    fn default_outputs(&self) -> BTreeSet<u32> {
+        let default = |route: &&Route| route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4();
+        let routes: Vec<&Route> = self.routes.iter().filter(default).collect();
+        let best = routes.iter().map(|route| route.metric).min();
+        let preferred = routes.iter().filter(|route| Some(route.metric) == best);
+        preferred.filter_map(|route| route.output).collect()
+    }
+
+    /// The interface's first address; a link-local one only if there is no other.
+    fn masquerade_address(&self, index: u32) -> Option<IpAddr> {
+        let on_it = || self.addresses.iter().filter(|(on, _)| *on == index).map(|(_, address)| address.addr());
+        let wide = on_it().find(|address| matches!(address, IpAddr::V4(address) if !address.is_link_local()));
+        wide.or_else(|| on_it().find(IpAddr::is_ipv4))
+    }
+
+    fn why_no_uplink(&self, wanted: &[String]) -> String {
+        let candidates = self.default_outputs();
+        let named =
+            |link: &&Link| wanted.contains(&link.name) || (wanted.is_empty() && candidates.contains(&link.index));
+        match self.links.iter().find(named) {
+            None if wanted.is_empty() => "the host has no default route, so no uplink".to_owned(),
+            None => format!("the host has none of the uplinks {}", wanted.join(", ")),
+            Some(link) if !has_ethernet_header(link) => {
+                format!("the interface '{}' has no Ethernet header, so it is no uplink", link.name)
+            }
+            Some(link) => format!("the interface '{}' has no IPv4 address, so it is no uplink", link.name),
+        }
+    }
+
+    /// Fails if a subnet holds addresses that the host knows already.
+    pub(super) fn check_free(&self, subnet: IpNet) -> anyhow::Result<()> {
+        let on = |index: Option<u32>| {
+            let link = self.links.iter().find(|link| Some(link.index) == index);
+            link.map_or_else(String::new, |link| format!(" on {}", link.name))
+        };
+        // Addresses first: each has a route too, and the address says more.
+        for (index, address) in &self.addresses {
+            ensure!(
+                !network::overlap(address.trunc(), subnet),
+                "the subnet {subnet} overlaps the host's address {address}{}; take another subnet",
+                on(Some(*index))
+            );
+        }
+        for route in &self.routes {
+            // The default route, and the two halves that VPNs put over it, say nothing about who has which address.
+            let everything = route.destination.prefix_len() <= 1;
+            ensure!(
+                everything || !network::overlap(route.destination, subnet),
+                "the subnet {subnet} overlaps the host's route {}{}; take another subnet",
+                route.destination,
+                on(route.output)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Loopback has one too, of zeros.
+fn has_ethernet_header(link: &Link) -> bool {
+    link.mac.is_some_and(|mac| mac.0 != [0; 6])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::mac::Mac;
+
+    fn link(index: u32, name: &str, mac: Option<Mac>) -> Link {
+        Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, kind: None, controller: None, alias: None }
+    }
+
+    fn route(destination: &str, output: u32, metric: u32) -> Route {
+        Route { destination: destination.parse().unwrap(), output: Some(output), gateway: None, metric }
+    }
+
+    fn sight() -> Sight {
+        let ethernet = Some(Mac([2, 0, 0, 0, 0, 1]));
+        let on = |index: u32, address: &str| (index, address.parse().unwrap());
+        Sight {
+            links: vec![
+                link(1, "lo", Some(Mac([0; 6]))),
+                link(2, "eth0", ethernet),
+                link(3, "eth1", ethernet),
+                link(4, "tun0", None),
+            ],
+            addresses: vec![
+                on(1, "127.0.0.1/8"),
+                on(1, "::1/128"),
+                on(2, "169.254.3.4/16"),
+                on(2, "10.0.2.15/24"),
+                on(2, "10.0.2.16/24"),
+                on(3, "fe80::1/64"),
+                on(4, "10.8.0.2/24"),
+            ],
+            routes: vec![route("0.0.0.0/0", 2, 100), route("0.0.0.0/0", 3, 200), route("192.168.0.0/16", 4, 0)],
+        }
+    }
+
+    fn names(sight: &Sight, wanted: &[&str]) -> Vec<String> {
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        sight.uplinks(&wanted).into_values().map(|uplink| format!("{} {}", uplink.name, uplink.address)).collect()
+    }
+
+    #[test]
+    fn the_uplink_is_the_preferred_default_routes() {
+        assert_eq!(names(&sight(), &[]), ["eth0 10.0.2.15"]);
+    }
+
+    #[test]
+    fn two_default_routes_of_one_metric_are_two_uplinks() {
+        let mut sight = sight();
+        sight.routes[1].metric = 100;
+        sight.addresses.push((3, "10.0.3.15/24".parse().unwrap()));
+        assert_eq!(names(&sight, &[]), ["eth0 10.0.2.15", "eth1 10.0.3.15"]);
+    }
+
+    #[test]
+    fn a_named_uplink_is_taken_whatever_the_routes_say() {
+        let mut sight = sight();
+        sight.addresses.push((3, "10.0.3.15/24".parse().unwrap()));
+        assert_eq!(names(&sight, &["eth1"]), ["eth1 10.0.3.15"]);
+        assert!(names(&sight, &["eth7"]).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_an_uplink_is_none_and_the_reason_is_said() {
+        let mut sight = sight();
+        assert!(names(&sight, &["tun0"]).is_empty());
+        assert!(names(&sight, &["lo"]).is_empty());
+        assert!(names(&sight, &["eth1"]).is_empty());
+        assert!(sight.why_no_uplink(&["eth1".to_owned()]).contains("'eth1' has no IPv4 address"));
+        assert!(sight.why_no_uplink(&["tun0".to_owned()]).contains("'tun0' has no Ethernet header"));
+        assert!(sight.why_no_uplink(&["eth7".to_owned()]).contains("none of the uplinks eth7"));
+        sight.routes.clear();
+        assert!(sight.why_no_uplink(&[]).contains("no default route"));
+    }
+
+    #[test]
+    fn a_link_local_address_is_better_than_none() {
+        let mut sight = sight();
+        sight.addresses.retain(|(_, address)| !address.to_string().starts_with("10.0.2."));
+        assert_eq!(names(&sight, &[]), ["eth0 169.254.3.4"]);
+    }
+
+    #[test]
+    fn the_hosts_addresses_are_all_but_loopbacks() {
+        let local = sight().local_addresses();
+        assert_eq!(local.len(), 5);
+        assert!(local.contains(&"10.0.2.16".parse().unwrap()) && local.contains(&"fe80::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_overlap_names_the_address_or_route_and_its_interface() {
+        let check = |subnet: &str| sight().check_free(subnet.parse().unwrap());
+        assert!(check("172.18.0.0/16").is_ok());
+        for (subnet, reason) in [
+            ("10.0.0.0/8", "the host's address 10.0.2.15/24 on eth0"),
+            ("10.0.2.128/25", "the host's address 10.0.2.15/24 on eth0"),
+            ("192.168.7.0/24", "the host's route 192.168.0.0/16 on tun0"),
+        ] {
+            let error = check(subnet).unwrap_err().to_string();
+            assert!(error.contains(reason), "{subnet}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_default_route_in_halves_overlaps_nothing() {
+        let mut sight = sight();
+        sight.routes.extend([route("0.0.0.0/1", 4, 0), route("128.0.0.0/1", 4, 0)]);
+        assert!(sight.check_free("172.18.0.0/16".parse().unwrap()).is_ok());
+    }
+}

@@ -1,0 +1,243 @@
+//! The one task that owns everything: it decides what exists, makes it, and writes it into the datapath.
+//!
+//! Requests are answered one after the other, so nothing here is shared or locked. What each does follows one rule: all is checked
+//! before anything is touched, the state file names a thing before it is made, and what fails half-way is taken back.
+
+mod adopt;
+mod containers;
+mod declare;
+mod endpoint;
+mod flows;
+mod forwarding;
+mod host;
+mod networks;
+mod publishes;
+mod sockets;
+pub mod teardown;
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    pin::pin,
+    time::Duration,
+};
+
+use anyhow::ensure;
+use serde::Serialize;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{self, MissedTickBehavior},
+};
+use tracing::{error, warn};
+
+use self::host::Host;
+use crate::{
+    api::{Removed, Reply, Request},
+    config::{Config, DEFAULT_FLOWS},
+    datapath::{Datapath, LoadOptions, PublishEntry},
+    instance::Instance,
+    line,
+    model::publish::PublishSpec,
+    net::netns::Netns,
+    server::Asked,
+    state::State,
+};
+
+/// How often the flow table is swept. An entry that has ended counts as absent until then, so this is about room only.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What an agent starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// Whose agent it is. The caller holds its lock.
+    pub instance: Instance,
+    /// The host, which every thread of this process is in.
+    pub netns: Netns,
+    /// Where another process finds the host.
+    pub netns_path: PathBuf,
+    /// The uplinks' names; those of the default route if empty.
+    pub uplinks: Vec<String>,
+    /// What the host is brought to.
+    pub config: Option<Config>,
+}
+
+/// Why an agent's [`Agent::run`] came to its end.
+#[derive(Debug)]
+pub enum End {
+    /// It was told to stop; what it made works on.
+    Stopped,
+    /// It was asked to remove everything, and the answer goes there.
+    Down(oneshot::Sender<Reply>),
+}
+
+/// All that an instance has, as it is in the kernel.
+#[derive(Debug)]
+pub struct Agent {
+    instance: Instance,
+    host: Host,
+    datapath: Datapath,
+    state: State,
+    /// The bridges' indexes by their networks' names.
+    bridges: BTreeMap<String, u32>,
+    /// The addresses of the endpoints that were put into the datapath.
+    endpoints: BTreeSet<IpAddr>,
+    /// The publishes that were put into the datapath.
+    publishes: BTreeMap<PublishSpec, PublishEntry>,
+}
+
+impl Agent {
+    /// Takes over what an earlier agent of the instance left, and brings the host to what is declared. A first agent that fails leaves
+    /// nothing behind.
+    pub async fn start(start: Start) -> anyhow::Result<Self> {
+        let Start { instance, netns, netns_path, uplinks, config } = start;
+        let path = instance.state();
+        let cookie = netns.cookie()?;
+        let left = State::load(&path)?;
+        let first = left.is_none();
+        let state = left.unwrap_or_else(|| State::new(netns_path, cookie));
+        ensure!(
+            state.host.cookie == cookie,
+            "an earlier agent of instance '{}' had another host, the network namespace {}; start it there with --netns, or remove \
+             what it left with 'causeway down'",
+            instance.name(),
+            state.host.netns.display()
+        );
+        let uplinks = match &config {
+            Some(config) if uplinks.is_empty() => config.uplinks.clone(),
+            _ => uplinks,
+        };
+        let host = Host::open(netns, uplinks).await?;
+        if first {
+            host.check_wanted().await?;
+        }
+        state.save(&path)?;
+
+        let options = LoadOptions {
+            instance: instance.name().to_owned(),
+            host_cookie: cookie,
+            flows: config.as_ref().map_or(DEFAULT_FLOWS, |config| config.flows),
+        };
+        let datapath = match Datapath::load(&options) {
+            Ok(datapath) => datapath,
+            Err(error) => {
+                if first {
+                    warn_all(&teardown::remove_instance(&instance, &state, None).await.1);
+                }
+                return Err(error);
+            }
+        };
+        let mut agent = Self {
+            instance,
+            host,
+            datapath,
+            state,
+            bridges: BTreeMap::new(),
+            endpoints: BTreeSet::new(),
+            publishes: BTreeMap::new(),
+        };
+        match agent.bring_up(config.as_ref()).await {
+            Ok(()) => Ok(agent),
+            Err(error) => {
+                if first {
+                    warn_all(&agent.remove().await.1);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn bring_up(&mut self, config: Option<&Config>) -> anyhow::Result<()> {
+        self.enable_forwarding().await?;
+        self.sync_host().await?;
+        self.adopt().await?;
+        self.datapath.settle()?;
+        if let Some(config) = config {
+            self.declare(config).await?;
+        }
+        self.ensure_default_network().await
+    }
+
+    /// Answers requests, follows the host's changes and sweeps, until `stop` or `down`.
+    pub async fn run(&mut self, requests: &mut mpsc::Receiver<Asked>, stop: impl Future<Output = ()>) -> End {
+        let mut stop = pin!(stop);
+        let mut sweep = time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut stop => return End::Stopped,
+                Some((request, answer)) = requests.recv() => {
+                    if matches!(request, Request::Down) {
+                        return End::Down(answer);
+                    }
+                    let reply = self.answer(request).await;
+                    // A client that went away does not want it.
+                    let _ = answer.send(reply);
+                }
+                () = self.host.changed() => {
+                    if let Err(error) = self.sync_host().await {
+                        warn!(error = line::of(&error), "the host's changes cannot be followed");
+                    }
+                }
+                _ = sweep.tick() => {
+                    if let Err(error) = self.datapath.sweep() {
+                        warn!(error = line::of(&error), "the flow table cannot be swept");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes everything, and finishes whatever fails on the way.
+    pub async fn remove(self) -> (Removed, Vec<anyhow::Error>) {
+        let Self { instance, host, datapath, state, .. } = self;
+        // First, or the programs would live on in its descriptors.
+        drop(datapath);
+        teardown::remove_instance(&instance, &state, Some(&host.handles)).await
+    }
+
+    async fn answer(&mut self, request: Request) -> Reply {
+        match self.handle(request).await {
+            Ok(value) => Reply::Done(value),
+            Err(error) => Reply::Failed(line::of(&error)),
+        }
+    }
+
+    async fn handle(&mut self, request: Request) -> anyhow::Result<serde_json::Value> {
+        match request {
+            Request::Down => anyhow::bail!("the agent is ending already"),
+            Request::NetworkCreate(spec) => json(self.network_create(&spec, false).await?),
+            Request::NetworkList => json(self.network_list()),
+            Request::NetworkInspect { name } => json(self.network_inspect(&name)?),
+            Request::NetworkRemove { name } => json(self.network_remove(&name).await?),
+            Request::ContainerCreate(spec) => json(self.container_create(&spec, None).await?),
+            Request::ContainerAttach { netns, spec } => json(self.container_create(&spec, Some(&netns)).await?),
+            Request::ContainerList => json(self.container_list()),
+            Request::ContainerInspect { name } => json(self.container_inspect(&name)?),
+            Request::ContainerRemove { name } => json(self.container_remove(&name).await?),
+            Request::PublishAdd(add) => json(self.publish_add(&add).await?),
+            Request::PublishRemove { container, publish } => json(self.publish_remove(&container, &publish)?),
+            Request::PublishList => json(self.publish_list()),
+            Request::FlowsList => json(self.flow_list()?),
+            Request::FlowsFlush => json(self.flow_flush()?),
+            Request::Stats => json(self.stats()?),
+        }
+    }
+
+    /// Writes what is wanted, so that a next agent knows it.
+    fn save(&self) -> anyhow::Result<()> {
+        self.state.save(&self.instance.state())
+    }
+}
+
+fn json(answer: impl Serialize) -> anyhow::Result<serde_json::Value> {
+    Ok(serde_json::to_value(answer)?)
+}
+
+/// For what fails while an error is on its way already, which is the one to tell.
+fn warn_all(errors: &[anyhow::Error]) {
+    for error in errors {
+        error!(error = line::of(error), "taking back failed");
+    }
+}

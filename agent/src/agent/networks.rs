@@ -1,0 +1,192 @@
+//! Networks: made, listed, removed.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use anyhow::{Context as _, bail, ensure};
+use tracing::info;
+
+use super::{Agent, forwarding::disable_ipv6, host::Sight, warn_all};
+use crate::{
+    api::{self, NetworkSpec},
+    datapath::Interface,
+    model::{
+        name,
+        network::{self, Network},
+    },
+    net::mac::Mac,
+};
+
+impl Agent {
+    pub(super) fn network_list(&self) -> Vec<api::Network> {
+        self.state.networks.values().map(|network| self.view_network(network)).collect()
+    }
+
+    pub(super) fn network_inspect(&self, name: &str) -> anyhow::Result<api::Network> {
+        Ok(self.view_network(self.network(name)?))
+    }
+
+    pub(super) async fn network_create(&mut self, spec: &NetworkSpec, declared: bool) -> anyhow::Result<api::Network> {
+        let network = self.plan_network(spec, declared).await?;
+        let name = network.name.clone();
+        // Named before it is made: an agent that dies in between leaves nothing that the next one does not know.
+        self.state.networks.insert(name.clone(), network.clone());
+        let built = match self.save() {
+            Ok(()) => self.build_network(&network).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = built {
+            warn_all(&self.dismantle_network(&network).await);
+            self.state.networks.remove(&name);
+            warn_all(self.save().err().as_slice());
+            return Err(error);
+        }
+        info!(network = name, subnets = ?network.subnets, bridge = network.bridge, "network created");
+        Ok(self.view_network(&network))
+    }
+
+    pub(super) async fn network_remove(&mut self, name: &str) -> anyhow::Result<api::Network> {
+        let network = self.network(name)?.clone();
+        let on_it = self.containers_on(name);
+        ensure!(
+            on_it.is_empty(),
+            "the containers {} are on it; remove them first with 'causeway container rm'",
+            on_it.join(", ")
+        );
+        let errors = self.dismantle_network(&network).await;
+        ensure!(errors.is_empty(), "{}", crate::line::of_all(&errors));
+        self.state.networks.remove(name);
+        if name == network::DEFAULT {
+            self.state.no_default = true;
+        }
+        self.save()?;
+        self.sync_host().await?;
+        info!(network = name, "network removed");
+        Ok(self.view_network(&network))
+    }
+
+    /// The network that there is when nobody declares one. Removed by command it stays away until `down`.
+    pub(super) async fn ensure_default_network(&mut self) -> anyhow::Result<()> {
+        if self.state.no_default || self.state.networks.contains_key(network::DEFAULT) {
+            return Ok(());
+        }
+        let spec = network::default_spec();
+        self.network_create(&spec, false).await.map(|_| ()).with_context(
+            || "cannot make the network 'default'; declare networks of your own in a file and give it with --config",
+        )
+    }
+
+    /// The network of that name.
+    pub(super) fn network(&self, name: &str) -> anyhow::Result<&Network> {
+        self.state.networks.get(name).with_context(|| {
+            let names: Vec<&str> = self.state.networks.keys().map(String::as_str).collect();
+            match names.as_slice() {
+                [] => format!("there is no network '{name}', nor any other; make one with 'causeway network create'"),
+                names => format!("there is no network '{name}'; there is {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// The names of the containers on a network.
+    pub(super) fn containers_on(&self, network: &str) -> Vec<String> {
+        let on_it = self.state.containers.values().filter(|container| container.endpoint_on(network).is_some());
+        on_it.map(|container| container.name.clone()).collect()
+    }
+
+    async fn plan_network(&self, spec: &NetworkSpec, declared: bool) -> anyhow::Result<Network> {
+        name::check(&spec.name)?;
+        ensure!(
+            !self.state.networks.contains_key(&spec.name),
+            "there is a network '{}' already; take another name, or remove it with 'causeway network rm {}'",
+            spec.name,
+            spec.name
+        );
+        network::check_subnets(&spec.subnets)?;
+        let gateways = network::choose_gateways(&spec.subnets, &spec.gateways)?;
+        let mtu = spec.mtu.unwrap_or_else(|| self.host.mtu());
+        network::check_mtu(mtu)?;
+        let sight = self.host.look().await?;
+        for subnet in &spec.subnets {
+            for other in self.state.networks.values() {
+                let clash = other.subnets.iter().find(|theirs| network::overlap(**theirs, *subnet));
+                if let Some(theirs) = clash {
+                    bail!("the subnet {subnet} overlaps {theirs} of network '{}'; take another subnet", other.name);
+                }
+            }
+            sight.check_free(*subnet)?;
+        }
+        let bridge = match &spec.bridge {
+            None => self.free_bridge_name(&sight),
+            Some(bridge) => {
+                name::check_interface(bridge)?;
+                ensure!(
+                    !sight.links.iter().any(|link| link.name == *bridge),
+                    "the host has an interface '{bridge}' already; take another name for the bridge"
+                );
+                bridge.clone()
+            }
+        };
+        Ok(Network {
+            name: spec.name.clone(),
+            subnets: spec.subnets.clone(),
+            gateways,
+            bridge,
+            mtu,
+            internal: spec.internal,
+            masquerade: spec.masquerade,
+            icc: spec.icc,
+            last: None,
+            declared,
+        })
+    }
+
+    /// `cwN` with the lowest free N.
+    fn free_bridge_name(&self, sight: &Sight) -> String {
+        let of_links = sight.links.iter().map(|link| link.name.as_str());
+        let of_networks = self.state.networks.values().map(|network| network.bridge.as_str());
+        let taken: BTreeSet<&str> = of_links.chain(of_networks).collect();
+        let mut names = (0_u32..).map(|number| format!("cw{number}"));
+        // There are fewer interfaces than numbers.
+        names.find(|name| !taken.contains(name.as_str())).unwrap_or_default()
+    }
+
+    async fn build_network(&mut self, network: &Network) -> anyhow::Result<()> {
+        let netlink = self.host.handles.netlink.clone();
+        let mac = bridge_mac(network)?;
+        let index = netlink.create_bridge(&network.bridge, mac, network.mtu).await?;
+        self.bridges.insert(network.name.clone(), index);
+        self.finish_bridge(network, index).await?;
+        self.sync_host().await
+    }
+
+    /// What a bridge has beside its being there. Again is done.
+    pub(super) async fn finish_bridge(&mut self, network: &Network, index: u32) -> anyhow::Result<()> {
+        let interface = Interface { index, name: network.bridge.clone() };
+        // Guarded before it has an address, so before anything is forwarded into it.
+        self.datapath.put_bridge(&interface)?;
+        disable_ipv6(&self.host.handles.netns, &network.bridge)?;
+        for (subnet, gateway) in network.subnets.iter().zip(&network.gateways) {
+            let address = ipnet::IpNet::new(*gateway, subnet.prefix_len())?;
+            self.host.handles.netlink.add_address(index, address).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a network away as far as it is there.
+    pub(super) async fn dismantle_network(&mut self, network: &Network) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
+        if let Some(index) = self.bridges.remove(&network.name) {
+            errors.extend(self.host.handles.netlink.delete_link(index).await.err());
+            errors.extend(self.datapath.remove_bridge(index).err());
+        }
+        errors
+    }
+}
+
+/// Of the bridge, from its gateway address.
+pub(super) fn bridge_mac(network: &Network) -> anyhow::Result<Mac> {
+    let first = network.gateways.iter().find_map(|gateway| match gateway {
+        IpAddr::V4(address) => Some(Mac::from_ipv4(*address)),
+        IpAddr::V6(_) => None,
+    });
+    first.with_context(|| format!("network '{}' has no IPv4 gateway", network.name))
+}

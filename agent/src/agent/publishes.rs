@@ -1,0 +1,185 @@
+//! Publishes: added, listed, removed.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, bail, ensure};
+use ipnet::IpNet;
+use tracing::info;
+
+use super::{Agent, sockets, view::view_publish, warn_all};
+use crate::{
+    api::{self, PublishAdd},
+    datapath::PublishEntry,
+    model::{
+        container::Container,
+        network::Network,
+        publish::{Protocol, Publish, PublishSpec},
+    },
+};
+
+impl Agent {
+    pub(super) fn publish_list(&self) -> Vec<api::Publish> {
+        let containers = self.state.containers.values();
+        containers
+            .flat_map(|container| container.publishes.iter().map(|publish| view_publish(&container.name, publish)))
+            .collect()
+    }
+
+    pub(super) async fn publish_add(&mut self, add: &PublishAdd) -> anyhow::Result<api::Publish> {
+        let publish = Publish { spec: add.publish, from: check_from(&add.from)?, declared: false };
+        self.add_publish(&add.container, publish).await
+    }
+
+    pub(super) async fn add_publish(&mut self, name: &str, publish: Publish) -> anyhow::Result<api::Publish> {
+        let container = self.container(name)?;
+        let network = self.network_of(container)?;
+        let address = container.address().context("the container has no address")?;
+        self.check_publishable(network, &publish.spec)?;
+        // It may be an address of a moment ago.
+        if publish.spec.host_address.is_some() {
+            self.sync_host().await?;
+        }
+        self.check_port_free(&publish.spec)?;
+        let view = view_publish(name, &publish);
+        self.put_publish(&publish, address)?;
+        if let Some(container) = self.state.containers.get_mut(name) {
+            container.publishes.push(publish.clone());
+        }
+        if let Err(error) = self.save() {
+            warn_all(self.drop_publish(&publish.spec).err().as_slice());
+            self.forget_publish(name, &publish.spec);
+            return Err(error);
+        }
+        info!(container = name, publish = %publish.spec, "published");
+        Ok(view)
+    }
+
+    pub(super) fn publish_remove(&mut self, name: &str, spec: &PublishSpec) -> anyhow::Result<api::Publish> {
+        let container = self.container(name)?;
+        let Some(publish) = container.publishes.iter().find(|publish| publish.spec == *spec).cloned() else {
+            let others: Vec<String> = container.publishes.iter().map(|publish| publish.spec.to_string()).collect();
+            match others.as_slice() {
+                [] => bail!("the container '{name}' has no publishes"),
+                others => bail!("the container '{name}' has no such publish; it has {}", others.join(", ")),
+            }
+        };
+        self.drop_publish(spec)?;
+        self.forget_publish(name, spec);
+        self.save()?;
+        info!(container = name, publish = %spec, "no longer published");
+        Ok(view_publish(name, &publish))
+    }
+
+    /// What can be said before it is known which ports are taken.
+    pub(super) fn check_publishable(&self, network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
+        ensure!(
+            spec.protocol != Protocol::Sctp,
+            "the publish {spec} is of sctp, which is not supported yet; publish tcp or udp"
+        );
+        ensure!(
+            spec.host_address.is_none_or(|address| address.is_ipv4()),
+            "the publish {spec} has an IPv6 host address, which is not supported yet; give an IPv4 address or none"
+        );
+        ensure!(
+            !network.internal,
+            "the network '{}' is internal: nothing of it can be published; use a network that was created without --internal",
+            network.name
+        );
+        Ok(())
+    }
+
+    /// Whether the host and the other publishes leave the ports free.
+    pub(super) fn check_port_free(&self, spec: &PublishSpec) -> anyhow::Result<()> {
+        for container in self.state.containers.values() {
+            if let Some(theirs) = container.publishes.iter().find(|theirs| theirs.spec.conflicts(spec)) {
+                bail!(
+                    "{} is published by container '{}'; take another host port, or end that with 'causeway publish rm {} {}'",
+                    theirs.spec.describe(),
+                    container.name,
+                    container.name,
+                    theirs.spec
+                );
+            }
+        }
+        if let Some(address) = spec.host_address {
+            ensure!(
+                self.host.has(address),
+                "the host has no address {address}; give one of the host's own, or none for any"
+            );
+        }
+        if let Some(port) = sockets::taken_port(&self.host.handles.netns, spec)? {
+            bail!("a process of the host listens on port {port}/{}; take another host port, or stop it", spec.protocol);
+        }
+        Ok(())
+    }
+
+    /// Writes it into the datapath.
+    pub(super) fn put_publish(&mut self, publish: &Publish, container: IpAddr) -> anyhow::Result<()> {
+        let spec = publish.spec;
+        let entry = PublishEntry {
+            protocol: spec.protocol,
+            host_address: spec.host_address,
+            host_ports: spec.host_ports,
+            container_ports: spec.container_ports,
+            container_address: container,
+            from: publish.from.clone(),
+        };
+        self.datapath.put_publish(&entry)?;
+        self.publishes.insert(spec, entry);
+        Ok(())
+    }
+
+    /// Takes it out of the datapath. Absent is done.
+    pub(super) fn drop_publish(&mut self, spec: &PublishSpec) -> anyhow::Result<()> {
+        if let Some(entry) = self.publishes.get(spec) {
+            self.datapath.remove_publish(entry)?;
+            self.publishes.remove(spec);
+        }
+        Ok(())
+    }
+
+    fn forget_publish(&mut self, container: &str, spec: &PublishSpec) {
+        if let Some(container) = self.state.containers.get_mut(container) {
+            container.publishes.retain(|publish| publish.spec != *spec);
+        }
+    }
+
+    /// The network a container is on.
+    pub(super) fn network_of(&self, container: &Container) -> anyhow::Result<&Network> {
+        let endpoint = container.endpoints.first().context("the container is on no network")?;
+        self.network(&endpoint.network)
+    }
+}
+
+/// Clients that may use a publish: IPv4 today, and subnets that are some.
+fn check_from(from: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
+    let mut checked: Vec<IpNet> = Vec::new();
+    for subnet in from {
+        ensure!(
+            matches!(subnet, IpNet::V4(_)),
+            "--from {subnet} is IPv6, which is not supported yet; give an IPv4 subnet"
+        );
+        ensure!(subnet.addr() == subnet.network(), "--from {subnet} has host bits set; write {}", subnet.trunc());
+        if !checked.contains(subnet) {
+            checked.push(*subnet);
+        }
+    }
+    Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_ipv4_subnets() {
+        let check = |text: &str| {
+            let from: Vec<IpNet> = text.split_whitespace().map(|subnet| subnet.parse().unwrap()).collect();
+            check_from(&from).map(|from| from.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(""), Ok(0));
+        assert_eq!(check("10.0.0.0/8 192.168.1.1/32 10.0.0.0/8"), Ok(2));
+        assert!(check("10.1.0.0/8").unwrap_err().contains("write 10.0.0.0/8"));
+        assert!(check("2001:db8::/32").unwrap_err().contains("not supported yet"));
+    }
+}

@@ -1,0 +1,73 @@
+//! Which ports processes of the host have.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::AsRawFd as _,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt::ReuseAddr,
+    },
+};
+
+use crate::{
+    model::publish::{Protocol, PublishSpec},
+    net::netns::Netns,
+};
+
+/// The first port of the publish that a socket of the host has. A socket that comes later is not seen; it then gets nothing.
+pub(super) fn taken_port(host: &Netns, spec: &PublishSpec) -> anyhow::Result<Option<u16>> {
+    let address = spec.host_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    host.run(|| {
+        let mut ports = spec.host_ports.start()..=spec.host_ports.end();
+        ports.find(|port| is_taken(spec.protocol, SocketAddr::new(address, *port)))
+    })
+}
+
+/// Tries the address for a moment. Nothing listens meanwhile, so no client sees it. What fails for another reason than the port's
+/// being in use does not count.
+fn is_taken(protocol: Protocol, address: SocketAddr) -> bool {
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SockType::Stream, SockProtocol::Tcp),
+        Protocol::Udp => (SockType::Datagram, SockProtocol::Udp),
+        Protocol::Sctp => return false,
+    };
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let Ok(probe) = socket(family, kind, SockFlag::SOCK_CLOEXEC, number) else {
+        return false;
+    };
+    // With it a TCP port counts as taken by a listener, not by a connection that lingers in TIME_WAIT. UDP would let anybody in.
+    if protocol == Protocol::Tcp && setsockopt(&probe, ReuseAddr, &true).is_err() {
+        return false;
+    }
+    bind(probe.as_raw_fd(), &SockaddrStorage::from(address)) == Err(Errno::EADDRINUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_takes_its_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(is_taken(Protocol::Tcp, address));
+        assert!(is_taken(Protocol::Tcp, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())));
+        assert!(!is_taken(Protocol::Tcp, SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), address.port())));
+        drop(listener);
+        assert!(!is_taken(Protocol::Tcp, address));
+    }
+
+    #[test]
+    fn a_udp_socket_takes_its_port() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        assert!(is_taken(Protocol::Udp, address));
+        drop(socket);
+        assert!(!is_taken(Protocol::Udp, address));
+    }
+}

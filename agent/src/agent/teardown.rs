@@ -1,0 +1,43 @@
+//! `down`: removing all that the state names, with an agent or without one.
+
+pub use super::host::Handles;
+use super::{adopt::claim, containers::remove_namespace, endpoint::delete_named, forwarding};
+use crate::{api::Removed, datapath::Datapath, instance::Instance, state::State};
+
+/// Removes everything, and finishes whatever fails on the way. `host` is none if its namespace is gone: its links went with it. The
+/// state file stays if something failed, so that it can be tried again.
+pub async fn remove_instance(
+    instance: &Instance,
+    state: &State,
+    host: Option<&Handles>,
+) -> (Removed, Vec<anyhow::Error>) {
+    let mut errors = Vec::new();
+    for container in state.containers.values() {
+        let mut container = container.clone();
+        claim(&mut container);
+        for endpoint in &container.endpoints {
+            if let Some(Handles { netlink, .. }) = host {
+                errors.extend(delete_named(netlink, &endpoint.host_side).await.err());
+            }
+        }
+        errors.extend(remove_namespace(&container).err());
+    }
+    for network in state.networks.values() {
+        if let Some(Handles { netlink, .. }) = host {
+            errors.extend(delete_named(netlink, &network.bridge).await.err());
+        }
+    }
+    // After the links: until then the programs keep networks apart.
+    errors.extend(Datapath::remove(instance.name()).err());
+    if let Some(Handles { netns, .. }) = host {
+        errors.extend(forwarding::restore(netns, &state.host.sysctls));
+    }
+    if errors.is_empty() {
+        errors.extend(State::remove(&instance.state()).err());
+    }
+    let removed = Removed {
+        networks: state.networks.keys().cloned().collect(),
+        containers: state.containers.keys().cloned().collect(),
+    };
+    (removed, errors)
+}

@@ -1,0 +1,66 @@
+//! What is, as the objects that cross the socket.
+
+use std::net::IpAddr;
+
+use super::Agent;
+use crate::{
+    api,
+    model::{
+        container::{Container, Endpoint},
+        network::Network,
+        publish::Publish,
+    },
+};
+
+impl Agent {
+    pub(super) fn view_network(&self, network: &Network) -> api::Network {
+        api::Network {
+            name: network.name.clone(),
+            subnets: network.subnets.clone(),
+            gateways: network.gateways.clone(),
+            bridge: network.bridge.clone(),
+            mtu: network.mtu,
+            internal: network.internal,
+            masquerade: network.masquerade,
+            icc: network.icc,
+            containers: self.containers_on(&network.name),
+        }
+    }
+
+    pub(super) fn view_container(&self, container: &Container) -> api::Container {
+        api::Container {
+            name: container.name.clone(),
+            netns: container.netns.clone(),
+            endpoints: container.endpoints.iter().map(|endpoint| self.view_endpoint(endpoint)).collect(),
+            publishes: container.publishes.iter().map(|publish| view_publish(&container.name, publish)).collect(),
+        }
+    }
+
+    fn view_endpoint(&self, endpoint: &Endpoint) -> api::Endpoint {
+        let network = self.state.networks.get(&endpoint.network);
+        let routed = network.filter(|network| !network.internal);
+        let gateway_of =
+            |address: IpAddr| routed.and_then(|network| network.place_of(address)).map(|(_, gateway)| gateway);
+        api::Endpoint {
+            network: endpoint.network.clone(),
+            addresses: endpoint.addresses.clone(),
+            gateways: endpoint.addresses.iter().filter_map(|address| gateway_of(address.addr())).collect(),
+            mac: endpoint.mac.to_string(),
+            interface: endpoint.interface.clone(),
+            host_side: endpoint.host_side.clone(),
+            mtu: network.map_or(0, |network| network.mtu),
+        }
+    }
+}
+
+pub(super) fn view_publish(container: &str, publish: &Publish) -> api::Publish {
+    let spec = publish.spec;
+    api::Publish {
+        container: container.to_owned(),
+        protocol: spec.protocol.to_string(),
+        host_address: spec.host_address,
+        host_port: spec.host_ports.to_string(),
+        container_port: spec.container_ports.to_string(),
+        from: publish.from.clone(),
+    }
+}

@@ -1,0 +1,547 @@
+//! What a person types.
+
+use std::{
+    ffi::OsString,
+    net::IpAddr,
+    path::{Path, PathBuf, absolute},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use ipnet::IpNet;
+
+use crate::{
+    api::{ContainerSpec, NetworkSpec},
+    instance::Instance,
+    model::{name, network, publish::PublishSpec},
+    net::{mac::Mac, netns},
+};
+
+/// Container networking for one Linux host, in eBPF.
+///
+/// `causeway up` is the agent; every other verb asks it. It needs root.
+#[derive(Debug, Parser)]
+#[command(
+    name = "causeway",
+    version,
+    arg_required_else_help = false,
+    after_help = "Example:\n  causeway up\n  causeway container create web -p 8080:80\n  causeway container exec web -- ip address"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// What every verb takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Print JSON: a list as an array, an action as the object that it made or removed
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The agent to ask, or to run: each has a socket, a datapath and a state of its own
+    #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = Instance::new)]
+    pub instance: Instance,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the agent in the foreground; prints `ready` when it serves
+    ///
+    /// SIGTERM, SIGINT or a crash end the agent only: links, containers and the datapath work on, and the next `up` takes them over.
+    /// CAUSEWAY_LOG (error, warn, info, debug) says how much goes to stderr.
+    #[command(after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --netns host --instance lab")]
+    Up(Up),
+    /// Remove everything the agent made, and end it; also after a crash, when no agent is running
+    #[command(after_help = "Example:\n  causeway down")]
+    Down,
+    /// Subnets with a bridge and a policy
+    #[command(arg_required_else_help = false, disable_help_subcommand = true)]
+    Network {
+        /// What to do.
+        #[command(subcommand)]
+        verb: NetworkVerb,
+    },
+    /// Network namespaces with a link to a network
+    #[command(arg_required_else_help = false, disable_help_subcommand = true)]
+    Container {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ContainerVerb,
+    },
+    /// Ports of the host that lead to a container
+    #[command(arg_required_else_help = false, disable_help_subcommand = true)]
+    Publish {
+        /// What to do.
+        #[command(subcommand)]
+        verb: PublishVerb,
+    },
+    /// Connections and exchanges that are going on (`ls` if nothing else is said)
+    #[command(
+        disable_help_subcommand = true,
+        after_help = "Example:\n  causeway flows\n  causeway flows ls --json\n  causeway flows flush"
+    )]
+    Flows {
+        /// What to do.
+        #[command(subcommand)]
+        verb: Option<FlowsVerb>,
+    },
+    /// How many packets ended for which reason since the datapath was loaded
+    #[command(after_help = "Example:\n  causeway stats --json")]
+    Stats,
+}
+
+/// `up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// TOML file of networks and containers that the host is brought to
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Interface that leads outside; can be given several times [default: those of the default route]
+    #[arg(long = "uplink", value_name = "IF", value_parser = interface)]
+    pub uplinks: Vec<String>,
+    /// Network namespace that is the host: a name under /run/netns, or a path [default: this one]
+    #[arg(long, value_name = "NAME|PATH", value_parser = namespace)]
+    pub netns: Option<PathBuf>,
+}
+
+/// `network`.
+#[derive(Debug, Subcommand)]
+pub enum NetworkVerb {
+    /// Make a network with its bridge
+    #[command(after_help = "Example:\n  causeway network create front --subnet 10.20.0.0/16 --mtu 1400")]
+    Create(NetworkCreate),
+    /// List the networks
+    #[command(after_help = "Example:\n  causeway network ls")]
+    Ls,
+    /// Show one network
+    #[command(after_help = "Example:\n  causeway network inspect front --json")]
+    Inspect(Name),
+    /// Remove a network that no container is on
+    #[command(after_help = "Example:\n  causeway network rm front")]
+    Rm(Name),
+}
+
+/// `container`.
+#[derive(Debug, Subcommand)]
+pub enum ContainerVerb {
+    /// Make a network namespace, /run/netns/NAME, and put it on a network
+    #[command(
+        after_help = "Example:\n  causeway container create web --network front -p 8080:80 -p 127.0.0.1:5300:53/udp"
+    )]
+    Create(ContainerCreate),
+    /// Put an existing network namespace on a network
+    #[command(
+        after_help = "Example:\n  causeway container attach web --pid 4711\n  causeway container attach web --netns /run/netns/web -p 8080:80"
+    )]
+    Attach(ContainerAttach),
+    /// List the containers
+    #[command(after_help = "Example:\n  causeway container ls")]
+    Ls,
+    /// Show one container
+    #[command(after_help = "Example:\n  causeway container inspect web --json")]
+    Inspect(Name),
+    /// Take a container off its network; its namespace goes if causeway made it
+    #[command(after_help = "Example:\n  causeway container rm web")]
+    Rm(Name),
+    /// Run a command in a container's network; its exit status is passed on
+    #[command(after_help = "Example:\n  causeway container exec web -- ip route")]
+    Exec(ContainerExec),
+}
+
+/// `publish`.
+#[derive(Debug, Subcommand)]
+pub enum PublishVerb {
+    /// Lead ports of the host to ports of a container
+    #[command(
+        after_help = "Example:\n  causeway publish add web 8080:80\n  causeway publish add web 10.0.2.2:5000-5010:5000-5010/udp --from 203.0.113.0/24"
+    )]
+    Add(PublishAdd),
+    /// End a publish, and its flows
+    #[command(after_help = "Example:\n  causeway publish rm web 8080:80")]
+    Rm(PublishRm),
+    /// List the publishes
+    #[command(after_help = "Example:\n  causeway publish ls")]
+    Ls,
+}
+
+/// `flows`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum FlowsVerb {
+    /// List the flows
+    Ls,
+    /// End every flow
+    Flush,
+}
+
+/// A name alone.
+#[derive(Debug, Args)]
+pub struct Name {
+    /// Its name
+    #[arg(value_name = "NAME", value_parser = plain_name)]
+    pub name: String,
+}
+
+/// `network create`.
+#[derive(Debug, Args)]
+pub struct NetworkCreate {
+    /// Its name
+    #[arg(value_name = "NAME", value_parser = plain_name)]
+    name: String,
+    /// Where its containers' addresses are from, as 10.20.0.0/16
+    #[arg(long = "subnet", value_name = "CIDR", required = true, value_parser = subnet)]
+    subnets: Vec<IpNet>,
+    /// The bridge's name [default: cwN with the lowest free N]
+    #[arg(long, value_name = "IF", value_parser = interface)]
+    bridge: Option<String>,
+    /// The bridge's address in the subnet [default: the first]
+    #[arg(long = "gateway", value_name = "IP", value_parser = address)]
+    gateways: Vec<IpAddr>,
+    /// Largest packet in bytes, IP header included [default: the uplink's]
+    #[arg(long, value_name = "N", value_parser = mtu)]
+    mtu: Option<u32>,
+    /// Nothing leaves or enters the network, the host excepted
+    #[arg(long)]
+    internal: bool,
+    /// Keep the containers' source addresses; the world must then know a route to the subnet
+    #[arg(long)]
+    no_masquerade: bool,
+    /// Containers of the network do not reach each other
+    #[arg(long)]
+    no_icc: bool,
+}
+
+/// What a container has on its network.
+#[derive(Debug, Args)]
+pub struct Placement {
+    /// The network it is on
+    #[arg(long, value_name = "N", default_value = network::DEFAULT, value_parser = plain_name)]
+    network: String,
+    /// Its address [default: the next free one of the subnet]
+    #[arg(long = "ip", value_name = "IP", value_parser = address)]
+    addresses: Vec<IpAddr>,
+    /// Its MAC address, as 02:63:0a:14:00:0a [default: derived from the IPv4 address]
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    mac: Option<String>,
+    /// Ports to publish: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]; can be given several times
+    #[arg(short, long = "publish", value_name = "PUBLISH")]
+    publishes: Vec<PublishSpec>,
+}
+
+/// `container create`.
+#[derive(Debug, Args)]
+pub struct ContainerCreate {
+    /// Its name, and its namespace's under /run/netns
+    #[arg(value_name = "NAME", value_parser = plain_name)]
+    name: String,
+    #[command(flatten)]
+    placement: Placement,
+}
+
+/// `container attach`.
+#[derive(Debug, Args)]
+pub struct ContainerAttach {
+    /// What it is called from now on
+    #[arg(value_name = "NAME", value_parser = plain_name)]
+    name: String,
+    #[command(flatten)]
+    which: WhichNamespace,
+    #[command(flatten)]
+    placement: Placement,
+}
+
+/// The namespace to attach.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct WhichNamespace {
+    /// The namespace: a path, or a name under /run/netns
+    #[arg(long, value_name = "PATH", value_parser = namespace)]
+    netns: Option<PathBuf>,
+    /// A process that is in the namespace
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Option<u32>,
+}
+
+/// `container exec`.
+#[derive(Debug, Args)]
+pub struct ContainerExec {
+    /// The container's name
+    #[arg(value_name = "NAME", value_parser = plain_name)]
+    pub name: String,
+    /// What to run, with its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+/// `publish add`.
+#[derive(Debug, Args)]
+pub struct PublishAdd {
+    /// The container's name
+    #[arg(value_name = "CONTAINER", value_parser = plain_name)]
+    pub container: String,
+    /// [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
+    #[arg(value_name = "PUBLISH")]
+    pub publish: PublishSpec,
+    /// Clients that may use it, as 203.0.113.0/24; can be given several times [default: any]
+    #[arg(long, value_name = "CIDR", value_parser = subnet)]
+    pub from: Vec<IpNet>,
+}
+
+/// `publish rm`.
+#[derive(Debug, Args)]
+pub struct PublishRm {
+    /// The container's name
+    #[arg(value_name = "CONTAINER", value_parser = plain_name)]
+    pub container: String,
+    /// As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
+    #[arg(value_name = "PUBLISH")]
+    pub publish: PublishSpec,
+}
+
+impl Cli {
+    /// Reads the command line. Where it asks for help that is printed, and where it is wrong one line is; the status to end with
+    /// comes back.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+                // A closed pipe (`| head`) is not the help's failure.
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+            eprintln!("causeway: {}", usage_line(&error, &arguments));
+            ExitCode::from(2)
+        })
+    }
+}
+
+impl NetworkCreate {
+    /// What the agent is asked for.
+    pub fn into_spec(self) -> NetworkSpec {
+        NetworkSpec {
+            name: self.name,
+            subnets: self.subnets,
+            bridge: self.bridge,
+            gateways: self.gateways,
+            mtu: self.mtu,
+            internal: self.internal,
+            masquerade: !self.no_masquerade,
+            icc: !self.no_icc,
+        }
+    }
+}
+
+impl ContainerCreate {
+    /// What the agent is asked for.
+    pub fn into_spec(self) -> ContainerSpec {
+        self.placement.into_spec(self.name)
+    }
+}
+
+impl ContainerAttach {
+    /// What the agent is asked for: the namespace's path, and the rest.
+    pub fn into_spec(self) -> (PathBuf, ContainerSpec) {
+        let WhichNamespace { netns, pid } = self.which;
+        // One of the two: the group says so.
+        let of_process = || PathBuf::from(format!("/proc/{}/ns/net", pid.unwrap_or_default()));
+        (netns.unwrap_or_else(of_process), self.placement.into_spec(self.name))
+    }
+}
+
+impl Placement {
+    fn into_spec(self, name: String) -> ContainerSpec {
+        ContainerSpec {
+            name,
+            network: Some(self.network),
+            addresses: self.addresses,
+            mac: self.mac,
+            publishes: self.publishes,
+        }
+    }
+}
+
+/// The first paragraph of clap's message on one line, and where to read more.
+fn usage_line(error: &clap::Error, arguments: &[OsString]) -> String {
+    let text = error.to_string();
+    let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let reason = paragraph.join(" ");
+    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
+    let verb = verb_of(&Cli::command(), arguments);
+    format!("{reason}; see '{verb} --help'")
+}
+
+/// `causeway network create`, as far as the arguments name a verb.
+fn verb_of(root: &Command, arguments: &[OsString]) -> String {
+    let mut path = root.get_name().to_owned();
+    let mut command = root;
+    for argument in arguments {
+        if let Some(deeper) = command.find_subcommand(argument) {
+            path = format!("{path} {}", deeper.get_name());
+            command = deeper;
+        }
+    }
+    path
+}
+
+fn plain_name(text: &str) -> anyhow::Result<String> {
+    name::check(text)?;
+    Ok(text.to_owned())
+}
+
+fn interface(text: &str) -> anyhow::Result<String> {
+    name::check_interface(text)?;
+    Ok(text.to_owned())
+}
+
+fn subnet(text: &str) -> anyhow::Result<IpNet> {
+    text.parse().ok().context("it is not an address with a prefix length, such as 10.20.0.0/16")
+}
+
+fn address(text: &str) -> anyhow::Result<IpAddr> {
+    text.parse().ok().context("it is not an IP address, such as 10.20.0.10")
+}
+
+fn mtu(text: &str) -> anyhow::Result<u32> {
+    let mtu = text.parse().ok().context("it is not a number of bytes")?;
+    network::check_mtu(mtu)?;
+    Ok(mtu)
+}
+
+fn mac(text: &str) -> anyhow::Result<String> {
+    text.parse::<Mac>()?;
+    Ok(text.to_owned())
+}
+
+/// A name under /run/netns, or a path; absolute, since the agent has a folder of its own.
+fn namespace(text: &str) -> anyhow::Result<PathBuf> {
+    anyhow::ensure!(!text.is_empty(), "it is empty");
+    if text.contains('/') {
+        absolute(Path::new(text)).context("this process has no working folder")
+    } else {
+        Ok(netns::named(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("causeway").chain(line.split_whitespace()))
+    }
+
+    fn wrong(line: &str) -> String {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        usage_line(&read(line).unwrap_err(), &arguments)
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_form_of_the_contract_is_taken() {
+        for line in [
+            "up",
+            "up --config lab.toml --uplink eth0 --uplink eth1 --netns host",
+            "up --netns /proc/1/ns/net --instance lab",
+            "down --json",
+            "--json --instance lab down",
+            "network create front --subnet 10.20.0.0/16",
+            "network create front --subnet 10.20.0.0/16 --subnet 2001:db8::/64 --bridge br0 --gateway 10.20.0.1 --mtu 9000 --internal --no-masquerade --no-icc",
+            "network ls",
+            "network ls --json --instance lab",
+            "network inspect front",
+            "network rm front",
+            "container create web",
+            "container create web --network front --ip 10.20.0.9 --mac 02:00:00:00:00:01 -p 8080:80 -p 53:53/udp",
+            "container attach web --netns /run/netns/x --network front",
+            "container attach web --pid 1 -p 8080:80",
+            "container ls",
+            "container inspect web",
+            "container rm web",
+            "container exec web -- ls -l --json",
+            "container exec web ls -l",
+            "publish add web 8080:80",
+            "publish add web [2001:db8::1]:8080-8081:80-81/tcp --from 10.0.0.0/8 --from 192.168.0.0/16",
+            "publish rm web 8080:80/tcp",
+            "publish ls",
+            "flows",
+            "flows --json",
+            "flows ls",
+            "flows flush",
+            "stats",
+        ] {
+            assert!(read(line).is_ok(), "{line}: {}", read(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_use_is_one_line_that_says_where_to_read_on() {
+        for (line, reason, verb) in [
+            ("", "requires a subcommand", "causeway"),
+            ("network", "requires a subcommand", "causeway network"),
+            ("nonsense", "unrecognized subcommand 'nonsense'", "causeway"),
+            ("network destroy x", "unrecognized subcommand 'destroy'", "causeway network"),
+            ("network create", "--subnet <CIDR>", "causeway network create"),
+            ("network create web", "--subnet <CIDR>", "causeway network create"),
+            ("network create web --subnet 10.0.0/24", "such as 10.20.0.0/16", "causeway network create"),
+            ("network create web --subnet 10.0.0.0/24 --mtu 70000", "not from 576 to 65535", "causeway network create"),
+            ("network create a/b --subnet 10.0.0.0/24", "letters, digits", "causeway network create"),
+            ("network rm", "<NAME>", "causeway network rm"),
+            ("network rm a b", "unexpected argument 'b'", "causeway network rm"),
+            ("container create web -p 80", "one port where", "causeway container create"),
+            ("container create web --ip 10.0.0", "not an IP address", "causeway container create"),
+            ("container create web --mac zz", "not a MAC", "causeway container create"),
+            ("container attach web", "--netns <PATH>", "causeway container attach"),
+            ("container attach web --pid 1 --netns x", "cannot be used with", "causeway container attach"),
+            ("container attach web --pid 0", "--pid <PID>", "causeway container attach"),
+            ("container exec web", "<COMMAND>", "causeway container exec"),
+            ("publish add web 90-80:80", "ends before it starts", "causeway publish add"),
+            ("publish add web 80:80 --from x", "--from <CIDR>", "causeway publish add"),
+            ("flows drop", "unrecognized subcommand 'drop'", "causeway flows"),
+            ("stats --jsn", "unexpected argument '--jsn'", "causeway stats"),
+            ("up --instance a.b", "has a dot", "causeway up"),
+            ("up --uplink sixteen-letters-", "16 characters", "causeway up"),
+        ] {
+            let text = wrong(line);
+            assert!(text.contains(reason), "{line}: {text}");
+            assert!(text.ends_with(&format!("; see '{verb} --help'")), "{line}: {text}");
+            assert!(!text.contains('\n'), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn options_become_the_request() {
+        let Ok(Cli { verb: Verb::Network { verb: NetworkVerb::Create(create) }, .. }) =
+            read("network create front --subnet 10.20.0.0/16 --no-icc")
+        else {
+            panic!("it is network create");
+        };
+        let spec = create.into_spec();
+        assert!(spec.masquerade && !spec.icc && !spec.internal);
+
+        let Ok(Cli { verb: Verb::Container { verb: ContainerVerb::Attach(attach) }, .. }) =
+            read("container attach web --pid 7")
+        else {
+            panic!("it is container attach");
+        };
+        let (path, spec) = attach.into_spec();
+        assert_eq!(path, Path::new("/proc/7/ns/net"));
+        assert_eq!(spec.network.as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn a_namespace_is_a_name_or_a_path() {
+        assert_eq!(namespace("host").unwrap(), Path::new("/run/netns/host"));
+        assert_eq!(namespace("/proc/1/ns/net").unwrap(), Path::new("/proc/1/ns/net"));
+        assert!(namespace("./host").unwrap().is_absolute());
+        assert!(namespace("").is_err());
+    }
+}

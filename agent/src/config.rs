@@ -1,0 +1,260 @@
+//! The configuration file: what `up` brings the host to. What was added by command stays as it is.
+//!
+//! ```toml
+//! # All keys are optional but a network's name and subnets, and a container's name.
+//! uplinks = ["eth0"]              # default: the interfaces of the default route
+//!
+//! [tables]
+//! flows = 262144                  # how many flows there is room for
+//!
+//! [[network]]                     # without any, there is the network `default`
+//! name = "front"
+//! subnets = ["10.20.0.0/16"]
+//! gateways = ["10.20.0.1"]        # default: the subnet's first address
+//! bridge = "cw1"                  # default: cwN with the lowest free N
+//! mtu = 1500                      # bytes; default: the uplink's
+//! internal = false                # true: nothing leaves or enters, the host excepted
+//! masquerade = true               # false: source addresses are kept
+//! icc = true                      # false: its containers do not reach each other
+//!
+//! [[container]]                   # its namespace /run/netns/web is made
+//! name = "web"
+//! network = "front"               # default: default
+//! ip = "10.20.0.10"               # default: the next free address
+//! mac = "02:63:0a:14:00:0a"       # default: derived from the address
+//! publish = ["8080:80/tcp", "127.0.0.1:5300:53/udp"]
+//! ```
+//!
+//! What a former file declared and this one does not is removed. Where a network or container is declared otherwise than it is, it
+//! is made anew; a network with containers that were added by command cannot be, and `up` says so.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, ensure};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::{
+    api::{ContainerSpec, NetworkSpec},
+    line,
+    model::{name, network, publish::PublishSpec},
+    net::mac::Mac,
+};
+
+/// How many flows there is room for unless the file says otherwise.
+pub const DEFAULT_FLOWS: u32 = 262_144;
+
+/// From what a handful of containers needs, to 2 GiB of kernel memory.
+const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
+
+/// A file's content, checked as far as that goes without looking at the host.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// The uplinks' names; those of the default route if empty.
+    pub uplinks: Vec<String>,
+    /// How many flows there is room for.
+    pub flows: u32,
+    /// In the file's order.
+    pub networks: Vec<NetworkSpec>,
+    /// In the file's order.
+    pub containers: Vec<ContainerSpec>,
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            let lines = text.get(..offset).unwrap_or(text).matches('\n').count();
+            anyhow::anyhow!("{}:{}: {}", path.display(), lines + 1, error.message())
+        })?;
+        let config = Self {
+            path: path.to_owned(),
+            uplinks: file.uplinks,
+            flows: file.tables.flows.unwrap_or(DEFAULT_FLOWS),
+            networks: file.network.into_iter().map(NetworkSpec::from).collect(),
+            containers: file.container.into_iter().map(ContainerSpec::from).collect(),
+        };
+        config.check().with_context(|| path.display().to_string())?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        for uplink in &self.uplinks {
+            name::check_interface(uplink).context("uplinks")?;
+        }
+        ensure!(
+            FLOWS.contains(&self.flows),
+            "tables: flows = {} is not from {} to {}",
+            self.flows,
+            FLOWS.start(),
+            FLOWS.end()
+        );
+        let mut seen = BTreeSet::new();
+        for spec in &self.networks {
+            name::check(&spec.name)
+                .and_then(|()| network::check_subnets(&spec.subnets))
+                .with_context(|| format!("network '{}'", spec.name))?;
+            ensure!(seen.insert(&spec.name), "network '{}' is declared twice", spec.name);
+        }
+        seen.clear();
+        for spec in &self.containers {
+            name::check(&spec.name).with_context(|| format!("container '{}'", spec.name))?;
+            ensure!(seen.insert(&spec.name), "container '{}' is declared twice", spec.name);
+            if let Some(mac) = &spec.mac {
+                mac.parse::<Mac>().with_context(|| format!("container '{}'", spec.name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    uplinks: Vec<String>,
+    #[serde(default)]
+    tables: Tables,
+    #[serde(default)]
+    network: Vec<NetworkTable>,
+    #[serde(default)]
+    container: Vec<ContainerTable>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tables {
+    flows: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkTable {
+    name: String,
+    subnets: Vec<IpNet>,
+    bridge: Option<String>,
+    #[serde(default)]
+    gateways: Vec<IpAddr>,
+    mtu: Option<u32>,
+    internal: Option<bool>,
+    masquerade: Option<bool>,
+    icc: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContainerTable {
+    name: String,
+    network: Option<String>,
+    ip: Option<IpAddr>,
+    mac: Option<String>,
+    #[serde(default)]
+    publish: Vec<PublishSpec>,
+}
+
+impl From<NetworkTable> for NetworkSpec {
+    fn from(table: NetworkTable) -> Self {
+        Self {
+            name: table.name,
+            subnets: table.subnets,
+            bridge: table.bridge,
+            gateways: table.gateways,
+            mtu: table.mtu,
+            internal: table.internal.unwrap_or(false),
+            masquerade: table.masquerade.unwrap_or(true),
+            icc: table.icc.unwrap_or(true),
+        }
+    }
+}
+
+impl From<ContainerTable> for ContainerSpec {
+    fn from(table: ContainerTable) -> Self {
+        Self {
+            name: table.name,
+            network: table.network,
+            addresses: table.ip.into_iter().collect(),
+            mac: table.mac,
+            publishes: table.publish,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> anyhow::Result<Config> {
+        Config::parse(Path::new("lab.toml"), text)
+    }
+
+    #[test]
+    fn the_example_of_the_documentation_is_taken() {
+        let source = include_str!("config.rs");
+        let example: Vec<&str> = source
+            .lines()
+            .skip_while(|line| *line != "//! ```toml")
+            .skip(1)
+            .take_while(|line| *line != "//! ```")
+            .map(|line| line.trim_start_matches("//!"))
+            .collect();
+        let config = parse(&example.join("\n")).unwrap();
+        assert_eq!(config.uplinks, ["eth0"]);
+        assert_eq!(config.flows, DEFAULT_FLOWS);
+        assert_eq!(config.networks[0].bridge.as_deref(), Some("cw1"));
+        assert_eq!(config.containers[0].publishes.len(), 2);
+    }
+
+    #[test]
+    fn an_empty_file_declares_nothing() {
+        let config = parse("").unwrap();
+        assert!(config.uplinks.is_empty() && config.networks.is_empty() && config.containers.is_empty());
+        assert_eq!(config.flows, DEFAULT_FLOWS);
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let config = parse("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n").unwrap();
+        let spec = &config.networks[0];
+        assert!(!spec.internal && spec.masquerade && spec.icc);
+        assert!(spec.bridge.is_none() && spec.mtu.is_none() && spec.gateways.is_empty());
+    }
+
+    #[test]
+    fn mistakes_name_the_file_and_the_place() {
+        for (text, place) in [
+            ("uplink = [\"eth0\"]", "lab.toml:1: unknown field `uplink`"),
+            ("\n\n[tables]\nflow = 1", "lab.toml:4: unknown field `flow`"),
+            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nmtus = 1", "lab.toml:4: unknown field `mtus`"),
+            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0/24\"]", "lab.toml:3:"),
+            ("[[network]]\nname = \"a\"", "lab.toml:1: missing field `subnets`"),
+            ("[[container]]\nname = \"a\"\npublish = [\"80\"]", "lab.toml:3: '80' is one port"),
+            ("a = ", "lab.toml:1:"),
+            ("uplinks = [\"a b\"]", "lab.toml: uplinks: 'a b'"),
+            ("tables.flows = 7", "lab.toml: tables: flows = 7"),
+            ("[[network]]\nname = \"a\"\nsubnets = []", "lab.toml: network 'a': a network needs a subnet"),
+            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.1/24\"]", "write 10.0.0.0/24"),
+            ("[[container]]\nname = \"a\"\n[[container]]\nname = \"a\"", "lab.toml: container 'a' is declared twice"),
+            ("[[container]]\nname = \"a\"\nmac = \"x\"", "lab.toml: container 'a': 'x' is not a MAC"),
+            ("[[container]]\nname = \"a/b\"", "lab.toml: container 'a/b': the name"),
+        ] {
+            let line = line::of(&parse(text).unwrap_err());
+            assert!(line.contains(place), "{text}: {line}");
+        }
+    }
+}

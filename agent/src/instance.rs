@@ -1,0 +1,122 @@
+//! An instance: its name, and its files under `/run/causeway`.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{line, model::name};
+
+/// Where every instance's files are.
+const FOLDER: &str = "/run/causeway";
+
+/// An agent and all that it made. Several can run on one kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    name: String,
+}
+
+/// Held by the one process that may change what the instance has. The kernel gives it back when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Instance {
+    /// The one of that name, which must be usable as a file's.
+    pub fn new(name: &str) -> anyhow::Result<Self> {
+        name::check_instance(name)?;
+        Ok(Self { name: name.to_owned() })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its agent serves.
+    pub fn socket(&self) -> PathBuf {
+        self.file("sock")
+    }
+
+    /// What it has, for the next agent.
+    pub fn state(&self) -> PathBuf {
+        self.file("json")
+    }
+
+    /// Takes the lock, and makes the folder if need be; none if another process has it.
+    pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
+        let path = self.file("lock");
+        // A `down` that ends between our opening and our locking takes the file away, and its folder: then it is tried again. Each
+        // further round takes another `down`.
+        for _ in 0..100 {
+            make_folder()?;
+            let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let file = match opened {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other
+                    .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+                    .with_context(|| format!("cannot open the lock file {}", path.display()))?,
+            };
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => {
+                    bail!("cannot lock {}: {}", path.display(), line::plain(&error))
+                }
+            }
+            if is_at(&file, &path) {
+                return Ok(Some(Lock { path, _file: file }));
+            }
+        }
+        bail!("the lock file {} does not stay", path.display())
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        Path::new(FOLDER).join(format!("{}.{extension}", self.name))
+    }
+}
+
+impl Lock {
+    /// Gives it back and leaves no file behind; the folder goes with the last instance.
+    pub fn remove(self) {
+        // Both are tidiness: a lock file that stays locks nothing, and a folder in use is not empty.
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_dir(FOLDER);
+    }
+}
+
+fn make_folder() -> anyhow::Result<()> {
+    match DirBuilder::new().mode(0o755).create(FOLDER) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            bail!("cannot make {FOLDER}: {}", line::plain(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether what is at `path` is still `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_files_of_its_own() {
+        let lab = Instance::new("lab").unwrap();
+        assert_eq!(lab.socket(), Path::new("/run/causeway/lab.sock"));
+        assert_eq!(lab.state(), Path::new("/run/causeway/lab.json"));
+        assert!(Instance::new("../lab").is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! Answers for people: tables for lists, lines for one thing. For programs there is `--json`, which prints the objects of [`crate::api`].
+
+use comfy_table::{Table, presets};
+
+use crate::api::{Container, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats};
+
+/// What a list's table looks like.
+pub trait Row {
+    /// The column heads.
+    const HEAD: &'static [&'static str];
+    /// One line.
+    fn row(&self) -> Vec<String>;
+}
+
+/// A table with one line for each.
+pub fn table<T: Row>(rows: &[T]) -> String {
+    lay_out(T::HEAD, rows.iter().map(Row::row))
+}
+
+impl Row for Network {
+    const HEAD: &'static [&'static str] = &["NAME", "SUBNET", "GATEWAY", "BRIDGE", "MTU", "POLICY", "CONTAINERS"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            join(&self.subnets),
+            join(&self.gateways),
+            self.bridge.clone(),
+            self.mtu.to_string(),
+            policy(self),
+            self.containers.len().to_string(),
+        ]
+    }
+}
+
+impl Row for Container {
+    const HEAD: &'static [&'static str] = &["NAME", "NETWORK", "ADDRESS", "HOST SIDE", "NETNS", "PUBLISHED"];
+
+    fn row(&self) -> Vec<String> {
+        let of_each = |text: fn(&Endpoint) -> String| join(self.endpoints.iter().map(text));
+        vec![
+            self.name.clone(),
+            of_each(|endpoint| endpoint.network.clone()),
+            of_each(|endpoint| join(endpoint.addresses.iter().map(ipnet::IpNet::addr))),
+            of_each(|endpoint| endpoint.host_side.clone()),
+            self.netns.display().to_string(),
+            join(self.publishes.iter().map(arrow)),
+        ]
+    }
+}
+
+impl Row for Publish {
+    const HEAD: &'static [&'static str] = &["CONTAINER", "HOST", "CONTAINER PORT", "PROTOCOL", "FROM"];
+
+    fn row(&self) -> Vec<String> {
+        vec![self.container.clone(), host(self), self.container_port.clone(), self.protocol.clone(), from(self)]
+    }
+}
+
+impl Row for Flow {
+    const HEAD: &'static [&'static str] =
+        &["PROTOCOL", "STATE", "CONTAINER", "FORWARD", "REPLY", "PACKETS", "BYTES", "EXPIRES IN S"];
+
+    fn row(&self) -> Vec<String> {
+        let direction = |direction: &crate::api::Direction| format!("{} > {}", direction.source, direction.destination);
+        vec![
+            self.protocol.clone(),
+            self.state.clone(),
+            self.container.clone().unwrap_or_else(|| "-".to_owned()),
+            direction(&self.forward),
+            direction(&self.reply),
+            self.packets.to_string(),
+            self.bytes.to_string(),
+            self.expires_in_s.to_string(),
+        ]
+    }
+}
+
+/// One network in full.
+pub fn network(network: &Network) -> String {
+    lines(&[
+        ("name", network.name.clone()),
+        ("subnet", join(&network.subnets)),
+        ("gateway", join(&network.gateways)),
+        ("bridge", network.bridge.clone()),
+        ("mtu", format!("{} bytes", network.mtu)),
+        ("policy", policy(network)),
+        ("containers", or_dash(join(&network.containers))),
+    ])
+}
+
+/// One container in full.
+pub fn container(container: &Container) -> String {
+    let mut pairs = vec![("name", container.name.clone()), ("netns", container.netns.display().to_string())];
+    for endpoint in &container.endpoints {
+        pairs.extend([
+            ("network", endpoint.network.clone()),
+            ("address", join(&endpoint.addresses)),
+            ("gateway", or_dash(join(&endpoint.gateways))),
+            ("mac", endpoint.mac.clone()),
+            ("interface", endpoint.interface.clone()),
+            ("host side", endpoint.host_side.clone()),
+            ("mtu", format!("{} bytes", endpoint.mtu)),
+        ]);
+    }
+    pairs.push(("published", or_dash(join(container.publishes.iter().map(arrow)))));
+    lines(&pairs)
+}
+
+/// What became of a network.
+pub fn network_done(done: &str, network: &Network) -> String {
+    format!("{done} network {}: {} on {}\n", network.name, join(&network.subnets), network.bridge)
+}
+
+/// What became of a container.
+pub fn container_done(done: &str, container: &Container) -> String {
+    let addresses = container
+        .endpoints
+        .iter()
+        .map(|endpoint| format!("{} on {}", join(endpoint.addresses.iter().map(ipnet::IpNet::addr)), endpoint.network));
+    format!("{done} container {}: {}\n", container.name, join(addresses))
+}
+
+/// What became of a publish.
+pub fn publish_done(done: &str, publish: &Publish) -> String {
+    format!("{done} {} in {}\n", arrow(publish), publish.container)
+}
+
+/// What `down` removed.
+pub fn removed(removed: &Removed) -> String {
+    format!(
+        "removed {} and {}\n",
+        count(removed.containers.len() as u64, "container"),
+        count(removed.networks.len() as u64, "network")
+    )
+}
+
+/// What `flows flush` did.
+pub fn flushed(flushed: &Flushed) -> String {
+    format!("ended {}\n", count(flushed.flows, "flow"))
+}
+
+/// The counters.
+pub fn stats(stats: &Stats) -> String {
+    let rows = stats.reasons.iter().map(|(reason, count)| vec![reason.clone(), count.to_string()]);
+    lay_out(&["REASON", "PACKETS"], rows)
+}
+
+fn lay_out(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn lines(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    pairs.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+fn policy(network: &Network) -> String {
+    let words: Vec<&str> = [
+        (network.internal, "internal"),
+        (network.masquerade && !network.internal, "masquerade"),
+        (!network.icc, "no-icc"),
+    ]
+    .into_iter()
+    .filter_map(|(is, word)| is.then_some(word))
+    .collect();
+    or_dash(words.join(", "))
+}
+
+/// `8080 > 80/tcp`.
+fn arrow(publish: &Publish) -> String {
+    format!("{} > {}/{}", host(publish), publish.container_port, publish.protocol)
+}
+
+fn host(publish: &Publish) -> String {
+    match publish.host_address {
+        None => publish.host_port.clone(),
+        Some(std::net::IpAddr::V6(address)) => format!("[{address}]:{}", publish.host_port),
+        Some(std::net::IpAddr::V4(address)) => format!("{address}:{}", publish.host_port),
+    }
+}
+
+fn from(publish: &Publish) -> String {
+    if publish.from.is_empty() { "any".to_owned() } else { join(&publish.from) }
+}
+
+fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
+    let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    texts.join(", ")
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

@@ -1,0 +1,149 @@
+//! What survives a restart of the agent: one file, written anew after every change.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    line,
+    model::{container::Container, network::Network},
+};
+
+/// Of the file's layout. A newer agent reads older files; an older one refuses newer files.
+const VERSION: u32 = 1;
+
+/// All that an instance has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    /// The host.
+    pub host: HostState,
+    /// There is to be no default network, until `down`: it was removed by command, or a configuration file declared others.
+    #[serde(default)]
+    pub no_default: bool,
+    /// By name.
+    pub networks: BTreeMap<String, Network>,
+    /// By name.
+    pub containers: BTreeMap<String, Container>,
+}
+
+/// What the next agent, or `down` without one, must know of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostState {
+    /// The path of its namespace.
+    pub netns: PathBuf,
+    /// Its namespace's cookie, which no other namespace ever has.
+    pub cookie: u64,
+    /// What was there before, in the order in which it must be written back.
+    #[serde(default)]
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// A sysctl's value before it was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// As `ipv4/ip_forward`.
+    pub key: String,
+    /// Without its newline.
+    pub value: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+impl State {
+    /// A host that nothing was done to.
+    pub fn new(netns: PathBuf, cookie: u64) -> Self {
+        Self {
+            version: VERSION,
+            host: HostState { netns, cookie, sysctls: Vec::new() },
+            no_default: false,
+            networks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the file; none if there is none.
+    pub fn load(path: &Path) -> anyhow::Result<Option<Self>> {
+        let text = match fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other
+                .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+                .with_context(|| format!("cannot read the state file {}", path.display()))?,
+        };
+        Self::parse(&text).with_context(|| format!("the state file {} cannot be used", path.display())).map(Some)
+    }
+
+    fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        let Version { version } = serde_json::from_slice(text)?;
+        ensure!(
+            version <= VERSION,
+            "it is of version {version} and this causeway knows up to {VERSION}; use the causeway that wrote it"
+        );
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    /// Writes the file: a reader, or the next agent after a crash, sees the old one or the new one, whole.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let fresh = path.with_extension("json.new");
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            fs::rename(&fresh, path)
+        };
+        write()
+            .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+            .with_context(|| format!("cannot write the state file {}", path.display()))
+    }
+
+    /// Removes the file. Absent is done.
+    pub fn remove(path: &Path) -> anyhow::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(anyhow::anyhow!("{}", line::plain(&error)))
+                .with_context(|| format!("cannot remove the state file {}", path.display())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_was_written() {
+        let folder = std::env::temp_dir().join(format!("causeway-state-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("lab.json");
+        assert_eq!(State::load(&path).unwrap(), None);
+
+        let mut state = State::new("/run/netns/host".into(), 4711);
+        state.host.sysctls.push(Sysctl { key: "ipv4/ip_forward".to_owned(), value: "0".to_owned() });
+        state.save(&path).unwrap();
+        state.no_default = true;
+        state.save(&path).unwrap();
+        assert_eq!(State::load(&path).unwrap(), Some(state));
+
+        State::remove(&path).unwrap();
+        State::remove(&path).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        fs::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_newer_or_broken_state_is_refused() {
+        let newer = br#"{"version": 2, "something": "new"}"#;
+        assert!(State::parse(newer).unwrap_err().to_string().contains("version 2"));
+        assert!(State::parse(b"{").is_err());
+        assert!(State::parse(b"").is_err());
+    }
+}
