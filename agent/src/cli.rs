@@ -54,7 +54,7 @@ pub enum Verb {
     /// Run the agent in the foreground; prints `ready` when it serves
     ///
     /// SIGTERM, SIGINT or a crash end the agent only: links, containers and the datapath work on, and the next `up` takes them over.
-    /// CAUSEWAY_LOG (error, warn, info, debug) says how much goes to stderr.
+    /// `CAUSEWAY_LOG` (error, warn, info, debug) says how much goes to stderr.
     #[command(after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --netns host --instance lab")]
     Up(Up),
     /// Remove everything the agent made, and end it; also after a crash, when no agent is running

@@ -29,10 +29,6 @@ pub fn exec(instance: &Instance, name: &str, command: &[OsString]) -> Failure {
         return failed(error);
     }
     let error = Command::new(program).args(arguments).exec();
-    let status = match error.kind() {
-        ErrorKind::NotFound => 127,
-        ErrorKind::PermissionDenied => 126,
-        _ => 1,
-    };
+    let status = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
     Failure { status, ..failed(anyhow::anyhow!("cannot run '{}': {}", program.display(), line::plain(&error))) }
 }

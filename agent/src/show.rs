@@ -165,7 +165,8 @@ fn lay_out(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 
 fn lines(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    pairs.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    let lines: Vec<String> = pairs.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect();
+    lines.concat()
 }
 
 fn policy(network: &Network) -> String {

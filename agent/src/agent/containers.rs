@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{Agent, networks::bridge_mac, warn_all};
+use super::{Agent, networks::bridge_mac, publishes::check_publishable, warn_all};
 use crate::{
     api::{self, ContainerSpec},
     line,
@@ -108,7 +108,7 @@ impl Agent {
         let mac = self.choose_mac(network, address.addr(), spec.mac.as_deref())?;
         let mut publishes: Vec<Publish> = Vec::new();
         for publish in &spec.publishes {
-            self.check_publishable(network, publish)?;
+            check_publishable(network, publish)?;
             if let Some(other) = publishes.iter().find(|other| other.spec.conflicts(publish)) {
                 bail!("the publish {publish} conflicts with {} of the same container; leave one out", other.spec);
             }

@@ -18,7 +18,7 @@ impl Agent {
             }
         }
         let records = self.datapath.flows()?;
-        Ok(records.into_iter().map(|record| view_flow(record, &owners)).collect())
+        Ok(records.iter().map(|record| view_flow(record, &owners)).collect())
     }
 
     pub(super) fn flow_flush(&mut self) -> anyhow::Result<Flushed> {
@@ -31,7 +31,7 @@ impl Agent {
     }
 }
 
-fn view_flow(record: FlowRecord, owners: &BTreeMap<IpAddr, (&str, &str)>) -> Flow {
+fn view_flow(record: &FlowRecord, owners: &BTreeMap<IpAddr, (&str, &str)>) -> Flow {
     let owner = owners.get(&record.container);
     let direction = |(source, destination): (std::net::SocketAddr, std::net::SocketAddr)| Direction {
         source: source.to_string(),
@@ -72,13 +72,13 @@ mod tests {
             expires_in_s: 29,
         };
         let owners = BTreeMap::from([("172.18.0.2".parse().unwrap(), ("web", "default"))]);
-        let flow = view_flow(record.clone(), &owners);
+        let flow = view_flow(&record, &owners);
         assert_eq!(
             (flow.protocol.as_str(), flow.container.as_deref(), flow.network.as_deref()),
             ("udp", Some("web"), Some("default"))
         );
         assert_eq!(flow.reply.destination, "10.0.2.15:5000");
-        let flow = view_flow(FlowRecord { protocol: 132, ..record }, &BTreeMap::new());
+        let flow = view_flow(&FlowRecord { protocol: 132, ..record }, &BTreeMap::new());
         assert_eq!((flow.protocol.as_str(), flow.container), ("132", None));
     }
 }

@@ -84,7 +84,7 @@ impl Host {
             warn!("the kernel no longer tells of changes; restart the agent if the uplink changes");
             self.changes = None;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) async fn look(&self) -> anyhow::Result<Sight> {

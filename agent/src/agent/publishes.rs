@@ -34,7 +34,7 @@ impl Agent {
         let container = self.container(name)?;
         let network = self.network_of(container)?;
         let address = container.address().context("the container has no address")?;
-        self.check_publishable(network, &publish.spec)?;
+        check_publishable(network, &publish.spec)?;
         // It may be an address of a moment ago.
         if publish.spec.host_address.is_some() {
             self.sync_host().await?;
@@ -68,24 +68,6 @@ impl Agent {
         self.save()?;
         info!(container = name, publish = %spec, "no longer published");
         Ok(view_publish(name, &publish))
-    }
-
-    /// What can be said before it is known which ports are taken.
-    pub(super) fn check_publishable(&self, network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
-        ensure!(
-            spec.protocol != Protocol::Sctp,
-            "the publish {spec} is of sctp, which is not supported yet; publish tcp or udp"
-        );
-        ensure!(
-            spec.host_address.is_none_or(|address| address.is_ipv4()),
-            "the publish {spec} has an IPv6 host address, which is not supported yet; give an IPv4 address or none"
-        );
-        ensure!(
-            !network.internal,
-            "the network '{}' is internal: nothing of it can be published; use a network that was created without --internal",
-            network.name
-        );
-        Ok(())
     }
 
     /// Whether the host and the other publishes leave the ports free.
@@ -149,6 +131,24 @@ impl Agent {
         let endpoint = container.endpoints.first().context("the container is on no network")?;
         self.network(&endpoint.network)
     }
+}
+
+/// What can be said before it is known which ports are taken.
+pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
+    ensure!(
+        spec.protocol != Protocol::Sctp,
+        "the publish {spec} is of sctp, which is not supported yet; publish tcp or udp"
+    );
+    ensure!(
+        spec.host_address.is_none_or(|address| address.is_ipv4()),
+        "the publish {spec} has an IPv6 host address, which is not supported yet; give an IPv4 address or none"
+    );
+    ensure!(
+        !network.internal,
+        "the network '{}' is internal: nothing of it can be published; use a network that was created without --internal",
+        network.name
+    );
+    Ok(())
 }
 
 /// Clients that may use a publish: IPv4 today, and subnets that are some.

@@ -82,6 +82,7 @@ mod mac_text {
 
     use crate::net::mac::Mac;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "it is what serde calls")]
     pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(mac)
     }
