@@ -37,26 +37,36 @@ pub(crate) fn prefix(purpose: &str) -> Result<Vec<OsString>> {
     Ok(prefix)
 }
 
-/// A command that runs as root with the given variables, which sudo would not hand on by itself.
+/// A command that runs as root with the given variables, which sudo would not hand on by itself, and a PATH that has
+/// what root may need whoever typed it.
 pub(crate) fn as_root(prefix: &[OsString], variables: &[(&str, &OsStr)], program: &OsStr) -> Command {
-    let words: Vec<OsString> = if prefix.is_empty() {
-        vec![program.into()]
-    } else {
-        prefix.iter().cloned().chain(with_variables(variables)).chain(iter::once(program.into())).collect()
-    };
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).envs(variables.iter().copied());
+    if prefix.is_empty() {
+        let mut command = Command::new(program);
+        command.env("PATH", path()).envs(variables.iter().copied());
+        return command;
+    }
+    let mut command = Command::new(&prefix[0]);
+    command.args(&prefix[1..]).args(with_variables(variables)).arg(program);
     command
 }
 
-/// The words that give a command variables where there is no shell: `env NAME=VALUE...`.
+/// The words that give a command its variables where there is no shell: `env PATH=... NAME=VALUE...`.
 pub(crate) fn with_variables(variables: &[(&str, &OsStr)]) -> Vec<OsString> {
     let assign = |(name, value): &(&str, &OsStr)| {
         let mut word = OsString::from(format!("{name}="));
         word.push(value);
         word
     };
-    iter::once("env".into()).chain(variables.iter().map(assign)).collect()
+    let path = path();
+    let all = iter::once(("PATH", path.as_os_str())).chain(variables.iter().copied());
+    iter::once("env".into()).chain(all.map(|variable| assign(&variable))).collect()
+}
+
+/// PATH with the administration directories behind it.
+pub(crate) fn path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let all = env::split_paths(&path).chain(ADMIN_PATH.iter().map(PathBuf::from));
+    env::join_paths(all).unwrap_or(path)
 }
 
 /// Becomes `command`; comes back only to say why it could not.
@@ -65,11 +75,7 @@ pub(crate) fn become_it(mut command: Command) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("cannot run {}", Path::new(command.get_program()).display()))
 }
 
-/// The first program of that name in PATH or in the administration directories.
+/// The first program of that name in that PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(ADMIN_PATH.iter().map(PathBuf::from))
-        .map(|dir| dir.join(name))
-        .find(|candidate| candidate.is_file())
+    env::split_paths(&path()).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
 }

@@ -223,11 +223,18 @@ pub(crate) fn scrub(command: &mut Command) {
     }
 }
 
-/// The line of a compiler's or tool's output that says best why it failed.
+/// The line of a compiler's or tool's output that says best why it failed, and the root of it where cargo tells.
 pub(crate) fn reason(output: &str) -> String {
-    let mut lines = output.lines().map(str::trim).filter(|line| !line.is_empty());
-    let error = lines.clone().find(|line| line.starts_with("error") || line.starts_with("E: "));
-    error.or_else(|| lines.next_back()).unwrap_or("it failed without a word").to_string()
+    let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines()
+        .find(|line| line.starts_with("error") || line.starts_with("E: "))
+        .or_else(|| lines().find(|line| line.contains("error:")))
+        .or_else(|| lines().next_back())
+        .unwrap_or("it failed without a word");
+    match lines().next_back() {
+        Some(cause) if output.contains("Caused by:") => format!("{line}: {cause}"),
+        Some(_) | None => line.to_string(),
+    }
 }
 
 /// Runs `command` to its end and returns its stderr: as the error when it failed.

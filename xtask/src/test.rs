@@ -49,10 +49,10 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
 fn in_lab(workspace: &Workspace, prefix: &[OsString], causeway: &OsStr) -> Command {
     let mut command = workspace.cargo();
     command.args(["test", "--no-fail-fast", "--package", "causeway-tests"]);
-    let backtrace = std::env::var_os("RUST_BACKTRACE").unwrap_or_default();
+    let backtrace = std::env::var_os("RUST_BACKTRACE").unwrap_or_else(|| "0".into());
     let variables = [("CAUSEWAY_BIN", causeway), ("RUST_BACKTRACE", &backtrace)];
     if prefix.is_empty() {
-        command.env("CAUSEWAY_BIN", causeway);
+        command.env("CAUSEWAY_BIN", causeway).env("PATH", privilege::path());
     } else {
         let words = prefix.iter().cloned().chain(privilege::with_variables(&variables));
         let list: Vec<String> = words.map(|word| format!("{:?}", word.to_string_lossy())).collect();
@@ -74,6 +74,8 @@ fn harness<'a>(command: &'a mut Command, filter: &[OsString]) -> &'a mut Command
 fn run(command: &mut Command) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut pipe = child.stdout.take().context("cargo test has no output")?;
+    // A person sees the name of a test while it runs. A log gets whole lines, which cargo's own cannot split.
+    let whole_lines = !stdout().is_terminal();
     let (mut total, mut line, mut buffer) = (Tally::default(), Vec::new(), [0; 8192]);
     loop {
         let read = match pipe.read(&mut buffer) {
@@ -82,19 +84,30 @@ fn run(command: &mut Command) -> Result<Tally> {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error).context("cannot read what cargo test prints"),
         };
-        let mut out = stdout().lock();
-        out.write_all(&buffer[..read]).and_then(|()| out.flush()).context("cannot print the tests' output")?;
+        if !whole_lines {
+            print(&buffer[..read])?;
+        }
         for byte in &buffer[..read] {
+            line.push(*byte);
             if *byte == b'\n' {
+                if whole_lines {
+                    print(&line)?;
+                }
                 total += Tally::of(&String::from_utf8_lossy(&line)).unwrap_or_default();
                 line.clear();
-            } else {
-                line.push(*byte);
             }
         }
     }
+    if whole_lines {
+        print(&line)?;
+    }
     total.clean = child.wait().context("cannot wait for cargo test")?.success();
     Ok(total)
+}
+
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print the tests' output")
 }
 
 /// What a test harness reported.
