@@ -1,8 +1,8 @@
 //! `cargo xtask ci`: everything that gates a change. All of it runs even if some of it fails, so that one run tells all.
 //!
 //! The kernel side is an empty program on the host, so clippy of the workspace sees nothing of it. It is built first
-//! and must build without a warning; and where its toolchain has clippy (Debian's has, package rust-web-clippy; a
-//! nightly of rustup if its component is installed) it is checked for the BPF target too. Where not, that check is left out.
+//! and must build without a warning; then it is checked for the BPF target by the clippy of the toolchain that built it.
+//! For Debian's that is a package, which is installed; a nightly of rustup without its clippy leaves that check out.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 
 /// Runs every check and prints a table of them.
 pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
-    let toolchain = setup::ensure(workspace, Needs::Programs)?;
+    let toolchain = setup::ensure(workspace, Needs::Lints)?;
     interrupt::note()?;
     let mut checks = Checks::default();
 

@@ -25,6 +25,8 @@ pub(crate) enum Needs {
     Toolchain,
     /// And the programs that lab and tests start.
     Programs,
+    /// And the clippy of Debian's compiler, if that compiler is here.
+    Lints,
 }
 
 /// Programs that lab and tests start, and the packages they are in.
@@ -162,12 +164,18 @@ fn llvm_of(rustc: &Path) -> Result<u32> {
         .with_context(|| format!("`{} -vV` does not name its LLVM version", rustc.display()))
 }
 
-/// What of the needed programs is not here.
+/// What of the needed programs is not here, each with its package.
 fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     if needs == Needs::Toolchain {
         return Vec::new();
     }
-    PROGRAMS.into_iter().filter(|(program, _)| privilege::find_program(program).is_none()).collect()
+    let mut missing: Vec<_> =
+        PROGRAMS.into_iter().filter(|(program, _)| privilege::find_program(program).is_none()).collect();
+    let debian = Path::new(recipe::DEBIAN_PREFIX);
+    if needs == Needs::Lints && recipe::has_source(debian) && !debian.join("bin/cargo-clippy").exists() {
+        missing.push(("cargo-clippy", "rust-web-clippy"));
+    }
+    missing
 }
 
 /// Holds off a second set-up, of this checkout or another, until the first is done. Released when dropped.
