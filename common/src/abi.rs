@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{Address, Port},
     checksum,
-    flow::Ticks,
+    flow::{State, Ticks},
     tuple::Tuple,
 };
 
@@ -108,14 +108,27 @@ pub mod exit {
     pub const BRIDGED: u8 = 3;
 }
 
-/// The MACs of an Ethernet header, in its order.
-#[repr(C)]
+/// The MACs of an Ethernet header, as its first twelve bytes stand in words: written to a frame by three stores.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
-pub struct Macs {
-    /// Destination.
-    pub destination: [u8; 6],
-    /// Source.
-    pub source: [u8; 6],
+pub struct Macs([u32; 3]);
+
+impl Macs {
+    /// From the bytes.
+    pub const fn new(d: [u8; 6], s: [u8; 6]) -> Self {
+        Self([
+            u32::from_ne_bytes([d[0], d[1], d[2], d[3]]),
+            u32::from_ne_bytes([d[4], d[5], s[0], s[1]]),
+            u32::from_ne_bytes([s[2], s[3], s[4], s[5]]),
+        ])
+    }
+
+    /// The destination's bytes.
+    #[inline(always)]
+    pub const fn destination(&self) -> [u8; 6] {
+        let [[a, b, c, d], [e, f, ..]] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes()];
+        [a, b, c, d, e, f]
+    }
 }
 
 /// One direction of a flow: the value of the flow table.
@@ -144,6 +157,15 @@ pub struct Flow<A> {
     pub is_reply: u8,
     /// Zero.
     pub _pad: [u8; 2],
+}
+
+impl<A> Flow<A> {
+    /// Moves it to another state.
+    #[inline(always)]
+    pub fn move_to(&mut self, state: State, protocol: u8) {
+        self.state = state as u8;
+        self.timeout = state.timeout(protocol);
+    }
 }
 
 /// What the datapath knows of an endpoint.
@@ -257,18 +279,16 @@ pub struct SocketAddress<A> {
 }
 
 impl<A: Address> Translation<A> {
-    /// From the tuple a packet arrives with to the one it leaves with.
+    /// Sets it from the tuple a packet arrives with to the one it leaves with.
     #[inline(always)]
-    pub fn new(from: &Tuple<A>, to: Tuple<A>, door: Door) -> Self {
-        Self {
-            address_delta: checksum::delta(from.address_sum(), to.address_sum()),
-            port_delta: checksum::delta(from.port_sum(), to.port_sum()),
-            tuple: to,
-            output: door.output,
-            macs: door.macs,
-            exit: door.exit,
-            _pad: [0; 3],
-        }
+    pub fn set(&mut self, from: &Tuple<A>, to: &Tuple<A>, door: &Door) {
+        self.address_delta = checksum::delta(from.address_sum(), to.address_sum());
+        self.port_delta = checksum::delta(from.port_sum(), to.port_sum());
+        self.tuple = *to;
+        self.output = door.output;
+        self.macs = door.macs;
+        self.exit = door.exit;
+        self._pad = [0; 3];
     }
 }
 
@@ -293,6 +313,6 @@ impl Door {
     /// Out of an uplink.
     #[inline(always)]
     pub fn uplink(index: u32) -> Self {
-        Self { output: index, macs: Macs { destination: [0; 6], source: [0; 6] }, exit: exit::NEIGHBOUR }
+        Self { output: index, macs: Macs::new([0; 6], [0; 6]), exit: exit::NEIGHBOUR }
     }
 }

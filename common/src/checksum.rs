@@ -12,8 +12,11 @@ pub const fn fold(sum: u32) -> u16 {
 /// What a field's change from `old` to `new` adds to a sum over it; both given as sums of their words, not necessarily folded.
 #[inline(always)]
 pub const fn delta(old: u32, new: u32) -> u16 {
-    // ~m + m' (RFC 1624, equation 3)
-    fold(!fold(old) as u32 + fold(new) as u32)
+    // ~m + m' (RFC 1624, equation 3). No change is minus zero there; plain zero can be told at a glance.
+    match fold(!fold(old) as u32 + fold(new) as u32) {
+        0xffff => 0,
+        delta => delta,
+    }
 }
 
 /// The checksum field after the data it covers changed by `delta` (RFC 1624, equation 3).
@@ -68,6 +71,13 @@ mod tests {
             data[at..at + 2].copy_from_slice(&fresh);
             let new = u32::from(sum(&data[at..at + 2]));
             assert_eq!(update(field, u32::from(delta(old, new))), !sum(&data));
+        }
+    }
+
+    #[test]
+    fn no_change_adds_nothing() {
+        for sum in [0, 1, 0xffff, 0x1_0000, 0xffff_ffff] {
+            assert_eq!(delta(sum, sum), 0);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The decisions: what becomes of a packet from a container, of one from outside, and of one into a bridge.
 
+use bytemuck::Zeroable as _;
+
 use crate::{
     abi::{Door, Endpoint, Flow, Translation, exit, network, publish},
     address::{Address, Port},
@@ -23,37 +25,123 @@ pub enum Decision<A> {
     Stop(Reason),
 }
 
-/// Decides about a packet that a container sent.
-#[inline(always)]
-pub fn from_container<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Decision<A> {
-    let now = tables.now();
-    if packet.has_ports() {
-        match established(packet, tables, now) {
-            Known::Yes(translation) => return leave(packet, translation),
-            Known::Spoofed => return Decision::Stop(Reason::SourceAddressSpoofed),
-            Known::No => {}
-        }
+/// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has no answer, [`plan`], [`begin`] and
+/// [`leave`].
+///
+/// The kernel's programs call these themselves: each is a function of its own there, which the verifier looks at once and not once for
+/// each way to it, and what they share lies in a map, because it is more than BPF's 512 bytes of stack.
+pub fn decide<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Decision<A> {
+    if let Some(decision) = known(packet, tables) {
+        return decision;
     }
-    match first_from_container(packet, tables, now) {
-        Ok(translation) => leave(packet, translation),
+    let mut first = First::new(*packet);
+    match plan(&mut first, tables).and_then(|()| begin(&mut first, tables)) {
+        Ok(()) => leave(packet, first.half.translation),
         Err(reason) => Decision::Stop(reason),
     }
 }
 
-/// Decides about a packet that arrived at an uplink.
+/// Decides about a packet of a flow that is in the table; none if it is of no flow.
 #[inline(always)]
-pub fn from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Decision<A> {
+pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
     if !packet.has_ports() {
-        return Decision::Stop(Reason::NotOurs);
+        return None;
     }
     let now = tables.now();
-    match established(packet, tables, now) {
-        Known::Yes(translation) => return leave(packet, translation),
-        Known::Spoofed | Known::No => {}
+    let mut half = tables.flow(&packet.tuple)?;
+    let translation = half.translation;
+    if half.input != packet.input && half.input != 0 {
+        drop(half);
+        return elsewhere(packet, &translation, tables);
     }
-    match first_from_uplink(packet, tables, now) {
-        Ok(translation) => leave(packet, translation),
-        Err(reason) => Decision::Stop(reason),
+    if half.epoch != tables.epoch(half.slot) {
+        drop(half);
+        remove(tables, &packet.tuple, &translation);
+        return None;
+    }
+    if is_idle(&half, now) {
+        drop(half);
+        // A half is idle while the other is in use when packets go one way only.
+        if is_gone_or_idle(tables, &translation.tuple.reversed(), now) {
+            remove(tables, &packet.tuple, &translation);
+            return None;
+        }
+        half = tables.flow(&packet.tuple)?;
+    }
+    touch(&mut half, packet, now);
+    let flags = packet.tcp_flags();
+    if flow::may_move(half.state, flags)
+        && let Some(state) = State::from_number(half.state)
+    {
+        let way = if half.is_reply == 0 { Way::Forward } else { Way::Reply };
+        let next = state.next(packet.tuple.protocol, way, flags);
+        if next != state {
+            half.move_to(next, packet.tuple.protocol);
+            drop(half);
+            // The other half is written after this one and without a lock: a packet in between finds the old state there, and at
+            // worst keeps the old timeout until the next one.
+            if let Some(mut other) = tables.flow(&translation.tuple.reversed()) {
+                other.move_to(next, packet.tuple.protocol);
+            }
+        }
+    }
+    Some(leave(packet, translation))
+}
+
+/// A packet of no flow, and the flow that it may begin.
+#[derive(Clone, Copy)]
+pub struct First<A> {
+    /// As it arrived.
+    pub packet: Packet<A>,
+    /// What [`plan`] answers.
+    pub beginning: Beginning<A>,
+    /// The key that [`begin`] reserves.
+    pub reply_key: Tuple<A>,
+    /// What [`begin`] answers: its `translation` is the packet's.
+    pub half: Flow<A>,
+}
+
+impl<A: Address> First<A> {
+    /// Nothing is planned yet.
+    pub fn new(packet: Packet<A>) -> Self {
+        let half = Flow::zeroed();
+        let door = Door::uplink(0);
+        let beginning = Beginning {
+            leaves: packet.tuple,
+            forward: door,
+            reply: door,
+            forward_input: 0,
+            reply_input: 0,
+            slot: 0,
+            as_host: false,
+        };
+        Self { packet, beginning, reply_key: packet.tuple, half }
+    }
+}
+
+/// Decides what a packet of no flow may begin.
+#[inline(always)]
+pub fn plan<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+    first.beginning = match first.packet.tuple.side {
+        side::CONTAINER => first_from_container(&first.packet, tables)?,
+        _ => first_from_uplink(&first.packet, tables)?,
+    };
+    Ok(())
+}
+
+/// Either another container uses that address, or the endpoint was made again with another host side: then the flow is over.
+#[inline(always)]
+fn elsewhere<A: Address>(
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+    tables: &impl Tables<A>,
+) -> Option<Decision<A>> {
+    match tables.endpoint(&packet.tuple.source) {
+        Some(own) if own.host_side == packet.input => {
+            remove(tables, &packet.tuple, translation);
+            None
+        }
+        _ => Some(Decision::Stop(Reason::SourceAddressSpoofed)),
     }
 }
 
@@ -64,8 +152,9 @@ pub const fn into_bridge(input: u32) -> Reason {
     if input == 0 { Reason::FromHost } else { Reason::NotPublished }
 }
 
+/// The last word on a packet that is to leave: not if its hops are used up.
 #[inline(always)]
-fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> {
+pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> {
     if packet.ttl <= 1 {
         match translation.exit {
             exit::BRIDGED => {}
@@ -76,77 +165,11 @@ fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> {
     Decision::Forward(translation)
 }
 
-/// What the flow table says of a packet.
-enum Known<A> {
-    Yes(Translation<A>),
-    /// Of a flow, but it did not arrive where that flow's packets do.
-    Spoofed,
-    No,
-}
-
-/// What a visit of its half found.
-enum Seen<A> {
-    Good(Translation<A>),
-    Moved(Translation<A>, u8, Ticks),
-    Idle(Translation<A>),
-    Stale(Translation<A>),
-    Spoofed,
-}
-
 #[inline(always)]
-fn established<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>, now: Ticks) -> Known<A> {
-    let seen = tables.flow(&packet.tuple, |half| {
-        if half.input != packet.input && half.input != 0 {
-            return Seen::Spoofed;
-        }
-        if half.epoch != tables.epoch(half.slot) {
-            return Seen::Stale(half.translation);
-        }
-        if is_idle(half, now) {
-            return Seen::Idle(half.translation);
-        }
-        touch(half, packet, now);
-        let flags = packet.tcp_flags();
-        if flow::may_move(half.state, flags)
-            && let Some(state) = State::from_number(half.state)
-        {
-            let way = if half.is_reply == 0 { Way::Forward } else { Way::Reply };
-            let next = state.next(packet.tuple.protocol, way, flags);
-            if next as u8 != half.state {
-                half.state = next as u8;
-                half.timeout = next.timeout(packet.tuple.protocol);
-                return Seen::Moved(half.translation, half.state, half.timeout);
-            }
-        }
-        Seen::Good(half.translation)
-    });
-    match seen {
-        Some(Seen::Good(translation)) => Known::Yes(translation),
-        Some(Seen::Moved(translation, state, timeout)) => {
-            // The other half is written after this one and without a lock: a packet in between finds the old state there, and at
-            // worst keeps the old timeout until the next one.
-            let _ = tables.flow(&translation.tuple.reversed(), |other| {
-                other.state = state;
-                other.timeout = timeout;
-            });
-            Known::Yes(translation)
-        }
-        Some(Seen::Idle(translation)) => {
-            // A half is idle while the other is in use when packets go one way only.
-            let other = translation.tuple.reversed();
-            if tables.flow(&other, |other| is_idle(other, now)) == Some(false) {
-                let _ = tables.flow(&packet.tuple, |half| touch(half, packet, now));
-                return Known::Yes(translation);
-            }
-            remove(tables, &packet.tuple, &other);
-            Known::No
-        }
-        Some(Seen::Stale(translation)) => {
-            remove(tables, &packet.tuple, &translation.tuple.reversed());
-            Known::No
-        }
-        Some(Seen::Spoofed) => Known::Spoofed,
-        None => Known::No,
+fn is_gone_or_idle<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) -> bool {
+    match tables.flow(key) {
+        Some(half) => is_idle(&half, now),
+        None => true,
     }
 }
 
@@ -163,24 +186,21 @@ fn is_idle<A>(half: &Flow<A>, now: Ticks) -> bool {
     now.wrapping_sub(half.last_used).cast_signed() > half.timeout.cast_signed()
 }
 
+/// Removes both halves of a flow, given one's key and translation.
 #[inline(always)]
-fn remove<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, other: &Tuple<A>) {
+fn remove<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, translation: &Translation<A>) {
     tables.remove_flow(key);
-    tables.remove_flow(other);
+    tables.remove_flow(&translation.tuple.reversed());
 }
 
 #[inline(always)]
-fn first_from_container<A: Address>(
-    packet: &Packet<A>,
-    tables: &impl Tables<A>,
-    now: Ticks,
-) -> Result<Translation<A>, Reason> {
+fn first_from_container<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
     let tuple = &packet.tuple;
     let own = tables.endpoint(&tuple.source).ok_or(Reason::SourceAddressSpoofed)?;
     if own.host_side != packet.input {
         return Err(Reason::SourceAddressSpoofed);
     }
-    if own.macs.destination != packet.source_mac {
+    if own.macs.destination() != packet.source_mac {
         return Err(Reason::SourceMacSpoofed);
     }
     if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask) {
@@ -190,7 +210,7 @@ fn first_from_container<A: Address>(
         && let Some(slot) = tables.published(tuple)
         && tables.is_local(&tuple.destination)
     {
-        return hairpin(packet, &own, slot, tables, now);
+        return hairpin(packet, &own, slot, tables);
     }
     if let Some(other) = tables.endpoint(&tuple.destination) {
         return to_container(packet, &own, &other);
@@ -201,20 +221,28 @@ fn first_from_container<A: Address>(
     if tuple.destination.is_in(&own.subnet, &own.mask) {
         return Err(Reason::ToBridge);
     }
-    to_outside(packet, &own, tables, now)
+    to_outside(packet, &own, tables)
 }
 
 #[inline(always)]
-fn to_container<A: Address>(packet: &Packet<A>, own: &Endpoint<A>, other: &Endpoint<A>) -> Result<Translation<A>, Reason> {
+fn to_container<A: Address>(packet: &Packet<A>, own: &Endpoint<A>, other: &Endpoint<A>) -> Result<Beginning<A>, Reason> {
     if other.bridge != own.bridge {
         return Err(Reason::OtherNetwork);
     }
     if own.network & network::NO_ICC != 0 {
         return Err(Reason::IccOff);
     }
-    // The frame's own MACs stay: for the container it is as if the bridge had brought it.
+    // The frame's own MACs stay: for the container it is as if the bridge had brought it. Nothing is kept of such a flow.
     let door = Door { output: other.host_side, macs: other.macs, exit: exit::BRIDGED };
-    Ok(Translation::new(&packet.tuple, packet.tuple, door))
+    Ok(Beginning {
+        leaves: packet.tuple,
+        forward: door,
+        reply: door,
+        forward_input: 0,
+        reply_input: 0,
+        slot: 0,
+        as_host: false,
+    })
 }
 
 #[inline(always)]
@@ -222,8 +250,7 @@ fn to_outside<A: Address>(
     packet: &Packet<A>,
     own: &Endpoint<A>,
     tables: &impl Tables<A>,
-    now: Ticks,
-) -> Result<Translation<A>, Reason> {
+) -> Result<Beginning<A>, Reason> {
     if own.network & network::INTERNAL != 0 {
         return Err(Reason::InternalNetwork);
     }
@@ -244,7 +271,7 @@ fn to_outside<A: Address>(
     let address = tables.uplink(output).ok_or(Reason::NotAnUplink)?;
     let masquerade = own.network & network::MASQUERADE != 0;
     let source = if masquerade { address } else { packet.tuple.source };
-    let beginning = Beginning {
+    Ok(Beginning {
         leaves: Tuple { source, side: side::UPLINK, ..packet.tuple },
         forward: Door::uplink(output),
         reply: Door::container(own),
@@ -252,8 +279,7 @@ fn to_outside<A: Address>(
         reply_input: 0,
         slot: own.slot,
         as_host: masquerade,
-    };
-    begin(packet, beginning, tables, now)
+    })
 }
 
 /// From a container to a published port of the host.
@@ -263,8 +289,7 @@ fn hairpin<A: Address>(
     own: &Endpoint<A>,
     slot: u32,
     tables: &impl Tables<A>,
-    now: Ticks,
-) -> Result<Translation<A>, Reason> {
+) -> Result<Beginning<A>, Reason> {
     let (destination, port, target) = published_to(packet, slot, tables)?;
     if own.network & network::INTERNAL != 0 && target.bridge != own.bridge {
         return Err(Reason::InternalNetwork);
@@ -272,7 +297,7 @@ fn hairpin<A: Address>(
     // A container takes no packet from its own address, so to itself it speaks as the gateway.
     let to_itself = destination == packet.tuple.source;
     let source = if to_itself { own.gateway } else { packet.tuple.source };
-    let beginning = Beginning {
+    Ok(Beginning {
         leaves: Tuple { source, destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
         forward: Door::container(&target),
         reply: Door::container(own),
@@ -280,16 +305,14 @@ fn hairpin<A: Address>(
         reply_input: target.host_side,
         slot,
         as_host: to_itself,
-    };
-    begin(packet, beginning, tables, now)
+    })
 }
 
 #[inline(always)]
-fn first_from_uplink<A: Address>(
-    packet: &Packet<A>,
-    tables: &impl Tables<A>,
-    now: Ticks,
-) -> Result<Translation<A>, Reason> {
+fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
+    if !packet.has_ports() {
+        return Err(Reason::NotOurs);
+    }
     let Some(slot) = tables.published(&packet.tuple) else {
         return Err(Reason::NotOurs);
     };
@@ -301,7 +324,7 @@ fn first_from_uplink<A: Address>(
         return Err(Reason::NotOurs);
     }
     let (destination, port, target) = published_to(packet, slot, tables)?;
-    let beginning = Beginning {
+    Ok(Beginning {
         leaves: Tuple { destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
         forward: Door::container(&target),
         reply: Door::uplink(packet.input),
@@ -309,8 +332,7 @@ fn first_from_uplink<A: Address>(
         reply_input: target.host_side,
         slot,
         as_host: false,
-    };
-    begin(packet, beginning, tables, now)
+    })
 }
 
 /// Where a publish leads: address, port and endpoint.
@@ -334,7 +356,7 @@ fn published_to<A: Address>(
 
 /// A flow that is to begin.
 #[derive(Clone, Copy)]
-struct Beginning<A> {
+pub struct Beginning<A> {
     /// The tuple its first packet leaves with, if the port is free.
     leaves: Tuple<A>,
     forward: Door,
@@ -346,62 +368,73 @@ struct Beginning<A> {
     as_host: bool,
 }
 
+/// Begins the planned flow: both halves are in the table, or neither.
 #[inline(always)]
-fn begin<A: Address>(
-    packet: &Packet<A>,
-    beginning: Beginning<A>,
-    tables: &impl Tables<A>,
-    now: Ticks,
-) -> Result<Translation<A>, Reason> {
+pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+    // Field by field, in place: a value made first and moved then would take its room on BPF's stack.
+    let First { packet, beginning, reply_key, half } = first;
     let key = &packet.tuple;
-    let mut leaves = beginning.leaves;
-    let state = State::first(key.protocol);
-    let half = |translation, is_reply, input| Flow {
-        packets: 0,
-        bytes: 0,
-        translation,
-        input,
-        slot: beginning.slot,
-        epoch: tables.epoch(beginning.slot),
-        last_used: now,
-        timeout: state.timeout(key.protocol),
-        state: state as u8,
-        is_reply,
-        _pad: [0; 2],
-    };
+    if beginning.forward.exit == exit::BRIDGED {
+        half.translation.set(key, &beginning.leaves, &beginning.forward);
+        return Ok(());
+    }
+    half.packets = 0;
+    half.bytes = 0;
+    half.input = beginning.reply_input;
+    half.slot = beginning.slot;
+    half.epoch = tables.epoch(beginning.slot);
+    half.last_used = tables.now();
+    half.is_reply = 1;
+    half.move_to(State::first(key.protocol), key.protocol);
+    *reply_key = beginning.leaves.reversed();
+    reserve(beginning, key, reply_key, half, tables)?;
+    half.translation.set(key, &reply_key.reversed(), &beginning.forward);
+    half.input = beginning.forward_input;
+    half.is_reply = 0;
+    touch(half, packet, half.last_used);
+    match tables.insert_flow(key, half) {
+        Ok(()) => Ok(()),
+        Err(refused) => {
+            tables.remove_flow(reply_key);
+            // Another CPU began the same flow with an earlier packet: this one follows it.
+            match (refused, tables.flow(key)) {
+                (Refused::Taken, Some(earlier)) => {
+                    half.translation = earlier.translation;
+                    Ok(())
+                }
+                _ => Err(Reason::TableFull),
+            }
+        }
+    }
+}
+
+/// Inserts the reply half under the first free port. That insert is the reservation: whoever comes second finds the port taken.
+#[inline(always)]
+fn reserve<A: Address>(
+    beginning: &Beginning<A>,
+    key: &Tuple<A>,
+    reply_key: &mut Tuple<A>,
+    half: &mut Flow<A>,
+    tables: &impl Tables<A>,
+) -> Result<(), Reason> {
     for attempt in 0..PORT_TRIES {
         if attempt > 0 {
-            leaves.source_port = some_port(tables.random());
+            reply_key.destination_port = some_port(tables.random());
         }
-        let reply_key = leaves.reversed();
-        if beginning.as_host && tables.host_socket(&reply_key) {
+        if beginning.as_host && tables.host_socket(reply_key) {
             continue;
         }
-        let back = key.reversed();
-        let reply = half(Translation::new(&reply_key, back, beginning.reply), 1, beginning.reply_input);
-        // This insert is what reserves the port: whoever comes second sees it taken.
-        match tables.insert_flow(&reply_key, &reply) {
-            Ok(()) => {}
+        half.translation.set(reply_key, &key.reversed(), &beginning.reply);
+        match tables.insert_flow(reply_key, half) {
+            Ok(()) => return Ok(()),
             Err(Refused::Full) => return Err(Reason::TableFull),
             Err(Refused::Taken) => {
-                bury(tables, &reply_key, now);
-                if tables.insert_flow(&reply_key, &reply).is_err() {
-                    continue;
+                bury(tables, reply_key, half.last_used);
+                if tables.insert_flow(reply_key, half).is_ok() {
+                    return Ok(());
                 }
             }
         }
-        let translation = Translation::new(key, leaves, beginning.forward);
-        let mut forward = half(translation, 0, beginning.forward_input);
-        touch(&mut forward, packet, now);
-        return match tables.insert_flow(key, &forward) {
-            Ok(()) => Ok(translation),
-            Err(refused) => {
-                tables.remove_flow(&reply_key);
-                // Another CPU began the same flow with an earlier packet: this one follows it.
-                let first = tables.flow(key, |half| half.translation);
-                first.filter(|_| refused == Refused::Taken).ok_or(Reason::TableFull)
-            }
-        };
     }
     Err(Reason::PortsExhausted)
 }
@@ -409,13 +442,13 @@ fn begin<A: Address>(
 /// Removes a flow that has ended but still has its entries.
 #[inline(always)]
 fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) {
-    let found = tables.flow(key, |half| {
-        let stale = half.epoch != tables.epoch(half.slot);
-        (half.translation.tuple.reversed(), stale, is_idle(half, now))
-    });
-    let Some((other, stale, idle)) = found else { return };
-    if stale || (idle && tables.flow(&other, |other| is_idle(other, now)) != Some(false)) {
-        remove(tables, key, &other);
+    let Some(half) = tables.flow(key) else { return };
+    let translation = half.translation;
+    let stale = half.epoch != tables.epoch(half.slot);
+    let idle = is_idle(&half, now);
+    drop(half);
+    if stale || (idle && is_gone_or_idle(tables, &translation.tuple.reversed(), now)) {
+        remove(tables, key, &translation);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a decision needs to know: the maps in the kernel, ordinary collections in a test.
 
+use core::ops::DerefMut;
+
 use crate::{
     abi::{Endpoint, Flow, Publish},
     address::Address,
@@ -27,14 +29,21 @@ pub enum Route {
 
 /// The tables of one family, and what else the kernel knows.
 ///
-/// A visit of a flow must not visit another one.
+/// Half a flow is held by no more than one name at a time: it may be gone, or another flow's, once another table call was made.
 pub trait Tables<A: Address> {
+    /// Half a flow, in place. (Not a closure that visits it: the compiler makes a function of that, and hands back its answer through the
+    /// stack, which the verifier refuses.)
+    type Half<'t>: DerefMut<Target = Flow<A>>
+    where
+        Self: 't;
+
+
     /// The time now.
     fn now(&self) -> Ticks;
     /// A number nobody can foretell.
     fn random(&self) -> u32;
-    /// Visits the half of a flow that has that key.
-    fn flow<R>(&self, key: &Tuple<A>, visit: impl FnOnce(&mut Flow<A>) -> R) -> Option<R>;
+    /// The half of a flow that has that key.
+    fn flow(&self, key: &Tuple<A>) -> Option<Self::Half<'_>>;
     /// Inserts half a flow, unless the key is there.
     fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused>;
     /// Removes half a flow.

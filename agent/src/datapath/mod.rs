@@ -4,21 +4,39 @@
 //! same instance loads its programs over the pinned maps, puts again what its state file names, and calls [`Datapath::settle`] to
 //! drop the rest.
 
+mod abi;
+mod attach;
+mod flows;
+mod load;
+mod pins;
+mod slots;
+mod tables;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
+use anyhow::Context as _;
 use ipnet::IpNet;
 
+pub use self::load::object;
+use self::{
+    attach::{Attached, Hook},
+    pins::Pins,
+    tables::Tables,
+};
 use crate::{
     model::publish::{PortRange, Protocol},
     net::mac::Mac,
 };
 
 /// The loaded datapath of one instance.
-#[derive(Debug)]
-pub struct Datapath {}
+pub struct Datapath {
+    attached: Attached,
+    tables: Tables,
+    sweeper: flows::Sweeper,
+}
 
 /// What the programs are loaded with.
 #[derive(Clone, Debug)]
@@ -105,35 +123,97 @@ pub struct FlowRecord {
 
 impl Datapath {
     /// Loads the programs (mounting bpffs on `/sys/fs/bpf` if nothing is), reusing what an earlier agent of the instance left.
-    pub fn load(_options: &LoadOptions) -> anyhow::Result<Self> { unimplemented!() }
+    pub fn load(options: &LoadOptions) -> anyhow::Result<Self> {
+        let pins = Pins::prepare(&options.instance)?;
+        let mut ebpf = load::load(options, &pins)?;
+        let tables = Tables::open(&mut ebpf)?;
+        let sweeper = flows::Sweeper::start(&pins)?;
+        let attached = Attached::new(ebpf, pins, &options.instance)?;
+        Ok(Self { attached, tables, sweeper })
+    }
+
     /// Removes all that the instance has in the kernel: links, programs, maps, pins. Nothing there is done. Needs no loaded datapath.
-    pub fn remove(_instance: &str) -> anyhow::Result<()> { unimplemented!() }
+    pub fn remove(instance: &str) -> anyhow::Result<()> {
+        attach::remove_filters(instance)?;
+        pins::remove(instance)
+    }
+
     /// Attaches to an uplink; masqueraded flows get `address`. Again with another address is an update.
-    pub fn put_uplink(&mut self, _uplink: &Interface, _address: IpAddr) -> anyhow::Result<()> { unimplemented!() }
+    pub fn put_uplink(&mut self, uplink: &Interface, address: IpAddr) -> anyhow::Result<()> {
+        self.tables.put_uplink(uplink.index, address)?;
+        self.attached.put(Hook::Uplink, uplink)
+    }
+
     /// Detaches from an uplink. One that is gone is done.
-    pub fn remove_uplink(&mut self, _index: u32) -> anyhow::Result<()> { unimplemented!() }
+    pub fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
+        self.tables.remove_uplink(index)?;
+        self.attached.remove(Hook::Uplink, index)
+    }
+
     /// Attaches the guard to a bridge. Again is done.
-    pub fn put_bridge(&mut self, _bridge: &Interface) -> anyhow::Result<()> { unimplemented!() }
+    pub fn put_bridge(&mut self, bridge: &Interface) -> anyhow::Result<()> {
+        self.attached.put(Hook::Bridge, bridge)
+    }
+
     /// Detaches from a bridge. One that is gone is done.
-    pub fn remove_bridge(&mut self, _index: u32) -> anyhow::Result<()> { unimplemented!() }
+    pub fn remove_bridge(&mut self, index: u32) -> anyhow::Result<()> {
+        self.attached.remove(Hook::Bridge, index)
+    }
+
     /// The addresses that are the host's own, on whatever interface, loopback's 127.0.0.0/8 and ::1 left out.
-    pub fn set_local_addresses(&mut self, _addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> { unimplemented!() }
+    pub fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+        self.tables.set_local_addresses(addresses)
+    }
+
     /// Attaches to an endpoint's host side and makes it known. Again, unchanged, is done.
-    pub fn put_endpoint(&mut self, _endpoint: &EndpointEntry, _host_side: &Interface) -> anyhow::Result<()> { unimplemented!() }
+    pub fn put_endpoint(&mut self, endpoint: &EndpointEntry, host_side: &Interface) -> anyhow::Result<()> {
+        // Known first: a packet that the program sees before that would be taken for a spoofed one.
+        self.tables.put_endpoint(endpoint)?;
+        self.attached.put(Hook::HostSide, host_side)
+    }
+
     /// Forgets an endpoint and ends its flows at once. Its publishes must have been removed.
-    pub fn remove_endpoint(&mut self, _address: IpAddr) -> anyhow::Result<()> { unimplemented!() }
+    pub fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
+        if let Some(host_side) = self.tables.remove_endpoint(address)? {
+            self.attached.remove(Hook::HostSide, host_side)?;
+        }
+        Ok(())
+    }
+
     /// Publishes. Again, unchanged, is done.
-    pub fn put_publish(&mut self, _publish: &PublishEntry) -> anyhow::Result<()> { unimplemented!() }
+    pub fn put_publish(&mut self, publish: &PublishEntry) -> anyhow::Result<()> {
+        self.tables.put_publish(publish)
+    }
+
     /// Ends a publish and its flows at once.
-    pub fn remove_publish(&mut self, _publish: &PublishEntry) -> anyhow::Result<()> { unimplemented!() }
+    pub fn remove_publish(&mut self, publish: &PublishEntry) -> anyhow::Result<()> {
+        self.tables.remove_publish(publish)
+    }
+
     /// Drops what the kernel holds from an earlier agent and was not put again.
-    pub fn settle(&mut self) -> anyhow::Result<()> { unimplemented!() }
+    pub fn settle(&mut self) -> anyhow::Result<()> {
+        self.tables.settle().context("dropping what an earlier agent left in the tables")?;
+        self.attached.settle()
+    }
+
     /// The live flows.
-    pub fn flows(&self) -> anyhow::Result<Vec<FlowRecord>> { unimplemented!() }
+    pub fn flows(&self) -> anyhow::Result<Vec<FlowRecord>> {
+        flows::list(&self.tables)
+    }
+
     /// Ends every flow; answers how many.
-    pub fn flush_flows(&mut self) -> anyhow::Result<u64> { unimplemented!() }
-    /// Frees the entries of flows that have ended. Called every few seconds.
-    pub fn sweep(&mut self) -> anyhow::Result<()> { unimplemented!() }
+    pub fn flush_flows(&mut self) -> anyhow::Result<u64> {
+        flows::flush(&mut self.tables)
+    }
+
+    /// Frees the entries of flows that have ended. Called every few seconds; the work is done by a thread of its own.
+    pub fn sweep(&mut self) -> anyhow::Result<()> {
+        self.sweeper.sweep();
+        Ok(())
+    }
+
     /// Every reason's count since the load.
-    pub fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> { unimplemented!() }
+    pub fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+        self.tables.reasons()
+    }
 }

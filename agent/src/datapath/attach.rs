@@ -1,0 +1,281 @@
+//! Programs to their hooks. Links are pinned, so that they outlive the agent; the next agent puts its own programs into the
+//! links it finds, without a packet going past.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io, mem,
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    },
+    util::KernelVersion,
+};
+use causeway_common::abi::name;
+
+use super::{Interface, pins::Pins};
+
+/// A place where a tc program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hook {
+    /// Ingress of an uplink.
+    Uplink,
+    /// Egress of a bridge.
+    Bridge,
+    /// Ingress of a host side.
+    HostSide,
+}
+
+impl Hook {
+    const ALL: [Self; 3] = [Self::Uplink, Self::Bridge, Self::HostSide];
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Uplink => name::UPLINK,
+            Self::Bridge => name::GUARD,
+            Self::HostSide => name::HOST_SIDE,
+        }
+    }
+
+    const fn direction(self) -> TcAttachType {
+        match self {
+            Self::Uplink | Self::HostSide => TcAttachType::Ingress,
+            Self::Bridge => TcAttachType::Egress,
+        }
+    }
+}
+
+/// How tc programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// A link, from Linux 6.6 on: beside other programs, and replaced in one step.
+    Tcx,
+    /// A filter of the clsact qdisc.
+    Clsact,
+}
+
+impl Way {
+    /// The best that the kernel has; `CAUSEWAY_TC=clsact` asks for the older one, so that it can be tried on any kernel.
+    fn of_this_kernel() -> Self {
+        let forced = std::env::var_os("CAUSEWAY_TC").is_some_and(|way| way == "clsact");
+        if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0)) && !forced {
+            Self::Tcx
+        } else {
+            Self::Clsact
+        }
+    }
+}
+
+/// What the filters of this program are known by on an interface: fixed, so that a new agent replaces those of the last one.
+const FILTER: NlOptions = NlOptions { priority: 0xca5e, handle: TcHandle::new(0, 1), classid: None };
+
+/// The programs, and where they are attached.
+#[derive(Debug)]
+pub(super) struct Attached {
+    ebpf: Ebpf,
+    pins: Pins,
+    instance: String,
+    way: Way,
+    put: BTreeSet<(Hook, u32)>,
+}
+
+impl Attached {
+    /// Takes the loaded programs, and attaches those for the sockets of the host's processes.
+    pub(super) fn new(ebpf: Ebpf, pins: Pins, instance: &str) -> anyhow::Result<Self> {
+        let way = Way::of_this_kernel();
+        let mut attached = Self { ebpf, pins, instance: instance.to_owned(), way, put: BTreeSet::new() };
+        attached.put_sockets()?;
+        Ok(attached)
+    }
+
+    /// Attaches to an interface, or replaces the program of the last agent there.
+    pub(super) fn put(&mut self, hook: Hook, interface: &Interface) -> anyhow::Result<()> {
+        if self.put.contains(&(hook, interface.index)) {
+            return Ok(());
+        }
+        let program: &mut SchedClassifier =
+            self.ebpf.program_mut(hook.program()).context("the object lacks a tc program")?.try_into()?;
+        let result = match self.way {
+            Way::Tcx => put_link(program, hook, interface, &self.pins.link(&pin_name(hook, interface.index))),
+            Way::Clsact => put_filter(program, hook, interface, &self.instance),
+        };
+        result.with_context(|| format!("attaching the program '{}' to {}", hook.program(), interface.name))?;
+        self.put.insert((hook, interface.index));
+        Ok(())
+    }
+
+    /// Detaches from an interface. One that is gone is done.
+    pub(super) fn remove(&mut self, hook: Hook, index: u32) -> anyhow::Result<()> {
+        self.put.remove(&(hook, index));
+        match self.way {
+            Way::Tcx => unpin(&self.pins.link(&pin_name(hook, index))),
+            // Filters of bridges and host sides go with the interface.
+            Way::Clsact if hook == Hook::Uplink => remove_filter_of(index),
+            Way::Clsact => Ok(()),
+        }
+    }
+
+    /// Detaches from where an earlier agent was attached and this one is not.
+    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+        let folder = self.pins.links();
+        for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+            let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
+            let found = entry.file_name();
+            let found = found.to_string_lossy();
+            let parsed = Hook::ALL.into_iter().find_map(|hook| {
+                let index = found.strip_prefix(hook.program())?.strip_prefix('-')?.parse().ok()?;
+                Some((hook, index))
+            });
+            if let Some(place) = parsed
+                && !self.put.contains(&place)
+            {
+                unpin(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches the cgroup programs at the root: they see every socket, and leave alone those of other namespaces.
+    fn put_sockets(&mut self) -> anyhow::Result<()> {
+        let Some(root) = cgroup2()? else {
+            tracing::warn!(
+                "no cgroup2 is mounted: processes of the host do not reach published ports by the host's addresses"
+            );
+            return Ok(());
+        };
+        let file = File::open(&root).with_context(|| format!("opening the cgroup {}", root.display()))?;
+        for name in [name::CONNECT4, name::SENDMSG4, name::RECVMSG4, name::GETPEERNAME4] {
+            let program: &mut CgroupSockAddr =
+                self.ebpf.program_mut(name).context("the object lacks a cgroup program")?.try_into()?;
+            let link = program
+                .attach(&file, CgroupAttachMode::AllowMultiple)
+                .and_then(|id| program.take_link(id))
+                .with_context(|| format!("attaching the program '{name}' to the cgroup {}", root.display()))?;
+            // For a moment both agents' programs run: the second finds nothing left to do.
+            let pin = self.pins.link(name);
+            unpin(&pin)?;
+            FdLink::try_from(link)?.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes filters that no interface's removal takes along. Links end with their pins.
+pub(super) fn remove_filters(instance: &str) -> anyhow::Result<()> {
+    let notes = filter_notes(instance);
+    let Ok(noted) = fs::read_to_string(&notes) else { return Ok(()) };
+    for index in noted.lines().filter_map(|line| line.parse().ok()) {
+        remove_filter_of(index)?;
+    }
+    fs::remove_file(&notes).with_context(|| format!("removing {}", notes.display()))
+}
+
+fn put_link(program: &mut SchedClassifier, hook: Hook, interface: &Interface, pin: &PathBuf) -> anyhow::Result<()> {
+    if let Ok(kept) = PinnedLink::from_pin(pin) {
+        let link = SchedClassifierLink::try_from(FdLink::from(kept))?;
+        // A link whose interface is gone takes no program: its pin is all that is left of it.
+        if let Ok(id) = program.attach_to_link(link) {
+            drop(program.take_link(id)?);
+            return Ok(());
+        }
+        unpin(pin)?;
+    }
+    // Behind the programs of others, which may filter.
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(&interface.name, hook.direction(), order)?;
+    FdLink::try_from(program.take_link(id)?)?.pin(pin).with_context(|| format!("pinning {}", pin.display()))?;
+    Ok(())
+}
+
+fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, instance: &str) -> anyhow::Result<()> {
+    match tc::qdisc_add_clsact(&interface.name) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() != Some(libc_eexist()) => {
+            return Err(error).context("adding the clsact qdisc");
+        }
+        Err(error @ (TcError::IoError(_) | TcError::NulError(_))) => {
+            return Err(error).context("adding the clsact qdisc");
+        }
+        _ => {}
+    }
+    // The last agent's filter, if there is one.
+    if let Err(error) = tc::qdisc_detach_program(&interface.name, hook.direction(), hook.program()) {
+        tracing::debug!(interface = interface.name, %error, "no filter of an earlier agent");
+    }
+    let id = program.attach_with_options(&interface.name, hook.direction(), TcAttachOptions::Netlink(FILTER))?;
+    // Dropping the link would take the filter away; it is to outlive the agent.
+    mem::forget(program.take_link(id)?);
+    if hook == Hook::Uplink {
+        let notes = filter_notes(instance);
+        let mut noted = fs::read_to_string(&notes).unwrap_or_default();
+        noted.push_str(&format!("{}\n", interface.index));
+        fs::write(&notes, noted).with_context(|| format!("noting the filter in {}", notes.display()))?;
+    }
+    Ok(())
+}
+
+fn remove_filter_of(index: u32) -> anyhow::Result<()> {
+    let Ok(name) = nix::net::if_::if_indextoname(index) else { return Ok(()) };
+    let name = name.to_string_lossy();
+    match tc::qdisc_detach_program(&name, Hook::Uplink.direction(), Hook::Uplink.program()) {
+        Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("removing the filter from {name}")),
+    }
+}
+
+/// Where it is noted which uplinks have filters: unlike links, they leave no pin.
+fn filter_notes(instance: &str) -> PathBuf {
+    PathBuf::from(format!("/run/causeway/{instance}.filters"))
+}
+
+fn pin_name(hook: Hook, index: u32) -> String {
+    format!("{}-{index}", hook.program())
+}
+
+fn unpin(pin: &PathBuf) -> anyhow::Result<()> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the pin {}", pin.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The mount point of cgroup2: not always `/sys/fs/cgroup`, where v1 hierarchies may be mounted beside it.
+fn cgroup2() -> anyhow::Result<Option<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    Ok(mounts.lines().find_map(mount_point_of_cgroup2))
+}
+
+/// proc_pid_mountinfo(5): the mount point is the fifth field, the type the first after the separator.
+fn mount_point_of_cgroup2(line: &str) -> Option<PathBuf> {
+    let (mount, kind) = line.split_once(" - ")?;
+    if kind.split(' ').next()? != "cgroup2" {
+        return None;
+    }
+    mount.split(' ').nth(4).map(PathBuf::from)
+}
+
+const fn libc_eexist() -> i32 {
+    nix::errno::Errno::EEXIST as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroup2_is_found_among_mounts() {
+        let unified = "31 24 0:27 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate";
+        assert_eq!(mount_point_of_cgroup2(unified), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        let v1 = "32 24 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu";
+        assert_eq!(mount_point_of_cgroup2(v1), None);
+        assert_eq!(mount_point_of_cgroup2(""), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! The object into the kernel.
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapInfo,
+    programs::{Program, ProgramError},
+};
+use causeway_common::abi::name;
+
+use super::{LoadOptions, pins::Pins};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
+
+/// Every map; all are pinned.
+const MAPS: [&str; 11] = [
+    name::FLOWS4,
+    name::ENDPOINTS4,
+    name::PUBLISHES4,
+    name::PORTS4,
+    name::ADDRESS_PORTS4,
+    name::ADMITTED4,
+    name::LOCAL4,
+    name::UPLINKS4,
+    name::SOCKETS4,
+    name::EPOCHS,
+    name::REASONS,
+];
+
+/// The object as the loader takes it, for tests that run its programs one packet at a time.
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
+/// Makes or reuses the maps and loads every program.
+pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
+    let entries = options.flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;
+    let mut loader = EbpfLoader::new();
+    loader.override_global(name::HOST_COOKIE, &options.host_cookie, true);
+    loader.map_max_entries(name::FLOWS4, entries);
+    for map in MAPS {
+        loader.map_pin_path(map, pins.map(map));
+    }
+    if let Ok(kept) = MapInfo::from_pin(pins.map(name::FLOWS4))
+        && kept.max_entries() != entries
+    {
+        tracing::warn!(
+            kept = kept.max_entries() / 2,
+            wanted = options.flows,
+            "the flow table of the earlier agent is kept with its size; 'causeway down' first to change it"
+        );
+    }
+    let mut ebpf = loader
+        .load(OBJECT)
+        .with_context(|| format!("making the datapath's maps (the flow table has room for {} flows)", options.flows))?;
+    for (name, program) in ebpf.programs_mut() {
+        let loaded = match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            other => anyhow::bail!("the object has a program '{name}' of a type that nothing loads: {other:?}"),
+        };
+        loaded.map_err(|error| explain(name, error))?;
+    }
+    Ok(ebpf)
+}
+
+/// The verifier's words are pages long: they go to the log, the last line of them into the error.
+fn explain(name: &str, error: ProgramError) -> anyhow::Error {
+    if let ProgramError::LoadError { io_error, verifier_log } = &error {
+        let log = verifier_log.to_string();
+        tracing::error!(program = name, "{log}");
+        let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason").trim().to_owned();
+        return anyhow::anyhow!("loading the program '{name}': {io_error}: {last}");
+    }
+    anyhow::Error::new(error).context(format!("loading the program '{name}'"))
+}

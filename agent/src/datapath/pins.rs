@@ -1,0 +1,123 @@
+//! bpffs, and an instance's folder in it.
+//!
+//! ```text
+//! /sys/fs/bpf/causeway/INSTANCE/vLAYOUT/maps/NAME      a map
+//!                                      /links/HOOK-INDEX, /links/PROGRAM      a link
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use causeway_common::abi;
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+const BPFFS: &str = "/sys/fs/bpf";
+/// Says that bpffs was mounted by an agent, and is to be unmounted by the last one.
+const MOUNTED: &str = "/run/causeway/bpffs-mounted";
+
+/// An instance's folder.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    folder: PathBuf,
+}
+
+impl Pins {
+    /// The folder, made if it is not there; bpffs too.
+    pub(super) fn prepare(instance: &str) -> anyhow::Result<Self> {
+        mount_bpffs()?;
+        let folder = of_instance(instance).join(format!("v{}", abi::LAYOUT));
+        let pins = Self { folder };
+        for folder in [pins.maps(), pins.links()] {
+            fs::create_dir_all(&folder).with_context(|| format!("making the folder {} for pins", folder.display()))?;
+        }
+        Ok(pins)
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.folder.join("maps")
+    }
+
+    /// Where links are.
+    pub(super) fn links(&self) -> PathBuf {
+        self.folder.join("links")
+    }
+
+    /// Where a map is.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// Where a link is.
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.links().join(name)
+    }
+}
+
+/// Removes the instance's folder: what nothing else holds ends with it. Unmounts bpffs if an agent mounted it and nothing is left there.
+pub(super) fn remove(instance: &str) -> anyhow::Result<()> {
+    let folder = of_instance(instance);
+    // Links first, so that no program runs on maps that are going.
+    for version in folders(&folder)? {
+        for link in ["links", "maps"] {
+            remove_tree(&version.join(link))?;
+        }
+    }
+    remove_tree(&folder)?;
+    let all = Path::new(BPFFS).join("causeway");
+    if is_empty(&all) {
+        fs::remove_dir(&all).with_context(|| format!("removing {}", all.display()))?;
+    }
+    if Path::new(MOUNTED).exists() && is_empty(Path::new(BPFFS)) {
+        umount(BPFFS).with_context(|| format!("unmounting {BPFFS}, which an agent had mounted"))?;
+        fs::remove_file(MOUNTED).with_context(|| format!("removing {MOUNTED}"))?;
+    }
+    Ok(())
+}
+
+fn of_instance(instance: &str) -> PathBuf {
+    Path::new(BPFFS).join("causeway").join(instance)
+}
+
+fn mount_bpffs() -> anyhow::Result<()> {
+    let there = statfs(BPFFS).with_context(|| format!("looking at {BPFFS}: is sysfs mounted on /sys?"))?;
+    if there.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    mount(
+        Some("bpf"),
+        BPFFS,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .with_context(|| format!("mounting bpffs on {BPFFS}"))?;
+    fs::create_dir_all("/run/causeway").context("making /run/causeway")?;
+    fs::write(MOUNTED, "").with_context(|| format!("noting in {MOUNTED} that bpffs was mounted"))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("reading {}", folder.display())),
+    }
+}
+
+fn remove_tree(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the pins in {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,69 @@
+//! Which slot is whose.
+
+use std::collections::BTreeSet;
+
+use causeway_common::abi;
+
+/// The slots in use. The lowest free one is not the next to be given: one just freed rests as long as there are others, so that a
+/// packet still in flight through it meets nobody new.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    used: BTreeSet<u32>,
+    last: u32,
+}
+
+impl Slots {
+    /// Gives a free slot.
+    pub(super) fn take(&mut self) -> anyhow::Result<u32> {
+        let found = (1..abi::SLOTS)
+            .map(|step| (self.last + step) % abi::SLOTS)
+            .find(|slot| *slot != 0 && !self.used.contains(slot))
+            .ok_or_else(|| {
+                anyhow::anyhow!(
+                    "all {} places for endpoints and publishes are taken; remove some first",
+                    abi::SLOTS - 1
+                )
+            })?;
+        self.used.insert(found);
+        self.last = found;
+        Ok(found)
+    }
+
+    /// Notes a slot that an earlier agent gave.
+    pub(super) fn keep(&mut self, slot: u32) {
+        self.used.insert(slot);
+        self.last = self.last.max(slot);
+    }
+
+    /// Frees a slot.
+    pub(super) fn free(&mut self, slot: u32) {
+        self.used.remove(&slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_slot_rests_and_slot_zero_is_nobodys() {
+        let mut slots = Slots::default();
+        assert_eq!(slots.take().unwrap(), 1);
+        assert_eq!(slots.take().unwrap(), 2);
+        slots.free(1);
+        assert_eq!(slots.take().unwrap(), 3);
+        slots.keep(abi::SLOTS - 1);
+        assert_eq!(slots.take().unwrap(), 1);
+    }
+
+    #[test]
+    fn when_all_are_taken_it_says_so() {
+        let mut slots = Slots::default();
+        for _ in 1..abi::SLOTS {
+            slots.take().unwrap();
+        }
+        assert!(slots.take().is_err());
+        slots.free(77);
+        assert_eq!(slots.take().unwrap(), 77);
+    }
+}

@@ -1,0 +1,406 @@
+//! Networks, containers and publishes in the words of the maps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use anyhow::{Context as _, bail};
+use aya::{
+    Ebpf,
+    maps::{
+        Array, HashMap, Map, MapData, MapError, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
+};
+use causeway_common::{
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Macs, Publish, name, network, publish},
+    address::{Address, Port, V4},
+    reason::Reason,
+    tuple::Tuple,
+};
+use ipnet::IpNet;
+
+use super::{EndpointEntry, PublishEntry, abi::Raw, slots::Slots};
+
+pub(super) type FlowMap<A> = HashMap<MapData, Raw<Tuple<A>>, Raw<Flow<A>>>;
+
+/// The maps, and what this agent put into them.
+pub(super) struct Tables {
+    v4: Family<V4>,
+    epochs: Array<MapData, u32>,
+    reasons: PerCpuArray<MapData, u64>,
+    slots: Slots,
+    endpoints: BTreeMap<IpAddr, Put>,
+    publishes: Vec<(PublishEntry, u32)>,
+}
+
+/// The maps of one family.
+pub(super) struct Family<A: Address> {
+    pub(super) flows: FlowMap<A>,
+    endpoints: HashMap<MapData, Raw<A>, Raw<Endpoint<A>>>,
+    publishes: Array<MapData, Raw<Publish<A>>>,
+    ports: Array<MapData, u32>,
+    address_ports: HashMap<MapData, Raw<AddressPort<A>>, u32>,
+    admitted: LpmTrie<MapData, Raw<Admitted<A>>, u32>,
+    local: HashMap<MapData, Raw<A>, u32>,
+    uplinks: HashMap<MapData, u32, Raw<A>>,
+}
+
+#[derive(Debug)]
+struct Put {
+    slot: u32,
+    host_side: u32,
+}
+
+impl Tables {
+    /// Takes the maps from the loaded object.
+    pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let v4 = Family {
+            flows: take(ebpf, name::FLOWS4)?,
+            endpoints: take(ebpf, name::ENDPOINTS4)?,
+            publishes: take(ebpf, name::PUBLISHES4)?,
+            ports: take(ebpf, name::PORTS4)?,
+            address_ports: take(ebpf, name::ADDRESS_PORTS4)?,
+            admitted: take(ebpf, name::ADMITTED4)?,
+            local: take(ebpf, name::LOCAL4)?,
+            uplinks: take(ebpf, name::UPLINKS4)?,
+        };
+        let mut slots = Slots::default();
+        for slot in v4.slots_in_use()? {
+            slots.keep(slot);
+        }
+        Ok(Self {
+            v4,
+            epochs: take(ebpf, name::EPOCHS)?,
+            reasons: take(ebpf, name::REASONS)?,
+            slots,
+            endpoints: BTreeMap::new(),
+            publishes: Vec::new(),
+        })
+    }
+
+    pub(super) fn v4(&self) -> &Family<V4> {
+        &self.v4
+    }
+
+    pub(super) fn v4_mut(&mut self) -> &mut Family<V4> {
+        &mut self.v4
+    }
+
+    /// The slot's epoch.
+    pub(super) fn epoch(&self, slot: u32) -> anyhow::Result<u32> {
+        self.epochs.get(&slot, 0).with_context(|| format!("reading the epoch of slot {slot}"))
+    }
+
+    pub(super) fn put_uplink(&mut self, index: u32, address: IpAddr) -> anyhow::Result<()> {
+        self.v4
+            .uplinks
+            .insert(index, Raw(v4(address)?), 0)
+            .with_context(|| format!("noting the uplink's address {address}"))
+    }
+
+    pub(super) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
+        gone_is_done(self.v4.uplinks.remove(&index)).context("forgetting an uplink's address")
+    }
+
+    pub(super) fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+        let wanted: BTreeSet<V4> = addresses.iter().filter_map(|address| v4(*address).ok()).collect();
+        let known: BTreeSet<V4> = self.v4.local.keys().filter_map(|key| Some(key.ok()?.0)).collect();
+        for address in wanted.difference(&known) {
+            self.v4.local.insert(Raw(*address), 0, 0).context("noting an address of the host")?;
+        }
+        for address in known.difference(&wanted) {
+            gone_is_done(self.v4.local.remove(&Raw(*address))).context("forgetting an address of the host")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_endpoint(&mut self, entry: &EndpointEntry) -> anyhow::Result<()> {
+        let address = v4(entry.address)?;
+        let kept = self.v4.endpoints.get(&Raw(address), 0).ok().filter(|kept| kept.0.host_side == entry.host_side);
+        let slot = match kept {
+            Some(kept) => kept.0.slot,
+            None => self.take_slot()?,
+        };
+        let value = endpoint_value(entry, slot)?;
+        self.v4.endpoints.insert(Raw(address), Raw(value), 0).with_context(|| {
+            format!("making the endpoint {} known (there is room for {})", entry.address, abi::ENDPOINTS)
+        })?;
+        self.endpoints.insert(entry.address, Put { slot, host_side: entry.host_side });
+        Ok(())
+    }
+
+    /// Answers the host side that it was attached to.
+    pub(super) fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<Option<u32>> {
+        gone_is_done(self.v4.endpoints.remove(&Raw(v4(address)?)))
+            .with_context(|| format!("forgetting the endpoint {address}"))?;
+        let Some(put) = self.endpoints.remove(&address) else { return Ok(None) };
+        self.free_slot(put.slot)?;
+        Ok(Some(put.host_side))
+    }
+
+    pub(super) fn put_publish(&mut self, entry: &PublishEntry) -> anyhow::Result<()> {
+        if self.publishes.iter().any(|(put, _)| put == entry) {
+            return Ok(());
+        }
+        let mut value = Publish {
+            container: v4(entry.container_address)?,
+            host_port: Port::new(entry.host_ports.start()),
+            container_port: Port::new(entry.container_ports.start()),
+            flags: if entry.from.is_empty() { 0 } else { publish::SOURCES_LISTED },
+        };
+        let slot = match self.v4.kept_slot(entry, &value)? {
+            Some(kept) => kept,
+            None => self.take_slot()?,
+        };
+        if let Err(error) = self.v4.write_publish(entry, slot, &mut value) {
+            self.v4.clear_publish(entry, slot)?;
+            self.free_slot(slot)?;
+            return Err(error);
+        }
+        self.publishes.push((entry.clone(), slot));
+        Ok(())
+    }
+
+    pub(super) fn remove_publish(&mut self, entry: &PublishEntry) -> anyhow::Result<()> {
+        let Some(at) = self.publishes.iter().position(|(put, _)| put == entry) else { return Ok(()) };
+        let (_, slot) = self.publishes[at];
+        self.v4.clear_publish(entry, slot)?;
+        self.free_slot(slot)?;
+        self.publishes.remove(at);
+        Ok(())
+    }
+
+    /// Drops what is in the maps and was not put by this agent.
+    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+        let put: BTreeSet<u32> =
+            self.endpoints.values().map(|put| put.slot).chain(self.publishes.iter().map(|(_, slot)| *slot)).collect();
+        for slot in self.v4.slots_in_use()? {
+            if !put.contains(&slot) {
+                self.free_slot(slot)?;
+            }
+        }
+        self.v4.retain_slots(&put)
+    }
+
+    pub(super) fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+        Reason::ALL
+            .iter()
+            .map(|reason| {
+                let counts = self.reasons.get(&(*reason as u32), 0);
+                let counts = counts.with_context(|| format!("reading the count of '{}'", reason.name()))?;
+                Ok((reason.name(), counts.iter().sum()))
+            })
+            .collect()
+    }
+
+    fn take_slot(&mut self) -> anyhow::Result<u32> {
+        let slot = self.slots.take()?;
+        // Whatever began through the slot's last owner is stale, even what a packet in flight began after it was freed.
+        self.bump(slot)?;
+        Ok(slot)
+    }
+
+    fn free_slot(&mut self, slot: u32) -> anyhow::Result<()> {
+        self.bump(slot)?;
+        self.slots.free(slot);
+        Ok(())
+    }
+
+    fn bump(&mut self, slot: u32) -> anyhow::Result<()> {
+        let epoch = self.epoch(slot)?.wrapping_add(1);
+        self.epochs.set(slot, epoch, 0).with_context(|| format!("ending the flows of slot {slot}"))
+    }
+}
+
+impl Family<V4> {
+    /// Writes what the publish is before where it is found: no packet finds it half made.
+    fn write_publish(&mut self, entry: &PublishEntry, slot: u32, value: &mut Publish<V4>) -> anyhow::Result<()> {
+        self.publishes.set(slot, Raw(*value), 0).context("writing the publish")?;
+        for source in &entry.from {
+            self.admitted
+                .insert(&admitted_key(source, slot)?, 0, 0)
+                .with_context(|| format!("admitting the sources {source}"))?;
+        }
+        for port in entry.host_ports.start()..=entry.host_ports.end() {
+            let index = port_index(entry, port)?;
+            match entry.host_address {
+                None => self.ports.set(index, slot, 0),
+                Some(address) => {
+                    let key = Raw(address_port(entry, address, port)?);
+                    self.address_ports.insert(key, slot, 0).and_then(|()| self.ports.set(index, abi::BY_ADDRESS, 0))
+                }
+            }
+            .with_context(|| format!("publishing port {port}"))?;
+        }
+        Ok(())
+    }
+
+    /// The reverse of `write_publish`, in reverse order.
+    fn clear_publish(&mut self, entry: &PublishEntry, slot: u32) -> anyhow::Result<()> {
+        let by_address: BTreeSet<(Port, u8)> = match entry.host_address {
+            None => BTreeSet::new(),
+            Some(address) => {
+                for port in entry.host_ports.start()..=entry.host_ports.end() {
+                    gone_is_done(self.address_ports.remove(&Raw(address_port(entry, address, port)?)))
+                        .with_context(|| format!("ending the publish of port {port}"))?;
+                }
+                self.address_ports.keys().filter_map(|key| Some((key.ok()?.0.port, key.ok()?.0.protocol))).collect()
+            }
+        };
+        for port in entry.host_ports.start()..=entry.host_ports.end() {
+            // Other addresses may publish the same port.
+            if !by_address.contains(&(Port::new(port), entry.protocol.number())) {
+                self.ports
+                    .set(port_index(entry, port)?, 0, 0)
+                    .with_context(|| format!("ending the publish of port {port}"))?;
+            }
+        }
+        for source in &entry.from {
+            gone_is_done(self.admitted.remove(&admitted_key(source, slot)?))
+                .with_context(|| format!("forgetting the sources {source}"))?;
+        }
+        Ok(())
+    }
+
+    /// The slot of a publish that an earlier agent wrote just so.
+    fn kept_slot(&self, entry: &PublishEntry, value: &Publish<V4>) -> anyhow::Result<Option<u32>> {
+        let slot_of = |port| -> anyhow::Result<Option<u32>> {
+            let found = match entry.host_address {
+                None => self.ports.get(&port_index(entry, port)?, 0).ok(),
+                Some(address) => self.address_ports.get(&Raw(address_port(entry, address, port)?), 0).ok(),
+            };
+            Ok(found.filter(|slot| *slot != 0 && *slot != abi::BY_ADDRESS))
+        };
+        let Some(slot) = slot_of(entry.host_ports.start())? else { return Ok(None) };
+        for port in entry.host_ports.start()..=entry.host_ports.end() {
+            if slot_of(port)? != Some(slot) {
+                return Ok(None);
+            }
+        }
+        let kept = self.publishes.get(&slot, 0).with_context(|| format!("reading the publish in slot {slot}"))?;
+        Ok((kept.0 == *value).then_some(slot))
+    }
+
+    /// Every slot that an endpoint or a published port names.
+    fn slots_in_use(&self) -> anyhow::Result<BTreeSet<u32>> {
+        let mut slots = BTreeSet::new();
+        for entry in self.endpoints.iter() {
+            slots.insert(entry.context("reading the endpoints")?.1.0.slot);
+        }
+        for entry in self.address_ports.iter() {
+            slots.insert(entry.context("reading the publishes with an address")?.1);
+        }
+        for slot in self.ports.iter() {
+            slots.insert(slot.context("reading the published ports")?);
+        }
+        slots.remove(&0);
+        slots.remove(&abi::BY_ADDRESS);
+        Ok(slots)
+    }
+
+    /// Removes the endpoints and publishes whose slots are not among those.
+    fn retain_slots(&mut self, slots: &BTreeSet<u32>) -> anyhow::Result<()> {
+        let endpoints: Vec<_> = self.endpoints.iter().filter_map(Result::ok).collect();
+        for (address, endpoint) in endpoints {
+            if !slots.contains(&endpoint.slot()) {
+                gone_is_done(self.endpoints.remove(&address)).context("forgetting an endpoint")?;
+            }
+        }
+        let mut by_address = BTreeSet::new();
+        let address_ports: Vec<_> = self.address_ports.iter().filter_map(Result::ok).collect();
+        for (key, slot) in address_ports {
+            if slots.contains(&slot) {
+                by_address.insert(abi::port_index(key.0.protocol, key.0.port));
+            } else {
+                gone_is_done(self.address_ports.remove(&key)).context("ending a publish")?;
+            }
+        }
+        for index in 0..self.ports.len() {
+            let slot = self.ports.get(&index, 0).context("reading the published ports")?;
+            let keep = match slot {
+                0 => true,
+                abi::BY_ADDRESS => by_address.contains(&Some(index)),
+                slot => slots.contains(&slot),
+            };
+            if !keep {
+                self.ports.set(index, 0, 0).context("ending a publish")?;
+            }
+        }
+        let admitted: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
+        for key in admitted {
+            if !slots.contains(&u32::from_be_bytes(key.data().0.slot)) {
+                gone_is_done(self.admitted.remove(&key)).context("forgetting sources")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Raw<Endpoint<V4>> {
+    const fn slot(&self) -> u32 {
+        self.0.slot
+    }
+}
+
+fn take<T>(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<T>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).with_context(|| format!("the object lacks the map '{name}'"))?;
+    T::try_from(map).with_context(|| format!("opening the map '{name}'"))
+}
+
+fn gone_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn endpoint_value(entry: &EndpointEntry, slot: u32) -> anyhow::Result<Endpoint<V4>> {
+    let IpNet::V4(subnet) = entry.subnet else {
+        bail!("the subnet {} is IPv6, which is not supported yet", entry.subnet)
+    };
+    let flag = |set, bit| if set { bit } else { 0 };
+    Ok(Endpoint {
+        subnet: V4::new(subnet.network().octets()),
+        mask: V4::new(subnet.netmask().octets()),
+        gateway: v4(entry.gateway)?,
+        host_side: entry.host_side,
+        bridge: entry.bridge,
+        slot,
+        network: flag(entry.masquerade, network::MASQUERADE)
+            | flag(entry.internal, network::INTERNAL)
+            | flag(!entry.icc, network::NO_ICC),
+        macs: Macs::new(entry.mac.0, entry.bridge_mac.0),
+    })
+}
+
+fn port_index(entry: &PublishEntry, port: u16) -> anyhow::Result<u32> {
+    abi::port_index(entry.protocol.number(), Port::new(port))
+        .with_context(|| format!("{} ports are not published yet", entry.protocol))
+}
+
+fn address_port(entry: &PublishEntry, address: IpAddr, port: u16) -> anyhow::Result<AddressPort<V4>> {
+    Ok(AddressPort { address: v4(address)?, port: Port::new(port), protocol: entry.protocol.number(), _pad: 0 })
+}
+
+fn admitted_key(source: &IpNet, slot: u32) -> anyhow::Result<Key<Raw<Admitted<V4>>>> {
+    let data = Admitted { slot: slot.to_be_bytes(), source: v4(source.network())? };
+    Ok(Key::new(32 + u32::from(source.prefix_len()), Raw(data)))
+}
+
+fn v4(address: IpAddr) -> anyhow::Result<V4> {
+    match address {
+        IpAddr::V4(address) => Ok(V4::new(address.octets())),
+        IpAddr::V6(address) => bail!("the address {address} is IPv6, which is not supported yet"),
+    }
+}
+
+/// The address as people write it.
+pub(super) fn ip(address: V4) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(address.octets()))
+}

@@ -1,0 +1,163 @@
+//! Every map, and which ones belong to which family.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+};
+use causeway_common::{
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer},
+    address::{Address, V4},
+    forward::First,
+    packet::Parse,
+    reason::{self, Reason},
+    tuple::Tuple,
+};
+
+/// The cookie of the host's namespace: sockets elsewhere are none of ours.
+#[unsafe(no_mangle)]
+static HOST_COOKIE: Global<u64> = Global::new(0);
+
+/// The cookie of the host's namespace.
+#[inline(always)]
+pub(crate) fn host_cookie() -> u64 {
+    HOST_COOKIE.load()
+}
+
+// Two entries for each flow; the loader sets the size. Allocated at load: a new flow waits for no allocator and cannot fail for
+// want of memory.
+#[map]
+static FLOWS4: HashMap<Tuple<V4>, Flow<V4>> = HashMap::with_max_entries(2 << 18, 0);
+#[map]
+static ENDPOINTS4: HashMap<V4, Endpoint<V4>> = HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
+#[map]
+static PUBLISHES4: Array<Publish<V4>> = Array::with_max_entries(abi::SLOTS, 0);
+#[map]
+static PORTS4: Array<u32> = Array::with_max_entries(abi::PORTS, 0);
+#[map]
+static ADDRESS_PORTS4: HashMap<AddressPort<V4>, u32> = HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
+#[map]
+static ADMITTED4: LpmTrie<Admitted<V4>, u32> = LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+#[map]
+static LOCAL4: HashMap<V4, u32> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
+#[map]
+static UPLINKS4: HashMap<u32, V4> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
+#[map]
+static SOCKETS4: LruHashMap<SocketPeer<V4>, SocketAddress<V4>> = LruHashMap::with_max_entries(1 << 14, 0);
+#[map]
+static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
+// One for each CPU: no other program runs on the CPU meanwhile.
+#[map]
+static FIRST4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(reason::CAPACITY, 0);
+
+/// Counts a packet that left the fast path.
+#[inline(always)]
+pub(crate) fn count(reason: Reason) {
+    if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
+        unsafe { *count += 1 }
+    }
+}
+
+/// The slot's epoch.
+#[inline(always)]
+pub(crate) fn epoch(slot: u32) -> u32 {
+    EPOCHS.get(slot).copied().unwrap_or(0)
+}
+
+/// A family's maps.
+pub(crate) struct Maps<A: 'static> {
+    pub(crate) flows: &'static HashMap<Tuple<A>, Flow<A>>,
+    pub(crate) endpoints: &'static HashMap<A, Endpoint<A>>,
+    pub(crate) publishes: &'static Array<Publish<A>>,
+    pub(crate) ports: &'static Array<u32>,
+    pub(crate) address_ports: &'static HashMap<AddressPort<A>, u32>,
+    pub(crate) admitted: &'static LpmTrie<Admitted<A>, u32>,
+    pub(crate) local: &'static HashMap<A, u32>,
+    pub(crate) uplinks: &'static HashMap<u32, A>,
+    pub(crate) sockets: &'static LruHashMap<SocketPeer<A>, SocketAddress<A>>,
+}
+
+/// A family that the datapath handles: its maps, and the kernel's own structures for it.
+pub(crate) trait Family: Address + Parse + 'static {
+    /// Its maps.
+    fn maps() -> Maps<Self>;
+    /// This CPU's place for the first packet of a flow.
+    fn first() -> Option<&'static mut First<Self>>;
+    /// The kernel's key for a socket lookup.
+    fn sock_tuple(tuple: &Tuple<Self>) -> (aya_ebpf::bindings::bpf_sock_tuple, u32);
+    /// Puts a packet's addresses into the parameters of a route lookup.
+    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut aya_ebpf::bindings::bpf_fib_lookup);
+    /// Rewrites the IP header in place, one hop less; none if it is not there.
+    fn rewrite_header(skb: &crate::skb::Skb, translation: &abi::Translation<Self>) -> Option<()>;
+    /// Whether the protocol's checksum covers the addresses.
+    fn has_pseudo_header(protocol: u8) -> bool;
+}
+
+impl Family for V4 {
+    #[inline(always)]
+    fn maps() -> Maps<Self> {
+        Maps {
+            flows: &FLOWS4,
+            endpoints: &ENDPOINTS4,
+            publishes: &PUBLISHES4,
+            ports: &PORTS4,
+            address_ports: &ADDRESS_PORTS4,
+            admitted: &ADMITTED4,
+            local: &LOCAL4,
+            uplinks: &UPLINKS4,
+            sockets: &SOCKETS4,
+        }
+    }
+
+    #[inline(always)]
+    fn first() -> Option<&'static mut First<Self>> {
+        // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of it is valid as zeroes.
+        FIRST4.get_ptr_mut(0).map(|first| unsafe { &mut *first })
+    }
+
+    #[inline(always)]
+    fn sock_tuple(tuple: &Tuple<Self>) -> (aya_ebpf::bindings::bpf_sock_tuple, u32) {
+        use aya_ebpf::bindings::{
+            bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as Addresses, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Ipv4,
+        };
+        let ipv4 = Ipv4 {
+            saddr: tuple.source.word(),
+            daddr: tuple.destination.word(),
+            sport: tuple.source_port.word(),
+            dport: tuple.destination_port.word(),
+        };
+        (bpf_sock_tuple { __bindgen_anon_1: Addresses { ipv4 } }, size_of::<Ipv4>() as u32)
+    }
+
+    #[inline(always)]
+    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut aya_ebpf::bindings::bpf_fib_lookup) {
+        params.__bindgen_anon_3.ipv4_src = tuple.source.word();
+        params.__bindgen_anon_4.ipv4_dst = tuple.destination.word();
+    }
+
+    #[inline(always)]
+    fn rewrite_header(skb: &crate::skb::Skb, translation: &abi::Translation<Self>) -> Option<()> {
+        use causeway_common::{
+            checksum,
+            packet::{ETHERNET, Ipv4},
+        };
+        // One less in the first byte of the word (TTL, protocol).
+        const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
+        let header: &mut Ipv4 = skb.write(ETHERNET)?;
+        header.ttl = header.ttl.wrapping_sub(1);
+        let delta = u32::from(translation.address_delta) + u32::from(ONE_HOP);
+        header.checksum = checksum::update(header.checksum, delta);
+        header.source = translation.tuple.source;
+        header.destination = translation.tuple.destination;
+        Some(())
+    }
+
+    #[inline(always)]
+    fn has_pseudo_header(protocol: u8) -> bool {
+        protocol != causeway_common::tuple::protocol::ICMP
+    }
+}

@@ -1,0 +1,117 @@
+//! The tc programs: a frame in, an action out.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT},
+    macros::classifier,
+    programs::TcContext,
+};
+use causeway_common::{
+    address::V4,
+    forward::{self, Decision, First},
+    packet::{Packet, ether_type},
+    reason::{Fate, Reason},
+    tuple::side,
+};
+
+use crate::{
+    maps::{self, Family},
+    skb::Skb,
+    tables::Kernel,
+};
+
+/// tc ingress on a host side: everything a container sends.
+#[classifier]
+pub(crate) fn host_side(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    if skb.is_tagged() {
+        return stop(Reason::NotIp);
+    }
+    match skb.ether_type() {
+        Some(ether_type::IPV4) => handle::<V4>(&skb, side::CONTAINER, Reason::Malformed),
+        Some(ether_type::ARP) => stop(Reason::Arp),
+        Some(ether_type::IPV6) => stop(Reason::FamilyNotOnNetwork),
+        _ => stop(Reason::NotIp),
+    }
+}
+
+/// tc ingress on an uplink: replies, and published ports.
+#[classifier]
+pub(crate) fn uplink(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    if skb.is_tagged() || !skb.is_for_host() {
+        return stop(Reason::NotOurs);
+    }
+    match skb.ether_type() {
+        Some(ether_type::IPV4) => handle::<V4>(&skb, side::UPLINK, Reason::NotOurs),
+        _ => stop(Reason::NotOurs),
+    }
+}
+
+/// tc egress on a bridge: what the host's stack sends into a network.
+#[classifier]
+pub(crate) fn guard(ctx: TcContext) -> i32 {
+    stop(forward::into_bridge(Skb::new(&ctx).came_by()))
+}
+
+#[inline(always)]
+fn handle<A: Family>(skb: &Skb, side: u8, malformed: Reason) -> i32 {
+    let Ok(packet) = A::parse(skb, skb.arrival(side)) else {
+        return stop(malformed);
+    };
+    if let Some(decision) = forward::known(&packet, &Kernel::new(skb)) {
+        return finish(skb, &packet, decision);
+    }
+    match A::first() {
+        Some(place) => {
+            place.packet = packet;
+            first(skb.context().skb.skb, place)
+        }
+        None => stop(Reason::NotOurs),
+    }
+}
+
+/// The first packet of a flow, or one that is of none.
+#[inline(never)]
+fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    if let Err(reason) = plan(skb, place) {
+        return stop(reason);
+    }
+    if let Err(reason) = begin(skb, place) {
+        return stop(reason);
+    }
+    let context = TcContext::new(skb);
+    finish(&Skb::again(&context), &place.packet, forward::leave(&place.packet, place.half.translation))
+}
+
+#[inline(never)]
+fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+    let context = TcContext::new(skb);
+    forward::plan(place, &Kernel::new(&Skb::again(&context)))
+}
+
+#[inline(never)]
+fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+    let context = TcContext::new(skb);
+    forward::begin(place, &Kernel::new(&Skb::again(&context)))
+}
+
+#[inline(always)]
+fn finish<A: Family>(skb: &Skb, packet: &Packet<A>, decision: Decision<A>) -> i32 {
+    match decision {
+        Decision::Forward(translation) => match skb.leave(packet, &translation) {
+            Ok(action) => action,
+            Err(reason) => stop(reason),
+        },
+        Decision::Stop(reason) => stop(reason),
+    }
+}
+
+/// Counts the reason, and answers its action.
+#[inline(always)]
+fn stop(reason: Reason) -> i32 {
+    maps::count(reason);
+    match reason.fate() {
+        Fate::Punt => TCX_NEXT,
+        Fate::Drop => TC_ACT_SHOT,
+    }
+}

@@ -1,0 +1,192 @@
+//! The packet in the kernel: reads, the one place that rewrites, and redirects. Nothing else holds a pointer into a frame.
+
+use core::{marker::PhantomData, ptr};
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::{bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_pull_data},
+    programs::TcContext,
+};
+use bytemuck::{AnyBitPattern, NoUninit};
+use causeway_common::{
+    abi::{Macs, Translation, exit},
+    address::Port,
+    packet::{Arrival, ETHERNET, Ethernet, Frame, Packet},
+    reason::Reason,
+    tuple::{echo, protocol},
+};
+
+use crate::maps::Family;
+
+/// Bytes that parsing may look at: Ethernet, the longest IPv4 header, TCP without options.
+const HEADERS: u32 = 14 + 60 + 20;
+
+const PACKET_HOST: u32 = 0;
+
+/// A frame that a tc program was called for.
+pub(crate) struct Skb<'a> {
+    skb: *mut __sk_buff,
+    context: &'a TcContext,
+    _frame: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Skb<'a> {
+    /// The frame, its headers in reach: a driver may have left them in a fragment.
+    #[inline(always)]
+    pub(crate) fn new(context: &'a TcContext) -> Self {
+        let skb = context.skb.skb;
+        let wanted = context.len().min(HEADERS);
+        if context.data() + wanted as usize > context.data_end() {
+            // A failure shows in the first read that finds nothing.
+            // SAFETY: no pointer into the frame is held.
+            let _ = unsafe { bpf_skb_pull_data(skb, wanted) };
+        }
+        Self::again(context)
+    }
+
+    /// A frame that has been through `new`.
+    #[inline(always)]
+    pub(crate) fn again(context: &'a TcContext) -> Self {
+        Self { skb: context.skb.skb, context, _frame: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn context(&self) -> &TcContext {
+        self.context
+    }
+
+    /// The EtherType, as the frame's bytes stand in a word.
+    #[inline(always)]
+    pub(crate) fn ether_type(&self) -> Option<u16> {
+        self.read::<Ethernet>(0).map(|header| header.ether_type)
+    }
+
+    /// Whether it carries a VLAN tag, which the kernel has put aside.
+    #[inline(always)]
+    pub(crate) fn is_tagged(&self) -> bool {
+        // SAFETY: a field of the program's context.
+        unsafe { (*self.skb).vlan_present != 0 }
+    }
+
+    /// Whether its destination MAC is the interface's.
+    #[inline(always)]
+    pub(crate) fn is_for_host(&self) -> bool {
+        // SAFETY: a field of the program's context.
+        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+
+    /// The interface it came to the host by, zero if a process of the host sent it.
+    #[inline(always)]
+    pub(crate) fn came_by(&self) -> u32 {
+        // SAFETY: a field of the program's context.
+        unsafe { (*self.skb).ingress_ifindex }
+    }
+
+    /// Where and how it arrived.
+    #[inline(always)]
+    pub(crate) fn arrival(&self, side: u8) -> Arrival {
+        Arrival {
+            side,
+            // SAFETY: a field of the program's context.
+            input: unsafe { (*self.skb).ifindex },
+            length: self.context.len(),
+            source_mac: self.read::<Ethernet>(0).map_or([0; 6], |header| header.source),
+        }
+    }
+
+    /// What stands at `offset`, to be changed.
+    #[inline(always)]
+    pub(crate) fn write<T: AnyBitPattern + NoUninit>(&self, offset: usize) -> Option<&mut T> {
+        let at = self.reach::<T>(offset)?;
+        // SAFETY: within the frame, any bytes are a `T`, and callers drop the reference before the next one is made. Its alignment may be
+        // less than `T`'s, which is nothing to the machines that BPF runs on (the kernel's own structures are read so).
+        Some(unsafe { &mut *at })
+    }
+
+    #[inline(always)]
+    fn reach<T>(&self, offset: usize) -> Option<*mut T> {
+        let at = self.context.data() + offset;
+        if at + size_of::<T>() > self.context.data_end() { None } else { Some(ptr::with_exposed_provenance_mut(at)) }
+    }
+
+    /// Rewrites the packet and sends it on. Answers the action.
+    #[inline(always)]
+    pub(crate) fn leave<A: Family>(&self, packet: &Packet<A>, translation: &Translation<A>) -> Result<i32, Reason> {
+        if translation.exit != exit::BRIDGED {
+            // Whatever fails from here on leaves the packet half translated: it ends.
+            self.update_checksums(packet, translation)?;
+            self.rewrite(packet, translation).ok_or(Reason::RewriteFailed)?;
+        }
+        // SAFETY: redirects by number; the kernel checks what it finds there.
+        let action = unsafe {
+            if translation.exit == exit::NEIGHBOUR {
+                bpf_redirect_neigh(translation.output, ptr::null_mut(), 0, 0)
+            } else {
+                // Before Linux 6.15 the packet keeps the type it had for the interface it arrived at.
+                if !self.is_for_host() {
+                    bpf_skb_change_type(self.skb, PACKET_HOST);
+                }
+                bpf_redirect_peer(translation.output, 0)
+            }
+        };
+        Ok(action as i32)
+    }
+
+    /// By helper, because only the kernel knows whether the field is a full sum or, with `CHECKSUM_PARTIAL`, one over the pseudo
+    /// header alone.
+    #[inline(always)]
+    fn update_checksums<A: Family>(&self, packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
+        let protocol = packet.tuple.protocol;
+        let (offset, flags) = match protocol {
+            protocol::TCP => (16, 0),
+            protocol::UDP => (6, BPF_F_MARK_MANGLED_0 as u64),
+            _ => (2, 0),
+        };
+        let field = (payload_at(packet) + offset) as u32;
+        if translation.port_delta != 0 {
+            self.add_to_checksum(field, translation.port_delta, flags)?;
+        }
+        if translation.address_delta != 0 && A::has_pseudo_header(protocol) {
+            self.add_to_checksum(field, translation.address_delta, flags | BPF_F_PSEUDO_HDR as u64)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn add_to_checksum(&self, field: u32, delta: u16, flags: u64) -> Result<(), Reason> {
+        // SAFETY: no pointer into the frame is held; the kernel checks the offset.
+        let result = unsafe { bpf_l4_csum_replace(self.skb, field, 0, u64::from(delta), flags) };
+        if result == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
+    #[inline(always)]
+    fn rewrite<A: Family>(&self, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
+        let tuple = &translation.tuple;
+        if translation.exit == exit::PEER {
+            *self.write::<Macs>(0)? = translation.macs;
+        }
+        A::rewrite_header(self, translation)?;
+        match tuple.echo {
+            echo::NONE => *self.write::<[Port; 2]>(payload_at(packet))? = [tuple.source_port, tuple.destination_port],
+            echo::REQUEST => *self.write::<Port>(payload_at(packet) + 4)? = tuple.source_port,
+            _ => *self.write::<Port>(payload_at(packet) + 4)? = tuple.destination_port,
+        }
+        Some(())
+    }
+}
+
+/// Where the payload begins: at most 74, which the verifier cannot know of a packet that was put aside.
+#[inline(always)]
+fn payload_at<A>(packet: &Packet<A>) -> usize {
+    packet.payload_at & 0x7f
+}
+
+impl Frame for Skb<'_> {
+    #[inline(always)]
+    fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        // SAFETY: within the frame, and any bytes are a `T`. For its alignment see `write`.
+        self.reach::<T>(offset).map(|at| unsafe { *at })
+    }
+}
+
+const _: () = assert!(ETHERNET == size_of::<Ethernet>());

@@ -1,0 +1,143 @@
+//! The cgroup programs: a process of the host addresses a published port, and its socket speaks with the container instead. No packet is
+//! translated, so there is no flow: the container sees the host's own address on its network.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use causeway_common::{
+    abi::{SocketAddress, SocketPeer},
+    address::{Port, V4},
+};
+
+use crate::{
+    maps::{self, Family},
+    tables::{self, REPLACE},
+};
+
+/// What every program here answers: the call goes on.
+const ALLOW: i32 = 1;
+
+/// `connect(2)`.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
+    to_container::<V4>(&ctx)
+}
+
+/// `sendmsg(2)` with an address.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    to_container::<V4>(&ctx)
+}
+
+/// `recvmsg(2)`: who sent it.
+#[cgroup_sock_addr(recvmsg4)]
+pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    to_publish::<V4>(&ctx)
+}
+
+/// `getpeername(2)`.
+#[cgroup_sock_addr(getpeername4)]
+pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
+    to_publish::<V4>(&ctx)
+}
+
+/// How a family's address stands in the program's context.
+trait SocketFamily: Family {
+    fn address(ctx: &SockAddrContext) -> Self;
+    fn set_address(ctx: &SockAddrContext, address: Self);
+    fn is_loopback(&self) -> bool;
+}
+
+impl SocketFamily for V4 {
+    #[inline(always)]
+    fn address(ctx: &SockAddrContext) -> Self {
+        // SAFETY: a field of the program's context.
+        Self::from_word(unsafe { (*ctx.sock_addr).user_ip4 })
+    }
+
+    #[inline(always)]
+    fn set_address(ctx: &SockAddrContext, address: Self) {
+        // SAFETY: a field of the program's context that it may write.
+        unsafe { (*ctx.sock_addr).user_ip4 = address.word() }
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.octets()[0] == 127
+    }
+}
+
+#[inline(always)]
+fn to_container<A: SocketFamily>(ctx: &SockAddrContext) -> i32 {
+    if !is_of_host(ctx) {
+        return ALLOW;
+    }
+    let meant = SocketAddress { address: A::address(ctx), port: port(ctx), _pad: 0 };
+    if let Some(peer) = container_of(ctx, &meant) {
+        // Without a place to remember what was meant, the answers would carry an address that the process never used.
+        if A::maps().sockets.insert(peer, meant, REPLACE).is_ok() {
+            A::set_address(ctx, peer.address);
+            set_port(ctx, peer.port);
+        }
+    }
+    ALLOW
+}
+
+#[inline(always)]
+fn to_publish<A: SocketFamily>(ctx: &SockAddrContext) -> i32 {
+    if !is_of_host(ctx) {
+        return ALLOW;
+    }
+    let peer = SocketPeer { cookie: cookie(ctx), address: A::address(ctx), port: port(ctx), _pad: 0 };
+    // SAFETY: copied at once; a value is never changed, only replaced.
+    if let Some(meant) = unsafe { A::maps().sockets.get(peer).copied() } {
+        A::set_address(ctx, meant.address);
+        set_port(ctx, meant.port);
+    }
+    ALLOW
+}
+
+#[inline(always)]
+fn container_of<A: SocketFamily>(ctx: &SockAddrContext, meant: &SocketAddress<A>) -> Option<SocketPeer<A>> {
+    // SAFETY: a field of the program's context.
+    let protocol = unsafe { (*ctx.sock_addr).protocol } as u8;
+    let slot = tables::published(protocol, &meant.address, meant.port)?;
+    if !meant.address.is_loopback() && !tables::is_local(&meant.address) {
+        return None;
+    }
+    let publish = A::maps().publishes.get(slot)?;
+    Some(SocketPeer {
+        cookie: cookie(ctx),
+        address: publish.container,
+        port: publish.container_port_of(meant.port),
+        _pad: 0,
+    })
+}
+
+#[inline(always)]
+fn is_of_host(ctx: &SockAddrContext) -> bool {
+    // SAFETY: reads what the context's socket belongs to.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) == maps::host_cookie() }
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockAddrContext) -> [u32; 2] {
+    // SAFETY: reads the number of the context's socket.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    [cookie as u32, (cookie >> 32) as u32]
+}
+
+#[inline(always)]
+fn port(ctx: &SockAddrContext) -> Port {
+    // SAFETY: a field of the program's context; the port's two bytes come first in it.
+    Port::from_word(unsafe { (*ctx.sock_addr).user_port } as u16)
+}
+
+#[inline(always)]
+fn set_port(ctx: &SockAddrContext, port: Port) {
+    // SAFETY: a field of the program's context that it may write.
+    unsafe { (*ctx.sock_addr).user_port = u32::from(port.word()) }
+}

@@ -1,0 +1,186 @@
+//! The tables of the decisions, over the maps and the kernel's own knowledge.
+
+use core::{ffi::c_void, mem};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{
+        BPF_ANY, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup,
+    },
+    helpers::{
+        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+        generated::bpf_fib_lookup as route_lookup,
+    },
+    maps::lpm_trie::Key,
+};
+use causeway_common::{
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish},
+    flow::{TICK_SHIFT, Ticks},
+    tables::{Refused, Route, Tables},
+    tuple::{Tuple, protocol},
+};
+
+use crate::{
+    maps::{self, Family},
+    skb::Skb,
+};
+
+/// What the kernel knows while it handles one packet.
+pub(crate) struct Kernel<'a> {
+    skb: &'a Skb<'a>,
+}
+
+impl<'a> Kernel<'a> {
+    #[inline(always)]
+    pub(crate) fn new(skb: &'a Skb<'a>) -> Self {
+        Self { skb }
+    }
+}
+
+const EEXIST: i32 = -17;
+
+impl<A: Family> Tables<A> for Kernel<'_> {
+    type Half<'t>
+        = &'t mut Flow<A>
+    where
+        Self: 't;
+
+    #[inline(always)]
+    fn now(&self) -> Ticks {
+        // SAFETY: reads a clock.
+        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as Ticks
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: reads a generator.
+        unsafe { bpf_get_prandom_u32() as u32 }
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &Tuple<A>) -> Option<&mut Flow<A>> {
+        // SAFETY: the entry stays readable until the program ends. It may be freed and taken by another flow meanwhile, or another CPU
+        // may write it: every field is an integer that is valid whatever it holds, and the worst is a lost count or one packet judged
+        // by the state of a moment ago.
+        A::maps().flows.get_ptr_mut(key).map(|half| unsafe { &mut *half })
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused> {
+        A::maps().flows.insert(key, flow, u64::from(BPF_NOEXIST)).map_err(|error| match error {
+            EEXIST => Refused::Taken,
+            _ => Refused::Full,
+        })
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &Tuple<A>) {
+        // Another CPU may have been first: gone is what was wanted.
+        let _ = A::maps().flows.remove(key);
+    }
+
+    #[inline(always)]
+    fn epoch(&self, slot: u32) -> u32 {
+        maps::epoch(slot)
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, address: &A) -> Option<Endpoint<A>> {
+        // SAFETY: copied at once; see `flow` for what another CPU may do.
+        unsafe { A::maps().endpoints.get(address).copied() }
+    }
+
+    #[inline(always)]
+    fn published(&self, to: &Tuple<A>) -> Option<u32> {
+        published(to.protocol, &to.destination, to.destination_port)
+    }
+
+    #[inline(always)]
+    fn publish(&self, slot: u32) -> Option<Publish<A>> {
+        A::maps().publishes.get(slot).copied()
+    }
+
+    #[inline(always)]
+    fn admits(&self, slot: u32, source: &A) -> bool {
+        let data = Admitted { slot: slot.to_be_bytes(), source: *source };
+        A::maps().admitted.get(Key::new(mem::size_of::<Admitted<A>>() as u32 * 8, data)).is_some()
+    }
+
+    #[inline(always)]
+    fn is_local(&self, address: &A) -> bool {
+        is_local(address)
+    }
+
+    #[inline(always)]
+    fn uplink(&self, index: u32) -> Option<A> {
+        // SAFETY: copied at once; see `flow` for what another CPU may do.
+        unsafe { A::maps().uplinks.get(index).copied() }
+    }
+
+    #[inline(always)]
+    fn route(&self, packet: &Tuple<A>, input: u32) -> Route {
+        // SAFETY: all of it is integers.
+        let mut params: bpf_fib_lookup = unsafe { mem::zeroed() };
+        params.family = A::FAMILY;
+        params.l4_protocol = packet.protocol;
+        params.sport = packet.source_port.word();
+        params.dport = packet.destination_port.word();
+        params.ifindex = input;
+        A::set_route_addresses(packet, &mut params);
+        // SAFETY: `params` is this program's own, and its size is given.
+        let answer = unsafe {
+            route_lookup(self.skb.context().as_ptr(), &raw mut params, mem::size_of::<bpf_fib_lookup>() as i32, 0)
+        };
+        // Without a neighbour entry the route stands all the same: the redirect resolves it.
+        if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+            Route::Through(params.ifindex)
+        } else {
+            Route::None
+        }
+    }
+
+    #[inline(always)]
+    fn host_socket(&self, arriving: &Tuple<A>) -> bool {
+        let (mut tuple, size) = A::sock_tuple(arriving);
+        let context: *mut c_void = self.skb.context().as_ptr();
+        let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
+        // SAFETY: `tuple` is this program's own and `size` what of it counts; a socket found is released below.
+        let socket = unsafe {
+            match arriving.protocol {
+                protocol::TCP => bpf_skc_lookup_tcp(context, &raw mut tuple, size, netns, 0),
+                protocol::UDP => bpf_sk_lookup_udp(context, &raw mut tuple, size, netns, 0),
+                _ => return false,
+            }
+        };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: found above, not released yet.
+        unsafe { bpf_sk_release(socket.cast()) };
+        true
+    }
+}
+
+/// The slot of the publish at that address and port.
+#[inline(always)]
+pub(crate) fn published<A: Family>(protocol: u8, address: &A, port: causeway_common::address::Port) -> Option<u32> {
+    let slot = *A::maps().ports.get(abi::port_index(protocol, port)?)?;
+    match slot {
+        0 => None,
+        abi::BY_ADDRESS => {
+            let key = AddressPort { address: *address, port, protocol, _pad: 0 };
+            // SAFETY: copied at once; see `flow` for what another CPU may do.
+            unsafe { A::maps().address_ports.get(key).copied() }
+        }
+        slot => Some(slot),
+    }
+}
+
+/// Whether the address is one of the host's, loopback's left out.
+#[inline(always)]
+pub(crate) fn is_local<A: Family>(address: &A) -> bool {
+    A::maps().local.get_ptr(address).is_some()
+}
+
+/// What an insert that replaces passes.
+pub(crate) const REPLACE: u64 = BPF_ANY as u64;
