@@ -35,7 +35,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -111,12 +111,25 @@ impl Config {
                 .with_context(|| format!("network '{}'", spec.name))?;
             ensure!(seen.insert(&spec.name), "network '{}' is declared twice", spec.name);
         }
+        self.check_overlaps()?;
         seen.clear();
         for spec in &self.containers {
             name::check(&spec.name).with_context(|| format!("container '{}'", spec.name))?;
             ensure!(seen.insert(&spec.name), "container '{}' is declared twice", spec.name);
             if let Some(mac) = &spec.mac {
                 mac.parse::<Mac>().with_context(|| format!("container '{}'", spec.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_overlaps(&self) -> anyhow::Result<()> {
+        for (position, one) in self.networks.iter().enumerate() {
+            for other in self.networks.iter().skip(position + 1) {
+                let clash = |subnet: &&IpNet| one.subnets.iter().any(|theirs| network::overlap(*theirs, **subnet));
+                if let Some(subnet) = other.subnets.iter().find(clash) {
+                    bail!("network '{}': the subnet {subnet} overlaps network '{}'", other.name, one.name);
+                }
             }
         }
         Ok(())
@@ -249,6 +262,10 @@ mod tests {
             ("tables.flows = 7", "lab.toml: tables: flows = 7"),
             ("[[network]]\nname = \"a\"\nsubnets = []", "lab.toml: network 'a': a network needs a subnet"),
             ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.1/24\"]", "write 10.0.0.0/24"),
+            (
+                "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/8\"]\n[[network]]\nname = \"b\"\nsubnets = [\"10.1.0.0/16\"]",
+                "lab.toml: network 'b': the subnet 10.1.0.0/16 overlaps network 'a'",
+            ),
             ("[[container]]\nname = \"a\"\n[[container]]\nname = \"a\"", "lab.toml: container 'a' is declared twice"),
             ("[[container]]\nname = \"a\"\nmac = \"x\"", "lab.toml: container 'a': 'x' is not a MAC"),
             ("[[container]]\nname = \"a/b\"", "lab.toml: container 'a/b': the name"),

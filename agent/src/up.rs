@@ -105,8 +105,7 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
                 lock.remove();
             }
             let _ = answer.send(farewell(&removed, &errors)?);
-            // Ends when the last connection has been answered. What came after `down` is refused by its sender's going away.
-            requests.close();
+            // Ends when the last connection has been answered. What came after `down` is dropped here, which is an answer too.
             let answered = async { while requests.recv().await.is_some() {} };
             let _ = time::timeout(FAREWELL, answered).await;
             ensure!(errors.is_empty(), "not everything could be removed: {}", line::of_all(&errors));

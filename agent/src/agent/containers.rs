@@ -53,6 +53,7 @@ impl Agent {
         spec: &ContainerSpec,
     ) -> anyhow::Result<api::Container> {
         let name = container.name.clone();
+        let networks = self.state.networks.clone();
         if spec.addresses.is_empty() {
             self.remember_given(&container);
         }
@@ -65,6 +66,7 @@ impl Agent {
         if let Err(error) = built {
             warn_all(&self.dismantle_container(&name).await);
             self.state.containers.remove(&name);
+            self.state.networks = networks;
             warn_all(self.save().err().as_slice());
             return Err(error);
         }

@@ -25,19 +25,14 @@ impl Agent {
 
     async fn declare_in_order(&mut self, config: &Config) -> anyhow::Result<()> {
         let networks = self.outdated_networks(config);
-        for name in self.outdated_containers(config, &networks) {
+        let containers = self.outdated_containers(config, &networks);
+        self.check_declared(config, &networks, &containers).await?;
+        for name in &containers {
             info!(container = name, "no longer declared so");
-            self.container_remove(&name).await.with_context(|| format!("container '{name}'"))?;
+            self.container_remove(name).await.with_context(|| format!("container '{name}'"))?;
         }
         for name in &networks {
             info!(network = name, "no longer declared so");
-            let on_it = self.containers_on(name);
-            ensure!(
-                on_it.is_empty(),
-                "network '{name}' is declared otherwise than it is, or no longer, and the containers {} that were added by command \
-                 are on it; remove them first",
-                on_it.join(", ")
-            );
             self.network_remove(name).await.with_context(|| format!("network '{name}'"))?;
         }
         if !config.networks.is_empty() {
@@ -57,6 +52,31 @@ impl Agent {
             self.declare_container(spec).await.with_context(|| format!("container '{}'", spec.name))?;
         }
         self.save()
+    }
+
+    /// Finds what would stop half-way, before anything is removed for it.
+    async fn check_declared(
+        &self,
+        config: &Config,
+        outdated: &[String],
+        outdated_containers: &[String],
+    ) -> anyhow::Result<()> {
+        for name in outdated {
+            let mut stay = self.containers_on(name);
+            stay.retain(|container| !outdated_containers.contains(container));
+            ensure!(
+                stay.is_empty(),
+                "network '{name}' is declared otherwise than it is, or no longer, and the containers {} that were added by command \
+                 are on it; remove them first",
+                stay.join(", ")
+            );
+        }
+        for spec in &config.networks {
+            if outdated.contains(&spec.name) || !self.state.networks.contains_key(&spec.name) {
+                self.plan_network(spec, outdated).await.with_context(|| format!("network '{}'", spec.name))?;
+            }
+        }
+        Ok(())
     }
 
     fn outdated_networks(&self, config: &Config) -> Vec<String> {

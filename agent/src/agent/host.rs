@@ -212,6 +212,14 @@ impl Sight {
         }
     }
 
+    /// As if those interfaces were not there.
+    pub(super) fn without(mut self, indexes: &[u32]) -> Self {
+        self.links.retain(|link| !indexes.contains(&link.index));
+        self.addresses.retain(|(index, _)| !indexes.contains(index));
+        self.routes.retain(|route| route.output.is_none_or(|index| !indexes.contains(&index)));
+        self
+    }
+
     /// Fails if a subnet holds addresses that the host knows already.
     pub(super) fn check_free(&self, subnet: IpNet) -> anyhow::Result<()> {
         let on = |index: Option<u32>| {

@@ -26,7 +26,7 @@ impl Agent {
     }
 
     pub(super) async fn network_create(&mut self, spec: &NetworkSpec, declared: bool) -> anyhow::Result<api::Network> {
-        let network = self.plan_network(spec, declared).await?;
+        let network = self.plan_network(spec, &[]).await.map(|network| Network { declared, ..network })?;
         let name = network.name.clone();
         // Named before it is made: an agent that dies in between leaves nothing that the next one does not know.
         self.state.networks.insert(name.clone(), network.clone());
@@ -92,10 +92,12 @@ impl Agent {
         on_it.map(|container| container.name.clone()).collect()
     }
 
-    async fn plan_network(&self, spec: &NetworkSpec, declared: bool) -> anyhow::Result<Network> {
+    /// Checks everything and chooses what was left open; touches nothing. The networks named in `gone` count as removed.
+    pub(super) async fn plan_network(&self, spec: &NetworkSpec, gone: &[String]) -> anyhow::Result<Network> {
         name::check(&spec.name)?;
+        let others = || self.state.networks.values().filter(|network| !gone.contains(&network.name));
         ensure!(
-            !self.state.networks.contains_key(&spec.name),
+            !others().any(|network| network.name == spec.name),
             "there is a network '{}' already; take another name, or remove it with 'causeway network rm {}'",
             spec.name,
             spec.name
@@ -104,9 +106,10 @@ impl Agent {
         let gateways = network::choose_gateways(&spec.subnets, &spec.gateways)?;
         let mtu = spec.mtu.unwrap_or_else(|| self.host.mtu());
         network::check_mtu(mtu)?;
-        let sight = self.host.look().await?;
+        let bridges: Vec<u32> = gone.iter().filter_map(|name| self.bridges.get(name).copied()).collect();
+        let sight = self.host.look().await?.without(&bridges);
         for subnet in &spec.subnets {
-            for other in self.state.networks.values() {
+            for other in others() {
                 let clash = other.subnets.iter().find(|theirs| network::overlap(**theirs, *subnet));
                 if let Some(theirs) = clash {
                     bail!("the subnet {subnet} overlaps {theirs} of network '{}'; take another subnet", other.name);
@@ -135,7 +138,7 @@ impl Agent {
             masquerade: spec.masquerade,
             icc: spec.icc,
             last: None,
-            declared,
+            declared: false,
         })
     }
 
