@@ -14,6 +14,7 @@ mod tables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
@@ -119,6 +120,13 @@ pub struct FlowRecord {
     pub bytes: u64,
     /// Seconds until it ends if nothing more is sent.
     pub expires_in_s: u64,
+}
+
+impl fmt::Debug for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // aya's maps have nothing to show.
+        f.debug_struct("Datapath").field("attached", &self.attached).finish_non_exhaustive()
+    }
 }
 
 impl Datapath {

@@ -246,7 +246,8 @@ impl Family<V4> {
                     gone_is_done(self.address_ports.remove(&Raw(address_port(entry, address, port)?)))
                         .with_context(|| format!("ending the publish of port {port}"))?;
                 }
-                self.address_ports.keys().filter_map(|key| Some((key.ok()?.0.port, key.ok()?.0.protocol))).collect()
+                let keys = self.address_ports.keys().filter_map(Result::ok);
+                keys.map(|Raw(key)| (key.port, key.protocol)).collect()
             }
         };
         for port in entry.host_ports.start()..=entry.host_ports.end() {
