@@ -290,3 +290,132 @@ pub struct Flushed {
 fn yes() -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(value: &impl Serialize) -> Vec<String> {
+        let value = serde_json::to_value(value).unwrap();
+        value.as_object().unwrap().keys().cloned().collect()
+    }
+
+    fn publish() -> Publish {
+        Publish {
+            container: "web".to_owned(),
+            protocol: "tcp".to_owned(),
+            host_address: None,
+            host_port: "8000-8001".to_owned(),
+            container_port: "80-81".to_owned(),
+            from: vec!["203.0.113.0/24".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_network_prints_these_names() {
+        let network = Network {
+            name: "default".to_owned(),
+            subnets: vec!["172.18.0.0/16".parse().unwrap()],
+            gateways: vec!["172.18.0.1".parse().unwrap()],
+            bridge: "cw0".to_owned(),
+            mtu: 1500,
+            internal: false,
+            masquerade: true,
+            icc: true,
+            containers: vec!["web".to_owned()],
+        };
+        assert_eq!(
+            serde_json::to_value(network).unwrap(),
+            json!({
+                "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"], "bridge": "cw0", "mtu": 1500,
+                "internal": false, "masquerade": true, "icc": true, "containers": ["web"],
+            })
+        );
+    }
+
+    #[test]
+    fn a_container_prints_these_names() {
+        let container = Container {
+            name: "web".to_owned(),
+            netns: "/run/netns/web".into(),
+            endpoints: vec![Endpoint {
+                network: "default".to_owned(),
+                addresses: vec!["172.18.0.2/16".parse().unwrap()],
+                gateways: vec!["172.18.0.1".parse().unwrap()],
+                mac: "02:63:ac:12:00:02".to_owned(),
+                interface: "eth0".to_owned(),
+                host_side: "cwv01234567".to_owned(),
+                mtu: 1500,
+            }],
+            publishes: vec![publish()],
+        };
+        assert_eq!(
+            serde_json::to_value(container).unwrap(),
+            json!({
+                "name": "web", "netns": "/run/netns/web",
+                "endpoints": [{
+                    "network": "default", "addresses": ["172.18.0.2/16"], "gateways": ["172.18.0.1"],
+                    "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv01234567", "mtu": 1500,
+                }],
+                "publishes": [{
+                    "container": "web", "protocol": "tcp", "host_address": null, "host_port": "8000-8001",
+                    "container_port": "80-81", "from": ["203.0.113.0/24"],
+                }],
+            })
+        );
+    }
+
+    #[test]
+    fn a_flow_prints_these_names() {
+        let direction = || Direction { source: "10.0.0.1:1".to_owned(), destination: "10.0.0.2:2".to_owned() };
+        let flow = Flow {
+            protocol: "udp".to_owned(),
+            state: "established".to_owned(),
+            container: None,
+            network: None,
+            forward: direction(),
+            reply: direction(),
+            packets: 1,
+            bytes: 2,
+            expires_in_s: 3,
+        };
+        let both = json!({"source": "10.0.0.1:1", "destination": "10.0.0.2:2"});
+        assert_eq!(
+            serde_json::to_value(flow).unwrap(),
+            json!({
+                "protocol": "udp", "state": "established", "container": null, "network": null, "forward": both, "reply": both,
+                "packets": 1, "bytes": 2, "expires_in_s": 3,
+            })
+        );
+    }
+
+    #[test]
+    fn the_other_answers_print_these_names() {
+        assert_eq!(names(&Stats { reasons: BTreeMap::new() }), ["reasons"]);
+        assert_eq!(names(&Flushed { flows: 1 }), ["flows"]);
+        assert_eq!(names(&Removed { networks: Vec::new(), containers: Vec::new() }), ["containers", "networks"]);
+    }
+
+    #[test]
+    fn a_request_is_one_line_and_reads_what_it_writes() {
+        for request in [
+            Request::Down,
+            Request::NetworkCreate(crate::model::network::default_spec()),
+            Request::ContainerRemove { name: "web".to_owned() },
+            Request::PublishRemove { container: "web".to_owned(), publish: "8080:80".parse().unwrap() },
+        ] {
+            let line = serde_json::to_string(&request).unwrap();
+            assert!(!line.contains('\n'));
+            let read: Request = serde_json::from_str(&line).unwrap();
+            assert_eq!(read.describe(), request.describe());
+        }
+    }
+
+    #[test]
+    fn what_a_specification_leaves_out_has_its_default() {
+        let spec: NetworkSpec = serde_json::from_value(json!({"name": "front", "subnets": ["10.20.0.0/16"]})).unwrap();
+        assert!(spec.masquerade && spec.icc && !spec.internal && spec.bridge.is_none());
+    }
+}

@@ -211,3 +211,62 @@ fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(host_address: Option<&str>) -> Publish {
+        Publish {
+            container: "web".to_owned(),
+            protocol: "tcp".to_owned(),
+            host_address: host_address.map(|address| address.parse().unwrap()),
+            host_port: "8080".to_owned(),
+            container_port: "80".to_owned(),
+            from: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_table_has_no_borders_and_nothing_at_its_lines_ends() {
+        let rows = [publish(None), publish(Some("127.0.0.1")), publish(Some("2001:db8::1"))];
+        assert_eq!(
+            table(&rows),
+            "CONTAINER  HOST                CONTAINER PORT  PROTOCOL  FROM\n\
+             web        8080                80              tcp       any\n\
+             web        127.0.0.1:8080      80              tcp       any\n\
+             web        [2001:db8::1]:8080  80              tcp       any\n"
+        );
+    }
+
+    #[test]
+    fn an_empty_table_is_its_head() {
+        assert_eq!(table::<Publish>(&[]), "CONTAINER  HOST  CONTAINER PORT  PROTOCOL  FROM\n");
+    }
+
+    #[test]
+    fn one_thing_is_a_line_for_each_of_its_parts() {
+        let network = Network {
+            name: "front".to_owned(),
+            subnets: vec!["10.20.0.0/16".parse().unwrap()],
+            gateways: vec!["10.20.0.1".parse().unwrap()],
+            bridge: "cw1".to_owned(),
+            mtu: 1500,
+            internal: true,
+            masquerade: true,
+            icc: false,
+            containers: Vec::new(),
+        };
+        let text = super::network(&network);
+        assert!(text.contains("\npolicy      internal, no-icc\n"), "{text}");
+        assert!(text.contains("\nmtu         1500 bytes\n"), "{text}");
+        assert!(text.ends_with("\ncontainers  -\n"), "{text}");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let removed = Removed { networks: vec!["default".to_owned()], containers: Vec::new() };
+        assert_eq!(super::removed(&removed), "removed 0 containers and 1 network\n");
+        assert_eq!(flushed(&Flushed { flows: 1 }), "ended 1 flow\n");
+    }
+}

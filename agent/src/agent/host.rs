@@ -131,7 +131,7 @@ impl Agent {
             self.datapath.set_local_addresses(&local)?;
             self.host.local = local;
         }
-        let found = sight.uplinks(&self.host.wanted);
+        let found = sight.uplinks(&self.host.wanted, &self.host.uplinks);
         let gone: Vec<u32> = self.host.uplinks.keys().filter(|index| !found.contains_key(index)).copied().collect();
         for index in gone {
             self.datapath.remove_uplink(index)?;
@@ -166,9 +166,12 @@ impl Sight {
         addresses.filter(|address| !address.is_loopback()).collect()
     }
 
-    fn uplinks(&self, wanted: &[String]) -> BTreeMap<u32, Uplink> {
+    /// Those that were asked for, else those of the default route. While there is no default route the present ones stay: what is on
+    /// their own link is still to be reached, and the route may be back in a moment.
+    fn uplinks(&self, wanted: &[String], present: &BTreeMap<u32, Uplink>) -> BTreeMap<u32, Uplink> {
         let candidates = if wanted.is_empty() {
-            self.default_outputs()
+            let outputs = self.default_outputs();
+            if outputs.is_empty() { present.keys().copied().collect() } else { outputs }
         } else {
             let named = self.links.iter().filter(|link| wanted.contains(&link.name));
             named.map(|link| link.index).collect()
@@ -291,12 +294,32 @@ mod tests {
 
     fn names(sight: &Sight, wanted: &[&str]) -> Vec<String> {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        sight.uplinks(&wanted).into_values().map(|uplink| format!("{} {}", uplink.name, uplink.address)).collect()
+        sight
+            .uplinks(&wanted, &BTreeMap::new())
+            .into_values()
+            .map(|uplink| format!("{} {}", uplink.name, uplink.address))
+            .collect()
     }
 
     #[test]
     fn the_uplink_is_the_preferred_default_routes() {
         assert_eq!(names(&sight(), &[]), ["eth0 10.0.2.15"]);
+    }
+
+    #[test]
+    fn an_uplink_stays_while_no_other_interface_has_the_default_route() {
+        let mut sight = sight();
+        let present = sight.uplinks(&[], &BTreeMap::new());
+        let others = sight.routes.split_off(2);
+        sight.routes.clear();
+        assert_eq!(sight.uplinks(&[], &present), present);
+        sight.routes = others;
+        sight.addresses.push((3, "10.0.3.15/24".parse().unwrap()));
+        sight.routes.push(route("0.0.0.0/0", 3, 0));
+        assert_eq!(sight.uplinks(&[], &present).into_keys().collect::<Vec<_>>(), [3]);
+        sight.routes.clear();
+        sight.addresses.retain(|(index, _)| *index != 2);
+        assert!(sight.uplinks(&[], &present).is_empty());
     }
 
     #[test]

@@ -1,21 +1,17 @@
 //! What a person types.
 
-use std::{
-    ffi::OsString,
-    net::IpAddr,
-    path::{Path, PathBuf, absolute},
-    process::ExitCode,
-};
+mod usage;
+mod value;
 
-use anyhow::Context as _;
-use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use ipnet::IpNet;
 
 use crate::{
     api::{ContainerSpec, NetworkSpec},
     instance::Instance,
-    model::{name, network, publish::PublishSpec},
-    net::{mac::Mac, netns},
+    model::{network, publish::PublishSpec},
 };
 
 /// Container networking for one Linux host, in eBPF.
@@ -103,10 +99,10 @@ pub struct Up {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Interface that leads outside; can be given several times [default: those of the default route]
-    #[arg(long = "uplink", value_name = "IF", value_parser = interface)]
+    #[arg(long = "uplink", value_name = "IF", value_parser = value::interface)]
     pub uplinks: Vec<String>,
     /// Network namespace that is the host: a name under /run/netns, or a path [default: this one]
-    #[arg(long, value_name = "NAME|PATH", value_parser = namespace)]
+    #[arg(long, value_name = "NAME|PATH", value_parser = value::namespace)]
     pub netns: Option<PathBuf>,
 }
 
@@ -183,7 +179,7 @@ pub enum FlowsVerb {
 #[derive(Debug, Args)]
 pub struct Name {
     /// Its name
-    #[arg(value_name = "NAME", value_parser = plain_name)]
+    #[arg(value_name = "NAME", value_parser = value::plain_name)]
     pub name: String,
 }
 
@@ -191,19 +187,19 @@ pub struct Name {
 #[derive(Debug, Args)]
 pub struct NetworkCreate {
     /// Its name
-    #[arg(value_name = "NAME", value_parser = plain_name)]
+    #[arg(value_name = "NAME", value_parser = value::plain_name)]
     name: String,
     /// Where its containers' addresses are from, as 10.20.0.0/16
-    #[arg(long = "subnet", value_name = "CIDR", required = true, value_parser = subnet)]
+    #[arg(long = "subnet", value_name = "CIDR", required = true, value_parser = value::subnet)]
     subnets: Vec<IpNet>,
     /// The bridge's name [default: cwN with the lowest free N]
-    #[arg(long, value_name = "IF", value_parser = interface)]
+    #[arg(long, value_name = "IF", value_parser = value::interface)]
     bridge: Option<String>,
     /// The bridge's address in the subnet [default: the first]
-    #[arg(long = "gateway", value_name = "IP", value_parser = address)]
+    #[arg(long = "gateway", value_name = "IP", value_parser = value::address)]
     gateways: Vec<IpAddr>,
     /// Largest packet in bytes, IP header included [default: the uplink's]
-    #[arg(long, value_name = "N", value_parser = mtu)]
+    #[arg(long, value_name = "N", value_parser = value::mtu)]
     mtu: Option<u32>,
     /// Nothing leaves or enters the network, the host excepted
     #[arg(long)]
@@ -220,13 +216,13 @@ pub struct NetworkCreate {
 #[derive(Debug, Args)]
 pub struct Placement {
     /// The network it is on
-    #[arg(long, value_name = "N", default_value = network::DEFAULT, value_parser = plain_name)]
+    #[arg(long, value_name = "N", default_value = network::DEFAULT, value_parser = value::plain_name)]
     network: String,
     /// Its address [default: the next free one of the subnet]
-    #[arg(long = "ip", value_name = "IP", value_parser = address)]
+    #[arg(long = "ip", value_name = "IP", value_parser = value::address)]
     addresses: Vec<IpAddr>,
     /// Its MAC address, as 02:63:0a:14:00:0a [default: derived from the IPv4 address]
-    #[arg(long, value_name = "MAC", value_parser = mac)]
+    #[arg(long, value_name = "MAC", value_parser = value::mac)]
     mac: Option<String>,
     /// Ports to publish: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]; can be given several times
     #[arg(short, long = "publish", value_name = "PUBLISH")]
@@ -237,7 +233,7 @@ pub struct Placement {
 #[derive(Debug, Args)]
 pub struct ContainerCreate {
     /// Its name, and its namespace's under /run/netns
-    #[arg(value_name = "NAME", value_parser = plain_name)]
+    #[arg(value_name = "NAME", value_parser = value::plain_name)]
     name: String,
     #[command(flatten)]
     placement: Placement,
@@ -247,7 +243,7 @@ pub struct ContainerCreate {
 #[derive(Debug, Args)]
 pub struct ContainerAttach {
     /// What it is called from now on
-    #[arg(value_name = "NAME", value_parser = plain_name)]
+    #[arg(value_name = "NAME", value_parser = value::plain_name)]
     name: String,
     #[command(flatten)]
     which: WhichNamespace,
@@ -260,7 +256,7 @@ pub struct ContainerAttach {
 #[group(required = true, multiple = false)]
 pub struct WhichNamespace {
     /// The namespace: a path, or a name under /run/netns
-    #[arg(long, value_name = "PATH", value_parser = namespace)]
+    #[arg(long, value_name = "PATH", value_parser = value::namespace)]
     netns: Option<PathBuf>,
     /// A process that is in the namespace
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
@@ -271,7 +267,7 @@ pub struct WhichNamespace {
 #[derive(Debug, Args)]
 pub struct ContainerExec {
     /// The container's name
-    #[arg(value_name = "NAME", value_parser = plain_name)]
+    #[arg(value_name = "NAME", value_parser = value::plain_name)]
     pub name: String,
     /// What to run, with its arguments
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -282,13 +278,13 @@ pub struct ContainerExec {
 #[derive(Debug, Args)]
 pub struct PublishAdd {
     /// The container's name
-    #[arg(value_name = "CONTAINER", value_parser = plain_name)]
+    #[arg(value_name = "CONTAINER", value_parser = value::plain_name)]
     pub container: String,
     /// [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
     #[arg(value_name = "PUBLISH")]
     pub publish: PublishSpec,
     /// Clients that may use it, as 203.0.113.0/24; can be given several times [default: any]
-    #[arg(long, value_name = "CIDR", value_parser = subnet)]
+    #[arg(long, value_name = "CIDR", value_parser = value::subnet)]
     pub from: Vec<IpNet>,
 }
 
@@ -296,7 +292,7 @@ pub struct PublishAdd {
 #[derive(Debug, Args)]
 pub struct PublishRm {
     /// The container's name
-    #[arg(value_name = "CONTAINER", value_parser = plain_name)]
+    #[arg(value_name = "CONTAINER", value_parser = value::plain_name)]
     pub container: String,
     /// As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
     #[arg(value_name = "PUBLISH")]
@@ -314,7 +310,7 @@ impl Cli {
                 return ExitCode::SUCCESS;
             }
             let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-            eprintln!("causeway: {}", usage_line(&error, &arguments));
+            eprintln!("causeway: {}", usage::line(&error, &arguments));
             ExitCode::from(2)
         })
     }
@@ -365,79 +361,16 @@ impl Placement {
     }
 }
 
-/// The first paragraph of clap's message on one line, and where to read more.
-fn usage_line(error: &clap::Error, arguments: &[OsString]) -> String {
-    let text = error.to_string();
-    let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    let reason = paragraph.join(" ");
-    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
-    let verb = verb_of(&Cli::command(), arguments);
-    format!("{reason}; see '{verb} --help'")
-}
-
-/// `causeway network create`, as far as the arguments name a verb.
-fn verb_of(root: &Command, arguments: &[OsString]) -> String {
-    let mut path = root.get_name().to_owned();
-    let mut command = root;
-    for argument in arguments {
-        if let Some(deeper) = command.find_subcommand(argument) {
-            path = format!("{path} {}", deeper.get_name());
-            command = deeper;
-        }
-    }
-    path
-}
-
-fn plain_name(text: &str) -> anyhow::Result<String> {
-    name::check(text)?;
-    Ok(text.to_owned())
-}
-
-fn interface(text: &str) -> anyhow::Result<String> {
-    name::check_interface(text)?;
-    Ok(text.to_owned())
-}
-
-fn subnet(text: &str) -> anyhow::Result<IpNet> {
-    text.parse().ok().context("it is not an address with a prefix length, such as 10.20.0.0/16")
-}
-
-fn address(text: &str) -> anyhow::Result<IpAddr> {
-    text.parse().ok().context("it is not an IP address, such as 10.20.0.10")
-}
-
-fn mtu(text: &str) -> anyhow::Result<u32> {
-    let mtu = text.parse().ok().context("it is not a number of bytes")?;
-    network::check_mtu(mtu)?;
-    Ok(mtu)
-}
-
-fn mac(text: &str) -> anyhow::Result<String> {
-    text.parse::<Mac>()?;
-    Ok(text.to_owned())
-}
-
-/// A name under /run/netns, or a path; absolute, since the agent has a folder of its own.
-fn namespace(text: &str) -> anyhow::Result<PathBuf> {
-    anyhow::ensure!(!text.is_empty(), "it is empty");
-    if text.contains('/') {
-        absolute(Path::new(text)).context("this process has no working folder")
-    } else {
-        Ok(netns::named(text))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("causeway").chain(line.split_whitespace()))
-    }
-
-    fn wrong(line: &str) -> String {
-        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        usage_line(&read(line).unwrap_err(), &arguments)
     }
 
     #[test]
@@ -483,41 +416,6 @@ mod tests {
     }
 
     #[test]
-    fn wrong_use_is_one_line_that_says_where_to_read_on() {
-        for (line, reason, verb) in [
-            ("", "requires a subcommand", "causeway"),
-            ("network", "requires a subcommand", "causeway network"),
-            ("nonsense", "unrecognized subcommand 'nonsense'", "causeway"),
-            ("network destroy x", "unrecognized subcommand 'destroy'", "causeway network"),
-            ("network create", "--subnet <CIDR>", "causeway network create"),
-            ("network create web", "--subnet <CIDR>", "causeway network create"),
-            ("network create web --subnet 10.0.0/24", "such as 10.20.0.0/16", "causeway network create"),
-            ("network create web --subnet 10.0.0.0/24 --mtu 70000", "not from 576 to 65535", "causeway network create"),
-            ("network create a/b --subnet 10.0.0.0/24", "letters, digits", "causeway network create"),
-            ("network rm", "<NAME>", "causeway network rm"),
-            ("network rm a b", "unexpected argument 'b'", "causeway network rm"),
-            ("container create web -p 80", "one port where", "causeway container create"),
-            ("container create web --ip 10.0.0", "not an IP address", "causeway container create"),
-            ("container create web --mac zz", "not a MAC", "causeway container create"),
-            ("container attach web", "--netns <PATH>", "causeway container attach"),
-            ("container attach web --pid 1 --netns x", "cannot be used with", "causeway container attach"),
-            ("container attach web --pid 0", "--pid <PID>", "causeway container attach"),
-            ("container exec web", "<COMMAND>", "causeway container exec"),
-            ("publish add web 90-80:80", "ends before it starts", "causeway publish add"),
-            ("publish add web 80:80 --from x", "--from <CIDR>", "causeway publish add"),
-            ("flows drop", "unrecognized subcommand 'drop'", "causeway flows"),
-            ("stats --jsn", "unexpected argument '--jsn'", "causeway stats"),
-            ("up --instance a.b", "has a dot", "causeway up"),
-            ("up --uplink sixteen-letters-", "16 characters", "causeway up"),
-        ] {
-            let text = wrong(line);
-            assert!(text.contains(reason), "{line}: {text}");
-            assert!(text.ends_with(&format!("; see '{verb} --help'")), "{line}: {text}");
-            assert!(!text.contains('\n'), "{line}: {text}");
-        }
-    }
-
-    #[test]
     fn options_become_the_request() {
         let Ok(Cli { verb: Verb::Network { verb: NetworkVerb::Create(create) }, .. }) =
             read("network create front --subnet 10.20.0.0/16 --no-icc")
@@ -535,13 +433,5 @@ mod tests {
         let (path, spec) = attach.into_spec();
         assert_eq!(path, Path::new("/proc/7/ns/net"));
         assert_eq!(spec.network.as_deref(), Some("default"));
-    }
-
-    #[test]
-    fn a_namespace_is_a_name_or_a_path() {
-        assert_eq!(namespace("host").unwrap(), Path::new("/run/netns/host"));
-        assert_eq!(namespace("/proc/1/ns/net").unwrap(), Path::new("/proc/1/ns/net"));
-        assert!(namespace("./host").unwrap().is_absolute());
-        assert!(namespace("").is_err());
     }
 }

@@ -1,0 +1,78 @@
+//! Bad usage as one line.
+
+use std::ffi::OsString;
+
+use clap::{Command, CommandFactory as _};
+
+use super::Cli;
+
+/// The first paragraph of clap's message on one line, and where to read more.
+pub(super) fn line(error: &clap::Error, arguments: &[OsString]) -> String {
+    let text = error.to_string();
+    let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let reason = paragraph.join(" ");
+    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
+    let verb = verb_of(&Cli::command(), arguments);
+    format!("{reason}; see '{verb} --help'")
+}
+
+/// `causeway network create`, as far as the arguments name a verb.
+fn verb_of(root: &Command, arguments: &[OsString]) -> String {
+    let mut path = root.get_name().to_owned();
+    let mut command = root;
+    for argument in arguments {
+        if let Some(deeper) = command.find_subcommand(argument) {
+            path = format!("{path} {}", deeper.get_name());
+            command = deeper;
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn wrong_use_is_one_line_that_says_where_to_read_on() {
+        for (line, reason, verb) in [
+            ("", "requires a subcommand", "causeway"),
+            ("network", "requires a subcommand", "causeway network"),
+            ("nonsense", "unrecognized subcommand 'nonsense'", "causeway"),
+            ("network destroy x", "unrecognized subcommand 'destroy'", "causeway network"),
+            ("network create", "--subnet <CIDR>", "causeway network create"),
+            ("network create web", "--subnet <CIDR>", "causeway network create"),
+            ("network create web --subnet 10.0.0/24", "such as 10.20.0.0/16", "causeway network create"),
+            ("network create web --subnet 10.0.0.0/24 --mtu 70000", "not from 576 to 65535", "causeway network create"),
+            ("network create a/b --subnet 10.0.0.0/24", "letters, digits", "causeway network create"),
+            ("network rm", "<NAME>", "causeway network rm"),
+            ("network rm a b", "unexpected argument 'b'", "causeway network rm"),
+            ("container create web -p 80", "one port where", "causeway container create"),
+            ("container create web --ip 10.0.0", "not an IP address", "causeway container create"),
+            ("container create web --mac zz", "not a MAC", "causeway container create"),
+            ("container attach web", "--netns <PATH>", "causeway container attach"),
+            ("container attach web --pid 1 --netns x", "cannot be used with", "causeway container attach"),
+            ("container attach web --pid 0", "--pid <PID>", "causeway container attach"),
+            ("container exec web", "<COMMAND>", "causeway container exec"),
+            ("publish add web 90-80:80", "ends before it starts", "causeway publish add"),
+            ("publish add web 80:80 --from x", "--from <CIDR>", "causeway publish add"),
+            ("flows drop", "unrecognized subcommand 'drop'", "causeway flows"),
+            ("stats --jsn", "unexpected argument '--jsn'", "causeway stats"),
+            ("up --instance a.b", "has a dot", "causeway up"),
+            ("up --uplink sixteen-letters-", "16 characters", "causeway up"),
+        ] {
+            let text = wrong(line);
+            assert!(text.contains(reason), "{line}: {text}");
+            assert!(text.ends_with(&format!("; see '{verb} --help'")), "{line}: {text}");
+            assert!(!text.contains('\n'), "{line}: {text}");
+        }
+    }
+
+    fn wrong(line: &str) -> String {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let whole = std::iter::once(OsString::from("causeway")).chain(arguments.clone());
+        super::line(&Cli::try_parse_from(whole).unwrap_err(), &arguments)
+    }
+}

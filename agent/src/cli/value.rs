@@ -1,0 +1,66 @@
+//! What an argument can be, checked as it is read: a mistake here is bad usage.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf, absolute},
+};
+
+use anyhow::{Context as _, ensure};
+use ipnet::IpNet;
+
+use crate::{
+    model::{name, network},
+    net::{mac::Mac, netns},
+};
+
+pub(super) fn plain_name(text: &str) -> anyhow::Result<String> {
+    name::check(text)?;
+    Ok(text.to_owned())
+}
+
+pub(super) fn interface(text: &str) -> anyhow::Result<String> {
+    name::check_interface(text)?;
+    Ok(text.to_owned())
+}
+
+pub(super) fn subnet(text: &str) -> anyhow::Result<IpNet> {
+    text.parse().ok().context("it is not an address with a prefix length, such as 10.20.0.0/16")
+}
+
+pub(super) fn address(text: &str) -> anyhow::Result<IpAddr> {
+    text.parse().ok().context("it is not an IP address, such as 10.20.0.10")
+}
+
+pub(super) fn mtu(text: &str) -> anyhow::Result<u32> {
+    let mtu = text.parse().ok().context("it is not a number of bytes")?;
+    network::check_mtu(mtu)?;
+    Ok(mtu)
+}
+
+pub(super) fn mac(text: &str) -> anyhow::Result<String> {
+    text.parse::<Mac>()?;
+    Ok(text.to_owned())
+}
+
+/// A name under /run/netns, or a path; absolute, since the agent has a folder of its own.
+pub(super) fn namespace(text: &str) -> anyhow::Result<PathBuf> {
+    ensure!(!text.is_empty(), "it is empty");
+    if text.contains('/') {
+        absolute(Path::new(text)).context("this process has no working folder")
+    } else {
+        Ok(netns::named(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_a_name_or_a_path() {
+        assert_eq!(namespace("host").unwrap(), Path::new("/run/netns/host"));
+        assert_eq!(namespace("/proc/1/ns/net").unwrap(), Path::new("/proc/1/ns/net"));
+        assert!(namespace("./host").unwrap().is_absolute());
+        assert!(namespace("").is_err());
+    }
+}
