@@ -154,8 +154,9 @@ impl Attached {
         for name in [name::CONNECT4, name::SENDMSG4, name::RECVMSG4, name::GETPEERNAME4] {
             let program: &mut CgroupSockAddr =
                 self.ebpf.program_mut(name).context("the object lacks a cgroup program")?.try_into()?;
+            // The mode is a flag for attachments that are no links; a link is always one of many.
             let link = program
-                .attach(&file, CgroupAttachMode::AllowMultiple)
+                .attach(&file, CgroupAttachMode::Single)
                 .and_then(|id| program.take_link(id))
                 .with_context(|| format!("attaching the program '{name}' to the cgroup {}", root.display()))?;
             // For a moment both agents' programs run: the second finds nothing left to do.

@@ -102,7 +102,9 @@ fn mount_bpffs() -> anyhow::Result<()> {
 }
 
 fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    // The kernel puts its own `maps.debug` and `progs.debug` into each bpffs (CONFIG_BPF_PRELOAD).
+    let of_kernel = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "debug");
+    fs::read_dir(folder).is_ok_and(|entries| entries.filter_map(Result::ok).all(|entry| of_kernel(&entry)))
 }
 
 fn folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
