@@ -1,6 +1,7 @@
 //! Packages, where apt-get is.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -24,9 +25,10 @@ impl<'a> Apt<'a> {
             bail!("there is no apt-get here: {otherwise}");
         }
         let mut apt = Self { steps, prefix: privilege::prefix("apt-get")?, stale: None };
-        // A set-up that was interrupted leaves dpkg refusing everything until this has run. It does nothing otherwise.
-        apt.steps
-            .run("finishing packages left half-installed", apt.command("dpkg").args(["--configure", "--pending"]))?;
+        if half_installed() {
+            let mut configure = apt.command("dpkg");
+            apt.steps.run("packages left half-installed", configure.args(["--configure", "--pending"]))?;
+        }
         apt.stale = apt.steps.run("package lists", apt.apt_get().arg("update")).err();
         Ok(apt)
     }
@@ -54,4 +56,10 @@ impl<'a> Apt<'a> {
         let variables = [("DEBIAN_FRONTEND", OsStr::new("noninteractive")), ("LC_ALL", OsStr::new("C.UTF-8"))];
         privilege::as_root(&self.prefix, &variables, program.as_ref())
     }
+}
+
+/// Whether an installation was interrupted, this one's predecessor perhaps: until it is finished dpkg refuses all else.
+fn half_installed() -> bool {
+    let journal = fs::read_dir("/var/lib/dpkg/updates").is_ok_and(|mut entries| entries.next().is_some());
+    journal || Command::new("dpkg").arg("--audit").output().is_ok_and(|audit| !audit.stdout.is_empty())
 }
