@@ -1,1 +1,20 @@
-//! placeholder
+//! The lab: a host, the world outside it and containers, each a network namespace, with a real agent between them; and the traffic
+//! that the tests send through it. Everything here panics when it cannot do its work, since that ends a test with the reason.
+//!
+//! No packet leaves the machine, and the machine's own namespace is not touched.
+
+pub mod agent;
+pub mod articles;
+pub mod http;
+pub mod lab;
+pub mod netfilter;
+pub mod offload;
+pub mod ping;
+pub mod place;
+pub mod snapshot;
+pub mod tcp;
+pub mod transfer;
+pub mod udp;
+pub mod undo;
+pub mod verb;
+pub mod wait;

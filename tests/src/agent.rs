@@ -1,0 +1,125 @@
+//! The agent's process.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use nix::{
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
+
+use crate::{verb, wait::DEADLINE};
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts `causeway up ARGUMENTS`, and comes back once it serves. Unless it is to be kept, it ends with the calling thread,
+    /// however that ends.
+    pub fn start(instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
+        let log = env::temp_dir().join(format!("{instance}.log"));
+        let file = File::options().create(true).append(true).open(&log);
+        let mut command = verb::command(&verb::binary(), instance, &[&["up"], arguments].concat());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file.with_context(|| format!("cannot write {}", log.display()))?)
+            // A Ctrl-C of the terminal is for the lab, which then ends the agent in its own order.
+            .process_group(0);
+        if !keep {
+            // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between fork and exec.
+            unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+        }
+        let mut child = command.spawn().context("cannot start causeway up")?;
+        let stdout = child.stdout.take().context("its stdout is a pipe")?;
+        let mut agent = Self { child, log };
+        if let Err(error) = agent.wait_ready(stdout) {
+            let shown = agent.log();
+            agent.kill();
+            return Err(error.context(shown));
+        }
+        Ok(agent)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        // Only fails if it has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Ends it with SIGTERM, which must work.
+    pub fn end(&mut self) {
+        let pid = Pid::from_raw(self.pid().try_into().expect("a pid fits its own type"));
+        kill(pid, Signal::SIGTERM).expect("it has not been waited for");
+        assert!(self.wait().is_some_and(|status| status.success()), "it did not end well on SIGTERM; {}", self.log());
+    }
+
+    /// Waits until it ends by itself; none if it does not.
+    pub fn wait(&mut self) -> Option<ExitStatus> {
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().ok()? {
+                return Some(status);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+
+    /// What it wrote on stderr, and those of the same instance before it.
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_else(|error| error.to_string());
+        format!("the agent's log:\n{text}")
+    }
+
+    /// Where that is.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    fn wait_ready(&mut self, stdout: ChildStdout) -> anyhow::Result<()> {
+        let (sender, receiver) = mpsc::channel();
+        // Reads on after that, so that the agent never waits for a full pipe.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // The receiver is gone once it knows.
+                let _ = sender.send(line);
+            }
+        });
+        let end = Instant::now() + DEADLINE;
+        loop {
+            match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line == "ready" => return Ok(()),
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => bail!("the agent did not say 'ready' within {DEADLINE:?}"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait()?;
+                    bail!("the agent ended ({status}) before it was ready")
+                }
+            }
+        }
+    }
+}

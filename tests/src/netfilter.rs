@@ -1,0 +1,85 @@
+//! What netfilter has been told in a namespace. For whom says so: nothing.
+
+use std::{fs, os::fd::AsRawFd as _, process::Command};
+
+use causeway::net::netns::Netns;
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket},
+};
+
+use crate::place;
+
+/// One of the ways to ask, and the answer: empty if there is not one rule, chain or table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// As a person would ask.
+    pub command: &'static str,
+    /// What that prints, without comments; or what the kernel itself says where the program is not installed.
+    pub rules: String,
+}
+
+/// `iptables-save` and `nft list ruleset`.
+pub fn rulesets(netns: &Netns) -> Vec<Ruleset> {
+    let ask = |command: &'static str, kernel: fn() -> String| {
+        let mut words = command.split(' ');
+        let printed = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
+        let rules = printed.map_or_else(|| place::run(netns, kernel), |text| without_comments(&text));
+        Ruleset { command, rules }
+    };
+    vec![
+        ask("iptables-save", legacy_tables),
+        ask("iptables-legacy-save", legacy_tables),
+        ask("nft list ruleset", || match nft_tables() {
+            Ok(0) | Err(Errno::EPROTONOSUPPORT) => String::new(),
+            Ok(tables) => format!("{tables} tables"),
+            Err(error) => format!("cannot ask: {error}"),
+        }),
+    ]
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+}
+
+fn legacy_tables() -> String {
+    // Absent without the module.
+    fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default().trim().to_owned()
+}
+
+/// The number of tables, by `NFT_MSG_GETTABLE`.
+fn nft_tables() -> nix::Result<usize> {
+    const DUMP: u16 = 0x301;
+    const GET_TABLE: u16 = 10 << 8 | 1;
+    const NEW_TABLE: u16 = 10 << 8;
+    const ERROR: u16 = 2;
+    const DONE: u16 = 3;
+
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+    // A header (length, type, flags, sequence, port) and family, version and resource.
+    let mut request = 20_u32.to_ne_bytes().to_vec();
+    request.extend(GET_TABLE.to_ne_bytes());
+    request.extend(DUMP.to_ne_bytes());
+    request.extend([0; 12]);
+    send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+    let (mut tables, mut buffer) = (0, vec![0; 65536]);
+    loop {
+        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let mut rest = &buffer[..length];
+        while let Some((header, _)) = rest.split_at_checked(16) {
+            let size = u32::from_ne_bytes(header[..4].try_into().expect("four bytes")) as usize;
+            match u16::from_ne_bytes(header[4..6].try_into().expect("two bytes")) {
+                NEW_TABLE => tables += 1,
+                ERROR => {
+                    let code =
+                        rest.get(16..20).map_or(0, |code| i32::from_ne_bytes(code.try_into().expect("four bytes")));
+                    return Err(Errno::from_raw(-code));
+                }
+                DONE => return Ok(tables),
+                _ => {}
+            }
+            rest = rest.get(size.next_multiple_of(4).max(16)..).unwrap_or_default();
+        }
+    }
+}

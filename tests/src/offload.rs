@@ -1,0 +1,50 @@
+//! Switching an interface's offloads, as `ethtool -K` does.
+
+use std::ptr;
+
+use causeway::net::netns::Netns;
+use nix::{
+    errno::Errno,
+    libc,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+
+use crate::place;
+
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+
+/// Receive and send checksums, scatter-gather, TSO, GSO and GRO: `ETHTOOL_SRXCSUM`, `ETHTOOL_STXCSUM`, …
+const SWITCHES: [u32; 6] = [0x15, 0x17, 0x19, 0x1f, 0x24, 0x2c];
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
+/// Switches all of them on or off. Those that an interface does not have do not count.
+pub fn set(netns: &Netns, interface: &str, on: bool) {
+    for command in SWITCHES {
+        match place::run(netns, || switch(interface, command, on)) {
+            Ok(()) | Err(Errno::EOPNOTSUPP) => {}
+            Err(error) => panic!("cannot switch offload {command:#x} of {interface}: {error}"),
+        }
+    }
+}
+
+fn switch(interface: &str, command: u32, on: bool) -> nix::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut value = Value { command, data: u32::from(on) };
+    // SAFETY: an ifreq is plain data, and all zeros is one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    assert!(interface.len() < request.ifr_name.len());
+    for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *place = libc::c_char::from_ne_bytes([byte]);
+    }
+    request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
+    // SAFETY: the kernel reads and writes `request` and the `value` in it, which both live until it returns.
+    let answer =
+        unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL, ptr::from_mut(&mut request)) };
+    Errno::result(answer).map(drop)
+}

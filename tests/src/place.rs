@@ -1,0 +1,40 @@
+//! Work done in a network namespace. A socket stays in the namespace it was made in, so that only its making needs a thread there.
+
+use std::{
+    future::Future,
+    process::{Child, Command},
+};
+
+use causeway::net::netns::Netns;
+
+/// Starts a command in `netns`.
+pub fn start(netns: &Netns, command: &mut Command) -> Child {
+    let started = run(netns, || command.spawn());
+    started.unwrap_or_else(|error| panic!("cannot start {command:?} in {}: {error}", netns.path().display()))
+}
+
+/// Runs a command in `netns` to its end, and answers what it printed; none if the program is not installed.
+pub fn output(netns: &Netns, command: &mut Command) -> Option<String> {
+    match run(netns, || command.output()) {
+        Ok(output) => {
+            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("cannot run {command:?} in {}: {error}", netns.path().display()),
+    }
+}
+
+/// Does something in `netns`, on a thread made for that.
+pub fn run<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
+    netns.run(work).expect("the namespace is open, and root may enter it")
+}
+
+/// Runs asynchronous work to its end on the calling thread.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs no more than memory");
+    runtime.block_on(work)
+}

@@ -1,0 +1,97 @@
+//! All that a namespace has, to be compared with what it has later.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use causeway::net::{netlink::Netlink, netns::Netns};
+
+use crate::{netfilter, place};
+
+/// Each thing by name, with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<String, String>);
+
+impl Snapshot {
+    /// Links, addresses, routes, rules, queueing disciplines, sysctls and netfilter's rules of `netns`.
+    pub fn of(netns: &Netns) -> Self {
+        let mut all = links(netns);
+        for (path, value) in place::run(netns, sysctls) {
+            all.insert(path.display().to_string(), value);
+        }
+        for ruleset in netfilter::rulesets(netns) {
+            all.insert(ruleset.command.to_owned(), ruleset.rules);
+        }
+        for command in
+            ["ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "tc qdisc show"]
+        {
+            let mut words = command.split(' ');
+            if let Some(text) = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words)) {
+                all.insert(command.to_owned(), text);
+            }
+        }
+        Self(all)
+    }
+
+    /// Links, addresses and routes alone, which is quick.
+    pub fn of_links(netns: &Netns) -> Self {
+        Self(links(netns))
+    }
+
+    /// One line for each thing that is not the same in `later`.
+    pub fn differences(&self, later: &Self) -> Vec<String> {
+        let names = self.0.keys().chain(later.0.keys().filter(|name| !self.0.contains_key(*name)));
+        let differs = |name: &&String| self.0.get(*name) != later.0.get(*name);
+        names
+            .filter(differs)
+            .map(|name| format!("{name}: {:?}, later {:?}", self.0.get(name), later.0.get(name)))
+            .collect()
+    }
+}
+
+fn links(netns: &Netns) -> BTreeMap<String, String> {
+    place::block_on(async {
+        let netlink = Netlink::open(netns).await?;
+        let mut all = BTreeMap::new();
+        for link in netlink.links().await? {
+            all.insert(format!("link {}", link.name), format!("{link:?}"));
+        }
+        for (index, address) in netlink.addresses().await? {
+            // Made by the kernel some time after an interface is up.
+            if !address.addr().to_string().starts_with("fe80:") {
+                all.insert(format!("address {address} on {index}"), String::new());
+            }
+        }
+        for route in netlink.routes().await? {
+            if !route.destination.to_string().starts_with("fe80:") {
+                all.insert(format!("route {route:?}"), String::new());
+            }
+        }
+        anyhow::Ok(all)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn sysctls() -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    read_below(Path::new("/proc/sys/net"), &mut all).expect("every namespace has sysctls");
+    all
+}
+
+fn read_below(folder: &Path, all: &mut BTreeMap<PathBuf, String>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            read_below(&entry.path(), all)?;
+        } else if let Ok(value) = fs::read_to_string(entry.path())
+            // A counter, not a setting.
+            && entry.file_name() != "nf_conntrack_count"
+        {
+            all.insert(entry.path(), value);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! TCP: a server that echoes, and clients.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use causeway::net::netns::Netns;
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect as connect_socket, setsockopt, socket,
+            sockopt::{ReuseAddr, SendTimeout},
+        },
+        time::{TimeVal, TimeValLike as _},
+    },
+};
+use tokio::sync::oneshot;
+
+use crate::{place, wait::DEADLINE};
+
+/// How long a connection attempt that must not succeed is given.
+pub const UNREACHABLE: Duration = Duration::from_millis(1500);
+
+/// A server that sends back what it gets, on any number of connections, and remembers who connected.
+#[derive(Debug)]
+pub struct Echo {
+    peers: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Echo {
+    /// One at `address` in `netns`.
+    pub fn start(netns: &Netns, address: impl Into<SocketAddr>) -> Self {
+        let listener = listen(netns, address);
+        listener.set_nonblocking(true).expect("a socket can be made nonblocking");
+        let (stop, stopped) = oneshot::channel();
+        let peers = Arc::default();
+        let seen = Arc::clone(&peers);
+        let thread = thread::spawn(move || place::block_on(serve(listener, stopped, seen)));
+        Self { peers, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Who has connected.
+    pub fn peers(&self) -> BTreeSet<SocketAddr> {
+        self.peers.lock().expect("no thread panics with it").clone()
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        // All connections end with the runtime, which ends with the thread.
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+async fn serve(listener: TcpListener, mut stopped: oneshot::Receiver<()>, peers: Arc<Mutex<BTreeSet<SocketAddr>>>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("it is nonblocking");
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => return,
+        };
+        let Ok((mut stream, peer)) = accepted else { continue };
+        peers.lock().expect("no thread panics with it").insert(peer);
+        tokio::spawn(async move {
+            let (mut reading, mut writing) = stream.split();
+            // Ends with the connection, however that ends.
+            let _ = tokio::io::copy(&mut reading, &mut writing).await;
+        });
+    }
+}
+
+/// A listening socket of `netns`.
+pub fn listen(netns: &Netns, address: impl Into<SocketAddr>) -> TcpListener {
+    let address = address.into();
+    place::run(netns, || TcpListener::bind(address))
+        .unwrap_or_else(|error| panic!("cannot listen on TCP {address} in {}: {error}", netns.path().display()))
+}
+
+/// Connects from `netns`, which must succeed.
+#[track_caller]
+pub fn connect(netns: &Netns, to: impl Into<SocketAddr>) -> TcpStream {
+    let to = to.into();
+    let stream = try_connect(netns, to, DEADLINE);
+    stream.unwrap_or_else(|error| panic!("cannot connect from {} to {to}: {error}", netns.path().display()))
+}
+
+/// Connects from `netns`. Reading and writing have deadlines.
+pub fn try_connect(netns: &Netns, to: impl Into<SocketAddr>, patience: Duration) -> io::Result<TcpStream> {
+    let to = to.into();
+    let stream = place::run(netns, || TcpStream::connect_timeout(&to, patience))?;
+    with_deadlines(stream)
+}
+
+/// Connects from a port of its own choice.
+pub fn connect_from(netns: &Netns, port: u16, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let socket = place::run(netns, || socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None))?;
+    setsockopt(&socket, ReuseAddr, &true)?;
+    setsockopt(&socket, SendTimeout, &TimeVal::seconds(10))?;
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    bind(raw, &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
+    match connect_socket(raw, &SockaddrIn::from(to)) {
+        Err(Errno::EINPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
+        other => with_deadlines(other.map(|()| TcpStream::from(socket))?),
+    }
+}
+
+/// Whether the echo server at the other end answers.
+pub fn echoes(stream: &mut TcpStream) -> io::Result<()> {
+    let question = b"a line that comes back";
+    stream.write_all(question)?;
+    let mut answer = [0; 22];
+    stream.read_exact(&mut answer)?;
+    if &answer == question { Ok(()) } else { Err(io::Error::other("something else came back")) }
+}
+
+/// Connects, and has a line echoed; fails the test if that does not work.
+#[track_caller]
+pub fn exchange(netns: &Netns, to: impl Into<SocketAddr>) -> TcpStream {
+    let to = to.into();
+    let mut stream = connect(netns, to);
+    echoes(&mut stream).unwrap_or_else(|error| panic!("no echo from {to}: {error}"));
+    stream
+}
+
+/// Whether no connection comes about.
+pub fn is_unreachable(netns: &Netns, to: impl Into<SocketAddr>) -> bool {
+    try_connect(netns, to, UNREACHABLE).is_err()
+}
+
+fn with_deadlines(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
+}

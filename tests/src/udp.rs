@@ -1,0 +1,158 @@
+//! UDP: a server that answers, a client that asks, and one that asks without pause.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use causeway::net::netns::Netns;
+
+use crate::{
+    place,
+    wait::{DEADLINE, SILENCE},
+};
+
+/// A server that answers each datagram with its tag and the datagram, and remembers who asked.
+#[derive(Debug)]
+pub struct Echo {
+    peers: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Echo {
+    /// One at `address` in `netns`.
+    pub fn start(netns: &Netns, address: impl Into<SocketAddr>, tag: &str) -> Self {
+        let socket = bind(netns, address);
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
+        let (peers, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let mut echo = Self { peers: Arc::clone(&peers), stop: Arc::clone(&stop), thread: None };
+        let tag = tag.as_bytes().to_vec();
+        echo.thread = Some(thread::spawn(move || {
+            let mut buffer = vec![0; 65536];
+            while !stop.load(Ordering::Relaxed) {
+                let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
+                peers.lock().expect("no thread panics with it").insert(peer);
+                // As lost as any datagram can be.
+                let _ = socket.send_to(&[&tag, &buffer[..length]].concat(), peer);
+            }
+        }));
+        echo
+    }
+
+    /// Who has asked.
+    pub fn peers(&self) -> BTreeSet<SocketAddr> {
+        self.peers.lock().expect("no thread panics with it").clone()
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A socket of `netns`, bound.
+pub fn bind(netns: &Netns, address: impl Into<SocketAddr>) -> UdpSocket {
+    let address = address.into();
+    place::run(netns, || UdpSocket::bind(address))
+        .unwrap_or_else(|error| panic!("cannot bind UDP {address} in {}: {error}", netns.path().display()))
+}
+
+/// A socket of `netns` with any address and port.
+pub fn client(netns: &Netns) -> UdpSocket {
+    bind(netns, (Ipv4Addr::UNSPECIFIED, 0))
+}
+
+/// Asks once; the answer without the question in it: the server's tag.
+pub fn ask(socket: &UdpSocket, to: impl Into<SocketAddr>, question: &[u8], patience: Duration) -> io::Result<String> {
+    let to = to.into();
+    socket.send_to(question, to)?;
+    let end = Instant::now() + patience;
+    let mut buffer = vec![0; 65536];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        // An answer to an earlier question is none to this one.
+        if from == to
+            && let Some(tag) = buffer[..length].strip_suffix(question)
+        {
+            return Ok(String::from_utf8_lossy(tag).into_owned());
+        }
+    }
+}
+
+/// Asks, and fails the test if there is no answer. No repetition: nothing may be lost here.
+#[track_caller]
+pub fn answer(socket: &UdpSocket, to: impl Into<SocketAddr>) -> String {
+    let to = to.into();
+    ask(socket, to, &unique(), DEADLINE).unwrap_or_else(|error| panic!("no answer from {to}: {error}"))
+}
+
+/// Whether a few questions in a row stay without an answer.
+pub fn is_silent(socket: &UdpSocket, to: impl Into<SocketAddr>) -> bool {
+    let to = to.into();
+    (0..3).all(|_| ask(socket, to, &unique(), SILENCE).is_err())
+}
+
+/// A client that asks again as soon as it has an answer.
+#[derive(Debug)]
+pub struct Chatter {
+    stop: Arc<AtomicBool>,
+    answered: Arc<Mutex<u64>>,
+    thread: JoinHandle<Result<u64, String>>,
+}
+
+impl Chatter {
+    /// Begins; the first answer has come when this returns.
+    #[track_caller]
+    pub fn start(socket: UdpSocket, to: impl Into<SocketAddr>) -> Self {
+        let to = to.into();
+        answer(&socket, to);
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(0)));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&answered));
+        let thread = thread::spawn(move || {
+            let mut asked = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                // Far longer than any answer takes, so that what is missing was lost.
+                ask(&socket, to, &unique(), Duration::from_secs(5))
+                    .map_err(|error| format!("question {asked} to {to} was lost: {error}"))?;
+                asked += 1;
+                *count.lock().expect("no thread panics with it") = asked;
+            }
+            Ok(asked)
+        });
+        Self { stop, answered, thread }
+    }
+
+    /// How many answers there were.
+    pub fn answered(&self) -> u64 {
+        *self.answered.lock().expect("no thread panics with it")
+    }
+
+    /// Ends, and fails the test if anything was lost.
+    #[track_caller]
+    pub fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it answers its errors").unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// A question that no other has, so that an answer belongs to one.
+fn unique() -> Vec<u8> {
+    use std::sync::atomic::AtomicU64;
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    format!("question {} of the lab", NUMBER.fetch_add(1, Ordering::Relaxed)).into_bytes()
+}

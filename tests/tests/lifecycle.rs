@@ -1,0 +1,249 @@
+//! What comes, goes, crashes and comes again.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use causeway::net::{
+    netns::{self, Netns},
+    sysctl,
+};
+use causeway_tests::{
+    lab::{FAR, HOST, Lab},
+    ping,
+    snapshot::Snapshot,
+    tcp, udp,
+};
+
+fn forwarding(netns: &Netns) -> String {
+    sysctl::get(netns, "ipv4/ip_forward").unwrap().unwrap()
+}
+
+#[test]
+fn down_leaves_the_host_as_it_was_before() {
+    let lab = Lab::without_agent();
+    let existing = format!("{}-existing", lab.instance);
+    lab.undo().namespaces.push(existing.clone());
+    let attached = Netns::create(&existing).unwrap();
+    let before = [Snapshot::of(&lab.host), Snapshot::of(&attached)];
+
+    lab.start_agent(&[]);
+    lab.json(&["network", "create", "other", "--subnet", "172.30.0.0/24", "--mtu", "1400"]);
+    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp"]);
+    let c2 = lab.container("c2", &["--network", "other", "-p", "10.0.2.15:8081:80"]);
+    let path = attached.path().display().to_string();
+    let c3 = lab.name_of("c3");
+    lab.json(&["container", "attach", &c3, "--netns", &path, "-p", "8082:80"]);
+    let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    for container in [&c1.netns, &c2.netns, &attached] {
+        udp::answer(&udp::client(container), (FAR, 7));
+    }
+    let _echo = tcp::Echo::start(&c1.netns, c1.at(80));
+    for from in [&lab.world, &lab.host, &c1.netns] {
+        tcp::exchange(from, (HOST, 8080));
+    }
+    assert_eq!(forwarding(&lab.host), "1", "the agent forwards");
+
+    let removed = lab.json(&["down"]);
+    assert_eq!(removed["containers"].as_array().unwrap().len(), 3, "{removed}");
+    assert_eq!(removed["networks"].as_array().unwrap().len(), 2, "{removed}");
+    lab.wait_for_agent();
+    let after = [Snapshot::of(&lab.host), Snapshot::of(&attached)];
+    for (before, after) in before.iter().zip(&after) {
+        let differences = before.differences(after);
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+    for name in [&c1.name, &c2.name] {
+        assert!(!netns::named(name).exists(), "the namespace {name} is left");
+    }
+    assert!(!Path::new("/sys/fs/bpf/causeway").join(&lab.instance).exists(), "pins are left");
+    for extension in ["sock", "json", "lock"] {
+        let path = format!("/run/causeway/{}.{extension}", lab.instance);
+        assert!(!Path::new(&path).exists(), "{path} is left");
+    }
+}
+
+#[test]
+fn down_does_not_switch_off_forwarding_that_was_on_before() {
+    let lab = Lab::without_agent();
+    sysctl::set(&lab.host, "ipv4/ip_forward", "1").unwrap();
+    lab.start_agent(&[]);
+    lab.json(&["down"]);
+    lab.wait_for_agent();
+    assert_eq!(forwarding(&lab.host), "1");
+}
+
+#[test]
+fn down_works_after_a_crash_too() {
+    let lab = Lab::without_agent();
+    let before = Snapshot::of(&lab.host);
+    lab.start_agent(&[]);
+    let c1 = lab.container("c1", &["-p", "8080:80"]);
+    lab.kill_agent();
+    lab.json(&["down"]);
+    lab.undo().used = false;
+    let differences = before.differences(&Snapshot::of(&lab.host));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(!netns::named(&c1.name).exists());
+}
+
+/// Traffic of every kind goes on while `interrupt` takes the agent away and while it comes again; and then all is as it was.
+fn traffic_survives(interrupt: impl Fn(&Lab)) {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
+    let c2 = lab.container("c2", &[]);
+    let (_far, _far_tcp) = (udp::Echo::start(&lab.world, (FAR, 7), "far"), tcp::Echo::start(&lab.world, (FAR, 7)));
+    let (_inside, _inside_tcp) = (udp::Echo::start(&c1.netns, c1.at(80), "c1"), tcp::Echo::start(&c1.netns, c1.at(80)));
+    let chatters = [
+        udp::Chatter::start(udp::client(&c1.netns), (FAR, 7)),
+        udp::Chatter::start(udp::client(&lab.world), (HOST, 8080)),
+        udp::Chatter::start(udp::client(&c2.netns), (HOST, 8080)),
+        udp::Chatter::start(udp::client(&c2.netns), c1.at(80)),
+    ];
+    let mut streams = [
+        tcp::exchange(&c1.netns, (FAR, 7)),
+        tcp::exchange(&lab.world, (HOST, 8080)),
+        tcp::exchange(&c2.netns, (HOST, 8080)),
+        tcp::exchange(&lab.host, (Ipv4Addr::LOCALHOST, 8080)),
+    ];
+    let lists = || [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb));
+    let before = lists();
+
+    for _ in 0..3 {
+        interrupt(&lab);
+        for stream in &mut streams {
+            tcp::echoes(stream).unwrap();
+        }
+        // New ones too: no packet waits for the agent.
+        tcp::exchange(&c2.netns, (FAR, 7));
+        tcp::exchange(&lab.world, (HOST, 8080));
+        tcp::exchange(&lab.host, (HOST, 8080));
+        ping::ping(&c1.netns, FAR, 1, 56);
+        let during: Vec<_> = chatters.iter().map(udp::Chatter::answered).collect();
+        lab.start_agent(&[]);
+        for stream in &mut streams {
+            tcp::echoes(stream).unwrap();
+        }
+        causeway_tests::wait::until("every exchange goes on", || {
+            chatters.iter().zip(&during).all(|(chatter, during)| chatter.answered() > *during).then_some(())
+        });
+    }
+
+    assert_eq!(lists(), before, "the new agent has what the old one had");
+    let flows = lab.json(&["flows", "ls"]);
+    let of_c1 = |flow: &&serde_json::Value| flow["container"].as_str() == Some(&c1.name);
+    assert!(flows.as_array().unwrap().iter().filter(of_c1).count() >= 4, "{flows:#}");
+    for chatter in chatters {
+        chatter.finish();
+    }
+    let c3 = lab.container("c3", &["-p", "8083:80"]);
+    let _echo = tcp::Echo::start(&c3.netns, c3.at(80));
+    tcp::exchange(&lab.world, (HOST, 8083));
+    lab.json(&["container", "rm", &c1.name]);
+    assert!(tcp::is_unreachable(&lab.world, (HOST, 8080)));
+}
+
+#[test]
+fn a_killed_agent_loses_no_packet_and_the_next_one_carries_on() {
+    traffic_survives(Lab::kill_agent);
+}
+
+#[test]
+fn an_agent_told_to_end_leaves_the_datapath_at_work_for_the_next_one() {
+    traffic_survives(Lab::end_agent);
+}
+
+#[test]
+fn a_second_instance_on_a_second_host_minds_its_own_business() {
+    let one = Lab::new();
+    let other = Lab::new();
+    let in_one = one.container("c1", &["-p", "8080:80/udp"]);
+    let in_other = other.container("c1", &["-p", "8080:80/udp"]);
+    assert_eq!(in_one.address, in_other.address, "the same subnet in both");
+    let echoes = [
+        udp::Echo::start(&in_one.netns, in_one.at(80), "one"),
+        udp::Echo::start(&in_other.netns, in_other.at(80), "other"),
+        udp::Echo::start(&one.world, (FAR, 7), "world of one"),
+        udp::Echo::start(&other.world, (FAR, 7), "world of the other"),
+    ];
+    let from = |netns| udp::bind(netns, (Ipv4Addr::UNSPECIFIED, 40006));
+    assert_eq!(udp::answer(&from(&one.world), (HOST, 8080)), "one");
+    assert_eq!(udp::answer(&from(&other.world), (HOST, 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&one.host), (Ipv4Addr::LOCALHOST, 8080)), "one");
+    assert_eq!(udp::answer(&udp::client(&other.host), (Ipv4Addr::LOCALHOST, 8080)), "other");
+    assert_eq!(udp::answer(&from(&in_one.netns), (FAR, 7)), "world of one");
+    assert_eq!(udp::answer(&from(&in_other.netns), (FAR, 7)), "world of the other");
+
+    let chatter = udp::Chatter::start(udp::client(&other.world), (HOST, 8080));
+    drop(echoes);
+    let _echo = udp::Echo::start(&in_other.netns, in_other.at(80), "other");
+    drop(one);
+    assert_eq!(udp::answer(&udp::client(&other.world), (HOST, 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&other.host), (Ipv4Addr::LOCALHOST, 8080)), "other");
+    drop(chatter);
+}
+
+#[test]
+fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one() {
+    let lab = Lab::new();
+    let options = ["-p", "5353:53/udp", "-p", "5353:53"];
+    let first = lab.container("c1", &options);
+    let client = udp::bind(&lab.world, (FAR, 40007));
+    let neighbour = lab.container("c2", &[]);
+    let near = udp::bind(&neighbour.netns, (Ipv4Addr::UNSPECIFIED, 40007));
+    let echo = udp::Echo::start(&first.netns, first.at(53), "first");
+    for client in [&client, &near] {
+        assert_eq!(udp::answer(client, (HOST, 5353)), "first");
+    }
+    assert_eq!(udp::answer(&near, first.at(53)), "first");
+
+    lab.json(&["container", "rm", &first.name]);
+    // The process in it lives on in its namespace, which must have lost every way to the world.
+    for client in [&client, &near] {
+        assert!(udp::is_silent(client, (HOST, 5353)), "the removed container still answers");
+    }
+    assert!(udp::is_silent(&near, first.at(53)), "the removed container still answers");
+    drop(echo);
+
+    let second = lab.container("c1", &[&options[..], &["--ip", &first.address.to_string()]].concat());
+    let _echo = udp::Echo::start(&second.netns, second.at(53), "second");
+    for client in [&client, &near] {
+        assert_eq!(udp::answer(client, (HOST, 5353)), "second");
+    }
+    assert_eq!(udp::answer(&near, second.at(53)), "second");
+}
+
+#[test]
+fn a_port_that_moves_to_another_container_takes_its_clients_along() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
+    let _echoes = [udp::Echo::start(&c1.netns, c1.at(53), "c1"), udp::Echo::start(&c2.netns, c2.at(53), "c2")];
+    let client = udp::bind(&lab.world, (FAR, 40008));
+    assert_eq!(udp::answer(&client, (HOST, 5353)), "c1");
+    lab.json(&["publish", "rm", &c1.name, "5353:53/udp"]);
+    lab.json(&["publish", "add", &c2.name, "5353:53/udp"]);
+    assert_eq!(udp::answer(&client, (HOST, 5353)), "c2");
+}
+
+#[test]
+fn an_attached_namespace_stays_when_its_container_is_removed() {
+    let lab = Lab::without_agent();
+    let name = format!("{}-existing", lab.instance);
+    lab.undo().namespaces.push(name.clone());
+    let netns = Netns::create(&name).unwrap();
+    let before = Snapshot::of_links(&netns);
+    lab.start_agent(&[]);
+    let container = lab.name_of("c1");
+    let path = netns.path().display().to_string();
+    let made = lab.json(&["container", "attach", &container, "--netns", &path, "-p", "8080:80/udp"]);
+    let address: Ipv4Addr =
+        made["endpoints"][0]["addresses"][0].as_str().unwrap().split('/').next().unwrap().parse().unwrap();
+    let _echo = udp::Echo::start(&netns, SocketAddr::from((address, 80)), "attached");
+    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), "attached");
+    lab.json(&["container", "rm", &container]);
+    assert!(fs::exists(netns.path()).unwrap());
+    let differences = before.differences(&Snapshot::of_links(&netns));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}

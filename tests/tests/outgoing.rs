@@ -1,0 +1,138 @@
+//! Containers reach the world, which sees the host.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use causeway_tests::{
+    lab::{FAR, HOST, Lab, ROUTER},
+    ping, tcp, udp,
+};
+
+#[test]
+fn a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    for server in [FAR, ROUTER] {
+        let echo = tcp::Echo::start(&lab.world, (server, 7));
+        tcp::exchange(&c1.netns, (server, 7));
+        assert!(echo.peers().iter().all(|peer| peer.ip() == HOST), "{:?}", echo.peers());
+    }
+}
+
+#[test]
+fn a_container_reaches_the_world_over_udp_and_the_world_sees_the_host() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    assert_eq!(udp::answer(&udp::client(&c1.netns), (FAR, 7)), "far");
+    assert!(echo.peers().iter().all(|peer| peer.ip() == HOST), "{:?}", echo.peers());
+}
+
+#[test]
+fn a_masqueraded_exchange_keeps_its_source_port_when_that_is_free() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    udp::answer(&udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 40001)), (FAR, 7));
+    assert_eq!(echo.peers(), [SocketAddr::from((HOST, 40001))].into());
+}
+
+#[test]
+fn a_container_pings_the_world_with_payloads_of_any_size() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    for size in [0, 1, 56, 57, 1472] {
+        ping::ping(&c1.netns, FAR, 0x1234, size);
+    }
+}
+
+#[test]
+fn two_containers_ping_the_same_address_with_the_same_identifier() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let seen = ping::Listener::start(&lab.world);
+    ping::ping(&c1.netns, FAR, 7777, 56);
+    let (first_source, first) = seen.next();
+    ping::ping(&c2.netns, FAR, 7777, 56);
+    let (second_source, second) = seen.next();
+    assert_eq!([first_source, second_source], [HOST; 2]);
+    assert_ne!(first, second, "the world has to tell them apart");
+    ping::ping(&c1.netns, FAR, 7777, 56);
+    assert_eq!(seen.next(), (HOST, first), "the first goes on as it began");
+}
+
+#[test]
+fn two_containers_use_the_same_tcp_source_port_to_the_same_destination() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let echo = tcp::Echo::start(&lab.world, (FAR, 7));
+    let connect = |netns| tcp::connect_from(netns, 40002, SocketAddrV4::new(FAR, 7)).unwrap();
+    let (mut one, mut other) = (connect(&c1.netns), connect(&c2.netns));
+    for _ in 0..3 {
+        tcp::echoes(&mut one).unwrap();
+        tcp::echoes(&mut other).unwrap();
+    }
+    let peers = echo.peers();
+    assert_eq!(peers.len(), 2, "{peers:?}");
+    assert!(peers.iter().all(|peer| peer.ip() == HOST), "{peers:?}");
+}
+
+#[test]
+fn two_containers_use_the_same_udp_source_port_to_the_same_destination() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let bind = |netns| udp::bind(netns, (Ipv4Addr::UNSPECIFIED, 40003));
+    let (one, other) = (bind(&c1.netns), bind(&c2.netns));
+    for _ in 0..3 {
+        udp::answer(&one, (FAR, 7));
+        udp::answer(&other, (FAR, 7));
+    }
+    let peers = echo.peers();
+    assert_eq!(peers.len(), 2, "{peers:?}");
+    assert!(peers.iter().all(|peer| peer.ip() == HOST), "{peers:?}");
+}
+
+#[test]
+fn the_host_itself_keeps_the_port_that_a_container_wants_too() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let own = udp::bind(&lab.host, (HOST, 40004));
+    udp::answer(&own, (FAR, 7));
+    let contained = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 40004));
+    udp::answer(&contained, (FAR, 7));
+    udp::answer(&own, (FAR, 7));
+    udp::answer(&contained, (FAR, 7));
+    let peers = echo.peers();
+    assert_eq!(peers.len(), 2, "one of them has another's answers: {peers:?}");
+}
+
+#[test]
+fn two_thousand_connections_from_a_container_are_open_at_once() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let echo = tcp::Echo::start(&lab.world, (FAR, 7));
+    let mut streams: Vec<_> = (0..2000).map(|_| tcp::exchange(&c1.netns, (FAR, 7))).collect();
+    for stream in &mut streams {
+        tcp::echoes(stream).unwrap();
+    }
+    let peers = echo.peers();
+    assert_eq!(peers.len(), 2000);
+    assert!(peers.iter().all(|peer| peer.ip() == HOST));
+}
+
+#[test]
+fn containers_reach_each_other_and_the_gateway_with_their_own_addresses() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let (tcp_echo, udp_echo) = (tcp::Echo::start(&c2.netns, c2.at(7)), udp::Echo::start(&c2.netns, c2.at(7), "c2"));
+    tcp::exchange(&c1.netns, c2.at(7));
+    assert_eq!(udp::answer(&udp::client(&c1.netns), c2.at(7)), "c2");
+    for peers in [tcp_echo.peers(), udp_echo.peers()] {
+        assert!(peers.iter().all(|peer| peer.ip() == IpAddr::V4(c1.address)), "{peers:?}");
+    }
+    ping::ping(&c1.netns, c2.address, 1, 1472);
+    ping::ping(&c1.netns, causeway_tests::lab::GATEWAY, 1, 1472);
+    ping::ping(&c1.netns, HOST, 1, 1472);
+    ping::ping(&lab.host, c1.address, 1, 1472);
+}

@@ -1,0 +1,81 @@
+//! Large transfers arrive as they were sent, whoever computes checksums and cuts segments.
+
+use causeway_tests::{
+    lab::{Container, FAR, HOST, Lab, UPLINK, WORLD_SIDE},
+    offload, ping,
+    transfer::{self, SIZE},
+    udp,
+};
+
+fn switch_offloads(lab: &Lab, containers: &[&Container], on: bool) {
+    offload::set(&lab.host, UPLINK, on);
+    offload::set(&lab.world, WORLD_SIDE, on);
+    for container in containers {
+        offload::set(&lab.host, container.host_side(), on);
+        offload::set(&container.netns, container.interface(), on);
+    }
+}
+
+fn from_a_container_to_the_world_and_back(on: bool) {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    switch_offloads(&lab, &[&c1], on);
+    transfer::both_ways(&lab.world, (FAR, 9), &c1.netns, (FAR, 9), SIZE);
+}
+
+fn from_the_world_to_a_published_port_and_back(on: bool) {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "9000:9"]);
+    switch_offloads(&lab, &[&c1], on);
+    transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (HOST, 9000), SIZE);
+}
+
+#[test]
+fn two_hundred_megabytes_go_to_the_world_and_back_with_offloads() {
+    from_a_container_to_the_world_and_back(true);
+}
+
+#[test]
+fn two_hundred_megabytes_go_to_the_world_and_back_without_offloads() {
+    from_a_container_to_the_world_and_back(false);
+}
+
+#[test]
+fn two_hundred_megabytes_come_from_the_world_and_go_back_with_offloads() {
+    from_the_world_to_a_published_port_and_back(true);
+}
+
+#[test]
+fn two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads() {
+    from_the_world_to_a_published_port_and_back(false);
+}
+
+#[test]
+fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "9000:9"]);
+    let c2 = lab.container("c2", &[]);
+    for on in [true, false] {
+        switch_offloads(&lab, &[&c1, &c2], on);
+        for to in [c1.at(9), (HOST, 9000).into()] {
+            transfer::both_ways(&c1.netns, c1.at(9), &c2.netns, to, SIZE / 10);
+        }
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.host, (HOST, 9000), SIZE / 10);
+    }
+}
+
+#[test]
+fn pings_and_datagrams_of_any_size_pass_without_offloads() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "9000:9/udp"]);
+    switch_offloads(&lab, &[&c1], false);
+    let _far = udp::Echo::start(&lab.world, (FAR, 7), "");
+    let _inside = udp::Echo::start(&c1.netns, c1.at(9), "");
+    for size in [1, 2, 999, 1471, 1472] {
+        ping::ping(&c1.netns, FAR, 1, size);
+        let question: Vec<u8> = (0..size).map(|place| u8::try_from(place % 256).unwrap()).collect();
+        let patience = causeway_tests::wait::DEADLINE;
+        udp::ask(&udp::client(&c1.netns), (FAR, 7), &question, patience).unwrap();
+        udp::ask(&udp::client(&lab.world), (HOST, 9000), &question, patience).unwrap();
+    }
+}

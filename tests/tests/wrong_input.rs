@@ -1,0 +1,282 @@
+//! Wrong input: the right status, one line that says what is wrong, and nothing changed.
+
+use std::{collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf};
+
+use causeway::net::netns;
+use causeway_tests::{
+    lab::Lab,
+    snapshot::Snapshot,
+    verb::{self, Output},
+};
+use serde_json::Value;
+
+/// What a verb could have changed.
+struct Everything {
+    lists: Vec<Value>,
+    links: Snapshot,
+    namespaces: BTreeSet<PathBuf>,
+}
+
+impl Everything {
+    fn of(lab: &Lab) -> Self {
+        // Those of this lab, since another may come and go on the same machine.
+        let ours = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(&lab.instance);
+        let namespaces = fs::read_dir(netns::FOLDER).unwrap().map(|entry| entry.unwrap().path());
+        Self {
+            lists: [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb)).into(),
+            links: Snapshot::of_links(&lab.host),
+            namespaces: namespaces.filter(ours).collect(),
+        }
+    }
+}
+
+#[track_caller]
+fn is_refused(output: &Output, status: i32, words: &[&str]) {
+    assert_eq!(output.status, Some(status), "{output}");
+    assert_eq!(output.stderr.lines().count(), 1, "one line on stderr: {output}");
+    assert!(output.stdout.is_empty(), "nothing on stdout: {output}");
+    for word in words {
+        assert!(output.stderr.contains(word), "no '{word}' in what it says: {output}");
+    }
+}
+
+/// Every row is tried on one lab, so that a row which does change something fails those after it too, under its own name first.
+fn all_are_refused(lab: &Lab, rows: &[(&str, i32, &[&str])]) {
+    let before = Everything::of(lab);
+    let mut failures = Vec::new();
+    for (arguments, status, words) in rows {
+        let arguments: Vec<_> = arguments.split(' ').map(|word| if word == "''" { "" } else { word }).collect();
+        let output = lab.causeway(&arguments);
+        if let Some(failure) = std::panic::catch_unwind(|| is_refused(&output, *status, words)).err() {
+            failures.push(failure.downcast_ref::<String>().cloned().unwrap_or_default());
+        }
+        let after = Everything::of(lab);
+        let differences = before.links.differences(&after.links);
+        if before.lists != after.lists || !differences.is_empty() || before.namespaces != after.namespaces {
+            failures.push(format!("something changed: {output}\n{}", differences.join("\n")));
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n\n"));
+}
+
+#[test]
+fn a_wrong_network_is_refused() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    lab.json(&["network", "create", "taken", "--subnet", "172.29.0.0/24", "--bridge", "br-taken"]);
+    all_are_refused(
+        &lab,
+        &[
+            ("network create n --subnet 10.300.0.0/16", 2, &["10.300.0.0/16"]),
+            ("network create n --subnet 172.30.0.0", 2, &["172.30.0.0"]),
+            ("network create n --subnet 172.30.0.0/33", 2, &["172.30.0.0/33"]),
+            ("network create n --subnet ''", 2, &[]),
+            ("network create n", 2, &["--subnet"]),
+            ("network create", 2, &[]),
+            ("network create a/b --subnet 172.30.0.0/24", 2, &["a/b"]),
+            ("network create n --subnet 172.30.0.0/24 --mtu ten", 2, &["ten"]),
+            ("network create n --subnet 172.30.0.0/24 --gateway 172.30.0", 2, &["172.30.0"]),
+            ("network create n --subnet 172.30.0.0/24 --bridge sixteen-letters-", 2, &["sixteen-letters-"]),
+            ("network create n --subnet 10.0.2.0/25", 1, &["10.0.2.0/25", "10.0.2.0/24"]),
+            ("network create n --subnet 10.0.0.0/8", 1, &["10.0.0.0/8", "10.0.2.0/24"]),
+            ("network create n --subnet 172.18.5.0/24", 1, &["172.18.5.0/24", "default"]),
+            ("network create n --subnet 172.30.0.0/24 --subnet 172.18.0.0/16", 1, &["default"]),
+            ("network create taken --subnet 172.30.0.0/24", 1, &["taken"]),
+            ("network create n --subnet 172.30.0.0/24 --bridge uplink0", 1, &["uplink0"]),
+            ("network create n --subnet 172.30.0.0/24 --bridge br-taken", 1, &["br-taken"]),
+            ("network create n --subnet 172.30.0.0/24 --gateway 172.31.0.1", 1, &["172.31.0.1"]),
+            ("network create n --subnet 172.30.0.0/24 --gateway 172.30.0.255", 1, &["172.30.0.255"]),
+            ("network inspect nowhere", 1, &["nowhere"]),
+            ("network rm nowhere", 1, &["nowhere"]),
+            ("network rm default", 1, &["default", &c1.name]),
+            ("network ls extra", 2, &["extra"]),
+            ("network", 2, &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_container_is_refused() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp"]);
+    let (own, ip) = (&c1.name, c1.address.to_string());
+    let new = lab.name_of("new");
+    let outside = format!("{}-world", lab.instance);
+    let host = lab.host_name();
+    let row = |text: &str| {
+        text.replace("OWN", own)
+            .replace("NEW", &new)
+            .replace("IP", &ip)
+            .replace("WORLD", &outside)
+            .replace("HOST", &host)
+    };
+    let rows: Vec<(String, i32, Vec<&str>)> = [
+        ("container create", 2, vec![]),
+        ("container create a/b", 2, vec!["a/b"]),
+        ("container create ..", 2, vec![".."]),
+        ("container create NEW --ip 172.18.0", 2, vec!["172.18.0"]),
+        ("container create NEW --mac 02:00", 2, vec!["02:00"]),
+        ("container create NEW --mac 01:00:5e:00:00:01", 2, vec!["01:00:5e:00:00:01"]),
+        ("container create NEW -p 80", 2, vec!["80"]),
+        ("container create NEW -p 70000:80", 2, vec!["70000"]),
+        ("container create NEW -p 0:80", 2, vec!["0"]),
+        ("container create NEW -p 9-5:80", 2, vec!["9-5"]),
+        ("container create NEW -p 5000-5002:80-81", 2, vec!["5000-5002"]),
+        ("container create NEW -p 80:80/icmp", 2, vec!["icmp"]),
+        ("container create NEW -p 10.0.2:80:80", 2, vec!["10.0.2"]),
+        ("container create OWN", 1, vec![own]),
+        ("container create WORLD", 1, vec![&outside]),
+        ("container create NEW --network nowhere", 1, vec!["nowhere"]),
+        ("container create NEW --ip IP", 1, vec![&ip, own]),
+        ("container create NEW --ip 172.18.0.1", 1, vec!["172.18.0.1"]),
+        ("container create NEW --ip 172.18.0.0", 1, vec!["172.18.0.0"]),
+        ("container create NEW --ip 172.18.255.255", 1, vec!["172.18.255.255"]),
+        ("container create NEW --ip 10.9.0.5", 1, vec!["10.9.0.5", "172.18.0.0/16"]),
+        ("container create NEW --ip 172.18.0.50 --ip 172.18.0.51", 1, vec![]),
+        ("container create NEW -p 8080:80", 1, vec!["8080", own]),
+        ("container create NEW -p 10.0.2.15:8080:80", 1, vec!["8080", own]),
+        ("container create NEW -p 9000:80 -p 6005:53/udp", 1, vec!["6005", own]),
+        ("container create NEW -p 9000:80 -p 9000:81", 1, vec!["9000"]),
+        ("container attach NEW", 2, vec!["--netns"]),
+        ("container attach NEW --netns WORLD --pid 1", 2, vec![]),
+        ("container attach NEW --pid one", 2, vec!["one"]),
+        ("container attach NEW --netns /nowhere/at/all", 1, vec!["/nowhere/at/all"]),
+        ("container attach NEW --netns /dev/null", 1, vec!["/dev/null"]),
+        ("container attach NEW --netns /proc/self/ns/uts", 1, vec!["ns/uts"]),
+        ("container attach NEW --netns HOST", 1, vec!["host"]),
+        ("container attach NEW --netns OWN", 1, vec![own]),
+        ("container attach OWN --netns WORLD", 1, vec![own]),
+        ("container attach NEW --pid 4194999", 1, vec!["4194999"]),
+        ("container inspect nowhere", 1, vec!["nowhere"]),
+        ("container rm nowhere", 1, vec!["nowhere"]),
+        ("container exec nowhere -- true", 1, vec!["nowhere"]),
+        ("container exec OWN", 2, vec![]),
+        ("container walk", 2, vec!["walk"]),
+    ]
+    .map(|(text, status, words)| (row(text), status, words))
+    .into();
+    let rows: Vec<_> = rows.iter().map(|(text, status, words)| (text.as_str(), *status, words.as_slice())).collect();
+    all_are_refused(&lab, &rows);
+}
+
+#[test]
+fn a_wrong_publish_is_refused() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp"]);
+    let c2 = lab.container("c2", &[]);
+    let row = |text: &str| text.replace("C1", &c1.name).replace("C2", &c2.name);
+    let owner = c1.name.as_str();
+    let rows: Vec<(String, i32, Vec<&str>)> = [
+        ("publish add C2", 2, vec![]),
+        ("publish add C2 8080", 2, vec!["8080"]),
+        ("publish add C2 8080:", 2, vec!["8080:"]),
+        ("publish add C2 65536:80", 2, vec!["65536"]),
+        ("publish add C2 10-5:80", 2, vec!["10-5"]),
+        ("publish add C2 10-12:20-21", 2, vec!["10-12"]),
+        ("publish add C2 90:80/gre", 2, vec!["gre"]),
+        ("publish add C2 90:80 --from 203.0.113.0/40", 2, vec!["203.0.113.0/40"]),
+        ("publish add C2 8080:81", 1, vec!["8080", owner]),
+        ("publish add C2 8070-8090:81", 1, vec![owner]),
+        ("publish add C2 127.0.0.1:8080:81", 1, vec!["8080", owner]),
+        ("publish add C2 6010-6020:53/udp", 1, vec![owner]),
+        ("publish add C1 8080:80", 1, vec!["8080", owner]),
+        ("publish add nowhere 90:80", 1, vec!["nowhere"]),
+        ("publish rm nowhere 90:80", 1, vec!["nowhere"]),
+        ("publish rm C1 90:80", 1, vec!["90:80"]),
+        ("publish rm C2 8080:80", 1, vec!["8080"]),
+        ("publish rm C1 6005:7005/udp", 1, vec!["6005"]),
+        ("publish ls C1", 2, vec![owner]),
+        ("flows walk", 2, vec!["walk"]),
+        ("stats extra", 2, vec!["extra"]),
+        ("fly", 2, vec!["fly"]),
+    ]
+    .map(|(text, status, words)| (row(text), status, words))
+    .into();
+    let rows: Vec<_> = rows.iter().map(|(text, status, words)| (text.as_str(), *status, words.as_slice())).collect();
+    all_are_refused(&lab, &rows);
+}
+
+#[test]
+fn a_second_agent_of_an_instance_is_refused_and_the_first_goes_on() {
+    let lab = Lab::new();
+    let before = Everything::of(&lab);
+    let output = lab.causeway(&["up", "--netns", &lab.host_name()]);
+    is_refused(&output, 1, &[&lab.instance]);
+    assert_eq!(before.lists, Everything::of(&lab).lists);
+}
+
+#[test]
+fn an_agent_that_cannot_begin_says_why_and_leaves_nothing() {
+    let lab = Lab::without_agent();
+    let before = Snapshot::of(&lab.host);
+    let folder = lab.folder();
+    let config = folder.join("wrong.toml");
+    fs::write(&config, "[network.default]\nsubnet = 7\n").unwrap();
+    let (config, host) = (config.display().to_string(), lab.host_name());
+    for (arguments, status, word) in [
+        (vec!["up", "--netns", "no-such-namespace"], 1, "no-such-namespace"),
+        (vec!["up", "--netns", "/dev/null"], 1, "/dev/null"),
+        (vec!["up", "--netns", &host, "--uplink", "nothing0"], 1, "nothing0"),
+        (vec!["up", "--netns", &host, "--config", "/nowhere/causeway.toml"], 1, "/nowhere/causeway.toml"),
+        (vec!["up", "--netns", &host, "--config", &config], 1, "wrong.toml"),
+        (vec!["up", "--fast"], 2, "--fast"),
+    ] {
+        let output = lab.causeway(&arguments);
+        is_refused(&output, status, &[word]);
+        let differences = before.differences(&Snapshot::of(&lab.host));
+        assert!(differences.is_empty(), "{output}\n{}", differences.join("\n"));
+    }
+}
+
+#[test]
+fn without_an_agent_every_other_verb_says_how_to_start_one() {
+    let lab = Lab::without_agent();
+    for arguments in [
+        "network create n --subnet 172.30.0.0/24",
+        "network ls",
+        "network inspect default",
+        "network rm default",
+        "container create c1",
+        "container attach c1 --pid 1",
+        "container ls",
+        "container inspect c1",
+        "container rm c1",
+        "container exec c1 -- true",
+        "publish add c1 80:80",
+        "publish rm c1 80:80",
+        "publish ls",
+        "flows",
+        "flows flush",
+        "stats",
+    ] {
+        let output = lab.causeway(&arguments.split(' ').collect::<Vec<_>>());
+        is_refused(&output, 1, &["causeway up", &lab.instance]);
+    }
+}
+
+#[test]
+fn who_is_not_root_is_told_so() {
+    let lab = Lab::new();
+    // Where anybody may read it.
+    let folder = lab.folder();
+    let copy = folder.join("causeway");
+    fs::copy(verb::binary(), &copy).unwrap();
+    let before = Everything::of(&lab);
+    let other = format!("{}-x", lab.instance);
+    let host = lab.host_name();
+    for (instance, arguments) in [
+        (&other, vec!["up", "--netns", &host]),
+        (&other, vec!["up"]),
+        (&lab.instance, vec!["down"]),
+        (&lab.instance, vec!["network", "ls"]),
+        (&lab.instance, vec!["network", "create", "n", "--subnet", "172.30.0.0/24"]),
+        (&lab.instance, vec!["container", "create", "c1"]),
+        (&lab.instance, vec!["flows"]),
+        (&lab.instance, vec!["stats"]),
+    ] {
+        let mut command = verb::command(&copy, instance, &arguments);
+        let output = verb::run_command(command.uid(65534).gid(65534).current_dir("/")).unwrap();
+        is_refused(&output, 1, &["root"]);
+    }
+    assert_eq!(before.lists, Everything::of(&lab).lists);
+}
