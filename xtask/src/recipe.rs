@@ -299,3 +299,25 @@ fn linkers() -> Vec<PathBuf> {
 fn absolute(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn the_reason_is_the_first_error_and_what_caused_it() {
+        let output = "   Compiling a\nerror: download failed\n\nCaused by:\n  no network\n";
+        assert_eq!(reason(output), "error: download failed: no network");
+    }
+
+    #[test]
+    fn apt_get_and_dpkg_mark_errors_their_own_way() {
+        assert_eq!(reason("Reading lists\nE: Unable to locate package x\n"), "E: Unable to locate package x");
+        assert_eq!(reason("dpkg: error: no PATH\nNote: nothing\n"), "dpkg: error: no PATH");
+    }
+
+    #[test]
+    fn a_silent_failure_has_a_reason_too() {
+        assert_eq!(reason("\n"), "it failed without a word");
+    }
+}
