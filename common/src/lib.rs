@@ -8,7 +8,7 @@
 #![no_std]
 #![deny(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "model"))]
 extern crate std;
 
 pub mod abi;
@@ -16,6 +16,8 @@ pub mod address;
 pub mod checksum;
 pub mod flow;
 pub mod forward;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod packet;
 mod pod;
 pub mod reason;

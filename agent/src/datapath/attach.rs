@@ -111,6 +111,11 @@ impl Attached {
         Ok(())
     }
 
+    /// The program that runs at a hook.
+    pub(super) fn program(&self, hook: Hook) -> anyhow::Result<&SchedClassifier> {
+        Ok(self.ebpf.program(hook.program()).context("the object lacks a tc program")?.try_into()?)
+    }
+
     /// Detaches from an interface. One that is gone is done.
     pub(super) fn remove(&mut self, hook: Hook, index: u32) -> anyhow::Result<()> {
         self.put.remove(&(hook, index));

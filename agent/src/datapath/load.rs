@@ -27,11 +27,6 @@ const MAPS: [&str; 11] = [
     name::REASONS,
 ];
 
-/// The object as the loader takes it, for tests that run its programs one packet at a time.
-pub fn object() -> &'static [u8] {
-    OBJECT
-}
-
 /// Makes or reuses the maps and loads every program.
 pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     let entries = options.flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;

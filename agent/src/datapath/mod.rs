@@ -11,6 +11,7 @@ mod load;
 mod pins;
 mod slots;
 mod tables;
+mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +22,7 @@ use std::{
 use anyhow::Context as _;
 use ipnet::IpNet;
 
-pub use self::load::object;
+pub use self::trial::{Entry, Trial};
 use self::{
     attach::{Attached, Hook},
     pins::Pins,

@@ -1,0 +1,143 @@
+//! The tables over ordinary collections: what the decisions are tested with, and what the kernel's are compared with.
+
+use core::cell::{Cell, RefCell, RefMut};
+use std::{
+    collections::{HashMap, HashSet},
+    vec::Vec,
+};
+
+use crate::{
+    abi::{Endpoint, Flow, Publish},
+    address::{Address, Port},
+    flow::Ticks,
+    tables::{Refused, Route, Tables},
+    tuple::Tuple,
+};
+
+/// The tables of one family. Everything may be written as a test likes it.
+#[derive(Debug)]
+pub struct Model<A> {
+    /// The flow table.
+    pub flows: RefCell<HashMap<Tuple<A>, Flow<A>>>,
+    /// How many halves it has room for.
+    pub room: usize,
+    /// Endpoints by address.
+    pub endpoints: HashMap<A, Endpoint<A>>,
+    /// Slots by protocol, port and host address; none for any of the host's.
+    pub ports: HashMap<(u8, Port, Option<A>), u32>,
+    /// Publishes by slot.
+    pub publishes: HashMap<u32, Publish<A>>,
+    /// Sources that publishes admit: slot, subnet, mask.
+    pub admitted: Vec<(u32, A, A)>,
+    /// The host's addresses.
+    pub local: HashSet<A>,
+    /// Addresses of uplinks.
+    pub uplinks: HashMap<u32, A>,
+    /// Routes: subnet, mask, interface. The first that fits counts.
+    pub routes: Vec<(A, A, u32)>,
+    /// What sockets of the host receive.
+    pub sockets: HashSet<Tuple<A>>,
+    /// Epochs by slot.
+    pub epochs: HashMap<u32, u32>,
+    /// The time.
+    pub now: Cell<Ticks>,
+    /// The next random number; each use moves it on.
+    pub random: Cell<u32>,
+}
+
+impl<A> Default for Model<A> {
+    fn default() -> Self {
+        Self {
+            flows: RefCell::default(),
+            room: usize::MAX,
+            endpoints: HashMap::new(),
+            ports: HashMap::new(),
+            publishes: HashMap::new(),
+            admitted: Vec::new(),
+            local: HashSet::new(),
+            uplinks: HashMap::new(),
+            routes: Vec::new(),
+            sockets: HashSet::new(),
+            epochs: HashMap::new(),
+            now: Cell::new(1000),
+            random: Cell::new(1),
+        }
+    }
+}
+
+impl<A: Address> Tables<A> for Model<A> {
+    type Half<'t>
+        = RefMut<'t, Flow<A>>
+    where
+        Self: 't;
+
+    fn now(&self) -> Ticks {
+        self.now.get()
+    }
+
+    fn random(&self) -> u32 {
+        // Numerical Recipes' generator: enough to spread ports.
+        self.random.set(self.random.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        self.random.get() >> 8
+    }
+
+    fn flow(&self, key: &Tuple<A>) -> Option<RefMut<'_, Flow<A>>> {
+        RefMut::filter_map(self.flows.borrow_mut(), |flows| flows.get_mut(key)).ok()
+    }
+
+    fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused> {
+        let mut flows = self.flows.borrow_mut();
+        if flows.contains_key(key) {
+            return Err(Refused::Taken);
+        }
+        if flows.len() >= self.room {
+            return Err(Refused::Full);
+        }
+        flows.insert(*key, *flow);
+        Ok(())
+    }
+
+    fn remove_flow(&self, key: &Tuple<A>) {
+        self.flows.borrow_mut().remove(key);
+    }
+
+    fn epoch(&self, slot: u32) -> u32 {
+        self.epochs.get(&slot).copied().unwrap_or(0)
+    }
+
+    fn endpoint(&self, address: &A) -> Option<Endpoint<A>> {
+        self.endpoints.get(address).copied()
+    }
+
+    fn published(&self, to: &Tuple<A>) -> Option<u32> {
+        let of = |address| self.ports.get(&(to.protocol, to.destination_port, address)).copied();
+        of(None).or_else(|| of(Some(to.destination)))
+    }
+
+    fn publish(&self, slot: u32) -> Option<Publish<A>> {
+        self.publishes.get(&slot).copied()
+    }
+
+    fn admits(&self, slot: u32, source: &A) -> bool {
+        self.admitted.iter().any(|(of, subnet, mask)| *of == slot && source.is_in(subnet, mask))
+    }
+
+    fn is_local(&self, address: &A) -> bool {
+        self.local.contains(address)
+    }
+
+    fn uplink(&self, index: u32) -> Option<A> {
+        self.uplinks.get(&index).copied()
+    }
+
+    fn route(&self, packet: &Tuple<A>, _input: u32) -> Route {
+        self.routes
+            .iter()
+            .find(|(subnet, mask, _)| packet.destination.is_in(subnet, mask))
+            .map_or(Route::None, |(_, _, output)| Route::Through(*output))
+    }
+
+    fn host_socket(&self, arriving: &Tuple<A>) -> bool {
+        self.sockets.contains(arriving)
+    }
+}
