@@ -1,7 +1,7 @@
 //! As much HTTP as fetching a page needs.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::SocketAddr,
     sync::{
         Arc,
@@ -50,8 +50,11 @@ impl Page {
                     return;
                 }
                 let Ok(mut stream) = stream else { continue };
+                // What is left unread when it closes would make it a reset.
+                let request = BufReader::new(&stream).lines().map_while(Result::ok);
+                let _whole = request.take_while(|line| !line.is_empty()).count();
                 // The client's loss.
-                let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(answer.as_bytes()));
+                let _ = stream.write_all(answer.as_bytes());
             }
         });
         Self {

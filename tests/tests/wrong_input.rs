@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf};
 
-use causeway::net::netns;
+use causeway::net::{netlink::Netlink, netns};
 use causeway_tests::{
-    lab::Lab,
+    lab::{Lab, ROUTER},
+    place,
     snapshot::Snapshot,
     verb::{self, Output},
 };
@@ -61,7 +62,13 @@ fn all_are_refused(lab: &Lab, rows: &[(&str, i32, &[&str])]) {
 
 #[test]
 fn a_wrong_network_is_refused() {
-    let lab = Lab::new();
+    let lab = Lab::without_agent();
+    place::block_on(async {
+        let netlink = Netlink::open(&lab.host).await?;
+        netlink.add_route("198.51.100.0/24".parse()?, ROUTER.into()).await
+    })
+    .unwrap();
+    lab.start_agent(&[]);
     let c1 = lab.container("c1", &[]);
     lab.json(&["network", "create", "taken", "--subnet", "172.29.0.0/24", "--bridge", "br-taken"]);
     all_are_refused(
@@ -77,10 +84,11 @@ fn a_wrong_network_is_refused() {
             ("network create n --subnet 172.30.0.0/24 --mtu ten", 2, &["ten"]),
             ("network create n --subnet 172.30.0.0/24 --gateway 172.30.0", 2, &["172.30.0"]),
             ("network create n --subnet 172.30.0.0/24 --bridge sixteen-letters-", 2, &["sixteen-letters-"]),
-            ("network create n --subnet 10.0.2.0/25", 1, &["10.0.2.0/25", "10.0.2.0/24"]),
-            ("network create n --subnet 10.0.0.0/8", 1, &["10.0.0.0/8", "10.0.2.0/24"]),
+            ("network create n --subnet 10.0.2.0/25", 1, &["10.0.2.0/25", "10.0.2.15/24", "uplink0"]),
+            ("network create n --subnet 10.0.0.0/8", 1, &["10.0.0.0/8", "10.0.2.15/24"]),
+            ("network create n --subnet 198.51.100.128/25", 1, &["198.51.100.128/25", "198.51.100.0/24"]),
             ("network create n --subnet 172.18.5.0/24", 1, &["172.18.5.0/24", "default"]),
-            ("network create n --subnet 172.30.0.0/24 --subnet 172.18.0.0/16", 1, &["default"]),
+            ("network create n --subnet 172.30.0.0/24 --subnet 172.29.1.0/24", 1, &["172.29.1.0/24"]),
             ("network create taken --subnet 172.30.0.0/24", 1, &["taken"]),
             ("network create n --subnet 172.30.0.0/24 --bridge uplink0", 1, &["uplink0"]),
             ("network create n --subnet 172.30.0.0/24 --bridge br-taken", 1, &["br-taken"]),
@@ -135,7 +143,7 @@ fn a_wrong_container_is_refused() {
         ("container create NEW --ip 172.18.0.50 --ip 172.18.0.51", 1, vec![]),
         ("container create NEW -p 8080:80", 1, vec!["8080", own]),
         ("container create NEW -p 10.0.2.15:8080:80", 1, vec!["8080", own]),
-        ("container create NEW -p 9000:80 -p 6005:53/udp", 1, vec!["6005", own]),
+        ("container create NEW -p 9000:80 -p 6005:53/udp", 1, vec!["6000-6010", own]),
         ("container create NEW -p 9000:80 -p 9000:81", 1, vec!["9000"]),
         ("container attach NEW", 2, vec!["--netns"]),
         ("container attach NEW --netns WORLD --pid 1", 2, vec![]),
@@ -176,9 +184,9 @@ fn a_wrong_publish_is_refused() {
         ("publish add C2 90:80/gre", 2, vec!["gre"]),
         ("publish add C2 90:80 --from 203.0.113.0/40", 2, vec!["203.0.113.0/40"]),
         ("publish add C2 8080:81", 1, vec!["8080", owner]),
-        ("publish add C2 8070-8090:81", 1, vec![owner]),
+        ("publish add C2 8070-8090:70-90", 1, vec![owner]),
         ("publish add C2 127.0.0.1:8080:81", 1, vec!["8080", owner]),
-        ("publish add C2 6010-6020:53/udp", 1, vec![owner]),
+        ("publish add C2 6010-6020:10-20/udp", 1, vec![owner]),
         ("publish add C1 8080:80", 1, vec!["8080", owner]),
         ("publish add nowhere 90:80", 1, vec!["nowhere"]),
         ("publish rm nowhere 90:80", 1, vec!["nowhere"]),
