@@ -44,6 +44,11 @@ pub enum Request {
         /// The container's.
         name: String,
     },
+    /// Answers the path of the container's namespace, if that still leads there.
+    ContainerEnter {
+        /// The container's.
+        name: String,
+    },
     /// Answers the [`Container`] that was removed.
     ContainerRemove {
         /// The container's.
@@ -81,6 +86,7 @@ impl Request {
             Self::ContainerAttach { spec, .. } => format!("container attach {}", spec.name),
             Self::ContainerList => "container ls".to_owned(),
             Self::ContainerInspect { name } => format!("container inspect {name}"),
+            Self::ContainerEnter { name } => format!("container exec {name}"),
             Self::ContainerRemove { name } => format!("container rm {name}"),
             Self::PublishAdd(add) => format!("publish add {} {}", add.container, add.publish),
             Self::PublishRemove { container, publish } => format!("publish rm {container} {publish}"),

@@ -1,9 +1,9 @@
 //! An instance: its name, and its files under `/run/causeway`.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::ErrorKind,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -92,7 +92,12 @@ impl Lock {
 }
 
 fn make_folder() -> anyhow::Result<()> {
-    match DirBuilder::new().mode(0o755).create(FOLDER) {
+    // The mode again, since the umask takes from it: without it others are told of a missing right instead of a missing agent.
+    let made = DirBuilder::new()
+        .mode(0o755)
+        .create(FOLDER)
+        .and_then(|()| fs::set_permissions(FOLDER, Permissions::from_mode(0o755)));
+    match made {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             bail!("cannot make {FOLDER}: {}", line::plain(&error))
         }

@@ -1,6 +1,6 @@
 //! Errors as one line for a person.
 
-use std::io;
+use std::io::{self, Write as _};
 
 use nix::errno::Errno;
 
@@ -15,6 +15,11 @@ pub fn of(error: &anyhow::Error) -> String {
 pub fn of_all(errors: &[anyhow::Error]) -> String {
     let lines: Vec<String> = errors.iter().map(of).collect();
     lines.join("; ")
+}
+
+/// Writes a line for a person to stderr. Nobody may be reading, which is not worth a panic.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "causeway: {text}");
 }
 
 /// The system's words without the number that io's `Display` adds.

@@ -16,11 +16,11 @@ fn main() -> ExitCode {
     // The agent tells what it does; the other verbs only what stands in their way.
     let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "error" };
     if let Err(error) = start_logging(level) {
-        eprintln!("causeway: {}", line::of(&error));
+        line::say(&line::of(&error));
         return ExitCode::FAILURE;
     }
     run::run(cli).unwrap_or_else(|failure| {
-        eprintln!("causeway: {}", line::of(&failure.error));
+        line::say(&line::of(&failure.error));
         ExitCode::from(failure.status)
     })
 }
@@ -32,6 +32,12 @@ fn start_logging(level: &str) -> anyhow::Result<()> {
         })?,
         Err(_) => EnvFilter::new(level),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // It would be told on stderr, which is what failed.
+        .log_internal_errors(false)
+        .init();
     Ok(())
 }

@@ -94,9 +94,7 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
     let _ = serving.await;
     match end {
         End::Stopped => {
-            eprintln!(
-                "causeway: the agent ends; networks, containers and flows work on, and 'causeway down' removes them"
-            );
+            line::say("the agent ends; networks, containers and flows work on, and 'causeway down' removes them");
             Ok(())
         }
         End::Down(answer) => {

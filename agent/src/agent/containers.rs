@@ -36,6 +36,18 @@ impl Agent {
         Ok(self.view_container(self.container(name)?))
     }
 
+    /// Where the container's namespace is. The path may lead elsewhere by now: to another process that got the number of one that
+    /// ended, or to a namespace that somebody else made.
+    pub(super) fn container_enter(&self, name: &str) -> anyhow::Result<&Path> {
+        let container = self.container(name)?;
+        ensure!(
+            cookie_at(&container.netns) == container.cookie,
+            "{} no longer leads to its network namespace; remove it with 'causeway container rm {name}' and make it again",
+            container.netns.display()
+        );
+        Ok(&container.netns)
+    }
+
     /// Makes a namespace, or takes the one at `attach`, and puts it on its network.
     pub(super) async fn container_create(
         &mut self,

@@ -85,6 +85,8 @@ pub struct Agent {
     endpoints: BTreeSet<IpAddr>,
     /// The publishes that were put into the datapath.
     publishes: BTreeMap<PublishSpec, PublishEntry>,
+    /// The containers that were said to have vanished.
+    vanished: BTreeSet<String>,
 }
 
 impl Agent {
@@ -136,6 +138,7 @@ impl Agent {
             bridges: BTreeMap::new(),
             endpoints: BTreeSet::new(),
             publishes: BTreeMap::new(),
+            vanished: BTreeSet::new(),
         };
         match agent.bring_up(config.as_ref()).await {
             Ok(()) => Ok(agent),
@@ -215,6 +218,7 @@ impl Agent {
             Request::ContainerAttach { netns, spec } => json(self.container_create(&spec, Some(&netns)).await?),
             Request::ContainerList => json(self.container_list()),
             Request::ContainerInspect { name } => json(self.container_inspect(&name)?),
+            Request::ContainerEnter { name } => json(self.container_enter(&name)?),
             Request::ContainerRemove { name } => json(self.container_remove(&name).await?),
             Request::PublishAdd(add) => json(self.publish_add(&add).await?),
             Request::PublishRemove { container, publish } => json(self.publish_remove(&container, &publish)?),

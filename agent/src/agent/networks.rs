@@ -177,9 +177,12 @@ impl Agent {
     /// Takes a network away as far as it is there.
     pub(super) async fn dismantle_network(&mut self, network: &Network) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
-        if let Some(index) = self.bridges.remove(&network.name) {
+        if let Some(index) = self.bridges.get(&network.name).copied() {
             errors.extend(self.host.handles.netlink.delete_link(index).await.err());
             errors.extend(self.datapath.remove_bridge(index).err());
+            if errors.is_empty() {
+                self.bridges.remove(&network.name);
+            }
         }
         errors
     }

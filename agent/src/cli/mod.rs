@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::{
     api::{ContainerSpec, NetworkSpec},
     instance::Instance,
+    line,
     model::{network, publish::PublishSpec},
 };
 
@@ -310,7 +311,7 @@ impl Cli {
                 return ExitCode::SUCCESS;
             }
             let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-            eprintln!("causeway: {}", usage::line(&error, &arguments));
+            line::say(&usage::line(&error, &arguments));
             ExitCode::from(2)
         })
     }
