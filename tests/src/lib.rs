@@ -5,10 +5,12 @@
 
 pub mod agent;
 pub mod articles;
+pub mod bench;
 pub mod http;
 pub mod lab;
 pub mod netfilter;
 pub mod offload;
+pub mod packet;
 pub mod ping;
 pub mod place;
 pub mod snapshot;

@@ -1,0 +1,238 @@
+//! A datapath on interfaces that lead nowhere, and a model with the same tables: each frame is given to both.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use causeway::{
+    datapath::{Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Trial},
+    model::publish::{PortRange, Protocol},
+    net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
+};
+use causeway_common::{
+    abi::{self, Endpoint, Macs, Publish, network},
+    address::{Port, V4},
+    forward::{self, Decision},
+    model::Model,
+    packet::{Arrival, Parse as _},
+    tuple::side,
+};
+
+/// The MAC of the bench's bridges.
+pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
+
+/// A loaded datapath and its model.
+pub struct Bench {
+    /// The kernel's side.
+    pub datapath: Datapath,
+    /// The pure side.
+    pub model: Model<V4>,
+    links: BTreeMap<&'static str, (u32, [u8; 6])>,
+    next_slot: u32,
+}
+
+/// A container to make known.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its address; its subnet is the /16 around it and its gateway that one's first.
+    pub address: [u8; 4],
+    /// Its host side.
+    pub host_side: &'static str,
+    /// Its network's bridge.
+    pub bridge: &'static str,
+    /// Its network is internal and keeps containers apart.
+    pub closed: bool,
+    /// Its network masquerades.
+    pub masquerade: bool,
+}
+
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+/// Runs `work` on a bench in a namespace of its own, and leaves nothing behind, whatever becomes of it.
+pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
+    let name = format!("cwbench{}-{}", process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    let netns = Netns::create(&name).expect("the bench's namespace (the tests need root)");
+    let outcome = netns.run(|| {
+        catch_unwind(AssertUnwindSafe(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let links = runtime.block_on(make_links(&netns));
+            let options =
+                LoadOptions { instance: name.clone(), host_cookie: netns.cookie().expect("a cookie"), flows: 512 };
+            let datapath = Datapath::load(&options).expect("the datapath loads");
+            work(&mut Bench { datapath, model: Model::default(), links, next_slot: 1 });
+        }))
+    });
+    Datapath::remove(&name).expect("the pins go");
+    Netns::remove(&name).expect("the namespace goes");
+    if let Err(panic) = outcome.expect("a thread in the namespace") {
+        resume_unwind(panic);
+    }
+}
+
+const BRIDGES: [(&str, &str); 3] = [("cwa", "172.18.0.1/16"), ("cwb", "172.19.0.1/16"), ("cwc", "172.20.0.1/16")];
+const VETHS: [(&str, &str); 7] =
+    [("h1", "p1"), ("h2", "p2"), ("h3", "p3"), ("h4", "p4"), ("h5", "p5"), ("up0", "pu"), ("lan0", "pl")];
+
+async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
+    let netlink = Netlink::open(netns).await.expect("a netlink socket");
+    for (bridge, address) in BRIDGES {
+        let index = netlink.create_bridge(bridge, Mac(BRIDGE_MAC), 1500).await.expect("a bridge");
+        netlink.add_address(index, address.parse().expect("an address")).await.expect("its address");
+    }
+    for (name, peer) in VETHS {
+        netlink.create_veth_between(name, peer, netns).await.expect("a veth pair");
+    }
+    sysctl::set(netns, "ipv4/ip_forward", "1").expect("forwarding");
+    let mut links = BTreeMap::new();
+    for link in netlink.links().await.expect("the links") {
+        let known = BRIDGES.iter().map(|(name, _)| *name).chain(VETHS.iter().map(|(name, _)| *name));
+        if let Some(name) = known.into_iter().find(|name| *name == link.name) {
+            links.insert(name, (link.index, link.mac.expect("a MAC").0));
+        }
+    }
+    let up = links["up0"].0;
+    netlink.add_address(up, "10.0.2.15/24".parse().expect("an address")).await.expect("the uplink's address");
+    netlink.add_address(links["lan0"].0, "192.168.9.1/24".parse().expect("an address")).await.expect("an address");
+    netlink.add_default_route(IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2)), up).await.expect("a default route");
+    links
+}
+
+impl Bench {
+    /// An interface's index.
+    pub fn index(&self, name: &str) -> u32 {
+        self.links[name].0
+    }
+
+    /// An interface's MAC.
+    pub fn mac(&self, name: &str) -> [u8; 6] {
+        self.links[name].1
+    }
+
+    fn interface(&self, name: &str) -> Interface {
+        Interface { index: self.index(name), name: name.to_owned() }
+    }
+
+    /// Makes the host's own known: the uplink, its addresses, the routes.
+    pub fn put_host(&mut self) {
+        let uplink = self.interface("up0");
+        self.datapath.put_uplink(&uplink, IpAddr::from([10, 0, 2, 15])).expect("the uplink");
+        let local = [[10, 0, 2, 15], [192, 168, 9, 1], [172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 0, 1]];
+        self.datapath.set_local_addresses(&BTreeSet::from(local.map(IpAddr::from))).expect("the host's addresses");
+        self.model.local.extend(local.map(V4::new));
+        self.model.uplinks.insert(uplink.index, V4::new([10, 0, 2, 15]));
+        let lan = self.index("lan0");
+        self.model.routes.push((V4::new([192, 168, 9, 0]), V4::new([255, 255, 255, 0]), lan));
+        self.model.routes.push((V4::new([0; 4]), V4::new([0; 4]), uplink.index));
+    }
+
+    /// Makes a container known.
+    pub fn put_container(&mut self, place: Place) {
+        let [a, b, ..] = place.address;
+        let mac = Mac::from_ipv4(place.address.into());
+        let (host_side, bridge) = (self.interface(place.host_side), self.index(place.bridge));
+        let entry = EndpointEntry {
+            address: place.address.into(),
+            gateway: [a, b, 0, 1].into(),
+            subnet: format!("{a}.{b}.0.0/16").parse().expect("a subnet"),
+            mac,
+            bridge_mac: Mac(BRIDGE_MAC),
+            host_side: host_side.index,
+            bridge,
+            masquerade: place.masquerade,
+            internal: place.closed,
+            icc: !place.closed,
+        };
+        self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint");
+        let slot = self.take_slot();
+        self.model.endpoints.insert(
+            V4::new(place.address),
+            Endpoint {
+                subnet: V4::new([a, b, 0, 0]),
+                mask: V4::new([255, 255, 0, 0]),
+                gateway: V4::new([a, b, 0, 1]),
+                host_side: host_side.index,
+                bridge,
+                slot,
+                network: if place.masquerade { network::MASQUERADE } else { 0 }
+                    | if place.closed { network::INTERNAL | network::NO_ICC } else { 0 },
+                macs: Macs::new(mac.0, BRIDGE_MAC),
+            },
+        );
+    }
+
+    /// Publishes, as in `causeway publish add`: the ports' form is that of the command line.
+    pub fn put_publish(&mut self, container: [u8; 4], publish: &str, from: &[&str]) {
+        let spec: causeway::model::publish::PublishSpec = publish.parse().expect("a publish");
+        let entry = PublishEntry {
+            protocol: spec.protocol,
+            host_address: spec.host_address,
+            host_ports: spec.host_ports,
+            container_ports: spec.container_ports,
+            container_address: container.into(),
+            from: from.iter().map(|source| source.parse().expect("a subnet")).collect(),
+        };
+        self.datapath.put_publish(&entry).expect("the publish");
+        self.model_publish(&entry, container);
+    }
+
+    fn model_publish(&mut self, entry: &PublishEntry, container: [u8; 4]) {
+        let slot = self.take_slot();
+        let host_address = entry.host_address.map(v4);
+        let ports: PortRange = entry.host_ports;
+        let protocol: Protocol = entry.protocol;
+        for port in ports.start()..=ports.end() {
+            self.model.ports.insert((protocol.number(), Port::new(port), host_address), slot);
+        }
+        self.model.publishes.insert(
+            slot,
+            Publish {
+                container: V4::new(container),
+                host_port: Port::new(ports.start()),
+                container_port: Port::new(entry.container_ports.start()),
+                flags: if entry.from.is_empty() { 0 } else { abi::publish::SOURCES_LISTED },
+            },
+        );
+        for source in &entry.from {
+            self.model.admitted.push((slot, v4(source.network()), v4(source.netmask())));
+        }
+    }
+
+    fn take_slot(&mut self) -> u32 {
+        self.next_slot += 1;
+        self.next_slot - 1
+    }
+
+    /// Ends every flow on both sides.
+    pub fn flush(&mut self) {
+        self.datapath.flush_flows().expect("the flows end");
+        self.model.flows.borrow_mut().clear();
+    }
+
+    /// What the kernel's program makes of a frame.
+    pub fn kernel(&self, entry: Entry, input: &str, frame: &[u8]) -> Trial {
+        self.datapath.try_frame(entry, self.index(input), 0, frame).expect("the frame runs")
+    }
+
+    /// What the pure code makes of a frame with an IPv4 packet; none where it is malformed.
+    pub fn pure(&self, entry: Entry, input: &str, frame: &[u8]) -> Option<Decision<V4>> {
+        let arrival = Arrival {
+            side: if entry == Entry::HostSide { side::CONTAINER } else { side::UPLINK },
+            input: self.index(input),
+            length: u32::try_from(frame.len()).expect("a short frame"),
+            source_mac: frame[6..12].try_into().expect("six bytes"),
+        };
+        let packet = V4::parse(frame, arrival).ok()?;
+        Some(forward::decide(&packet, &self.model))
+    }
+}
+
+fn v4(address: IpAddr) -> V4 {
+    match address {
+        IpAddr::V4(address) => V4::new(address.octets()),
+        IpAddr::V6(address) => panic!("{address} is IPv6"),
+    }
+}

@@ -1,0 +1,479 @@
+//! Tables of packets. Each row goes through the pure decisions and through the programs in the kernel, with the same tables: the
+//! action, the frame to the last byte and the reason that was counted must be the same, and be what the row says.
+
+use std::net::Ipv4Addr;
+
+use causeway::{datapath::Entry, net::mac::Mac};
+use causeway_common::{
+    abi::{Translation, exit},
+    address::V4,
+    forward::Decision,
+    reason::{Fate, Reason},
+};
+use causeway_tests::{
+    bench::{BRIDGE_MAC, Bench, Place, with_bench},
+    packet::{Ipv4Frame, Payload},
+};
+
+const C1: [u8; 4] = [172, 18, 0, 2];
+const C2: [u8; 4] = [172, 18, 0, 3];
+const C3: [u8; 4] = [172, 19, 0, 2];
+const C4: [u8; 4] = [172, 20, 0, 2];
+const C5: [u8; 4] = [172, 20, 0, 3];
+const GATEWAY: [u8; 4] = [172, 18, 0, 1];
+const HOST: [u8; 4] = [10, 0, 2, 15];
+const WORLD: [u8; 4] = [203, 0, 113, 10];
+const NEAR: [u8; 4] = [10, 0, 2, 2];
+
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+const RST: u8 = 0x04;
+
+/// What is to become of a frame.
+#[derive(Debug)]
+enum Expect {
+    Stop(Reason),
+    /// It leaves through that interface, from there to there.
+    Leave(&'static str, ([u8; 4], u16), ([u8; 4], u16)),
+}
+
+struct Row {
+    what: &'static str,
+    /// What came before it.
+    history: Vec<(Entry, &'static str, Ipv4Frame)>,
+    entry: Entry,
+    input: &'static str,
+    frame: Frame,
+    expect: Expect,
+}
+
+enum Frame {
+    Ipv4(Ipv4Frame),
+    Raw(Vec<u8>),
+}
+
+fn row(what: &'static str, input: &'static str, frame: Ipv4Frame, expect: Expect) -> Row {
+    let entry = if input == "up0" { Entry::Uplink } else { Entry::HostSide };
+    Row { what, history: Vec::new(), entry, input, frame: Frame::Ipv4(frame), expect }
+}
+
+fn raw(what: &'static str, input: &'static str, frame: Vec<u8>, reason: Reason) -> Row {
+    Row { frame: Frame::Raw(frame), ..row(what, input, from(C1, "h1", WORLD, Payload::Other(0, vec![])), Expect::Stop(reason)) }
+}
+
+impl Row {
+    fn after(mut self, input: &'static str, frame: Ipv4Frame) -> Self {
+        let entry = if input == "up0" { Entry::Uplink } else { Entry::HostSide };
+        self.history.push((entry, input, frame));
+        self
+    }
+}
+
+/// A frame of a container.
+fn from(source: [u8; 4], _input: &str, destination: [u8; 4], payload: Payload) -> Ipv4Frame {
+    Ipv4Frame {
+        macs: (BRIDGE_MAC, Mac::from_ipv4(source.into()).0),
+        source: source.into(),
+        destination: destination.into(),
+        ttl: 64,
+        options: Vec::new(),
+        fragment: 0,
+        payload,
+    }
+}
+
+/// A frame from outside.
+fn outside(bench: &Bench, source: [u8; 4], destination: [u8; 4], payload: Payload) -> Ipv4Frame {
+    Ipv4Frame { macs: (bench.mac("up0"), [0x02, 9, 9, 9, 9, 9]), ..from(source, "up0", destination, payload) }
+}
+
+fn set_up(bench: &mut Bench) {
+    bench.put_host();
+    let open = |address, host_side, bridge| Place { address, host_side, bridge, closed: false, masquerade: true };
+    bench.put_container(open(C1, "h1", "cwa"));
+    bench.put_container(open(C2, "h2", "cwa"));
+    bench.put_container(Place { masquerade: false, ..open(C3, "h3", "cwb") });
+    bench.put_container(Place { closed: true, ..open(C4, "h4", "cwc") });
+    bench.put_container(Place { closed: true, ..open(C5, "h5", "cwc") });
+    bench.put_publish(C1, "5000:80", &[]);
+    bench.put_publish(C1, "5001:53/udp", &[]);
+    bench.put_publish(C2, "7000-7009:8000-8009", &[]);
+    bench.put_publish(C2, "10.0.2.15:9000:9000", &[]);
+    bench.put_publish(C1, "6000:80", &["203.0.113.0/28"]);
+}
+
+#[test]
+fn what_containers_send() {
+    with_bench(|bench| {
+        set_up(bench);
+        let rows = rows_of_containers(bench);
+        check(bench, rows);
+    });
+}
+
+#[test]
+fn what_comes_from_outside() {
+    with_bench(|bench| {
+        set_up(bench);
+        let rows = rows_from_outside(bench);
+        check(bench, rows);
+    });
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows_of_containers(bench: &Bench) -> Vec<Row> {
+    use Expect::{Leave, Stop};
+    let tcp = |source, destination, flags| Payload::Tcp(source, destination, flags);
+    let udp = |source, destination| Payload::Udp(source, destination, b"hello".to_vec());
+    let short = |bytes: usize| {
+        let mut frame = from(C1, "h1", WORLD, tcp(4000, 80, SYN)).bytes();
+        frame.truncate(bytes);
+        frame
+    };
+    let broken = |at: usize, value: u8| {
+        let mut frame = from(C1, "h1", WORLD, tcp(4000, 80, SYN)).bytes();
+        frame[at] = value;
+        frame
+    };
+    let ether_type = |value: [u8; 2]| {
+        let mut frame = from(C1, "h1", WORLD, tcp(4000, 80, SYN)).bytes();
+        frame[12..14].copy_from_slice(&value);
+        frame
+    };
+    let syn = from(C1, "h1", WORLD, tcp(4000, 80, SYN));
+    let fragment = |fragment| Ipv4Frame { fragment, ..from(C1, "h1", WORLD, udp(4000, 53)) };
+    vec![
+        row("a SYN is masqueraded", "h1", syn.clone(), Leave("up0", (HOST, 4000), (WORLD, 80))),
+        row("UDP is masqueraded", "h1", from(C1, "h1", WORLD, udp(4000, 53)), Leave("up0", (HOST, 4000), (WORLD, 53))),
+        row(
+            "UDP without checksum stays without",
+            "h1",
+            from(C1, "h1", WORLD, Payload::UdpUnsummed(4000, 53)),
+            Leave("up0", (HOST, 4000), (WORLD, 53)),
+        ),
+        row("a checksum that comes out as zero is sent as 0xffff", "h1", sums_to_zero(), Leave("up0", (HOST, 4000), (WORLD, 53))),
+        row("an echo request is masqueraded", "h1", from(C1, "h1", WORLD, Payload::Echo(8, 77)), Leave("up0", (HOST, 77), (WORLD, 0))),
+        row(
+            "IP options do not hide the ports",
+            "h1",
+            Ipv4Frame { options: vec![1; 40], ..syn.clone() },
+            Leave("up0", (HOST, 4000), (WORLD, 80)),
+        ),
+        row("the next packet of a flow", "h1", from(C1, "h1", WORLD, tcp(4000, 80, ACK)), Leave("up0", (HOST, 4000), (WORLD, 80)))
+            .after("h1", syn.clone()),
+        row("without masquerade the source stays", "h3", from(C3, "h3", WORLD, tcp(4000, 80, SYN)), Leave("up0", (C3, 4000), (WORLD, 80))),
+        row("TCP in mid-stream begins nothing", "h1", from(C1, "h1", WORLD, tcp(4000, 80, ACK)), Stop(Reason::NoFlow)),
+        row("SYN and ACK begin nothing", "h1", from(C1, "h1", WORLD, tcp(4000, 80, SYN | ACK)), Stop(Reason::NoFlow)),
+        row("SYN and RST begin nothing", "h1", from(C1, "h1", WORLD, tcp(4000, 80, SYN | RST)), Stop(Reason::NoFlow)),
+        row("an echo reply begins nothing", "h1", from(C1, "h1", WORLD, Payload::Echo(0, 77)), Stop(Reason::NoFlow)),
+        row("a source of nobody's", "h1", from([172, 18, 9, 9], "h1", WORLD, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
+        row("a neighbour's source", "h1", from(C2, "h1", WORLD, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
+        row("a neighbour's flow", "h1", from(C2, "h1", WORLD, tcp(4000, 80, ACK)), Stop(Reason::SourceAddressSpoofed))
+            .after("h2", from(C2, "h2", WORLD, tcp(4000, 80, SYN))),
+        row("the host's source", "h1", from(HOST, "h1", WORLD, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
+        row(
+            "a neighbour's MAC",
+            "h1",
+            Ipv4Frame { macs: (BRIDGE_MAC, Mac::from_ipv4(C2.into()).0), ..syn.clone() },
+            Stop(Reason::SourceMacSpoofed),
+        ),
+        row("a first fragment", "h1", fragment(0x2000), Stop(Reason::Fragment)),
+        row("a last fragment", "h1", fragment(0x0010), Stop(Reason::Fragment)),
+        row("don't fragment is no fragment", "h1", fragment(0x4000), Leave("up0", (HOST, 4000), (WORLD, 53))),
+        row("a protocol without ports", "h1", from(C1, "h1", WORLD, Payload::Other(47, vec![0; 8])), Stop(Reason::ProtocolNotTranslated)),
+        row("an ICMP error", "h1", from(C1, "h1", WORLD, Payload::Echo(3, 0)), Stop(Reason::ProtocolNotTranslated)),
+        row("to the gateway", "h1", from(C1, "h1", GATEWAY, Payload::Echo(8, 77)), Stop(Reason::ToHost)),
+        row("to the host's uplink address", "h1", from(C1, "h1", HOST, tcp(4000, 22, SYN)), Stop(Reason::ToHost)),
+        row("an answer to the host from a published port's number", "h1", from(C1, "h1", HOST, tcp(4000, 5000, ACK)), Stop(Reason::ToHost)),
+        row("multicast", "h1", from(C1, "h1", [224, 0, 0, 251], udp(5353, 5353)), Stop(Reason::ToBridge)),
+        row("limited broadcast", "h1", from(C1, "h1", [255; 4], udp(4000, 67)), Stop(Reason::ToBridge)),
+        row("the subnet's broadcast", "h1", from(C1, "h1", [172, 18, 255, 255], udp(4000, 67)), Stop(Reason::ToBridge)),
+        row("an unknown neighbour", "h1", from(C1, "h1", [172, 18, 7, 7], tcp(4000, 80, SYN)), Stop(Reason::ToBridge)),
+        row("to a neighbour", "h1", from(C1, "h1", C2, tcp(4000, 80, SYN)), Leave("h2", (C1, 4000), (C2, 80))),
+        row("to a neighbour in mid-stream", "h1", from(C1, "h1", C2, tcp(4000, 80, ACK)), Leave("h2", (C1, 4000), (C2, 80))),
+        row(
+            "to a neighbour with the last hop",
+            "h1",
+            Ipv4Frame { ttl: 1, ..from(C1, "h1", C2, Payload::Echo(8, 77)) },
+            Leave("h2", (C1, 77), (C2, 0)),
+        ),
+        row("to a neighbour's own port of a published number", "h2", from(C2, "h2", C1, tcp(4000, 5000, SYN)), Leave("h1", (C2, 4000), (C1, 5000))),
+        row(
+            "a fragment to a neighbour",
+            "h1",
+            Ipv4Frame { fragment: 0x2000, ..from(C1, "h1", C2, Payload::Other(17, vec![0; 16])) },
+            Leave("h2", (C1, 0), (C2, 0)),
+        ),
+        row("any protocol to a neighbour", "h1", from(C1, "h1", C2, Payload::Other(47, vec![0; 8])), Leave("h2", (C1, 0), (C2, 0))),
+        row("to another network", "h1", from(C1, "h1", C3, tcp(4000, 80, SYN)), Stop(Reason::OtherNetwork)),
+        row("to a neighbour kept apart", "h4", from(C4, "h4", C5, tcp(4000, 80, SYN)), Stop(Reason::IccOff)),
+        row("outwards from an internal network", "h4", from(C4, "h4", WORLD, tcp(4000, 80, SYN)), Stop(Reason::InternalNetwork)),
+        row("from an internal network to a published port", "h4", from(C4, "h4", HOST, tcp(4000, 5000, SYN)), Stop(Reason::InternalNetwork)),
+        row("through an interface that is no uplink", "h1", from(C1, "h1", [192, 168, 9, 7], tcp(4000, 80, SYN)), Stop(Reason::NotAnUplink)),
+        row("hairpin to a neighbour", "h2", from(C2, "h2", HOST, tcp(4000, 5000, SYN)), Leave("h1", (C2, 4000), (C1, 80))),
+        row("hairpin by the gateway's address", "h2", from(C2, "h2", GATEWAY, tcp(4000, 5000, SYN)), Leave("h1", (C2, 4000), (C1, 80))),
+        row("hairpin from another network", "h3", from(C3, "h3", HOST, tcp(4000, 5000, SYN)), Leave("h1", (C3, 4000), (C1, 80))),
+        row("hairpin to itself", "h1", from(C1, "h1", HOST, tcp(4000, 5000, SYN)), Leave("h1", (GATEWAY, 4000), (C1, 80))),
+        row("hairpin answer", "h1", from(C1, "h1", C2, tcp(80, 4000, SYN | ACK)), Leave("h2", (HOST, 5000), (C2, 4000)))
+            .after("h2", from(C2, "h2", HOST, tcp(4000, 5000, SYN))),
+        row("hairpin answer to itself", "h1", from(C1, "h1", GATEWAY, tcp(80, 4000, SYN | ACK)), Leave("h1", (HOST, 5000), (C1, 4000)))
+            .after("h1", from(C1, "h1", HOST, tcp(4000, 5000, SYN))),
+        row("hairpin of UDP", "h2", from(C2, "h2", HOST, udp(4000, 5001)), Leave("h1", (C2, 4000), (C1, 53))),
+        row("a publish that admits others only", "h2", from(C2, "h2", HOST, tcp(4000, 6000, SYN)), Stop(Reason::SourceNotAdmitted)),
+        row("the last hop outwards", "h1", Ipv4Frame { ttl: 1, ..syn.clone() }, Stop(Reason::TtlExpired)),
+        row("the last hop outwards, of a flow", "h1", Ipv4Frame { ttl: 1, ..from(C1, "h1", WORLD, tcp(4000, 80, ACK)) }, Stop(Reason::TtlExpired))
+            .after("h1", syn),
+        row("the last hop in a hairpin", "h2", Ipv4Frame { ttl: 1, ..from(C2, "h2", HOST, tcp(4000, 5000, SYN)) }, Stop(Reason::TtlExceeded)),
+        row("an answer to a published client", "h1", from(C1, "h1", WORLD, tcp(80, 4000, SYN | ACK)), Leave("up0", (HOST, 5000), (WORLD, 4000)))
+            .after("up0", outside(bench, WORLD, HOST, tcp(4000, 5000, SYN))),
+        raw("ARP", "h1", ether_type([0x08, 0x06]), Reason::Arp),
+        raw("IPv6", "h1", ether_type([0x86, 0xdd]), Reason::FamilyNotOnNetwork),
+        raw("neither IP nor ARP", "h1", ether_type([0x88, 0xcc]), Reason::NotIp),
+        raw("a tag inside a tag", "h1", ether_type([0x88, 0xa8]), Reason::NotIp),
+        // BPF_PROG_TEST_RUN takes no frame that ends before its IP header does: `common` has those rows.
+        raw("nothing after the IP header", "h1", short(34), Reason::Malformed),
+        raw("a packet longer than its frame", "h1", short(50), Reason::Malformed),
+        raw("version 6 behind IPv4's type", "h1", broken(14, 0x65), Reason::Malformed),
+        raw("a header of four words", "h1", broken(14, 0x44), Reason::Malformed),
+        raw("a header longer than its packet", "h1", broken(14, 0x4f), Reason::Malformed),
+        raw("a total length shorter than the header", "h1", broken(17, 19), Reason::Malformed),
+        raw("a total length without room for TCP", "h1", broken(17, 39), Reason::Malformed),
+        raw("a TCP header of four words", "h1", broken(46, 0x40), Reason::Malformed),
+    ]
+}
+
+fn rows_from_outside(bench: &Bench) -> Vec<Row> {
+    use Expect::{Leave, Stop};
+    let tcp = |source, destination, flags| Payload::Tcp(source, destination, flags);
+    let udp = |source, destination| Payload::Udp(source, destination, b"hello".to_vec());
+    let world = |destination, payload| outside(bench, WORLD, destination, payload);
+    let syn = world(HOST, tcp(4000, 5000, SYN));
+    let mut for_another = syn.clone();
+    for_another.macs.0 = [0x02, 8, 8, 8, 8, 8];
+    let mut truncated = syn.bytes();
+    truncated.truncate(40);
+    let mut arp = syn.bytes();
+    arp[12..14].copy_from_slice(&[0x08, 0x06]);
+    let masqueraded = || from(C1, "h1", WORLD, tcp(4000, 80, SYN));
+    vec![
+        row("a published port", "up0", syn.clone(), Leave("h1", (WORLD, 4000), (C1, 80))),
+        row("the next packet of its flow", "up0", world(HOST, tcp(4000, 5000, ACK)), Leave("h1", (WORLD, 4000), (C1, 80))).after("up0", syn.clone()),
+        row("a published UDP port", "up0", world(HOST, udp(4000, 5001)), Leave("h1", (WORLD, 4000), (C1, 53))),
+        row("UDP without checksum", "up0", world(HOST, Payload::UdpUnsummed(4000, 5001)), Leave("h1", (WORLD, 4000), (C1, 53))),
+        row("the first port of a range", "up0", world(HOST, tcp(4000, 7000, SYN)), Leave("h2", (WORLD, 4000), (C2, 8000))),
+        row("a port inside a range", "up0", world(HOST, tcp(4000, 7003, SYN)), Leave("h2", (WORLD, 4000), (C2, 8003))),
+        row("the last port of a range", "up0", world(HOST, tcp(4000, 7009, SYN)), Leave("h2", (WORLD, 4000), (C2, 8009))),
+        row("the port after a range", "up0", world(HOST, tcp(4000, 7010, SYN)), Stop(Reason::NotOurs)),
+        row("a port published on this address", "up0", world(HOST, tcp(4000, 9000, SYN)), Leave("h2", (WORLD, 4000), (C2, 9000))),
+        row("a port published on another address", "up0", world([192, 168, 9, 1], tcp(4000, 9000, SYN)), Stop(Reason::NotOurs)),
+        row("a port published on any address, by another", "up0", world([192, 168, 9, 1], tcp(4000, 5000, SYN)), Leave("h1", (WORLD, 4000), (C1, 80))),
+        row("a published port of the other protocol", "up0", world(HOST, udp(4000, 5000)), Stop(Reason::NotOurs)),
+        row("a published port of somebody else's address", "up0", world([10, 0, 2, 99], tcp(4000, 5000, SYN)), Stop(Reason::NotOurs)),
+        row("a published port of a loopback address", "up0", world([127, 0, 0, 1], tcp(4000, 5000, SYN)), Stop(Reason::NotOurs)),
+        row("mid-stream to a published port", "up0", world(HOST, tcp(4000, 5000, ACK)), Stop(Reason::NotOurs)),
+        row("an admitted source", "up0", world(HOST, tcp(4000, 6000, SYN)), Leave("h1", (WORLD, 4000), (C1, 80))),
+        row("a source that is not admitted", "up0", outside(bench, NEAR, HOST, tcp(4000, 6000, SYN)), Stop(Reason::SourceNotAdmitted)),
+        row("an answer from outside", "up0", world(HOST, tcp(80, 4000, SYN | ACK)), Leave("h1", (WORLD, 80), (C1, 4000))).after("h1", masqueraded()),
+        row("an answer to a reused port comes from its own peer only", "up0", outside(bench, NEAR, HOST, tcp(80, 4000, SYN | ACK)), Stop(Reason::NotOurs))
+            .after("h1", masqueraded()),
+        row("an answer without masquerade", "up0", world(C3, tcp(80, 4000, SYN | ACK)), Leave("h3", (WORLD, 80), (C3, 4000)))
+            .after("h3", from(C3, "h3", WORLD, tcp(4000, 80, SYN))),
+        row("an echo reply", "up0", world(HOST, Payload::Echo(0, 77)), Leave("h1", (WORLD, 0), (C1, 77)))
+            .after("h1", from(C1, "h1", WORLD, Payload::Echo(8, 77))),
+        row("an echo request with a flow's identifier", "up0", world(HOST, Payload::Echo(8, 77)), Stop(Reason::NotOurs))
+            .after("h1", from(C1, "h1", WORLD, Payload::Echo(8, 77))),
+        row("an echo reply nobody waits for", "up0", world(HOST, Payload::Echo(0, 78)), Stop(Reason::NotOurs)),
+        row("an echo request to the host", "up0", world(HOST, Payload::Echo(8, 5000)), Stop(Reason::NotOurs)),
+        row("the host's own traffic", "up0", world(HOST, tcp(443, 40000, ACK)), Stop(Reason::NotOurs)),
+        row("straight to a container", "up0", world(C1, tcp(4000, 80, SYN)), Stop(Reason::NotOurs)),
+        row("a container's own tuple from outside", "up0", outside(bench, C1, WORLD, tcp(4000, 80, ACK)), Stop(Reason::NotOurs)).after("h1", masqueraded()),
+        row("a container's answer from outside", "up0", outside(bench, C1, WORLD, tcp(80, 4000, ACK)), Stop(Reason::NotOurs)).after("up0", syn.clone()),
+        row("a fragment", "up0", Ipv4Frame { fragment: 0x2000, ..syn.clone() }, Stop(Reason::NotOurs)),
+        row("another protocol", "up0", world(HOST, Payload::Other(47, vec![0; 8])), Stop(Reason::NotOurs)),
+        row("for another machine", "up0", for_another, Stop(Reason::NotOurs)),
+        row("the last hop", "up0", Ipv4Frame { ttl: 1, ..syn }, Stop(Reason::TtlExceeded)),
+        raw("a truncated packet", "up0", truncated, Reason::NotOurs),
+        raw("ARP", "up0", arp, Reason::NotOurs),
+    ]
+}
+
+/// A UDP packet whose checksum, once masqueraded, comes out as zero.
+fn sums_to_zero() -> Ipv4Frame {
+    let frame = |data: u16| from(C1, "h1", WORLD, Payload::Udp(4000, 53, data.to_be_bytes().to_vec()));
+    (0..=u16::MAX)
+        .map(frame)
+        .find(|frame| {
+            let translated = Ipv4Frame { source: HOST.into(), ..frame.clone() }.bytes();
+            translated[40..42] == [0xff, 0xff]
+        })
+        .expect("one of all data words")
+}
+
+fn check(bench: &mut Bench, rows: Vec<Row>) {
+    let mut failures = Vec::new();
+    let count = rows.len();
+    for row in rows {
+        bench.flush();
+        for (entry, input, frame) in &row.history {
+            let bytes = frame.bytes();
+            assert_eq!(bench.kernel(*entry, input, &bytes).action, 7, "{}: what comes before it", row.what);
+            let _ = bench.pure(*entry, input, &bytes);
+        }
+        if let Err(failure) = check_row(bench, &row) {
+            failures.push(format!("{}: {failure}", row.what));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {count} rows failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
+    let bytes = match &row.frame {
+        Frame::Ipv4(frame) => frame.bytes(),
+        Frame::Raw(bytes) => bytes.clone(),
+    };
+    let before = bench.datapath.reasons().expect("the counts");
+    let trial = bench.kernel(row.entry, row.input, &bytes);
+    let after = bench.datapath.reasons().expect("the counts");
+    let counted: Vec<_> = after.iter().filter(|(name, count)| before[*name] != **count).map(|(name, _)| *name).collect();
+    let pure = match &row.frame {
+        Frame::Ipv4(frame) if frame.macs.0 != [0x02, 8, 8, 8, 8, 8] => bench.pure(row.entry, row.input, &bytes),
+        _ => None,
+    };
+    match &row.expect {
+        Expect::Stop(reason) => {
+            if let Some(decision) = pure
+                && decision != Decision::Stop(*reason)
+            {
+                return Err(format!("the pure code says {decision:?}, not {reason:?}"));
+            }
+            let action = match reason.fate() {
+                Fate::Punt => -1,
+                Fate::Drop => 2,
+            };
+            if counted != [reason.name()] {
+                return Err(format!("the kernel counted {counted:?}, not {}", reason.name()));
+            }
+            if trial.action != action || trial.frame != bytes {
+                return Err(format!("the kernel did {} and left {:02x?}", trial.action, trial.frame));
+            }
+        }
+        Expect::Leave(through, source, destination) => {
+            let Some(Decision::Forward(translation)) = pure else {
+                return Err(format!("the pure code says {pure:?}"));
+            };
+            let Frame::Ipv4(frame) = &row.frame else { return Err("a raw frame does not leave".to_owned()) };
+            let tuple = &translation.tuple;
+            let seen = (
+                translation.output,
+                (tuple.source.octets(), tuple.source_port.get()),
+                (tuple.destination.octets(), tuple.destination_port.get()),
+            );
+            if seen != (bench.index(through), *source, *destination) {
+                return Err(format!("the pure code lets it leave by {seen:?}"));
+            }
+            if trial.action != 7 || !counted.is_empty() {
+                return Err(format!("the kernel did {} and counted {counted:?}", trial.action));
+            }
+            let wanted = translated(frame, &translation).bytes();
+            if trial.frame != wanted {
+                return Err(format!("the kernel left\n {:02x?}, not\n {wanted:02x?}", trial.frame));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The frame as it must leave, all its checksums computed anew.
+fn translated(frame: &Ipv4Frame, translation: &Translation<V4>) -> Ipv4Frame {
+    if translation.exit == exit::BRIDGED {
+        return frame.clone();
+    }
+    let tuple = &translation.tuple;
+    let macs = if translation.exit == exit::PEER {
+        let [words @ ..] = bytemuck_bytes(translation);
+        (words[..6].try_into().expect("six bytes"), words[6..12].try_into().expect("six bytes"))
+    } else {
+        frame.macs
+    };
+    Ipv4Frame {
+        macs,
+        source: Ipv4Addr::from(tuple.source.octets()),
+        destination: Ipv4Addr::from(tuple.destination.octets()),
+        ttl: frame.ttl - 1,
+        payload: frame.payload.with_ports(tuple.source_port.get(), tuple.destination_port.get()),
+        ..frame.clone()
+    }
+}
+
+fn bytemuck_bytes(translation: &Translation<V4>) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..6].copy_from_slice(&translation.macs.destination());
+    bytes[6..].copy_from_slice(&BRIDGE_MAC);
+    bytes
+}
+
+#[test]
+fn into_a_bridge_only_the_host_sends() {
+    with_bench(|bench| {
+        set_up(bench);
+        let frame = outside(bench, WORLD, C1, Payload::Tcp(4000, 80, SYN)).bytes();
+        let index = bench.index("cwa");
+        for (came_by, action, reason) in
+            [(0, -1, Reason::FromHost), (bench.index("up0"), 2, Reason::NotPublished), (bench.index("cwb"), 2, Reason::NotPublished)]
+        {
+            let before = bench.datapath.reasons().expect("the counts")[reason.name()];
+            let trial = bench.datapath.try_frame(Entry::Bridge, index, came_by, &frame).expect("the frame runs");
+            assert_eq!(trial.action, action, "from interface {came_by}");
+            assert_eq!(bench.datapath.reasons().expect("the counts")[reason.name()], before + 1);
+        }
+    });
+}
+
+#[test]
+fn two_containers_with_one_source_port_get_two() {
+    with_bench(|bench| {
+        set_up(bench);
+        for payload in [Payload::Tcp(4000, 80, SYN), Payload::Udp(4000, 80, vec![]), Payload::Echo(8, 4000)] {
+            bench.flush();
+            let first = bench.kernel(Entry::HostSide, "h1", &from(C1, "h1", WORLD, payload.clone()).bytes());
+            let second = bench.kernel(Entry::HostSide, "h2", &from(C2, "h2", WORLD, payload.clone()).bytes());
+            // The port, or the identifier.
+            let at = if payload.protocol() == 1 { 38..40 } else { 34..36 };
+            let port = |frame: &[u8]| u16::from_be_bytes(frame[at.clone()].try_into().expect("two bytes"));
+            assert_eq!(port(&first.frame), 4000, "{payload:?}: the first keeps its port");
+            let other = port(&second.frame);
+            assert!((1024..32768).contains(&other) && other != 4000, "{payload:?}: the second got {other}");
+            let translated = Ipv4Frame {
+                source: HOST.into(),
+                ttl: 63,
+                payload: payload.with_ports(other, if payload.protocol() == 1 { 0 } else { 80 }),
+                ..from(C2, "h2", WORLD, payload.clone())
+            };
+            assert_eq!(second.frame, translated.bytes(), "{payload:?}: its checksums");
+            let answer = outside(bench, WORLD, HOST, match payload {
+                Payload::Echo(..) => Payload::Echo(0, other),
+                _ => payload.with_ports(80, other),
+            });
+            let back = bench.kernel(Entry::Uplink, "up0", &answer.bytes());
+            assert_eq!(back.action, 7);
+            assert_eq!(back.frame[30..34], C2, "{payload:?}: the answer finds the second");
+        }
+    });
+}
+
+#[test]
+fn a_full_table_refuses_the_new_flow_and_keeps_the_old() {
+    with_bench(|bench| {
+        set_up(bench);
+        let frame = |port| from(C1, "h1", WORLD, Payload::Udp(port, 53, vec![])).bytes();
+        // The bench's table has room for 512 flows; the kernel gives a hash map some entries more on each CPU.
+        let refused = (2000..4000).find(|port| bench.kernel(Entry::HostSide, "h1", &frame(*port)).action != 7);
+        assert!(refused.expect("a full table") >= 2512);
+        assert!(bench.datapath.reasons().expect("the counts")["table-full"] > 0);
+        for port in 2000..2512 {
+            assert_eq!(bench.kernel(Entry::HostSide, "h1", &frame(port)).action, 7, "the flow of port {port} is kept");
+        }
+        let flows = bench.datapath.flows().expect("the flows");
+        assert!(flows.iter().all(|flow| flow.container == std::net::IpAddr::from(C1)));
+    });
+}
