@@ -26,7 +26,7 @@
 //! ```
 //!
 //! What a former file declared and this one does not is removed. Where a network or container is declared otherwise than it is, it
-//! is made anew; a network with containers that were added by command cannot be, and `up` says so.
+//! is made anew (its flows end); a network with containers that were added by command cannot be, and `up` says so.
 
 use std::{
     collections::BTreeSet,

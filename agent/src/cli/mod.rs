@@ -23,6 +23,8 @@ use crate::{
     name = "causeway",
     version,
     arg_required_else_help = false,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
     after_help = "Example:\n  causeway up\n  causeway container create web -p 8080:80\n  causeway container exec web -- ip address"
 )]
 pub struct Cli {
@@ -58,21 +60,36 @@ pub enum Verb {
     #[command(after_help = "Example:\n  causeway down")]
     Down,
     /// Subnets with a bridge and a policy
-    #[command(arg_required_else_help = false, disable_help_subcommand = true)]
+    #[command(
+        arg_required_else_help = false,
+        disable_help_subcommand = true,
+        subcommand_value_name = "VERB",
+        subcommand_help_heading = "Verbs"
+    )]
     Network {
         /// What to do.
         #[command(subcommand)]
         verb: NetworkVerb,
     },
     /// Network namespaces with a link to a network
-    #[command(arg_required_else_help = false, disable_help_subcommand = true)]
+    #[command(
+        arg_required_else_help = false,
+        disable_help_subcommand = true,
+        subcommand_value_name = "VERB",
+        subcommand_help_heading = "Verbs"
+    )]
     Container {
         /// What to do.
         #[command(subcommand)]
         verb: ContainerVerb,
     },
     /// Ports of the host that lead to a container
-    #[command(arg_required_else_help = false, disable_help_subcommand = true)]
+    #[command(
+        arg_required_else_help = false,
+        disable_help_subcommand = true,
+        subcommand_value_name = "VERB",
+        subcommand_help_heading = "Verbs"
+    )]
     Publish {
         /// What to do.
         #[command(subcommand)]
@@ -81,6 +98,8 @@ pub enum Verb {
     /// Connections and exchanges that are going on (`ls` if nothing else is said)
     #[command(
         disable_help_subcommand = true,
+        subcommand_value_name = "VERB",
+        subcommand_help_heading = "Verbs",
         after_help = "Example:\n  causeway flows\n  causeway flows ls --json\n  causeway flows flush"
     )]
     Flows {
@@ -119,7 +138,7 @@ pub enum NetworkVerb {
     /// Show one network
     #[command(after_help = "Example:\n  causeway network inspect front --json")]
     Inspect(Name),
-    /// Remove a network that no container is on
+    /// Remove a network that no container is on; `default`, once removed, stays so until `causeway down`
     #[command(after_help = "Example:\n  causeway network rm front")]
     Rm(Name),
 }
@@ -147,7 +166,10 @@ pub enum ContainerVerb {
     #[command(after_help = "Example:\n  causeway container rm web")]
     Rm(Name),
     /// Run a command in a container's network; its exit status is passed on
-    #[command(after_help = "Example:\n  causeway container exec web -- ip route")]
+    #[command(
+        override_usage = "causeway container exec [OPTIONS] <NAME> -- <COMMAND>...",
+        after_help = "Example:\n  causeway container exec web -- ip route"
+    )]
     Exec(ContainerExec),
 }
 
@@ -225,8 +247,13 @@ pub struct Placement {
     /// Its MAC address, as 02:63:0a:14:00:0a [default: derived from the IPv4 address]
     #[arg(long, value_name = "MAC", value_parser = value::mac)]
     mac: Option<String>,
-    /// Ports to publish: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]; can be given several times
-    #[arg(short, long = "publish", value_name = "PUBLISH")]
+    /// Published once the container is there.
+    #[arg(
+        short,
+        long = "publish",
+        value_name = "PUBLISH",
+        help = "Ports to publish: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]; can be given several times"
+    )]
     publishes: Vec<PublishSpec>,
 }
 
@@ -281,8 +308,8 @@ pub struct PublishAdd {
     /// The container's name
     #[arg(value_name = "CONTAINER", value_parser = value::plain_name)]
     pub container: String,
-    /// [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
-    #[arg(value_name = "PUBLISH")]
+    /// Which ports.
+    #[arg(value_name = "PUBLISH", help = "[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")]
     pub publish: PublishSpec,
     /// Clients that may use it, as 203.0.113.0/24; can be given several times [default: any]
     #[arg(long, value_name = "CIDR", value_parser = value::subnet)]
@@ -295,8 +322,8 @@ pub struct PublishRm {
     /// The container's name
     #[arg(value_name = "CONTAINER", value_parser = value::plain_name)]
     pub container: String,
-    /// As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]
-    #[arg(value_name = "PUBLISH")]
+    /// Which ports.
+    #[arg(value_name = "PUBLISH", help = "As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")]
     pub publish: PublishSpec,
 }
 
