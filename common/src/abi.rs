@@ -126,8 +126,8 @@ impl Macs {
     /// The destination's bytes.
     #[inline(always)]
     pub const fn destination(&self) -> [u8; 6] {
-        let [[a, b, c, d], [e, f, ..]] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes()];
-        [a, b, c, d, e, f]
+        let (first, last) = (self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes());
+        [first[0], first[1], first[2], first[3], last[0], last[1]]
     }
 }
 
@@ -288,7 +288,6 @@ impl<A: Address> Translation<A> {
         self.output = door.output;
         self.macs = door.macs;
         self.exit = door.exit;
-        self._pad = [0; 3];
     }
 }
 

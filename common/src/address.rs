@@ -200,7 +200,13 @@ mod tests {
 
     #[test]
     fn multicast_is_told_from_unicast() {
-        for (octets, multicast) in [([224, 0, 0, 1], true), ([239, 255, 0, 1], true), ([255; 4], true), ([223, 0, 0, 1], false), ([240, 0, 0, 1], false)] {
+        for (octets, multicast) in [
+            ([224, 0, 0, 1], true),
+            ([239, 255, 0, 1], true),
+            ([255; 4], true),
+            ([223, 0, 0, 1], false),
+            ([240, 0, 0, 1], false),
+        ] {
             assert_eq!(V4::new(octets).is_multicast(), multicast, "{octets:?}");
         }
         assert!(V6::new([0xff; 16]).is_multicast());

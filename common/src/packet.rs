@@ -11,7 +11,7 @@ use crate::{
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 
-/// EtherTypes, as the frame's bytes stand in a word.
+/// Types of Ethernet frames, as the frame's bytes stand in a word.
 pub mod ether_type {
     /// IPv4.
     pub const IPV4: u16 = 0x0800_u16.to_be();
@@ -122,6 +122,9 @@ pub struct Arrival {
     pub source_mac: [u8; 6],
 }
 
+/// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every fragment.
+const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
+
 /// A family whose packets can be parsed.
 pub trait Parse: Address {
     /// Parses a packet that begins after the Ethernet header.
@@ -158,7 +161,6 @@ impl Parse for V4 {
             length,
             source_mac: arrival.source_mac,
         };
-        const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
         if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
             packet.payload = Payload::Fragment;
             return Ok(packet);
@@ -271,5 +273,111 @@ impl<A: Address> Packet<A> {
     fn set_ports(&mut self, ports: Ports) {
         self.tuple.source_port = ports.source;
         self.tuple.destination_port = ports.destination;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::tuple::side;
+
+    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, source_mac: [0; 6] };
+
+    fn parse(frame: &[u8]) -> Result<Packet<V4>, Malformed> {
+        V4::parse(frame, Arrival { length: u32::try_from(frame.len()).unwrap(), ..ARRIVAL })
+    }
+
+    fn tcp() -> Vec<u8> {
+        let mut frame = std::vec![0; ETHERNET];
+        frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 172, 18, 0, 2, 203, 0, 113, 10]);
+        frame.extend([0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x12, 0xff, 0xff, 0, 0, 0, 0]);
+        frame
+    }
+
+    fn changed(at: usize, value: u8) -> Vec<u8> {
+        let mut frame = tcp();
+        frame[at] = value;
+        frame
+    }
+
+    #[test]
+    fn a_tcp_packet_says_who_and_what() {
+        let packet = parse(&tcp()).unwrap();
+        assert_eq!(packet.tuple.source.octets(), [172, 18, 0, 2]);
+        assert_eq!(packet.tuple.destination.octets(), [203, 0, 113, 10]);
+        assert_eq!((packet.tuple.source_port.get(), packet.tuple.destination_port.get()), (4000, 80));
+        assert_eq!((packet.payload, packet.payload_at), (Payload::Tcp(0x12), 34));
+        assert_eq!((packet.ttl, packet.length, packet.input), (64, 40, 7));
+        assert!(!packet.begins());
+    }
+
+    #[test]
+    fn no_frame_cut_short_is_read_beyond_its_end() {
+        let frame = tcp();
+        for length in 0..frame.len() {
+            assert_eq!(parse(&frame[..length]), Err(Malformed), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn headers_that_contradict_themselves_are_malformed() {
+        for (what, at, value) in [
+            ("version 6", 14, 0x65),
+            ("a header of four words", 14, 0x44),
+            ("a header longer than the packet", 14, 0x4f),
+            ("longer than the frame", 17, 41),
+            ("shorter than its header", 17, 19),
+            ("no room for TCP", 17, 39),
+            ("a TCP header of four words", 46, 0x40),
+        ] {
+            assert_eq!(parse(&changed(at, value)), Err(Malformed), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_total_length_of_zero_is_a_large_gso_packet() {
+        assert!(parse(&changed(17, 0)).is_ok());
+    }
+
+    #[test]
+    fn what_begins_a_flow() {
+        for (flags, begins) in
+            [(0x02, true), (0xc2, true), (0x12, false), (0x06, false), (0x03, false), (0x10, false), (0, false)]
+        {
+            assert_eq!(parse(&changed(47, flags)).unwrap().begins(), begins, "flags {flags:#x}");
+        }
+        let mut echo = changed(23, protocol::ICMP);
+        for (kind, payload, begins) in [(8, Payload::Echo, true), (0, Payload::Echo, false), (3, Payload::Other, false)]
+        {
+            echo[34] = kind;
+            let packet = parse(&echo).unwrap();
+            assert_eq!((packet.payload, packet.begins()), (payload, begins), "type {kind}");
+        }
+        let fragment = parse(&changed(21, 8)).unwrap();
+        assert_eq!((fragment.payload, fragment.begins(), fragment.has_ports()), (Payload::Fragment, false, false));
+        assert!(parse(&changed(23, protocol::UDP)).unwrap().begins());
+    }
+
+    #[test]
+    fn any_bytes_are_parsed_or_refused() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut parsed = 0;
+        for round in 0..200_000_u32 {
+            let mut frame = tcp();
+            for _ in 0..=round % 6 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let at = usize::try_from(state >> 33).unwrap() % frame.len();
+                frame[at] = (state >> 24) as u8;
+            }
+            frame.truncate(frame.len() - usize::try_from(state >> 60).unwrap());
+            if let Ok(packet) = parse(&frame) {
+                parsed += 1;
+                assert!((34..=74).contains(&packet.payload_at));
+                assert!(packet.payload_at <= frame.len());
+            }
+        }
+        assert!(parsed > 1000);
     }
 }

@@ -8,7 +8,7 @@ use core::mem::size_of;
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    abi::{Admitted, AddressPort, Endpoint, Flow, Publish, SocketAddress, SocketPeer, Translation},
+    abi::{AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer, Translation},
     address::{Address, V4, V6},
     tuple::Tuple,
 };

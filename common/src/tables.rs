@@ -37,7 +37,6 @@ pub trait Tables<A: Address> {
     where
         Self: 't;
 
-
     /// The time now.
     fn now(&self) -> Ticks;
     /// A number nobody can foretell.

@@ -83,6 +83,6 @@ impl<A: Address> Tuple<A> {
     /// The sum of both ports, not folded.
     #[inline(always)]
     pub fn port_sum(&self) -> u32 {
-        self.source_port.word() as u32 + self.destination_port.word() as u32
+        u32::from(self.source_port.word()) + u32::from(self.destination_port.word())
     }
 }

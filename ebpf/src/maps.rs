@@ -122,7 +122,8 @@ impl Family for V4 {
     #[inline(always)]
     fn sock_tuple(tuple: &Tuple<Self>) -> (aya_ebpf::bindings::bpf_sock_tuple, u32) {
         use aya_ebpf::bindings::{
-            bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as Addresses, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Ipv4,
+            bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as Addresses,
+            bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Ipv4,
         };
         let ipv4 = Ipv4 {
             saddr: tuple.source.word(),

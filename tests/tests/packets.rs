@@ -58,7 +58,10 @@ fn row(what: &'static str, input: &'static str, frame: Ipv4Frame, expect: Expect
 }
 
 fn raw(what: &'static str, input: &'static str, frame: Vec<u8>, reason: Reason) -> Row {
-    Row { frame: Frame::Raw(frame), ..row(what, input, from(C1, "h1", WORLD, Payload::Other(0, vec![])), Expect::Stop(reason)) }
+    Row {
+        frame: Frame::Raw(frame),
+        ..row(what, input, from(C1, "h1", WORLD, Payload::Other(0, vec![])), Expect::Stop(reason))
+    }
 }
 
 impl Row {
@@ -151,23 +154,53 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             from(C1, "h1", WORLD, Payload::UdpUnsummed(4000, 53)),
             Leave("up0", (HOST, 4000), (WORLD, 53)),
         ),
-        row("a checksum that comes out as zero is sent as 0xffff", "h1", sums_to_zero(), Leave("up0", (HOST, 4000), (WORLD, 53))),
-        row("an echo request is masqueraded", "h1", from(C1, "h1", WORLD, Payload::Echo(8, 77)), Leave("up0", (HOST, 77), (WORLD, 0))),
+        row(
+            "a checksum that comes out as zero is sent as 0xffff",
+            "h1",
+            sums_to_zero(),
+            Leave("up0", (HOST, 4000), (WORLD, 53)),
+        ),
+        row(
+            "an echo request is masqueraded",
+            "h1",
+            from(C1, "h1", WORLD, Payload::Echo(8, 77)),
+            Leave("up0", (HOST, 77), (WORLD, 0)),
+        ),
         row(
             "IP options do not hide the ports",
             "h1",
             Ipv4Frame { options: vec![1; 40], ..syn.clone() },
             Leave("up0", (HOST, 4000), (WORLD, 80)),
         ),
-        row("the next packet of a flow", "h1", from(C1, "h1", WORLD, tcp(4000, 80, ACK)), Leave("up0", (HOST, 4000), (WORLD, 80)))
-            .after("h1", syn.clone()),
-        row("without masquerade the source stays", "h3", from(C3, "h3", WORLD, tcp(4000, 80, SYN)), Leave("up0", (C3, 4000), (WORLD, 80))),
+        row(
+            "the next packet of a flow",
+            "h1",
+            from(C1, "h1", WORLD, tcp(4000, 80, ACK)),
+            Leave("up0", (HOST, 4000), (WORLD, 80)),
+        )
+        .after("h1", syn.clone()),
+        row(
+            "without masquerade the source stays",
+            "h3",
+            from(C3, "h3", WORLD, tcp(4000, 80, SYN)),
+            Leave("up0", (C3, 4000), (WORLD, 80)),
+        ),
         row("TCP in mid-stream begins nothing", "h1", from(C1, "h1", WORLD, tcp(4000, 80, ACK)), Stop(Reason::NoFlow)),
         row("SYN and ACK begin nothing", "h1", from(C1, "h1", WORLD, tcp(4000, 80, SYN | ACK)), Stop(Reason::NoFlow)),
         row("SYN and RST begin nothing", "h1", from(C1, "h1", WORLD, tcp(4000, 80, SYN | RST)), Stop(Reason::NoFlow)),
         row("an echo reply begins nothing", "h1", from(C1, "h1", WORLD, Payload::Echo(0, 77)), Stop(Reason::NoFlow)),
-        row("a source of nobody's", "h1", from([172, 18, 9, 9], "h1", WORLD, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
-        row("a neighbour's source", "h1", from(C2, "h1", WORLD, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
+        row(
+            "a source of nobody's",
+            "h1",
+            from([172, 18, 9, 9], "h1", WORLD, tcp(4000, 80, SYN)),
+            Stop(Reason::SourceAddressSpoofed),
+        ),
+        row(
+            "a neighbour's source",
+            "h1",
+            from(C2, "h1", WORLD, tcp(4000, 80, SYN)),
+            Stop(Reason::SourceAddressSpoofed),
+        ),
         row("a neighbour's flow", "h1", from(C2, "h1", WORLD, tcp(4000, 80, ACK)), Stop(Reason::SourceAddressSpoofed))
             .after("h2", from(C2, "h2", WORLD, tcp(4000, 80, SYN))),
         row("the host's source", "h1", from(HOST, "h1", WORLD, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
@@ -180,52 +213,142 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
         row("a first fragment", "h1", fragment(0x2000), Stop(Reason::Fragment)),
         row("a last fragment", "h1", fragment(0x0010), Stop(Reason::Fragment)),
         row("don't fragment is no fragment", "h1", fragment(0x4000), Leave("up0", (HOST, 4000), (WORLD, 53))),
-        row("a protocol without ports", "h1", from(C1, "h1", WORLD, Payload::Other(47, vec![0; 8])), Stop(Reason::ProtocolNotTranslated)),
+        row(
+            "a protocol without ports",
+            "h1",
+            from(C1, "h1", WORLD, Payload::Other(47, vec![0; 8])),
+            Stop(Reason::ProtocolNotTranslated),
+        ),
         row("an ICMP error", "h1", from(C1, "h1", WORLD, Payload::Echo(3, 0)), Stop(Reason::ProtocolNotTranslated)),
         row("to the gateway", "h1", from(C1, "h1", GATEWAY, Payload::Echo(8, 77)), Stop(Reason::ToHost)),
         row("to the host's uplink address", "h1", from(C1, "h1", HOST, tcp(4000, 22, SYN)), Stop(Reason::ToHost)),
-        row("an answer to the host from a published port's number", "h1", from(C1, "h1", HOST, tcp(4000, 5000, ACK)), Stop(Reason::ToHost)),
+        row(
+            "an answer to the host from a published port's number",
+            "h1",
+            from(C1, "h1", HOST, tcp(4000, 5000, ACK)),
+            Stop(Reason::ToHost),
+        ),
         row("multicast", "h1", from(C1, "h1", [224, 0, 0, 251], udp(5353, 5353)), Stop(Reason::ToBridge)),
         row("limited broadcast", "h1", from(C1, "h1", [255; 4], udp(4000, 67)), Stop(Reason::ToBridge)),
         row("the subnet's broadcast", "h1", from(C1, "h1", [172, 18, 255, 255], udp(4000, 67)), Stop(Reason::ToBridge)),
         row("an unknown neighbour", "h1", from(C1, "h1", [172, 18, 7, 7], tcp(4000, 80, SYN)), Stop(Reason::ToBridge)),
         row("to a neighbour", "h1", from(C1, "h1", C2, tcp(4000, 80, SYN)), Leave("h2", (C1, 4000), (C2, 80))),
-        row("to a neighbour in mid-stream", "h1", from(C1, "h1", C2, tcp(4000, 80, ACK)), Leave("h2", (C1, 4000), (C2, 80))),
+        row(
+            "to a neighbour in mid-stream",
+            "h1",
+            from(C1, "h1", C2, tcp(4000, 80, ACK)),
+            Leave("h2", (C1, 4000), (C2, 80)),
+        ),
         row(
             "to a neighbour with the last hop",
             "h1",
             Ipv4Frame { ttl: 1, ..from(C1, "h1", C2, Payload::Echo(8, 77)) },
             Leave("h2", (C1, 77), (C2, 0)),
         ),
-        row("to a neighbour's own port of a published number", "h2", from(C2, "h2", C1, tcp(4000, 5000, SYN)), Leave("h1", (C2, 4000), (C1, 5000))),
+        row(
+            "to a neighbour's own port of a published number",
+            "h2",
+            from(C2, "h2", C1, tcp(4000, 5000, SYN)),
+            Leave("h1", (C2, 4000), (C1, 5000)),
+        ),
         row(
             "a fragment to a neighbour",
             "h1",
             Ipv4Frame { fragment: 0x2000, ..from(C1, "h1", C2, Payload::Other(17, vec![0; 16])) },
             Leave("h2", (C1, 0), (C2, 0)),
         ),
-        row("any protocol to a neighbour", "h1", from(C1, "h1", C2, Payload::Other(47, vec![0; 8])), Leave("h2", (C1, 0), (C2, 0))),
+        row(
+            "any protocol to a neighbour",
+            "h1",
+            from(C1, "h1", C2, Payload::Other(47, vec![0; 8])),
+            Leave("h2", (C1, 0), (C2, 0)),
+        ),
         row("to another network", "h1", from(C1, "h1", C3, tcp(4000, 80, SYN)), Stop(Reason::OtherNetwork)),
         row("to a neighbour kept apart", "h4", from(C4, "h4", C5, tcp(4000, 80, SYN)), Stop(Reason::IccOff)),
-        row("outwards from an internal network", "h4", from(C4, "h4", WORLD, tcp(4000, 80, SYN)), Stop(Reason::InternalNetwork)),
-        row("from an internal network to a published port", "h4", from(C4, "h4", HOST, tcp(4000, 5000, SYN)), Stop(Reason::InternalNetwork)),
-        row("through an interface that is no uplink", "h1", from(C1, "h1", [192, 168, 9, 7], tcp(4000, 80, SYN)), Stop(Reason::NotAnUplink)),
-        row("hairpin to a neighbour", "h2", from(C2, "h2", HOST, tcp(4000, 5000, SYN)), Leave("h1", (C2, 4000), (C1, 80))),
-        row("hairpin by the gateway's address", "h2", from(C2, "h2", GATEWAY, tcp(4000, 5000, SYN)), Leave("h1", (C2, 4000), (C1, 80))),
-        row("hairpin from another network", "h3", from(C3, "h3", HOST, tcp(4000, 5000, SYN)), Leave("h1", (C3, 4000), (C1, 80))),
-        row("hairpin to itself", "h1", from(C1, "h1", HOST, tcp(4000, 5000, SYN)), Leave("h1", (GATEWAY, 4000), (C1, 80))),
-        row("hairpin answer", "h1", from(C1, "h1", C2, tcp(80, 4000, SYN | ACK)), Leave("h2", (HOST, 5000), (C2, 4000)))
-            .after("h2", from(C2, "h2", HOST, tcp(4000, 5000, SYN))),
-        row("hairpin answer to itself", "h1", from(C1, "h1", GATEWAY, tcp(80, 4000, SYN | ACK)), Leave("h1", (HOST, 5000), (C1, 4000)))
-            .after("h1", from(C1, "h1", HOST, tcp(4000, 5000, SYN))),
+        row(
+            "outwards from an internal network",
+            "h4",
+            from(C4, "h4", WORLD, tcp(4000, 80, SYN)),
+            Stop(Reason::InternalNetwork),
+        ),
+        row(
+            "from an internal network to a published port",
+            "h4",
+            from(C4, "h4", HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::InternalNetwork),
+        ),
+        row(
+            "through an interface that is no uplink",
+            "h1",
+            from(C1, "h1", [192, 168, 9, 7], tcp(4000, 80, SYN)),
+            Stop(Reason::NotAnUplink),
+        ),
+        row(
+            "hairpin to a neighbour",
+            "h2",
+            from(C2, "h2", HOST, tcp(4000, 5000, SYN)),
+            Leave("h1", (C2, 4000), (C1, 80)),
+        ),
+        row(
+            "hairpin by the gateway's address",
+            "h2",
+            from(C2, "h2", GATEWAY, tcp(4000, 5000, SYN)),
+            Leave("h1", (C2, 4000), (C1, 80)),
+        ),
+        row(
+            "hairpin from another network",
+            "h3",
+            from(C3, "h3", HOST, tcp(4000, 5000, SYN)),
+            Leave("h1", (C3, 4000), (C1, 80)),
+        ),
+        row(
+            "hairpin to itself",
+            "h1",
+            from(C1, "h1", HOST, tcp(4000, 5000, SYN)),
+            Leave("h1", (GATEWAY, 4000), (C1, 80)),
+        ),
+        row(
+            "hairpin answer",
+            "h1",
+            from(C1, "h1", C2, tcp(80, 4000, SYN | ACK)),
+            Leave("h2", (HOST, 5000), (C2, 4000)),
+        )
+        .after("h2", from(C2, "h2", HOST, tcp(4000, 5000, SYN))),
+        row(
+            "hairpin answer to itself",
+            "h1",
+            from(C1, "h1", GATEWAY, tcp(80, 4000, SYN | ACK)),
+            Leave("h1", (HOST, 5000), (C1, 4000)),
+        )
+        .after("h1", from(C1, "h1", HOST, tcp(4000, 5000, SYN))),
         row("hairpin of UDP", "h2", from(C2, "h2", HOST, udp(4000, 5001)), Leave("h1", (C2, 4000), (C1, 53))),
-        row("a publish that admits others only", "h2", from(C2, "h2", HOST, tcp(4000, 6000, SYN)), Stop(Reason::SourceNotAdmitted)),
+        row(
+            "a publish that admits others only",
+            "h2",
+            from(C2, "h2", HOST, tcp(4000, 6000, SYN)),
+            Stop(Reason::SourceNotAdmitted),
+        ),
         row("the last hop outwards", "h1", Ipv4Frame { ttl: 1, ..syn.clone() }, Stop(Reason::TtlExpired)),
-        row("the last hop outwards, of a flow", "h1", Ipv4Frame { ttl: 1, ..from(C1, "h1", WORLD, tcp(4000, 80, ACK)) }, Stop(Reason::TtlExpired))
-            .after("h1", syn),
-        row("the last hop in a hairpin", "h2", Ipv4Frame { ttl: 1, ..from(C2, "h2", HOST, tcp(4000, 5000, SYN)) }, Stop(Reason::TtlExceeded)),
-        row("an answer to a published client", "h1", from(C1, "h1", WORLD, tcp(80, 4000, SYN | ACK)), Leave("up0", (HOST, 5000), (WORLD, 4000)))
-            .after("up0", outside(bench, WORLD, HOST, tcp(4000, 5000, SYN))),
+        row(
+            "the last hop outwards, of a flow",
+            "h1",
+            Ipv4Frame { ttl: 1, ..from(C1, "h1", WORLD, tcp(4000, 80, ACK)) },
+            Stop(Reason::TtlExpired),
+        )
+        .after("h1", syn),
+        row(
+            "the last hop in a hairpin",
+            "h2",
+            Ipv4Frame { ttl: 1, ..from(C2, "h2", HOST, tcp(4000, 5000, SYN)) },
+            Stop(Reason::TtlExceeded),
+        ),
+        row(
+            "an answer to a published client",
+            "h1",
+            from(C1, "h1", WORLD, tcp(80, 4000, SYN | ACK)),
+            Leave("up0", (HOST, 5000), (WORLD, 4000)),
+        )
+        .after("up0", outside(bench, WORLD, HOST, tcp(4000, 5000, SYN))),
         raw("ARP", "h1", ether_type([0x08, 0x06]), Reason::Arp),
         raw("IPv6", "h1", ether_type([0x86, 0xdd]), Reason::FamilyNotOnNetwork),
         raw("neither IP nor ARP", "h1", ether_type([0x88, 0xcc]), Reason::NotIp),
@@ -257,37 +380,121 @@ fn rows_from_outside(bench: &Bench) -> Vec<Row> {
     let masqueraded = || from(C1, "h1", WORLD, tcp(4000, 80, SYN));
     vec![
         row("a published port", "up0", syn.clone(), Leave("h1", (WORLD, 4000), (C1, 80))),
-        row("the next packet of its flow", "up0", world(HOST, tcp(4000, 5000, ACK)), Leave("h1", (WORLD, 4000), (C1, 80))).after("up0", syn.clone()),
+        row(
+            "the next packet of its flow",
+            "up0",
+            world(HOST, tcp(4000, 5000, ACK)),
+            Leave("h1", (WORLD, 4000), (C1, 80)),
+        )
+        .after("up0", syn.clone()),
         row("a published UDP port", "up0", world(HOST, udp(4000, 5001)), Leave("h1", (WORLD, 4000), (C1, 53))),
-        row("UDP without checksum", "up0", world(HOST, Payload::UdpUnsummed(4000, 5001)), Leave("h1", (WORLD, 4000), (C1, 53))),
-        row("the first port of a range", "up0", world(HOST, tcp(4000, 7000, SYN)), Leave("h2", (WORLD, 4000), (C2, 8000))),
+        row(
+            "UDP without checksum",
+            "up0",
+            world(HOST, Payload::UdpUnsummed(4000, 5001)),
+            Leave("h1", (WORLD, 4000), (C1, 53)),
+        ),
+        row(
+            "the first port of a range",
+            "up0",
+            world(HOST, tcp(4000, 7000, SYN)),
+            Leave("h2", (WORLD, 4000), (C2, 8000)),
+        ),
         row("a port inside a range", "up0", world(HOST, tcp(4000, 7003, SYN)), Leave("h2", (WORLD, 4000), (C2, 8003))),
-        row("the last port of a range", "up0", world(HOST, tcp(4000, 7009, SYN)), Leave("h2", (WORLD, 4000), (C2, 8009))),
+        row(
+            "the last port of a range",
+            "up0",
+            world(HOST, tcp(4000, 7009, SYN)),
+            Leave("h2", (WORLD, 4000), (C2, 8009)),
+        ),
         row("the port after a range", "up0", world(HOST, tcp(4000, 7010, SYN)), Stop(Reason::NotOurs)),
-        row("a port published on this address", "up0", world(HOST, tcp(4000, 9000, SYN)), Leave("h2", (WORLD, 4000), (C2, 9000))),
-        row("a port published on another address", "up0", world([192, 168, 9, 1], tcp(4000, 9000, SYN)), Stop(Reason::NotOurs)),
-        row("a port published on any address, by another", "up0", world([192, 168, 9, 1], tcp(4000, 5000, SYN)), Leave("h1", (WORLD, 4000), (C1, 80))),
+        row(
+            "a port published on this address",
+            "up0",
+            world(HOST, tcp(4000, 9000, SYN)),
+            Leave("h2", (WORLD, 4000), (C2, 9000)),
+        ),
+        row(
+            "a port published on another address",
+            "up0",
+            world([192, 168, 9, 1], tcp(4000, 9000, SYN)),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "a port published on any address, by another",
+            "up0",
+            world([192, 168, 9, 1], tcp(4000, 5000, SYN)),
+            Leave("h1", (WORLD, 4000), (C1, 80)),
+        ),
         row("a published port of the other protocol", "up0", world(HOST, udp(4000, 5000)), Stop(Reason::NotOurs)),
-        row("a published port of somebody else's address", "up0", world([10, 0, 2, 99], tcp(4000, 5000, SYN)), Stop(Reason::NotOurs)),
-        row("a published port of a loopback address", "up0", world([127, 0, 0, 1], tcp(4000, 5000, SYN)), Stop(Reason::NotOurs)),
+        row(
+            "a published port of somebody else's address",
+            "up0",
+            world([10, 0, 2, 99], tcp(4000, 5000, SYN)),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "a published port of a loopback address",
+            "up0",
+            world([127, 0, 0, 1], tcp(4000, 5000, SYN)),
+            Stop(Reason::NotOurs),
+        ),
         row("mid-stream to a published port", "up0", world(HOST, tcp(4000, 5000, ACK)), Stop(Reason::NotOurs)),
         row("an admitted source", "up0", world(HOST, tcp(4000, 6000, SYN)), Leave("h1", (WORLD, 4000), (C1, 80))),
-        row("a source that is not admitted", "up0", outside(bench, NEAR, HOST, tcp(4000, 6000, SYN)), Stop(Reason::SourceNotAdmitted)),
-        row("an answer from outside", "up0", world(HOST, tcp(80, 4000, SYN | ACK)), Leave("h1", (WORLD, 80), (C1, 4000))).after("h1", masqueraded()),
-        row("an answer to a reused port comes from its own peer only", "up0", outside(bench, NEAR, HOST, tcp(80, 4000, SYN | ACK)), Stop(Reason::NotOurs))
-            .after("h1", masqueraded()),
-        row("an answer without masquerade", "up0", world(C3, tcp(80, 4000, SYN | ACK)), Leave("h3", (WORLD, 80), (C3, 4000)))
-            .after("h3", from(C3, "h3", WORLD, tcp(4000, 80, SYN))),
+        row(
+            "a source that is not admitted",
+            "up0",
+            outside(bench, NEAR, HOST, tcp(4000, 6000, SYN)),
+            Stop(Reason::SourceNotAdmitted),
+        ),
+        row(
+            "an answer from outside",
+            "up0",
+            world(HOST, tcp(80, 4000, SYN | ACK)),
+            Leave("h1", (WORLD, 80), (C1, 4000)),
+        )
+        .after("h1", masqueraded()),
+        row(
+            "an answer to a reused port comes from its own peer only",
+            "up0",
+            outside(bench, NEAR, HOST, tcp(80, 4000, SYN | ACK)),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", masqueraded()),
+        row(
+            "an answer without masquerade",
+            "up0",
+            world(C3, tcp(80, 4000, SYN | ACK)),
+            Leave("h3", (WORLD, 80), (C3, 4000)),
+        )
+        .after("h3", from(C3, "h3", WORLD, tcp(4000, 80, SYN))),
         row("an echo reply", "up0", world(HOST, Payload::Echo(0, 77)), Leave("h1", (WORLD, 0), (C1, 77)))
             .after("h1", from(C1, "h1", WORLD, Payload::Echo(8, 77))),
-        row("an echo request with a flow's identifier", "up0", world(HOST, Payload::Echo(8, 77)), Stop(Reason::NotOurs))
-            .after("h1", from(C1, "h1", WORLD, Payload::Echo(8, 77))),
+        row(
+            "an echo request with a flow's identifier",
+            "up0",
+            world(HOST, Payload::Echo(8, 77)),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", from(C1, "h1", WORLD, Payload::Echo(8, 77))),
         row("an echo reply nobody waits for", "up0", world(HOST, Payload::Echo(0, 78)), Stop(Reason::NotOurs)),
         row("an echo request to the host", "up0", world(HOST, Payload::Echo(8, 5000)), Stop(Reason::NotOurs)),
         row("the host's own traffic", "up0", world(HOST, tcp(443, 40000, ACK)), Stop(Reason::NotOurs)),
         row("straight to a container", "up0", world(C1, tcp(4000, 80, SYN)), Stop(Reason::NotOurs)),
-        row("a container's own tuple from outside", "up0", outside(bench, C1, WORLD, tcp(4000, 80, ACK)), Stop(Reason::NotOurs)).after("h1", masqueraded()),
-        row("a container's answer from outside", "up0", outside(bench, C1, WORLD, tcp(80, 4000, ACK)), Stop(Reason::NotOurs)).after("up0", syn.clone()),
+        row(
+            "a container's own tuple from outside",
+            "up0",
+            outside(bench, C1, WORLD, tcp(4000, 80, ACK)),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", masqueraded()),
+        row(
+            "a container's answer from outside",
+            "up0",
+            outside(bench, C1, WORLD, tcp(80, 4000, ACK)),
+            Stop(Reason::NotOurs),
+        )
+        .after("up0", syn.clone()),
         row("a fragment", "up0", Ipv4Frame { fragment: 0x2000, ..syn.clone() }, Stop(Reason::NotOurs)),
         row("another protocol", "up0", world(HOST, Payload::Other(47, vec![0; 8])), Stop(Reason::NotOurs)),
         row("for another machine", "up0", for_another, Stop(Reason::NotOurs)),
@@ -334,7 +541,8 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
     let before = bench.datapath.reasons().expect("the counts");
     let trial = bench.kernel(row.entry, row.input, &bytes);
     let after = bench.datapath.reasons().expect("the counts");
-    let counted: Vec<_> = after.iter().filter(|(name, count)| before[*name] != **count).map(|(name, _)| *name).collect();
+    let counted: Vec<_> =
+        after.iter().filter(|(name, count)| before[*name] != **count).map(|(name, _)| *name).collect();
     let pure = match &row.frame {
         Frame::Ipv4(frame) if frame.macs.0 != [0x02, 8, 8, 8, 8, 8] => bench.pure(row.entry, row.input, &bytes),
         _ => None,
@@ -418,9 +626,11 @@ fn into_a_bridge_only_the_host_sends() {
         set_up(bench);
         let frame = outside(bench, WORLD, C1, Payload::Tcp(4000, 80, SYN)).bytes();
         let index = bench.index("cwa");
-        for (came_by, action, reason) in
-            [(0, -1, Reason::FromHost), (bench.index("up0"), 2, Reason::NotPublished), (bench.index("cwb"), 2, Reason::NotPublished)]
-        {
+        for (came_by, action, reason) in [
+            (0, -1, Reason::FromHost),
+            (bench.index("up0"), 2, Reason::NotPublished),
+            (bench.index("cwb"), 2, Reason::NotPublished),
+        ] {
             let before = bench.datapath.reasons().expect("the counts")[reason.name()];
             let trial = bench.datapath.try_frame(Entry::Bridge, index, came_by, &frame).expect("the frame runs");
             assert_eq!(trial.action, action, "from interface {came_by}");
@@ -450,10 +660,15 @@ fn two_containers_with_one_source_port_get_two() {
                 ..from(C2, "h2", WORLD, payload.clone())
             };
             assert_eq!(second.frame, translated.bytes(), "{payload:?}: its checksums");
-            let answer = outside(bench, WORLD, HOST, match payload {
-                Payload::Echo(..) => Payload::Echo(0, other),
-                _ => payload.with_ports(80, other),
-            });
+            let answer = outside(
+                bench,
+                WORLD,
+                HOST,
+                match payload {
+                    Payload::Echo(..) => Payload::Echo(0, other),
+                    _ => payload.with_ports(80, other),
+                },
+            );
             let back = bench.kernel(Entry::Uplink, "up0", &answer.bytes());
             assert_eq!(back.action, 7);
             assert_eq!(back.frame[30..34], C2, "{payload:?}: the answer finds the second");

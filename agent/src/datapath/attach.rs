@@ -176,8 +176,8 @@ impl Attached {
 /// Removes filters that no interface's removal takes along. Links end with their pins.
 pub(super) fn remove_filters(instance: &str) -> anyhow::Result<()> {
     let notes = filter_notes(instance);
-    let Ok(noted) = fs::read_to_string(&notes) else { return Ok(()) };
-    for index in noted.lines().filter_map(|line| line.parse().ok()) {
+    let Ok(text) = fs::read_to_string(&notes) else { return Ok(()) };
+    for index in text.lines().filter_map(|line| line.parse().ok()) {
         remove_filter_of(index)?;
     }
     fs::remove_file(&notes).with_context(|| format!("removing {}", notes.display()))
@@ -219,9 +219,9 @@ fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, 
     mem::forget(program.take_link(id)?);
     if hook == Hook::Uplink {
         let notes = filter_notes(instance);
-        let mut noted = fs::read_to_string(&notes).unwrap_or_default();
-        noted.push_str(&format!("{}\n", interface.index));
-        fs::write(&notes, noted).with_context(|| format!("noting the filter in {}", notes.display()))?;
+        let before = fs::read_to_string(&notes).unwrap_or_default();
+        fs::write(&notes, format!("{before}{}\n", interface.index))
+            .with_context(|| format!("noting the filter in {}", notes.display()))?;
     }
     Ok(())
 }
@@ -259,7 +259,7 @@ fn cgroup2() -> anyhow::Result<Option<PathBuf>> {
     Ok(mounts.lines().find_map(mount_point_of_cgroup2))
 }
 
-/// proc_pid_mountinfo(5): the mount point is the fifth field, the type the first after the separator.
+/// The mount point is the fifth field, the type the first after the separator.
 fn mount_point_of_cgroup2(line: &str) -> Option<PathBuf> {
     let (mount, kind) = line.split_once(" - ")?;
     if kind.split(' ').next()? != "cgroup2" {

@@ -29,7 +29,7 @@ pub(super) fn list(tables: &Tables) -> anyhow::Result<Vec<FlowRecord>> {
     let now = now()?;
     let flows = &tables.v4().flows;
     let mut records = Vec::new();
-    for key in keys(flows) {
+    for key in keys(flows)? {
         let Ok(Raw(forward)) = flows.get(&Raw(key), 0) else { continue };
         if forward.is_reply != 0 || tables.epoch(forward.slot)? != forward.epoch {
             continue;
@@ -47,7 +47,7 @@ pub(super) fn list(tables: &Tables) -> anyhow::Result<Vec<FlowRecord>> {
 pub(super) fn flush(tables: &mut Tables) -> anyhow::Result<u64> {
     let flows = &mut tables.v4_mut().flows;
     let mut ended = 0;
-    for key in keys(flows) {
+    for key in keys(flows)? {
         let forward = flows.get(&Raw(key), 0).is_ok_and(|half| half.0.is_reply == 0);
         // One that its own packets removed meanwhile is ended all the same.
         if flows.remove(&Raw(key)).is_ok() && forward {
@@ -93,7 +93,7 @@ impl Sweeper {
 
 fn sweep(flows: &mut FlowMap<V4>, epochs: &Array<MapData, u32>) -> anyhow::Result<u64> {
     let mut freed = 0;
-    for key in keys(flows) {
+    for key in keys(flows)? {
         let now = now()?;
         let Ok(Raw(half)) = flows.get(&Raw(key), 0) else { continue };
         let other_key = half.translation.tuple.reversed();
@@ -111,14 +111,18 @@ fn sweep(flows: &mut FlowMap<V4>, epochs: &Array<MapData, u32>) -> anyhow::Resul
     Ok(freed)
 }
 
-/// Every key once: entries that come and go meanwhile can make the kernel start over, so what was seen is remembered.
-fn keys(flows: &FlowMap<V4>) -> HashSet<Tuple<V4>> {
-    flows.keys().filter_map(|key| Some(key.ok()?.0)).collect()
+/// How many steps a walk through the table may take: entries that come and go meanwhile can make the kernel start over.
+const STEPS: usize = 1 << 22;
+
+/// Every key once.
+fn keys(flows: &FlowMap<V4>) -> anyhow::Result<HashSet<Tuple<V4>>> {
+    let keys = flows.keys().take(STEPS).map(|key| Ok(key.context("walking through the flow table")?.0));
+    keys.collect()
 }
 
 fn now() -> anyhow::Result<Ticks> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the monotonic clock")?;
-    let nanoseconds = i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec());
+    let nanoseconds = time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
     Ok((nanoseconds >> flow::TICK_SHIFT) as Ticks)
 }
 

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
     maps::MapInfo,
-    programs::{Program, ProgramError},
+    programs::{CgroupSockAddr, Program, ProgramError},
 };
 use causeway_common::abi::name;
 
@@ -49,12 +49,13 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
         .load(OBJECT)
         .with_context(|| format!("making the datapath's maps (the flow table has room for {} flows)", options.flows))?;
     for (name, program) in ebpf.programs_mut() {
-        let loaded = match program {
-            Program::SchedClassifier(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            other => anyhow::bail!("the object has a program '{name}' of a type that nothing loads: {other:?}"),
+        let result = if let Program::SchedClassifier(program) = program {
+            program.load()
+        } else {
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            program.load()
         };
-        loaded.map_err(|error| explain(name, error))?;
+        result.map_err(|error| explain(name, error))?;
     }
     Ok(ebpf)
 }

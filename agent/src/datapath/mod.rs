@@ -169,7 +169,7 @@ impl Datapath {
         self.attached.remove(Hook::Bridge, index)
     }
 
-    /// The addresses that are the host's own, on whatever interface, loopback's 127.0.0.0/8 and ::1 left out.
+    /// The addresses that are the host's own, on whatever interface, loopback's left out.
     pub fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
         self.tables.set_local_addresses(addresses)
     }

@@ -287,10 +287,10 @@ impl Family<V4> {
     /// Every slot that an endpoint or a published port names.
     fn slots_in_use(&self) -> anyhow::Result<BTreeSet<u32>> {
         let mut slots = BTreeSet::new();
-        for entry in self.endpoints.iter() {
+        for entry in &self.endpoints {
             slots.insert(entry.context("reading the endpoints")?.1.0.slot);
         }
-        for entry in self.address_ports.iter() {
+        for entry in &self.address_ports {
             slots.insert(entry.context("reading the publishes with an address")?.1);
         }
         for slot in self.ports.iter() {
