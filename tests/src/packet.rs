@@ -95,9 +95,10 @@ impl Ipv4Frame {
             }
         };
         if let Some(at) = sum_at {
-            let sum = match &self.payload {
-                Payload::Echo(..) => checksum(&segment),
-                _ => checksum(&[self.pseudo_header(segment.len()), segment.clone()].concat()),
+            let sum = if matches!(self.payload, Payload::Echo(..)) {
+                checksum(&segment)
+            } else {
+                checksum(&[self.pseudo_header(segment.len()), segment.clone()].concat())
             };
             // RFC 768: a sum of zero is sent as its other form, for zero says that there is none.
             let sum = if matches!(self.payload, Payload::Udp(..)) && sum == 0 { 0xffff } else { sum };
