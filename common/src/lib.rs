@@ -13,12 +13,14 @@ extern crate std;
 
 pub mod abi;
 pub mod address;
+pub mod begin;
 pub mod checksum;
 pub mod flow;
 pub mod forward;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod packet;
+pub mod plan;
 mod pod;
 pub mod reason;
 pub mod tables;

@@ -9,8 +9,8 @@ use aya_ebpf::{
 use causeway_common::{
     abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer},
     address::{Address, V4},
-    forward::First,
     packet::Parse,
+    plan::First,
     reason::{self, Reason},
     tuple::Tuple,
 };

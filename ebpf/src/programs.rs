@@ -7,8 +7,9 @@ use aya_ebpf::{
 };
 use causeway_common::{
     address::V4,
-    forward::{self, Decision, First},
+    forward::{self, Decision},
     packet::{Packet, ether_type},
+    plan::First,
     reason::{Fate, Reason},
     tuple::side,
 };
@@ -86,13 +87,13 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
 #[inline(never)]
 fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
-    forward::plan(place, &Kernel::new(&Skb::again(&context)))
+    causeway_common::plan::plan(place, &Kernel::new(&Skb::again(&context)))
 }
 
 #[inline(never)]
 fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
-    forward::begin(place, &Kernel::new(&Skb::again(&context)))
+    causeway_common::begin::begin(place, &Kernel::new(&Skb::again(&context)))
 }
 
 #[inline(always)]

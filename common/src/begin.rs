@@ -1,0 +1,118 @@
+//! The beginning of a flow: a port, and two entries in the table.
+
+use crate::{
+    abi::{Flow, exit},
+    address::{Address, Port},
+    flow::{State, Ticks},
+    forward::{is_gone_or_idle, is_idle, remove, touch},
+    plan::{Beginning, First},
+    reason::Reason,
+    tables::{Refused, Tables},
+    tuple::Tuple,
+};
+
+/// How many ports a new flow tries before it is refused.
+pub const PORT_TRIES: u32 = 16;
+
+/// Begins the planned flow: both halves are in the table, or neither.
+#[inline(always)]
+pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+    // Field by field, in place: a value made first and moved then would take its room on BPF's stack.
+    let First { packet, beginning, reply_key, half } = first;
+    let key = &packet.tuple;
+    if beginning.forward.exit == exit::BRIDGED {
+        half.translation.set(key, &beginning.leaves, &beginning.forward);
+        return Ok(());
+    }
+    half.packets = 0;
+    half.bytes = 0;
+    half.input = beginning.reply_input;
+    half.slot = beginning.slot;
+    half.epoch = tables.epoch(beginning.slot);
+    half.last_used = tables.now();
+    half.is_reply = 1;
+    half.move_to(State::first(key.protocol), key.protocol);
+    *reply_key = beginning.leaves.reversed();
+    reserve(beginning, key, reply_key, half, tables)?;
+    half.translation.set(key, &reply_key.reversed(), &beginning.forward);
+    half.input = beginning.forward_input;
+    half.is_reply = 0;
+    touch(half, packet, half.last_used);
+    match tables.insert_flow(key, half) {
+        Ok(()) => Ok(()),
+        Err(refused) => {
+            tables.remove_flow(reply_key);
+            // Another CPU began the same flow with an earlier packet: this one follows it.
+            match (refused, tables.flow(key)) {
+                (Refused::Taken, Some(earlier)) => {
+                    half.translation = earlier.translation;
+                    Ok(())
+                }
+                _ => Err(Reason::TableFull),
+            }
+        }
+    }
+}
+
+/// Inserts the reply half under the first free port. That insert is the reservation: whoever comes second finds the port taken.
+#[inline(always)]
+fn reserve<A: Address>(
+    beginning: &Beginning<A>,
+    key: &Tuple<A>,
+    reply_key: &mut Tuple<A>,
+    half: &mut Flow<A>,
+    tables: &impl Tables<A>,
+) -> Result<(), Reason> {
+    for attempt in 0..PORT_TRIES {
+        if attempt > 0 {
+            reply_key.destination_port = some_port(tables.random());
+        }
+        if beginning.as_host && tables.host_socket(reply_key) {
+            continue;
+        }
+        half.translation.set(reply_key, &key.reversed(), &beginning.reply);
+        match tables.insert_flow(reply_key, half) {
+            Ok(()) => return Ok(()),
+            Err(Refused::Full) => return Err(Reason::TableFull),
+            Err(Refused::Taken) => {
+                bury(tables, reply_key, half.last_used);
+                if tables.insert_flow(reply_key, half).is_ok() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Err(Reason::PortsExhausted)
+}
+
+/// Removes a flow that has ended but still has its entries.
+#[inline(always)]
+fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) {
+    let Some(half) = tables.flow(key) else { return };
+    let translation = half.translation;
+    let stale = half.epoch != tables.epoch(half.slot);
+    let idle = is_idle(&half, now);
+    drop(half);
+    if stale || (idle && is_gone_or_idle(tables, &translation.tuple.reversed(), now)) {
+        remove(tables, key, &translation);
+    }
+}
+
+/// A port in 1024..32768: below what Linux gives its own sockets by default, so that they seldom meet.
+#[inline(always)]
+const fn some_port(random: u32) -> Port {
+    let port = (random & 0x7fff) as u16;
+    Port::new(if port < 1024 { port + 1024 } else { port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_ports_are_unprivileged_and_below_the_hosts_own() {
+        for random in (0..=u32::MAX).step_by(9973) {
+            assert!((1024..32768).contains(&some_port(random).get()));
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The decisions over the model.
+
+use std::{collections::HashSet, vec::Vec};
+
+use super::*;
+use crate::{
+    abi::{Endpoint, Macs, Publish, network},
+    address::{Port, V4},
+    flow::{tcp, ticks},
+    model::Model,
+    packet::Payload,
+    tuple::{echo, protocol, side},
+};
+
+const C1: V4 = V4::new([172, 18, 0, 2]);
+const C2: V4 = V4::new([172, 18, 0, 3]);
+const GATEWAY: V4 = V4::new([172, 18, 0, 1]);
+const HOST: V4 = V4::new([10, 0, 2, 15]);
+const WORLD: V4 = V4::new([203, 0, 113, 10]);
+const UPLINK: u32 = 2;
+const C1_SIDE: u32 = 11;
+const C2_SIDE: u32 = 12;
+const C1_SLOT: u32 = 1;
+const C2_SLOT: u32 = 2;
+const PUBLISH_SLOT: u32 = 3;
+
+fn model() -> Model<V4> {
+    let mut model = Model::default();
+    for (address, host_side, slot) in [(C1, C1_SIDE, C1_SLOT), (C2, C2_SIDE, C2_SLOT)] {
+        model.endpoints.insert(
+            address,
+            Endpoint {
+                subnet: V4::new([172, 18, 0, 0]),
+                mask: V4::new([255, 255, 0, 0]),
+                gateway: GATEWAY,
+                host_side,
+                bridge: 5,
+                slot,
+                network: network::MASQUERADE,
+                macs: Macs::new([2; 6], [4; 6]),
+            },
+        );
+    }
+    model.uplinks.insert(UPLINK, HOST);
+    model.routes.push((V4::default(), V4::default(), UPLINK));
+    model.local.extend([HOST, GATEWAY]);
+    for protocol in [protocol::TCP, protocol::UDP] {
+        model.ports.insert((protocol, Port::new(5000), None), PUBLISH_SLOT);
+    }
+    let publish = Publish { container: C1, host_port: Port::new(5000), container_port: Port::new(80), flags: 0 };
+    model.publishes.insert(PUBLISH_SLOT, publish);
+    model
+}
+
+fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, flags: u8) -> Packet<V4> {
+    Packet {
+        tuple: Tuple {
+            source: from.0,
+            destination: to.0,
+            source_port: Port::new(from.1),
+            destination_port: Port::new(to.1),
+            protocol,
+            side: if input == UPLINK { side::UPLINK } else { side::CONTAINER },
+            echo: if protocol == protocol::ICMP { echo::REQUEST } else { echo::NONE },
+            _pad: 0,
+        },
+        payload: match protocol {
+            protocol::TCP => Payload::Tcp(flags),
+            protocol::UDP => Payload::Udp,
+            _ => Payload::Echo,
+        },
+        payload_at: 34,
+        ttl: 64,
+        input,
+        length: 60,
+        source_mac: [2; 6],
+    }
+}
+
+fn udp(input: u32, from: (V4, u16), to: (V4, u16)) -> Packet<V4> {
+    packet(input, from, to, protocol::UDP, 0)
+}
+
+/// The packet as it left, or why it did not.
+fn left(model: &Model<V4>, packet: &Packet<V4>) -> Result<Translation<V4>, Reason> {
+    match decide(packet, model) {
+        Decision::Forward(translation) => Ok(translation),
+        Decision::Stop(reason) => Err(reason),
+    }
+}
+
+/// The answer to what left: it arrives where that one went.
+fn answer(translation: &Translation<V4>, flags: u8) -> Packet<V4> {
+    let tuple = translation.tuple.reversed();
+    Packet {
+        tuple,
+        input: translation.output,
+        ..packet(0, (tuple.source, 0), (tuple.destination, 0), tuple.protocol, flags)
+    }
+}
+
+#[test]
+fn forward_then_reply_is_identity() {
+    let cases = [
+        ("masquerade", C1_SIDE, C1, WORLD, 53),
+        ("publish", UPLINK, WORLD, HOST, 5000),
+        ("hairpin", C2_SIDE, C2, HOST, 5000),
+        ("hairpin to itself", C1_SIDE, C1, GATEWAY, 5000),
+    ];
+    for (what, input, from, to, port) in cases {
+        for protocol in [protocol::TCP, protocol::UDP] {
+            let model = model();
+            let sent = packet(input, (from, 4000), (to, port), protocol, tcp::SYN);
+            let there = left(&model, &sent).expect(what);
+            let back = left(&model, &answer(&there, tcp::SYN | tcp::ACK)).expect(what);
+            assert_eq!(back.tuple, sent.tuple.reversed(), "{what}: the answer is to what was sent");
+            assert_eq!(back.output, input, "{what}: it goes back where that came from");
+            assert_eq!(checksum_of(&there, &sent.tuple), 0, "{what}: the deltas are those of the tuples");
+        }
+    }
+}
+
+/// Zero if the deltas say what the tuples say.
+fn checksum_of(translation: &Translation<V4>, from: &Tuple<V4>) -> u16 {
+    let address = crate::checksum::delta(from.address_sum(), translation.tuple.address_sum());
+    let port = crate::checksum::delta(from.port_sum(), translation.tuple.port_sum());
+    u16::from(address != translation.address_delta || port != translation.port_delta)
+}
+
+#[test]
+fn no_two_live_flows_share_a_reply_tuple() {
+    let model = model();
+    let mut seed = 7_u32;
+    let mut random = |below: u32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) % below
+    };
+    let mut begun = HashSet::new();
+    for _ in 0..20_000 {
+        let port = 4000 + u16::try_from(random(40)).unwrap();
+        let sent = match random(4) {
+            0 => udp(C1_SIDE, (C1, port), (WORLD, 53)),
+            1 => udp(C2_SIDE, (C2, port), (WORLD, 53)),
+            2 => udp(UPLINK, (WORLD, port), (HOST, 5000)),
+            _ => udp(C2_SIDE, (C2, port), (HOST, 5000)),
+        };
+        let translation = left(&model, &sent).unwrap();
+        begun.insert(sent.tuple);
+        assert_eq!(left(&model, &answer(&translation, 0)).unwrap().tuple, sent.tuple.reversed());
+    }
+    let flows = model.flows.borrow();
+    assert_eq!(flows.len(), begun.len() * 2, "each flow has two halves of its own");
+    for (key, half) in flows.iter() {
+        assert_eq!(flows[&half.translation.tuple.reversed()].translation.tuple.reversed(), *key);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_gives_way_to_another() {
+    let model = model();
+    assert_eq!(left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))).unwrap().tuple.source_port.get(), 4000);
+    let second = left(&model, &udp(C2_SIDE, (C2, 4000), (WORLD, 53))).unwrap().tuple.source_port.get();
+    assert_ne!(second, 4000);
+    // Toward another destination the same port is free.
+    let elsewhere = left(&model, &udp(C2_SIDE, (C2, 4000), (V4::new([203, 0, 113, 11]), 53))).unwrap();
+    assert_eq!(elsewhere.tuple.source_port.get(), 4000);
+}
+
+#[test]
+fn a_port_of_a_socket_of_the_host_is_not_taken() {
+    let mut model = model();
+    model.sockets.insert(udp(UPLINK, (WORLD, 53), (HOST, 4000)).tuple);
+    let port = left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))).unwrap().tuple.source_port.get();
+    assert_ne!(port, 4000);
+}
+
+#[test]
+fn an_answer_to_a_socket_of_the_host_is_not_published() {
+    let mut model = model();
+    let arriving = udp(UPLINK, (WORLD, 53), (HOST, 5000));
+    model.sockets.insert(arriving.tuple);
+    assert_eq!(left(&model, &arriving), Err(Reason::HostSocket));
+    assert!(model.flows.borrow().is_empty());
+}
+
+#[test]
+fn when_every_port_is_taken_the_flow_is_refused() {
+    let model = model();
+    let mut refused = None;
+    for port in 1..=u16::MAX {
+        let _ = left(&model, &udp(C1_SIDE, (C1, port), (WORLD, 53))).unwrap();
+    }
+    let before = model.flows.borrow().len();
+    if let Err(reason) = left(&model, &udp(C2_SIDE, (C2, 4000), (WORLD, 53))) {
+        refused = Some(reason);
+    }
+    assert_eq!(refused, Some(Reason::PortsExhausted));
+    assert_eq!(model.flows.borrow().len(), before);
+}
+
+#[test]
+fn a_full_table_keeps_what_it_has_and_leaves_no_half() {
+    for room in [0, 1, 2, 3] {
+        let mut model = model();
+        model.room = room;
+        let first = left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53)));
+        let second = left(&model, &udp(C1_SIDE, (C1, 4001), (WORLD, 53)));
+        assert_eq!(first.is_ok(), room >= 2);
+        assert_eq!(second, Err(Reason::TableFull));
+        assert_eq!(model.flows.borrow().len(), room & !1);
+        assert_eq!(left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))).is_ok(), room >= 2);
+    }
+}
+
+#[test]
+fn a_flow_ends_with_its_slots_epoch() {
+    let mut model = model();
+    let sent = udp(UPLINK, (WORLD, 4000), (HOST, 5000));
+    let there = left(&model, &sent).unwrap();
+    let mut back = answer(&there, 0);
+    assert!(left(&model, &back).is_ok());
+    model.epochs.insert(PUBLISH_SLOT, 1);
+    // Now it is the container that begins, with a port that nothing publishes.
+    let again = left(&model, &back).unwrap();
+    assert_eq!(again.tuple.source, HOST);
+    assert_eq!(again.tuple.source_port.get(), 80);
+    model.publishes.insert(
+        PUBLISH_SLOT,
+        Publish { container: C2, host_port: Port::new(5000), container_port: Port::new(80), flags: 0 },
+    );
+    assert_eq!(left(&model, &sent).unwrap().tuple.destination, C2, "a fixed port meets the new container at once");
+    back.tuple.source = C2;
+    back.input = C2_SIDE;
+    assert_eq!(left(&model, &back).unwrap().tuple, sent.tuple.reversed());
+}
+
+#[test]
+fn an_idle_flow_counts_as_absent_and_its_port_is_free() {
+    let model = model();
+    let first = left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))).unwrap();
+    model.now.set(model.now.get() + State::Unreplied.timeout(protocol::UDP) + 1);
+    let second = left(&model, &udp(C2_SIDE, (C2, 4000), (WORLD, 53))).unwrap();
+    assert_eq!(second.tuple, first.tuple, "the port is used again");
+    assert_eq!(left(&model, &answer(&second, 0)).unwrap().tuple.destination, C2);
+    assert_eq!(model.flows.borrow().len(), 2, "nothing is left of the first");
+}
+
+#[test]
+fn expiry_never_frees_a_port_in_use() {
+    let model = model();
+    let sent = udp(C1_SIDE, (C1, 4000), (WORLD, 53));
+    let there = left(&model, &sent).unwrap();
+    // One way only: the reply half is never used.
+    for _ in 0..10 {
+        model.now.set(model.now.get() + ticks(100));
+        assert_eq!(left(&model, &sent).unwrap(), there);
+    }
+    let other = left(&model, &udp(C2_SIDE, (C2, 4000), (WORLD, 53))).unwrap();
+    assert_ne!(other.tuple.source_port, there.tuple.source_port);
+    assert_eq!(
+        left(&model, &answer(&there, 0)).unwrap().tuple,
+        sent.tuple.reversed(),
+        "the late answer is still known"
+    );
+}
+
+#[test]
+fn a_clock_that_another_cpu_read_later_ends_nothing() {
+    let model = model();
+    let sent = udp(C1_SIDE, (C1, 4000), (WORLD, 53));
+    let there = left(&model, &sent).unwrap();
+    model.now.set(model.now.get() - 1);
+    assert_eq!(left(&model, &sent).unwrap(), there);
+}
+
+#[test]
+fn both_halves_move_together() {
+    let model = model();
+    let to = |flags| packet(C1_SIDE, (C1, 4000), (WORLD, 80), protocol::TCP, flags);
+    let there = left(&model, &to(tcp::SYN)).unwrap();
+    let states = || -> Vec<u8> { model.flows.borrow().values().map(|half| half.state).collect() };
+    let steps = [
+        (false, tcp::SYN | tcp::ACK, State::SynReceived),
+        (true, tcp::ACK, State::Established),
+        (false, tcp::FIN | tcp::ACK, State::ReplyClosed),
+        (true, tcp::FIN | tcp::ACK, State::Closing),
+        (true, tcp::SYN, State::SynSent),
+        (false, tcp::RST, State::Closed),
+    ];
+    for (forward, flags, state) in steps {
+        let packet = if forward { to(flags) } else { answer(&there, flags) };
+        assert!(left(&model, &packet).is_ok());
+        assert_eq!(states(), [state as u8; 2], "after {flags:#x}");
+    }
+}
+
+#[test]
+fn an_endpoint_made_again_takes_up_its_flows_port() {
+    let mut model = model();
+    let sent = udp(C2_SIDE, (C2, 4000), (HOST, 5000));
+    assert!(left(&model, &sent).is_ok());
+    let mut own = model.endpoints[&C2];
+    own.host_side = 99;
+    model.endpoints.insert(C2, own);
+    let there = left(&model, &Packet { input: 99, ..sent }).unwrap();
+    assert_eq!(left(&model, &answer(&there, 0)).unwrap().output, 99);
+}
+
+#[test]
+fn a_publish_whose_container_is_gone_drops() {
+    let mut model = model();
+    model.endpoints.remove(&C1);
+    assert_eq!(left(&model, &udp(UPLINK, (WORLD, 4000), (HOST, 5000))), Err(Reason::ContainerGone));
+}
+
+#[test]
+fn without_a_route_nothing_leaves() {
+    let mut model = model();
+    model.routes.clear();
+    assert_eq!(left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))), Err(Reason::NoRoute));
+}

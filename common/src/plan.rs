@@ -1,0 +1,232 @@
+//! What a packet of no flow may begin.
+
+use bytemuck::Zeroable as _;
+
+use crate::{
+    abi::{Door, Endpoint, Flow, exit, network, publish},
+    address::{Address, Port},
+    packet::{Packet, Payload},
+    reason::Reason,
+    tables::{Route, Tables},
+    tuple::{Tuple, protocol, side},
+};
+
+/// A packet of no flow, and the flow that it may begin.
+#[derive(Clone, Copy)]
+pub struct First<A> {
+    /// As it arrived.
+    pub packet: Packet<A>,
+    /// What [`plan`] answers.
+    pub beginning: Beginning<A>,
+    /// The key that [`begin`] reserves.
+    pub reply_key: Tuple<A>,
+    /// What [`begin`] answers: its `translation` is the packet's.
+    pub half: Flow<A>,
+}
+
+impl<A: Address> First<A> {
+    /// Nothing is planned yet.
+    pub fn new(packet: Packet<A>) -> Self {
+        let half = Flow::zeroed();
+        let door = Door::uplink(0);
+        let beginning = Beginning {
+            leaves: packet.tuple,
+            forward: door,
+            reply: door,
+            forward_input: 0,
+            reply_input: 0,
+            slot: 0,
+            as_host: false,
+        };
+        Self { packet, beginning, reply_key: packet.tuple, half }
+    }
+}
+
+/// A flow that is to begin.
+#[derive(Clone, Copy)]
+pub struct Beginning<A> {
+    /// The tuple its first packet leaves with, if the port is free.
+    pub(crate) leaves: Tuple<A>,
+    pub(crate) forward: Door,
+    pub(crate) reply: Door,
+    pub(crate) forward_input: u32,
+    pub(crate) reply_input: u32,
+    pub(crate) slot: u32,
+    /// It leaves with an address of the host, which the host's own sockets use too.
+    pub(crate) as_host: bool,
+}
+
+/// Decides what a packet of no flow may begin.
+#[inline(always)]
+pub fn plan<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+    first.beginning = match first.packet.tuple.side {
+        side::CONTAINER => first_from_container(&first.packet, tables)?,
+        _ => first_from_uplink(&first.packet, tables)?,
+    };
+    Ok(())
+}
+
+#[inline(always)]
+fn first_from_container<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
+    let tuple = &packet.tuple;
+    let own = tables.endpoint(&tuple.source).ok_or(Reason::SourceAddressSpoofed)?;
+    if own.host_side != packet.input {
+        return Err(Reason::SourceAddressSpoofed);
+    }
+    if own.macs.destination() != packet.source_mac {
+        return Err(Reason::SourceMacSpoofed);
+    }
+    if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask) {
+        return Err(Reason::ToBridge);
+    }
+    if packet.begins()
+        && let Some(slot) = tables.published(tuple)
+        && tables.is_local(&tuple.destination)
+    {
+        return hairpin(packet, &own, slot, tables);
+    }
+    if let Some(other) = tables.endpoint(&tuple.destination) {
+        return to_container(packet, &own, &other);
+    }
+    if tables.is_local(&tuple.destination) {
+        return Err(Reason::ToHost);
+    }
+    if tuple.destination.is_in(&own.subnet, &own.mask) {
+        return Err(Reason::ToBridge);
+    }
+    to_outside(packet, &own, tables)
+}
+
+#[inline(always)]
+fn to_container<A: Address>(
+    packet: &Packet<A>,
+    own: &Endpoint<A>,
+    other: &Endpoint<A>,
+) -> Result<Beginning<A>, Reason> {
+    if other.bridge != own.bridge {
+        return Err(Reason::OtherNetwork);
+    }
+    if own.network & network::NO_ICC != 0 {
+        return Err(Reason::IccOff);
+    }
+    // The frame's own MACs stay: for the container it is as if the bridge had brought it. Nothing is kept of such a flow.
+    let door = Door { output: other.host_side, macs: other.macs, exit: exit::BRIDGED };
+    Ok(Beginning {
+        leaves: packet.tuple,
+        forward: door,
+        reply: door,
+        forward_input: 0,
+        reply_input: 0,
+        slot: 0,
+        as_host: false,
+    })
+}
+
+#[inline(always)]
+fn to_outside<A: Address>(
+    packet: &Packet<A>,
+    own: &Endpoint<A>,
+    tables: &impl Tables<A>,
+) -> Result<Beginning<A>, Reason> {
+    if own.network & network::INTERNAL != 0 {
+        return Err(Reason::InternalNetwork);
+    }
+    match packet.payload {
+        Payload::Fragment => return Err(Reason::Fragment),
+        Payload::Other => return Err(Reason::ProtocolNotTranslated),
+        Payload::Tcp(_) | Payload::Udp | Payload::Echo => {}
+    }
+    if !packet.begins() {
+        return Err(Reason::NoFlow);
+    }
+    if packet.ttl <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    let Route::Through(output) = tables.route(&packet.tuple, own.bridge) else {
+        return Err(Reason::NoRoute);
+    };
+    let address = tables.uplink(output).ok_or(Reason::NotAnUplink)?;
+    let masquerade = own.network & network::MASQUERADE != 0;
+    let source = if masquerade { address } else { packet.tuple.source };
+    Ok(Beginning {
+        leaves: Tuple { source, side: side::UPLINK, ..packet.tuple },
+        forward: Door::uplink(output),
+        reply: Door::container(own),
+        forward_input: own.host_side,
+        reply_input: 0,
+        slot: own.slot,
+        as_host: masquerade,
+    })
+}
+
+/// From a container to a published port of the host.
+#[inline(always)]
+fn hairpin<A: Address>(
+    packet: &Packet<A>,
+    own: &Endpoint<A>,
+    slot: u32,
+    tables: &impl Tables<A>,
+) -> Result<Beginning<A>, Reason> {
+    let (destination, port, target) = published_to(packet, slot, tables)?;
+    if own.network & network::INTERNAL != 0 && target.bridge != own.bridge {
+        return Err(Reason::InternalNetwork);
+    }
+    // A container takes no packet from its own address, so to itself it speaks as the gateway.
+    let to_itself = destination == packet.tuple.source;
+    let source = if to_itself { own.gateway } else { packet.tuple.source };
+    Ok(Beginning {
+        leaves: Tuple { source, destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
+        forward: Door::container(&target),
+        reply: Door::container(own),
+        forward_input: own.host_side,
+        reply_input: target.host_side,
+        slot,
+        as_host: to_itself,
+    })
+}
+
+#[inline(always)]
+fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
+    if !packet.has_ports() {
+        return Err(Reason::NotOurs);
+    }
+    let Some(slot) = tables.published(&packet.tuple) else {
+        return Err(Reason::NotOurs);
+    };
+    if !tables.is_local(&packet.tuple.destination) {
+        return Err(Reason::NotOurs);
+    }
+    if !packet.begins() {
+        // The host itself may talk from that port: only a SYN is for the publish.
+        return Err(Reason::NotOurs);
+    }
+    let (destination, port, target) = published_to(packet, slot, tables)?;
+    Ok(Beginning {
+        leaves: Tuple { destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
+        forward: Door::container(&target),
+        reply: Door::uplink(packet.input),
+        forward_input: 0,
+        reply_input: target.host_side,
+        slot,
+        as_host: false,
+    })
+}
+
+/// Where a publish leads: address, port and endpoint.
+#[inline(always)]
+fn published_to<A: Address>(
+    packet: &Packet<A>,
+    slot: u32,
+    tables: &impl Tables<A>,
+) -> Result<(A, Port, Endpoint<A>), Reason> {
+    // UDP does not say which side began: an answer to the host's own socket must not begin a flow.
+    if packet.tuple.protocol == protocol::UDP && tables.host_socket(&packet.tuple) {
+        return Err(Reason::HostSocket);
+    }
+    let publish = tables.publish(slot).ok_or(Reason::ContainerGone)?;
+    if publish.flags & publish::SOURCES_LISTED != 0 && !tables.admits(slot, &packet.tuple.source) {
+        return Err(Reason::SourceNotAdmitted);
+    }
+    let target = tables.endpoint(&publish.container).ok_or(Reason::ContainerGone)?;
+    Ok((publish.container, publish.container_port_of(packet.tuple.destination_port), target))
+}
