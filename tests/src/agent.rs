@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdout, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -34,7 +34,7 @@ impl Agent {
     /// Starts `causeway up ARGUMENTS`, and comes back once it serves. Unless it is to be kept, it ends with the calling thread,
     /// however that ends.
     pub fn start(instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
-        let log = env::temp_dir().join(format!("{instance}.log"));
+        let log = Self::log_path(instance);
         let file = File::options().create(true).append(true).open(&log);
         let mut command = verb::command(&verb::binary(), instance, &[&["up"], arguments].concat());
         command
@@ -96,8 +96,8 @@ impl Agent {
     }
 
     /// Where that is.
-    pub fn log_path(&self) -> &Path {
-        &self.log
+    pub fn log_path(instance: &str) -> PathBuf {
+        env::temp_dir().join(format!("{instance}.log"))
     }
 
     fn wait_ready(&mut self, stdout: ChildStdout) -> anyhow::Result<()> {

@@ -70,7 +70,8 @@ pub fn check(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     ];
     rows.extend(neighbours(lab, c1, c2));
     for ruleset in netfilter::rulesets(&lab.host) {
-        rows.push(Row::new(format!("{} on the host", ruleset.command), "", ruleset.rules));
+        let how = if ruleset.installed { "" } else { " (not installed: as the kernel says)" };
+        rows.push(Row::new(format!("{} on the host{how}", ruleset.command), "", ruleset.rules));
     }
     rows
 }

@@ -10,32 +10,28 @@ use nix::{
 
 use crate::place;
 
-/// One of the ways to ask, and the answer: empty if there is not one rule, chain or table.
+/// One of the ways to ask, and the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
     /// As a person would ask.
     pub command: &'static str,
-    /// What that prints, without comments; or what the kernel itself says where the program is not installed.
+    /// Whether that is installed. The kernel itself is asked anyhow.
+    pub installed: bool,
+    /// What it prints, without comments, and what the kernel says: empty if there is not one rule, chain or table.
     pub rules: String,
 }
 
 /// `iptables-save` and `nft list ruleset`.
-pub fn rulesets(netns: &Netns) -> Vec<Ruleset> {
+pub fn rulesets(netns: &Netns) -> [Ruleset; 2] {
     let ask = |command: &'static str, kernel: fn() -> String| {
         let mut words = command.split(' ');
         let printed = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
-        let rules = printed.map_or_else(|| place::run(netns, kernel), |text| without_comments(&text));
-        Ruleset { command, rules }
+        let installed = printed.is_some();
+        // iptables-save has two back ends, and prints what only one of them knows.
+        let rules = without_comments(&printed.unwrap_or_default()) + &place::run(netns, kernel);
+        Ruleset { command, installed, rules }
     };
-    vec![
-        ask("iptables-save", legacy_tables),
-        ask("iptables-legacy-save", legacy_tables),
-        ask("nft list ruleset", || match nft_tables() {
-            Ok(0) | Err(Errno::EPROTONOSUPPORT) => String::new(),
-            Ok(tables) => format!("{tables} tables"),
-            Err(error) => format!("cannot ask: {error}"),
-        }),
-    ]
+    [ask("iptables-save", legacy_tables), ask("nft list ruleset", nft_tables)]
 }
 
 fn without_comments(text: &str) -> String {
@@ -47,8 +43,16 @@ fn legacy_tables() -> String {
     fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default().trim().to_owned()
 }
 
-/// The number of tables, by `NFT_MSG_GETTABLE`.
-fn nft_tables() -> nix::Result<usize> {
+fn nft_tables() -> String {
+    match count_nft_tables() {
+        Ok(0) | Err(Errno::EPROTONOSUPPORT) => String::new(),
+        Ok(tables) => format!("{tables} tables"),
+        Err(error) => format!("cannot ask: {error}"),
+    }
+}
+
+/// By `NFT_MSG_GETTABLE`.
+fn count_nft_tables() -> nix::Result<usize> {
     const DUMP: u16 = 0x301;
     const GET_TABLE: u16 = 10 << 8 | 1;
     const NEW_TABLE: u16 = 10 << 8;

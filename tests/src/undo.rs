@@ -3,17 +3,25 @@
 
 use std::{
     collections::BTreeSet,
-    fs, mem,
+    env, fs, mem,
     path::{Path, PathBuf},
     process::{self, Child},
     sync::Once,
+    thread,
+    time::{Duration, Instant},
 };
 
 use causeway::net::netns::{self, Netns};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{agent::Agent, verb};
 
 const PREFIX: &str = "cwt";
+const PINS: &str = "/sys/fs/bpf/causeway";
+const FILES: &str = "/run/causeway";
 
 /// All that one lab has made, in the order it was made.
 #[derive(Debug)]
@@ -50,11 +58,7 @@ impl Undo {
     /// Undoes everything, and answers what did not go as it should. Again is done.
     pub fn all(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
-        for mut child in self.children.drain(..) {
-            // Fails only if it has ended.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.children.drain(..).for_each(end);
         if mem::take(&mut self.used) {
             problems.extend(self.down());
         }
@@ -78,13 +82,13 @@ impl Undo {
             Ok(down) => (down.status != Some(0)).then(|| format!("{down}\n")),
             Err(error) => Some(format!("{error:#}\n")),
         };
-        if let Some(mut agent) = self.agent.take() {
-            if problem.is_some() || agent.wait().is_none() {
-                problem.get_or_insert_with(|| "the agent did not end after 'down'".to_owned()).push_str(&agent.log());
-                agent.kill();
-            }
-            let _ = fs::remove_file(agent.log_path());
+        if let Some(mut agent) = self.agent.take()
+            && (problem.is_some() || agent.wait().is_none())
+        {
+            problem.get_or_insert_with(|| "the agent did not end after 'down'".to_owned()).push_str(&agent.log());
+            agent.kill();
         }
+        let _ = fs::remove_file(Agent::log_path(&self.instance));
         problem
     }
 }
@@ -98,37 +102,47 @@ pub fn unique_name(number: u32) -> String {
 pub fn sweep() {
     static SWEEP: Once = Once::new();
     SWEEP.call_once(|| {
-        for place in places() {
-            for path in entries(place)
-                .filter(|path| owner(path).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()))
-            {
-                remove(&path);
-            }
+        let temporary = env::temp_dir();
+        for place in [Path::new(netns::FOLDER), Path::new(PINS), Path::new(FILES), &temporary] {
+            let dead =
+                |path: &PathBuf| owner(path).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+            entries(place).filter(dead).for_each(|path| remove(&path));
         }
     });
 }
 
-/// Where labs and their agents leave files.
-fn places() -> [&'static Path; 3] {
-    [Path::new(netns::FOLDER), Path::new("/sys/fs/bpf/causeway"), Path::new("/run/causeway")]
-}
-
-/// What is there of that instance.
+/// What is there of that instance: only what nobody else can have made.
 fn leftovers(instance: &str) -> Vec<PathBuf> {
+    let pins = Path::new(PINS).join(instance);
+    let files = ["sock", "json", "lock"].map(|extension| Path::new(FILES).join(format!("{instance}.{extension}")));
+    let named = [pins].into_iter().chain(files).filter(|path| path.exists());
+    // With a unique name every namespace that begins with it is this lab's.
     let ours = |path: &PathBuf| {
         let rest = path.file_name().and_then(|name| name.to_str()?.strip_prefix(instance));
-        // With a unique name everything that begins with it is ours.
-        rest.is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with('.') || rest.starts_with('-') && owner(path).is_some()
-        })
+        rest.is_some_and(|rest| rest.starts_with('-')) && owner(path) == Some(process::id())
     };
-    places().into_iter().flat_map(entries).filter(ours).collect()
+    named.chain(entries(Path::new(netns::FOLDER)).filter(ours)).collect()
 }
 
 /// The process that a name made by [`unique_name`], with something appended, tells.
 fn owner(path: &Path) -> Option<u32> {
-    let rest = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
-    rest.split_once('-')?.0.parse().ok()
+    let (pid, rest) = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
+    let after = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let numbered = after.len() < rest.len() && (after.is_empty() || after.starts_with(['-', '.']));
+    numbered.then(|| pid.parse().ok())?
+}
+
+/// A shell passes a hangup on to what it runs.
+fn end(mut child: Child) {
+    let pid = i32::try_from(child.id()).map(Pid::from_raw);
+    let _ = pid.map(|pid| kill(pid, Signal::SIGHUP));
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    // Fails only if it has ended.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -154,6 +168,8 @@ mod tests {
     fn a_name_tells_its_process() {
         assert_eq!(owner(Path::new("/run/netns").join(unique_name(3)).as_path()), Some(process::id()));
         assert_eq!(owner(Path::new("/run/netns/cwt12-1-c1")), Some(12));
-        assert_eq!(owner(Path::new("/run/netns/c1")), None);
+        for other in ["c1", "cwt", "cwt12", "cwt12-", "cwt12-a", "cwt12-1a", "cwta-1"] {
+            assert_eq!(owner(Path::new(other)), None, "{other}");
+        }
     }
 }

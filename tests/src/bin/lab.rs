@@ -2,8 +2,8 @@
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
+    os::unix::fs::symlink,
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     thread,
     time::Duration,
@@ -12,9 +12,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use causeway::net::netns;
 use causeway_tests::{
+    agent::Agent,
     articles::{self, PORT, Row},
     http,
-    lab::{Container, FAR, HOST, Lab},
+    lab::{Container, FAR, HOST, Lab, ROUTER, UPLINK},
     place, verb,
     wait::DEADLINE,
 };
@@ -62,16 +63,25 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     let c2 = lab.try_container("c2", &[])?;
     serve(&lab, &c1)?;
 
+    let guide = guide(&c1, &c2);
     let rows = articles::check(&lab, &c1, &c2);
     println!("{}", table(&rows));
     let failed = rows.iter().filter(|row| !row.ok()).count();
     println!("{} checks, {failed} failed", rows.len());
 
     if options.shell {
-        shell(&lab, &c1, &c2)?;
+        println!("This shell is in the host's network namespace.\n{guide}");
+        if !options.keep {
+            println!("The lab is removed when you leave the shell.");
+        }
+        shell(&lab, &guide)?;
     }
     if options.keep {
-        println!("left as it is; to remove it:\n{}", removal(&lab));
+        if !options.shell {
+            println!("{guide}");
+        }
+        fs::write(removal_script(), removal(&lab))?;
+        println!("The lab is left as it is; to remove it: sh {}", removal_script().display());
     }
     Ok(failed == 0)
 }
@@ -80,14 +90,18 @@ fn run(options: &Options) -> anyhow::Result<bool> {
 fn ensure_no_other() -> anyhow::Result<()> {
     for part in ["world", "host"] {
         let path = netns::named(&format!("{NAME}-{part}"));
-        ensure!(
-            !path.exists(),
-            "there is a lab already ({}); to remove it:\n  {} down --instance {NAME}\n  ip netns del {NAME}-host\n  ip netns del {NAME}-world",
-            path.display(),
-            verb::binary().display()
-        );
+        let way = match removal_script() {
+            script if script.is_file() => format!("it was kept; to remove it: sh {}", script.display()),
+            _ => "leave its shell to remove it".to_owned(),
+        };
+        ensure!(!path.exists(), "there is a lab already ({}); {way}", path.display());
     }
     Ok(())
+}
+
+/// What removes a lab that was kept.
+fn removal_script() -> PathBuf {
+    env::temp_dir().join(format!("{NAME}-removal.sh"))
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP remove the lab and end the program.
@@ -144,47 +158,53 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-fn shell(lab: &Lab, c1: &Container, c2: &Container) -> anyhow::Result<()> {
-    let guide = format!(
-        "This shell is in the host's network namespace.
-  {NAME}-host    the host: {HOST} on uplink0; the agent (instance '{NAME}') works here
-  {NAME}-world   the world: {FAR}, and 10.0.2.2 at the other end of the uplink
-  {c1}          {}; a page on port {PORT}, published as {HOST}:{PORT}
-  {c2}          {}
+/// What exists, and what to do with it.
+fn guide(c1: &Container, c2: &Container) -> String {
+    format!(
+        "Network namespaces:
+  {NAME}-host    the host: {HOST} on {UPLINK}; the agent of instance '{NAME}' works here
+  {NAME}-world   the world: {FAR}, and {ROUTER} at the other end of the uplink
+  {c1}          a container: {}; a page on port {PORT}, published as {HOST}:{PORT}
+  {c2}          a container: {}
 Try:
-  causeway flows
-  causeway container exec {c1} -- ip address
-  curl {HOST}:{PORT}
-  ip netns exec {NAME}-world curl {HOST}:{PORT}
-The lab is removed when you leave the shell.",
+  causeway --instance {NAME} flows
+  causeway --instance {NAME} container exec {c1} -- ip address
+  ip netns exec {NAME}-host curl {HOST}:{PORT}
+  ip netns exec {NAME}-world curl {HOST}:{PORT}",
         c1.address, c2.address
-    );
-    println!("{guide}");
+    )
+}
+
+fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     let folder = lab.folder();
-    write_causeway(&folder)?;
+    symlink(verb::binary(), folder.join("causeway"))?;
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(std::iter::once(folder).chain(env::split_paths(&path)))?;
     let mut shell = Command::new(env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));
     shell.env("PATH", path).env("CAUSEWAY_LAB", guide).env("CAUSEWAY_BIN", verb::binary());
-    let mut running = place::run(&lab.host, || shell.spawn()).with_context(|| format!("cannot start {shell:?}"))?;
-    // How the shell's last command ended is nothing to this program.
-    running.wait()?;
-    Ok(())
-}
-
-/// `causeway` as the shell finds it: the program, told which instance this lab is.
-fn write_causeway(folder: &Path) -> anyhow::Result<()> {
-    let path = folder.join("causeway");
-    fs::write(&path, format!("#!/bin/sh\nexec '{}' --instance {NAME} \"$@\"\n", verb::binary().display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    let mut undo = lab.undo();
+    let running = place::run(&lab.host, || shell.spawn()).with_context(|| format!("cannot start {shell:?}"))?;
+    let pid = running.id();
+    undo.children.push(running);
+    drop(undo);
+    loop {
+        // Not a plain wait: a signal's thread must find it among what is to be undone.
+        let mut undo = lab.undo();
+        let Some(place) = undo.children.iter().position(|child| child.id() == pid) else { return Ok(()) };
+        // How the shell's last command ended is nothing to this program.
+        if undo.children[place].try_wait()?.is_some() {
+            return undo.children.remove(place).wait().map(drop).context("cannot wait for the shell");
+        }
+        drop(undo);
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn removal(lab: &Lab) -> String {
     let undo = lab.undo();
-    let children = undo.children.iter().map(|child| format!("  kill {}\n", child.id()));
-    let namespaces = undo.namespaces.iter().rev().map(|name| format!("  ip netns del {name}\n"));
-    let folders = undo.folders.iter().map(|folder| format!("  rm -r {}\n", folder.display()));
-    let down = format!("  {} down --instance {NAME}\n", verb::binary().display());
-    children.chain([down]).chain(namespaces).chain(folders).collect()
+    let children = undo.children.iter().map(|child| format!("kill {}\n", child.id()));
+    let namespaces = undo.namespaces.iter().rev().map(|name| format!("ip netns del {name}\n"));
+    let files = undo.folders.iter().cloned().chain([Agent::log_path(NAME), removal_script()]);
+    let down = format!("'{}' down --instance {NAME}\n", verb::binary().display());
+    children.chain([down]).chain(namespaces).chain(files.map(|path| format!("rm -r '{}'\n", path.display()))).collect()
 }
