@@ -2,11 +2,16 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use causeway::{
     cli::{Cli, Verb},
     line, run,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+const VARIABLE: &str = "CAUSEWAY_LOG";
+
+const LEVELS: &str = "off, error, warn, info, debug and trace";
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -26,12 +31,11 @@ fn main() -> ExitCode {
 }
 
 fn start_logging(level: &str) -> anyhow::Result<()> {
-    let filter = match std::env::var("CAUSEWAY_LOG") {
-        Ok(text) => EnvFilter::try_new(&text).map_err(|_| {
-            anyhow::anyhow!("CAUSEWAY_LOG is '{text}', which is none of error, warn, info, debug and trace")
-        })?,
-        Err(_) => EnvFilter::new(level),
-    };
+    let text = std::env::var(VARIABLE).unwrap_or_else(|_| level.to_owned());
+    // A word that is no level would be taken for a module's name, and switch the log off.
+    let is_level = text.parse::<LevelFilter>().is_ok();
+    let filter = EnvFilter::try_new(&text).ok().filter(|_| is_level || text.contains('='));
+    let filter = filter.with_context(|| format!("{VARIABLE} is '{text}', which is none of {LEVELS}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -80,7 +80,14 @@ impl State {
                 .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
                 .with_context(|| format!("cannot read the state file {}", path.display()))?,
         };
-        Self::parse(&text).with_context(|| format!("the state file {} cannot be used", path.display())).map(Some)
+        Self::parse(&text)
+            .with_context(|| {
+                let path = path.display();
+                format!(
+                    "the state file {path} cannot be used; if it is moved away, what it names must be removed by hand"
+                )
+            })
+            .map(Some)
     }
 
     fn parse(text: &[u8]) -> anyhow::Result<Self> {
@@ -94,7 +101,7 @@ impl State {
 
     /// Writes the file: a reader, or the next agent after a crash, sees the old one or the new one, whole.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let fresh = path.with_extension("json.new");
+        let fresh = fresh(path);
         let write = || {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
             file.write_all(&serde_json::to_vec(self)?)?;
@@ -105,14 +112,23 @@ impl State {
             .with_context(|| format!("cannot write the state file {}", path.display()))
     }
 
-    /// Removes the file. Absent is done.
+    /// Removes the file, and one that a crash left half-written. Absent is done.
     pub fn remove(path: &Path) -> anyhow::Result<()> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(anyhow::anyhow!("{}", line::plain(&error)))
-                .with_context(|| format!("cannot remove the state file {}", path.display())),
-            _ => Ok(()),
+        for path in [path, &fresh(path)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    bail!("cannot remove the state file {}: {}", path.display(), line::plain(&error))
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
+}
+
+/// Where a file is written before it takes the other's place.
+fn fresh(path: &Path) -> PathBuf {
+    path.with_extension("json.new")
 }
 
 #[cfg(test)]

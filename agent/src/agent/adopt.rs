@@ -1,5 +1,7 @@
 //! Taking over what an earlier agent of the instance left.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use tracing::{info, warn};
 
@@ -16,6 +18,8 @@ impl Agent {
         let sight = self.host.look().await?;
         let lost = self.adopt_networks(&sight).await?;
         let containers: Vec<Container> = self.state.containers.values().cloned().collect();
+        let endpoints = containers.iter().flat_map(|container| &container.endpoints);
+        let known: BTreeSet<String> = endpoints.map(|endpoint| endpoint.host_side.clone()).collect();
         for container in containers {
             match self.host_sides(&container, &sight) {
                 Ok(host_sides) => {
@@ -31,7 +35,7 @@ impl Agent {
         for name in lost {
             self.state.networks.remove(&name);
         }
-        self.remove_orphans(&sight).await;
+        self.remove_orphans(&sight, &known).await;
         self.save()?;
         self.sync_host().await
     }
@@ -108,19 +112,12 @@ impl Agent {
     }
 
     /// Host sides that nobody knows: of an agent that ended before it could take back what failed.
-    async fn remove_orphans(&self, sight: &Sight) {
-        let known: Vec<&str> = self
-            .state
-            .containers
-            .values()
-            .flat_map(|container| &container.endpoints)
-            .map(|endpoint| endpoint.host_side.as_str())
-            .collect();
+    async fn remove_orphans(&self, sight: &Sight, known: &BTreeSet<String>) {
         let bridges: Vec<u32> = self.bridges.values().copied().collect();
         let is_orphan = |link: &&Link| {
             is_host_side_name(&link.name)
                 && link.controller.is_some_and(|controller| bridges.contains(&controller))
-                && !known.contains(&link.name.as_str())
+                && !known.contains(&link.name)
         };
         for link in sight.links.iter().filter(is_orphan) {
             warn!(interface = link.name, "an interface that belongs to no container is removed");

@@ -236,6 +236,7 @@ impl Agent {
 
     /// Answers the namespace's cookie if it can be made a container.
     async fn check_attachable(&self, path: &Path, network: &Network) -> anyhow::Result<u64> {
+        ensure!(path.is_absolute(), "the path {} does not begin with '/'", path.display());
         let netns = Netns::open(path)?;
         let cookie = netns.cookie()?;
         ensure!(

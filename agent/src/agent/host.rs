@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::{
     datapath::Interface,
-    model::network,
+    model::{container::Endpoint, network},
     net::{address::Route, link::Link, netlink::Netlink, netns::Netns, watch},
 };
 
@@ -164,7 +164,11 @@ impl Agent {
     fn tell_vanished(&mut self, sight: &Sight) {
         let names: BTreeSet<&str> = sight.links.iter().map(|link| link.name.as_str()).collect();
         let vanished = self.state.containers.values().filter(|container| {
-            container.endpoints.iter().any(|endpoint| !names.contains(endpoint.host_side.as_str()))
+            let in_use = |endpoint: &&Endpoint| {
+                endpoint.addresses.iter().any(|address| self.endpoints.contains(&address.addr()))
+            };
+            let mut endpoints = container.endpoints.iter().filter(in_use);
+            endpoints.any(|endpoint| !names.contains(endpoint.host_side.as_str()))
         });
         let vanished: BTreeSet<String> = vanished.map(|container| container.name.clone()).collect();
         for name in vanished.difference(&self.vanished) {
