@@ -14,16 +14,25 @@ use crate::{
 /// How many ports a new flow tries before it is refused.
 pub const PORT_TRIES: u32 = 16;
 
-/// Begins the planned flow: both halves are in the table, or neither.
+/// Begins the planned flow, or sends a neighbour's packet on without one.
 #[inline(always)]
 pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+    // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is brought all the same.
+    let bridged = first.beginning.forward.exit == exit::BRIDGED;
+    let begun = if bridged && !first.packet.begins() { Err(Reason::TableFull) } else { insert(first, tables) };
+    if begun == Err(Reason::TableFull) && bridged {
+        first.half.translation.set(&first.packet.tuple, &first.beginning.leaves, &first.beginning.forward);
+        return Ok(());
+    }
+    begun
+}
+
+/// Inserts the planned flow: both halves, or neither.
+#[inline(always)]
+fn insert<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
     // Field by field, in place: a value made first and moved then would take its room on BPF's stack.
     let First { packet, beginning, reply_key, half } = first;
     let key = &packet.tuple;
-    if beginning.forward.exit == exit::BRIDGED {
-        half.translation.set(key, &beginning.leaves, &beginning.forward);
-        return Ok(());
-    }
     half.packets = 0;
     half.bytes = 0;
     half.input = beginning.reply_input;
@@ -57,7 +66,7 @@ pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Resul
 /// Inserts the reply half under the first free port. That insert is the reservation: whoever comes second finds the port taken.
 #[inline(always)]
 fn reserve<A: Address>(
-    beginning: &Beginning<A>,
+    beginning: &mut Beginning<A>,
     key: &Tuple<A>,
     reply_key: &mut Tuple<A>,
     half: &mut Flow<A>,
@@ -65,7 +74,9 @@ fn reserve<A: Address>(
 ) -> Result<(), Reason> {
     for attempt in 0..PORT_TRIES {
         if attempt > 0 {
+            // Neighbours too: an exchange through a published port may have taken their tuple.
             reply_key.destination_port = some_port(tables.random());
+            beginning.translate();
         }
         if beginning.as_host && tables.host_socket(reply_key) {
             continue;

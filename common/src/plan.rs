@@ -56,6 +56,18 @@ pub struct Beginning<A> {
     pub(crate) as_host: bool,
 }
 
+impl<A> Beginning<A> {
+    /// Neighbours' packets must be rewritten after all.
+    #[inline(always)]
+    pub(crate) fn translate(&mut self) {
+        for door in [&mut self.forward, &mut self.reply] {
+            if door.exit == exit::BRIDGED {
+                door.exit = exit::PEER;
+            }
+        }
+    }
+}
+
 /// Decides what a packet of no flow may begin.
 #[inline(always)]
 pub fn plan<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
@@ -109,15 +121,14 @@ fn to_container<A: Address>(
     if own.network & network::NO_ICC != 0 {
         return Err(Reason::IccOff);
     }
-    // The frame's own MACs stay: for the container it is as if the bridge had brought it. Nothing is kept of such a flow.
-    let door = Door { output: other.host_side, macs: other.macs, exit: exit::BRIDGED };
+    // The frame's own MACs stay: for the container it is as if the bridge had brought it.
     Ok(Beginning {
         leaves: packet.tuple,
-        forward: door,
-        reply: door,
-        forward_input: 0,
-        reply_input: 0,
-        slot: 0,
+        forward: Door { exit: exit::BRIDGED, ..Door::container(other) },
+        reply: Door { exit: exit::BRIDGED, ..Door::container(own) },
+        forward_input: own.host_side,
+        reply_input: other.host_side,
+        slot: other.slot,
         as_host: false,
     })
 }

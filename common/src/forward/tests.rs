@@ -319,3 +319,36 @@ fn without_a_route_nothing_leaves() {
     model.routes.clear();
     assert_eq!(left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))), Err(Reason::NoRoute));
 }
+
+#[test]
+fn a_neighbour_reached_both_ways_answers_each_in_its_own_name() {
+    let direct = udp(C2_SIDE, (C2, 4000), (C1, 80));
+    let published = udp(C2_SIDE, (C2, 4000), (HOST, 5000));
+    for order in [[direct, published], [published, direct]] {
+        let model = model();
+        let leave = order.map(|sent| left(&model, &sent).unwrap());
+        assert_ne!(leave[0].tuple, leave[1].tuple, "the container can tell them apart");
+        for (sent, there) in order.iter().zip(&leave) {
+            assert_eq!(left(&model, &answer(there, 0)).unwrap().tuple, sent.tuple.reversed());
+        }
+    }
+}
+
+#[test]
+fn neighbours_in_mid_stream_are_brought_but_not_kept() {
+    let model = model();
+    let there = left(&model, &packet(C2_SIDE, (C2, 4000), (C1, 80), protocol::TCP, tcp::ACK)).unwrap();
+    assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
+    assert!(model.flows.borrow().is_empty());
+}
+
+#[test]
+fn neighbours_reach_each_other_though_the_table_is_full() {
+    for room in [0, 1] {
+        let mut model = model();
+        model.room = room;
+        let there = left(&model, &udp(C2_SIDE, (C2, 4000), (C1, 80))).unwrap();
+        assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
+        assert!(model.flows.borrow().is_empty());
+    }
+}
