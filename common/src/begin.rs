@@ -3,8 +3,8 @@
 use crate::{
     abi::{Flow, exit},
     address::{Address, Port},
-    flow::{State, Ticks},
-    forward::{is_gone_or_idle, is_idle, remove, touch},
+    flow::State,
+    half::{bury, touch},
     plan::{Beginning, First},
     reason::Reason,
     tables::{Refused, Tables},
@@ -94,19 +94,6 @@ fn reserve<A: Address>(
         }
     }
     Err(Reason::PortsExhausted)
-}
-
-/// Removes a flow that has ended but still has its entries.
-#[inline(always)]
-fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) {
-    let Some(half) = tables.flow(key) else { return };
-    let translation = half.translation;
-    let stale = half.epoch != tables.epoch(half.slot);
-    let idle = is_idle(&half, now);
-    drop(half);
-    if stale || (idle && is_gone_or_idle(tables, &translation.tuple.reversed(), now)) {
-        remove(tables, key, &translation);
-    }
 }
 
 /// A port in 1024..32768: below what Linux gives its own sockets by default, so that they seldom meet.

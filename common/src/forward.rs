@@ -2,15 +2,15 @@
 //! for a packet of no flow.
 
 use crate::{
-    abi::{Flow, Translation, exit},
+    abi::{Translation, exit},
     address::Address,
     begin::begin,
-    flow::{self, State, Ticks, Way},
+    flow::{self, State, Way},
+    half::{is_gone_or_idle, is_idle, remove, touch},
     packet::Packet,
     plan::{First, plan},
     reason::Reason,
     tables::Tables,
-    tuple::Tuple,
 };
 
 /// What becomes of a packet.
@@ -120,34 +120,6 @@ pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> 
 #[inline(always)]
 pub const fn into_bridge(input: u32) -> Reason {
     if input == 0 { Reason::FromHost } else { Reason::NotPublished }
-}
-
-#[inline(always)]
-pub(crate) fn is_gone_or_idle<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) -> bool {
-    match tables.flow(key) {
-        Some(half) => is_idle(&half, now),
-        None => true,
-    }
-}
-
-#[inline(always)]
-pub(crate) fn touch<A>(half: &mut Flow<A>, packet: &Packet<A>, now: Ticks) {
-    half.packets += 1;
-    half.bytes += u64::from(packet.length);
-    half.last_used = now;
-}
-
-/// Whether the half's time is over. Another CPU may have used it a tick later than `now`: that is not 136 years ago.
-#[inline(always)]
-pub(crate) fn is_idle<A>(half: &Flow<A>, now: Ticks) -> bool {
-    now.wrapping_sub(half.last_used).cast_signed() > half.timeout.cast_signed()
-}
-
-/// Removes both halves of a flow, given one's key and translation.
-#[inline(always)]
-pub(crate) fn remove<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, translation: &Translation<A>) {
-    tables.remove_flow(key);
-    tables.remove_flow(&translation.tuple.reversed());
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod begin;
 pub mod checksum;
 pub mod flow;
 pub mod forward;
+mod half;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod packet;

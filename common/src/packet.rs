@@ -3,7 +3,9 @@
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
 
 use crate::{
+    abi::Translation,
     address::{Address, Port, V4},
+    checksum,
     flow::tcp,
     tuple::{Tuple, echo, protocol},
 };
@@ -125,13 +127,38 @@ pub struct Arrival {
 /// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every fragment.
 const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
 
-/// A family whose packets can be parsed.
-pub trait Parse: Address {
+/// A family whose packets can be parsed and rewritten.
+pub trait Family: Address {
+    /// Its header, which stands after the Ethernet header.
+    type Header: Pod;
+
     /// Parses a packet that begins after the Ethernet header.
     fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed>;
+    /// Rewrites the header, with one hop less.
+    fn rewrite(header: &mut Self::Header, translation: &Translation<Self>);
+    /// Whether the protocol's checksum covers the addresses.
+    fn has_pseudo_header(protocol: u8) -> bool;
 }
 
-impl Parse for V4 {
+impl Family for V4 {
+    type Header = Ipv4;
+
+    #[inline(always)]
+    fn rewrite(header: &mut Ipv4, translation: &Translation<Self>) {
+        // One less in the first byte of the word (TTL, protocol).
+        const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
+        header.ttl = header.ttl.wrapping_sub(1);
+        let delta = u32::from(translation.address_delta) + u32::from(ONE_HOP);
+        header.checksum = checksum::update(header.checksum, delta);
+        header.source = translation.tuple.source;
+        header.destination = translation.tuple.destination;
+    }
+
+    #[inline(always)]
+    fn has_pseudo_header(protocol: u8) -> bool {
+        protocol != protocol::ICMP
+    }
+
     #[inline(always)]
     fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
         let ip: Ipv4 = frame.read(ETHERNET).ok_or(Malformed)?;

@@ -2,14 +2,17 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{
+        BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as SockTuple,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
+    },
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use causeway_common::{
     abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer},
-    address::{Address, V4},
-    packet::Parse,
+    address::V4,
+    packet,
     plan::First,
     reason::{self, Reason},
     tuple::Tuple,
@@ -82,19 +85,15 @@ pub(crate) struct Maps<A: 'static> {
 }
 
 /// A family that the datapath handles: its maps, and the kernel's own structures for it.
-pub(crate) trait Family: Address + Parse + 'static {
+pub(crate) trait Family: packet::Family + 'static {
     /// Its maps.
     fn maps() -> Maps<Self>;
     /// This CPU's place for the first packet of a flow.
     fn first() -> Option<&'static mut First<Self>>;
-    /// The kernel's key for a socket lookup.
-    fn sock_tuple(tuple: &Tuple<Self>) -> (aya_ebpf::bindings::bpf_sock_tuple, u32);
+    /// The kernel's key for a socket lookup, and its size.
+    fn sock_tuple(tuple: &Tuple<Self>) -> (bpf_sock_tuple, u32);
     /// Puts a packet's addresses into the parameters of a route lookup.
-    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut aya_ebpf::bindings::bpf_fib_lookup);
-    /// Rewrites the IP header in place, one hop less; none if it is not there.
-    fn rewrite_header(skb: &crate::skb::Skb, translation: &abi::Translation<Self>) -> Option<()>;
-    /// Whether the protocol's checksum covers the addresses.
-    fn has_pseudo_header(protocol: u8) -> bool;
+    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup);
 }
 
 impl Family for V4 {
@@ -120,45 +119,19 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn sock_tuple(tuple: &Tuple<Self>) -> (aya_ebpf::bindings::bpf_sock_tuple, u32) {
-        use aya_ebpf::bindings::{
-            bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as Addresses,
-            bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Ipv4,
-        };
-        let ipv4 = Ipv4 {
+    fn sock_tuple(tuple: &Tuple<Self>) -> (bpf_sock_tuple, u32) {
+        let ipv4 = SockTuple4 {
             saddr: tuple.source.word(),
             daddr: tuple.destination.word(),
             sport: tuple.source_port.word(),
             dport: tuple.destination_port.word(),
         };
-        (bpf_sock_tuple { __bindgen_anon_1: Addresses { ipv4 } }, size_of::<Ipv4>() as u32)
+        (bpf_sock_tuple { __bindgen_anon_1: SockTuple { ipv4 } }, size_of::<SockTuple4>() as u32)
     }
 
     #[inline(always)]
-    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut aya_ebpf::bindings::bpf_fib_lookup) {
+    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup) {
         params.__bindgen_anon_3.ipv4_src = tuple.source.word();
         params.__bindgen_anon_4.ipv4_dst = tuple.destination.word();
-    }
-
-    #[inline(always)]
-    fn rewrite_header(skb: &crate::skb::Skb, translation: &abi::Translation<Self>) -> Option<()> {
-        use causeway_common::{
-            checksum,
-            packet::{ETHERNET, Ipv4},
-        };
-        // One less in the first byte of the word (TTL, protocol).
-        const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
-        let header: &mut Ipv4 = skb.write(ETHERNET)?;
-        header.ttl = header.ttl.wrapping_sub(1);
-        let delta = u32::from(translation.address_delta) + u32::from(ONE_HOP);
-        header.checksum = checksum::update(header.checksum, delta);
-        header.source = translation.tuple.source;
-        header.destination = translation.tuple.destination;
-        Some(())
-    }
-
-    #[inline(always)]
-    fn has_pseudo_header(protocol: u8) -> bool {
-        protocol != causeway_common::tuple::protocol::ICMP
     }
 }

@@ -165,7 +165,7 @@ impl<'a> Skb<'a> {
         if translation.exit == exit::PEER {
             *self.write::<Macs>(0)? = translation.macs;
         }
-        A::rewrite_header(self, translation)?;
+        A::rewrite(self.write::<A::Header>(ETHERNET)?, translation);
         match tuple.echo {
             echo::NONE => *self.write::<[Port; 2]>(payload_at(packet))? = [tuple.source_port, tuple.destination_port],
             echo::REQUEST => *self.write::<Port>(payload_at(packet) + 4)? = tuple.source_port,

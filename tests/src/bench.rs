@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -18,9 +17,11 @@ use causeway_common::{
     address::{Port, V4},
     forward::{self, Decision},
     model::Model,
-    packet::{Arrival, Parse as _},
+    packet::{Arrival, Family as _},
     tuple::side,
 };
+
+use crate::undo;
 
 /// The MAC of the bench's bridges.
 pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
@@ -54,7 +55,9 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 
 /// Runs `work` on a bench in a namespace of its own, and leaves nothing behind, whatever becomes of it.
 pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
-    let name = format!("cwbench{}-{}", process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    undo::sweep();
+    // Apart from the labs, which count from zero.
+    let name = undo::unique_name(1000 + RUNS.fetch_add(1, Ordering::Relaxed));
     let netns = Netns::create(&name).expect("the bench's namespace (the tests need root)");
     let outcome = netns.run(|| {
         catch_unwind(AssertUnwindSafe(|| {

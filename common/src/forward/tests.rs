@@ -9,7 +9,7 @@ use crate::{
     flow::{tcp, ticks},
     model::Model,
     packet::Payload,
-    tuple::{echo, protocol, side},
+    tuple::{Tuple, echo, protocol, side},
 };
 
 const C1: V4 = V4::new([172, 18, 0, 2]);

@@ -1,0 +1,51 @@
+//! One direction of a flow in the table: used, idle, removed with the other.
+
+use crate::{
+    abi::{Flow, Translation},
+    address::Address,
+    flow::Ticks,
+    packet::Packet,
+    tables::Tables,
+    tuple::Tuple,
+};
+
+#[inline(always)]
+pub(crate) fn is_gone_or_idle<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) -> bool {
+    match tables.flow(key) {
+        Some(half) => is_idle(&half, now),
+        None => true,
+    }
+}
+
+#[inline(always)]
+pub(crate) fn touch<A>(half: &mut Flow<A>, packet: &Packet<A>, now: Ticks) {
+    half.packets += 1;
+    half.bytes += u64::from(packet.length);
+    half.last_used = now;
+}
+
+/// Whether the half's time is over. Another CPU may have used it a tick later than `now`: that is not 136 years ago.
+#[inline(always)]
+pub(crate) fn is_idle<A>(half: &Flow<A>, now: Ticks) -> bool {
+    now.wrapping_sub(half.last_used).cast_signed() > half.timeout.cast_signed()
+}
+
+/// Removes both halves of a flow, given one's key and translation.
+#[inline(always)]
+pub(crate) fn remove<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, translation: &Translation<A>) {
+    tables.remove_flow(key);
+    tables.remove_flow(&translation.tuple.reversed());
+}
+
+/// Removes a flow that has ended but still has its entries.
+#[inline(always)]
+pub(crate) fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) {
+    let Some(half) = tables.flow(key) else { return };
+    let translation = half.translation;
+    let stale = half.epoch != tables.epoch(half.slot);
+    let idle = is_idle(&half, now);
+    drop(half);
+    if stale || (idle && is_gone_or_idle(tables, &translation.tuple.reversed(), now)) {
+        remove(tables, key, &translation);
+    }
+}
