@@ -142,6 +142,11 @@ impl Chatter {
         *self.answered.lock().expect("no thread panics with it")
     }
 
+    /// Whether it has ended because something was lost.
+    pub fn has_lost(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Ends, and fails the test if anything was lost.
     #[track_caller]
     pub fn finish(self) -> u64 {

@@ -112,16 +112,16 @@ pub fn sweep() {
 }
 
 /// What is there of that instance: only what nobody else can have made.
-fn leftovers(instance: &str) -> Vec<PathBuf> {
-    let pins = Path::new(PINS).join(instance);
-    let files = ["sock", "json", "lock"].map(|extension| Path::new(FILES).join(format!("{instance}.{extension}")));
-    let named = [pins].into_iter().chain(files).filter(|path| path.exists());
+pub fn leftovers(instance: &str) -> Vec<PathBuf> {
+    let pins = Some(Path::new(PINS).join(instance)).filter(|path| path.exists());
+    // An instance's name has no dot.
+    let files = entries(Path::new(FILES)).filter(|path| path.file_prefix().is_some_and(|name| name == instance));
     // With a unique name every namespace that begins with it is this lab's.
     let ours = |path: &PathBuf| {
         let rest = path.file_name().and_then(|name| name.to_str()?.strip_prefix(instance));
         rest.is_some_and(|rest| rest.starts_with('-')) && owner(path) == Some(process::id())
     };
-    named.chain(entries(Path::new(netns::FOLDER)).filter(ours)).collect()
+    pins.into_iter().chain(files).chain(entries(Path::new(netns::FOLDER)).filter(ours)).collect()
 }
 
 /// The process that a name made by [`unique_name`], with something appended, tells.

@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
 };
 
 use causeway::net::{
@@ -14,7 +13,7 @@ use causeway_tests::{
     lab::{FAR, HOST, Lab},
     ping,
     snapshot::Snapshot,
-    tcp, udp,
+    tcp, udp, undo,
 };
 
 fn forwarding(netns: &Netns) -> String {
@@ -58,11 +57,9 @@ fn down_leaves_the_host_as_it_was_before() {
     for name in [&c1.name, &c2.name] {
         assert!(!netns::named(name).exists(), "the namespace {name} is left");
     }
-    assert!(!Path::new("/sys/fs/bpf/causeway").join(&lab.instance).exists(), "pins are left");
-    for extension in ["sock", "json", "lock"] {
-        let path = format!("/run/causeway/{}.{extension}", lab.instance);
-        assert!(!Path::new(&path).exists(), "{path} is left");
-    }
+    let ours = lab.undo().namespaces.iter().map(|name| netns::named(name)).collect::<Vec<_>>();
+    let left: Vec<_> = undo::leftovers(&lab.instance).into_iter().filter(|path| !ours.contains(path)).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
@@ -97,11 +94,12 @@ fn traffic_survives(interrupt: impl Fn(&Lab)) {
     let (_far, _far_tcp) = (udp::Echo::start(&lab.world, (FAR, 7), "far"), tcp::Echo::start(&lab.world, (FAR, 7)));
     let (_inside, _inside_tcp) = (udp::Echo::start(&c1.netns, c1.at(80), "c1"), tcp::Echo::start(&c1.netns, c1.at(80)));
     let chatters = [
-        udp::Chatter::start(udp::client(&c1.netns), (FAR, 7)),
-        udp::Chatter::start(udp::client(&lab.world), (HOST, 8080)),
-        udp::Chatter::start(udp::client(&c2.netns), (HOST, 8080)),
-        udp::Chatter::start(udp::client(&c2.netns), c1.at(80)),
+        ("to the world", udp::Chatter::start(udp::client(&c1.netns), (FAR, 7))),
+        ("from the world", udp::Chatter::start(udp::client(&lab.world), (HOST, 8080))),
+        ("through the hairpin", udp::Chatter::start(udp::client(&c2.netns), (HOST, 8080))),
+        ("between containers", udp::Chatter::start(udp::client(&c2.netns), c1.at(80))),
     ];
+    let lost = || chatters.iter().filter(|(_, chatter)| chatter.has_lost()).map(|(what, _)| *what).collect::<Vec<_>>();
     let mut streams = [
         tcp::exchange(&c1.netns, (FAR, 7)),
         tcp::exchange(&lab.world, (HOST, 8080)),
@@ -121,13 +119,15 @@ fn traffic_survives(interrupt: impl Fn(&Lab)) {
         tcp::exchange(&lab.world, (HOST, 8080));
         tcp::exchange(&lab.host, (HOST, 8080));
         ping::ping(&c1.netns, FAR, 1, 56);
-        let during: Vec<_> = chatters.iter().map(udp::Chatter::answered).collect();
+        assert!(lost().is_empty(), "lost without an agent: {:?}", lost());
+        let during: Vec<_> = chatters.iter().map(|(_, chatter)| chatter.answered()).collect();
         lab.start_agent(&[]);
         for stream in &mut streams {
             tcp::echoes(stream).unwrap();
         }
         causeway_tests::wait::until("every exchange goes on", || {
-            chatters.iter().zip(&during).all(|(chatter, during)| chatter.answered() > *during).then_some(())
+            assert!(lost().is_empty(), "lost while the next agent came: {:?}", lost());
+            chatters.iter().zip(&during).all(|((_, chatter), during)| chatter.answered() > *during).then_some(())
         });
     }
 
@@ -135,7 +135,7 @@ fn traffic_survives(interrupt: impl Fn(&Lab)) {
     let flows = lab.json(&["flows", "ls"]);
     let of_c1 = |flow: &&serde_json::Value| flow["container"].as_str() == Some(&c1.name);
     assert!(flows.as_array().unwrap().iter().filter(of_c1).count() >= 4, "{flows:#}");
-    for chatter in chatters {
+    for (_, chatter) in chatters {
         chatter.finish();
     }
     let c3 = lab.container("c3", &["-p", "8083:80"]);
