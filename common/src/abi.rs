@@ -18,10 +18,10 @@ pub const SLOTS: u32 = 1 << 16;
 /// How many endpoints there is room for on all networks of an instance.
 pub const ENDPOINTS: u32 = 1 << 14;
 
-/// The entries of [`name::PORTS`]: one for each port of each published protocol.
+/// The entries of [`name::PORTS4`]: one for each port of each published protocol.
 pub const PORTS: u32 = 3 << 16;
 
-/// In an entry of [`name::PORTS`]: publishes with a host address use the port, look there.
+/// In an entry of [`name::PORTS4`]: publishes with a host address use the port, look there.
 pub const BY_ADDRESS: u32 = 1 << 31;
 
 /// Names of programs and maps in the object.

@@ -18,9 +18,9 @@ pub struct First<A> {
     pub packet: Packet<A>,
     /// What [`plan`] answers.
     pub beginning: Beginning<A>,
-    /// The key that [`begin`] reserves.
+    /// The key that [`crate::begin`] reserves.
     pub reply_key: Tuple<A>,
-    /// What [`begin`] answers: its `translation` is the packet's.
+    /// What [`crate::begin::begin`] answers: its `translation` is the packet's.
     pub half: Flow<A>,
 }
 

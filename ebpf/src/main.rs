@@ -5,10 +5,12 @@
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+#[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod skb;
 #[cfg(target_arch = "bpf")]
+#[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 mod socket;
 #[cfg(target_arch = "bpf")]
 mod tables;

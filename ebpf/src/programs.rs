@@ -23,12 +23,12 @@ use crate::{
 /// tc ingress on a host side: everything a container sends.
 #[classifier]
 pub(crate) fn host_side(ctx: TcContext) -> i32 {
-    let skb = Skb::new(&ctx);
+    let mut skb = Skb::new(&ctx);
     if skb.is_tagged() {
         return stop(Reason::NotIp);
     }
     match skb.ether_type() {
-        Some(ether_type::IPV4) => handle::<V4>(&skb, side::CONTAINER, Reason::Malformed),
+        Some(ether_type::IPV4) => handle::<V4>(&mut skb, side::CONTAINER, Reason::Malformed),
         Some(ether_type::ARP) => stop(Reason::Arp),
         Some(ether_type::IPV6) => stop(Reason::FamilyNotOnNetwork),
         _ => stop(Reason::NotIp),
@@ -38,12 +38,12 @@ pub(crate) fn host_side(ctx: TcContext) -> i32 {
 /// tc ingress on an uplink: replies, and published ports.
 #[classifier]
 pub(crate) fn uplink(ctx: TcContext) -> i32 {
-    let skb = Skb::new(&ctx);
+    let mut skb = Skb::new(&ctx);
     if skb.is_tagged() || !skb.is_for_host() {
         return stop(Reason::NotOurs);
     }
     match skb.ether_type() {
-        Some(ether_type::IPV4) => handle::<V4>(&skb, side::UPLINK, Reason::NotOurs),
+        Some(ether_type::IPV4) => handle::<V4>(&mut skb, side::UPLINK, Reason::NotOurs),
         _ => stop(Reason::NotOurs),
     }
 }
@@ -55,7 +55,7 @@ pub(crate) fn guard(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn handle<A: Family>(skb: &Skb, side: u8, malformed: Reason) -> i32 {
+fn handle<A: Family>(skb: &mut Skb<'_>, side: u8, malformed: Reason) -> i32 {
     let Ok(packet) = A::parse(skb, skb.arrival(side)) else {
         return stop(malformed);
     };
@@ -81,7 +81,7 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
         return stop(reason);
     }
     let context = TcContext::new(skb);
-    finish(&Skb::again(&context), &place.packet, forward::leave(&place.packet, place.half.translation))
+    finish(&mut Skb::again(&context), &place.packet, forward::leave(&place.packet, place.half.translation))
 }
 
 #[inline(never)]
@@ -97,7 +97,7 @@ fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Rea
 }
 
 #[inline(always)]
-fn finish<A: Family>(skb: &Skb, packet: &Packet<A>, decision: Decision<A>) -> i32 {
+fn finish<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, decision: Decision<A>) -> i32 {
     match decision {
         Decision::Forward(translation) => match skb.leave(packet, &translation) {
             Ok(action) => action,

@@ -25,7 +25,7 @@ const PACKET_HOST: u32 = 0;
 
 /// A frame that a tc program was called for.
 pub(crate) struct Skb<'a> {
-    skb: *mut __sk_buff,
+    raw: *mut __sk_buff,
     context: &'a TcContext,
     _frame: PhantomData<&'a [u8]>,
 }
@@ -47,7 +47,7 @@ impl<'a> Skb<'a> {
     /// A frame that has been through `new`.
     #[inline(always)]
     pub(crate) fn again(context: &'a TcContext) -> Self {
-        Self { skb: context.skb.skb, context, _frame: PhantomData }
+        Self { raw: context.skb.skb, context, _frame: PhantomData }
     }
 
     #[inline(always)]
@@ -55,7 +55,7 @@ impl<'a> Skb<'a> {
         self.context
     }
 
-    /// The EtherType, as the frame's bytes stand in a word.
+    /// The type of the frame, as the frame's bytes stand in a word.
     #[inline(always)]
     pub(crate) fn ether_type(&self) -> Option<u16> {
         self.read::<Ethernet>(0).map(|header| header.ether_type)
@@ -65,21 +65,21 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub(crate) fn is_tagged(&self) -> bool {
         // SAFETY: a field of the program's context.
-        unsafe { (*self.skb).vlan_present != 0 }
+        unsafe { (*self.raw).vlan_present != 0 }
     }
 
     /// Whether its destination MAC is the interface's.
     #[inline(always)]
     pub(crate) fn is_for_host(&self) -> bool {
         // SAFETY: a field of the program's context.
-        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+        unsafe { (*self.raw).pkt_type == PACKET_HOST }
     }
 
     /// The interface it came to the host by, zero if a process of the host sent it.
     #[inline(always)]
     pub(crate) fn came_by(&self) -> u32 {
         // SAFETY: a field of the program's context.
-        unsafe { (*self.skb).ingress_ifindex }
+        unsafe { (*self.raw).ingress_ifindex }
     }
 
     /// Where and how it arrived.
@@ -88,7 +88,7 @@ impl<'a> Skb<'a> {
         Arrival {
             side,
             // SAFETY: a field of the program's context.
-            input: unsafe { (*self.skb).ifindex },
+            input: unsafe { (*self.raw).ifindex },
             length: self.context.len(),
             source_mac: self.read::<Ethernet>(0).map_or([0; 6], |header| header.source),
         }
@@ -96,10 +96,10 @@ impl<'a> Skb<'a> {
 
     /// What stands at `offset`, to be changed.
     #[inline(always)]
-    pub(crate) fn write<T: AnyBitPattern + NoUninit>(&self, offset: usize) -> Option<&mut T> {
+    pub(crate) fn write<T: AnyBitPattern + NoUninit>(&mut self, offset: usize) -> Option<&mut T> {
         let at = self.reach::<T>(offset)?;
-        // SAFETY: within the frame, any bytes are a `T`, and callers drop the reference before the next one is made. Its alignment may be
-        // less than `T`'s, which is nothing to the machines that BPF runs on (the kernel's own structures are read so).
+        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s, which is nothing to the machines that
+        // BPF runs on (the kernel's own structures are read so).
         Some(unsafe { &mut *at })
     }
 
@@ -111,7 +111,7 @@ impl<'a> Skb<'a> {
 
     /// Rewrites the packet and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave<A: Family>(&self, packet: &Packet<A>, translation: &Translation<A>) -> Result<i32, Reason> {
+    pub(crate) fn leave<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Result<i32, Reason> {
         if translation.exit != exit::BRIDGED {
             // Whatever fails from here on leaves the packet half translated: it ends.
             self.update_checksums(packet, translation)?;
@@ -124,7 +124,7 @@ impl<'a> Skb<'a> {
             } else {
                 // Before Linux 6.15 the packet keeps the type it had for the interface it arrived at.
                 if !self.is_for_host() {
-                    bpf_skb_change_type(self.skb, PACKET_HOST);
+                    bpf_skb_change_type(self.raw, PACKET_HOST);
                 }
                 bpf_redirect_peer(translation.output, 0)
             }
@@ -139,7 +139,7 @@ impl<'a> Skb<'a> {
         let protocol = packet.tuple.protocol;
         let (offset, flags) = match protocol {
             protocol::TCP => (16, 0),
-            protocol::UDP => (6, BPF_F_MARK_MANGLED_0 as u64),
+            protocol::UDP => (6, u64::from(BPF_F_MARK_MANGLED_0)),
             _ => (2, 0),
         };
         let field = (payload_at(packet) + offset) as u32;
@@ -147,7 +147,7 @@ impl<'a> Skb<'a> {
             self.add_to_checksum(field, translation.port_delta, flags)?;
         }
         if translation.address_delta != 0 && A::has_pseudo_header(protocol) {
-            self.add_to_checksum(field, translation.address_delta, flags | BPF_F_PSEUDO_HDR as u64)?;
+            self.add_to_checksum(field, translation.address_delta, flags | u64::from(BPF_F_PSEUDO_HDR))?;
         }
         Ok(())
     }
@@ -155,12 +155,12 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     fn add_to_checksum(&self, field: u32, delta: u16, flags: u64) -> Result<(), Reason> {
         // SAFETY: no pointer into the frame is held; the kernel checks the offset.
-        let result = unsafe { bpf_l4_csum_replace(self.skb, field, 0, u64::from(delta), flags) };
+        let result = unsafe { bpf_l4_csum_replace(self.raw, field, 0, u64::from(delta), flags) };
         if result == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
     #[inline(always)]
-    fn rewrite<A: Family>(&self, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
+    fn rewrite<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
         let tuple = &translation.tuple;
         if translation.exit == exit::PEER {
             *self.write::<Macs>(0)? = translation.macs;

@@ -39,6 +39,9 @@ impl<'a> Kernel<'a> {
 
 const EEXIST: i32 = -17;
 
+/// The size of the parameters of a route lookup, as the helper takes it.
+const ROUTE_SIZE: i32 = (mem::size_of::<bpf_fib_lookup>() as u32).cast_signed();
+
 impl<A: Family> Tables<A> for Kernel<'_> {
     type Half<'t>
         = &'t mut Flow<A>
@@ -128,9 +131,7 @@ impl<A: Family> Tables<A> for Kernel<'_> {
         params.ifindex = input;
         A::set_route_addresses(packet, &mut params);
         // SAFETY: `params` is this program's own, and its size is given.
-        let answer = unsafe {
-            route_lookup(self.skb.context().as_ptr(), &raw mut params, mem::size_of::<bpf_fib_lookup>() as i32, 0)
-        };
+        let answer = unsafe { route_lookup(self.skb.context().as_ptr(), &raw mut params, ROUTE_SIZE, 0) };
         // Without a neighbour entry the route stands all the same: the redirect resolves it.
         if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
             Route::Through(params.ifindex)
