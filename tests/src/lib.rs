@@ -12,6 +12,7 @@ pub mod netfilter;
 pub mod offload;
 pub mod packet;
 pub mod ping;
+pub mod pins;
 pub mod place;
 pub mod snapshot;
 pub mod tcp;

@@ -26,16 +26,19 @@ struct Value {
 /// Switches all of them on or off. Those that an interface does not have do not count.
 pub fn set(netns: &Netns, interface: &str, on: bool) {
     for command in SWITCHES {
-        match place::run(netns, || switch(interface, command, on)) {
-            Ok(()) | Err(Errno::EOPNOTSUPP) => {}
+        // Each command that sets is one above the one that gets.
+        match place::run(netns, || ask(interface, command, u32::from(on)).and_then(|_| ask(interface, command - 1, 0)))
+        {
+            Ok(now) => assert_eq!(now, u32::from(on), "offload {command:#x} of {interface} does not switch"),
+            Err(Errno::EOPNOTSUPP) => {}
             Err(error) => panic!("cannot switch offload {command:#x} of {interface}: {error}"),
         }
     }
 }
 
-fn switch(interface: &str, command: u32, on: bool) -> nix::Result<()> {
+fn ask(interface: &str, command: u32, data: u32) -> nix::Result<u32> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    let mut value = Value { command, data: u32::from(on) };
+    let mut value = Value { command, data };
     // SAFETY: an ifreq is plain data, and all zeros is one.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     assert!(interface.len() < request.ifr_name.len());
@@ -46,5 +49,5 @@ fn switch(interface: &str, command: u32, on: bool) -> nix::Result<()> {
     // SAFETY: the kernel reads and writes `request` and the `value` in it, which both live until it returns.
     let answer =
         unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL, ptr::from_mut(&mut request)) };
-    Errno::result(answer).map(drop)
+    Errno::result(answer).map(|_| value.data)
 }

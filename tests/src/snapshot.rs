@@ -30,7 +30,7 @@ impl Snapshot {
         {
             let mut words = command.split(' ');
             if let Some(text) = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words)) {
-                all.insert(command.to_owned(), text);
+                all.insert(command.to_owned(), text.lines().filter(|line| !is_link_local(line)).collect());
             }
         }
         Self(all)
@@ -60,19 +60,23 @@ fn links(netns: &Netns) -> BTreeMap<String, String> {
             all.insert(format!("link {}", link.name), format!("{link:?}"));
         }
         for (index, address) in netlink.addresses().await? {
-            // Made by the kernel some time after an interface is up.
-            if !address.addr().to_string().starts_with("fe80:") {
+            if !is_link_local(&address.to_string()) {
                 all.insert(format!("address {address} on {index}"), String::new());
             }
         }
         for route in netlink.routes().await? {
-            if !route.destination.to_string().starts_with("fe80:") {
+            if !is_link_local(&route.destination.to_string()) {
                 all.insert(format!("route {route:?}"), String::new());
             }
         }
         anyhow::Ok(all)
     })
     .unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Made by the kernel some time after an interface is up, so that it may come between two looks.
+fn is_link_local(line: &str) -> bool {
+    line.contains("fe80:")
 }
 
 fn sysctls() -> BTreeMap<PathBuf, String> {

@@ -11,9 +11,9 @@ use causeway::net::{
 };
 use causeway_tests::{
     lab::{FAR, HOST, Lab},
-    ping,
+    ping, pins,
     snapshot::Snapshot,
-    tcp, udp, undo,
+    tcp, udp, undo, wait,
 };
 
 fn forwarding(netns: &Netns) -> String {
@@ -44,6 +44,8 @@ fn down_leaves_the_host_as_it_was_before() {
         tcp::exchange(from, (HOST, 8080));
     }
     assert_eq!(forwarding(&lab.host), "1", "the agent forwards");
+    let objects = pins::objects(&lab.instance);
+    assert!(objects.len() > 5 && objects.iter().all(|object| object.is_there()), "{objects:?}");
 
     let removed = lab.json(&["down"]);
     assert_eq!(removed["containers"].as_array().unwrap().len(), 3, "{removed}");
@@ -60,6 +62,10 @@ fn down_leaves_the_host_as_it_was_before() {
     let ours = lab.undo().namespaces.iter().map(|name| netns::named(name)).collect::<Vec<_>>();
     let left: Vec<_> = undo::leftovers(&lab.instance).into_iter().filter(|path| !ours.contains(path)).collect();
     assert!(left.is_empty(), "{left:?}");
+    // The kernel frees them when nobody can be using them any more.
+    wait::until("every program, map and link is gone", || {
+        (!objects.iter().any(|object| object.is_there())).then_some(())
+    });
 }
 
 #[test]
