@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use causeway_tests::{
     lab::{FAR, HOST, Lab},
-    ping, tcp, udp,
+    ping, place, tcp, udp,
 };
 use serde_json::{Value, json};
 
@@ -136,6 +136,16 @@ fn without_json_a_person_reads_the_same_names() {
 }
 
 #[test]
+fn a_verb_reaches_the_agent_from_any_namespace() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    for netns in [&lab.host, &lab.world, &c1.netns] {
+        let output = place::run(netns, || lab.causeway(&["container", "ls"])).ok();
+        assert!(output.stdout.contains(&c1.name), "from {}: {output}", netns.path().display());
+    }
+}
+
+#[test]
 fn addresses_are_given_in_turn_and_never_the_gateways_or_a_taken_one() {
     let lab = Lab::new();
     lab.json(&["network", "create", "small", "--subnet", "172.30.0.0/29"]);
@@ -165,7 +175,7 @@ fn exec_runs_a_command_in_the_container_and_passes_its_status_on() {
 fn a_container_has_the_uplinks_mtu_and_a_default_route() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
-    let (link, routes) = causeway_tests::place::block_on(async {
+    let (link, routes) = place::block_on(async {
         let netlink = causeway::net::netlink::Netlink::open(&c1.netns).await?;
         anyhow::Ok((netlink.link(c1.interface()).await?.unwrap(), netlink.routes().await?))
     })

@@ -1,6 +1,6 @@
 //! Wrong input: the right status, one line that says what is wrong, and nothing changed.
 
-use std::{collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf};
+use std::{collections::BTreeSet, fs, io, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use causeway::net::{netlink::Netlink, netns};
 use causeway_tests::{
@@ -233,6 +233,24 @@ fn an_agent_that_cannot_begin_says_why_and_leaves_nothing() {
         is_refused(&output, status, &[word]);
         let differences = before.differences(&Snapshot::of(&lab.host));
         assert!(differences.is_empty(), "{output}\n{}", differences.join("\n"));
+    }
+}
+
+#[test]
+fn an_agent_started_by_ip_netns_exec_says_what_to_type_instead() {
+    let lab = Lab::without_agent();
+    let host = lab.host_name();
+    let causeway = verb::binary();
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &host]).arg(&causeway).args(["up", "--instance", &lab.instance]);
+    match verb::run_command(&mut command) {
+        Ok(output) => is_refused(&output, 1, &[&format!("causeway up --netns {host}")]),
+        Err(error) => {
+            let missing =
+                error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+            assert!(missing, "{error:#}");
+            println!("skipped: there is no 'ip' on this machine");
+        }
     }
 }
 
