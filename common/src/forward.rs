@@ -7,7 +7,8 @@ use crate::{
     begin::begin,
     flow::{self, State, Way},
     half::{is_gone_or_idle, is_idle, remove, touch},
-    packet::Packet,
+    icmp_error::{self, ErrorTranslation},
+    packet::{Family, Frame, Packet, Payload},
     plan::{First, plan},
     reason::Reason,
     tables::Tables,
@@ -19,18 +20,26 @@ use crate::{
 pub enum Decision<A> {
     /// It is rewritten and leaves.
     Forward(Translation<A>),
+    /// It is an ICMP error of a flow: it and what it quotes are rewritten, and it leaves.
+    ForwardError(ErrorTranslation<A>),
     /// It leaves the fast path.
     Stop(Reason),
 }
 
-/// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has no answer, [`plan`], [`begin`] and
-/// [`leave`].
+/// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has no answer, [`icmp_error::translate`] or
+/// [`plan`], [`begin`] and [`leave`].
 ///
 /// The kernel's programs call these themselves: each is a function of its own there, which the verifier looks at once and not once for
 /// each way to it, and what they share lies in a map, because it is more than BPF's 512 bytes of stack.
-pub fn decide<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Decision<A> {
+pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tables: &impl Tables<A>) -> Decision<A> {
     if let Some(decision) = known(packet, tables) {
         return decision;
+    }
+    if packet.payload == Payload::Error
+        && let Some(quote) = icmp_error::quote(frame, packet.payload_at, packet.tuple.side)
+        && let Some(answer) = icmp_error::translate(packet, &quote, tables)
+    {
+        return answer.map_or_else(Decision::Stop, Decision::ForwardError);
     }
     let mut first = First::new(*packet);
     match plan(&mut first, tables).and_then(|()| begin(&mut first, tables)) {
@@ -67,7 +76,7 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
         half = tables.flow(&packet.tuple)?;
     }
     touch(&mut half, packet, now);
-    let flags = packet.tcp_flags();
+    let flags = packet.flags;
     if flow::may_move(half.state, flags)
         && let Some(state) = State::from_number(half.state)
     {

@@ -18,6 +18,7 @@ pub mod checksum;
 pub mod flow;
 pub mod forward;
 mod half;
+pub mod icmp_error;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod packet;

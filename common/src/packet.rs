@@ -7,6 +7,7 @@ use crate::{
     address::{Address, Port, V4},
     checksum,
     flow::tcp,
+    icmp_error::Quote,
     tuple::{Tuple, echo, protocol},
 };
 
@@ -76,12 +77,14 @@ pub struct Ipv4 {
 /// What a packet carries, as far as translation goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Payload {
-    /// TCP, with its flags.
-    Tcp(u8),
+    /// TCP.
+    Tcp,
     /// UDP.
     Udp,
     /// An ICMP echo request or reply.
     Echo,
+    /// An ICMP error, which quotes a packet.
+    Error,
     /// A fragment: its tuple has no ports.
     Fragment,
     /// Anything else: its tuple has no ports.
@@ -95,6 +98,9 @@ pub struct Packet<A> {
     pub tuple: Tuple<A>,
     /// What it carries.
     pub payload: Payload,
+    /// TCP's flags; zero for other protocols. (Inside `Payload` they would be undefined for the others, and the verifier takes no
+    /// undefined byte.)
+    pub flags: u8,
     /// Where the payload begins in the frame.
     pub payload_at: usize,
     /// Hops left.
@@ -127,6 +133,9 @@ pub struct Arrival {
 /// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every fragment.
 const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
 
+/// In the same field: zero in a first fragment.
+const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
+
 /// A family whose packets can be parsed and rewritten.
 pub trait Family: Address {
     /// Its header, which stands after the Ethernet header.
@@ -134,8 +143,12 @@ pub trait Family: Address {
 
     /// Parses a packet that begins after the Ethernet header.
     fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed>;
+    /// Parses what an ICMP error quotes from `header_at` on; none if that is cut short, a later fragment, or nothing that is translated.
+    fn parse_quote(frame: &(impl Frame + ?Sized), header_at: usize, side: u8) -> Option<Quote<Self>>;
     /// Rewrites the header, with one hop less.
     fn rewrite(header: &mut Self::Header, translation: &Translation<Self>);
+    /// Rewrites a quoted header's addresses, which change the sum over them by `address_delta`.
+    fn rewrite_quoted(header: &mut Self::Header, to: &Tuple<Self>, address_delta: u16);
     /// Whether the protocol's checksum covers the addresses.
     fn has_pseudo_header(protocol: u8) -> bool;
 }
@@ -155,8 +168,50 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn rewrite_quoted(header: &mut Ipv4, to: &Tuple<Self>, address_delta: u16) {
+        header.checksum = checksum::update(header.checksum, u32::from(address_delta));
+        header.source = to.source;
+        header.destination = to.destination;
+    }
+
+    #[inline(always)]
     fn has_pseudo_header(protocol: u8) -> bool {
         protocol != protocol::ICMP
+    }
+
+    #[inline(always)]
+    fn parse_quote(frame: &(impl Frame + ?Sized), header_at: usize, side: u8) -> Option<Quote<Self>> {
+        let ip: Ipv4 = frame.read(header_at)?;
+        let header = usize::from(ip.version_ihl & 0x0f) * 4;
+        if ip.version_ihl >> 4 != 4 || header < 20 || ip.fragment & FRAGMENT_OFFSET != 0 {
+            return None;
+        }
+        let payload_at = header_at + header;
+        let mut tuple = Tuple {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: Port::ZERO,
+            destination_port: Port::ZERO,
+            protocol: ip.protocol,
+            side,
+            echo: echo::NONE,
+            _pad: 0,
+        };
+        match ip.protocol {
+            protocol::TCP | protocol::UDP => {
+                let ports: Ports = frame.read(payload_at)?;
+                tuple.source_port = ports.source;
+                tuple.destination_port = ports.destination;
+            }
+            protocol::ICMP => {
+                let head: IcmpHead = frame.read(payload_at)?;
+                if !tuple.set_echo(&head, icmp::ECHO_REQUEST, icmp::ECHO_REPLY) {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+        Some(Quote { tuple, header_at, payload_at })
     }
 
     #[inline(always)]
@@ -182,6 +237,7 @@ impl Family for V4 {
                 _pad: 0,
             },
             payload: Payload::Other,
+            flags: 0,
             payload_at,
             ttl: ip.ttl,
             input: arrival.input,
@@ -198,9 +254,12 @@ impl Family for V4 {
     }
 }
 
-/// Type and code of an ICMP echo, of both families.
+/// Types of ICMP messages, of both families.
 mod icmp {
     pub(super) const ECHO_REPLY: u8 = 0;
+    pub(super) const UNREACHABLE: u8 = 3;
+    pub(super) const TIME_EXCEEDED: u8 = 11;
+    pub(super) const PARAMETER_PROBLEM: u8 = 12;
     pub(super) const ECHO_REQUEST: u8 = 8;
     pub(super) const ECHO_REQUEST_V6: u8 = 128;
     pub(super) const ECHO_REPLY_V6: u8 = 129;
@@ -208,9 +267,9 @@ mod icmp {
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Ports {
-    source: Port,
-    destination: Port,
+pub(crate) struct Ports {
+    pub(crate) source: Port,
+    pub(crate) destination: Port,
 }
 
 #[repr(C)]
@@ -231,28 +290,39 @@ struct IcmpHead {
     identifier: Port,
 }
 
+impl<A> Tuple<A> {
+    /// Takes the identifier of an echo; false for any other message.
+    #[inline(always)]
+    fn set_echo(&mut self, head: &IcmpHead, request: u8, reply: u8) -> bool {
+        if head.kind == request {
+            self.source_port = head.identifier;
+            self.echo = echo::REQUEST;
+        } else if head.kind == reply {
+            self.destination_port = head.identifier;
+            self.echo = echo::REPLY;
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
 impl<A: Address> Packet<A> {
     /// Whether it may begin a flow: TCP by a SYN alone, UDP always, an echo by its request.
     #[inline(always)]
     pub fn begins(&self) -> bool {
         match self.payload {
-            Payload::Tcp(flags) => flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN,
+            Payload::Tcp => self.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN,
             Payload::Udp => true,
             Payload::Echo => self.tuple.echo == echo::REQUEST,
-            Payload::Fragment | Payload::Other => false,
+            Payload::Error | Payload::Fragment | Payload::Other => false,
         }
-    }
-
-    /// TCP's flags; zero for other protocols.
-    #[inline(always)]
-    pub fn tcp_flags(&self) -> u8 {
-        if let Payload::Tcp(flags) = self.payload { flags } else { 0 }
     }
 
     /// Whether it can be of a flow.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
-        !matches!(self.payload, Payload::Fragment | Payload::Other)
+        !matches!(self.payload, Payload::Error | Payload::Fragment | Payload::Other)
     }
 
     /// Fills in what the payload's header says. `carried` is how many bytes the IP header says there are, `icmp` the family's ICMP.
@@ -265,7 +335,8 @@ impl<A: Address> Packet<A> {
                 return Err(Malformed);
             }
             self.set_ports(tcp.ports);
-            self.payload = Payload::Tcp(tcp.flags);
+            self.payload = Payload::Tcp;
+            self.flags = tcp.flags;
         } else if protocol == protocol::UDP {
             let ports: Ports = frame.read(self.payload_at).ok_or(Malformed)?;
             if carried < 8 {
@@ -283,14 +354,12 @@ impl<A: Address> Packet<A> {
             } else {
                 (icmp::ECHO_REQUEST_V6, icmp::ECHO_REPLY_V6)
             };
-            if head.kind == request {
-                self.tuple.source_port = head.identifier;
-                self.tuple.echo = echo::REQUEST;
+            if self.tuple.set_echo(&head, request, reply) {
                 self.payload = Payload::Echo;
-            } else if head.kind == reply {
-                self.tuple.destination_port = head.identifier;
-                self.tuple.echo = echo::REPLY;
-                self.payload = Payload::Echo;
+            } else if icmp == protocol::ICMP
+                && matches!(head.kind, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM)
+            {
+                self.payload = Payload::Error;
             }
         }
         Ok(())
@@ -335,7 +404,7 @@ mod tests {
         assert_eq!(packet.tuple.source.octets(), [172, 18, 0, 2]);
         assert_eq!(packet.tuple.destination.octets(), [203, 0, 113, 10]);
         assert_eq!((packet.tuple.source_port.get(), packet.tuple.destination_port.get()), (4000, 80));
-        assert_eq!((packet.payload, packet.payload_at), (Payload::Tcp(0x12), 34));
+        assert_eq!((packet.payload, packet.flags, packet.payload_at), (Payload::Tcp, 0x12, 34));
         assert_eq!((packet.ttl, packet.length, packet.input), (64, 40, 7));
         assert!(!packet.begins());
     }
@@ -376,8 +445,12 @@ mod tests {
             assert_eq!(parse(&changed(47, flags)).unwrap().begins(), begins, "flags {flags:#x}");
         }
         let mut echo = changed(23, protocol::ICMP);
-        for (kind, payload, begins) in [(8, Payload::Echo, true), (0, Payload::Echo, false), (3, Payload::Other, false)]
-        {
+        for (kind, payload, begins) in [
+            (8, Payload::Echo, true),
+            (0, Payload::Echo, false),
+            (3, Payload::Error, false),
+            (5, Payload::Other, false),
+        ] {
             echo[34] = kind;
             let packet = parse(&echo).unwrap();
             assert_eq!((packet.payload, packet.begins()), (payload, begins), "type {kind}");

@@ -144,8 +144,9 @@ fn to_outside<A: Address>(
     }
     match packet.payload {
         Payload::Fragment => return Err(Reason::Fragment),
+        Payload::Error => return Err(Reason::ErrorOfNoFlow),
         Payload::Other => return Err(Reason::ProtocolNotTranslated),
-        Payload::Tcp(_) | Payload::Udp | Payload::Echo => {}
+        Payload::Tcp | Payload::Udp | Payload::Echo => {}
     }
     if !packet.begins() {
         return Err(Reason::NoFlow);

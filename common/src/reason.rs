@@ -94,6 +94,8 @@ reasons! {
     NotPublished = 33, "not-published", Drop;
     /// The last hop of its life, toward a container.
     TtlExceeded = 34, "ttl-exceeded", Drop;
+    /// An ICMP error to the outside that belongs to no flow.
+    ErrorOfNoFlow = 36, "error-of-no-flow", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }

@@ -8,7 +8,8 @@ use aya_ebpf::{
 use causeway_common::{
     address::V4,
     forward::{self, Decision},
-    packet::{Packet, ether_type},
+    icmp_error,
+    packet::{Packet, Payload, ether_type},
     plan::First,
     reason::{Fate, Reason},
     tuple::side,
@@ -16,7 +17,7 @@ use causeway_common::{
 
 use crate::{
     maps::{self, Family},
-    skb::Skb,
+    skb::{self, Skb},
     tables::Kernel,
 };
 
@@ -74,6 +75,12 @@ fn handle<A: Family>(skb: &mut Skb<'_>, side: u8, malformed: Reason) -> i32 {
 /// The first packet of a flow, or one that is of none.
 #[inline(never)]
 fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    if place.packet.payload == Payload::Error {
+        let action = error(skb, place);
+        if action != UNDECIDED {
+            return action;
+        }
+    }
     if let Err(reason) = plan(skb, place) {
         return stop(reason);
     }
@@ -82,6 +89,27 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     }
     let context = TcContext::new(skb);
     finish(&mut Skb::again(&context), &place.packet, forward::leave(&place.packet, place.half.translation))
+}
+
+/// What `error` answers where there is no such flow: no action has that number.
+const UNDECIDED: i32 = -2;
+
+/// An ICMP error, which may be of a flow.
+#[inline(never)]
+fn error<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::again(&context);
+    skb.reach_for(icmp_error::HEADERS);
+    let packet = &place.packet;
+    let Some(quote) = icmp_error::quote(&skb, skb::payload_at(packet), packet.tuple.side) else { return UNDECIDED };
+    match icmp_error::translate(packet, &quote, &Kernel::new(&skb)) {
+        None => UNDECIDED,
+        Some(Err(reason)) => stop(reason),
+        Some(Ok(translation)) => match skb.leave_error(packet, &translation) {
+            Ok(action) => action,
+            Err(reason) => stop(reason),
+        },
+    }
 }
 
 #[inline(never)]
@@ -103,6 +131,8 @@ fn finish<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, decision: Decision<A
             Ok(action) => action,
             Err(reason) => stop(reason),
         },
+        // `known` and `leave` answer neither with more.
+        Decision::ForwardError(_) => stop(Reason::Malformed),
         Decision::Stop(reason) => stop(reason),
     }
 }

@@ -11,6 +11,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
     abi::{Macs, Translation, exit},
     address::Port,
+    icmp_error::{self, ErrorTranslation, FrameMut},
     packet::{Arrival, ETHERNET, Ethernet, Frame, Packet},
     reason::Reason,
     tuple::{echo, protocol},
@@ -34,14 +35,20 @@ impl<'a> Skb<'a> {
     /// The frame, its headers in reach: a driver may have left them in a fragment.
     #[inline(always)]
     pub(crate) fn new(context: &'a TcContext) -> Self {
-        let skb = context.skb.skb;
-        let wanted = context.len().min(HEADERS);
-        if context.data() + wanted as usize > context.data_end() {
+        let mut skb = Self::again(context);
+        skb.reach_for(HEADERS);
+        skb
+    }
+
+    /// Brings the first `bytes` of the frame in reach, or what there is of them.
+    #[inline(always)]
+    pub(crate) fn reach_for(&mut self, bytes: u32) {
+        let wanted = self.context.len().min(bytes);
+        if self.context.data() + wanted as usize > self.context.data_end() {
             // A failure shows in the first read that finds nothing.
             // SAFETY: no pointer into the frame is held.
-            let _ = unsafe { bpf_skb_pull_data(skb, wanted) };
+            let _ = unsafe { bpf_skb_pull_data(self.raw, wanted) };
         }
-        Self::again(context)
     }
 
     /// A frame that has been through `new`.
@@ -117,6 +124,29 @@ impl<'a> Skb<'a> {
             self.update_checksums(packet, translation)?;
             self.rewrite(packet, translation).ok_or(Reason::RewriteFailed)?;
         }
+        Ok(self.redirect(translation))
+    }
+
+    /// Rewrites an ICMP error and what it quotes, and sends it on. Answers the action.
+    #[inline(always)]
+    pub(crate) fn leave_error<A: Family>(
+        &mut self,
+        packet: &Packet<A>,
+        translation: &ErrorTranslation<A>,
+    ) -> Result<i32, Reason> {
+        let mut translation = *translation;
+        // Bounds that hold for every quote that was parsed, and that the verifier has lost.
+        translation.quote.header_at &= 0x7f;
+        translation.quote.payload_at &= 0xff;
+        if translation.outer.exit == exit::PEER {
+            *self.write::<Macs>(0).ok_or(Reason::RewriteFailed)? = translation.outer.macs;
+        }
+        icmp_error::apply(self, payload_at(packet), &translation).ok_or(Reason::RewriteFailed)?;
+        Ok(self.redirect(&translation.outer))
+    }
+
+    #[inline(always)]
+    fn redirect<A>(&self, translation: &Translation<A>) -> i32 {
         // SAFETY: redirects by number; the kernel checks what it finds there.
         let action = unsafe {
             if translation.exit == exit::NEIGHBOUR {
@@ -129,7 +159,7 @@ impl<'a> Skb<'a> {
                 bpf_redirect_peer(translation.output, 0)
             }
         };
-        Ok(action as i32)
+        action as i32
     }
 
     /// By helper, because only the kernel knows whether the field is a full sum or, with `CHECKSUM_PARTIAL`, one over the pseudo
@@ -177,8 +207,18 @@ impl<'a> Skb<'a> {
 
 /// Where the payload begins: at most 74, which the verifier cannot know of a packet that was put aside.
 #[inline(always)]
-fn payload_at<A>(packet: &Packet<A>) -> usize {
+pub(crate) fn payload_at<A>(packet: &Packet<A>) -> usize {
     packet.payload_at & 0x7f
+}
+
+impl FrameMut for Skb<'_> {
+    #[inline(always)]
+    fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()> {
+        let at = self.reach::<T>(offset)?;
+        // SAFETY: within the frame, and a `T` is plain bytes. For its alignment see `write`.
+        unsafe { *at = *value };
+        Some(())
+    }
 }
 
 impl Frame for Skb<'_> {

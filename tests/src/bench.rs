@@ -229,7 +229,7 @@ impl Bench {
             source_mac: frame[6..12].try_into().expect("six bytes"),
         };
         let packet = V4::parse(frame, arrival).ok()?;
-        Some(forward::decide(&packet, &self.model))
+        Some(forward::decide(frame, &packet, &self.model))
     }
 }
 

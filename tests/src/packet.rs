@@ -36,6 +36,8 @@ pub enum Payload {
     UdpUnsummed(u16, u16),
     /// ICMP echo: type, identifier.
     Echo(u8, u16),
+    /// An ICMP error: type, code, the packet it quotes, and how many bytes of that.
+    Error(u8, u8, Box<Ipv4Frame>, usize),
     /// Another protocol.
     Other(u8, Vec<u8>),
 }
@@ -89,13 +91,18 @@ impl Ipv4Frame {
                 segment.extend(b"abcdefgh");
                 Some(2)
             }
+            Payload::Error(kind, code, quoted, length) => {
+                segment.extend([*kind, *code, 0, 0, 0, 0, 0x05, 0x78]);
+                segment.extend(&quoted.bytes()[14..][..*length]);
+                Some(2)
+            }
             Payload::Other(_, data) => {
                 segment.extend(data);
                 None
             }
         };
         if let Some(at) = sum_at {
-            let sum = if matches!(self.payload, Payload::Echo(..)) {
+            let sum = if self.payload.protocol() == 1 {
                 checksum(&segment)
             } else {
                 checksum(&[self.pseudo_header(segment.len()), segment.clone()].concat())
@@ -123,7 +130,7 @@ impl Payload {
         match self {
             Self::Tcp(..) => 6,
             Self::Udp(..) | Self::UdpUnsummed(..) => 17,
-            Self::Echo(..) => 1,
+            Self::Echo(..) | Self::Error(..) => 1,
             Self::Other(protocol, _) => *protocol,
         }
     }
@@ -136,7 +143,7 @@ impl Payload {
             Self::Udp(_, _, data) => Self::Udp(source, destination, data.clone()),
             Self::UdpUnsummed(..) => Self::UdpUnsummed(source, destination),
             Self::Echo(kind, _) => Self::Echo(*kind, source | destination),
-            Self::Other(..) => self.clone(),
+            Self::Error(..) | Self::Other(..) => self.clone(),
         }
     }
 }

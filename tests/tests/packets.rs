@@ -37,6 +37,8 @@ enum Expect {
     Stop(Reason),
     /// It leaves through that interface, from there to there.
     Leave(&'static str, ([u8; 4], u16), ([u8; 4], u16)),
+    /// An ICMP error leaves through that interface, from there to there, and quotes a packet from there to there.
+    LeaveError(&'static str, [u8; 4], [u8; 4], ([u8; 4], u16), ([u8; 4], u16)),
 }
 
 struct Row {
@@ -216,7 +218,12 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             from(C1, WORLD, Payload::Other(47, vec![0; 8])),
             Stop(Reason::ProtocolNotTranslated),
         ),
-        row("an ICMP error", "h1", from(C1, WORLD, Payload::Echo(3, 0)), Stop(Reason::ProtocolNotTranslated)),
+        row(
+            "an ICMP error that quotes nothing",
+            "h1",
+            from(C1, WORLD, Payload::Echo(3, 0)),
+            Stop(Reason::ErrorOfNoFlow),
+        ),
         row("to the gateway", "h1", from(C1, GATEWAY, Payload::Echo(8, 77)), Stop(Reason::ToHost)),
         row("to the host's uplink address", "h1", from(C1, HOST, tcp(4000, 22, SYN)), Stop(Reason::ToHost)),
         row(
@@ -547,6 +554,40 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
                 return Err(format!("the kernel did {} and left {:02x?}", trial.action, trial.frame));
             }
         }
+        Expect::LeaveError(through, source, destination, quoted_source, quoted_destination) => {
+            let Some(Decision::ForwardError(translation)) = pure else {
+                return Err(format!("the pure code says {pure:?}"));
+            };
+            let Frame::Ipv4(frame) = &row.frame else { return Err("a raw frame does not leave".to_owned()) };
+            let (outer, quoted) = (&translation.outer, &translation.quoted);
+            let seen = (
+                outer.output,
+                outer.tuple.source.octets(),
+                outer.tuple.destination.octets(),
+                (quoted.source.octets(), quoted.source_port.get()),
+                (quoted.destination.octets(), quoted.destination_port.get()),
+            );
+            if seen != (bench.index(through), *source, *destination, *quoted_source, *quoted_destination) {
+                return Err(format!("the pure code lets it leave by {seen:?}"));
+            }
+            if trial.action != 7 || !counted.is_empty() {
+                return Err(format!("the kernel did {} and counted {counted:?}", trial.action));
+            }
+            let mut wanted = translated(frame, outer);
+            if let Payload::Error(kind, code, inner, length) = &frame.payload {
+                let inner = Ipv4Frame {
+                    source: Ipv4Addr::from(quoted.source.octets()),
+                    destination: Ipv4Addr::from(quoted.destination.octets()),
+                    payload: inner.payload.with_ports(quoted.source_port.get(), quoted.destination_port.get()),
+                    ..(**inner).clone()
+                };
+                wanted.payload = Payload::Error(*kind, *code, Box::new(inner), *length);
+            }
+            let wanted = wanted.bytes();
+            if trial.frame != wanted {
+                return Err(format!("the kernel left\n {:02x?}, not\n {wanted:02x?}", trial.frame));
+            }
+        }
         Expect::Leave(through, source, destination) => {
             let Some(Decision::Forward(translation)) = pure else {
                 return Err(format!("the pure code says {pure:?}"));
@@ -588,6 +629,167 @@ fn translated(frame: &Ipv4Frame, translation: &Translation<V4>) -> Ipv4Frame {
         payload: frame.payload.with_ports(tuple.source_port.get(), tuple.destination_port.get()),
         ..frame.clone()
     }
+}
+
+#[test]
+fn icmp_errors_and_what_they_quote() {
+    with_bench(|bench| {
+        set_up(bench);
+        let rows = rows_of_errors(bench);
+        check(bench, rows);
+    });
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows_of_errors(bench: &Bench) -> Vec<Row> {
+    use Expect::{Leave, LeaveError, Stop};
+    let syn = || from(C1, WORLD, Payload::Tcp(4000, 80, SYN));
+    let datagram = || from(C1, WORLD, Payload::Udp(4000, 53, b"hello".to_vec()));
+    let published = || outside(bench, WORLD, HOST, Payload::Udp(4000, 5001, b"hello".to_vec()));
+    // What a packet looked like when it was somewhere: the quote.
+    let seen = |source, destination, payload| Ipv4Frame { ttl: 7, ..from(source, destination, payload) };
+    let error = |kind, code, quoted: Ipv4Frame| {
+        let length = quoted.bytes().len() - 14;
+        Payload::Error(kind, code, Box::new(quoted), length)
+    };
+    let short = |kind, code, quoted: Ipv4Frame| Payload::Error(kind, code, Box::new(quoted), 28);
+    let masqueraded = || seen(HOST, WORLD, Payload::Tcp(4000, 80, SYN));
+    let masqueraded_udp = || seen(HOST, WORLD, Payload::Udp(4000, 53, b"hello".to_vec()));
+    let back_to_c1 = |source| LeaveError("h1", source, C1, (C1, 4000), (WORLD, 80));
+    vec![
+        row(
+            "time exceeded at a router",
+            "up0",
+            outside(bench, NEAR, HOST, error(11, 0, masqueraded())),
+            back_to_c1(NEAR),
+        )
+        .after("h1", syn()),
+        row(
+            "a quote of eight bytes, which end before TCP's checksum",
+            "up0",
+            outside(bench, NEAR, HOST, short(11, 0, masqueraded())),
+            back_to_c1(NEAR),
+        )
+        .after("h1", syn()),
+        row(
+            "fragmentation needed, quoted with IP options",
+            "up0",
+            outside(bench, NEAR, HOST, error(3, 4, Ipv4Frame { options: vec![1; 8], ..masqueraded() })),
+            back_to_c1(NEAR),
+        )
+        .after("h1", syn()),
+        row(
+            "an error that has IP options itself",
+            "up0",
+            Ipv4Frame { options: vec![1; 40], ..outside(bench, NEAR, HOST, error(3, 4, masqueraded())) },
+            back_to_c1(NEAR),
+        )
+        .after("h1", syn()),
+        row(
+            "port unreachable by the peer itself",
+            "up0",
+            outside(bench, WORLD, HOST, error(3, 3, masqueraded_udp())),
+            LeaveError("h1", WORLD, C1, (C1, 4000), (WORLD, 53)),
+        )
+        .after("h1", datagram()),
+        row(
+            "a quoted datagram without checksum stays without",
+            "up0",
+            outside(bench, WORLD, HOST, error(3, 3, seen(HOST, WORLD, Payload::UdpUnsummed(4000, 53)))),
+            LeaveError("h1", WORLD, C1, (C1, 4000), (WORLD, 53)),
+        )
+        .after("h1", from(C1, WORLD, Payload::UdpUnsummed(4000, 53))),
+        row(
+            "time exceeded for an echo request",
+            "up0",
+            outside(bench, NEAR, HOST, error(11, 0, seen(HOST, WORLD, Payload::Echo(8, 77)))),
+            LeaveError("h1", NEAR, C1, (C1, 77), (WORLD, 0)),
+        )
+        .after("h1", from(C1, WORLD, Payload::Echo(8, 77))),
+        row(
+            "an error about an answer of a published port",
+            "up0",
+            outside(bench, NEAR, HOST, error(3, 4, seen(HOST, WORLD, Payload::Udp(5001, 4000, b"hello".to_vec())))),
+            LeaveError("h1", NEAR, C1, (C1, 53), (WORLD, 4000)),
+        )
+        .after("up0", published()),
+        row(
+            "port unreachable by the container behind a published port",
+            "h1",
+            from(C1, WORLD, error(3, 3, seen(WORLD, C1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            LeaveError("up0", HOST, WORLD, (WORLD, 4000), (HOST, 5001)),
+        )
+        .after("up0", published()),
+        row(
+            "the same by a hairpin",
+            "h1",
+            from(C1, C2, error(3, 3, seen(C2, C1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            LeaveError("h2", HOST, C2, (C2, 4000), (HOST, 5001)),
+        )
+        .after("h2", from(C2, HOST, Payload::Udp(4000, 5001, b"hello".to_vec()))),
+        row(
+            "between neighbours nothing is translated",
+            "h1",
+            from(C1, C2, error(3, 3, seen(C2, C1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            Leave("h2", (C1, 0), (C2, 0)),
+        )
+        .after("h2", from(C2, C1, Payload::Udp(4000, 53, b"hello".to_vec()))),
+        row(
+            "an error in a neighbour's name",
+            "h1",
+            from(C2, WORLD, error(3, 3, seen(WORLD, C1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            Stop(Reason::SourceAddressSpoofed),
+        )
+        .after("up0", published()),
+        row(
+            "an error about another container's flow",
+            "h2",
+            from(C2, WORLD, error(3, 3, seen(WORLD, C1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            Stop(Reason::ErrorOfNoFlow),
+        )
+        .after("up0", published()),
+        row(
+            "an error of no flow",
+            "up0",
+            outside(bench, NEAR, HOST, error(11, 0, masqueraded())),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "an error about what was never sent",
+            "up0",
+            outside(bench, NEAR, HOST, error(11, 0, seen(HOST, WORLD, Payload::Tcp(4001, 80, SYN)))),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", syn()),
+        row(
+            "an error about a later fragment",
+            "up0",
+            outside(bench, NEAR, HOST, error(11, 1, Ipv4Frame { fragment: 0x0010, ..masqueraded() })),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", syn()),
+        row(
+            "an error about an error",
+            "up0",
+            outside(bench, NEAR, HOST, error(11, 0, seen(HOST, WORLD, short(3, 3, masqueraded())))),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", syn()),
+        row(
+            "a quote cut short in its ports",
+            "up0",
+            outside(bench, NEAR, HOST, Payload::Error(11, 0, Box::new(masqueraded()), 22)),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", syn()),
+        row(
+            "an error with the last hop",
+            "up0",
+            Ipv4Frame { ttl: 1, ..outside(bench, NEAR, HOST, error(11, 0, masqueraded())) },
+            Stop(Reason::TtlExceeded),
+        )
+        .after("h1", syn()),
+    ]
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! ICMP errors that belong to a flow (RFC 5508 section 4.2): the packet they quote is one that left translated, so the quote is translated
+//! back, and the error goes where that packet came from. An error begins no flow and prolongs none.
+//!
+//! All of it happens on plain bytes, in place, on the host as in the kernel: errors are rare, and a helper call less counts for little.
+
+use bytemuck::NoUninit;
+
+use crate::{
+    abi::{Translation, exit},
+    checksum,
+    packet::{ETHERNET, Family, Frame, Packet, Ports},
+    reason::Reason,
+    tables::Tables,
+    tuple::{Tuple, echo, protocol, side},
+};
+
+/// Bytes that translation of an error may touch: Ethernet, two of the longest IPv4 headers, ICMP, and TCP up to its checksum.
+pub const HEADERS: u32 = 14 + 60 + 8 + 60 + 18;
+
+/// Bytes of ICMP's header before the quote.
+const ICMP: usize = 8;
+
+/// A frame that can be changed.
+pub trait FrameMut: Frame {
+    /// Puts a value at `offset`; none if the frame ends before that.
+    fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()>;
+}
+
+impl FrameMut for [u8] {
+    fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()> {
+        self.get_mut(offset..offset.checked_add(size_of::<T>())?)?.copy_from_slice(bytemuck::bytes_of(value));
+        Some(())
+    }
+}
+
+/// An error and what it quotes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Quote<A> {
+    /// The quoted packet's tuple, as it left. Its side is where the error arrived, which is where that packet left.
+    pub tuple: Tuple<A>,
+    /// Where the quoted IP header begins in the frame.
+    pub header_at: usize,
+    /// Where the quoted payload begins.
+    pub payload_at: usize,
+}
+
+/// How an error is translated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ErrorTranslation<A> {
+    /// Of the error itself; its tuple has no ports.
+    pub outer: Translation<A>,
+    /// What it quotes.
+    pub quote: Quote<A>,
+    /// The quoted tuple, translated back.
+    pub quoted: Tuple<A>,
+}
+
+/// Finds the flow that an error belongs to. None if it belongs to none.
+#[inline(always)]
+pub fn translate<A: Family>(
+    packet: &Packet<A>,
+    quote: &Quote<A>,
+    tables: &impl Tables<A>,
+) -> Option<Result<ErrorTranslation<A>, Reason>> {
+    // The answer to the quoted packet would arrive where the error did, and under that key is how such packets are translated.
+    let key = quote.tuple.reversed();
+    let half = tables.flow(&key)?;
+    if half.epoch != tables.epoch(half.slot) || (half.input != 0 && half.input != packet.input) {
+        return None;
+    }
+    let translation = half.translation;
+    drop(half);
+    if translation.exit == exit::BRIDGED {
+        // Between neighbours nothing was translated.
+        return None;
+    }
+    // A container speaks for itself alone; outside, any router may report.
+    let by_peer = packet.tuple.source == key.source;
+    if packet.tuple.side == side::CONTAINER && !by_peer {
+        return Some(Err(Reason::SourceAddressSpoofed));
+    }
+    if packet.ttl <= 1 {
+        return Some(Err(Reason::TtlExceeded));
+    }
+    let source = if by_peer { translation.tuple.source } else { packet.tuple.source };
+    let to = Tuple { source, destination: translation.tuple.destination, ..packet.tuple };
+    let mut outer = translation;
+    outer.address_delta = checksum::delta(packet.tuple.address_sum(), to.address_sum());
+    outer.port_delta = 0;
+    outer.tuple = to;
+    let quoted = Tuple { side: quote.tuple.side, ..translation.tuple.reversed() };
+    Some(Ok(ErrorTranslation { outer, quote: *quote, quoted }))
+}
+
+/// Translates an error in place: its own header, with one hop less, and what it quotes. None if the frame is shorter than it was.
+#[inline(always)]
+pub fn apply<A: Family>(
+    frame: &mut (impl FrameMut + ?Sized),
+    icmp_at: usize,
+    translation: &ErrorTranslation<A>,
+) -> Option<()> {
+    let ErrorTranslation { outer, quote, quoted } = translation;
+    let mut header: A::Header = frame.read(ETHERNET)?;
+    A::rewrite(&mut header, outer);
+    frame.put(ETHERNET, &header)?;
+
+    let mut header: A::Header = frame.read(quote.header_at)?;
+    let address_delta = checksum::delta(quote.tuple.address_sum(), quoted.address_sum());
+    A::rewrite_quoted(&mut header, quoted, address_delta);
+    frame.put(quote.header_at, &header)?;
+
+    // An IP header that sums up adds nothing to ICMP's checksum, whatever its addresses; the quoted ports do.
+    let port_delta = checksum::delta(quote.tuple.port_sum(), quoted.port_sum());
+    let mut icmp_delta = u32::from(port_delta);
+    let (sum_at, sum_delta) = match quoted.protocol {
+        protocol::TCP => (16, u32::from(address_delta) + u32::from(port_delta)),
+        protocol::UDP => (6, u32::from(address_delta) + u32::from(port_delta)),
+        _ => (
+            2,
+            u32::from(port_delta) + if A::has_pseudo_header(quoted.protocol) { u32::from(address_delta) } else { 0 },
+        ),
+    };
+    match quoted.echo {
+        echo::NONE => {
+            let ports = Ports { source: quoted.source_port, destination: quoted.destination_port };
+            frame.put(quote.payload_at, &ports)?;
+        }
+        echo::REQUEST => frame.put(quote.payload_at + 4, &quoted.source_port)?,
+        _ => frame.put(quote.payload_at + 4, &quoted.destination_port)?,
+    }
+    // A quote need not reach as far as TCP's checksum, and UDP may have none.
+    if let Some(old) = frame.read::<u16>(quote.payload_at + sum_at)
+        && !(old == 0 && quoted.protocol == protocol::UDP)
+    {
+        let new = match checksum::update(old, sum_delta) {
+            0 if quoted.protocol == protocol::UDP => u16::MAX,
+            new => new,
+        };
+        frame.put(quote.payload_at + sum_at, &new)?;
+        icmp_delta += u32::from(checksum::delta(u32::from(old), u32::from(new)));
+    }
+
+    let old: u16 = frame.read(icmp_at + 2)?;
+    frame.put(icmp_at + 2, &checksum::update(old, icmp_delta))
+}
+
+/// Reads what an error quotes; none if that is cut short, a later fragment, or of a protocol that is not translated.
+#[inline(always)]
+pub fn quote<A: Family>(frame: &(impl Frame + ?Sized), icmp_at: usize, side: u8) -> Option<Quote<A>> {
+    A::parse_quote(frame, icmp_at + ICMP, side)
+}
