@@ -205,7 +205,7 @@ impl Family for V4 {
             }
             protocol::ICMP => {
                 let head: IcmpHead = frame.read(payload_at)?;
-                if !tuple.set_echo(&head, icmp::ECHO_REQUEST, icmp::ECHO_REPLY) {
+                if !tuple.set_echo(head, icmp::ECHO_REQUEST, icmp::ECHO_REPLY) {
                     return None;
                 }
             }
@@ -293,7 +293,7 @@ struct IcmpHead {
 impl<A> Tuple<A> {
     /// Takes the identifier of an echo; false for any other message.
     #[inline(always)]
-    fn set_echo(&mut self, head: &IcmpHead, request: u8, reply: u8) -> bool {
+    fn set_echo(&mut self, head: IcmpHead, request: u8, reply: u8) -> bool {
         if head.kind == request {
             self.source_port = head.identifier;
             self.echo = echo::REQUEST;
@@ -354,7 +354,7 @@ impl<A: Address> Packet<A> {
             } else {
                 (icmp::ECHO_REQUEST_V6, icmp::ECHO_REPLY_V6)
             };
-            if self.tuple.set_echo(&head, request, reply) {
+            if self.tuple.set_echo(head, request, reply) {
                 self.payload = Payload::Echo;
             } else if icmp == protocol::ICMP
                 && matches!(head.kind, icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM)
