@@ -64,6 +64,29 @@ fn a_published_port_that_nobody_serves_is_refused_and_not_waited_for() {
 }
 
 #[test]
+fn a_datagram_to_a_closed_port_comes_back_as_refused() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80/udp"]);
+    let c2 = lab.container("c2", &[]);
+    // A closed port of the world; and a published one that nobody serves, from each side.
+    for (from, to) in [
+        (&c1.netns, (FAR, 1)),
+        (&lab.world, (HOST, 8080)),
+        (&c2.netns, (HOST, 8080)),
+        (&c1.netns, (HOST, 8080)),
+        (&lab.host, (HOST, 8080)),
+    ] {
+        let client = udp::client(from);
+        client.connect(to).unwrap_or_else(|error| panic!("from {}: {error}", from.path().display()));
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.send(b"is anybody there?").unwrap();
+        // The kernel tells a socket only of errors that quote its own datagram.
+        let error = client.recv(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "from {} to {to:?}", from.path().display());
+    }
+}
+
+#[test]
 fn a_connection_closed_by_one_side_ends_on_the_other() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "8080:80"]);

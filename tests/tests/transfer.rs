@@ -50,6 +50,24 @@ fn two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads() {
     from_the_world_to_a_published_port_and_back(false);
 }
 
+/// As on a real machine: veth leaves checksums and segments for later, and the uplink is where they are made; and the reverse.
+#[test]
+fn bytes_pass_between_an_interface_with_offloads_and_one_without() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "9000:9", "-p", "9000:9/udp"]);
+    let _far = udp::Echo::start(&lab.world, (FAR, 7), "");
+    let _inside = udp::Echo::start(&c1.netns, c1.at(9), "");
+    for on in [true, false] {
+        switch_offloads(&lab, &[&c1], on);
+        offload::set(&lab.host, UPLINK, !on);
+        offload::set(&lab.world, WORLD_SIDE, !on);
+        transfer::both_ways(&lab.world, (FAR, 9), &c1.netns, (FAR, 9), SIZE / 10);
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (HOST, 9000), SIZE / 10);
+        udp::answer(&udp::client(&c1.netns), (FAR, 7));
+        udp::answer(&udp::client(&lab.world), (HOST, 9000));
+    }
+}
+
 #[test]
 fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads() {
     let lab = Lab::new();
