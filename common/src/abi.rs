@@ -55,7 +55,7 @@ pub mod name {
     pub const ADMITTED4: &str = "ADMITTED4";
     /// Hash: an address of the host to nothing of interest.
     pub const LOCAL4: &str = "LOCAL4";
-    /// Hash: interface index to the address that masqueraded flows get.
+    /// Hash: interface index to [`super::Uplink`].
     pub const UPLINKS4: &str = "UPLINKS4";
     /// Hash, oldest out: [`super::SocketPeer`] to the address the process meant.
     pub const SOCKETS4: &str = "SOCKETS4";
@@ -95,7 +95,9 @@ pub struct Translation<A> {
     /// One of [`exit`].
     pub exit: u8,
     /// Zero.
-    pub _pad: [u8; 3],
+    pub _pad: u8,
+    /// The longest packet that may leave, in bytes from the IP header on; zero if any may.
+    pub mtu: u16,
 }
 
 /// How a packet leaves.
@@ -288,6 +290,7 @@ impl<A: Address> Translation<A> {
         self.output = door.output;
         self.macs = door.macs;
         self.exit = door.exit;
+        self.mtu = door.mtu;
     }
 }
 
@@ -300,18 +303,30 @@ pub struct Door {
     pub macs: Macs,
     /// One of [`exit`].
     pub exit: u8,
+    /// The longest packet that may leave; zero if any may.
+    pub mtu: u16,
+}
+
+/// What the datapath knows of an uplink.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Uplink<A> {
+    /// The address that masqueraded flows get.
+    pub address: A,
+    /// In bytes, from the IP header on; at most 65,535.
+    pub mtu: u32,
 }
 
 impl Door {
     /// Into a container.
     #[inline(always)]
     pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
-        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER }
+        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER, mtu: 0 }
     }
 
     /// Out of an uplink.
     #[inline(always)]
-    pub fn uplink(index: u32) -> Self {
-        Self { output: index, macs: Macs::new([0; 6], [0; 6]), exit: exit::NEIGHBOUR }
+    pub fn uplink<A>(index: u32, uplink: &Uplink<A>) -> Self {
+        Self { output: index, macs: Macs::new([0; 6], [0; 6]), exit: exit::NEIGHBOUR, mtu: uplink.mtu as u16 }
     }
 }

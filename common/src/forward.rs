@@ -111,7 +111,8 @@ fn elsewhere<A: Address>(
     }
 }
 
-/// The last word on a packet that is to leave: not if its hops are used up.
+/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long. Where the kernel's stack would forward
+/// it too, that answers with the ICMP error.
 #[inline(always)]
 pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> {
     if packet.ttl <= 1 {
@@ -120,6 +121,10 @@ pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> 
             exit::NEIGHBOUR => return Decision::Stop(Reason::TtlExpired),
             _ => return Decision::Stop(Reason::TtlExceeded),
         }
+    }
+    if packet.segment > u32::from(translation.mtu) && translation.mtu != 0 {
+        // Without the bit the stack would send its fragments on as they are, untranslated.
+        return Decision::Stop(if packet.dont_fragment { Reason::TooLong } else { Reason::NeedsFragments });
     }
     Decision::Forward(translation)
 }

@@ -41,11 +41,12 @@ pub(crate) fn remove<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, transl
 #[inline(always)]
 pub(crate) fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) {
     let Some(half) = tables.flow(key) else { return };
-    let translation = half.translation;
+    let other = half.translation.tuple.reversed();
     let stale = half.epoch != tables.epoch(half.slot);
     let idle = is_idle(&half, now);
     drop(half);
-    if stale || (idle && is_gone_or_idle(tables, &translation.tuple.reversed(), now)) {
-        remove(tables, key, &translation);
+    if stale || (idle && is_gone_or_idle(tables, &other, now)) {
+        tables.remove_flow(key);
+        tables.remove_flow(&other);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    abi::{Endpoint, Flow, Publish},
+    abi::{Endpoint, Flow, Publish, Uplink},
     address::{Address, Port},
     flow::Ticks,
     tables::{Refused, Route, Tables},
@@ -31,8 +31,8 @@ pub struct Model<A> {
     pub admitted: Vec<(u32, A, A)>,
     /// The host's addresses.
     pub local: HashSet<A>,
-    /// Addresses of uplinks.
-    pub uplinks: HashMap<u32, A>,
+    /// Uplinks by interface.
+    pub uplinks: HashMap<u32, Uplink<A>>,
     /// Routes: subnet, mask, interface. The first that fits counts.
     pub routes: Vec<(A, A, u32)>,
     /// What sockets of the host receive.
@@ -105,8 +105,8 @@ impl<A: Address> Tables<A> for Model<A> {
         self.epochs.get(&slot).copied().unwrap_or(0)
     }
 
-    fn endpoint(&self, address: &A) -> Option<Endpoint<A>> {
-        self.endpoints.get(address).copied()
+    fn endpoint(&self, address: &A) -> Option<&Endpoint<A>> {
+        self.endpoints.get(address)
     }
 
     fn published(&self, to: &Tuple<A>) -> Option<u32> {
@@ -126,7 +126,7 @@ impl<A: Address> Tables<A> for Model<A> {
         self.local.contains(address)
     }
 
-    fn uplink(&self, index: u32) -> Option<A> {
+    fn uplink(&self, index: u32) -> Option<Uplink<A>> {
         self.uplinks.get(&index).copied()
     }
 

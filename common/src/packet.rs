@@ -109,6 +109,10 @@ pub struct Packet<A> {
     pub input: u32,
     /// Bytes from the IP header on, of a GSO packet as a whole.
     pub length: u32,
+    /// Bytes of the longest packet on the wire, from the IP header on: of each segment, for a GSO packet.
+    pub segment: u32,
+    /// Whether routers must not fragment it.
+    pub dont_fragment: bool,
     /// The frame's source MAC.
     pub source_mac: [u8; 6],
 }
@@ -126,12 +130,17 @@ pub struct Arrival {
     pub input: u32,
     /// The frame's length in bytes; a GSO packet's as a whole.
     pub length: u32,
+    /// Bytes of payload in each segment of a GSO packet; zero for any other.
+    pub gso_size: u32,
     /// The frame's source MAC.
     pub source_mac: [u8; 6],
 }
 
 /// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every fragment.
 const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
+
+/// In the same field: routers must not fragment the packet.
+const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
 
 /// In the same field: zero in a first fragment.
 const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
@@ -242,6 +251,8 @@ impl Family for V4 {
             ttl: ip.ttl,
             input: arrival.input,
             length,
+            segment: length,
+            dont_fragment: ip.fragment & DONT_FRAGMENT != 0,
             source_mac: arrival.source_mac,
         };
         if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
@@ -249,7 +260,10 @@ impl Family for V4 {
             return Ok(packet);
         }
         let carried = if total == 0 { usize::MAX } else { total as usize - header };
-        packet.read_ports(frame, carried, protocol::ICMP)?;
+        let payload_header = packet.read_ports(frame, carried, protocol::ICMP)?;
+        if arrival.gso_size != 0 {
+            packet.segment = (header as u32) + payload_header + arrival.gso_size;
+        }
         Ok(packet)
     }
 }
@@ -325,9 +339,9 @@ impl<A: Address> Packet<A> {
         !matches!(self.payload, Payload::Error | Payload::Fragment | Payload::Other)
     }
 
-    /// Fills in what the payload's header says. `carried` is how many bytes the IP header says there are, `icmp` the family's ICMP.
+    /// Fills in what the payload's header says, and answers its length in bytes. `carried` is how many bytes the IP header says there are, `icmp` the family's ICMP.
     #[inline(always)]
-    fn read_ports(&mut self, frame: &(impl Frame + ?Sized), carried: usize, icmp: u8) -> Result<(), Malformed> {
+    fn read_ports(&mut self, frame: &(impl Frame + ?Sized), carried: usize, icmp: u8) -> Result<u32, Malformed> {
         let protocol = self.tuple.protocol;
         if protocol == protocol::TCP {
             let tcp: TcpHead = frame.read(self.payload_at).ok_or(Malformed)?;
@@ -337,6 +351,7 @@ impl<A: Address> Packet<A> {
             self.set_ports(tcp.ports);
             self.payload = Payload::Tcp;
             self.flags = tcp.flags;
+            return Ok(u32::from(tcp.offset >> 4) * 4);
         } else if protocol == protocol::UDP {
             let ports: Ports = frame.read(self.payload_at).ok_or(Malformed)?;
             if carried < 8 {
@@ -362,7 +377,7 @@ impl<A: Address> Packet<A> {
                 self.payload = Payload::Error;
             }
         }
-        Ok(())
+        Ok(8)
     }
 
     #[inline(always)]
@@ -379,7 +394,7 @@ mod tests {
     use super::*;
     use crate::tuple::side;
 
-    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, source_mac: [0; 6] };
+    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, gso_size: 0, source_mac: [0; 6] };
 
     fn parse(frame: &[u8]) -> Result<Packet<V4>, Malformed> {
         V4::parse(frame, Arrival { length: u32::try_from(frame.len()).unwrap(), ..ARRIVAL })

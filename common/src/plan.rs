@@ -3,7 +3,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{Door, Endpoint, Flow, exit, network, publish},
+    abi::{Door, Endpoint, Flow, Uplink, exit, network, publish},
     address::{Address, Port},
     packet::{Packet, Payload},
     reason::Reason,
@@ -28,7 +28,7 @@ impl<A: Address> First<A> {
     /// Nothing is planned yet.
     pub fn new(packet: Packet<A>) -> Self {
         let half = Flow::zeroed();
-        let door = Door::uplink(0);
+        let door = Door::uplink(0, &Uplink { address: packet.tuple.source, mtu: 0 });
         let beginning = Beginning {
             leaves: packet.tuple,
             forward: door,
@@ -95,10 +95,10 @@ fn first_from_container<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>)
         && let Some(slot) = tables.published(tuple)
         && tables.is_local(&tuple.destination)
     {
-        return hairpin(packet, &own, slot, tables);
+        return hairpin(packet, own, slot, tables);
     }
     if let Some(other) = tables.endpoint(&tuple.destination) {
-        return to_container(packet, &own, &other);
+        return to_container(packet, own, other);
     }
     if tables.is_local(&tuple.destination) {
         return Err(Reason::ToHost);
@@ -106,7 +106,7 @@ fn first_from_container<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>)
     if tuple.destination.is_in(&own.subnet, &own.mask) {
         return Err(Reason::ToBridge);
     }
-    to_outside(packet, &own, tables)
+    to_outside(packet, own, tables)
 }
 
 #[inline(always)]
@@ -157,12 +157,12 @@ fn to_outside<A: Address>(
     let Route::Through(output) = tables.route(&packet.tuple, own.bridge) else {
         return Err(Reason::NoRoute);
     };
-    let address = tables.uplink(output).ok_or(Reason::NotAnUplink)?;
+    let uplink = tables.uplink(output).ok_or(Reason::NotAnUplink)?;
     let masquerade = own.network & network::MASQUERADE != 0;
-    let source = if masquerade { address } else { packet.tuple.source };
+    let source = if masquerade { uplink.address } else { packet.tuple.source };
     Ok(Beginning {
         leaves: Tuple { source, side: side::UPLINK, ..packet.tuple },
-        forward: Door::uplink(output),
+        forward: Door::uplink(output, &uplink),
         reply: Door::container(own),
         forward_input: own.host_side,
         reply_input: 0,
@@ -188,7 +188,7 @@ fn hairpin<A: Address>(
     let source = if to_itself { own.gateway } else { packet.tuple.source };
     Ok(Beginning {
         leaves: Tuple { source, destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
-        forward: Door::container(&target),
+        forward: Door::container(target),
         reply: Door::container(own),
         forward_input: own.host_side,
         reply_input: target.host_side,
@@ -213,10 +213,11 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         return Err(Reason::NotOurs);
     }
     let (destination, port, target) = published_to(packet, slot, tables)?;
+    let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
     Ok(Beginning {
         leaves: Tuple { destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
-        forward: Door::container(&target),
-        reply: Door::uplink(packet.input),
+        forward: Door::container(target),
+        reply: Door::uplink(packet.input, &uplink),
         forward_input: 0,
         reply_input: target.host_side,
         slot,
@@ -226,11 +227,11 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
 
 /// Where a publish leads: address, port and endpoint.
 #[inline(always)]
-fn published_to<A: Address>(
+fn published_to<'t, A: Address>(
     packet: &Packet<A>,
     slot: u32,
-    tables: &impl Tables<A>,
-) -> Result<(A, Port, Endpoint<A>), Reason> {
+    tables: &'t impl Tables<A>,
+) -> Result<(A, Port, &'t Endpoint<A>), Reason> {
     // UDP does not say which side began: an answer to the host's own socket must not begin a flow.
     if packet.tuple.protocol == protocol::UDP && tables.host_socket(&packet.tuple) {
         return Err(Reason::HostSocket);

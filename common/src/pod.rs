@@ -8,7 +8,7 @@ use core::mem::size_of;
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    abi::{AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer, Translation},
+    abi::{AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer, Translation, Uplink},
     address::{Address, V4, V6},
     tuple::Tuple,
 };
@@ -33,5 +33,6 @@ plain! {
     AddressPort: 4 bytes and 1 addresses;
     Admitted: 4 bytes and 1 addresses;
     SocketPeer: 12 bytes and 1 addresses;
+    Uplink: 4 bytes and 1 addresses;
     SocketAddress: 4 bytes and 1 addresses;
 }

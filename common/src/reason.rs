@@ -53,6 +53,8 @@ reasons! {
     HostSocket = 5, "host-socket", Punt;
     /// The last hop of its life: the kernel's stack answers with ICMP time exceeded.
     TtlExpired = 6, "ttl-expired", Punt;
+    /// Longer than the uplink's MTU: the kernel's stack answers with ICMP fragmentation needed.
+    TooLong = 8, "too-long", Punt;
     /// To a container from the host itself.
     FromHost = 7, "from-host", Punt;
 
@@ -96,6 +98,8 @@ reasons! {
     TtlExceeded = 34, "ttl-exceeded", Drop;
     /// An ICMP error to the outside that belongs to no flow.
     ErrorOfNoFlow = 36, "error-of-no-flow", Drop;
+    /// Longer than the uplink's MTU, and to be fragmented.
+    NeedsFragments = 37, "needs-fragments", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }

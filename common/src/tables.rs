@@ -3,7 +3,7 @@
 use core::ops::DerefMut;
 
 use crate::{
-    abi::{Endpoint, Flow, Publish},
+    abi::{Endpoint, Flow, Publish, Uplink},
     address::Address,
     flow::Ticks,
     tuple::Tuple,
@@ -50,7 +50,7 @@ pub trait Tables<A: Address> {
     /// The slot's epoch.
     fn epoch(&self, slot: u32) -> u32;
     /// The endpoint with that address.
-    fn endpoint(&self, address: &A) -> Option<Endpoint<A>>;
+    fn endpoint(&self, address: &A) -> Option<&Endpoint<A>>;
     /// The slot of the publish that a packet's destination falls to. The address is known to be the host's by [`Tables::is_local`] only.
     fn published(&self, to: &Tuple<A>) -> Option<u32>;
     /// The publish with that slot.
@@ -59,8 +59,8 @@ pub trait Tables<A: Address> {
     fn admits(&self, slot: u32, source: &A) -> bool;
     /// Whether the address is one of the host's, loopback's left out.
     fn is_local(&self, address: &A) -> bool;
-    /// The address that masqueraded flows get on that interface, if it is an uplink.
-    fn uplink(&self, index: u32) -> Option<A>;
+    /// The interface, if it is an uplink.
+    fn uplink(&self, index: u32) -> Option<Uplink<A>>;
     /// Where the host would send a packet that arrived at the interface `input`.
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route;
     /// Whether a socket of the host would receive a packet with that tuple.

@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer},
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer, Uplink},
     address::V4,
     packet,
     plan::First,
@@ -45,7 +45,7 @@ static ADMITTED4: LpmTrie<Admitted<V4>, u32> = LpmTrie::with_max_entries(1 << 16
 #[map]
 static LOCAL4: HashMap<V4, u32> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
 #[map]
-static UPLINKS4: HashMap<u32, V4> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
+static UPLINKS4: HashMap<u32, Uplink<V4>> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
 #[map]
 static SOCKETS4: LruHashMap<SocketPeer<V4>, SocketAddress<V4>> = LruHashMap::with_max_entries(1 << 14, 0);
 #[map]
@@ -80,7 +80,7 @@ pub(crate) struct Maps<A: 'static> {
     pub(crate) address_ports: &'static HashMap<AddressPort<A>, u32>,
     pub(crate) admitted: &'static LpmTrie<Admitted<A>, u32>,
     pub(crate) local: &'static HashMap<A, u32>,
-    pub(crate) uplinks: &'static HashMap<u32, A>,
+    pub(crate) uplinks: &'static HashMap<u32, Uplink<A>>,
     pub(crate) sockets: &'static LruHashMap<SocketPeer<A>, SocketAddress<A>>,
 }
 

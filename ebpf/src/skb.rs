@@ -97,6 +97,8 @@ impl<'a> Skb<'a> {
             // SAFETY: a field of the program's context.
             input: unsafe { (*self.raw).ifindex },
             length: self.context.len(),
+            // SAFETY: a field of the program's context.
+            gso_size: unsafe { (*self.raw).gso_size },
             source_mac: self.read::<Ethernet>(0).map_or([0; 6], |header| header.source),
         }
     }

@@ -5,7 +5,8 @@ use core::{ffi::c_void, mem};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_ANY, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup,
+        BPF_ANY, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
+        BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup,
     },
     helpers::{
         bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
@@ -14,7 +15,7 @@ use aya_ebpf::{
     maps::lpm_trie::Key,
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish},
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, Uplink},
     flow::{TICK_SHIFT, Ticks},
     tables::{Refused, Route, Tables},
     tuple::{Tuple, protocol},
@@ -88,9 +89,9 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn endpoint(&self, address: &A) -> Option<Endpoint<A>> {
-        // SAFETY: copied at once; see `flow` for what another CPU may do.
-        unsafe { A::maps().endpoints.get(address).copied() }
+    fn endpoint(&self, address: &A) -> Option<&Endpoint<A>> {
+        // SAFETY: see `flow`: the worst is one packet that meets an endpoint as it goes or comes.
+        unsafe { A::maps().endpoints.get(address) }
     }
 
     #[inline(always)]
@@ -115,7 +116,7 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn uplink(&self, index: u32) -> Option<A> {
+    fn uplink(&self, index: u32) -> Option<Uplink<A>> {
         // SAFETY: copied at once; see `flow` for what another CPU may do.
         unsafe { A::maps().uplinks.get(index).copied() }
     }
@@ -132,8 +133,9 @@ impl<A: Family> Tables<A> for Kernel<'_> {
         A::set_route_addresses(packet, &mut params);
         // SAFETY: `params` is this program's own, and its size is given.
         let answer = unsafe { route_lookup(self.skb.context().as_ptr(), &raw mut params, ROUTE_SIZE, 0) };
-        // Without a neighbour entry the route stands all the same: the redirect resolves it.
-        if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+        // Without a neighbour entry the route stands all the same: the redirect resolves it. So it does for a packet that is too long.
+        let stands = [BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_FRAG_NEEDED];
+        if stands.into_iter().any(|answers| answer == i64::from(answers)) {
             Route::Through(params.ifindex)
         } else {
             Route::None

@@ -13,7 +13,7 @@ use causeway::{
     net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
 };
 use causeway_common::{
-    abi::{self, Endpoint, Macs, Publish, network},
+    abi::{self, Endpoint, Macs, Publish, Uplink, network},
     address::{Port, V4},
     forward::{self, Decision},
     model::Model,
@@ -122,11 +122,11 @@ impl Bench {
     /// Makes the host's own known: the uplink, its addresses, the routes.
     pub fn put_host(&mut self) {
         let uplink = self.interface("up0");
-        self.datapath.put_uplink(&uplink, IpAddr::from([10, 0, 2, 15])).expect("the uplink");
+        self.datapath.put_uplink(&uplink, IpAddr::from([10, 0, 2, 15]), 1500).expect("the uplink");
         let local = [[10, 0, 2, 15], [192, 168, 9, 1], [172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 0, 1]];
         self.datapath.set_local_addresses(&BTreeSet::from(local.map(IpAddr::from))).expect("the host's addresses");
         self.model.local.extend(local.map(V4::new));
-        self.model.uplinks.insert(uplink.index, V4::new([10, 0, 2, 15]));
+        self.model.uplinks.insert(uplink.index, Uplink { address: V4::new([10, 0, 2, 15]), mtu: 1500 });
         let lan = self.index("lan0");
         self.model.routes.push((V4::new([192, 168, 9, 0]), V4::new([255, 255, 255, 0]), lan));
         self.model.routes.push((V4::new([0; 4]), V4::new([0; 4]), uplink.index));
@@ -226,6 +226,7 @@ impl Bench {
             side: if entry == Entry::HostSide { side::CONTAINER } else { side::UPLINK },
             input: self.index(input),
             length: u32::try_from(frame.len()).expect("a short frame"),
+            gso_size: 0,
             source_mac: frame[6..12].try_into().expect("six bytes"),
         };
         let packet = V4::parse(frame, arrival).ok()?;

@@ -25,19 +25,18 @@ fn a_closed_port_of_the_world_is_told_to_the_container() {
 #[test]
 fn a_closed_port_of_a_container_is_told_to_the_client_of_its_publish() {
     let lab = Lab::new();
-    let c1 = lab.container("c1", &["-p", "5000:9/udp"]);
+    let _c1 = lab.container("c1", &["-p", "5000:9/udp"]);
     let c2 = lab.container("c2", &[]);
     hears_of_the_closed_port("the world", &udp::client(&lab.world), (HOST, 5000));
     for address in [HOST, GATEWAY] {
         hears_of_the_closed_port("a neighbour", &udp::client(&c2.netns), (address, 5000));
     }
-    drop(c1);
 }
 
 #[test]
 fn every_hop_to_the_world_says_when_a_packet_ends_there() {
     let lab = Lab::new();
-    let beyond = beyond(&lab);
+    let _beyond = beyond(&lab);
     let c1 = lab.container("c1", &[]);
     for (hops, by) in [("1", GATEWAY), ("2", ROUTER)] {
         let said = ping(&c1.netns, &["-t", hops]);
@@ -45,13 +44,12 @@ fn every_hop_to_the_world_says_when_a_packet_ends_there() {
     }
     let said = ping(&c1.netns, &["-t", "3"]);
     assert!(said.contains(&format!("bytes from {BEYOND}")), "the last hop answers: {said}");
-    drop(beyond);
 }
 
 #[test]
 fn a_narrow_link_in_the_world_is_told_to_the_container() {
     let lab = Lab::new();
-    let beyond = beyond(&lab);
+    let _beyond = beyond(&lab);
     let c1 = lab.container("c1", &[]);
     let said = ping(&c1.netns, &["-M", "do", "-s", "1400"]);
     assert!(
@@ -60,7 +58,6 @@ fn a_narrow_link_in_the_world_is_told_to_the_container() {
     );
     let said = ping(&c1.netns, &["-M", "do", "-s", "1372"]);
     assert!(said.contains("1380 bytes from"), "what fits arrives: {said}");
-    drop(beyond);
 }
 
 #[test]
@@ -80,6 +77,18 @@ fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish() {
         let _ = server.send_to(&[0; 1400], peer);
         mtu_to(&c1.netns, BEYOND).filter(|mtu| *mtu == 1400)
     });
+}
+
+#[test]
+fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu() {
+    let lab = Lab::new();
+    let _beyond = beyond(&lab);
+    lab.json(&["network", "create", "jumbo", "--subnet", "172.28.0.0/16", "--mtu", "9000"]);
+    let c1 = lab.container("c1", &["--network", "jumbo"]);
+    let said = ping(&c1.netns, &["-M", "do", "-s", "4000"]);
+    assert!(said.contains("mtu = 1500") || said.contains("mtu=1500"), "{said}");
+    let said = ping(&c1.netns, &["-s", "1000"]);
+    assert!(said.contains("1008 bytes from"), "what fits arrives: {said}");
 }
 
 fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (Ipv4Addr, u16)) {

@@ -312,6 +312,30 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             from(C2, HOST, tcp(4000, 6000, SYN)),
             Stop(Reason::SourceNotAdmitted),
         ),
+        row(
+            "longer than the uplink's MTU",
+            "h1",
+            Ipv4Frame { fragment: 0x4000, ..from(C1, WORLD, Payload::Udp(4000, 53, vec![0; 1473])) },
+            Stop(Reason::TooLong),
+        ),
+        row(
+            "longer than the uplink's MTU, and to be fragmented",
+            "h1",
+            from(C1, WORLD, Payload::Udp(4000, 53, vec![0; 1473])),
+            Stop(Reason::NeedsFragments),
+        ),
+        row(
+            "as long as the uplink's MTU",
+            "h1",
+            from(C1, WORLD, Payload::Udp(4000, 53, vec![0; 1472])),
+            Leave("up0", (HOST, 4000), (WORLD, 53)),
+        ),
+        row(
+            "to a neighbour, longer than the uplink's MTU",
+            "h1",
+            from(C1, C2, Payload::Udp(4000, 53, vec![0; 1473])),
+            Leave("h2", (C1, 4000), (C2, 53)),
+        ),
         row("the last hop outwards", "h1", Ipv4Frame { ttl: 1, ..syn.clone() }, Stop(Reason::TtlExpired)),
         row(
             "the last hop outwards, of a flow",

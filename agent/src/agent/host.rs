@@ -145,7 +145,7 @@ impl Agent {
             }
             let interface = Interface { index, name: uplink.name.clone() };
             self.datapath
-                .put_uplink(&interface, uplink.address)
+                .put_uplink(&interface, uplink.address, uplink.mtu)
                 .with_context(|| format!("cannot take the interface '{}' as an uplink", uplink.name))?;
             info!(uplink = uplink.name, address = %uplink.address, "uplink");
             self.host.uplinks.insert(index, uplink);

@@ -147,9 +147,10 @@ impl Datapath {
         pins::remove(instance)
     }
 
-    /// Attaches to an uplink; masqueraded flows get `address`. Again with another address is an update.
-    pub fn put_uplink(&mut self, uplink: &Interface, address: IpAddr) -> anyhow::Result<()> {
-        self.tables.put_uplink(uplink.index, address)?;
+    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get `address`. Again with others is an update, for flows that begin from
+    /// then on.
+    pub fn put_uplink(&mut self, uplink: &Interface, address: IpAddr, mtu: u32) -> anyhow::Result<()> {
+        self.tables.put_uplink(uplink.index, address, mtu)?;
         self.attached.put(Hook::Uplink, uplink)
     }
 

@@ -14,7 +14,7 @@ use aya::{
     },
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Macs, Publish, name, network, publish},
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Macs, Publish, Uplink, name, network, publish},
     address::{Address, Port, V4},
     reason::Reason,
     tuple::Tuple,
@@ -44,7 +44,7 @@ pub(super) struct Family<A: Address> {
     address_ports: HashMap<MapData, Raw<AddressPort<A>>, u32>,
     admitted: LpmTrie<MapData, Raw<Admitted<A>>, u32>,
     local: HashMap<MapData, Raw<A>, u32>,
-    uplinks: HashMap<MapData, u32, Raw<A>>,
+    uplinks: HashMap<MapData, u32, Raw<Uplink<A>>>,
 }
 
 #[derive(Debug)]
@@ -93,11 +93,10 @@ impl Tables {
         self.epochs.get(&slot, 0).with_context(|| format!("reading the epoch of slot {slot}"))
     }
 
-    pub(super) fn put_uplink(&mut self, index: u32, address: IpAddr) -> anyhow::Result<()> {
-        self.v4
-            .uplinks
-            .insert(index, Raw(v4(address)?), 0)
-            .with_context(|| format!("noting the uplink's address {address}"))
+    pub(super) fn put_uplink(&mut self, index: u32, address: IpAddr, mtu: u32) -> anyhow::Result<()> {
+        // No IPv4 packet is longer, whatever the interface can carry.
+        let uplink = Uplink { address: v4(address)?, mtu: mtu.min(u32::from(u16::MAX)) };
+        self.v4.uplinks.insert(index, Raw(uplink), 0).with_context(|| format!("noting the uplink's address {address}"))
     }
 
     pub(super) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::{collections::HashSet, vec::Vec};
 
 use super::*;
 use crate::{
-    abi::{Endpoint, Macs, Publish, network},
+    abi::{Endpoint, Macs, Publish, Uplink, network},
     address::{Port, V4},
     flow::{tcp, ticks},
     model::Model,
@@ -41,7 +41,7 @@ fn model() -> Model<V4> {
             },
         );
     }
-    model.uplinks.insert(UPLINK, HOST);
+    model.uplinks.insert(UPLINK, Uplink { address: HOST, mtu: 1500 });
     model.routes.push((V4::default(), V4::default(), UPLINK));
     model.local.extend([HOST, GATEWAY]);
     for protocol in [protocol::TCP, protocol::UDP] {
@@ -74,6 +74,8 @@ fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, flags: u8) -
         ttl: 64,
         input,
         length: 60,
+        segment: 60,
+        dont_fragment: true,
         source_mac: [2; 6],
     }
 }
@@ -354,4 +356,24 @@ fn neighbours_reach_each_other_though_the_table_is_full() {
         assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
         assert!(model.flows.borrow().is_empty());
     }
+}
+
+#[test]
+fn what_is_longer_than_the_uplinks_mtu_is_answered_or_dropped() {
+    let model = model();
+    let sent = udp(C1_SIDE, (C1, 4000), (WORLD, 53));
+    for (segment, dont_fragment, expected) in [
+        (1500, true, None),
+        (1500, false, None),
+        (1501, true, Some(Reason::TooLong)),
+        (1501, false, Some(Reason::NeedsFragments)),
+    ] {
+        // First of its flow, and of a known one.
+        for _ in 0..2 {
+            assert_eq!(left(&model, &Packet { segment, dont_fragment, ..sent }).err(), expected);
+        }
+        model.flows.borrow_mut().clear();
+    }
+    // Between neighbours the uplink does not matter.
+    assert!(left(&model, &Packet { segment: 9000, ..udp(C2_SIDE, (C2, 4000), (C1, 80)) }).is_ok());
 }
