@@ -1,7 +1,6 @@
 //! The agent's process.
 
 use std::{
-    env,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
@@ -21,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{verb, wait::DEADLINE};
+use crate::{undo, verb, wait::DEADLINE};
 
 /// A running agent.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ impl Agent {
     /// Starts `causeway up ARGUMENTS`, and comes back once it serves. Unless it is to be kept, it ends with the calling thread,
     /// however that ends.
     pub fn start(instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
-        let log = Self::log_path(instance);
+        let log = undo::folder(instance).join("agent.log");
         let file = File::options().create(true).append(true).open(&log);
         let mut command = verb::command(&verb::binary(), instance, &[&["up"], arguments].concat());
         command
@@ -93,11 +92,6 @@ impl Agent {
     pub fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_else(|error| error.to_string());
         format!("the agent's log:\n{text}")
-    }
-
-    /// Where that is.
-    pub fn log_path(instance: &str) -> PathBuf {
-        env::temp_dir().join(format!("{instance}.log"))
     }
 
     fn wait_ready(&mut self, stdout: ChildStdout) -> anyhow::Result<()> {

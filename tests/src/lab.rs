@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    env, fmt, fs,
+    fmt, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
@@ -96,7 +96,7 @@ impl Lab {
     }
 
     fn make(instance: String, container_prefix: String, keep: bool) -> anyhow::Result<Self> {
-        let mut undo = Undo::new(&instance);
+        let mut undo = Undo::new(&instance)?;
         let made = make_outside(&instance, &mut undo);
         if made.is_err() {
             undo.all();
@@ -184,12 +184,10 @@ impl Lab {
         Ok(Container { netns: Netns::open(&netns::named(&name))?, name, address, made })
     }
 
-    /// A folder that goes away with the lab.
-    pub fn folder(&self) -> PathBuf {
-        let mut undo = self.undo();
-        let path = env::temp_dir().join(format!("{}-{}", self.instance, undo.folders.len()));
-        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        undo.folders.push(path.clone());
+    /// A new folder that goes away with the lab.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.undo().folder.join(name);
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
 

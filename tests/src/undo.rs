@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs, mem,
+    env,
+    fs::{self, DirBuilder},
+    io, mem,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{self, Child},
     sync::Once,
@@ -11,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use causeway::net::netns::{self, Netns};
 use nix::{
     sys::signal::{Signal, kill},
@@ -20,6 +24,7 @@ use nix::{
 use crate::{agent::Agent, verb};
 
 const PREFIX: &str = "cwt";
+const FOLDER_PREFIX: &str = "causeway-";
 const PINS: &str = "/sys/fs/bpf/causeway";
 const FILES: &str = "/run/causeway";
 
@@ -33,8 +38,8 @@ pub struct Undo {
     pub agent: Option<Agent>,
     /// Other processes.
     pub children: Vec<Child>,
-    /// Files of the lab's own.
-    pub folders: Vec<PathBuf>,
+    /// Where its files are.
+    pub folder: PathBuf,
     /// An agent was started, so that `down` has something to remove.
     pub used: bool,
     /// Namespaces that the agent made, which are gone after `down`.
@@ -42,17 +47,21 @@ pub struct Undo {
 }
 
 impl Undo {
-    /// Nothing yet.
-    pub fn new(instance: &str) -> Self {
-        Self {
+    /// No more than a folder, which only root writes in.
+    pub fn new(instance: &str) -> anyhow::Result<Self> {
+        let folder = folder(instance);
+        // One that is there already could be anybody's: where it is made anyone may make one.
+        let made = DirBuilder::new().mode(0o755).create(&folder);
+        made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        Ok(Self {
             instance: instance.to_owned(),
             namespaces: Vec::new(),
             agent: None,
             children: Vec::new(),
-            folders: Vec::new(),
+            folder,
             used: false,
             containers: Vec::new(),
-        }
+        })
     }
 
     /// Undoes everything, and answers what did not go as it should. Again is done.
@@ -65,8 +74,11 @@ impl Undo {
         for name in self.namespaces.drain(..).rev() {
             problems.extend(Netns::remove(&name).err().map(|error| format!("{error:#}")));
         }
-        for folder in self.folders.drain(..) {
-            problems.extend(fs::remove_dir_all(&folder).err().map(|error| format!("{}: {error}", folder.display())));
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                problems.push(format!("cannot remove {}: {error}", self.folder.display()));
+            }
+            _ => {}
         }
         let containers = self.containers.drain(..).map(|name| netns::named(&name)).filter(|path| path.exists());
         for left in containers.chain(leftovers(&self.instance)).collect::<BTreeSet<_>>() {
@@ -88,9 +100,13 @@ impl Undo {
             problem.get_or_insert_with(|| "the agent did not end after 'down'".to_owned()).push_str(&agent.log());
             agent.kill();
         }
-        let _ = fs::remove_file(Agent::log_path(&self.instance));
         problem
     }
+}
+
+/// Where a lab of that name has its files.
+pub fn folder(instance: &str) -> PathBuf {
+    env::temp_dir().join(format!("{FOLDER_PREFIX}{instance}"))
 }
 
 /// A name that no other lab has, by which a later process knows whose it was.
@@ -126,7 +142,9 @@ pub fn leftovers(instance: &str) -> Vec<PathBuf> {
 
 /// The process that a name made by [`unique_name`], with something appended, tells.
 fn owner(path: &Path) -> Option<u32> {
-    let (pid, rest) = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_prefix(FOLDER_PREFIX).unwrap_or(name);
+    let (pid, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
     let after = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
     let numbered = after.len() < rest.len() && (after.is_empty() || after.starts_with(['-', '.']));
     numbered.then(|| pid.parse().ok())?
@@ -168,6 +186,7 @@ mod tests {
     fn a_name_tells_its_process() {
         assert_eq!(owner(Path::new("/run/netns").join(unique_name(3)).as_path()), Some(process::id()));
         assert_eq!(owner(Path::new("/run/netns/cwt12-1-c1")), Some(12));
+        assert_eq!(owner(&folder("cwt12-1")), Some(12));
         for other in ["c1", "cwt", "cwt12", "cwt12-", "cwt12-a", "cwt12-1a", "cwta-1"] {
             assert_eq!(owner(Path::new(other)), None, "{other}");
         }

@@ -56,7 +56,7 @@ impl fmt::Display for Output {
 /// The program: `$CAUSEWAY_BIN`, or the one beside the tests in cargo's target folder.
 pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("CAUSEWAY_BIN") {
-        let path = PathBuf::from(path);
+        let path = std::path::absolute(path).expect("the working folder has a path");
         assert!(path.is_file(), "CAUSEWAY_BIN names {}, which is no file", path.display());
         return path;
     }

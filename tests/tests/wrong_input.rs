@@ -217,7 +217,7 @@ fn a_second_agent_of_an_instance_is_refused_and_the_first_goes_on() {
 fn an_agent_that_cannot_begin_says_why_and_leaves_nothing() {
     let lab = Lab::without_agent();
     let before = Snapshot::of(&lab.host);
-    let folder = lab.folder();
+    let folder = lab.folder("config");
     let config = folder.join("wrong.toml");
     fs::write(&config, "[network.default]\nsubnet = 7\n").unwrap();
     let (config, host) = (config.display().to_string(), lab.host_name());
@@ -284,7 +284,7 @@ fn without_an_agent_every_other_verb_says_how_to_start_one() {
 fn who_is_not_root_is_told_so() {
     let lab = Lab::new();
     // Where anybody may read it.
-    let folder = lab.folder();
+    let folder = lab.folder("bin");
     let copy = folder.join("causeway");
     fs::copy(verb::binary(), &copy).unwrap();
     let before = Everything::of(&lab);

@@ -10,13 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway::net::netns;
 use causeway_tests::{
-    agent::Agent,
     articles::{self, PORT, Row},
     http,
     lab::{Container, FAR, HOST, Lab, ROUTER, UPLINK},
-    place, verb,
+    place, undo, verb,
     wait::DEADLINE,
 };
 use clap::Parser;
@@ -57,6 +55,7 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "a lab is made of network namespaces, which needs root: try 'sudo'");
     ensure_no_other()?;
     let lab = Lab::for_people(NAME, options.keep)?;
+    fs::write(removal_script(), removal(&lab))?;
     undo_on_signal(&lab)?;
     lab.try_start_agent(&[])?;
     let c1 = lab.try_container("c1", &["-p", &format!("{PORT}:{PORT}")])?;
@@ -80,28 +79,22 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         if !options.shell {
             println!("{guide}");
         }
-        fs::write(removal_script(), removal(&lab))?;
         println!("The lab is left as it is; to remove it: sh {}", removal_script().display());
     }
     Ok(failed == 0)
 }
 
-/// One that was kept, or still runs, is told of, not removed: someone may be at work in it.
+/// One that was kept, or still runs, or was killed, is told of, not removed: someone may be at work in it.
 fn ensure_no_other() -> anyhow::Result<()> {
-    for part in ["world", "host"] {
-        let path = netns::named(&format!("{NAME}-{part}"));
-        let way = match removal_script() {
-            script if script.is_file() => format!("it was kept; to remove it: sh {}", script.display()),
-            _ => "leave its shell to remove it".to_owned(),
-        };
-        ensure!(!path.exists(), "there is a lab already ({}); {way}", path.display());
-    }
+    let script = removal_script();
+    let way = format!("leave its shell if that is open, or else type: sh {}", script.display());
+    ensure!(!script.exists(), "there is a lab already; to remove it, {way}");
     Ok(())
 }
 
-/// What removes a lab that was kept.
+/// What removes a lab that did not remove itself.
 fn removal_script() -> PathBuf {
-    env::temp_dir().join(format!("{NAME}-removal.sh"))
+    undo::folder(NAME).join("remove")
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP remove the lab and end the program.
@@ -130,7 +123,7 @@ fn undo_on_signal(lab: &Lab) -> anyhow::Result<()> {
 
 /// Starts the web server in `c1`, and waits until it answers there.
 fn serve(lab: &Lab, c1: &Container) -> anyhow::Result<()> {
-    let folder = lab.folder();
+    let folder = lab.folder("page");
     fs::write(folder.join("index.html"), articles::PAGE)?;
     let mut python = Command::new("python3");
     python.args(["-m", "http.server", &PORT.to_string(), "--directory"]).arg(&folder);
@@ -176,7 +169,7 @@ Try:
 }
 
 fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
-    let folder = lab.folder();
+    let folder = lab.folder("bin");
     symlink(verb::binary(), folder.join("causeway"))?;
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(std::iter::once(folder).chain(env::split_paths(&path)))?;
@@ -200,11 +193,16 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The commands that do by hand what this program does at its end.
 fn removal(lab: &Lab) -> String {
     let undo = lab.undo();
-    let children = undo.children.iter().map(|child| format!("kill {}\n", child.id()));
-    let namespaces = undo.namespaces.iter().rev().map(|name| format!("ip netns del {name}\n"));
-    let files = undo.folders.iter().cloned().chain([Agent::log_path(NAME), removal_script()]);
-    let down = format!("'{}' down --instance {NAME}\n", verb::binary().display());
-    children.chain([down]).chain(namespaces).chain(files.map(|path| format!("rm -r '{}'\n", path.display()))).collect()
+    let (causeway, folder) = (verb::binary(), undo.folder.display());
+    format!(
+        "for container in c1 c2; do ip netns pids $container | xargs -r kill; done\n\
+         '{}' down --instance {NAME}\n\
+         for namespace in {}; do ip netns del $namespace; done\n\
+         rm -r '{folder}'\n",
+        causeway.display(),
+        undo.namespaces.join(" ")
+    )
 }
