@@ -59,6 +59,11 @@ pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
     // Apart from the labs, which count from zero.
     let name = undo::unique_name(1000 + RUNS.fetch_add(1, Ordering::Relaxed));
     let netns = Netns::create(&name).expect("the bench's namespace (the tests need root)");
+    for scope in ["all", "default"] {
+        // Its own packets would be counted too.
+        let key = format!("ipv6/conf/{scope}/disable_ipv6");
+        sysctl::set(&netns, &key, "1").expect("no IPv6 of the bench's own");
+    }
     let outcome = netns.run(|| {
         catch_unwind(AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -69,7 +74,8 @@ pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
             work(&mut Bench { datapath, model: Model::default(), links, next_slot: 1 });
         }))
     });
-    Datapath::remove(&name).expect("the pins go");
+    // In its namespace, which has the filters where there are no links.
+    netns.run(|| Datapath::remove(&name)).expect("a thread in the namespace").expect("the pins go");
     Netns::remove(&name).expect("the namespace goes");
     if let Err(panic) = outcome.expect("a thread in the namespace") {
         resume_unwind(panic);

@@ -28,7 +28,16 @@ pub async fn remove_instance(
         }
     }
     // After the links: until then the programs keep networks apart.
-    errors.extend(Datapath::remove(instance.name()).err());
+    match Datapath::remove(instance.name()) {
+        Ok(left) => {
+            if let Some(Handles { netlink, .. }) = host {
+                for index in left {
+                    errors.extend(netlink.delete_empty_clsact(index).await.err());
+                }
+            }
+        }
+        Err(error) => errors.push(error),
+    }
     if let Some(Handles { netns, .. }) = host {
         errors.extend(forwarding::restore(netns, &state.host.sysctls));
     }

@@ -2,7 +2,7 @@
 //! links it finds, without a packet going past.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io, mem,
     path::PathBuf,
@@ -19,6 +19,7 @@ use aya::{
     util::KernelVersion,
 };
 use causeway_common::abi::name;
+use nix::errno::Errno;
 
 use super::{Interface, pins::Pins};
 
@@ -173,14 +174,46 @@ impl Attached {
     }
 }
 
-/// Removes filters that no interface's removal takes along. Links end with their pins.
-pub(super) fn remove_filters(instance: &str) -> anyhow::Result<()> {
-    let notes = filter_notes(instance);
-    let Ok(text) = fs::read_to_string(&notes) else { return Ok(()) };
-    for index in text.lines().filter_map(|line| line.parse().ok()) {
-        remove_filter_of(index)?;
+/// Removes filters that no interface's removal takes along, and answers the interfaces that got their clsact qdisc for them. Links
+/// end with their pins.
+pub(super) fn remove_filters(instance: &str) -> anyhow::Result<Vec<u32>> {
+    let mut notes = FilterNotes::read(instance);
+    for index in notes.0.keys() {
+        remove_filter_of(*index)?;
     }
-    fs::remove_file(&notes).with_context(|| format!("removing {}", notes.display()))
+    notes.0.retain(|_, made| *made);
+    let path = FilterNotes::path(instance);
+    if path.exists() {
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(notes.0.into_keys().collect())
+}
+
+/// Which uplinks have filters, and whether their clsact qdisc was made for that: unlike links, they leave no pin to know them by.
+struct FilterNotes(BTreeMap<u32, bool>);
+
+impl FilterNotes {
+    fn path(instance: &str) -> PathBuf {
+        PathBuf::from(format!("/run/causeway/{instance}.filters"))
+    }
+
+    fn read(instance: &str) -> Self {
+        let text = fs::read_to_string(Self::path(instance)).unwrap_or_default();
+        let note = |line: &str| {
+            let (index, made) = line.split_once(' ')?;
+            Some((index.parse().ok()?, made == "made"))
+        };
+        Self(text.lines().filter_map(note).collect())
+    }
+
+    fn write(&self, instance: &str) -> anyhow::Result<()> {
+        let path = Self::path(instance);
+        // The agent has made the folder for its socket; a datapath alone has not.
+        fs::create_dir_all("/run/causeway").context("making the folder /run/causeway")?;
+        let line = |(index, made): (&u32, &bool)| format!("{index} {}\n", if *made { "made" } else { "found" });
+        fs::write(&path, self.0.iter().map(line).collect::<String>())
+            .with_context(|| format!("noting the filters in {}", path.display()))
+    }
 }
 
 fn put_link(program: &mut SchedClassifier, hook: Hook, interface: &Interface, pin: &PathBuf) -> anyhow::Result<()> {
@@ -201,28 +234,30 @@ fn put_link(program: &mut SchedClassifier, hook: Hook, interface: &Interface, pi
 }
 
 fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, instance: &str) -> anyhow::Result<()> {
-    match tc::qdisc_add_clsact(&interface.name) {
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() != Some(libc_eexist()) => {
-            return Err(error).context("adding the clsact qdisc");
-        }
-        Err(error @ (TcError::IoError(_) | TcError::NulError(_))) => {
-            return Err(error).context("adding the clsact qdisc");
-        }
-        _ => {}
+    let made = match tc::qdisc_add_clsact(&interface.name) {
+        Ok(()) => true,
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => false,
+        Err(error) => return Err(error).context("adding the clsact qdisc"),
+    };
+    if hook == Hook::Uplink {
+        let mut notes = FilterNotes::read(instance);
+        *notes.0.entry(interface.index).or_default() |= made;
+        notes.write(instance)?;
     }
-    // The last agent's filter, if there is one.
-    if let Err(error) = tc::qdisc_detach_program(&interface.name, hook.direction(), hook.program()) {
-        tracing::debug!(interface = interface.name, %error, "no filter of an earlier agent");
-    }
-    let id = program.attach_with_options(&interface.name, hook.direction(), TcAttachOptions::Netlink(FILTER))?;
+    // The last agent's filter, if there is one, takes this program in one step.
+    let kept = SchedClassifierLink::attached(
+        &interface.name,
+        hook.direction(),
+        FILTER.priority,
+        FILTER.handle,
+        FILTER.classid,
+    )?;
+    let id = match program.attach_to_link(kept) {
+        Ok(id) => id,
+        Err(_) => program.attach_with_options(&interface.name, hook.direction(), TcAttachOptions::Netlink(FILTER))?,
+    };
     // Dropping the link would take the filter away; it is to outlive the agent.
     mem::forget(program.take_link(id)?);
-    if hook == Hook::Uplink {
-        let notes = filter_notes(instance);
-        let before = fs::read_to_string(&notes).unwrap_or_default();
-        fs::write(&notes, format!("{before}{}\n", interface.index))
-            .with_context(|| format!("noting the filter in {}", notes.display()))?;
-    }
     Ok(())
 }
 
@@ -233,11 +268,6 @@ fn remove_filter_of(index: u32) -> anyhow::Result<()> {
         Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.with_context(|| format!("removing the filter from {name}")),
     }
-}
-
-/// Where it is noted which uplinks have filters: unlike links, they leave no pin.
-fn filter_notes(instance: &str) -> PathBuf {
-    PathBuf::from(format!("/run/causeway/{instance}.filters"))
 }
 
 fn pin_name(hook: Hook, index: u32) -> String {
@@ -266,10 +296,6 @@ fn mount_point_of_cgroup2(line: &str) -> Option<PathBuf> {
         return None;
     }
     mount.split(' ').nth(4).map(PathBuf::from)
-}
-
-const fn libc_eexist() -> i32 {
-    nix::errno::Errno::EEXIST as i32
 }
 
 #[cfg(test)]

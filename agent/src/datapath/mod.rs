@@ -142,9 +142,13 @@ impl Datapath {
     }
 
     /// Removes all that the instance has in the kernel: links, programs, maps, pins. Nothing there is done. Needs no loaded datapath.
-    pub fn remove(instance: &str) -> anyhow::Result<()> {
-        attach::remove_filters(instance)?;
-        pins::remove(instance)
+    ///
+    /// Answers the interfaces that are left with a clsact qdisc that was made for a program of ours. The calling thread must be in their
+    /// namespace.
+    pub fn remove(instance: &str) -> anyhow::Result<Vec<u32>> {
+        let left = attach::remove_filters(instance)?;
+        pins::remove(instance)?;
+        Ok(left)
     }
 
     /// Attaches to an uplink of `mtu` bytes; masqueraded flows get `address`. Again with others is an update, for flows that begin from

@@ -5,5 +5,6 @@ pub mod link;
 pub mod mac;
 pub mod netlink;
 pub mod netns;
+mod qdisc;
 pub mod sysctl;
 pub mod watch;
