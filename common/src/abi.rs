@@ -21,6 +21,9 @@ pub const ENDPOINTS: u32 = 1 << 14;
 /// The entries of [`name::PORTS4`]: one for each port of each published protocol.
 pub const PORTS: u32 = 3 << 16;
 
+/// The slot in [`name::ADMITTED4`] under which the subnets of the networks are: nobody's own, so that no publish has it.
+pub const INSIDE: u32 = 0;
+
 /// In an entry of [`name::PORTS4`]: publishes with a host address use the port, look there.
 pub const BY_ADDRESS: u32 = 1 << 31;
 
@@ -106,7 +109,7 @@ pub mod exit {
     pub const PEER: u8 = 1;
     /// `bpf_redirect_neigh`, TTL decremented: out of an uplink.
     pub const NEIGHBOUR: u8 = 2;
-    /// `bpf_redirect_peer`, nothing rewritten: between containers of one network.
+    /// `bpf_redirect_peer`, only the MACs written: between containers of one network.
     pub const BRIDGED: u8 = 3;
 }
 

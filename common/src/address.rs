@@ -16,6 +16,8 @@ pub trait Address: Copy + Debug + Eq + Hash + Ord + Pod {
 
     /// Whether it is multicast, or IPv4's limited broadcast.
     fn is_multicast(&self) -> bool;
+    /// Whether no packet on a wire may have it for a source: unspecified, loopback, multicast, broadcast (RFC 1122 section 3.2.1.3).
+    fn is_martian_source(&self) -> bool;
     /// Whether it is in the subnet.
     fn is_in(&self, subnet: &Self, mask: &Self) -> bool;
     /// Whether it is the all-ones address of the subnet, which IPv4 calls its broadcast address. Never so for IPv6.
@@ -65,6 +67,11 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn is_martian_source(&self) -> bool {
+        matches!(self.octets()[0], 0 | 127 | 224..)
+    }
+
+    #[inline(always)]
     fn is_in(&self, subnet: &Self, mask: &Self) -> bool {
         self.0 & mask.0 == subnet.0
     }
@@ -110,6 +117,12 @@ impl Address for V6 {
     #[inline(always)]
     fn is_multicast(&self) -> bool {
         self.0[0].to_ne_bytes()[0] == 0xff
+    }
+
+    #[inline(always)]
+    fn is_martian_source(&self) -> bool {
+        self.is_multicast()
+            || (self.0[0] | self.0[1] | self.0[2] == 0 && matches!(self.octets()[12..], [0, 0, 0, 0 | 1]))
     }
 
     #[inline(always)]
@@ -209,6 +222,24 @@ mod tests {
         ] {
             assert_eq!(V4::new(octets).is_multicast(), multicast, "{octets:?}");
         }
+        for (octets, martian) in [
+            ([0, 0, 0, 0], true),
+            ([0, 1, 2, 3], true),
+            ([127, 0, 0, 1], true),
+            ([224, 0, 0, 1], true),
+            ([240, 0, 0, 1], true),
+            ([255; 4], true),
+            ([10, 0, 2, 2], false),
+            ([223, 255, 255, 255], false),
+        ] {
+            assert_eq!(V4::new(octets).is_martian_source(), martian, "{octets:?}");
+        }
+        let ends_in = |octet| {
+            let mut octets = [0; 16];
+            octets[15] = octet;
+            V6::new(octets)
+        };
+        assert!(ends_in(0).is_martian_source() && ends_in(1).is_martian_source() && !ends_in(2).is_martian_source());
         assert!(V6::new([0xff; 16]).is_multicast());
         assert!(!V6::new([0xfe; 16]).is_multicast());
     }

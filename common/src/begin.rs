@@ -37,7 +37,7 @@ fn insert<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(
     half.bytes = 0;
     half.input = beginning.reply_input;
     half.slot = beginning.slot;
-    half.epoch = tables.epoch(beginning.slot);
+    half.epoch = beginning.epoch;
     half.last_used = tables.now();
     half.is_reply = 1;
     half.move_to(State::first(key.protocol), key.protocol);

@@ -59,13 +59,15 @@ pub enum State {
     ReplyClosed = 7,
     /// TCP: both sent their FIN.
     Closing = 8,
-    /// TCP: reset.
+    /// TCP: refused, or reset when it was closing.
     Closed = 9,
+    /// TCP: reset when it was open, by whomever: nothing here tells a true reset from a blind one (RFC 5961), so data opens it again.
+    Reset = 10,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Unreplied,
         Self::Replied,
         Self::SynSent,
@@ -75,6 +77,7 @@ impl State {
         Self::ReplyClosed,
         Self::Closing,
         Self::Closed,
+        Self::Reset,
     ];
 
     /// The state a flow begins in with its first packet.
@@ -96,6 +99,7 @@ impl State {
             7 => Self::ReplyClosed,
             8 => Self::Closing,
             9 => Self::Closed,
+            10 => Self::Reset,
             _ => return None,
         })
     }
@@ -111,6 +115,7 @@ impl State {
             Self::ForwardClosed | Self::ReplyClosed => "half-closed",
             Self::Closing => "closing",
             Self::Closed => "closed",
+            Self::Reset => "reset",
         }
     }
 
@@ -123,7 +128,7 @@ impl State {
             Self::Unreplied => ticks(120),
             Self::Replied => ticks(300),
             Self::Established | Self::ForwardClosed | Self::ReplyClosed => ticks(7440),
-            Self::SynSent | Self::SynReceived | Self::Closing => ticks(240),
+            Self::SynSent | Self::SynReceived | Self::Closing | Self::Reset => ticks(240),
             // RFC 5382 has no floor after a reset; this is netfilter's.
             Self::Closed => ticks(10),
         }
@@ -149,27 +154,30 @@ impl State {
             };
         }
         if flags & tcp::RST != 0 {
-            return Self::Closed;
+            return match self {
+                Self::Established | Self::ForwardClosed | Self::ReplyClosed | Self::Reset => Self::Reset,
+                _ => Self::Closed,
+            };
         }
         if flags & tcp::SYN != 0 {
             return match (self, way) {
                 // The other side's SYN, with or without an ACK (simultaneous open, RFC 5382 REQ-2).
                 (Self::SynSent, Way::Reply) => Self::SynReceived,
                 // The tuple is used again after it was closed.
-                (Self::Closing | Self::Closed, Way::Forward) => Self::SynSent,
+                (Self::Closing | Self::Closed | Self::Reset, Way::Forward) => Self::SynSent,
                 _ => self,
             };
         }
         if flags & tcp::FIN != 0 {
             return match (self, way) {
-                (Self::SynReceived | Self::Established, Way::Forward) => Self::ForwardClosed,
-                (Self::SynReceived | Self::Established, Way::Reply) => Self::ReplyClosed,
+                (Self::SynReceived | Self::Established | Self::Reset, Way::Forward) => Self::ForwardClosed,
+                (Self::SynReceived | Self::Established | Self::Reset, Way::Reply) => Self::ReplyClosed,
                 (Self::ForwardClosed, Way::Reply) | (Self::ReplyClosed, Way::Forward) => Self::Closing,
                 _ => self,
             };
         }
         match (self, way) {
-            (Self::SynReceived, Way::Forward) => Self::Established,
+            (Self::SynReceived, Way::Forward) | (Self::Reset, _) => Self::Established,
             _ => self,
         }
     }
@@ -202,7 +210,11 @@ mod tests {
             ("last ACK", Closing, Forward, ACK, Closing),
             ("tuple used again", Closing, Forward, SYN, SynSent),
             ("tuple used again after a reset", Closed, Forward, SYN, SynSent),
-            ("reset", Established, Reply, RST, Closed),
+            ("reset", Established, Reply, RST, Reset),
+            ("data after a blind reset", Reset, Forward, ACK, Established),
+            ("FIN after a blind reset", Reset, Reply, FIN | ACK, ReplyClosed),
+            ("tuple used again after a reset when open", Reset, Forward, SYN, SynSent),
+            ("reset while closing", Closing, Reply, RST, Closed),
             ("refused", SynSent, Reply, RST | ACK, Closed),
         ];
         for (what, from, way, flags, to) in table {

@@ -10,8 +10,9 @@ use crate::{
     icmp_error::{self, ErrorTranslation},
     packet::{Family, Frame, Packet, Payload},
     plan::{First, plan},
-    reason::Reason,
+    reason::{Fate, Reason},
     tables::Tables,
+    tuple::Tuple,
 };
 
 /// What becomes of a packet.
@@ -59,18 +60,19 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
     let translation = half.translation;
     if half.input != packet.input && half.input != 0 {
         drop(half);
-        return elsewhere(packet, &translation, tables);
+        return elsewhere(packet, &translation.tuple.reversed(), tables);
     }
     if half.epoch != tables.epoch(half.slot) {
         drop(half);
-        remove(tables, &packet.tuple, &translation);
+        remove(tables, &packet.tuple, &translation.tuple.reversed(), now);
         return None;
     }
     if is_idle(&half, now) {
         drop(half);
         // A half is idle while the other is in use when packets go one way only.
-        if is_gone_or_idle(tables, &translation.tuple.reversed(), now) {
-            remove(tables, &packet.tuple, &translation);
+        let other = translation.tuple.reversed();
+        if is_gone_or_idle(tables, &other, now) {
+            remove(tables, &packet.tuple, &other, now);
             return None;
         }
         half = tables.flow(&packet.tuple)?;
@@ -92,19 +94,29 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
             }
         }
     }
-    Some(leave(packet, translation))
+    let decision = leave(packet, translation);
+    match decision {
+        Decision::Stop(reason) if reason.fate() == Fate::Punt => Some(Decision::Stop(punt(packet, reason, tables))),
+        decision => Some(decision),
+    }
+}
+
+/// What a container sends to the host's stack shows the bridge its MAC, so that must be its own.
+#[inline(always)]
+fn punt<A: Address>(packet: &Packet<A>, reason: Reason, tables: &impl Tables<A>) -> Reason {
+    match tables.endpoint(&packet.tuple.source) {
+        Some(own) if own.macs.destination() != packet.source_mac => Reason::SourceMacSpoofed,
+        _ => reason,
+    }
 }
 
 /// Either another container uses that address, or the endpoint was made again with another host side: then the flow is over.
 #[inline(always)]
-fn elsewhere<A: Address>(
-    packet: &Packet<A>,
-    translation: &Translation<A>,
-    tables: &impl Tables<A>,
-) -> Option<Decision<A>> {
+fn elsewhere<A: Address>(packet: &Packet<A>, other: &Tuple<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
     match tables.endpoint(&packet.tuple.source) {
         Some(own) if own.host_side == packet.input => {
-            remove(tables, &packet.tuple, translation);
+            tables.remove_flow(&packet.tuple);
+            tables.remove_flow(other);
             None
         }
         _ => Some(Decision::Stop(Reason::SourceAddressSpoofed)),

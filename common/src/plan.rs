@@ -3,7 +3,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{Door, Endpoint, Flow, Uplink, exit, network, publish},
+    abi::{Door, Endpoint, Flow, Macs, Uplink, exit, network, publish},
     address::{Address, Port},
     packet::{Packet, Payload},
     reason::Reason,
@@ -36,6 +36,7 @@ impl<A: Address> First<A> {
             forward_input: 0,
             reply_input: 0,
             slot: 0,
+            epoch: 0,
             as_host: false,
         };
         Self { packet, beginning, reply_key: packet.tuple, half }
@@ -52,6 +53,7 @@ pub struct Beginning<A> {
     pub(crate) forward_input: u32,
     pub(crate) reply_input: u32,
     pub(crate) slot: u32,
+    pub(crate) epoch: u32,
     /// It leaves with an address of the host, which the host's own sockets use too.
     pub(crate) as_host: bool,
 }
@@ -98,7 +100,7 @@ fn first_from_container<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>)
         return hairpin(packet, own, slot, tables);
     }
     if let Some(other) = tables.endpoint(&tuple.destination) {
-        return to_container(packet, own, other);
+        return to_container(packet, own, other, tables);
     }
     if tables.is_local(&tuple.destination) {
         return Err(Reason::ToHost);
@@ -114,6 +116,7 @@ fn to_container<A: Address>(
     packet: &Packet<A>,
     own: &Endpoint<A>,
     other: &Endpoint<A>,
+    tables: &impl Tables<A>,
 ) -> Result<Beginning<A>, Reason> {
     if other.bridge != own.bridge {
         return Err(Reason::OtherNetwork);
@@ -121,14 +124,21 @@ fn to_container<A: Address>(
     if own.network & network::NO_ICC != 0 {
         return Err(Reason::IccOff);
     }
-    // The frame's own MACs stay: for the container it is as if the bridge had brought it.
+    // For the container it is as if the bridge had brought it. The MACs are written all the same: no frame after the first is asked for
+    // its source's.
+    let door = |from: &Endpoint<A>, to: &Endpoint<A>| Door {
+        macs: Macs::new(to.macs.destination(), from.macs.destination()),
+        exit: exit::BRIDGED,
+        ..Door::container(to)
+    };
     Ok(Beginning {
         leaves: packet.tuple,
-        forward: Door { exit: exit::BRIDGED, ..Door::container(other) },
-        reply: Door { exit: exit::BRIDGED, ..Door::container(own) },
+        forward: door(own, other),
+        reply: door(other, own),
         forward_input: own.host_side,
         reply_input: other.host_side,
         slot: other.slot,
+        epoch: tables.epoch(other.slot),
         as_host: false,
     })
 }
@@ -167,6 +177,7 @@ fn to_outside<A: Address>(
         forward_input: own.host_side,
         reply_input: 0,
         slot: own.slot,
+        epoch: tables.epoch(own.slot),
         as_host: masquerade,
     })
 }
@@ -179,7 +190,7 @@ fn hairpin<A: Address>(
     slot: u32,
     tables: &impl Tables<A>,
 ) -> Result<Beginning<A>, Reason> {
-    let (destination, port, target) = published_to(packet, slot, tables)?;
+    let (destination, port, target, epoch) = published_to(packet, slot, tables)?;
     if own.network & network::INTERNAL != 0 && target.bridge != own.bridge {
         return Err(Reason::InternalNetwork);
     }
@@ -193,6 +204,7 @@ fn hairpin<A: Address>(
         forward_input: own.host_side,
         reply_input: target.host_side,
         slot,
+        epoch,
         as_host: to_itself,
     })
 }
@@ -212,7 +224,12 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         // The host itself may talk from that port: only a SYN is for the publish.
         return Err(Reason::NotOurs);
     }
-    let (destination, port, target) = published_to(packet, slot, tables)?;
+    let source = &packet.tuple.source;
+    // An answer to such a one would go elsewhere than back, and to the host's own exchange with the container if it took its tuple.
+    if source.is_martian_source() || tables.is_local(source) || tables.is_inside(source) {
+        return Err(Reason::SourceNotOutside);
+    }
+    let (destination, port, target, epoch) = published_to(packet, slot, tables)?;
     let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
     Ok(Beginning {
         leaves: Tuple { destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
@@ -221,25 +238,32 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         forward_input: 0,
         reply_input: target.host_side,
         slot,
+        epoch,
         as_host: false,
     })
 }
 
-/// Where a publish leads: address, port and endpoint.
+/// Where a publish leads: address, port and endpoint; and its epoch.
 #[inline(always)]
 fn published_to<'t, A: Address>(
     packet: &Packet<A>,
     slot: u32,
     tables: &'t impl Tables<A>,
-) -> Result<(A, Port, &'t Endpoint<A>), Reason> {
+) -> Result<(A, Port, &'t Endpoint<A>, u32), Reason> {
     // UDP does not say which side began: an answer to the host's own socket must not begin a flow.
     if packet.tuple.protocol == protocol::UDP && tables.host_socket(&packet.tuple) {
         return Err(Reason::HostSocket);
+    }
+    // In this order: a publish that goes is taken from its port before its epoch moves on, so what is found there after the epoch was read
+    // cannot have ended before.
+    let epoch = tables.epoch(slot);
+    if tables.published(&packet.tuple) != Some(slot) {
+        return Err(Reason::ContainerGone);
     }
     let publish = tables.publish(slot).ok_or(Reason::ContainerGone)?;
     if publish.flags & publish::SOURCES_LISTED != 0 && !tables.admits(slot, &packet.tuple.source) {
         return Err(Reason::SourceNotAdmitted);
     }
     let target = tables.endpoint(&publish.container).ok_or(Reason::ContainerGone)?;
-    Ok((publish.container, publish.container_port_of(packet.tuple.destination_port), target))
+    Ok((publish.container, publish.container_port_of(packet.tuple.destination_port), target, epoch))
 }

@@ -100,6 +100,8 @@ reasons! {
     ErrorOfNoFlow = 36, "error-of-no-flow", Drop;
     /// Longer than the uplink's MTU, and to be fragmented.
     NeedsFragments = 37, "needs-fragments", Drop;
+    /// From outside to a published port, with an address that is not outside: the host's own, a network's, or none that a packet may have.
+    SourceNotOutside = 38, "source-not-outside", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }

@@ -3,7 +3,7 @@
 use core::ops::DerefMut;
 
 use crate::{
-    abi::{Endpoint, Flow, Publish, Uplink},
+    abi::{self, Endpoint, Flow, Publish, Uplink},
     address::Address,
     flow::Ticks,
     tuple::Tuple,
@@ -57,6 +57,10 @@ pub trait Tables<A: Address> {
     fn publish(&self, slot: u32) -> Option<Publish<A>>;
     /// Whether a publish that lists its sources has that one in its list.
     fn admits(&self, slot: u32, source: &A) -> bool;
+    /// Whether the address is in the subnet of a network.
+    fn is_inside(&self, address: &A) -> bool {
+        self.admits(abi::INSIDE, address)
+    }
     /// Whether the address is one of the host's, loopback's left out.
     fn is_local(&self, address: &A) -> bool;
     /// The interface, if it is an uplink.

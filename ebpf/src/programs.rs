@@ -87,8 +87,15 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     if let Err(reason) = begin(skb, place) {
         return stop(reason);
     }
+    send(skb, place)
+}
+
+/// The last step, apart: what it holds on the stack is not there while the others run.
+#[inline(never)]
+fn send<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
     let context = TcContext::new(skb);
-    finish(&mut Skb::again(&context), &place.packet, forward::leave(&place.packet, place.half.translation))
+    let decision = forward::leave(&place.packet, place.half.translation);
+    finish(&mut Skb::again(&context), &place.packet, decision)
 }
 
 /// What `error` answers where there is no such flow: no action has that number.

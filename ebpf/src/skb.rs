@@ -121,7 +121,9 @@ impl<'a> Skb<'a> {
     /// Rewrites the packet and sends it on. Answers the action.
     #[inline(always)]
     pub(crate) fn leave<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Result<i32, Reason> {
-        if translation.exit != exit::BRIDGED {
+        if translation.exit == exit::BRIDGED {
+            *self.write::<Macs>(0).ok_or(Reason::RewriteFailed)? = translation.macs;
+        } else {
             // Whatever fails from here on leaves the packet half translated: it ends.
             self.update_checksums(packet, translation)?;
             self.rewrite(packet, translation).ok_or(Reason::RewriteFailed)?;

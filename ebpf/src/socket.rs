@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use causeway_common::{
     abi::{SocketAddress, SocketPeer},
-    address::{Port, V4},
+    address::{Address as _, Port, V4},
 };
 
 use crate::{
@@ -66,7 +66,8 @@ impl SocketFamily for V4 {
 
     #[inline(always)]
     fn is_loopback(&self) -> bool {
-        self.octets()[0] == 127
+        // Linux takes the unspecified address for loopback when it is connected to.
+        self.octets()[0] == 127 || *self == Self::UNSPECIFIED
     }
 }
 
@@ -76,11 +77,18 @@ fn to_container<A: SocketFamily>(ctx: &SockAddrContext) -> i32 {
         return ALLOW;
     }
     let meant = SocketAddress { address: A::address(ctx), port: port(ctx), _pad: 0 };
+    let sockets = A::maps().sockets;
     if let Some(peer) = container_of(ctx, &meant) {
         // Without a place to remember what was meant, the answers would carry an address that the process never used.
-        if A::maps().sockets.insert(peer, meant, REPLACE).is_ok() {
+        if sockets.insert(peer, meant, REPLACE).is_ok() {
             A::set_address(ctx, peer.address);
             set_port(ctx, peer.port);
+        }
+    } else {
+        // The same socket may have gone there by a publish: from now on it means what it says.
+        let peer = SocketPeer { cookie: cookie(ctx), address: meant.address, port: meant.port, _pad: 0 };
+        if sockets.get_ptr(peer).is_some() {
+            let _ = sockets.remove(peer);
         }
     }
     ALLOW

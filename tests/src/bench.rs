@@ -9,7 +9,7 @@ use std::{
 
 use causeway::{
     datapath::{Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Trial},
-    model::publish::{PortRange, Protocol},
+    model::publish::{PortRange, Protocol, PublishSpec},
     net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
 };
 use causeway_common::{
@@ -34,6 +34,7 @@ pub struct Bench {
     pub model: Model<V4>,
     links: BTreeMap<&'static str, (u32, [u8; 6])>,
     next_slot: u32,
+    options: LoadOptions,
 }
 
 /// A container to make known.
@@ -71,7 +72,7 @@ pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
             let options =
                 LoadOptions { instance: name.clone(), host_cookie: netns.cookie().expect("a cookie"), flows: 512 };
             let datapath = Datapath::load(&options).expect("the datapath loads");
-            work(&mut Bench { datapath, model: Model::default(), links, next_slot: 1 });
+            work(&mut Bench { datapath, model: Model::default(), links, next_slot: 1, options });
         }))
     });
     // In its namespace, which has the filters where there are no links.
@@ -127,6 +128,11 @@ impl Bench {
 
     /// Makes the host's own known: the uplink, its addresses, the routes.
     pub fn put_host(&mut self) {
+        for (bridge, gateway) in BRIDGES {
+            let subnet = gateway.parse::<ipnet::IpNet>().expect("an address").trunc();
+            self.datapath.put_bridge(&self.interface(bridge), &[subnet]).expect("the bridge");
+            self.model.admitted.push((abi::INSIDE, v4(subnet.network()), v4(subnet.netmask())));
+        }
         let uplink = self.interface("up0");
         self.datapath.put_uplink(&uplink, IpAddr::from([10, 0, 2, 15]), 1500).expect("the uplink");
         let local = [[10, 0, 2, 15], [192, 168, 9, 1], [172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 0, 1]];
@@ -175,15 +181,7 @@ impl Bench {
 
     /// Publishes, as in `causeway publish add`: the ports' form is that of the command line.
     pub fn put_publish(&mut self, container: [u8; 4], publish: &str, from: &[&str]) {
-        let spec: causeway::model::publish::PublishSpec = publish.parse().expect("a publish");
-        let entry = PublishEntry {
-            protocol: spec.protocol,
-            host_address: spec.host_address,
-            host_ports: spec.host_ports,
-            container_ports: spec.container_ports,
-            container_address: container.into(),
-            from: from.iter().map(|source| source.parse().expect("a subnet")).collect(),
-        };
+        let entry = publish_entry(container, publish, from);
         self.datapath.put_publish(&entry).expect("the publish");
         self.model_publish(&entry, container);
     }
@@ -215,6 +213,11 @@ impl Bench {
         self.next_slot - 1
     }
 
+    /// Another agent takes over: what the last one put is in the kernel still.
+    pub fn restart(&mut self) {
+        self.datapath = Datapath::load(&self.options).expect("the datapath loads again");
+    }
+
     /// Ends every flow on both sides.
     pub fn flush(&mut self) {
         self.datapath.flush_flows().expect("the flows end");
@@ -237,6 +240,19 @@ impl Bench {
         };
         let packet = V4::parse(frame, arrival).ok()?;
         Some(forward::decide(frame, &packet, &self.model))
+    }
+}
+
+/// A publish as the datapath takes it.
+pub fn publish_entry(container: [u8; 4], publish: &str, from: &[&str]) -> PublishEntry {
+    let spec: PublishSpec = publish.parse().expect("a publish");
+    PublishEntry {
+        protocol: spec.protocol,
+        host_address: spec.host_address,
+        host_ports: spec.host_ports,
+        container_ports: spec.container_ports,
+        container_address: container.into(),
+        from: from.iter().map(|source| source.parse().expect("a subnet")).collect(),
     }
 }
 

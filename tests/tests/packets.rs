@@ -3,7 +3,10 @@
 
 use std::net::Ipv4Addr;
 
-use causeway::{datapath::Entry, net::mac::Mac};
+use causeway::{
+    datapath::{Entry, Interface},
+    net::mac::Mac,
+};
 use causeway_common::{
     abi::{Translation, exit},
     address::V4,
@@ -11,8 +14,9 @@ use causeway_common::{
     reason::{Fate, Reason},
 };
 use causeway_tests::{
-    bench::{BRIDGE_MAC, Bench, Place, with_bench},
+    bench::{BRIDGE_MAC, Bench, Place, publish_entry, with_bench},
     packet::{Ipv4Frame, Payload},
+    wait,
 };
 
 const C1: [u8; 4] = [172, 18, 0, 2];
@@ -338,6 +342,24 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
         ),
         row("the last hop outwards", "h1", Ipv4Frame { ttl: 1, ..syn.clone() }, Stop(Reason::TtlExpired)),
         row(
+            "the last hop outwards, of a flow, with a neighbour's MAC",
+            "h1",
+            Ipv4Frame {
+                ttl: 1,
+                macs: (BRIDGE_MAC, Mac::from_ipv4(C2.into()).0),
+                ..from(C1, WORLD, Payload::Tcp(4000, 80, ACK))
+            },
+            Stop(Reason::SourceMacSpoofed),
+        )
+        .after("h1", syn.clone()),
+        row(
+            "a flow's packet to a neighbour shows the true MAC, whatever it had",
+            "h1",
+            Ipv4Frame { macs: (BRIDGE_MAC, [2, 6, 6, 6, 6, 6]), ..from(C1, C2, Payload::Tcp(4000, 80, ACK)) },
+            Leave("h2", (C1, 4000), (C2, 80)),
+        )
+        .after("h1", from(C1, C2, Payload::Tcp(4000, 80, SYN))),
+        row(
             "the last hop outwards, of a flow",
             "h1",
             Ipv4Frame { ttl: 1, ..from(C1, WORLD, tcp(4000, 80, ACK)) },
@@ -455,6 +477,54 @@ fn rows_from_outside(bench: &Bench) -> Vec<Row> {
             "up0",
             outside(bench, NEAR, HOST, tcp(4000, 6000, SYN)),
             Stop(Reason::SourceNotAdmitted),
+        ),
+        row(
+            "to a published port from the host's own address",
+            "up0",
+            outside(bench, HOST, HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
+        ),
+        row(
+            "to a published port from another address of the host's",
+            "up0",
+            outside(bench, GATEWAY, HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
+        ),
+        row(
+            "to a published port from a container's address",
+            "up0",
+            outside(bench, C2, HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
+        ),
+        row(
+            "to a published port from a free address of a network",
+            "up0",
+            outside(bench, [172, 19, 0, 77], HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
+        ),
+        row(
+            "to a published port from a loopback address",
+            "up0",
+            outside(bench, [127, 0, 0, 1], HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
+        ),
+        row(
+            "to a published port from no address",
+            "up0",
+            outside(bench, [0; 4], HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
+        ),
+        row(
+            "to a published port from a multicast address",
+            "up0",
+            outside(bench, [224, 0, 0, 1], HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
+        ),
+        row(
+            "to a published port from the broadcast address",
+            "up0",
+            outside(bench, [255; 4], HOST, tcp(4000, 5000, SYN)),
+            Stop(Reason::SourceNotOutside),
         ),
         row(
             "an answer from outside",
@@ -641,7 +711,10 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
 /// The frame as it must leave, all its checksums computed anew.
 fn translated(frame: &Ipv4Frame, translation: &Translation<V4>) -> Ipv4Frame {
     if translation.exit == exit::BRIDGED {
-        return frame.clone();
+        // The bench's containers take their MACs from their addresses.
+        let mac = |address: V4| Mac::from_ipv4(address.octets().into()).0;
+        let macs = (mac(translation.tuple.destination), mac(translation.tuple.source));
+        return Ipv4Frame { macs, ..frame.clone() };
     }
     let tuple = &translation.tuple;
     let macs = if translation.exit == exit::PEER { (translation.macs.destination(), BRIDGE_MAC) } else { frame.macs };
@@ -883,5 +956,112 @@ fn a_full_table_refuses_the_new_flow_and_keeps_the_old() {
         }
         let flows = bench.datapath.flows().expect("the flows");
         assert!(flows.iter().all(|flow| flow.container == std::net::IpAddr::from(C1)));
+    });
+}
+
+/// Whether a SYN from outside to that port is let in.
+fn is_published(bench: &Bench, address: [u8; 4], port: u16) -> bool {
+    let syn = outside(bench, WORLD, address, Payload::Tcp(4000, port, SYN));
+    bench.kernel(Entry::Uplink, "up0", &syn.bytes()).action == 7
+}
+
+#[test]
+fn a_publish_that_goes_leaves_those_of_other_addresses() {
+    with_bench(|bench| {
+        set_up(bench);
+        let of = |address: &str| publish_entry(C1, &format!("{address}:9500-9502:80-82"), &[]);
+        for address in ["10.0.2.15", "192.168.9.1"] {
+            bench.datapath.put_publish(&of(address)).expect("a publish");
+        }
+        assert!(is_published(bench, HOST, 9501) && is_published(bench, [192, 168, 9, 1], 9501));
+        bench.datapath.remove_publish(&of("10.0.2.15")).expect("it goes");
+        assert!(!is_published(bench, HOST, 9501));
+        assert!(is_published(bench, [192, 168, 9, 1], 9501), "the other address's stays");
+        bench.datapath.remove_publish(&of("192.168.9.1")).expect("it goes");
+        assert!(!is_published(bench, [192, 168, 9, 1], 9501));
+    });
+}
+
+#[test]
+fn the_next_agent_drops_what_it_does_not_put_again() {
+    with_bench(|bench| {
+        set_up(bench);
+        assert!(is_published(bench, HOST, 7003) && is_published(bench, HOST, 9000) && is_published(bench, HOST, 5000));
+        bench.restart();
+        assert!(is_published(bench, HOST, 7003) && is_published(bench, HOST, 9000), "nothing is lost meanwhile");
+        bench.put_host();
+        bench.put_container(Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true });
+        bench.put_publish(C1, "5000:80", &[]);
+        bench.datapath.settle().expect("it settles");
+        assert!(is_published(bench, HOST, 5000), "what was put again stays");
+        assert!(!is_published(bench, HOST, 7003) && !is_published(bench, HOST, 9000), "the rest goes");
+        let of_c2 = from(C2, WORLD, Payload::Tcp(4000, 80, SYN)).bytes();
+        assert_ne!(bench.kernel(Entry::HostSide, "h2", &of_c2).action, 7, "its endpoint is forgotten");
+    });
+}
+
+#[test]
+fn an_uplink_that_is_not_put_again_is_none() {
+    with_bench(|bench| {
+        set_up(bench);
+        let lan = Interface { index: bench.index("lan0"), name: "lan0".to_owned() };
+        bench.datapath.put_uplink(&lan, [192, 168, 9, 1].into(), 1500).expect("a second uplink");
+        let syn = from(C1, [192, 168, 9, 7], Payload::Tcp(4000, 80, SYN)).bytes();
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, 7);
+        bench.restart();
+        bench.put_host();
+        bench.put_container(Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true });
+        bench.datapath.settle().expect("it settles");
+        bench.flush();
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, 2, "nothing leaves by it");
+    });
+}
+
+#[test]
+fn an_uplink_with_another_address_ends_the_flows_of_the_old_one() {
+    with_bench(|bench| {
+        set_up(bench);
+        let datagram = from(C1, WORLD, Payload::Udp(4000, 53, vec![])).bytes();
+        let source = |bench: &Bench| bench.kernel(Entry::HostSide, "h1", &datagram).frame[26..30].to_vec();
+        assert_eq!(source(bench), HOST);
+        let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
+        bench.datapath.put_uplink(&uplink, [10, 0, 2, 16].into(), 1500).expect("another address");
+        assert_eq!(source(bench), [10, 0, 2, 16]);
+    });
+}
+
+#[test]
+fn an_endpoint_that_goes_takes_the_flows_it_began_along() {
+    with_bench(|bench| {
+        set_up(bench);
+        let there = from(C1, C2, Payload::Udp(4000, 53, vec![])).bytes();
+        let back = from(C2, C1, Payload::Udp(53, 4000, vec![])).bytes();
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &there).action, 7);
+        assert_eq!(bench.kernel(Entry::HostSide, "h2", &back).action, 7);
+        bench.datapath.remove_publish(&publish_entry(C1, "5000:80", &[])).expect("it goes");
+        bench.datapath.remove_endpoint(std::net::IpAddr::from(C1)).expect("it goes");
+        // Made again with another host side, it is met there.
+        bench.put_container(Place { address: C1, host_side: "h3", bridge: "cwa", closed: false, masquerade: true });
+        bench.kernel(Entry::HostSide, "h2", &back);
+        let flows = bench.datapath.flows().expect("the flows");
+        assert_eq!(flows.len(), 1, "the old flow is gone, a new one leads to the new host side: {flows:?}");
+        assert_eq!(flows[0].forward.0, std::net::SocketAddr::from((C2, 53)));
+    });
+}
+
+#[test]
+fn the_sweep_frees_what_has_ended() {
+    with_bench(|bench| {
+        set_up(bench);
+        let datagram = |port| outside(bench, WORLD, HOST, Payload::Udp(port, 5001, vec![])).bytes();
+        let full =
+            |bench: &Bench| (2000..4000).find(|port| bench.kernel(Entry::Uplink, "up0", &datagram(*port)).action != 7);
+        assert!(full(bench).is_some(), "the table is full");
+        let entry = publish_entry(C1, "5001:53/udp", &[]);
+        bench.datapath.remove_publish(&entry).expect("its flows end");
+        bench.datapath.put_publish(&entry).expect("it is published again");
+        bench.datapath.sweep().expect("the sweeper wakes");
+        let other = outside(bench, NEAR, HOST, Payload::Udp(9, 5001, vec![])).bytes();
+        wait::until("there is room again", || (bench.kernel(Entry::Uplink, "up0", &other).action == 7).then_some(()));
     });
 }

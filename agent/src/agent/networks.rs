@@ -165,7 +165,7 @@ impl Agent {
     pub(super) async fn finish_bridge(&mut self, network: &Network, index: u32) -> anyhow::Result<()> {
         let interface = Interface { index, name: network.bridge.clone() };
         // Guarded before it has an address, so before anything is forwarded into it.
-        self.datapath.put_bridge(&interface)?;
+        self.datapath.put_bridge(&interface, &network.subnets)?;
         disable_ipv6(&self.host.handles.netns, &network.bridge)?;
         for (subnet, gateway) in network.subnets.iter().zip(&network.gateways) {
             let address = ipnet::IpNet::new(*gateway, subnet.prefix_len())?;
@@ -179,7 +179,7 @@ impl Agent {
         let mut errors = Vec::new();
         if let Some(index) = self.bridges.get(&network.name).copied() {
             errors.extend(self.host.handles.netlink.delete_link(index).await.err());
-            errors.extend(self.datapath.remove_bridge(index).err());
+            errors.extend(self.datapath.remove_bridge(index, &network.subnets).err());
             if errors.is_empty() {
                 self.bridges.remove(&network.name);
             }

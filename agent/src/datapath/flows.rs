@@ -45,13 +45,24 @@ pub(super) fn list(tables: &Tables) -> anyhow::Result<Vec<FlowRecord>> {
 
 /// Ends every flow; answers how many.
 pub(super) fn flush(tables: &mut Tables) -> anyhow::Result<u64> {
+    end(tables, |_| true)
+}
+
+/// Ends the flows that come or go by an interface; answers how many.
+pub(super) fn end_of_interface(tables: &mut Tables, index: u32) -> anyhow::Result<u64> {
+    end(tables, |half| half.translation.output == index || half.input == index)
+}
+
+/// Ends the flows of which one half or the other is `wanted`.
+fn end(tables: &mut Tables, wanted: impl Fn(&Flow<V4>) -> bool) -> anyhow::Result<u64> {
     let flows = &mut tables.v4_mut().flows;
     let mut ended = 0;
     for key in keys(flows)? {
-        let forward = flows.get(&Raw(key), 0).is_ok_and(|half| half.0.is_reply == 0);
-        // One that its own packets removed meanwhile is ended all the same.
-        if flows.remove(&Raw(key)).is_ok() && forward {
-            ended += 1;
+        let Ok(Raw(half)) = flows.get(&Raw(key), 0) else { continue };
+        if wanted(&half) {
+            // One that its own packets removed meanwhile is ended all the same.
+            let removed = [key, half.translation.tuple.reversed()].map(|key| flows.remove(&Raw(key)).is_ok());
+            ended += u64::from(removed.contains(&true));
         }
     }
     Ok(ended)
@@ -98,11 +109,12 @@ fn sweep(flows: &mut FlowMap<V4>, epochs: &Array<MapData, u32>) -> anyhow::Resul
         let Ok(Raw(half)) = flows.get(&Raw(key), 0) else { continue };
         let other_key = half.translation.tuple.reversed();
         let stale = epochs.get(&half.slot, 0).context("reading an epoch")? != half.epoch;
-        // A half alone is what a crash between two inserts would leave; alone it lasts no longer than its own time.
         let other = flows.get(&Raw(other_key), 0).ok();
+        // The reply half is inserted first: a forward half alone has lost it to another CPU that cleared up.
+        let lost = half.is_reply == 0 && other.is_none();
         let ended = time_left(&half, now).is_none() && other.is_none_or(|other| time_left(&other.0, now).is_none());
         // A packet may use the flow again between the look and the removal: it is as if it had come a moment later.
-        if stale || ended {
+        if stale || ended || lost {
             let _ = flows.remove(&Raw(key));
             let _ = flows.remove(&Raw(other_key));
             freed += 1;

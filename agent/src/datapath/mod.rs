@@ -151,26 +151,31 @@ impl Datapath {
         Ok(left)
     }
 
-    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get `address`. Again with others is an update, for flows that begin from
-    /// then on.
+    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get `address`. Again with another address ends the flows that go by it; with another MTU it
+    /// is an update for flows that begin from then on.
     pub fn put_uplink(&mut self, uplink: &Interface, address: IpAddr, mtu: u32) -> anyhow::Result<()> {
-        self.tables.put_uplink(uplink.index, address, mtu)?;
+        if self.tables.put_uplink(uplink.index, address, mtu)? {
+            flows::end_of_interface(&mut self.tables, uplink.index)?;
+        }
         self.attached.put(Hook::Uplink, uplink)
     }
 
     /// Detaches from an uplink. One that is gone is done.
     pub fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
         self.tables.remove_uplink(index)?;
+        flows::end_of_interface(&mut self.tables, index)?;
         self.attached.remove(Hook::Uplink, index)
     }
 
-    /// Attaches the guard to a bridge. Again is done.
-    pub fn put_bridge(&mut self, bridge: &Interface) -> anyhow::Result<()> {
+    /// Attaches the guard to a bridge, and makes its network's subnets known. Again is done.
+    pub fn put_bridge(&mut self, bridge: &Interface, subnets: &[IpNet]) -> anyhow::Result<()> {
+        self.tables.put_subnets(subnets)?;
         self.attached.put(Hook::Bridge, bridge)
     }
 
     /// Detaches from a bridge. One that is gone is done.
-    pub fn remove_bridge(&mut self, index: u32) -> anyhow::Result<()> {
+    pub fn remove_bridge(&mut self, index: u32, subnets: &[IpNet]) -> anyhow::Result<()> {
+        self.tables.remove_subnets(subnets)?;
         self.attached.remove(Hook::Bridge, index)
     }
 
@@ -190,6 +195,8 @@ impl Datapath {
     pub fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         if let Some(host_side) = self.tables.remove_endpoint(address)? {
             self.attached.remove(Hook::HostSide, host_side)?;
+            // Those that its slot's epoch has ended, and those that it began toward others.
+            flows::end_of_interface(&mut self.tables, host_side)?;
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ pub(super) struct Tables {
     epochs: Array<MapData, u32>,
     reasons: PerCpuArray<MapData, u64>,
     slots: Slots,
+    uplinks: BTreeMap<u32, IpAddr>,
+    inside: BTreeSet<IpNet>,
     endpoints: BTreeMap<IpAddr, Put>,
     publishes: Vec<(PublishEntry, u32)>,
 }
@@ -75,6 +77,8 @@ impl Tables {
             epochs: take(ebpf, name::EPOCHS)?,
             reasons: take(ebpf, name::REASONS)?,
             slots,
+            uplinks: BTreeMap::new(),
+            inside: BTreeSet::new(),
             endpoints: BTreeMap::new(),
             publishes: Vec::new(),
         })
@@ -93,13 +97,43 @@ impl Tables {
         self.epochs.get(&slot, 0).with_context(|| format!("reading the epoch of slot {slot}"))
     }
 
-    pub(super) fn put_uplink(&mut self, index: u32, address: IpAddr, mtu: u32) -> anyhow::Result<()> {
+    /// Answers whether flows that left by the uplink before have an address that is the host's no longer.
+    pub(super) fn put_uplink(&mut self, index: u32, address: IpAddr, mtu: u32) -> anyhow::Result<bool> {
         // No IPv4 packet is longer, whatever the interface can carry.
         let uplink = Uplink { address: v4(address)?, mtu: mtu.min(u32::from(u16::MAX)) };
-        self.v4.uplinks.insert(index, Raw(uplink), 0).with_context(|| format!("noting the uplink's address {address}"))
+        let before = self.v4.uplinks.get(&index, 0).ok();
+        self.v4
+            .uplinks
+            .insert(index, Raw(uplink), 0)
+            .with_context(|| format!("noting the uplink's address {address}"))?;
+        self.uplinks.insert(index, address);
+        Ok(before.is_some_and(|before| before.0.address != uplink.address))
+    }
+
+    /// Notes the subnets of a network: nothing from outside has an address in them.
+    pub(super) fn put_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
+        for subnet in subnets {
+            self.v4
+                .admitted
+                .insert(&admitted_key(subnet, abi::INSIDE)?, 0, 0)
+                .with_context(|| format!("noting the subnet {subnet}"))?;
+            self.inside.insert(*subnet);
+        }
+        Ok(())
+    }
+
+    /// Forgets the subnets of a network.
+    pub(super) fn remove_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
+        for subnet in subnets {
+            self.inside.remove(subnet);
+            gone_is_done(self.v4.admitted.remove(&admitted_key(subnet, abi::INSIDE)?))
+                .with_context(|| format!("forgetting the subnet {subnet}"))?;
+        }
+        Ok(())
     }
 
     pub(super) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
+        self.uplinks.remove(&index);
         gone_is_done(self.v4.uplinks.remove(&index)).context("forgetting an uplink's address")
     }
 
@@ -180,7 +214,12 @@ impl Tables {
                 self.free_slot(slot)?;
             }
         }
-        self.v4.retain_slots(&put)
+        for index in self.v4.uplinks.keys().filter_map(Result::ok).collect::<Vec<_>>() {
+            if !self.uplinks.contains_key(&index) {
+                gone_is_done(self.v4.uplinks.remove(&index)).context("forgetting an uplink")?;
+            }
+        }
+        self.v4.retain_slots(&put, &self.inside)
     }
 
     pub(super) fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
@@ -301,7 +340,7 @@ impl Family<V4> {
     }
 
     /// Removes the endpoints and publishes whose slots are not among those.
-    fn retain_slots(&mut self, slots: &BTreeSet<u32>) -> anyhow::Result<()> {
+    fn retain_slots(&mut self, slots: &BTreeSet<u32>, inside: &BTreeSet<IpNet>) -> anyhow::Result<()> {
         let endpoints: Vec<_> = self.endpoints.iter().filter_map(Result::ok).collect();
         for (address, endpoint) in endpoints {
             if !slots.contains(&endpoint.slot()) {
@@ -330,7 +369,9 @@ impl Family<V4> {
         }
         let admitted: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
         for key in admitted {
-            if !slots.contains(&u32::from_be_bytes(key.data().0.slot)) {
+            let slot = u32::from_be_bytes(key.data().0.slot);
+            let is_of_network = || inside.iter().any(|subnet| is_key_of(&key, subnet));
+            if !(slots.contains(&slot) || slot == abi::INSIDE && is_of_network()) {
                 gone_is_done(self.admitted.remove(&key)).context("forgetting sources")?;
             }
         }
@@ -391,6 +432,11 @@ fn address_port(entry: &PublishEntry, address: IpAddr, port: u16) -> anyhow::Res
 fn admitted_key(source: &IpNet, slot: u32) -> anyhow::Result<Key<Raw<Admitted<V4>>>> {
     let data = Admitted { slot: slot.to_be_bytes(), source: v4(source.network())? };
     Ok(Key::new(32 + u32::from(source.prefix_len()), Raw(data)))
+}
+
+fn is_key_of(key: &Key<Raw<Admitted<V4>>>, subnet: &IpNet) -> bool {
+    let of_subnet = admitted_key(subnet, abi::INSIDE);
+    of_subnet.is_ok_and(|wanted| wanted.prefix_len() == key.prefix_len() && wanted.data().0 == key.data().0)
 }
 
 fn v4(address: IpAddr) -> anyhow::Result<V4> {
