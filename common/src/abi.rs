@@ -43,6 +43,9 @@ pub mod name {
     pub const RECVMSG4: &str = "recvmsg4";
     /// cgroup, `getpeername(2)`.
     pub const GETPEERNAME4: &str = "getpeername4";
+    /// Every cgroup program: those above, and the same for IPv6 sockets, which may speak IPv4 too.
+    pub const SOCKETS: [&str; 8] =
+        [CONNECT4, SENDMSG4, RECVMSG4, GETPEERNAME4, "connect6", "sendmsg6", "recvmsg6", "getpeername6"];
 
     /// Hash: `Tuple` to [`super::Flow`].
     pub const FLOWS4: &str = "FLOWS4";

@@ -154,10 +154,8 @@ impl State {
             };
         }
         if flags & tcp::RST != 0 {
-            return match self {
-                Self::Established | Self::ForwardClosed | Self::ReplyClosed | Self::Reset => Self::Reset,
-                _ => Self::Closed,
-            };
+            let open = matches!(self, Self::Established | Self::ForwardClosed | Self::ReplyClosed | Self::Reset);
+            return if open { Self::Reset } else { Self::Closed };
         }
         if flags & tcp::SYN != 0 {
             return match (self, way) {

@@ -95,10 +95,12 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
         }
     }
     let decision = leave(packet, translation);
-    match decision {
-        Decision::Stop(reason) if reason.fate() == Fate::Punt => Some(Decision::Stop(punt(packet, reason, tables))),
-        decision => Some(decision),
+    if let Decision::Stop(reason) = decision
+        && reason.fate() == Fate::Punt
+    {
+        return Some(Decision::Stop(punt(packet, reason, tables)));
     }
+    Some(decision)
 }
 
 /// What a container sends to the host's stack shows the bridge its MAC, so that must be its own.

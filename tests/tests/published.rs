@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use causeway::net::{netlink::Netlink, netns::Netns};
 use causeway_tests::{
     lab::{Container, FAR, GATEWAY, HOST, Lab, ROUTER, UPLINK},
-    place, tcp, udp,
+    place, tcp, udp, wait,
 };
 
 /// TCP and UDP at one port of a container, with its name as the tag.
@@ -95,6 +95,56 @@ fn a_connection_of_the_host_shows_the_address_it_was_made_to() {
     let _server = Server::start(&c1, 80);
     let stream = tcp::exchange(&lab.host, (Ipv4Addr::LOCALHOST, 8080));
     assert_eq!(stream.peer_addr().unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+}
+
+#[test]
+fn a_dual_stack_program_of_the_host_reaches_a_published_port_too() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80"]);
+    let _server = Server::start(&c1, 80);
+    for address in [HOST, Ipv4Addr::LOCALHOST, GATEWAY] {
+        let mapped = address.to_ipv6_mapped();
+        let stream = tcp::exchange(&lab.host, (mapped, 8080));
+        assert_eq!(stream.peer_addr().unwrap().ip(), mapped);
+    }
+}
+
+#[test]
+fn a_socket_of_the_host_that_goes_straight_to_the_container_is_told_so() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
+    let _echo = udp::Echo::start(&c1.netns, (Ipv4Addr::UNSPECIFIED, 7), "c1");
+    let socket = udp::client(&lab.host);
+    for to in [SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)), c1.at(7), SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))] {
+        assert_eq!(udp::answer(&socket, to), "c1", "the answer comes from {to}");
+    }
+}
+
+#[test]
+fn nobody_outside_takes_over_an_exchange_of_the_host_with_a_container() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
+    let _echo = udp::Echo::start(&c1.netns, (Ipv4Addr::UNSPECIFIED, 7), "c1");
+    let socket = udp::bind(&lab.host, (GATEWAY, 40000));
+    assert_eq!(udp::answer(&socket, (HOST, 5000)), "c1");
+    // Nobody answers a forged address's ARP request: the world must know the host before.
+    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 5000)), "c1");
+    // The world sends from the host's own address and port to the published port.
+    let forger = place::run(&lab.world, || {
+        place::block_on(async {
+            let netlink = Netlink::open(&lab.world).await?;
+            let loopback = netlink.link("lo").await?.expect("lo").index;
+            netlink.add_address(loopback, ipnet::IpNet::new(GATEWAY.into(), 32)?).await
+        })
+        .expect("a forged address");
+        std::net::UdpSocket::bind((GATEWAY, 40000)).expect("a forged source")
+    });
+    let dropped = || lab.json(&["stats"])["reasons"]["source-not-outside"].as_u64().unwrap_or(0);
+    wait::until("the forged datagram is dropped", || {
+        forger.send_to(b"forged", (HOST, 5000)).expect("it is sent");
+        (dropped() > 0).then_some(())
+    });
+    assert_eq!(udp::answer(&socket, (HOST, 5000)), "c1", "the host's exchange goes on");
 }
 
 #[test]

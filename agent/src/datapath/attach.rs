@@ -157,7 +157,7 @@ impl Attached {
             return Ok(());
         };
         let file = File::open(&root).with_context(|| format!("opening the cgroup {}", root.display()))?;
-        for name in [name::CONNECT4, name::SENDMSG4, name::RECVMSG4, name::GETPEERNAME4] {
+        for name in name::SOCKETS {
             let program: &mut CgroupSockAddr =
                 self.ebpf.program_mut(name).context("the object lacks a cgroup program")?.try_into()?;
             // The mode is a flag for attachments that are no links; a link is always one of many.
