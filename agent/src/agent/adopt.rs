@@ -1,15 +1,25 @@
 //! Taking over what an earlier agent of the instance left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tracing::{info, warn};
 
-use super::{Agent, containers::cookie_at, host::Sight, warn_all};
+use super::{
+    Agent,
+    containers::cookie_at,
+    host::{Host, Sight},
+    plan::Plan,
+    warn_all,
+};
 use crate::{
     line,
-    model::container::{Container, is_host_side_name},
+    model::{
+        container::{Container, is_host_side_name},
+        network::Network,
+    },
     net::link::Link,
+    state::State,
 };
 
 impl Agent {
@@ -21,8 +31,16 @@ impl Agent {
         let endpoints = containers.iter().flat_map(|container| &container.endpoints);
         let known: BTreeSet<String> = endpoints.map(|endpoint| endpoint.host_side.clone()).collect();
         for container in containers {
-            match self.host_sides(&container, &sight) {
+            match host_sides(&container, &self.bridges, &sight) {
                 Ok(host_sides) => {
+                    if cookie_at(&container.netns) != container.cookie {
+                        // The namespace lives, or its host side would be gone; only the process that gave the path has ended.
+                        warn!(
+                            container = container.name,
+                            netns = %container.netns.display(),
+                            "the path no longer leads to the container's network namespace"
+                        );
+                    }
                     self.adopt_container(&container, &host_sides)
                         .with_context(|| format!("cannot take over container '{}'", container.name))?;
                 }
@@ -44,8 +62,7 @@ impl Agent {
     async fn adopt_networks(&mut self, sight: &Sight) -> anyhow::Result<Vec<String>> {
         let mut lost = Vec::new();
         for network in self.state.networks.values().cloned().collect::<Vec<_>>() {
-            let is_it = |link: &&Link| link.name == network.bridge && link.kind.as_deref() == Some("bridge");
-            let Some(bridge) = sight.links.iter().find(is_it) else {
+            let Some(bridge) = bridge_of(&network, sight) else {
                 warn!(network = network.name, bridge = network.bridge, "network dropped: its bridge is gone");
                 lost.push(network.name);
                 continue;
@@ -60,34 +77,6 @@ impl Agent {
             info!(network = network.name, "network taken over");
         }
         Ok(lost)
-    }
-
-    /// The indexes of a container's host sides, if all of it is there.
-    fn host_sides(&self, container: &Container, sight: &Sight) -> anyhow::Result<Vec<u32>> {
-        let cookie = container.cookie.context("it was never finished")?;
-        let mut indexes = Vec::new();
-        for endpoint in &container.endpoints {
-            let Some(bridge) = self.bridges.get(&endpoint.network) else {
-                bail!("its network '{}' is gone", endpoint.network);
-            };
-            let is_it = |link: &&Link| link.name == endpoint.host_side && link.controller == Some(*bridge);
-            let Some(link) = sight.links.iter().find(is_it) else {
-                bail!("its host side {} is gone", endpoint.host_side);
-            };
-            indexes.push(link.index);
-        }
-        if cookie_at(&container.netns) != Some(cookie) {
-            if container.made {
-                bail!("its network namespace {} is gone", container.netns.display());
-            }
-            // The namespace lives, or its host side would be gone; only the process that gave the path has ended.
-            warn!(
-                container = container.name,
-                netns = %container.netns.display(),
-                "the path no longer leads to the container's network namespace"
-            );
-        }
-        Ok(indexes)
     }
 
     fn adopt_container(&mut self, container: &Container, host_sides: &[u32]) -> anyhow::Result<()> {
@@ -124,6 +113,50 @@ impl Agent {
             warn_all(self.host.handles.netlink.delete_link(link.index).await.err().as_slice());
         }
     }
+}
+
+/// What will be there once it is taken over, to plan from; touches nothing.
+pub(super) fn foresee<'a>(instance: &'a str, host: &'a Host, state: &State, sight: Sight) -> Plan<'a> {
+    let index = |network: &Network| Some((network.name.clone(), bridge_of(network, &sight)?.index));
+    let bridges: BTreeMap<String, u32> = state.networks.values().filter_map(index).collect();
+    let is_lost = |container: &&Container| host_sides(container, &bridges, &sight).is_err();
+    let lost: Vec<&str> = state.containers.values().filter(is_lost).map(|container| container.name.as_str()).collect();
+    let mut kept = state.clone();
+    kept.networks.retain(|name, _| bridges.contains_key(name));
+    for container in kept.containers.values_mut() {
+        claim(container);
+    }
+    let mut plan = Plan::new(instance, host, kept, sight, bridges);
+    for name in lost {
+        plan.without_container(name);
+    }
+    plan
+}
+
+fn bridge_of<'a>(network: &Network, sight: &'a Sight) -> Option<&'a Link> {
+    sight.links.iter().find(|link| link.name == network.bridge && link.kind.as_deref() == Some("bridge"))
+}
+
+/// The indexes of a container's host sides, if all of it is there.
+fn host_sides(container: &Container, bridges: &BTreeMap<String, u32>, sight: &Sight) -> anyhow::Result<Vec<u32>> {
+    let cookie = container.cookie.context("it was never finished")?;
+    let mut indexes = Vec::new();
+    for endpoint in &container.endpoints {
+        let Some(bridge) = bridges.get(&endpoint.network) else {
+            bail!("its network '{}' is gone", endpoint.network);
+        };
+        let is_it = |link: &&Link| link.name == endpoint.host_side && link.controller == Some(*bridge);
+        let Some(link) = sight.links.iter().find(is_it) else {
+            bail!("its host side {} is gone", endpoint.host_side);
+        };
+        indexes.push(link.index);
+    }
+    ensure!(
+        !container.made || cookie_at(&container.netns) == Some(cookie),
+        "its network namespace {} is gone",
+        container.netns.display()
+    );
+    Ok(indexes)
 }
 
 /// The namespace of a container that was never finished: its name was free when it was begun, so what is there was made for it.

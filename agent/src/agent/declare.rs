@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, ensure};
 use tracing::info;
 
-use super::Agent;
+use super::{Agent, containers::remember_given, networks::NO_DEFAULT, plan::Plan};
 use crate::{
     api::{ContainerSpec, NetworkSpec},
     config::Config,
     model::{
         container::Container,
         network::{self, Network},
-        publish::Publish,
+        publish::{Publish, PublishSpec},
     },
+    state::State,
 };
 
 impl Agent {
@@ -24,9 +25,8 @@ impl Agent {
     }
 
     async fn declare_in_order(&mut self, config: &Config) -> anyhow::Result<()> {
-        let networks = self.outdated_networks(config);
-        let containers = self.outdated_containers(config, &networks);
-        self.check_declared(config, &networks, &containers).await?;
+        let networks = outdated_networks(&self.state, config);
+        let containers = outdated_containers(&self.state, config, &networks);
         for name in &containers {
             info!(container = name, "no longer declared so");
             self.container_remove(name).await.with_context(|| format!("container '{name}'"))?;
@@ -38,7 +38,7 @@ impl Agent {
         if !config.networks.is_empty() {
             self.state.no_default = true;
         }
-        for spec in &config.networks {
+        for spec in networks_in_turn(config) {
             match self.state.networks.get_mut(&spec.name) {
                 Some(network) => network.declared = true,
                 None => {
@@ -49,68 +49,20 @@ impl Agent {
         // A file that declares no networks may put containers on the default one.
         self.ensure_default_network().await?;
         for spec in &config.containers {
+            for publish in outdated_publishes(&self.state, spec) {
+                self.publish_remove(&spec.name, &publish).with_context(|| format!("container '{}'", spec.name))?;
+            }
+        }
+        for spec in containers_in_turn(config) {
             self.declare_container(spec).await.with_context(|| format!("container '{}'", spec.name))?;
         }
         self.save()
     }
 
-    /// Finds what would stop half-way, before anything is removed for it.
-    async fn check_declared(
-        &self,
-        config: &Config,
-        outdated: &[String],
-        outdated_containers: &[String],
-    ) -> anyhow::Result<()> {
-        for name in outdated {
-            let mut stay = self.containers_on(name);
-            stay.retain(|container| !outdated_containers.contains(container));
-            ensure!(
-                stay.is_empty(),
-                "network '{name}' is declared otherwise than it is, or no longer, and the containers {} that were added by command \
-                 are on it; remove them first",
-                stay.join(", ")
-            );
-        }
-        for spec in &config.networks {
-            if outdated.contains(&spec.name) || !self.state.networks.contains_key(&spec.name) {
-                self.plan_network(spec, outdated).await.with_context(|| format!("network '{}'", spec.name))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn outdated_networks(&self, config: &Config) -> Vec<String> {
-        let outdated = |network: &&Network| match config.networks.iter().find(|spec| spec.name == network.name) {
-            None => network.declared,
-            Some(spec) => !is_as_declared(network, spec),
-        };
-        self.state.networks.values().filter(outdated).map(|network| network.name.clone()).collect()
-    }
-
-    fn outdated_containers(&self, config: &Config, networks: &[String]) -> Vec<String> {
-        let outdated: BTreeSet<&str> = networks.iter().map(String::as_str).collect();
-        let is_outdated = |container: &&Container| {
-            let moves = container.endpoints.iter().any(|endpoint| outdated.contains(endpoint.network.as_str()));
-            match config.containers.iter().find(|spec| spec.name == container.name) {
-                None => container.declared,
-                Some(spec) => moves || !container_is_as_declared(container, spec),
-            }
-        };
-        self.state.containers.values().filter(is_outdated).map(|container| container.name.clone()).collect()
-    }
-
     async fn declare_container(&mut self, spec: &ContainerSpec) -> anyhow::Result<()> {
         if !self.state.containers.contains_key(&spec.name) {
-            let mut container = self.plan_container(spec, None).await?;
-            container.declared = true;
-            for publish in &mut container.publishes {
-                publish.declared = true;
-            }
-            return self.add_container(container, spec).await.map(|_| ());
-        }
-        let outdated: Vec<Publish> = self.container(&spec.name)?.publishes.clone();
-        for publish in outdated.iter().filter(|publish| publish.declared && !spec.publishes.contains(&publish.spec)) {
-            self.publish_remove(&spec.name, &publish.spec)?;
+            let container = self.plan().await?.for_file().container_of(spec, None).await?;
+            return self.add_container(container, spec.addresses.is_empty()).await.map(|_| ());
         }
         for publish in &spec.publishes {
             if !self.container(&spec.name)?.publishes.iter().any(|there| there.spec == *publish) {
@@ -126,6 +78,125 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// Goes through all that bringing the host to the file would do, so that what would stop half-way stops before the first change.
+pub(super) async fn check(config: Option<&Config>, mut plan: Plan<'_>) -> anyhow::Result<()> {
+    let Some(config) = config else {
+        return foresee_default(&mut plan);
+    };
+    check_in_order(config, plan.for_file()).await.with_context(|| config.path.display().to_string())
+}
+
+async fn check_in_order(config: &Config, mut plan: Plan<'_>) -> anyhow::Result<()> {
+    let networks = outdated_networks(&plan.state, config);
+    let containers = outdated_containers(&plan.state, config, &networks);
+    for name in &containers {
+        plan.without_container(name);
+    }
+    for name in &networks {
+        check_unused(&plan.state, name)?;
+        plan.without_network(name);
+    }
+    plan.state.no_default |= !config.networks.is_empty();
+    for spec in networks_in_turn(config) {
+        if !plan.state.networks.contains_key(&spec.name) {
+            let network = plan.network_of(spec).with_context(|| format!("network '{}'", spec.name))?;
+            plan.state.networks.insert(network.name.clone(), network);
+        }
+    }
+    foresee_default(&mut plan)?;
+    for spec in &config.containers {
+        let outdated = outdated_publishes(&plan.state, spec);
+        if let Some(container) = plan.state.containers.get_mut(&spec.name) {
+            container.publishes.retain(|publish| !outdated.contains(&publish.spec));
+        }
+    }
+    for spec in containers_in_turn(config) {
+        foresee_container(&mut plan, spec).await.with_context(|| format!("container '{}'", spec.name))?;
+    }
+    Ok(())
+}
+
+fn foresee_default(plan: &mut Plan<'_>) -> anyhow::Result<()> {
+    if !plan.state.no_default && !plan.state.networks.contains_key(network::DEFAULT) {
+        let network = plan.network_of(&network::default_spec()).context(NO_DEFAULT)?;
+        plan.state.networks.insert(network.name.clone(), network);
+    }
+    Ok(())
+}
+
+async fn foresee_container(plan: &mut Plan<'_>, spec: &ContainerSpec) -> anyhow::Result<()> {
+    let Some(there) = plan.state.containers.get(&spec.name) else {
+        let container = plan.container_of(spec, None).await?;
+        if spec.addresses.is_empty() {
+            remember_given(&mut plan.state, &container);
+        }
+        plan.state.containers.insert(container.name.clone(), container);
+        return Ok(());
+    };
+    let present: Vec<PublishSpec> = there.publishes.iter().map(|publish| publish.spec).collect();
+    let network = there.endpoints.first().map(|endpoint| endpoint.network.clone()).unwrap_or_default();
+    for publish in spec.publishes.iter().filter(|publish| !present.contains(publish)) {
+        plan.check_publish(plan.network(&network)?, publish)?;
+        let publish = Publish { spec: *publish, from: Vec::new(), declared: true };
+        if let Some(container) = plan.state.containers.get_mut(&spec.name) {
+            container.publishes.push(publish);
+        }
+    }
+    Ok(())
+}
+
+/// Only containers that were added by command can be left on it.
+fn check_unused(state: &State, name: &str) -> anyhow::Result<()> {
+    let on_it = |container: &&Container| container.endpoint_on(name).is_some();
+    let stay: Vec<&str> = state.containers.values().filter(on_it).map(|container| container.name.as_str()).collect();
+    ensure!(
+        stay.is_empty(),
+        "network '{name}' is declared otherwise than it is, or no longer, and these containers that were added by command are on it: \
+         {}; keep it in the file as it is, or start without --config, remove them with 'causeway container rm', and start again with it",
+        stay.join(", ")
+    );
+    Ok(())
+}
+
+/// Those that name their bridge first, so that no other is given that name.
+fn networks_in_turn(config: &Config) -> impl Iterator<Item = &NetworkSpec> {
+    let (named, open): (Vec<_>, Vec<_>) = config.networks.iter().partition(|spec| spec.bridge.is_some());
+    named.into_iter().chain(open)
+}
+
+/// Those that name their address first, so that no other is given it.
+fn containers_in_turn(config: &Config) -> impl Iterator<Item = &ContainerSpec> {
+    let (named, open): (Vec<_>, Vec<_>) = config.containers.iter().partition(|spec| !spec.addresses.is_empty());
+    named.into_iter().chain(open)
+}
+
+fn outdated_networks(state: &State, config: &Config) -> Vec<String> {
+    let outdated = |network: &&Network| match config.networks.iter().find(|spec| spec.name == network.name) {
+        None => network.declared,
+        Some(spec) => !is_as_declared(network, spec),
+    };
+    state.networks.values().filter(outdated).map(|network| network.name.clone()).collect()
+}
+
+fn outdated_containers(state: &State, config: &Config, networks: &[String]) -> Vec<String> {
+    let outdated: BTreeSet<&str> = networks.iter().map(String::as_str).collect();
+    let is_outdated = |container: &&Container| {
+        let moves = container.endpoints.iter().any(|endpoint| outdated.contains(endpoint.network.as_str()));
+        match config.containers.iter().find(|spec| spec.name == container.name) {
+            None => container.declared,
+            Some(spec) => moves || !container_is_as_declared(container, spec),
+        }
+    };
+    state.containers.values().filter(is_outdated).map(|container| container.name.clone()).collect()
+}
+
+fn outdated_publishes(state: &State, spec: &ContainerSpec) -> Vec<PublishSpec> {
+    let publishes =
+        state.containers.get(&spec.name).map(|container| container.publishes.as_slice()).unwrap_or_default();
+    let outdated = publishes.iter().filter(|publish| publish.declared && !spec.publishes.contains(&publish.spec));
+    outdated.map(|publish| publish.spec).collect()
 }
 
 fn is_as_declared(network: &Network, spec: &NetworkSpec) -> bool {

@@ -112,13 +112,10 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn mtu(&self) -> u32 {
-        self.uplinks.values().map(|uplink| uplink.mtu).min().unwrap_or(USUAL_MTU)
-    }
-
-    /// Whether an address is one of the host's own, 127.0.0.0/8 included.
-    pub(super) fn has(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.local.contains(&address)
+    /// What a network has that says none: the uplinks' smallest.
+    pub(super) fn mtu(&self, sight: &Sight) -> u32 {
+        let uplinks = sight.uplinks(&self.wanted, &self.uplinks);
+        uplinks.values().map(|uplink| uplink.mtu).min().unwrap_or(USUAL_MTU)
     }
 }
 
@@ -179,6 +176,11 @@ impl Agent {
 }
 
 impl Sight {
+    /// Whether an address is one of the host's own, 127.0.0.0/8 included.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|(_, ours)| ours.addr() == address)
+    }
+
     /// All of the host's addresses but loopback's.
     fn local_addresses(&self) -> BTreeSet<IpAddr> {
         let addresses = self.addresses.iter().map(|(_, address)| address.addr());

@@ -11,6 +11,7 @@ mod flows;
 mod forwarding;
 mod host;
 mod networks;
+mod plan;
 mod publishes;
 mod sockets;
 pub mod teardown;
@@ -114,6 +115,8 @@ impl Agent {
         if first {
             host.check_wanted().await?;
         }
+        let foreseen = adopt::foresee(instance.name(), &host, &state, host.look().await?);
+        declare::check(config.as_ref(), foreseen).await?;
         state.save(&path)?;
 
         let options = LoadOptions {

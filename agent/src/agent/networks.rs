@@ -1,20 +1,21 @@
 //! Networks: made, listed, removed.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use tracing::info;
 
-use super::{Agent, forwarding::disable_ipv6, host::Sight, warn_all};
+use super::{Agent, forwarding::disable_ipv6, warn_all};
 use crate::{
     api::{self, NetworkSpec},
     datapath::Interface,
-    model::{
-        name,
-        network::{self, Network},
-    },
+    model::network::{self, Network},
     net::mac::Mac,
 };
+
+/// Begins the line that says why there is no default network.
+pub(super) const NO_DEFAULT: &str =
+    "cannot make the network 'default'; declare networks of your own in a file and give it with --config";
 
 impl Agent {
     pub(super) fn network_list(&self) -> Vec<api::Network> {
@@ -26,7 +27,7 @@ impl Agent {
     }
 
     pub(super) async fn network_create(&mut self, spec: &NetworkSpec, declared: bool) -> anyhow::Result<api::Network> {
-        let network = self.plan_network(spec, &[]).await.map(|network| Network { declared, ..network })?;
+        let network = Network { declared, ..self.plan().await?.network_of(spec)? };
         let name = network.name.clone();
         // Named before it is made: an agent that dies in between leaves nothing that the next one does not know.
         self.state.networks.insert(name.clone(), network.clone());
@@ -40,7 +41,7 @@ impl Agent {
             warn_all(self.save().err().as_slice());
             return Err(error);
         }
-        info!(network = name, subnets = ?network.subnets, bridge = network.bridge, "network created");
+        info!(network = name, subnet = network::join(&network.subnets), bridge = network.bridge, "network created");
         Ok(self.view_network(&network))
     }
 
@@ -70,9 +71,7 @@ impl Agent {
             return Ok(());
         }
         let spec = network::default_spec();
-        self.network_create(&spec, false).await.map(|_| ()).with_context(
-            || "cannot make the network 'default'; declare networks of your own in a file and give it with --config",
-        )
+        self.network_create(&spec, false).await.map(|_| ()).context(NO_DEFAULT)
     }
 
     /// The network of that name.
@@ -90,66 +89,6 @@ impl Agent {
     pub(super) fn containers_on(&self, network: &str) -> Vec<String> {
         let on_it = self.state.containers.values().filter(|container| container.endpoint_on(network).is_some());
         on_it.map(|container| container.name.clone()).collect()
-    }
-
-    /// Checks everything and chooses what was left open; touches nothing. The networks named in `gone` count as removed.
-    pub(super) async fn plan_network(&self, spec: &NetworkSpec, gone: &[String]) -> anyhow::Result<Network> {
-        name::check(&spec.name)?;
-        let others = || self.state.networks.values().filter(|network| !gone.contains(&network.name));
-        ensure!(
-            !others().any(|network| network.name == spec.name),
-            "there is a network '{}' already; take another name, or remove it with 'causeway network rm {}'",
-            spec.name,
-            spec.name
-        );
-        network::check_subnets(&spec.subnets)?;
-        let gateways = network::choose_gateways(&spec.subnets, &spec.gateways)?;
-        let mtu = spec.mtu.unwrap_or_else(|| self.host.mtu());
-        network::check_mtu(mtu)?;
-        let bridges: Vec<u32> = gone.iter().filter_map(|name| self.bridges.get(name).copied()).collect();
-        let sight = self.host.look().await?.without(&bridges);
-        for subnet in &spec.subnets {
-            for other in others() {
-                let clash = other.subnets.iter().find(|theirs| network::overlap(**theirs, *subnet));
-                if let Some(theirs) = clash {
-                    bail!("the subnet {subnet} overlaps {theirs} of network '{}'; take another subnet", other.name);
-                }
-            }
-            sight.check_free(*subnet)?;
-        }
-        let bridge = match &spec.bridge {
-            None => self.free_bridge_name(&sight),
-            Some(bridge) => {
-                name::check_interface(bridge)?;
-                ensure!(
-                    !sight.links.iter().any(|link| link.name == *bridge),
-                    "the host has an interface '{bridge}' already; take another name for the bridge"
-                );
-                bridge.clone()
-            }
-        };
-        Ok(Network {
-            name: spec.name.clone(),
-            subnets: spec.subnets.clone(),
-            gateways,
-            bridge,
-            mtu,
-            internal: spec.internal,
-            masquerade: spec.masquerade,
-            icc: spec.icc,
-            last: None,
-            declared: false,
-        })
-    }
-
-    /// `cwN` with the lowest free N.
-    fn free_bridge_name(&self, sight: &Sight) -> String {
-        let of_links = sight.links.iter().map(|link| link.name.as_str());
-        let of_networks = self.state.networks.values().map(|network| network.bridge.as_str());
-        let taken: BTreeSet<&str> = of_links.chain(of_networks).collect();
-        let mut names = (0_u32..).map(|number| format!("cw{number}"));
-        // There are fewer interfaces than numbers.
-        names.find(|name| !taken.contains(name.as_str())).unwrap_or_default()
     }
 
     async fn build_network(&mut self, network: &Network) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{Agent, sockets, view::view_publish, warn_all};
+use super::{Agent, view::view_publish, warn_all};
 use crate::{
     api::{self, PublishAdd},
     datapath::PublishEntry,
@@ -34,12 +34,15 @@ impl Agent {
         let container = self.container(name)?;
         let network = self.network_of(container)?;
         let address = container.address().context("the container has no address")?;
-        check_publishable(network, &publish.spec)?;
+        let mut plan = self.plan().await?;
+        if publish.declared {
+            plan = plan.for_file();
+        }
+        plan.check_publish(network, &publish.spec)?;
         // It may be an address of a moment ago.
         if publish.spec.host_address.is_some() {
             self.sync_host().await?;
         }
-        self.check_port_free(&publish.spec)?;
         let view = view_publish(name, &publish);
         self.put_publish(&publish, address)?;
         if let Some(container) = self.state.containers.get_mut(name) {
@@ -68,31 +71,6 @@ impl Agent {
         self.save()?;
         info!(container = name, publish = %spec, "no longer published");
         Ok(view_publish(name, &publish))
-    }
-
-    /// Whether the host and the other publishes leave the ports free.
-    pub(super) fn check_port_free(&self, spec: &PublishSpec) -> anyhow::Result<()> {
-        for container in self.state.containers.values() {
-            if let Some(theirs) = container.publishes.iter().find(|theirs| theirs.spec.conflicts(spec)) {
-                bail!(
-                    "{} is published by container '{}'; take another host port, or end that with 'causeway publish rm {} {}'",
-                    theirs.spec.describe(),
-                    container.name,
-                    container.name,
-                    theirs.spec
-                );
-            }
-        }
-        if let Some(address) = spec.host_address {
-            ensure!(
-                self.host.has(address),
-                "the host has no address {address}; give one of the host's own, or none for any"
-            );
-        }
-        if let Some(port) = sockets::taken_port(&self.host.handles.netns, spec)? {
-            bail!("a process of the host listens on port {port}/{}; take another host port, or stop it", spec.protocol);
-        }
-        Ok(())
     }
 
     /// Writes it into the datapath.

@@ -136,7 +136,8 @@ pub fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-fn join(subnets: &[IpNet]) -> String {
+/// The subnets as a list.
+pub fn join(subnets: &[IpNet]) -> String {
     let texts: Vec<String> = subnets.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }

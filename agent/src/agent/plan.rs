@@ -1,0 +1,390 @@
+//! Checks and choices before anything is touched: what a command asks for, and what a configuration file declares, against what there
+//! is. A file is planned as a whole, so that one that cannot be carried out changes nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use ipnet::IpNet;
+
+use super::{
+    Agent,
+    containers::cookie_at,
+    host::{Host, Sight},
+    networks::bridge_mac,
+    publishes::check_publishable,
+    sockets,
+};
+use crate::{
+    api::{ContainerSpec, NetworkSpec},
+    model::{
+        container::{Container, Endpoint, INTERFACE, host_side_name},
+        ipam, name,
+        network::{self, Network},
+        publish::{Publish, PublishSpec},
+    },
+    net::{
+        mac::Mac,
+        netlink::Netlink,
+        netns::{self, Netns},
+    },
+    state::State,
+};
+
+/// What there is at one moment, or would be once the steps before are done.
+pub(super) struct Plan<'a> {
+    instance: &'a str,
+    host: &'a Host,
+    /// With the steps before as if done.
+    pub(super) state: State,
+    sight: Sight,
+    /// The indexes of the bridges that are there, by their networks' names.
+    bridges: BTreeMap<String, u32>,
+    /// Namespaces that will have gone.
+    leaving: BTreeSet<PathBuf>,
+    /// For a file no agent runs yet, so that no hint may name a verb that needs one.
+    of_file: bool,
+}
+
+impl<'a> Plan<'a> {
+    /// From `state`, whose bridges are `bridges`.
+    pub(super) fn new(
+        instance: &'a str,
+        host: &'a Host,
+        state: State,
+        sight: Sight,
+        bridges: BTreeMap<String, u32>,
+    ) -> Self {
+        Self { instance, host, state, sight, bridges, leaving: BTreeSet::new(), of_file: false }
+    }
+
+    /// The same for what a file declares.
+    pub(super) fn for_file(self) -> Self {
+        Self { of_file: true, ..self }
+    }
+
+    /// As if the container were removed.
+    pub(super) fn without_container(&mut self, name: &str) {
+        if let Some(container) = self.state.containers.remove(name)
+            && container.made
+            && cookie_at(&container.netns) == container.cookie
+        {
+            self.leaving.insert(container.netns);
+        }
+    }
+
+    /// As if the network were removed.
+    pub(super) fn without_network(&mut self, name: &str) {
+        self.state.networks.remove(name);
+        if let Some(index) = self.bridges.remove(name) {
+            self.sight = std::mem::take(&mut self.sight).without(&[index]);
+        }
+    }
+
+    /// The network of that name.
+    pub(super) fn network(&self, name: &str) -> anyhow::Result<&Network> {
+        self.state.networks.get(name).with_context(|| {
+            let names: Vec<&str> = self.state.networks.keys().map(String::as_str).collect();
+            match (names.as_slice(), self.of_file) {
+                ([], true) => format!("there is no network '{name}', nor any other; declare it in the file"),
+                ([], false) => {
+                    format!("there is no network '{name}', nor any other; make one with 'causeway network create'")
+                }
+                (names, _) => format!("there is no network '{name}'; there is {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// Checks everything and chooses what was left open.
+    pub(super) fn network_of(&self, spec: &NetworkSpec) -> anyhow::Result<Network> {
+        name::check(&spec.name)?;
+        let others = || self.state.networks.values();
+        ensure!(
+            !self.state.networks.contains_key(&spec.name),
+            "there is a network '{}' already; take another name{}",
+            spec.name,
+            self.or_command(&format!("remove it with 'causeway network rm {}'", spec.name))
+        );
+        network::check_subnets(&spec.subnets)?;
+        let gateways = network::choose_gateways(&spec.subnets, &spec.gateways)?;
+        let mtu = spec.mtu.unwrap_or_else(|| self.host.mtu(&self.sight));
+        network::check_mtu(mtu)?;
+        for subnet in &spec.subnets {
+            for other in others() {
+                let clash = other.subnets.iter().find(|theirs| network::overlap(**theirs, *subnet));
+                if let Some(theirs) = clash {
+                    bail!("the subnet {subnet} overlaps {theirs} of network '{}'; take another subnet", other.name);
+                }
+            }
+            self.sight.check_free(*subnet)?;
+        }
+        let bridge = match &spec.bridge {
+            None => self.free_bridge_name(),
+            Some(bridge) => {
+                name::check_interface(bridge)?;
+                ensure!(
+                    !self.sight.links.iter().any(|link| link.name == *bridge),
+                    "the host has an interface '{bridge}' already; take another name for the bridge"
+                );
+                if let Some(other) = others().find(|other| other.bridge == *bridge) {
+                    bail!("'{bridge}' is the bridge of network '{}'; take another name for the bridge", other.name);
+                }
+                bridge.clone()
+            }
+        };
+        Ok(Network {
+            name: spec.name.clone(),
+            subnets: spec.subnets.clone(),
+            gateways,
+            bridge,
+            mtu,
+            internal: spec.internal,
+            masquerade: spec.masquerade,
+            icc: spec.icc,
+            last: None,
+            declared: false,
+        })
+    }
+
+    /// Checks everything and chooses what was left open.
+    pub(super) async fn container_of(&self, spec: &ContainerSpec, attach: Option<&Path>) -> anyhow::Result<Container> {
+        let name = &spec.name;
+        name::check(name)?;
+        ensure!(
+            !self.state.containers.contains_key(name),
+            "there is a container '{name}' already; take another name{}",
+            self.or_command(&format!("remove it with 'causeway container rm {name}'"))
+        );
+        let network = self.network(spec.network.as_deref().unwrap_or(network::DEFAULT))?;
+        self.check_bridge(network)?;
+        let address = self.choose_address(network, &spec.addresses)?;
+        let mac = self.choose_mac(network, address.addr(), spec.mac.as_deref())?;
+        let mut publishes: Vec<Publish> = Vec::new();
+        for publish in &spec.publishes {
+            if let Some(other) = publishes.iter().find(|other| other.spec.conflicts(publish)) {
+                bail!("the publish {publish} conflicts with {} of the same container; leave one out", other.spec);
+            }
+            self.check_publish(network, publish)?;
+            publishes.push(Publish { spec: *publish, from: Vec::new(), declared: self.of_file });
+        }
+        let (netns, cookie) = match attach {
+            Some(path) => (path.to_owned(), Some(self.check_attachable(path, network).await?)),
+            None => (self.check_creatable(name)?, None),
+        };
+        let endpoint = Endpoint {
+            network: network.name.clone(),
+            addresses: vec![address],
+            mac,
+            interface: INTERFACE.to_owned(),
+            host_side: self.free_host_side_name(name, &network.name)?,
+        };
+        Ok(Container {
+            name: name.clone(),
+            netns,
+            cookie,
+            made: attach.is_none(),
+            endpoints: vec![endpoint],
+            publishes,
+            declared: self.of_file,
+        })
+    }
+
+    /// Whether the network allows it, and the host and the other publishes leave the ports free.
+    pub(super) fn check_publish(&self, network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
+        check_publishable(network, spec)?;
+        for container in self.state.containers.values() {
+            if let Some(theirs) = container.publishes.iter().find(|theirs| theirs.spec.conflicts(spec)) {
+                let (name, theirs) = (&container.name, theirs.spec);
+                bail!(
+                    "{} is published by container '{name}'; take another host port{}",
+                    theirs.describe(),
+                    self.or_command(&format!("end that with 'causeway publish rm {name} {theirs}'"))
+                );
+            }
+        }
+        if let Some(address) = spec.host_address {
+            let gateways = || self.state.networks.values().flat_map(|network| &network.gateways);
+            ensure!(
+                self.sight.has(address) || gateways().any(|gateway| *gateway == address),
+                "the host has no address {address}; give one of the host's own, or none for any"
+            );
+        }
+        if let Some(port) = sockets::taken_port(&self.host.handles.netns, spec)? {
+            bail!("a process of the host listens on port {port}/{}; take another host port, or stop it", spec.protocol);
+        }
+        Ok(())
+    }
+
+    /// A hint's second half: with a file there is nobody to command.
+    fn or_command(&self, way: &str) -> String {
+        if self.of_file { " in the file, or start without --config".to_owned() } else { format!(", or {way}") }
+    }
+
+    /// A bridge that was removed by hand is still known. One that is planned has no index yet.
+    fn check_bridge(&self, network: &Network) -> anyhow::Result<()> {
+        let Some(index) = self.bridges.get(&network.name) else { return Ok(()) };
+        ensure!(
+            self.sight.links.iter().any(|link| link.index == *index),
+            "the bridge {} of network '{}' is gone; remove the containers that are on it and the network with 'causeway network \
+             rm {}', and make it again with 'causeway network create'",
+            network.bridge,
+            network.name,
+            network.name
+        );
+        Ok(())
+    }
+
+    /// `cwN` with the lowest free N.
+    fn free_bridge_name(&self) -> String {
+        let of_links = self.sight.links.iter().map(|link| link.name.as_str());
+        let of_networks = self.state.networks.values().map(|network| network.bridge.as_str());
+        let taken: BTreeSet<&str> = of_links.chain(of_networks).collect();
+        let mut names = (0_u32..).map(|number| format!("cw{number}"));
+        // There are fewer interfaces than numbers.
+        names.find(|name| !taken.contains(name.as_str())).unwrap_or_default()
+    }
+
+    fn choose_address(&self, network: &Network, asked: &[IpAddr]) -> anyhow::Result<IpNet> {
+        let mut taken: BTreeSet<IpAddr> = network.gateways.iter().copied().collect();
+        let on_it =
+            |container: &Container| container.endpoint_on(&network.name).map(|endpoint| endpoint.addresses.clone());
+        let addresses = self.state.containers.values().filter_map(on_it).flatten();
+        taken.extend(addresses.map(|address| address.addr()));
+        if let Some(address) = asked.iter().find(|address| address.is_ipv6()) {
+            bail!("the address {address} is IPv6, which is not supported yet; give an IPv4 address or none");
+        }
+        let another = "give another, or none for the next free one";
+        match asked {
+            [] => {
+                let free = |subnet: &IpNet| {
+                    let address = ipam::next_free(*subnet, network.last, &taken)?;
+                    IpNet::new(address, subnet.prefix_len()).ok()
+                };
+                network.subnets.iter().find_map(free).with_context(|| {
+                    format!(
+                        "every address of network '{}' is taken; remove a container, or use a larger network",
+                        network.name
+                    )
+                })
+            }
+            [address] => {
+                let Some((subnet, gateway)) = network.place_of(*address) else {
+                    let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
+                    bail!(
+                        "the address {address} is not in the subnet {} of network '{}'; {another}",
+                        subnets.join(", "),
+                        network.name
+                    );
+                };
+                ensure!(
+                    *address != gateway,
+                    "the address {address} is the gateway of network '{}'; {another}",
+                    network.name
+                );
+                ensure!(
+                    ipam::is_assignable(subnet, *address),
+                    "the address {address} is the network or broadcast address of {subnet}; {another}"
+                );
+                if let Some(owner) = self.owner_of(&network.name, *address) {
+                    bail!("the address {address} belongs to container '{owner}'; {another}");
+                }
+                Ok(IpNet::new(*address, subnet.prefix_len())?)
+            }
+            [_, second, ..] => {
+                bail!("the address {second} is a second IPv4 address; a container has one on a network, so give one")
+            }
+        }
+    }
+
+    fn choose_mac(&self, network: &Network, address: IpAddr, asked: Option<&str>) -> anyhow::Result<Mac> {
+        let mac = match (asked, address) {
+            (Some(text), _) => text.parse()?,
+            (None, IpAddr::V4(address)) => Mac::from_ipv4(address),
+            (None, IpAddr::V6(_)) => bail!("an endpoint needs an IPv4 address"),
+        };
+        ensure!(mac != bridge_mac(network)?, "the MAC address {mac} is the bridge's; give another");
+        let has_it =
+            |container: &&Container| container.endpoint_on(&network.name).is_some_and(|endpoint| endpoint.mac == mac);
+        if let Some(owner) = self.state.containers.values().find(has_it) {
+            bail!(
+                "the MAC address {mac} belongs to container '{}' on network '{}'; give another",
+                owner.name,
+                network.name
+            );
+        }
+        Ok(mac)
+    }
+
+    fn owner_of(&self, network: &str, address: IpAddr) -> Option<&str> {
+        let has_it = |container: &&Container| {
+            let endpoint = container.endpoint_on(network);
+            endpoint.is_some_and(|endpoint| endpoint.addresses.iter().any(|theirs| theirs.addr() == address))
+        };
+        self.state.containers.values().find(has_it).map(|container| container.name.as_str())
+    }
+
+    /// Answers the namespace's cookie if it can be made a container.
+    async fn check_attachable(&self, path: &Path, network: &Network) -> anyhow::Result<u64> {
+        ensure!(path.is_absolute(), "the path {} does not begin with '/'; give the whole path", path.display());
+        let netns = Netns::open(path)?;
+        let cookie = netns.cookie()?;
+        ensure!(
+            cookie != self.state.host.cookie,
+            "{} is the host's own network namespace; give a container's",
+            path.display()
+        );
+        if let Some(owner) = self.state.containers.values().find(|container| container.cookie == Some(cookie)) {
+            bail!("{} is container '{}' already; a namespace is one container", path.display(), owner.name);
+        }
+        let netlink = Netlink::open(&netns).await?;
+        ensure!(
+            netlink.link(INTERFACE).await?.is_none(),
+            "{} has an interface '{INTERFACE}' already, which is what the container side is called; rename it or remove it",
+            path.display()
+        );
+        let routes = netlink.routes().await?;
+        let default =
+            routes.iter().find(|route| route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4());
+        ensure!(
+            network.internal || default.is_none(),
+            "{} has a default route already; remove it, or use a network that was created with --internal",
+            path.display()
+        );
+        Ok(cookie)
+    }
+
+    /// Where the namespace will be, if that is free.
+    fn check_creatable(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = netns::named(name);
+        let there = path.symlink_metadata().is_ok() && !self.leaving.contains(&path);
+        ensure!(
+            !there,
+            "there is a network namespace {} already; take another name{}",
+            path.display(),
+            self.or_command(&format!(
+                "make it a container with 'causeway container attach {name} --netns {}'",
+                path.display()
+            ))
+        );
+        Ok(path)
+    }
+
+    fn free_host_side_name(&self, container: &str, network: &str) -> anyhow::Result<String> {
+        let is_free = |name: &String| !self.sight.links.iter().any(|link| link.name == *name);
+        let mut names = (0..100).map(|attempt| host_side_name(self.instance, container, network, attempt));
+        names
+            .find(is_free)
+            .context("no name is free for the host side; remove interfaces that are called cwv... and belong to nobody")
+    }
+}
+
+impl Agent {
+    /// To plan from what there is now.
+    pub(super) async fn plan(&self) -> anyhow::Result<Plan<'_>> {
+        let sight = self.host.look().await?;
+        Ok(Plan::new(self.instance.name(), &self.host, self.state.clone(), sight, self.bridges.clone()))
+    }
+}

@@ -1,0 +1,133 @@
+//! `up` with a configuration file: what it declares is there, and a file that cannot be carried out changes nothing.
+
+use std::{fs, path::Path};
+
+use causeway_tests::{lab::Lab, snapshot::Snapshot};
+use serde_json::{Value, json};
+
+fn write(folder: &Path, text: &str) -> String {
+    let path = folder.join("declared.toml");
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn state(lab: &Lab) -> String {
+    fs::read_to_string(format!("/run/causeway/{}.json", lab.instance)).unwrap()
+}
+
+fn lists(lab: &Lab) -> [Value; 3] {
+    [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb))
+}
+
+const DECLARED: &str = r#"
+[[network]]
+name = "front"
+subnets = ["172.30.0.0/24"]
+
+[[container]]
+name = "WEB"
+network = "front"
+publish = ["8080:80"]
+"#;
+
+#[test]
+fn a_file_that_cannot_be_carried_out_changes_nothing() {
+    let lab = Lab::without_agent();
+    let folder = lab.folder("config");
+    let (web, other) = (lab.name_of("web"), lab.name_of("other"));
+    let with_names =
+        |text: &str| text.replace("WEB", &web).replace("OTHER", &other).replace("BOX", &lab.name_of("box"));
+    let path = write(&folder, &with_names(DECLARED));
+    lab.start_agent(&["--config", &path]);
+    lab.json(&["network", "create", "own", "--subnet", "172.31.0.0/24", "--bridge", "br-own"]);
+    lab.container("other", &["--network", "own", "--ip", "172.31.0.7", "-p", "9090:90"]);
+    let before = lists(&lab);
+    lab.end_agent();
+    let (kept, links) = (state(&lab), Snapshot::of_links(&lab.host));
+
+    let front = "[[network]]\nname = \"front\"\nsubnets = [\"172.30.0.0/24\"]\n";
+    let rows = [
+        // Each takes WEB away or makes it anew before it comes to what fails.
+        (
+            "[[network]]\nname = \"front\"\nsubnets = [\"172.32.0.0/24\"]\n[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"9090:80\"]",
+            "9090",
+        ),
+        (
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"80:80\"]\n[[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\npublish = [\"80:81\"]",
+            "BOX",
+        ),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"10.9.9.9:80:80\"]", "10.9.9.9"),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"80:80/sctp\"]", "sctp"),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.31.0.9\"", "172.31.0.9"),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.1\"", "172.30.0.1"),
+        (
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"\n[[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"",
+            "172.30.0.5",
+        ),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"own\"\nip = \"172.31.0.7\"", "OTHER"),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"own\"\nmac = \"02:63:ac:1f:00:07\"", "02:63:ac:1f:00:07"),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"nowhere\"", "nowhere"),
+        ("FRONT[[container]]\nname = \"BOX\"", "default"),
+        ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.31.0.128/25\"]", "own"),
+        ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"10.0.2.0/24\"]", "10.0.2.15"),
+        ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\nmtu = 7", "MTU 7"),
+        ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\ngateways = [\"172.34.0.1\"]", "172.34.0.1"),
+        ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\nbridge = \"br-own\"", "br-own"),
+        ("FRONT[[network]]\nname = \"own\"\nsubnets = [\"172.33.0.0/24\"]", "OTHER"),
+    ];
+    for (text, word) in rows {
+        let text = with_names(&text.replace("FRONT", front));
+        let path = write(&folder, &text);
+        let output = lab.causeway(&["up", "--netns", &lab.host_name(), "--config", &path]);
+        assert_eq!(output.status, Some(1), "{text}\n{output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{text}\n{output}");
+        for word in ["declared.toml", &with_names(word)] {
+            assert!(output.stderr.contains(word), "no '{word}' for {text}\n{output}");
+        }
+        // No agent runs whom another verb could ask.
+        assert!(
+            !output.stderr.contains("'causeway") || output.stderr.contains("start without --config"),
+            "{text}\n{output}"
+        );
+        assert_eq!(state(&lab), kept, "{text}\n{output}");
+        let differences = links.differences(&Snapshot::of_links(&lab.host));
+        assert!(differences.is_empty(), "{text}\n{output}\n{}", differences.join("\n"));
+    }
+    lab.start_agent(&[]);
+    assert_eq!(lists(&lab), before);
+}
+
+#[test]
+fn a_first_agent_whose_default_network_has_no_room_says_so_before_it_begins() {
+    let lab = Lab::without_agent();
+    causeway_tests::place::block_on(async {
+        let netlink = causeway::net::netlink::Netlink::open(&lab.host).await?;
+        netlink.add_route("172.16.0.0/12".parse()?, causeway_tests::lab::ROUTER.into()).await
+    })
+    .unwrap();
+    let output = lab.causeway(&["up", "--netns", &lab.host_name()]);
+    assert_eq!((output.status, output.stderr.lines().count()), (Some(1), 1), "{output}");
+    assert!(output.stderr.contains("172.16.0.0/12") && output.stderr.contains("--config"), "{output}");
+}
+
+#[test]
+fn what_moves_from_one_declared_container_to_another_is_no_clash() {
+    let lab = Lab::without_agent();
+    let folder = lab.folder("config");
+    let [one, two] = ["one", "two"].map(|name| lab.name_of(name));
+    let container = |name: &str, rest: &str| format!("[[container]]\nname = \"{name}\"\n{rest}\n");
+    // An address that is asked for is not given to one that comes earlier.
+    let text = container(&one, "") + &container(&two, "ip = \"172.18.0.2\"\npublish = [\"8080:80\"]");
+    lab.start_agent(&["--config", &write(&folder, &text)]);
+    assert_eq!(lab.json(&["container", "inspect", &two])["endpoints"][0]["addresses"], json!(["172.18.0.2/16"]));
+    lab.end_agent();
+    let text = container(&one, "publish = [\"8080:80\"]") + &container(&two, "");
+    lab.start_agent(&["--config", &write(&folder, &text)]);
+    let publishes = lab.json(&["publish", "ls"]);
+    assert_eq!((publishes.as_array().unwrap().len(), &publishes[0]["container"]), (1, &json!(one)), "{publishes}");
+    lab.end_agent();
+    // One that is made anew gives its port to one that comes before it.
+    let text = container(&two, "publish = [\"8080:80\"]") + &container(&one, "ip = \"172.18.0.99\"");
+    lab.start_agent(&["--config", &write(&folder, &text)]);
+    assert_eq!(lab.json(&["publish", "ls"])[0]["container"], json!(two));
+}
