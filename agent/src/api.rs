@@ -189,11 +189,23 @@ pub struct Network {
     pub containers: Vec<String>,
 }
 
+/// Whether a container is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContainerState {
+    /// It is, and it has its link; nothing is said of the processes in it.
+    Running,
+    /// Its namespace or its host side was removed by hand, or ended with its last process; `container rm` removes the rest.
+    Gone,
+}
+
 /// A container as it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Container {
     /// Its name.
     pub name: String,
+    /// `running` or `gone`.
+    pub state: ContainerState,
     /// The path of its network namespace.
     pub netns: PathBuf,
     /// One for each network it is on.
@@ -345,6 +357,7 @@ mod tests {
     fn a_container_prints_these_names() {
         let container = Container {
             name: "web".to_owned(),
+            state: ContainerState::Running,
             netns: "/run/netns/web".into(),
             endpoints: vec![Endpoint {
                 network: "default".to_owned(),
@@ -360,7 +373,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(container).unwrap(),
             json!({
-                "name": "web", "netns": "/run/netns/web",
+                "name": "web", "state": "running", "netns": "/run/netns/web",
                 "endpoints": [{
                     "network": "default", "addresses": ["172.18.0.2/16"], "gateways": ["172.18.0.1"],
                     "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv01234567", "mtu": 1500,

@@ -37,11 +37,7 @@ pub fn ask<T: DeserializeOwned>(instance: &Instance, request: &Request) -> anyho
 /// What to say when that is in the way.
 pub fn no_agent(instance: &Instance) -> anyhow::Error {
     let name = instance.name();
-    let option = match name {
-        "default" => String::new(),
-        _ => format!(" --instance {name}"),
-    };
-    anyhow::anyhow!("no agent of instance '{name}' is running; start it with 'causeway up{option}'")
+    anyhow::anyhow!("no agent of instance '{name}' is running; start it with 'causeway up'")
 }
 
 /// As [`ask`], for who has something else to do when no agent is running.

@@ -1,8 +1,11 @@
-//! Errors as one line for a person.
+//! What a person reads: errors as one line, and hints that can be typed as they stand.
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 
 use nix::errno::Errno;
+
+/// The name of the instance that verbs mean when they name none.
+pub const DEFAULT_INSTANCE: &str = "default";
 
 /// An error with its causes, on one line whatever it was given.
 pub fn of(error: &anyhow::Error) -> String {
@@ -15,6 +18,49 @@ pub fn of(error: &anyhow::Error) -> String {
 pub fn of_all(errors: &[anyhow::Error]) -> String {
     let lines: Vec<String> = errors.iter().map(of).collect();
     lines.join("; ")
+}
+
+/// Puts `--instance NAME` into every quoted `'causeway …'` of a text, so that what it tells to type reaches the same agent. What names
+/// an instance already, and help, stay as they are; so again is done.
+pub fn for_instance(text: &str, name: &str) -> String {
+    const BEGIN: &str = "'causeway ";
+    if name == DEFAULT_INSTANCE {
+        return text.to_owned();
+    }
+    let mut pieces = text.split(BEGIN);
+    let mut whole = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        whole.push_str(BEGIN);
+        let (command, rest) = piece.split_at(piece.find('\'').unwrap_or(piece.len()));
+        if rest.is_empty() || command.contains("--instance") || command.ends_with("--help") {
+            whole.push_str(piece);
+            continue;
+        }
+        // What follows `--` is another program's.
+        let (own, other) = command.split_at(command.find(" -- ").unwrap_or(command.len()));
+        whole.push_str(&format!("{own} --instance {name}{other}{rest}"));
+    }
+    whole
+}
+
+/// A log on stderr, whose lines' hints are for one instance.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The instance's name.
+    pub instance: String,
+}
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Each line comes as a whole.
+        let text = for_instance(&String::from_utf8_lossy(line), &self.instance);
+        io::stderr().write_all(text.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Writes a line for a person to stderr. Nobody may be reading, which is not worth a panic.
@@ -36,6 +82,28 @@ mod tests {
         let error = anyhow::anyhow!("first\n  second\n").context("outer");
         assert_eq!(of(&error), "outer: first second");
         assert_eq!(of_all(&[anyhow::anyhow!("a"), anyhow::anyhow!("b")]), "a; b");
+    }
+
+    #[test]
+    fn what_is_to_be_typed_names_its_instance() {
+        for (text, expected) in [
+            ("remove it with 'causeway container rm web'", "remove it with 'causeway container rm web --instance lab'"),
+            (
+                "'causeway down' first, then 'causeway up'",
+                "'causeway down --instance lab' first, then 'causeway up --instance lab'",
+            ),
+            ("container 'web' is gone", "container 'web' is gone"),
+            ("see 'causeway network create --help'", "see 'causeway network create --help'"),
+            ("'causeway up --instance other'", "'causeway up --instance other'"),
+            ("'causeway container exec web -- ls -l'", "'causeway container exec web --instance lab -- ls -l'"),
+            ("an open quote 'causeway down", "an open quote 'causeway down"),
+            ("", ""),
+        ] {
+            let line = for_instance(text, "lab");
+            assert_eq!(line, expected);
+            assert_eq!(for_instance(&line, "lab"), expected, "again is done");
+            assert_eq!(for_instance(text, "default"), text);
+        }
     }
 
     #[test]

@@ -20,25 +20,27 @@ fn main() -> ExitCode {
     };
     // The agent tells what it does; the other verbs only what stands in their way.
     let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "error" };
-    if let Err(error) = start_logging(level) {
+    let instance = cli.common.instance.name().to_owned();
+    if let Err(error) = start_logging(level, instance.clone()) {
         line::say(&line::of(&error));
         return ExitCode::FAILURE;
     }
     run::run(cli).unwrap_or_else(|failure| {
-        line::say(&line::of(&failure.error));
+        line::say(&line::for_instance(&line::of(&failure.error), &instance));
         ExitCode::from(failure.status)
     })
 }
 
-fn start_logging(level: &str) -> anyhow::Result<()> {
+fn start_logging(level: &str, instance: String) -> anyhow::Result<()> {
     let text = std::env::var(VARIABLE).unwrap_or_else(|_| level.to_owned());
     // A word that is no level would be taken for a module's name, and switch the log off.
     let is_level = text.parse::<LevelFilter>().is_ok();
     let filter = EnvFilter::try_new(&text).ok().filter(|_| is_level || text.contains('='));
-    let filter = filter.with_context(|| format!("{VARIABLE} is '{text}', which is none of {LEVELS}"))?;
+    let filter = filter.with_context(|| format!("{VARIABLE} is '{text}', which is none of {LEVELS}; set it to one of them, or not at all"))?;
+    let log = line::Log { instance };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || log.clone())
         .with_target(false)
         // It would be told on stderr, which is what failed.
         .log_internal_errors(false)

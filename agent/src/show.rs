@@ -2,7 +2,7 @@
 
 use comfy_table::{Table, presets};
 
-use crate::api::{Container, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats};
+use crate::api::{Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats};
 
 /// What a list's table looks like.
 pub trait Row {
@@ -34,12 +34,13 @@ impl Row for Network {
 }
 
 impl Row for Container {
-    const HEAD: &'static [&'static str] = &["NAME", "NETWORK", "ADDRESS", "HOST SIDE", "NETNS", "PUBLISHED"];
+    const HEAD: &'static [&'static str] = &["NAME", "STATE", "NETWORK", "ADDRESS", "HOST SIDE", "NETNS", "PUBLISHED"];
 
     fn row(&self) -> Vec<String> {
         let of_each = |text: fn(&Endpoint) -> String| join(self.endpoints.iter().map(text));
         vec![
             self.name.clone(),
+            container_state(self).to_owned(),
             of_each(|endpoint| endpoint.network.clone()),
             of_each(|endpoint| join(endpoint.addresses.iter().map(ipnet::IpNet::addr))),
             of_each(|endpoint| endpoint.host_side.clone()),
@@ -91,7 +92,11 @@ pub fn network(network: &Network) -> String {
 
 /// One container in full.
 pub fn container(container: &Container) -> String {
-    let mut pairs = vec![("name", container.name.clone()), ("netns", container.netns.display().to_string())];
+    let mut pairs = vec![
+        ("name", container.name.clone()),
+        ("state", container_state(container).to_owned()),
+        ("netns", container.netns.display().to_string()),
+    ];
     for endpoint in &container.endpoints {
         pairs.extend([
             ("network", endpoint.network.clone()),
@@ -128,11 +133,13 @@ pub fn publish_done(done: &str, publish: &Publish) -> String {
 
 /// What `down` removed.
 pub fn removed(removed: &Removed) -> String {
-    format!(
-        "removed {} and {}\n",
-        count(removed.containers.len() as u64, "container"),
-        count(removed.networks.len() as u64, "network")
-    )
+    let counts = [(removed.containers.len(), "container"), (removed.networks.len(), "network")];
+    let some: Vec<String> =
+        counts.iter().filter(|(number, _)| *number > 0).map(|(number, noun)| count(*number as u64, noun)).collect();
+    match some.as_slice() {
+        [] => "removed the datapath; there were no networks\n".to_owned(),
+        some => format!("removed {}\n", some.join(" and ")),
+    }
 }
 
 /// What `flows flush` did.
@@ -179,6 +186,13 @@ fn policy(network: &Network) -> String {
     .filter_map(|(is, word)| is.then_some(word))
     .collect();
     or_dash(words.join(", "))
+}
+
+fn container_state(container: &Container) -> &'static str {
+    match container.state {
+        ContainerState::Running => "running",
+        ContainerState::Gone => "gone",
+    }
 }
 
 /// `8080 > 80/tcp`.
@@ -266,7 +280,7 @@ mod tests {
     #[test]
     fn one_is_singular() {
         let removed = Removed { networks: vec!["default".to_owned()], containers: Vec::new() };
-        assert_eq!(super::removed(&removed), "removed 0 containers and 1 network\n");
+        assert_eq!(super::removed(&removed), "removed 1 network\n");
         assert_eq!(flushed(&Flushed { flows: 1 }), "ended 1 flow\n");
     }
 }

@@ -94,7 +94,8 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
     let _ = serving.await;
     match end {
         End::Stopped => {
-            line::say("the agent ends; networks, containers and flows work on, and 'causeway down' removes them");
+            let farewell = "the agent ends; networks, containers and flows work on, and 'causeway down' removes them";
+            line::say(&line::for_instance(farewell, instance.name()));
             Ok(())
         }
         End::Down(answer) => {

@@ -16,12 +16,14 @@ use crate::{
 };
 
 impl Agent {
-    pub(super) fn container_list(&self) -> Vec<api::Container> {
-        self.state.containers.values().map(|container| self.view_container(container)).collect()
+    pub(super) async fn container_list(&self) -> anyhow::Result<Vec<api::Container>> {
+        let links = self.link_names().await?;
+        Ok(self.state.containers.values().map(|container| self.view_container(container, &links)).collect())
     }
 
-    pub(super) fn container_inspect(&self, name: &str) -> anyhow::Result<api::Container> {
-        Ok(self.view_container(self.container(name)?))
+    pub(super) async fn container_inspect(&self, name: &str) -> anyhow::Result<api::Container> {
+        let container = self.container(name)?;
+        Ok(self.view_container(container, &self.link_names().await?))
     }
 
     /// Where the container's namespace is. The path may lead elsewhere by now: to another process that got the number of one that
@@ -66,14 +68,14 @@ impl Agent {
             warn_all(self.save().err().as_slice());
             return Err(error);
         }
-        let view = self.container_inspect(&name)?;
+        let view = self.container_inspect(&name).await?;
         let address = container.address().map(|address| address.to_string());
         info!(container = name, address, "container created");
         Ok(view)
     }
 
     pub(super) async fn container_remove(&mut self, name: &str) -> anyhow::Result<api::Container> {
-        let view = self.container_inspect(name)?;
+        let view = self.container_inspect(name).await?;
         let errors = self.dismantle_container(name).await;
         ensure!(errors.is_empty(), "{}; try again", line::of_all(&errors));
         self.state.containers.remove(name);

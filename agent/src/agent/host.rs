@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::{
     datapath::Interface,
-    model::{container::Endpoint, network},
+    model::network,
     net::{address::Route, link::Link, netlink::Netlink, netns::Netns, watch},
 };
 
@@ -154,24 +154,6 @@ impl Agent {
         self.host.said_no_uplink = none;
         self.tell_vanished(&sight);
         Ok(())
-    }
-
-    /// Says once which containers went away by themselves, as when their last process ended. They stay known, so that the name is not
-    /// given again by accident, until they are removed.
-    fn tell_vanished(&mut self, sight: &Sight) {
-        let names: BTreeSet<&str> = sight.links.iter().map(|link| link.name.as_str()).collect();
-        let vanished = self.state.containers.values().filter(|container| {
-            let in_use = |endpoint: &&Endpoint| {
-                endpoint.addresses.iter().any(|address| self.endpoints.contains(&address.addr()))
-            };
-            let mut endpoints = container.endpoints.iter().filter(in_use);
-            endpoints.any(|endpoint| !names.contains(endpoint.host_side.as_str()))
-        });
-        let vanished: BTreeSet<String> = vanished.map(|container| container.name.clone()).collect();
-        for name in vanished.difference(&self.vanished) {
-            warn!(container = name, "the container's link is gone; remove it with 'causeway container rm'");
-        }
-        self.vanished = vanished;
     }
 }
 

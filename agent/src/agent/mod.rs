@@ -12,6 +12,7 @@ mod forwarding;
 mod host;
 mod networks;
 mod plan;
+mod presence;
 mod publishes;
 mod sockets;
 pub mod teardown;
@@ -88,6 +89,8 @@ pub struct Agent {
     publishes: BTreeMap<PublishSpec, PublishEntry>,
     /// The containers that were said to have vanished.
     vanished: BTreeSet<String>,
+    /// The networks whose bridges were said to be gone.
+    lost_bridges: BTreeSet<String>,
 }
 
 impl Agent {
@@ -142,6 +145,7 @@ impl Agent {
             endpoints: BTreeSet::new(),
             publishes: BTreeMap::new(),
             vanished: BTreeSet::new(),
+            lost_bridges: BTreeSet::new(),
         };
         match agent.bring_up(config.as_ref()).await {
             Ok(()) => Ok(agent),
@@ -206,7 +210,7 @@ impl Agent {
     async fn answer(&mut self, request: Request) -> Reply {
         match self.handle(request).await {
             Ok(value) => Reply::Done(value),
-            Err(error) => Reply::Failed(line::of(&error)),
+            Err(error) => Reply::Failed(line::for_instance(&line::of(&error), self.instance.name())),
         }
     }
 
@@ -219,8 +223,8 @@ impl Agent {
             Request::NetworkRemove { name } => json(self.network_remove(&name).await?),
             Request::ContainerCreate(spec) => json(self.container_create(&spec, None).await?),
             Request::ContainerAttach { netns, spec } => json(self.container_create(&spec, Some(&netns)).await?),
-            Request::ContainerList => json(self.container_list()),
-            Request::ContainerInspect { name } => json(self.container_inspect(&name)?),
+            Request::ContainerList => json(self.container_list().await?),
+            Request::ContainerInspect { name } => json(self.container_inspect(&name).await?),
             Request::ContainerEnter { name } => json(self.container_enter(&name)?),
             Request::ContainerRemove { name } => json(self.container_remove(&name).await?),
             Request::PublishAdd(add) => json(self.publish_add(&add).await?),

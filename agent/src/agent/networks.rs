@@ -50,8 +50,9 @@ impl Agent {
         let on_it = self.containers_on(name);
         ensure!(
             on_it.is_empty(),
-            "the containers {} are on it; remove them first with 'causeway container rm'",
-            on_it.join(", ")
+            "the containers {} are on it; remove each of them first, with 'causeway container rm {}' and so on",
+            on_it.join(", "),
+            on_it.first().map_or("", String::as_str)
         );
         let errors = self.dismantle_network(&network).await;
         ensure!(errors.is_empty(), "{}", crate::line::of_all(&errors));

@@ -15,6 +15,7 @@ use super::{
     containers::cookie_at,
     host::{Host, Sight},
     networks::bridge_mac,
+    presence::bridge_gone,
     publishes::check_publishable,
     sockets,
 };
@@ -226,14 +227,7 @@ impl<'a> Plan<'a> {
     /// A bridge that was removed by hand is still known. One that is planned has no index yet.
     fn check_bridge(&self, network: &Network) -> anyhow::Result<()> {
         let Some(index) = self.bridges.get(&network.name) else { return Ok(()) };
-        ensure!(
-            self.sight.links.iter().any(|link| link.index == *index),
-            "the bridge {} of network '{}' is gone; remove the containers that are on it and the network with 'causeway network \
-             rm {}', and make it again with 'causeway network create'",
-            network.bridge,
-            network.name,
-            network.name
-        );
+        ensure!(self.sight.links.iter().any(|link| link.index == *index), "{}", bridge_gone(network));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{Agent, view::view_publish, warn_all};
+use super::{Agent, presence::what_is_gone, view::view_publish, warn_all};
 use crate::{
     api::{self, PublishAdd},
     datapath::PublishEntry,
@@ -34,6 +34,9 @@ impl Agent {
         let container = self.container(name)?;
         let network = self.network_of(container)?;
         let address = container.address().context("the container has no address")?;
+        if let Some(gone) = what_is_gone(container, &self.link_names().await?) {
+            bail!("{gone}; remove the container with 'causeway container rm {name}', and make it again");
+        }
         let mut plan = self.plan().await?;
         if publish.declared {
             plan = plan.for_file();

@@ -1,8 +1,8 @@
 //! What is, as the objects that cross the socket.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use super::Agent;
+use super::{Agent, presence::what_is_gone};
 use crate::{
     api,
     model::{
@@ -27,9 +27,11 @@ impl Agent {
         }
     }
 
-    pub(super) fn view_container(&self, container: &Container) -> api::Container {
+    pub(super) fn view_container(&self, container: &Container, links: &BTreeSet<String>) -> api::Container {
+        let gone = what_is_gone(container, links).is_some();
         api::Container {
             name: container.name.clone(),
+            state: if gone { api::ContainerState::Gone } else { api::ContainerState::Running },
             netns: container.netns.clone(),
             endpoints: container.endpoints.iter().map(|endpoint| self.view_endpoint(endpoint)).collect(),
             publishes: container.publishes.iter().map(|publish| view_publish(&container.name, publish)).collect(),

@@ -43,7 +43,14 @@ pub struct Common {
     #[arg(long, global = true)]
     pub json: bool,
     /// The agent to ask, or to run: each has a socket, a datapath and a state of its own
-    #[arg(long, global = true, value_name = "NAME", default_value = "default", value_parser = Instance::new)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = line::DEFAULT_INSTANCE,
+        env = "CAUSEWAY_INSTANCE",
+        value_parser = Instance::new
+    )]
     pub instance: Instance,
 }
 

@@ -1,0 +1,87 @@
+//! What a person is told when things went away by hand, and that what it tells to type reaches the same agent.
+
+use std::fs;
+
+use causeway::net::{netlink::Netlink, netns::Netns};
+use causeway_tests::{lab::Lab, place, undo, wait};
+
+fn delete_link(lab: &Lab, name: &str) {
+    place::block_on(async {
+        let netlink = Netlink::open(&lab.host).await?;
+        let link = netlink.link(name).await?.expect("it is there");
+        netlink.delete_link(link.index).await
+    })
+    .unwrap();
+}
+
+fn is_logged(lab: &Lab, words: &[&str]) {
+    let path = undo::folder(&lab.instance).join("agent.log");
+    wait::until("the agent says so", || {
+        let log = fs::read_to_string(&path).unwrap();
+        log.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
+    });
+}
+
+#[track_caller]
+fn refused(lab: &Lab, arguments: &[&str], words: &[&str]) {
+    let output = lab.causeway(arguments);
+    assert_eq!((output.status, output.stderr.lines().count()), (Some(1), 1), "{output}");
+    for word in words {
+        assert!(output.stderr.contains(word), "no '{word}' in {output}");
+    }
+}
+
+#[test]
+fn a_bridge_that_was_removed_by_hand_is_told_of() {
+    let lab = Lab::new();
+    delete_link(&lab, "cw0");
+    let option = format!("--instance {}'", lab.instance);
+    let words = ["the bridge cw0 of network 'default' is gone", "'causeway network rm default", &option];
+    is_logged(&lab, &words);
+    refused(&lab, &["container", "create", &lab.name_of("c1")], &words);
+    // What it tells to do works.
+    lab.json(&["network", "rm", "default"]);
+    lab.json(&["network", "create", "default", "--subnet", "172.18.0.0/16", "--bridge", "cw0"]);
+    lab.container("c1", &[]);
+}
+
+#[test]
+fn a_container_that_went_away_is_shown_so_and_takes_no_publish() {
+    let lab = Lab::new();
+    let (linkless, nameless, whole) = (lab.container("a", &[]), lab.container("b", &[]), lab.container("c", &[]));
+    delete_link(&lab, linkless.host_side());
+    Netns::remove(&nameless.name).unwrap();
+    let option = format!("--instance {}'", lab.instance);
+    is_logged(&lab, &[&linkless.name, "'causeway container rm", &option]);
+    let listed = lab.json(&["container", "ls"]);
+    let table = lab.causeway(&["container", "ls"]).ok().stdout;
+    for (container, state) in [(&linkless, "gone"), (&nameless, "gone"), (&whole, "running")] {
+        let of = listed.as_array().unwrap().iter().find(|of| of["name"] == *container.name).unwrap();
+        assert_eq!(of["state"], state, "{of}");
+        assert_eq!(lab.json(&["container", "inspect", &container.name])["state"], state);
+        let line = table.lines().find(|line| line.starts_with(&container.name)).unwrap();
+        assert_eq!(line.split_whitespace().nth(1), Some(state), "{table}");
+    }
+    let hint = |name: &str| format!("'causeway container rm {name} {option}");
+    for gone in [&linkless, &nameless] {
+        refused(&lab, &["publish", "add", &gone.name, "8080:80"], &["is gone", &hint(&gone.name)]);
+        lab.json(&["container", "rm", &gone.name]);
+    }
+    lab.json(&["publish", "add", &whole.name, "8080:80"]);
+}
+
+#[test]
+fn what_is_to_be_typed_names_the_instance() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80"]);
+    let option = format!(" --instance {}'", lab.instance);
+    let name = c1.name.as_str();
+    refused(&lab, &["container", "inspect", "nowhere"], &[&format!("'causeway container ls{option}")]);
+    refused(&lab, &["container", "create", name], &[&format!("'causeway container rm {name}{option}")]);
+    refused(&lab, &["publish", "add", name, "8080:81"], &[&format!("'causeway publish rm {name} 8080:80/tcp{option}")]);
+    refused(&lab, &["network", "rm", "default"], &[&format!("'causeway container rm {name}{option}")]);
+    refused(&lab, &["up", "--netns", &lab.host_name()], &[&format!("'causeway down{option}")]);
+    lab.end_agent();
+    is_logged(&lab, &[&format!("'causeway down{option}")]);
+    refused(&lab, &["network", "ls"], &[&format!("'causeway up{option}")]);
+}
