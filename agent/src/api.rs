@@ -296,6 +296,10 @@ pub struct Removed {
     pub networks: Vec<String>,
     /// The containers' names.
     pub containers: Vec<String>,
+    /// Of an agent whose state file was gone, so that nothing else is known of it: its pinned datapath, its socket, its notes. Absent
+    /// else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
 }
 
 /// The answer to [`Request::FlowsFlush`].
@@ -414,7 +418,10 @@ mod tests {
     fn the_other_answers_print_these_names() {
         assert_eq!(names(&Stats { reasons: BTreeMap::new() }), ["reasons"]);
         assert_eq!(names(&Flushed { flows: 1 }), ["flows"]);
-        assert_eq!(names(&Removed { networks: Vec::new(), containers: Vec::new() }), ["containers", "networks"]);
+        assert_eq!(
+            names(&Removed { networks: Vec::new(), containers: Vec::new(), files: Vec::new() }),
+            ["containers", "networks"]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `down`: asks the agent to remove everything, and does it itself when none is running but one left something.
 
-use std::fs;
+use std::{fs, io};
 
 use anyhow::{Context as _, bail, ensure};
 use nix::unistd::geteuid;
@@ -9,7 +9,8 @@ use crate::{
     agent::teardown::{Handles, remove_instance},
     api::{Removed, Request},
     client::{self, Failure},
-    instance::Instance,
+    datapath::Datapath,
+    instance::{Instance, Lock},
     line,
     net::{netlink::Netlink, netns::Netns},
     state::{HostState, State},
@@ -27,14 +28,15 @@ pub fn down(instance: &Instance) -> anyhow::Result<Removed> {
 
 fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
     let nothing = || format!("no agent of instance '{}' is running, and nothing is left by one", instance.name());
-    ensure!(instance.state().exists(), nothing());
+    // Before the search, since others do not see all there is.
     ensure!(geteuid().is_root(), "it needs root; run it as root, for example with sudo");
+    let anything = instance.state().exists() || instance.has_lock_file() || !instance.traces().is_empty();
+    ensure!(anything, nothing());
     let Some(lock) = instance.lock()? else {
         bail!("an agent of instance '{}' is just starting or ending; try again", instance.name());
     };
     let Some(state) = State::load(&instance.state())? else {
-        lock.remove();
-        bail!(nothing());
+        return remove_traces(instance, lock);
     };
     let host = find_host(&state.host)?;
     if let Some(netns) = &host {
@@ -48,13 +50,41 @@ fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
             Some(netns) => Some(Handles { netlink: Netlink::open(&netns).await?, netns }),
             None => None,
         };
-        anyhow::Ok(remove_instance(instance, &state, handles.as_ref()).await)
+        anyhow::Ok(remove_instance(instance, &state, handles.as_ref(), false).await)
     })?;
     ensure!(errors.is_empty(), "not everything could be removed ({}); try again", line::of_all(&errors));
     // A dead agent's, if it is there.
     let _ = fs::remove_file(instance.socket());
     lock.remove();
     Ok(removed)
+}
+
+/// What can be removed without a state file, and a word on what cannot.
+fn remove_traces(instance: &Instance, lock: Lock) -> anyhow::Result<Removed> {
+    let files = instance.traces();
+    if files.is_empty() {
+        let lock_file = lock.path().to_owned();
+        lock.remove();
+        return Ok(Removed { networks: Vec::new(), containers: Vec::new(), files: vec![lock_file] });
+    }
+    // The uplinks' filters, where there are some, are in this namespace or out of reach.
+    Datapath::remove(instance.name())?;
+    for file in files.iter().filter(|file| **file != instance.pins()) {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                bail!("cannot remove {}: {}; try again", file.display(), line::plain(&error))
+            }
+            _ => {}
+        }
+    }
+    lock.remove();
+    line::say(&format!(
+        "the state file of instance '{}' was gone, so it is not known which bridges (cwN), host sides (cwvXXXXXXXX) and namespaces in \
+         /run/netns the agent had made, nor whether ip_forward was off before; if 'ip link' shows any that no other instance has, remove \
+         them with 'ip link del NAME'",
+        instance.name()
+    ));
+    Ok(Removed { networks: Vec::new(), containers: Vec::new(), files })
 }
 
 /// The host's namespace; none if it is gone, whatever took its path since.

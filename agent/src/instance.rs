@@ -14,6 +14,9 @@ use crate::{line, model::name};
 /// Where every instance's files are.
 const FOLDER: &str = "/run/causeway";
 
+/// Where every instance's datapath is pinned.
+const PINS: &str = "/sys/fs/bpf/causeway";
+
 /// An agent and all that it made. Several can run on one kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -47,6 +50,28 @@ impl Instance {
     /// What it has, for the next agent.
     pub fn state(&self) -> PathBuf {
         self.file("json")
+    }
+
+    /// Where its datapath is pinned.
+    pub fn pins(&self) -> PathBuf {
+        Path::new(PINS).join(&self.name)
+    }
+
+    /// What is there of it beside its state file and its lock: the datapath's pins first.
+    pub fn traces(&self) -> Vec<PathBuf> {
+        // A name has no dot, so that no other instance's files begin so.
+        let prefix = format!("{}.", self.name);
+        let is_ours = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(&prefix) && *path != self.state() && *path != self.file("lock")
+        };
+        let files = fs::read_dir(FOLDER).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_ours);
+        std::iter::once(self.pins()).filter(|pins| pins.exists()).chain(files).collect()
+    }
+
+    /// Whether there is a lock file, which says nothing of whether anybody has the lock.
+    pub fn has_lock_file(&self) -> bool {
+        self.file("lock").exists()
     }
 
     /// Takes the lock, and makes the folder if need be; none if another process has it.
@@ -83,6 +108,11 @@ impl Instance {
 }
 
 impl Lock {
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives it back and leaves no file behind; the folder goes with the last instance.
     pub fn remove(self) {
         // Both are tidiness: a lock file that stays locks nothing, and a folder in use is not empty.
@@ -122,6 +152,7 @@ mod tests {
         let lab = Instance::new("lab").unwrap();
         assert_eq!(lab.socket(), Path::new("/run/causeway/lab.sock"));
         assert_eq!(lab.state(), Path::new("/run/causeway/lab.json"));
+        assert_eq!(lab.pins(), Path::new("/sys/fs/bpf/causeway/lab"));
         assert!(Instance::new("../lab").is_err());
     }
 }

@@ -136,6 +136,9 @@ pub fn removed(removed: &Removed) -> String {
     let counts = [(removed.containers.len(), "container"), (removed.networks.len(), "network")];
     let some: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, noun)| count(*number as u64, noun)).collect();
+    if !removed.files.is_empty() {
+        return format!("removed {}\n", join(removed.files.iter().map(|file| file.display())));
+    }
     match some.as_slice() {
         [] => "removed the datapath; there were no networks\n".to_owned(),
         some => format!("removed {}\n", some.join(" and ")),
@@ -279,8 +282,10 @@ mod tests {
 
     #[test]
     fn one_is_singular() {
-        let removed = Removed { networks: vec!["default".to_owned()], containers: Vec::new() };
+        let removed = Removed { networks: vec!["default".to_owned()], containers: Vec::new(), files: Vec::new() };
         assert_eq!(super::removed(&removed), "removed 1 network\n");
+        let removed = Removed { networks: Vec::new(), files: vec!["/run/causeway/lab.sock".into()], ..removed };
+        assert_eq!(super::removed(&removed), "removed /run/causeway/lab.sock\n");
         assert_eq!(flushed(&Flushed { flows: 1 }), "ended 1 flow\n");
     }
 }

@@ -84,7 +84,9 @@ impl State {
             .with_context(|| {
                 let path = path.display();
                 format!(
-                    "the state file {path} cannot be used; if it is moved away, what it names must be removed by hand"
+                    "the state file {path} cannot be used; move it away with 'mv {path} /tmp/', then 'causeway down' removes the \
+                     datapath, and the bridges, interfaces and namespaces that the file names are to be removed with 'ip link del' and \
+                     'ip netns del'; what is wrong with it"
                 )
             })
             .map(Some)

@@ -85,3 +85,47 @@ fn what_is_to_be_typed_names_the_instance() {
     is_logged(&lab, &[&format!("'causeway down{option}")]);
     refused(&lab, &["network", "ls"], &[&format!("'causeway up{option}")]);
 }
+
+#[test]
+fn without_its_state_file_down_removes_what_it_can_and_says_what_it_does_not_know() {
+    let lab = Lab::new();
+    lab.container("c1", &[]);
+    lab.kill_agent();
+    let state = format!("/run/causeway/{}.json", lab.instance);
+    let kept = fs::read(&state).unwrap();
+    let [pins, socket] =
+        [format!("/sys/fs/bpf/causeway/{}", lab.instance), format!("/run/causeway/{}.sock", lab.instance)];
+
+    // A broken one: the line says what to type.
+    fs::write(&state, "{").unwrap();
+    let option = format!("'causeway down --instance {}'", lab.instance);
+    for verb in [&["down"][..], &["up", "--netns", &lab.host_name()]] {
+        refused(&lab, verb, &[&state, &format!("'mv {state} /tmp/'"), &option]);
+    }
+    fs::remove_file(&state).unwrap();
+    // An agent that fails leaves what an earlier one pinned.
+    refused(&lab, &["up", "--netns", &lab.host_name()], &["cw0"]);
+    assert!(fs::exists(&pins).unwrap(), "the datapath is gone");
+
+    let down = lab.causeway(&["down"]).ok();
+    for path in [&pins, &socket] {
+        assert!(down.stdout.contains(path.as_str()), "{down}");
+        assert!(!fs::exists(path).unwrap(), "{path} is left");
+    }
+    assert!(down.stderr.contains("ip link del") && down.stderr.lines().count() == 1, "{down}");
+    refused(&lab, &["down"], &["nothing is left"]);
+    // So that the lab can remove the rest.
+    fs::create_dir_all("/run/causeway").unwrap();
+    fs::write(&state, kept).unwrap();
+}
+
+#[test]
+fn a_lock_file_alone_goes_too() {
+    let lab = Lab::without_agent();
+    let lock = format!("/run/causeway/{}.lock", lab.instance);
+    fs::create_dir_all("/run/causeway").unwrap();
+    fs::write(&lock, "").unwrap();
+    let down = lab.causeway(&["down"]).ok();
+    assert!(down.stdout.contains(&lock) && down.stderr.is_empty(), "{down}");
+    refused(&lab, &["down"], &["nothing is left"]);
+}

@@ -102,6 +102,8 @@ impl Agent {
         let cookie = netns.cookie()?;
         let left = State::load(&path)?;
         let first = left.is_none();
+        // Without a state file too there can be a datapath at work, which is not for an agent that fails to end.
+        let inherited = instance.pins().exists();
         let state = left.unwrap_or_else(|| State::new(netns_path, cookie));
         ensure!(
             state.host.cookie == cookie,
@@ -131,7 +133,7 @@ impl Agent {
             Ok(datapath) => datapath,
             Err(error) => {
                 if first {
-                    warn_all(&teardown::remove_instance(&instance, &state, None).await.1);
+                    warn_all(&teardown::remove_instance(&instance, &state, None, inherited).await.1);
                 }
                 return Err(error);
             }
@@ -151,7 +153,7 @@ impl Agent {
             Ok(()) => Ok(agent),
             Err(error) => {
                 if first {
-                    warn_all(&agent.remove().await.1);
+                    warn_all(&agent.take_back(inherited).await.1);
                 }
                 Err(error)
             }
@@ -201,10 +203,14 @@ impl Agent {
 
     /// Removes everything, and finishes whatever fails on the way.
     pub async fn remove(self) -> (Removed, Vec<anyhow::Error>) {
+        self.take_back(false).await
+    }
+
+    async fn take_back(self, kept: bool) -> (Removed, Vec<anyhow::Error>) {
         let Self { instance, host, datapath, state, .. } = self;
         // First, or the programs would live on in its descriptors.
         drop(datapath);
-        teardown::remove_instance(&instance, &state, Some(&host.handles)).await
+        teardown::remove_instance(&instance, &state, Some(&host.handles), kept).await
     }
 
     async fn answer(&mut self, request: Request) -> Reply {

@@ -5,11 +5,12 @@ use super::{adopt::claim, containers::remove_namespace, endpoint::delete_named, 
 use crate::{api::Removed, datapath::Datapath, instance::Instance, state::State};
 
 /// Removes everything, and finishes whatever fails on the way. `host` is none if its namespace is gone: its links went with it. The
-/// state file stays if something failed, so that it can be tried again.
+/// state file stays if something failed, so that it can be tried again. A datapath that is to be `kept` is another agent's.
 pub async fn remove_instance(
     instance: &Instance,
     state: &State,
     host: Option<&Handles>,
+    kept: bool,
 ) -> (Removed, Vec<anyhow::Error>) {
     let mut errors = Vec::new();
     for container in state.containers.values() {
@@ -28,7 +29,8 @@ pub async fn remove_instance(
         }
     }
     // After the links: until then the programs keep networks apart.
-    match Datapath::remove(instance.name()) {
+    let datapath = if kept { Ok(Vec::new()) } else { Datapath::remove(instance.name()) };
+    match datapath {
         Ok(left) => {
             if let Some(Handles { netlink, .. }) = host {
                 for index in left {
@@ -47,6 +49,7 @@ pub async fn remove_instance(
     let removed = Removed {
         networks: state.networks.keys().cloned().collect(),
         containers: state.containers.keys().cloned().collect(),
+        files: Vec::new(),
     };
     (removed, errors)
 }
