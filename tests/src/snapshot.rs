@@ -29,9 +29,10 @@ impl Snapshot {
             ["ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "tc qdisc show"]
         {
             let mut words = command.split(' ');
-            if let Some(text) = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words)) {
-                all.insert(command.to_owned(), text.lines().filter(|line| !is_link_local(line)).collect());
-            }
+            let text = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
+            // Without them a snapshot would be alike whatever the agent left there.
+            let text = text.unwrap_or_else(|| panic!("'{command}' cannot be run: install the package iproute2"));
+            all.insert(command.to_owned(), text.lines().filter(|line| !is_link_local(line)).collect());
         }
         Self(all)
     }
