@@ -1,13 +1,17 @@
 //! `causeway::net` against the kernel.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use causeway::net::{
-    netlink::{Netlink, VethSpec},
+    netlink::{Netlink, PortSpec, VethSpec},
     netns::{self, Netns},
     sysctl, watch,
 };
-use causeway_tests::{place::block_on, undo, wait::DEADLINE};
+use causeway_tests::{
+    place::{self, block_on},
+    undo,
+    wait::DEADLINE,
+};
 
 /// Namespaces that go away with the test.
 struct Namespaces(Vec<String>);
@@ -85,8 +89,6 @@ fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
         let bridge = netlink.create_bridge("cw0", "02:63:00:00:00:01".parse().unwrap(), 9000).await.unwrap();
         let spec = VethSpec {
             host_side: "cwh1",
-            controller: bridge,
-            isolated: true,
             container_side: "eth0",
             container: &container,
             mac: "02:63:ac:12:00:02".parse().unwrap(),
@@ -94,6 +96,24 @@ fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
             alias: "c1",
         };
         let index = netlink.create_veth(&spec).await.unwrap();
+        let near = netlink.link("cwh1").await.unwrap().unwrap();
+        assert_eq!((near.controller, near.up), (None, false), "nothing passes yet");
+        let port = PortSpec { index, controller: bridge, isolated: true, mac: spec.mac };
+        for _again in 0..2 {
+            netlink.join_bridge(&port).await.unwrap();
+        }
+        let shown = |arguments: &str| {
+            let output = place::output(&host, Command::new("bridge").args(arguments.split(' ')));
+            output.expect("this needs 'bridge' (the package iproute2)")
+        };
+        let options = shown("-d link show dev cwh1");
+        for option in ["isolated on", "learning off", " flood off", "mcast_flood on", "bcast_flood on"] {
+            assert!(options.contains(option), "{options}");
+        }
+        let macs = shown("fdb show dev cwh1");
+        let entry = macs.lines().find(|line| line.starts_with("02:63:ac:12:00:02 ")).unwrap_or_default();
+        // Words of which iproute2 changes the order.
+        assert!(["sticky", "static", "master cw0"].iter().all(|word| entry.contains(word)), "{macs}");
 
         let near = netlink.link("cwh1").await.unwrap().unwrap();
         assert_eq!((near.index, near.controller, near.mtu, near.up), (index, Some(bridge), 9000, true));

@@ -42,6 +42,7 @@ impl Agent {
                         );
                     }
                     self.adopt_container(&container, &host_sides)
+                        .await
                         .with_context(|| format!("cannot take over container '{}'", container.name))?;
                 }
                 Err(error) => {
@@ -79,9 +80,10 @@ impl Agent {
         Ok(lost)
     }
 
-    fn adopt_container(&mut self, container: &Container, host_sides: &[u32]) -> anyhow::Result<()> {
+    async fn adopt_container(&mut self, container: &Container, host_sides: &[u32]) -> anyhow::Result<()> {
         for (endpoint, index) in container.endpoints.iter().zip(host_sides) {
             self.put_endpoint(endpoint, *index)?;
+            self.join_bridge(endpoint, *index).await?;
         }
         let address = container.address().context("the container has no address")?;
         for publish in &container.publishes {

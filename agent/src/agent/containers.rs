@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{Agent, warn_all};
+use super::{Agent, endpoint::delete_named, warn_all};
 use crate::{
     api::{self, ContainerSpec},
     line,
@@ -108,17 +108,25 @@ impl Agent {
         self.save()
     }
 
-    /// Takes a container away as far as it is there: what leads to it first, its namespace last and only if it was made for it.
+    /// Takes a container away as far as it is there: its links first, since while there is one what comes from it must be checked; its
+    /// namespace last, and only if it was made for it.
     pub(super) async fn dismantle_container(&mut self, name: &str) -> Vec<anyhow::Error> {
         let Some(container) = self.state.containers.get(name).cloned() else {
             return Vec::new();
         };
         let mut errors = Vec::new();
+        let mut unlinked = Vec::new();
+        for endpoint in &container.endpoints {
+            match delete_named(&self.host.handles.netlink, &endpoint.host_side).await {
+                Ok(()) => unlinked.push(endpoint),
+                Err(error) => errors.push(error),
+            }
+        }
         for publish in &container.publishes {
             errors.extend(self.drop_publish(&publish.spec).err());
         }
-        for endpoint in &container.endpoints {
-            errors.extend(self.dismantle_endpoint(endpoint).await);
+        for endpoint in unlinked {
+            errors.extend(self.forget_endpoint(endpoint).err());
         }
         errors.extend(remove_namespace(&container).err());
         errors

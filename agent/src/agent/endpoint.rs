@@ -10,7 +10,7 @@ use crate::{
         network::Network,
     },
     net::{
-        netlink::{Netlink, VethSpec},
+        netlink::{Netlink, PortSpec, VethSpec},
         netns::Netns,
     },
 };
@@ -26,11 +26,8 @@ impl Agent {
         netns: &Netns,
     ) -> anyhow::Result<()> {
         let network = self.network(&endpoint.network)?.clone();
-        let bridge = *self.bridges.get(&network.name).context("its network has no bridge")?;
         let spec = VethSpec {
             host_side: &endpoint.host_side,
-            controller: bridge,
-            isolated: !network.icc,
             container_side: &endpoint.interface,
             container: netns,
             mac: endpoint.mac,
@@ -39,8 +36,19 @@ impl Agent {
         };
         let index = self.host.handles.netlink.create_veth(&spec).await?;
         disable_ipv6(&self.host.handles.netns, &endpoint.host_side)?;
-        furnish(netns, endpoint, &network).await?;
-        self.put_endpoint(endpoint, index)
+        // The program is there before the first packet can be.
+        self.put_endpoint(endpoint, index)?;
+        self.join_bridge(endpoint, index).await?;
+        furnish(netns, endpoint, &network).await
+    }
+
+    /// Connects an endpoint that the datapath knows with its bridge. Again is done.
+    pub(super) async fn join_bridge(&self, endpoint: &Endpoint, host_side: u32) -> anyhow::Result<()> {
+        let network = self.network(&endpoint.network)?;
+        let controller = *self.bridges.get(&network.name).context("its network has no bridge")?;
+        let port = PortSpec { index: host_side, controller, isolated: !network.icc, mac: endpoint.mac };
+        let joined = self.host.handles.netlink.join_bridge(&port).await;
+        joined.with_context(|| format!("cannot put it on the bridge '{}'", network.bridge))
     }
 
     /// Makes an endpoint that is there known to the datapath.
@@ -69,21 +77,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Takes an endpoint away as far as it is there.
-    pub(super) async fn dismantle_endpoint(&mut self, endpoint: &Endpoint) -> Vec<anyhow::Error> {
-        let mut errors = Vec::new();
+    /// Takes an endpoint that has no link any more out of the datapath. Absent is done.
+    pub(super) fn forget_endpoint(&mut self, endpoint: &Endpoint) -> anyhow::Result<()> {
         for address in &endpoint.addresses {
             if self.endpoints.contains(&address.addr()) {
-                match self.datapath.remove_endpoint(address.addr()) {
-                    Ok(()) => {
-                        self.endpoints.remove(&address.addr());
-                    }
-                    Err(error) => errors.push(error),
-                }
+                self.datapath.remove_endpoint(address.addr())?;
+                self.endpoints.remove(&address.addr());
             }
         }
-        errors.extend(delete_named(&self.host.handles.netlink, &endpoint.host_side).await.err());
-        errors
+        Ok(())
     }
 }
 

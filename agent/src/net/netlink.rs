@@ -5,7 +5,10 @@ use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::{
     Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
-    packet_route::link::{InfoData, InfoVeth, LinkMessage},
+    packet_route::{
+        link::{InfoData, InfoVeth, LinkMessage},
+        neighbour::{NeighbourFlags, NeighbourState},
+    },
 };
 
 pub use super::{address::Route, link::Link};
@@ -23,10 +26,6 @@ pub struct Netlink {
 pub struct VethSpec<'a> {
     /// The host side's name.
     pub host_side: &'a str,
-    /// The bridge the host side becomes a port of.
-    pub controller: u32,
-    /// Port isolation: no traffic to other isolated ports of the bridge.
-    pub isolated: bool,
     /// The container side's name.
     pub container_side: &'a str,
     /// Where the container side is born.
@@ -37,6 +36,19 @@ pub struct VethSpec<'a> {
     pub mtu: u32,
     /// `IFLA_IFALIAS` of the host side: the container's name for people who look.
     pub alias: &'a str,
+}
+
+/// A port of a bridge, behind which is one MAC.
+#[derive(Clone, Copy, Debug)]
+pub struct PortSpec {
+    /// The interface.
+    pub index: u32,
+    /// The bridge.
+    pub controller: u32,
+    /// Port isolation: no traffic to other isolated ports of the bridge.
+    pub isolated: bool,
+    /// What is behind it.
+    pub mac: Mac,
 }
 
 impl Netlink {
@@ -116,24 +128,52 @@ impl Netlink {
         Ok(index)
     }
 
-    /// Makes a pair with its container side already in the container's namespace, both ends up, and answers the host side's index.
+    /// Makes a pair with its container side already in the container's namespace and up, and answers the host side's index. That one is
+    /// down: nothing passes until [`Self::join_bridge`].
     pub async fn create_veth(&self, spec: &VethSpec<'_>) -> anyhow::Result<u32> {
         let VethSpec { host_side, container_side, container, .. } = *spec;
         let peer = LinkMessageBuilder::<LinkUnspec>::new().address(spec.mac.0.to_vec()).mtu(spec.mtu);
-        let near =
-            LinkMessageBuilder::<LinkVeth>::new(host_side, container_side).mtu(spec.mtu).controller(spec.controller);
+        let near = LinkMessageBuilder::<LinkVeth>::new(host_side, container_side).mtu(spec.mtu);
         let index = self.create_pair(host_side, near, container_side, peer, container).await?;
-        // The kernel takes these only for an interface that exists, and port options only together with its bridge.
-        let change = LinkBridgePort::new(index)
-            .isolated(spec.isolated)
-            .controller(spec.controller)
-            .alias(spec.alias)
-            .up()
-            .build();
+        // The kernel takes it only for an interface that exists.
+        let change = LinkUnspec::new_with_index(index).alias(spec.alias).build();
         self.change_or_delete(index, change)
             .await
-            .with_context(|| format!("cannot set interface '{host_side}' up as a port of its bridge"))?;
+            .with_context(|| format!("cannot describe interface '{host_side}'"))?;
         Ok(index)
+    }
+
+    /// Makes an interface a port of its bridge, and sets it up. Again is done.
+    ///
+    /// The bridge learns nothing from it, or a frame with another's source MAC would have what is for that one sent here. It is told what
+    /// is behind the port instead, and so needs no flooding to find it.
+    pub async fn join_bridge(&self, port: &PortSpec) -> anyhow::Result<()> {
+        let PortSpec { index, controller, .. } = *port;
+        let what = || format!("cannot make interface number {index} a port of its bridge");
+        // In steps: the kernel takes a port's MACs and options only for one that is a port. The MAC is known before flooding ends, and
+        // traffic comes last.
+        let join = LinkUnspec::new_with_index(index).controller(controller).build();
+        self.change(join).await.with_context(what)?;
+        self.handle
+            .neighbours()
+            .add_bridge(index, &port.mac.0)
+            // Static; "permanent" would mean that it is the bridge's own.
+            .state(NeighbourState::Noarp)
+            // In the bridge's table, and not to be moved by what it learns from a port that others have added.
+            .flags(NeighbourFlags::Controller | NeighbourFlags::Sticky)
+            .replace()
+            .execute()
+            .await
+            .map_err(reason)
+            .with_context(|| format!("cannot tell the bridge what is behind interface number {index}"))?;
+        let options = LinkBridgePort::new(index)
+            .isolated(port.isolated)
+            .learning(false)
+            .flood(false)
+            .controller(controller)
+            .build();
+        self.change(options).await.with_context(what)?;
+        self.set_up(index).await
     }
 
     /// Makes a pair whose far end is `peer` in `peer_netns`, both up (labs need it), and answers the near end's index.
@@ -154,8 +194,8 @@ impl Netlink {
 
     /// Sets an interface up.
     pub async fn set_up(&self, index: u32) -> anyhow::Result<()> {
-        let change = self.handle.link().change(LinkUnspec::new_with_index(index).up().build());
-        change.execute().await.map_err(reason).with_context(|| format!("cannot set interface number {index} up"))
+        let change = self.change(LinkUnspec::new_with_index(index).up().build());
+        change.await.with_context(|| format!("cannot set interface number {index} up"))
     }
 
     async fn create_pair(
@@ -203,9 +243,13 @@ impl Netlink {
         Ok(link.with_context(|| format!("interface '{name}' went away while it was set up"))?.index)
     }
 
+    async fn change(&self, change: LinkMessage) -> anyhow::Result<()> {
+        self.handle.link().change(change).execute().await.map_err(reason)
+    }
+
     /// The second half of making an interface: if it fails, there is none.
     async fn change_or_delete(&self, index: u32, change: LinkMessage) -> anyhow::Result<()> {
-        let changed = self.handle.link().change(change).execute().await.map_err(reason);
+        let changed = self.change(change).await;
         if changed.is_err() {
             // The first error is the one to tell.
             let _ = self.delete_link(index).await;
