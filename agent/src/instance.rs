@@ -74,6 +74,23 @@ impl Instance {
         self.file("lock").exists()
     }
 
+    /// The others that have something.
+    pub fn others(&self) -> Vec<Self> {
+        let files = fs::read_dir(FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
+        let states = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let named = states.filter_map(|path| Self::new(path.file_stem()?.to_str()?).ok());
+        named.filter(|other| other != self).collect()
+    }
+
+    /// Waits for its turn among the instances that are about to say which host is theirs. It ends when what is answered is dropped.
+    pub fn turn() -> anyhow::Result<File> {
+        make_folder()?;
+        let folder = File::open(FOLDER).and_then(|folder| folder.lock().map(|()| folder));
+        folder
+            .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+            .with_context(|| format!("cannot lock {FOLDER}"))
+    }
+
     /// Takes the lock, and makes the folder if need be; none if another process has it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.file("lock");

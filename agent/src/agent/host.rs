@@ -152,8 +152,7 @@ impl Agent {
             warn!("{}; containers do not reach the world until there is one", sight.why_no_uplink(&self.host.wanted));
         }
         self.host.said_no_uplink = none;
-        self.tell_vanished(&sight);
-        Ok(())
+        self.forget_vanished(&sight)
     }
 }
 

@@ -87,8 +87,6 @@ pub struct Agent {
     endpoints: BTreeSet<IpAddr>,
     /// The publishes that were put into the datapath.
     publishes: BTreeMap<PublishSpec, PublishEntry>,
-    /// The containers that were said to have vanished.
-    vanished: BTreeSet<String>,
     /// The networks whose bridges were said to be gone.
     lost_bridges: BTreeSet<String>,
 }
@@ -120,9 +118,14 @@ impl Agent {
         if first {
             host.check_wanted().await?;
         }
-        let foreseen = adopt::foresee(instance.name(), &host, &state, host.look().await?);
-        declare::check(config.as_ref(), foreseen).await?;
-        state.save(&path)?;
+        {
+            // Until the state says that the host is ours, so that of two that begin at once one sees the other.
+            let _turn = Instance::turn()?;
+            check_alone(&instance, cookie)?;
+            let foreseen = adopt::foresee(instance.name(), &host, &state, host.look().await?);
+            declare::check(config.as_ref(), foreseen).await?;
+            state.save(&path)?;
+        }
 
         let options = LoadOptions {
             instance: instance.name().to_owned(),
@@ -146,7 +149,6 @@ impl Agent {
             bridges: BTreeMap::new(),
             endpoints: BTreeSet::new(),
             publishes: BTreeMap::new(),
-            vanished: BTreeSet::new(),
             lost_bridges: BTreeSet::new(),
         };
         match agent.bring_up(config.as_ref()).await {
@@ -246,6 +248,27 @@ impl Agent {
     fn save(&self) -> anyhow::Result<()> {
         self.state.save(&self.instance.state())
     }
+}
+
+/// Fails if the host is another instance's. Both would have their programs on the same uplink and give flows the same ports, and what one
+/// of them takes back at its end the other still needs.
+fn check_alone(instance: &Instance, cookie: u64) -> anyhow::Result<()> {
+    for other in instance.others() {
+        let name = other.name();
+        match State::load(&other.state()) {
+            // No two namespaces ever have the same cookie, so that it is this one, which is alive.
+            Ok(Some(state)) => ensure!(
+                state.host.cookie != cookie,
+                "this host is that of instance '{name}' already; use that with --instance {name}, or remove it first with 'causeway down \
+                 --instance {name}'"
+            ),
+            Ok(None) => {}
+            Err(error) => {
+                warn!(instance = name, error = line::of(&error), "it is not known which host is another instance's");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn json(answer: impl Serialize) -> anyhow::Result<serde_json::Value> {

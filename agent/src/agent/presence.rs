@@ -15,8 +15,9 @@ use crate::{
 };
 
 impl Agent {
-    /// Says once what went away by itself. It stays known, so that a name is not given again by accident, until it is removed.
-    pub(super) fn tell_vanished(&mut self, sight: &Sight) {
+    /// Says once what went away by itself. It stays known, so that a name is not given again by accident, until it is removed. But what
+    /// has no link any more leaves the datapath: its flows end, and what comes to its publishes is counted as for a container that is gone.
+    pub(super) fn forget_vanished(&mut self, sight: &Sight) -> anyhow::Result<()> {
         let indexes: BTreeSet<u32> = sight.links.iter().map(|link| link.index).collect();
         let networks = self.state.networks.values();
         let lost =
@@ -28,18 +29,18 @@ impl Agent {
         self.lost_bridges = lost;
 
         let names = names(&sight.links);
-        let vanished = self.state.containers.values().filter(|container| {
-            let in_use = |endpoint: &&Endpoint| {
-                endpoint.addresses.iter().any(|address| self.endpoints.contains(&address.addr()))
-            };
-            let mut endpoints = container.endpoints.iter().filter(in_use);
-            endpoints.any(|endpoint| !names.contains(endpoint.host_side.as_str()))
-        });
-        let vanished: BTreeSet<String> = vanished.map(|container| container.name.clone()).collect();
-        for name in vanished.difference(&self.vanished) {
+        let has_vanished = |endpoint: &Endpoint| {
+            let in_use = endpoint.addresses.iter().any(|address| self.endpoints.contains(&address.addr()));
+            in_use && !names.contains(endpoint.host_side.as_str())
+        };
+        let vanished = self.state.containers.values().filter(|container| container.endpoints.iter().any(has_vanished));
+        for Container { name, endpoints, .. } in vanished.cloned().collect::<Vec<_>>() {
             warn!("the link of container '{name}' is gone; remove it with 'causeway container rm {name}'");
+            for endpoint in endpoints.iter().filter(|endpoint| !names.contains(endpoint.host_side.as_str())) {
+                self.forget_endpoint(endpoint)?;
+            }
         }
-        self.vanished = vanished;
+        Ok(())
     }
 
     /// The names of the host's interfaces.

@@ -1,0 +1,250 @@
+//! What somebody does who means harm, or who does not know better: nothing passes unchecked, and nothing is left half done.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use causeway::net::{
+    netlink::Netlink,
+    netns::{self, Netns},
+};
+use causeway_tests::{
+    lab::{FAR, HOST, Lab},
+    ping, place,
+    snapshot::Snapshot,
+    udp, undo,
+    verb::{self, Output},
+    wait,
+};
+
+/// Sends from a namespace to an address outside without pause, whether it can or not.
+struct Blaster {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Blaster {
+    fn start(netns: &Netns) -> Self {
+        let (socket, stop) = (udp::client(netns), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                // Most of the time there is no route.
+                let _ = socket.send_to(b"blast", (FAR, 7));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Blaster {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A namespace that the lab removes, to be attached.
+fn namespace(lab: &Lab, short: &str) -> Netns {
+    let name = format!("{}-{short}", lab.instance);
+    lab.undo().namespaces.push(name.clone());
+    Netns::create(&name).unwrap()
+}
+
+fn ip(netns: &Netns, arguments: &str) {
+    let output = place::output(netns, Command::new("ip").args(arguments.split(' ')));
+    output.expect("these tests need 'ip' (the package iproute2)");
+}
+
+fn reason(lab: &Lab, name: &str) -> u64 {
+    lab.json(&["stats"])["reasons"][name].as_u64().unwrap_or(0)
+}
+
+fn delete_link(netns: &Netns, name: &str) {
+    place::block_on(async {
+        let netlink = Netlink::open(netns).await?;
+        let index = netlink.link(name).await?.unwrap().index;
+        netlink.delete_link(index).await
+    })
+    .unwrap();
+}
+
+#[track_caller]
+fn is_refused(output: &Output, words: &[&str]) {
+    assert_eq!(output.status, Some(1), "{output}");
+    assert_eq!(output.stderr.lines().count(), 1, "one line on stderr: {output}");
+    for word in words {
+        assert!(output.stderr.contains(word), "no '{word}' in what it says: {output}");
+    }
+}
+
+#[test]
+fn nothing_leaves_untranslated_while_a_container_comes_or_goes() {
+    let lab = Lab::new();
+    // So that the world takes what comes with a container's address, instead of taking it for a martian.
+    ip(&lab.world, "route add 172.18.0.0/16 via 10.0.2.15");
+    let far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let netns = namespace(&lab, "busy");
+    let (name, path) = (lab.name_of("c1"), netns.path().display().to_string());
+    let _blaster = Blaster::start(&netns);
+    for round in 1..=5 {
+        let before = far.peers().len();
+        lab.json(&["container", "attach", &name, "--netns", &path]);
+        if round == 1 {
+            wait::until("the blaster reaches the world", || (far.peers().len() > before).then_some(()));
+        }
+        lab.json(&["container", "rm", &name]);
+    }
+    let leaked: Vec<_> = far.peers().into_iter().filter(|peer| peer.ip() != IpAddr::V4(HOST)).collect();
+    assert!(leaked.is_empty(), "the world has heard from {leaked:?}");
+}
+
+#[test]
+fn a_second_instance_on_the_same_host_is_refused() {
+    let lab = Lab::new();
+    let second = undo::unique_name(2000);
+    let up = || {
+        let host = lab.host_name();
+        let output = verb::run_command(&mut verb::command(&verb::binary(), &second, &["up", "--netns", &host]));
+        // One that was not refused is still there.
+        verb::run(&second, &["down"]);
+        output.unwrap_or_else(|error| panic!("{error:#}"))
+    };
+    let before = Snapshot::of(&lab.host);
+    is_refused(&up(), &[&lab.instance, "causeway down --instance"]);
+    // Its agent's end changes nothing: its datapath is still there.
+    lab.kill_agent();
+    is_refused(&up(), &[&lab.instance, "causeway down --instance"]);
+    let differences = before.differences(&Snapshot::of(&lab.host));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(undo::leftovers(&second).is_empty(), "{:?}", undo::leftovers(&second));
+    lab.start_agent(&[]);
+}
+
+#[test]
+fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &["-p", "8081:80/udp"]), lab.container("c2", &["-p", "8082:80/udp"]));
+    let client = udp::client(&lab.world);
+    for (container, port) in [(&c1, 8081), (&c2, 8082)] {
+        let _echo = udp::Echo::start(&container.netns, container.at(80), &container.name);
+        assert_eq!(udp::answer(&client, (HOST, port)), container.name);
+    }
+    delete_link(&lab.host, c1.host_side());
+    // Its namespace ends with the last handle on it.
+    let name = c2.name.clone();
+    Netns::remove(&name).unwrap();
+    drop(c2);
+    for port in [8081, 8082] {
+        wait::until("a packet to its port is counted as 'container-gone'", || {
+            let before = reason(&lab, "container-gone");
+            client.send_to(b"is anybody there?", (HOST, port)).unwrap();
+            (reason(&lab, "container-gone") > before).then_some(())
+        });
+    }
+    let flows = lab.json(&["flows", "ls"]);
+    assert_eq!(flows.as_array().map(Vec::len), Some(0), "{flows}");
+    // Known until they are removed; what took their addresses would have their publishes.
+    for container in [&c1.name, &name] {
+        lab.json(&["container", "inspect", container]);
+        lab.json(&["container", "rm", container]);
+    }
+    let again = lab.container("c1", &["-p", "8081:80/udp"]);
+    let _echo = udp::Echo::start(&again.netns, again.at(80), "again");
+    assert_eq!(udp::answer(&client, (HOST, 8081)), "again");
+}
+
+#[test]
+fn frames_with_anothers_mac_take_nothing_away_from_it() {
+    let lab = Lab::new();
+    let [thief, peer, victim] = ["c1", "c2", "c3"].map(|short| lab.container(short, &[]));
+    let _echoes = [&peer, &victim].map(|c| udp::Echo::start(&c.netns, c.at(7), &c.name));
+    let (thieving, host) = (udp::client(&thief.netns), udp::client(&lab.host));
+    assert_eq!(udp::answer(&thieving, peer.at(7)), peer.name);
+    assert_eq!(udp::answer(&host, victim.at(7)), victim.name);
+
+    let mac = victim.made["endpoints"][0]["mac"].as_str().unwrap();
+    ip(&thief.netns, &format!("link set {} address {mac}", thief.interface()));
+    for last in 100..120 {
+        // Nobody's, so that it is asked for at once, by a broadcast from the victim's MAC.
+        let _ = thieving.send_to(b"", (Ipv4Addr::new(172, 18, 0, last), 7));
+        assert_eq!(udp::answer(&host, victim.at(7)), victim.name);
+    }
+    assert_eq!(udp::answer(&udp::client(&peer.netns), victim.at(7)), victim.name);
+}
+
+#[test]
+fn the_bridge_still_carries_what_is_for_all() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let group = Ipv4Addr::new(239, 1, 2, 3);
+    let listener = udp::bind(&c2.netns, (Ipv4Addr::UNSPECIFIED, 7));
+    listener.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    listener.join_multicast_v4(&group, &c2.address).unwrap();
+    let sender = |netns: &Netns| -> UdpSocket {
+        let socket = udp::client(netns);
+        socket.set_broadcast(true).unwrap();
+        socket
+    };
+    let broadcast = Ipv4Addr::new(172, 18, 255, 255);
+    for (from, to) in [(&c1.netns, broadcast), (&lab.host, broadcast), (&c1.netns, group)] {
+        sender(from).send_to(to.to_string().as_bytes(), (to, 7)).unwrap();
+        let mut buffer = [0; 64];
+        let (length, _) = listener.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{to}: {error}"));
+        assert_eq!(buffer[..length], *to.to_string().as_bytes());
+    }
+    ping::ping(&lab.host, c1.address, 1, 56);
+    ping::ping(&c1.netns, c2.address, 2, 56);
+}
+
+/// What a container that was not made must not have left.
+#[track_caller]
+fn nothing_is_left(lab: &Lab, name: &str, before: &Snapshot) {
+    for list in [["container", "ls"], ["publish", "ls"]] {
+        assert_eq!(lab.json(&list).as_array().map(Vec::len), Some(0), "{list:?}");
+    }
+    assert!(!netns::named(name).exists(), "its namespace");
+    let differences = before.differences(&Snapshot::of_links(&lab.host));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    let state = std::fs::read_to_string(format!("/run/causeway/{}.json", lab.instance)).unwrap();
+    assert!(!state.contains(&format!("\"{name}\"")), "{state}");
+}
+
+#[test]
+fn a_container_that_cannot_be_put_on_its_bridge_leaves_nothing() {
+    let lab = Lab::new();
+    lab.json(&["network", "create", "other", "--subnet", "172.30.0.0/24"]);
+    delete_link(&lab.host, "cw0");
+    let (name, before) = (lab.name_of("c1"), Snapshot::of_links(&lab.host));
+    is_refused(&lab.causeway(&["container", "create", &name, "-p", "8080:80/udp"]), &["bridge"]);
+    nothing_is_left(&lab, &name, &before);
+    let again = lab.container("c1", &["--network", "other", "-p", "8080:80/udp"]);
+    let _echo = udp::Echo::start(&again.netns, again.at(80), "again");
+    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), "again");
+}
+
+#[test]
+fn a_namespace_that_cannot_be_furnished_is_left_as_it_was() {
+    let lab = Lab::new();
+    let netns = namespace(&lab, "blocked");
+    // Not what `container attach` looks for beforehand, and in the way of the default route all the same.
+    ip(&netns, "route add unreachable default");
+    let (name, path) = (lab.name_of("c1"), netns.path().display().to_string());
+    let (before, inside) = (Snapshot::of_links(&lab.host), Snapshot::of_links(&netns));
+    let attach = ["container", "attach", &name, "--netns", &path, "-p", "8080:80/udp"];
+    is_refused(&lab.causeway(&attach), &["default route"]);
+    nothing_is_left(&lab, &name, &before);
+    let differences = inside.differences(&Snapshot::of_links(&netns));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    ip(&netns, "route del unreachable default");
+    let made = lab.json(&attach);
+    let address = made["endpoints"][0]["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_owned();
+    let _echo = udp::Echo::start(&netns, (address.parse::<Ipv4Addr>().unwrap(), 80), "again");
+    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), "again");
+}
