@@ -30,7 +30,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `causeway up ARGUMENTS`, and comes back once it serves. Unless it is to be kept, it ends with the calling thread,
+    /// Starts `causeway up ARGUMENTS`, and comes back once it serves, or with the last line of its log. Unless it is to be kept, it ends with the calling thread,
     /// however that ends.
     pub fn start(instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
         let log = undo::folder(instance).join("agent.log");
@@ -50,9 +50,12 @@ impl Agent {
         let stdout = child.stdout.take().context("its stdout is a pipe")?;
         let mut agent = Self { child, log };
         if let Err(error) = agent.wait_ready(stdout) {
-            let shown = agent.log();
             agent.kill();
-            return Err(error.context(shown));
+            let log = fs::read_to_string(&agent.log).unwrap_or_default();
+            return Err(match log.lines().last() {
+                Some(last) => error.context(last.to_owned()),
+                None => error,
+            });
         }
         Ok(agent)
     }

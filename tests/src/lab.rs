@@ -57,6 +57,8 @@ pub struct Lab {
     pub host: Netns,
     container_prefix: String,
     keep: bool,
+    /// What remains at its end is told, and is no test's failure.
+    for_people: bool,
     undo: Arc<Mutex<Undo>>,
 }
 
@@ -92,7 +94,9 @@ impl Lab {
 
     /// One for people to look at, with names that are easy to type.
     pub fn for_people(name: &str, keep: bool) -> anyhow::Result<Self> {
-        Self::make(name.to_owned(), String::new(), keep)
+        let mut lab = Self::make(name.to_owned(), format!("{name}-"), keep)?;
+        lab.for_people = true;
+        Ok(lab)
     }
 
     fn make(instance: String, container_prefix: String, keep: bool) -> anyhow::Result<Self> {
@@ -102,12 +106,15 @@ impl Lab {
             undo.all();
         }
         let (world, host) = made?;
-        Ok(Self { instance, world, host, container_prefix, keep, undo: Arc::new(Mutex::new(undo)) })
+        Ok(Self { instance, world, host, container_prefix, keep, for_people: false, undo: Arc::new(Mutex::new(undo)) })
     }
 
     /// Starts the agent, with more arguments for `up`, and waits until it is ready.
     pub fn start_agent(&self, arguments: &[&str]) {
-        self.try_start_agent(arguments).unwrap_or_else(|error| panic!("{error:#}"));
+        self.try_start_agent(arguments).unwrap_or_else(|error| {
+            let log = fs::read_to_string(undo::folder(&self.instance).join("agent.log")).unwrap_or_default();
+            panic!("{error:#}; the agent's log:\n{log}")
+        });
     }
 
     /// As [`Self::start_agent`].
@@ -115,8 +122,12 @@ impl Lab {
         let mut undo = self.undo();
         undo.used = true;
         let host = self.host_name();
-        let agent = Agent::start(&self.instance, &[&["--netns", &host], arguments].concat(), self.keep)?;
-        undo.agent = Some(agent);
+        let started = Agent::start(&self.instance, &[&["--netns", &host], arguments].concat(), self.keep);
+        if started.is_err() {
+            // One that could not begin left nothing, unless another had begun before it.
+            undo.used = undo::is_used(&self.instance);
+        }
+        undo.agent = Some(started?);
         Ok(())
     }
 
@@ -176,7 +187,7 @@ impl Lab {
     pub fn try_container(&self, short: &str, arguments: &[&str]) -> anyhow::Result<Container> {
         let name = self.name_of(short);
         let output = self.causeway(&[&["container", "create", &name, "--json"], arguments].concat());
-        anyhow::ensure!(output.status == Some(0), "{output}");
+        anyhow::ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
         self.undo().containers.push(name.clone());
         let made = output.json();
         let address = made["endpoints"][0]["addresses"][0].as_str().context("a container has an address")?;
@@ -219,7 +230,7 @@ impl Drop for Lab {
             eprintln!("{}: {}", self.instance, agent.log());
         }
         let problems = self.undo().all();
-        if thread::panicking() {
+        if thread::panicking() || self.for_people {
             for problem in problems {
                 eprintln!("{}: {problem}", self.instance);
             }

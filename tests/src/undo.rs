@@ -6,7 +6,7 @@ use std::{
     env,
     fs::{self, DirBuilder},
     io, mem,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     process::{self, Child},
     sync::Once,
@@ -62,6 +62,22 @@ impl Undo {
             used: false,
             containers: Vec::new(),
         })
+    }
+
+    /// What a lab with names for people has left whose process was killed: its folder is there, and nobody holds its lock.
+    pub fn of_dead(instance: &str, namespaces: &[String], containers: Vec<String>) -> Self {
+        for name in &containers {
+            end_inside(&netns::named(name));
+        }
+        Self {
+            instance: instance.to_owned(),
+            namespaces: namespaces.to_vec(),
+            agent: None,
+            children: Vec::new(),
+            folder: folder(instance),
+            used: is_used(instance),
+            containers,
+        }
     }
 
     /// Undoes everything, and answers what did not go as it should. Again is done.
@@ -138,6 +154,24 @@ pub fn leftovers(instance: &str) -> Vec<PathBuf> {
         rest.is_some_and(|rest| rest.starts_with('-')) && owner(path) == Some(process::id())
     };
     pins.into_iter().chain(files).chain(entries(Path::new(netns::FOLDER)).filter(ours)).collect()
+}
+
+/// Whether an agent of that instance has left anything, so that `down` has something to remove.
+pub fn is_used(instance: &str) -> bool {
+    Path::new(PINS).join(instance).exists() || Path::new(FILES).join(format!("{instance}.json")).exists()
+}
+
+/// Tells every process in that network namespace to end.
+fn end_inside(path: &Path) {
+    let Ok(there) = Netns::open(path).and_then(|netns| netns.id()) else { return };
+    for process in entries(Path::new("/proc")) {
+        let pid = process.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let is_inside = || fs::metadata(process.join("ns/net")).is_ok_and(|of| (of.dev(), of.ino()) == there);
+        if let Some(pid) = pid.filter(|_| is_inside()) {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
 }
 
 /// The process that a name made by [`unique_name`], with something appended, tells.

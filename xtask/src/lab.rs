@@ -1,6 +1,5 @@
 //! `cargo xtask lab`: the lab is a program of package `causeway-tests`; this builds it and becomes it.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,14 +8,14 @@ use crate::privilege;
 use crate::setup::{self, Needs};
 use crate::workspace::{Profile, Workspace};
 
-/// Becomes `lab ARGS`, as root.
-pub(crate) fn verb(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
+/// Becomes `lab`, as root.
+pub(crate) fn verb(workspace: &Workspace, shell: bool, keep: bool) -> Result<ExitCode> {
     setup::ensure(workspace, Needs::Programs)?;
     workspace.build(Profile::Dev, &[("causeway", "causeway"), ("causeway-tests", "lab")])?;
     let causeway = workspace.binary(Profile::Dev, "causeway");
     let lab = workspace.binary(Profile::Dev, "lab");
     let prefix = privilege::prefix("the lab")?;
     let mut command = privilege::as_root(&prefix, &[("CAUSEWAY_BIN", causeway.as_os_str())], lab.as_os_str());
-    command.args(args);
+    command.args(shell.then_some("--shell")).args(keep.then_some("--keep"));
     Err(privilege::become_it(command))
 }

@@ -53,9 +53,12 @@ enum Verb {
     },
     /// Builds a throw-away lab of namespaces, shows that it works, and removes it.
     Lab {
-        /// What the lab is asked for: --shell, --keep.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
+        /// Open a shell in the host's namespace after the checks; leaving it removes the lab.
+        #[arg(long)]
+        shell: bool,
+        /// Leave everything as it is at the end, and say how to use and remove it.
+        #[arg(long)]
+        keep: bool,
     },
     /// Runs everything that gates a change: format, clippy, documentation, tests.
     Ci,
@@ -75,7 +78,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Build { release } => build::verb(&workspace, if release { Profile::Release } else { Profile::Dev }),
         Verb::Run { args } => run::verb(&workspace, &args),
         Verb::Test { filter } => test::verb(&workspace, &filter),
-        Verb::Lab { args } => lab::verb(&workspace, &args),
+        Verb::Lab { shell, keep } => lab::verb(&workspace, shell, keep),
         Verb::Ci => ci::verb(&workspace),
     }
 }

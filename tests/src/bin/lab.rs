@@ -1,20 +1,24 @@
 //! A lab to look at: builds it, shows that it works, and opens a shell in it.
 
 use std::{
-    env, fs,
-    os::unix::fs::symlink,
-    path::PathBuf,
+    env,
+    fs::{self, File, TryLockError},
+    os::unix::fs::{MetadataExt as _, symlink},
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use causeway::{line, net::netns};
 use causeway_tests::{
     articles::{self, PORT, Row},
     http,
     lab::{Container, FAR, HOST, Lab, ROUTER, UPLINK},
-    place, undo, verb,
+    place,
+    undo::{self, Undo},
+    verb,
     wait::DEADLINE,
 };
 use clap::Parser;
@@ -22,6 +26,12 @@ use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use tokio::signal::unix::{SignalKind, signal};
 
 const NAME: &str = "lab";
+
+/// What follows the lab's name in theirs.
+const CONTAINERS: [&str; 2] = ["c1", "c2"];
+
+/// The file that says that the lab is to stay.
+const KEPT: &str = "kept";
 
 /// A host, a world and two containers, each a network namespace, with an agent between them.
 ///
@@ -45,7 +55,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("lab: {error:#}");
+            eprintln!("lab: {}", line::of(&error));
             ExitCode::FAILURE
         }
     }
@@ -55,14 +65,16 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "a lab is made of network namespaces, which needs root: try 'sudo'");
     ensure_no_other()?;
     let lab = Lab::for_people(NAME, options.keep)?;
+    let (_lock, ours) = take_lock()?;
+    ensure!(ours, "another lab is just being made; try again");
     fs::write(removal_script(), removal(&lab))?;
     undo_on_signal(&lab)?;
     lab.try_start_agent(&[])?;
-    let c1 = lab.try_container("c1", &["-p", &format!("{PORT}:{PORT}")])?;
-    let c2 = lab.try_container("c2", &[])?;
+    let c1 = lab.try_container(CONTAINERS[0], &["-p", &format!("{PORT}:{PORT}")])?;
+    let c2 = lab.try_container(CONTAINERS[1], &[])?;
     serve(&lab, &c1)?;
 
-    let guide = guide(&c1, &c2);
+    let guide = guide(&c1, &c2, options.keep);
     let rows = articles::check(&lab, &c1, &c2);
     println!("{}", table(&rows));
     let failed = rows.iter().filter(|row| !row.ok()).count();
@@ -79,17 +91,65 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         if !options.shell {
             println!("{guide}");
         }
+        fs::write(undo::folder(NAME).join(KEPT), "")?;
         println!("The lab is left as it is; to remove it: sh {}", removal_script().display());
     }
     Ok(failed == 0)
 }
 
-/// One that was kept, or still runs, or was killed, is told of, not removed: someone may be at work in it.
+/// One that was kept, or still runs, is told of, not removed: someone may be at work in it. What one has left whose process was killed
+/// is removed.
 fn ensure_no_other() -> anyhow::Result<()> {
+    let folder = undo::folder(NAME);
+    let namespaces = ["world", "host"].map(|part| format!("{NAME}-{part}"));
+    let Ok(there) = fs::symlink_metadata(&folder) else {
+        // Nobody's lab: what there is may be a person's own.
+        ensure!(
+            !undo::is_used(NAME),
+            "there is an instance '{NAME}' already, which is no lab's; remove it with 'causeway down --instance {NAME}' if nobody needs it"
+        );
+        for name in &namespaces {
+            ensure!(
+                !netns::named(name).exists(),
+                "there is a network namespace {name} already, which is no lab's; remove it with 'ip netns del {name}' if nobody needs it"
+            );
+        }
+        return Ok(());
+    };
+    ensure!(there.is_dir() && there.uid() == 0, "{} is not root's folder; remove it", folder.display());
     let script = removal_script();
-    let way = format!("leave its shell if that is open, or else type: sh {}", script.display());
-    ensure!(!script.exists(), "there is a lab already; to remove it, {way}");
+    if !take_lock()?.1 {
+        bail!("there is a lab already; leave its shell to remove it, or else type: sh {}", script.display());
+    }
+    ensure!(
+        !folder.join(KEPT).exists(),
+        "there is a lab already, which was kept; to remove it, type: sh {}",
+        script.display()
+    );
+    let host = netns::named(&format!("{NAME}-host")).display().to_string();
+    let state = fs::read_to_string(format!("/run/causeway/{NAME}.json")).unwrap_or_else(|_| host.clone());
+    ensure!(
+        state.contains(&host),
+        "there is an instance '{NAME}' that is not the lab's; remove it with 'causeway down --instance {NAME}' if nobody needs it"
+    );
+    println!("An earlier lab was killed before it could remove itself; what it left is removed.");
+    let containers = CONTAINERS.map(|container| format!("{NAME}-{container}"));
+    let problems = Undo::of_dead(NAME, &namespaces, containers.into()).all();
+    ensure!(problems.is_empty(), "not everything that the earlier lab left could be removed: {}", problems.join("; "));
     Ok(())
+}
+
+/// The lock of the lab's folder, and whether it is this process's now: the kernel gives it back however the process ends.
+fn take_lock() -> anyhow::Result<(File, bool)> {
+    let path = undo::folder(NAME).join("lock");
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let ours = match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(error)) => bail!("cannot lock {}: {error}", path.display()),
+    };
+    Ok((file, ours))
 }
 
 /// What removes a lab that did not remove itself.
@@ -152,29 +212,50 @@ fn table(rows: &[Row]) -> Table {
 }
 
 /// What exists, and what to do with it.
-fn guide(c1: &Container, c2: &Container) -> String {
-    format!(
+fn guide(c1: &Container, c2: &Container, keep: bool) -> String {
+    let mut text = format!(
         "Network namespaces:
   {NAME}-host    the host: {HOST} on {UPLINK}; the agent of instance '{NAME}' works here
   {NAME}-world   the world: {FAR}, and {ROUTER} at the other end of the uplink
-  {c1}          a container: {}; a page on port {PORT}, published as {HOST}:{PORT}
-  {c2}          a container: {}
-Try:
-  causeway --instance {NAME} flows
-  causeway --instance {NAME} container exec {c1} -- ip address
-  ip netns exec {NAME}-host curl {HOST}:{PORT}
-  ip netns exec {NAME}-world curl {HOST}:{PORT}",
+  {c1}      a container: {}; a page on port {PORT}, published as {HOST}:{PORT}
+  {c2}      a container: {}
+Try:",
         c1.address, c2.address
-    )
+    );
+    if keep {
+        // The lab's shell finds it anyway, other shells after this.
+        let binary = verb::binary();
+        let folder = binary.parent().unwrap_or(Path::new("/"));
+        text.push_str(&format!("\n  export PATH='{}':$PATH", folder.display()));
+    }
+    for command in [
+        format!("causeway --instance {NAME} flows"),
+        format!("causeway --instance {NAME} container exec {c1} -- ip address"),
+        format!("ip netns exec {NAME}-host curl {HOST}:{PORT}"),
+        format!("ip netns exec {NAME}-world curl {HOST}:{PORT}"),
+    ] {
+        text.push_str(&format!("\n  {command}"));
+    }
+    text
 }
 
+/// A shell that says where it is, and whose `causeway` means the lab's agent and not the machine's.
 fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     let folder = lab.folder("bin");
     symlink(verb::binary(), folder.join("causeway"))?;
+    let program = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let mut shell = Command::new(&program);
+    if Path::new(&program).file_name().is_some_and(|name| name == "bash") {
+        // It takes its prompt from the person's own file, and perhaps its path.
+        let file = folder.join("bashrc");
+        let folder = folder.display();
+        fs::write(&file, format!("[ -f ~/.bashrc ] && . ~/.bashrc\nPATH='{folder}':$PATH\nPS1=\"({NAME}) $PS1\"\n"))?;
+        shell.arg("--rcfile").arg(file);
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(std::iter::once(folder).chain(env::split_paths(&path)))?;
-    let mut shell = Command::new(env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));
-    shell.env("PATH", path).env("CAUSEWAY_LAB", guide).env("CAUSEWAY_BIN", verb::binary());
+    shell.env("PATH", path).env("PS1", format!("({NAME}) # ")).env("CAUSEWAY_INSTANCE", NAME);
+    shell.env("CAUSEWAY_LAB", guide).env("CAUSEWAY_BIN", verb::binary());
     let mut undo = lab.undo();
     let running = place::run(&lab.host, || shell.spawn()).with_context(|| format!("cannot start {shell:?}"))?;
     let pid = running.id();
@@ -198,10 +279,11 @@ fn removal(lab: &Lab) -> String {
     let undo = lab.undo();
     let (causeway, folder) = (verb::binary(), undo.folder.display());
     format!(
-        "for container in c1 c2; do ip netns pids $container | xargs -r kill; done\n\
+        "for container in {}; do ip netns pids $container | xargs -r kill; done\n\
          '{}' down --instance {NAME}\n\
          for namespace in {}; do ip netns del $namespace; done\n\
          rm -r '{folder}'\n",
+        CONTAINERS.map(|container| lab.name_of(container)).join(" "),
         causeway.display(),
         undo.namespaces.join(" ")
     )

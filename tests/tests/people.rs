@@ -1,0 +1,130 @@
+//! The lab that people look at: `cargo xtask lab`. It has one name on a machine, so that these tests need that nobody has one open.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use causeway::net::netns::{self, Netns};
+use causeway_tests::{
+    undo::{self, Undo},
+    verb::{self, Output},
+    wait,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const NAMESPACES: [&str; 4] = ["lab-world", "lab-host", "lab-c1", "lab-c2"];
+
+fn lab(arguments: &[&str], shell: Option<&Path>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command.args(arguments).env("CAUSEWAY_BIN", verb::binary());
+    if let Some(shell) = shell {
+        command.env("SHELL", shell);
+    }
+    command
+}
+
+fn run(arguments: &[&str], shell: Option<&Path>) -> Output {
+    verb::run_command(&mut lab(arguments, shell)).unwrap()
+}
+
+fn nothing_is_left() {
+    for name in NAMESPACES {
+        assert!(!netns::named(name).exists(), "{name} is left");
+    }
+    assert!(!undo::is_used("lab") && !undo::folder("lab").exists(), "something of the lab is left");
+}
+
+/// A shell of a few commands, in a folder that a lab of the tests' own takes away.
+fn script(own: &Undo, text: &str) -> std::path::PathBuf {
+    let path = own.folder.join("shell");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+// One after the other, whatever the harness does.
+#[test]
+fn a_lab_for_people() {
+    nothing_is_left();
+    let mut own = Undo::new(&undo::unique_name(900)).unwrap();
+    // Names that a person may have taken on the machine.
+    let names = ["c1", "c2"].map(|short| (short, !netns::named(short).exists()));
+    for (name, _) in names.iter().filter(|(_, free)| *free) {
+        Netns::create(name).unwrap();
+        own.namespaces.push((*name).to_owned());
+    }
+    shell_reaches_the_labs_agent(&own);
+    a_killed_lab_is_removed_by_the_next_one(&own);
+    what_a_kept_lab_prints_works();
+    an_instance_of_somebody_elses_is_left_alone();
+    assert!(own.all().is_empty());
+}
+
+fn shell_reaches_the_labs_agent(own: &Undo) {
+    let shell = script(own, "causeway container ls; echo \"prompt $PS1\"");
+    let output = run(&["--shell"], Some(&shell)).ok();
+    for word in ["lab-c1 ", "lab-c2 ", "prompt (lab)"] {
+        assert!(output.stdout.contains(word), "no '{word}' in {output}");
+    }
+    nothing_is_left();
+}
+
+fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
+    let reached = own.folder.join("reached");
+    let shell = script(own, &format!("echo $$ > '{}'; exec sleep 30", reached.display()));
+    let mut killed = lab(&["--shell"], Some(&shell)).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let pid =
+        wait::until("the lab's shell runs", || fs::read_to_string(&reached).ok().filter(|pid| pid.ends_with('\n')));
+    // While it runs it is told of.
+    let second = run(&[], None);
+    assert_eq!((second.status, second.stderr.lines().count()), (Some(1), 1), "{second}");
+    assert!(second.stderr.contains("there is a lab already"), "{second}");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    for name in NAMESPACES {
+        assert!(netns::named(name).exists(), "{name} is gone already");
+    }
+    let next = run(&[], None).ok();
+    assert!(next.stdout.contains("was killed"), "{next}");
+    // A shell is the person's to leave; this one is the test's.
+    kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+    nothing_is_left();
+}
+
+fn what_a_kept_lab_prints_works() {
+    let output = run(&["--keep"], None).ok();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    let begin = lines.iter().position(|line| *line == "Try:").unwrap() + 1;
+    let commands: Vec<&str> = lines[begin..].iter().map_while(|line| line.strip_prefix("  ")).collect();
+    // `ip` and `curl` may be missing; causeway may not.
+    let own: Vec<&str> = commands.into_iter().filter(|command| !command.starts_with("ip netns")).collect();
+    assert!(own.len() == 3 && own[2].contains("lab-c1"), "{output}");
+    let own = own.join("\n").replace("-- ip address", "-- true");
+    let worked = Command::new("sh").args(["-e", "-c", &own]).env("PATH", "/usr/bin:/bin").output().unwrap();
+    let second = run(&[], None);
+    let removal = second.stderr.trim_end().split_once("type: ").map(|(_, command)| command.to_owned());
+    let removed = Command::new("sh").args(["-c", &removal.unwrap_or_default()]).output().unwrap();
+    assert!(worked.status.success(), "{own}\n{}", String::from_utf8_lossy(&worked.stderr));
+    assert!(second.stderr.contains("was kept") && second.stderr.lines().count() == 1, "{second}");
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    nothing_is_left();
+}
+
+fn an_instance_of_somebody_elses_is_left_alone() {
+    let state = Path::new("/run/causeway/lab.json");
+    fs::create_dir_all("/run/causeway").unwrap();
+    fs::write(state, "{}").unwrap();
+    let refused = run(&[], None);
+    let kept = state.exists();
+    fs::remove_file(state).unwrap();
+    // Fails where another instance is.
+    let _ = fs::remove_dir("/run/causeway");
+    assert_eq!((refused.status, refused.stderr.lines().count(), kept), (Some(1), 1, true), "{refused}");
+    nothing_is_left();
+}
