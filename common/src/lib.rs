@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod abi;
 pub mod address;
+pub mod arp;
 pub mod begin;
 pub mod checksum;
 pub mod flow;

@@ -102,6 +102,8 @@ reasons! {
     NeedsFragments = 37, "needs-fragments", Drop;
     /// From outside to a published port, with an address that is not outside: the host's own, a network's, or none that a packet may have.
     SourceNotOutside = 38, "source-not-outside", Drop;
+    /// ARP of a container in the name of another address or MAC.
+    ArpSpoofed = 39, "arp-spoofed", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }

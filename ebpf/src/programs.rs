@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use causeway_common::{
     address::V4,
+    arp,
     forward::{self, Decision},
     icmp_error,
     packet::{Packet, Payload, ether_type},
@@ -30,7 +31,7 @@ pub(crate) fn host_side(ctx: TcContext) -> i32 {
     }
     match skb.ether_type() {
         Some(ether_type::IPV4) => handle::<V4>(&mut skb, side::CONTAINER, Reason::Malformed),
-        Some(ether_type::ARP) => stop(Reason::Arp),
+        Some(ether_type::ARP) => stop(arp::from_container(&skb, skb.arrival(side::CONTAINER), &Kernel::new(&skb))),
         Some(ether_type::IPV6) => stop(Reason::FamilyNotOnNetwork),
         _ => stop(Reason::NotIp),
     }

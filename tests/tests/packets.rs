@@ -151,6 +151,12 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
         frame[12..14].copy_from_slice(&value);
         frame
     };
+    let own = Mac::from_ipv4(C1.into()).0;
+    // A request for the address of the container itself, as a probe is; whom it asks for does not matter otherwise.
+    let arp = |frame_mac: [u8; 6], sender_mac: [u8; 6], sender: [u8; 4]| {
+        let head = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
+        [&[0xff; 6][..], &frame_mac, &head, &sender_mac, &sender, &[0; 6], &C1].concat()
+    };
     let syn = from(C1, WORLD, tcp(4000, 80, SYN));
     let fragment = |fragment| Ipv4Frame { fragment, ..from(C1, WORLD, udp(4000, 53)) };
     vec![
@@ -379,7 +385,19 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             Leave("up0", (HOST, 5000), (WORLD, 4000)),
         )
         .after("up0", outside(bench, WORLD, HOST, tcp(4000, 5000, SYN))),
-        raw("ARP", "h1", ether_type([0x08, 0x06]), Reason::Arp),
+        raw("ARP", "h1", arp(own, own, C1), Reason::Arp),
+        raw("an ARP probe for its own address", "h1", arp(own, own, [0; 4]), Reason::Arp),
+        raw("ARP in a neighbour's name", "h1", arp(own, own, C2), Reason::ArpSpoofed),
+        raw("ARP in the gateway's name", "h1", arp(own, own, GATEWAY), Reason::ArpSpoofed),
+        raw("ARP with a neighbour's MAC", "h1", arp(own, Mac::from_ipv4(C2.into()).0, C1), Reason::ArpSpoofed),
+        raw(
+            "ARP in a frame with a neighbour's MAC",
+            "h1",
+            arp(Mac::from_ipv4(C2.into()).0, own, C1),
+            Reason::ArpSpoofed,
+        ),
+        raw("ARP cut short", "h1", arp(own, own, C1)[..41].to_vec(), Reason::Malformed),
+        raw("ARP of another protocol", "h1", ether_type([0x08, 0x06]), Reason::NotIp),
         raw("IPv6", "h1", ether_type([0x86, 0xdd]), Reason::FamilyNotOnNetwork),
         raw("neither IP nor ARP", "h1", ether_type([0x88, 0xcc]), Reason::NotIp),
         raw("a tag inside a tag", "h1", ether_type([0x88, 0xa8]), Reason::NotIp),

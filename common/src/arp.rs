@@ -1,0 +1,49 @@
+//! ARP from a container (RFC 826): it may speak of itself only, or its neighbours and the host would send it what is for another.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    address::{Address as _, V4},
+    packet::{Arrival, ETHERNET, Frame, ether_type},
+    reason::Reason,
+    tables::Tables,
+};
+
+/// A message about IPv4 on Ethernet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct Message {
+    hardware: u16,
+    protocol: u16,
+    hardware_length: u8,
+    protocol_length: u8,
+    operation: u16,
+    sender_mac: [u8; 6],
+    sender: [u8; 4],
+    target_mac: [u8; 6],
+    target: [u8; 4],
+}
+
+/// Decides about an ARP message that a container sent.
+#[inline(always)]
+pub fn from_container(frame: &(impl Frame + ?Sized), arrival: Arrival, tables: &impl Tables<V4>) -> Reason {
+    let Some(message) = frame.read::<Message>(ETHERNET) else {
+        return Reason::Malformed;
+    };
+    if message.protocol != ether_type::IPV4 || message.hardware_length != 6 || message.protocol_length != 4 {
+        return Reason::NotIp;
+    }
+    // A probe (RFC 5227) has no sender yet: it asks for the address that it is about to use.
+    let sender = V4::new(message.sender);
+    let own = if sender == V4::UNSPECIFIED { V4::new(message.target) } else { sender };
+    match tables.endpoint(&own) {
+        Some(endpoint)
+            if endpoint.host_side == arrival.input
+                && endpoint.macs.destination() == message.sender_mac
+                && endpoint.macs.destination() == arrival.source_mac =>
+        {
+            Reason::Arp
+        }
+        _ => Reason::ArpSpoofed,
+    }
+}
