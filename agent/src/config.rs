@@ -71,7 +71,9 @@ impl Config {
     /// Reads a file.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path)
-            .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+            .map_err(|error| {
+                anyhow::anyhow!("{}; give the path of a TOML file that root can read", line::plain(&error))
+            })
             .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
         Self::parse(path, &text)
     }
@@ -80,7 +82,7 @@ impl Config {
         let file: File = toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
             let lines = text.get(..offset).unwrap_or(text).matches('\n').count();
-            anyhow::anyhow!("{}:{}: {}", path.display(), lines + 1, error.message())
+            anyhow::anyhow!("{}:{}: {}", path.display(), lines + 1, in_words(error.message()))
         })?;
         let config = Self {
             path: path.to_owned(),
@@ -109,13 +111,17 @@ impl Config {
             name::check(&spec.name)
                 .and_then(|()| network::check_subnets(&spec.subnets))
                 .with_context(|| format!("network '{}'", spec.name))?;
-            ensure!(seen.insert(&spec.name), "network '{}' is declared twice", spec.name);
+            ensure!(seen.insert(&spec.name), "network '{}' is declared twice; leave one out, or rename it", spec.name);
         }
         self.check_overlaps()?;
         seen.clear();
         for spec in &self.containers {
             name::check(&spec.name).with_context(|| format!("container '{}'", spec.name))?;
-            ensure!(seen.insert(&spec.name), "container '{}' is declared twice", spec.name);
+            ensure!(
+                seen.insert(&spec.name),
+                "container '{}' is declared twice; leave one out, or rename it",
+                spec.name
+            );
             if let Some(mac) = &spec.mac {
                 mac.parse::<Mac>().with_context(|| format!("container '{}'", spec.name))?;
             }
@@ -128,12 +134,46 @@ impl Config {
             for other in self.networks.iter().skip(position + 1) {
                 let clash = |subnet: &&IpNet| one.subnets.iter().any(|theirs| network::overlap(*theirs, **subnet));
                 if let Some(subnet) = other.subnets.iter().find(clash) {
-                    bail!("network '{}': the subnet {subnet} overlaps network '{}'", other.name, one.name);
+                    bail!(
+                        "network '{}': the subnet {subnet} overlaps network '{}'; take another subnet",
+                        other.name,
+                        one.name
+                    );
                 }
             }
         }
         Ok(())
     }
+}
+
+/// serde's words for a wrong type in those of a person who writes TOML.
+fn in_words(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    let wrong = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some((found, wanted)) = wrong.and_then(|wrong| wrong.split_once(", expected ")) else {
+        return match message {
+            "invalid IP address syntax" | "invalid IP network syntax" => {
+                "it is not an address such as 10.20.0.10, or with a prefix length such as 10.20.0.0/16".to_owned()
+            }
+            _ => message.to_owned(),
+        };
+    };
+    let found = match found {
+        "map" => "a table",
+        "sequence" => "a list",
+        other => other,
+    };
+    let wanted = match wanted {
+        "a sequence" => "a list, in brackets,",
+        "a string" => "a text, in quotes,",
+        "a boolean" => "true or false",
+        "u32" => "a number from 0 to 4294967295",
+        "IP network" | "IPv4 network or IPv6 network" => "a subnet in quotes, such as \"10.20.0.0/16\",",
+        "IP address" | "IPv4 address or IPv6 address" => "an address in quotes, such as \"10.20.0.10\",",
+        other if other.starts_with("struct") || other == "a map" => "a table",
+        other => other,
+    };
+    format!("{found} stands where {wanted} is needed")
 }
 
 /// The file as it is written.
@@ -258,6 +298,14 @@ mod tests {
             ("[[network]]\nname = \"a\"", "lab.toml:1: missing field `subnets`"),
             ("[[container]]\nname = \"a\"\npublish = [\"80\"]", "lab.toml:3: '80' is one port"),
             ("a = ", "lab.toml:1:"),
+            ("uplinks = 7", "lab.toml:1: integer `7` stands where a list, in brackets, is needed"),
+            ("[network.default]", "lab.toml:1: a table stands where a list, in brackets, is needed"),
+            ("[tables]\nflows = -1", "lab.toml:2: integer `-1` stands where a number from 0 to 4294967295 is needed"),
+            ("[[container]]\nname = \"a\"\nip = \"10.0.0\"", "lab.toml:3: it is not an address such as"),
+            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0/24\"]", "lab.toml:3: it is not an address such as"),
+            ("[[network]]\nname = \"a\"\nsubnets = [7]", "is needed"),
+            ("[[container]]\nname = \"a\"\nip = 7", "is needed"),
+            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nicc = 1", "true or false is needed"),
             ("uplinks = [\"a b\"]", "lab.toml: uplinks: 'a b'"),
             ("tables.flows = 7", "lab.toml: tables: flows = 7"),
             ("[[network]]\nname = \"a\"\nsubnets = []", "lab.toml: network 'a': a network needs a subnet"),
@@ -272,6 +320,7 @@ mod tests {
         ] {
             let line = line::of(&parse(text).unwrap_err());
             assert!(line.contains(place), "{text}: {line}");
+            assert!(!line.contains(" --") && !line.contains("invalid "), "{text}: {line}");
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn for_instance(text: &str, name: &str) -> String {
         }
         // What follows `--` is another program's.
         let (own, other) = command.split_at(command.find(" -- ").unwrap_or(command.len()));
-        whole.push_str(&format!("{own} --instance {name}{other}{rest}"));
+        whole.extend([own, " --instance ", name, other, rest]);
     }
     whole
 }

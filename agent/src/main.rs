@@ -36,7 +36,9 @@ fn start_logging(level: &str, instance: String) -> anyhow::Result<()> {
     // A word that is no level would be taken for a module's name, and switch the log off.
     let is_level = text.parse::<LevelFilter>().is_ok();
     let filter = EnvFilter::try_new(&text).ok().filter(|_| is_level || text.contains('='));
-    let filter = filter.with_context(|| format!("{VARIABLE} is '{text}', which is none of {LEVELS}; set it to one of them, or not at all"))?;
+    let filter = filter.with_context(|| {
+        format!("{VARIABLE} is '{text}', which is none of {LEVELS}; set it to one of them, or not at all")
+    })?;
     let log = line::Log { instance };
     tracing_subscriber::fmt()
         .with_env_filter(filter)

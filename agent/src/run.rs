@@ -5,12 +5,13 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::bail;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     api::{self, Request},
     cli::{Cli, Common, ContainerVerb, FlowsVerb, NetworkVerb, PublishVerb, Verb},
-    client, down, exec, show, up,
+    client, down, exec, line, show, up,
 };
 
 /// How a verb failed.
@@ -33,7 +34,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { verb, common } = cli;
     match verb {
         Verb::Up(options) => up::up(&options, &common.instance)?,
-        Verb::Down => print(&common, &down::down(&common.instance)?, show::removed)?,
+        Verb::Down => print(&common, "down", &down::down(&common.instance)?, show::removed)?,
         Verb::Network { verb } => network(&common, verb)?,
         Verb::Container { verb } => container(&common, verb)?,
         Verb::Publish { verb } => publish(&common, verb)?,
@@ -108,7 +109,7 @@ fn publish(common: &Common, verb: PublishVerb) -> anyhow::Result<()> {
 
 fn list<T: Serialize + DeserializeOwned + show::Row>(common: &Common, request: &Request) -> anyhow::Result<()> {
     let rows: Vec<T> = client::ask(&common.instance, request)?;
-    print(common, &rows, |rows| show::table(rows))
+    print(common, &request.describe(), &rows, |rows| show::table(rows))
 }
 
 fn tell<T: Serialize + DeserializeOwned>(
@@ -117,10 +118,10 @@ fn tell<T: Serialize + DeserializeOwned>(
     text: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<()> {
     let answer: T = client::ask(&common.instance, request)?;
-    print(common, &answer, text)
+    print(common, &request.describe(), &answer, text)
 }
 
-fn print<T: Serialize>(common: &Common, answer: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+fn print<T: Serialize>(common: &Common, verb: &str, answer: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     let text = if common.json {
         let mut json = serde_json::to_string_pretty(answer)?;
         json.push('\n');
@@ -131,7 +132,12 @@ fn print<T: Serialize>(common: &Common, answer: &T, text: impl FnOnce(&T) -> Str
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever reads has read enough (`| head`).
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            bail!(
+                "{verb}: it was done, but its answer cannot be written to stdout: {}; make room there, or print it elsewhere",
+                line::plain(&error)
+            )
+        }
         _ => Ok(()),
     }
 }

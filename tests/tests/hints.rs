@@ -1,9 +1,9 @@
 //! What a person is told when things went away by hand, and that what it tells to type reaches the same agent.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use causeway::net::{netlink::Netlink, netns::Netns};
-use causeway_tests::{lab::Lab, place, undo, wait};
+use causeway_tests::{lab::Lab, place, undo, verb, wait};
 
 fn delete_link(lab: &Lab, name: &str) {
     place::block_on(async {
@@ -128,4 +128,24 @@ fn a_lock_file_alone_goes_too() {
     let down = lab.causeway(&["down"]).ok();
     assert!(down.stdout.contains(&lock) && down.stderr.is_empty(), "{down}");
     refused(&lab, &["down"], &["nothing is left"]);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_told_of() {
+    let lab = Lab::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = verb::command(&verb::binary(), &lab.instance, &["network", "ls"]).stdout(full).output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
+    assert!(line.contains("network ls") && line.contains("No space left"), "{line}");
+}
+
+#[test]
+fn the_instance_can_come_from_the_environment() {
+    let lab = Lab::new();
+    let mut command = Command::new(verb::binary());
+    let output = command.args(["network", "ls", "--json"]).env("CAUSEWAY_INSTANCE", &lab.instance).output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("cw0"), "{output:?}");
+    let help = Command::new(verb::binary()).args(["network", "ls", "--help"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&help.stdout).contains("CAUSEWAY_INSTANCE"), "{help:?}");
 }

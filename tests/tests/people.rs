@@ -1,7 +1,8 @@
 //! The lab that people look at: `cargo xtask lab`. It has one name on a machine, so that these tests need that nobody has one open.
 
 use std::{
-    fs,
+    env,
+    fs::{self, File},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -51,6 +52,9 @@ fn script(own: &Undo, text: &str) -> std::path::PathBuf {
 // One after the other, whatever the harness does.
 #[test]
 fn a_lab_for_people() {
+    // Another run of the tests may be at it. The folder is where the lab's own is; a lock on it leaves no file.
+    let turn = File::open(env::temp_dir()).unwrap();
+    turn.lock().unwrap();
     nothing_is_left();
     let mut own = Undo::new(&undo::unique_name(900)).unwrap();
     // Names that a person may have taken on the machine.

@@ -65,7 +65,8 @@ fn a_wrong_network_is_refused() {
     let lab = Lab::without_agent();
     place::block_on(async {
         let netlink = Netlink::open(&lab.host).await?;
-        netlink.add_route("198.51.100.0/24".parse()?, ROUTER.into()).await
+        netlink.add_route("198.51.100.0/24".parse()?, ROUTER.into()).await?;
+        netlink.add_blackhole("198.18.0.0/16".parse()?).await
     })
     .unwrap();
     lab.start_agent(&[]);
@@ -94,6 +95,13 @@ fn a_wrong_network_is_refused() {
             ("network create n --subnet 172.30.0.0/24 --bridge br-taken", 1, &["br-taken"]),
             ("network create n --subnet 172.30.0.0/24 --gateway 172.31.0.1", 1, &["172.31.0.1"]),
             ("network create n --subnet 172.30.0.0/24 --gateway 172.30.0.255", 1, &["172.30.0.255"]),
+            ("network create n --subnet 198.18.7.0/24", 1, &["198.18.7.0/24", "198.18.0.0/16"]),
+            ("network create n --subnet 169.254.7.0/24", 1, &["169.254.0.0/16", "link-local", "take"]),
+            ("network create n --subnet 127.1.0.0/16", 1, &["127.0.0.0/8", "loopback", "take"]),
+            ("network create n --subnet 0.0.0.0/8", 1, &["0.0.0.0/8", "take"]),
+            ("network create n --subnet 230.0.0.0/16", 1, &["224.0.0.0/4", "multicast", "take"]),
+            ("network create n --subnet 250.0.0.0/16", 1, &["240.0.0.0/4", "reserved", "take"]),
+            ("network create n --subnet 172.30.0.0/24 --gateway 172.32.0.1", 1, &["172.32.0.1", "give"]),
             ("network inspect nowhere", 1, &["nowhere"]),
             ("network rm nowhere", 1, &["nowhere"]),
             ("network rm default", 1, &["default", &c1.name]),
@@ -136,7 +144,7 @@ fn a_wrong_container_is_refused() {
         ("container create WORLD", 1, vec![&outside]),
         ("container create NEW --network nowhere", 1, vec!["nowhere"]),
         ("container create NEW --ip IP", 1, vec![&ip, own]),
-        ("container create NEW --ip 172.18.0.1", 1, vec!["172.18.0.1"]),
+        ("container create NEW --ip 172.18.0.1", 1, vec!["172.18.0.1", "give another"]),
         ("container create NEW --ip 172.18.0.0", 1, vec!["172.18.0.0"]),
         ("container create NEW --ip 172.18.255.255", 1, vec!["172.18.255.255"]),
         ("container create NEW --ip 10.9.0.5", 1, vec!["10.9.0.5", "172.18.0.0/16"]),
@@ -147,8 +155,12 @@ fn a_wrong_container_is_refused() {
         ("container create NEW -p 9000:80 -p 9000:81", 1, vec!["9000"]),
         ("container attach NEW", 2, vec!["--netns"]),
         ("container attach NEW --netns WORLD --pid 1", 2, vec![]),
-        ("container attach NEW --pid one", 2, vec!["one"]),
-        ("container attach NEW --netns /nowhere/at/all", 1, vec!["/nowhere/at/all"]),
+        ("container attach NEW --pid one", 2, vec!["one", "number of a process"]),
+        ("container attach NEW --pid 0", 2, vec!["number of a process"]),
+        ("container create NEW -p 80:-1", 2, vec!["write [HOSTIP:]HOSTPORT"]),
+        ("container create NEW -p ::1:80:80", 2, vec!["write [HOSTIP:]HOSTPORT"]),
+        ("container create NEW -p :", 2, vec!["write [HOSTIP:]HOSTPORT"]),
+        ("container attach NEW --netns /nowhere/at/all", 1, vec!["/nowhere/at/all", "ip netns add"]),
         ("container attach NEW --netns /dev/null", 1, vec!["/dev/null"]),
         ("container attach NEW --netns /proc/self/ns/uts", 1, vec!["ns/uts"]),
         ("container attach NEW --netns HOST", 1, vec!["host"]),
@@ -222,7 +234,7 @@ fn an_agent_that_cannot_begin_says_why_and_leaves_nothing() {
     fs::write(&config, "[network.default]\nsubnet = 7\n").unwrap();
     let (config, host) = (config.display().to_string(), lab.host_name());
     for (arguments, status, word) in [
-        (vec!["up", "--netns", "no-such-namespace"], 1, "no-such-namespace"),
+        (vec!["up", "--netns", "no-such-namespace"], 1, "no-such-namespace; make it"),
         (vec!["up", "--netns", "/dev/null"], 1, "/dev/null"),
         (vec!["up", "--netns", &host, "--uplink", "nothing0"], 1, "nothing0"),
         (vec!["up", "--netns", &host, "--config", "/nowhere/causeway.toml"], 1, "/nowhere/causeway.toml"),

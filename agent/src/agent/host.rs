@@ -189,7 +189,10 @@ impl Sight {
 
     /// The interfaces of the default routes that the kernel prefers.
     fn default_outputs(&self) -> BTreeSet<u32> {
-        let default = |route: &&Route| route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4();
+        let default = |route: &&Route| {
+            let everything = route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4();
+            everything && route.output.is_some()
+        };
         let routes: Vec<&Route> = self.routes.iter().filter(default).collect();
         let best = routes.iter().map(|route| route.metric).min();
         let preferred = routes.iter().filter(|route| Some(route.metric) == best);

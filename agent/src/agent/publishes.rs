@@ -126,7 +126,7 @@ pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow
     );
     ensure!(
         !network.internal,
-        "the network '{}' is internal: nothing of it can be published; use a network that was created without --internal",
+        "the network '{}' is internal: nothing of it can be published; use a network that is not",
         network.name
     );
     Ok(())

@@ -294,7 +294,7 @@ pub struct WhichNamespace {
     #[arg(long, value_name = "PATH", value_parser = value::namespace)]
     netns: Option<PathBuf>,
     /// A process that is in the namespace
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "PID", value_parser = value::pid)]
     pid: Option<u32>,
 }
 

@@ -37,6 +37,11 @@ pub(super) fn mtu(text: &str) -> anyhow::Result<u32> {
     Ok(mtu)
 }
 
+pub(super) fn pid(text: &str) -> anyhow::Result<u32> {
+    let pid = text.parse().ok().filter(|pid| (1..=i32::MAX as u32).contains(pid));
+    pid.context("it is not the number of a process, such as 4711")
+}
+
 pub(super) fn mac(text: &str) -> anyhow::Result<String> {
     text.parse::<Mac>()?;
     Ok(text.to_owned())
@@ -62,5 +67,13 @@ mod tests {
         assert_eq!(namespace("/proc/1/ns/net").unwrap(), Path::new("/proc/1/ns/net"));
         assert!(namespace("./host").unwrap().is_absolute());
         assert!(namespace("").is_err());
+    }
+
+    #[test]
+    fn a_process_has_a_number() {
+        assert_eq!(pid("4711").unwrap(), 4711);
+        for text in ["x", "0", "-1", "", "4294967296"] {
+            assert_eq!(pid(text).unwrap_err().to_string(), "it is not the number of a process, such as 4711", "{text}");
+        }
     }
 }

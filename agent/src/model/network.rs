@@ -15,6 +15,15 @@ pub const DEFAULT: &str = "default";
 /// What the kernel takes for a bridge, from the smallest that every IPv4 host must take.
 const MTU: std::ops::RangeInclusive<u32> = 576..=65535;
 
+/// What no container can have an address of, and why.
+const UNUSABLE: [(Ipv4Net, &str); 5] = [
+    (Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8), "means this host before it has an address"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8), "every host keeps to itself (loopback)"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16), "is for one link alone and is not routed (link-local)"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4), "is for groups of hosts (multicast)"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4), "is reserved"),
+];
+
 /// A network as it is.
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that a person types")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +85,12 @@ pub fn check_subnet(subnet: IpNet) -> anyhow::Result<()> {
         subnet.prefix_len()
     );
     ensure!(subnet.addr() == subnet.network(), "the subnet {subnet} has host bits set; write {}", subnet.trunc());
-    let first = subnet.network().octets()[0];
-    ensure!(
-        !matches!(first, 0 | 127 | 224..=255),
-        "the subnet {subnet} is not of addresses that hosts can have; take a private one such as 10.20.0.0/16"
-    );
+    for (range, reason) in UNUSABLE {
+        ensure!(
+            !overlap(subnet.into(), range.into()),
+            "the subnet {subnet} has addresses of {range}, which {reason}; take a private one such as 10.20.0.0/16"
+        );
+    }
     Ok(())
 }
 
@@ -90,7 +100,7 @@ pub fn check_subnets(subnets: &[IpNet]) -> anyhow::Result<()> {
         check_subnet(*subnet)?;
     }
     match subnets {
-        [] => bail!("a network needs a subnet; add --subnet CIDR"),
+        [] => bail!("a network needs a subnet; give one such as 10.20.0.0/16"),
         [_] => Ok(()),
         [_, second, ..] => {
             bail!(
@@ -104,11 +114,14 @@ pub fn check_subnets(subnets: &[IpNet]) -> anyhow::Result<()> {
 pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
     for gateway in asked {
         let Some(subnet) = subnets.iter().find(|subnet| subnet.contains(gateway)) else {
-            bail!("the gateway {gateway} is not in the subnet {}", join(subnets));
+            bail!(
+                "the gateway {gateway} is not in the subnet {}; give an address of it, or none for its first",
+                join(subnets)
+            );
         };
         ensure!(
             ipam::is_assignable(*subnet, *gateway),
-            "the gateway {gateway} is the network or broadcast address of {subnet}"
+            "the gateway {gateway} is the network or broadcast address of {subnet}; give another, or none for its first"
         );
     }
     let mut left = asked.to_vec();
@@ -127,7 +140,12 @@ pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Ve
 
 /// Checks an MTU in bytes.
 pub fn check_mtu(mtu: u32) -> anyhow::Result<()> {
-    ensure!(MTU.contains(&mtu), "the MTU {mtu} is not from {} to {} bytes", MTU.start(), MTU.end());
+    ensure!(
+        MTU.contains(&mtu),
+        "the MTU {mtu} is not from {} to {} bytes; give one that is, or none for the uplink's",
+        MTU.start(),
+        MTU.end()
+    );
     Ok(())
 }
 
@@ -170,9 +188,12 @@ mod tests {
             ("10.0.0.1/32", "prefix length 32"),
             ("0.0.0.0/0", "prefix length 0"),
             ("10.1.2.3/16", "write 10.1.0.0/16"),
-            ("127.0.0.0/8", "not of addresses that hosts can have"),
-            ("224.1.0.0/16", "not of addresses that hosts can have"),
-            ("0.0.0.0/8", "not of addresses that hosts can have"),
+            ("127.0.0.0/8", "loopback"),
+            ("224.1.0.0/16", "multicast"),
+            ("0.0.0.0/8", "means this host"),
+            ("169.0.0.0/8", "link-local"),
+            ("169.254.9.0/24", "link-local"),
+            ("250.0.0.0/8", "reserved"),
             ("2001:db8::/64", "not supported yet"),
             ("10.1.0.0/16 10.2.0.0/16", "10.2.0.0/16 is a second"),
             ("10.1.0.0/16 2001:db8::/64", "not supported yet"),

@@ -119,25 +119,29 @@ impl FromStr for PublishSpec {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]";
-        let (ports, protocol) = match text.split_once('/') {
-            None => (text, Protocol::Tcp),
-            Some((ports, protocol)) => (ports, protocol.parse()?),
-        };
-        let (host_address, ports) = split_address(ports)?;
-        let Some((host, container)) = ports.split_once(':') else {
-            bail!("'{ports}' is one port where a host port and a container port are needed; {FORM}");
-        };
-        let host_ports = parse_range(host, "host")?;
-        let container_ports = parse_range(container, "container")?;
-        ensure!(
-            host_ports.count() == container_ports.count(),
-            "the host ports {host_ports} are {}, the container ports {container_ports} are {}; both must be as many",
-            host_ports.count(),
-            container_ports.count()
-        );
-        Ok(Self { host_address, host_ports, container_ports, protocol })
+        parse(text)
+            .map_err(|error| anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]"))
     }
+}
+
+fn parse(text: &str) -> anyhow::Result<PublishSpec> {
+    let (ports, protocol) = match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((ports, protocol)) => (ports, protocol.parse()?),
+    };
+    let (host_address, ports) = split_address(ports)?;
+    let Some((host, container)) = ports.split_once(':') else {
+        bail!("'{ports}' is one port where a host port and a container port are needed");
+    };
+    let host_ports = parse_range(host, "host")?;
+    let container_ports = parse_range(container, "container")?;
+    ensure!(
+        host_ports.count() == container_ports.count(),
+        "the host ports {host_ports} are {}, the container ports {container_ports} are {}; both must be as many",
+        host_ports.count(),
+        container_ports.count()
+    );
+    Ok(PublishSpec { host_address, host_ports, container_ports, protocol })
 }
 
 impl fmt::Display for PublishSpec {

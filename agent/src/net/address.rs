@@ -17,12 +17,12 @@ use rtnetlink::{
 
 use super::netlink::{Netlink, errno, reason};
 
-/// A route of the main table.
+/// A route of the main table: one that leads somewhere, or that says that nothing does (`blackhole`, `unreachable`, `prohibit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `0.0.0.0/0` for a default route.
     pub destination: IpNet,
-    /// The interface it leaves through.
+    /// The interface it leaves through; none where it leads nowhere.
     pub output: Option<u32>,
     /// The next hop; none if on link.
     pub gateway: Option<IpAddr>,
@@ -90,7 +90,17 @@ impl Netlink {
         self.add(route.build(), &what).await
     }
 
-    /// The unicast routes of the main table, both families.
+    /// Adds a route that leads nowhere (labs need it).
+    pub async fn add_blackhole(&self, destination: IpNet) -> anyhow::Result<()> {
+        let what = format!("the blackhole route {destination}");
+        let route = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(destination.addr(), destination.prefix_len())
+            .with_context(|| format!("{what} makes no sense"))?
+            .kind(RouteType::BlackHole);
+        self.add(route.build(), &what).await
+    }
+
+    /// The routes of the main table, both families.
     pub async fn routes(&self) -> anyhow::Result<Vec<Route>> {
         let mut routes = Vec::new();
         for query in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
@@ -167,7 +177,11 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
     let Ok(destination) = IpNet::new(destination, message.header.destination_prefix_length) else {
         return Vec::new();
     };
-    if message.header.kind != RouteType::Unicast || table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+    let counts = matches!(
+        message.header.kind,
+        RouteType::Unicast | RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
+    );
+    if !counts || table != u32::from(RouteHeader::RT_TABLE_MAIN) {
         return Vec::new();
     }
     if hops.is_empty() {
@@ -222,6 +236,8 @@ mod tests {
         assert_eq!(routes_of(&local), []);
         let other = RouteMessageBuilder::<Ipv6Addr>::new().table_id(1000).build();
         assert_eq!(routes_of(&other), []);
+        let nowhere = RouteMessageBuilder::<Ipv4Addr>::new().kind(RouteType::BlackHole).build();
+        assert_eq!(routes_of(&nowhere).len(), 1, "what leads nowhere takes its addresses too");
     }
 
     #[test]

@@ -53,7 +53,16 @@ impl Netns {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = open_for_reading(path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
-                anyhow::anyhow!("there is no network namespace at {}", path.display())
+                anyhow::anyhow!(
+                    "there is no network namespace at {}; make it with 'ip netns add', or give another's name or path",
+                    path.display()
+                )
+            } else if error.kind() == io::ErrorKind::PermissionDenied {
+                anyhow::anyhow!(
+                    "cannot open the network namespace {}: {}; run it as root, for example with sudo",
+                    path.display(),
+                    plain(&error)
+                )
             } else {
                 anyhow::anyhow!("cannot open the network namespace {}: {}", path.display(), plain(&error))
             }
@@ -268,7 +277,7 @@ mod tests {
         let error = Netns::open(Path::new("/dev/null")).unwrap_err();
         assert!(error.to_string().contains("/dev/null is not a network namespace"), "{error}");
         let error = Netns::open(Path::new("/nowhere/at/all")).unwrap_err();
-        assert_eq!(error.to_string(), "there is no network namespace at /nowhere/at/all");
+        assert!(error.to_string().starts_with("there is no network namespace at /nowhere/at/all; make it"), "{error}");
     }
 
     #[test]

@@ -213,30 +213,23 @@ fn table(rows: &[Row]) -> Table {
 
 /// What exists, and what to do with it.
 fn guide(c1: &Container, c2: &Container, keep: bool) -> String {
-    let mut text = format!(
+    // The lab's shell finds the program anyway, other shells after this.
+    let binary = verb::binary();
+    let path = binary.parent().filter(|_| keep).map(|folder| format!("export PATH='{}':$PATH\n  ", folder.display()));
+    let path = path.unwrap_or_default();
+    format!(
         "Network namespaces:
   {NAME}-host    the host: {HOST} on {UPLINK}; the agent of instance '{NAME}' works here
   {NAME}-world   the world: {FAR}, and {ROUTER} at the other end of the uplink
   {c1}      a container: {}; a page on port {PORT}, published as {HOST}:{PORT}
   {c2}      a container: {}
-Try:",
+Try:
+  {path}causeway --instance {NAME} flows
+  causeway --instance {NAME} container exec {c1} -- ip address
+  ip netns exec {NAME}-host curl {HOST}:{PORT}
+  ip netns exec {NAME}-world curl {HOST}:{PORT}",
         c1.address, c2.address
-    );
-    if keep {
-        // The lab's shell finds it anyway, other shells after this.
-        let binary = verb::binary();
-        let folder = binary.parent().unwrap_or(Path::new("/"));
-        text.push_str(&format!("\n  export PATH='{}':$PATH", folder.display()));
-    }
-    for command in [
-        format!("causeway --instance {NAME} flows"),
-        format!("causeway --instance {NAME} container exec {c1} -- ip address"),
-        format!("ip netns exec {NAME}-host curl {HOST}:{PORT}"),
-        format!("ip netns exec {NAME}-world curl {HOST}:{PORT}"),
-    ] {
-        text.push_str(&format!("\n  {command}"));
-    }
-    text
+    )
 }
 
 /// A shell that says where it is, and whose `causeway` means the lab's agent and not the machine's.
