@@ -14,6 +14,7 @@ use crate::{
     line,
     net::{netlink::Netlink, netns::Netns},
     state::{HostState, State},
+    up::private_sysfs,
 };
 
 /// Removes everything the instance has.
@@ -32,6 +33,12 @@ fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
     ensure!(geteuid().is_root(), "it needs root; run it as root, for example with sudo");
     let anything = instance.state().exists() || instance.has_lock_file() || !instance.traces().is_empty();
     ensure!(anything, nothing());
+    if let Some(source) = private_sysfs() {
+        // The pins are not in sight here: the rest would go, and they would stay.
+        bail!(
+            "no agent is running, and this is inside 'ip netns exec {source}', where what it left is hidden; use 'causeway down' outside of that"
+        );
+    }
     let Some(lock) = instance.lock()? else {
         bail!("an agent of instance '{}' is just starting or ending; try again", instance.name());
     };

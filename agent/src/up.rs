@@ -150,23 +150,24 @@ fn lasting_path(netns: &Netns) -> anyhow::Result<PathBuf> {
     Ok(candidates.find(is_it).unwrap_or_else(|| netns.path().to_owned()))
 }
 
-/// `ip netns exec` puts a fresh `/sys` over bpffs and cgroup2 in a mount namespace of its own: what is pinned there ends with the
-/// process, and what is mounted there is seen by nobody else.
 fn refuse_private_sysfs() -> anyhow::Result<()> {
-    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    if namespace("self").is_some() && namespace("self") == namespace("1") {
-        return Ok(());
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some(source) = sysfs_source(&mounts) else {
-        return Ok(());
-    };
-    ensure!(
-        !netns::named(source).exists(),
+    let Some(source) = private_sysfs() else { return Ok(()) };
+    bail!(
         "this is inside 'ip netns exec {source}', where /sys is private and nothing that is pinned there lasts; use 'causeway up \
          --netns {source}' from outside instead"
-    );
-    Ok(())
+    )
+}
+
+/// The namespace's name if this is inside `ip netns exec`. That puts a fresh `/sys` over bpffs and cgroup2 in a mount namespace of its own: what is
+/// pinned there ends with the process, and what is mounted there is seen by nobody else.
+pub(crate) fn private_sysfs() -> Option<String> {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    if namespace("self").is_some() && namespace("self") == namespace("1") {
+        return None;
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let source = sysfs_source(&mounts)?;
+    netns::named(source).exists().then(|| source.to_owned())
 }
 
 /// What is mounted on `/sys` last, if that is a sysfs: `ip netns exec` gives the namespace's name as its source.

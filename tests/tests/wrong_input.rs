@@ -1,6 +1,6 @@
 //! Wrong input: the right status, one line that says what is wrong, and nothing changed.
 
-use std::{collections::BTreeSet, fs, io, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use causeway::net::{netlink::Netlink, netns};
 use causeway_tests::{
@@ -255,15 +255,21 @@ fn an_agent_started_by_ip_netns_exec_says_what_to_type_instead() {
     let causeway = verb::binary();
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &host]).arg(&causeway).args(["up", "--instance", &lab.instance]);
-    match verb::run_command(&mut command) {
-        Ok(output) => is_refused(&output, 1, &[&format!("causeway up --netns {host}")]),
-        Err(error) => {
-            let missing =
-                error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
-            assert!(missing, "{error:#}");
-            println!("skipped: there is no 'ip' on this machine");
-        }
-    }
+    let output = verb::run_command(&mut command).expect("iproute2 is installed");
+    is_refused(&output, 1, &[&format!("causeway up --netns {host}")]);
+}
+
+#[test]
+fn what_a_dead_agent_left_is_not_half_removed_from_inside_ip_netns_exec() {
+    let lab = Lab::new();
+    lab.kill_agent();
+    let host = lab.host_name();
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &host]).arg(verb::binary()).args(["down", "--instance", &lab.instance]);
+    let output = verb::run_command(&mut command).expect("iproute2 is installed");
+    is_refused(&output, 1, &["causeway down"]);
+    let state = format!("/run/causeway/{}.json", lab.instance);
+    assert!(std::path::Path::new(&state).exists(), "what is there is known still");
 }
 
 #[test]
