@@ -53,7 +53,8 @@ pub(crate) fn uplink(ctx: TcContext) -> i32 {
 /// tc egress on a bridge: what the host's stack sends into a network.
 #[classifier]
 pub(crate) fn guard(ctx: TcContext) -> i32 {
-    stop(forward::into_bridge(Skb::new(&ctx).came_by()))
+    // Nothing of the frame is read.
+    stop(forward::into_bridge(Skb::again(&ctx).came_by()))
 }
 
 #[inline(always)]
@@ -69,7 +70,8 @@ fn handle<A: Family>(skb: &mut Skb<'_>, side: u8, malformed: Reason) -> i32 {
             place.packet = packet;
             first(skb.context().skb.skb, place)
         }
-        None => stop(Reason::NotOurs),
+        // There is always one; without it a container's packet must not pass undecided.
+        None => stop(malformed),
     }
 }
 
@@ -139,7 +141,7 @@ fn finish<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, decision: Decision<A
             Ok(action) => action,
             Err(reason) => stop(reason),
         },
-        // `known` and `leave` answer neither with more.
+        // Only `error` has such a one, and sends it itself.
         Decision::ForwardError(_) => stop(Reason::Malformed),
         Decision::Stop(reason) => stop(reason),
     }

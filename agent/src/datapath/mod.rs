@@ -92,7 +92,7 @@ pub struct PublishEntry {
     pub protocol: Protocol,
     /// None for any of the host's.
     pub host_address: Option<IpAddr>,
-    /// Same length as `container_ports`, or `container_ports` is one port.
+    /// As many as `container_ports`.
     pub host_ports: PortRange,
     /// The container's.
     pub container_ports: PortRange,

@@ -177,7 +177,7 @@ impl Tables {
         if self.publishes.iter().any(|(put, _)| put == entry) {
             return Ok(());
         }
-        let mut value = Publish {
+        let value = Publish {
             container: v4(entry.container_address)?,
             host_port: Port::new(entry.host_ports.start()),
             container_port: Port::new(entry.container_ports.start()),
@@ -187,7 +187,7 @@ impl Tables {
             Some(kept) => kept,
             None => self.take_slot()?,
         };
-        if let Err(error) = self.v4.write_publish(entry, slot, &mut value) {
+        if let Err(error) = self.v4.write_publish(entry, slot, value) {
             self.v4.clear_publish(entry, slot)?;
             self.free_slot(slot)?;
             return Err(error);
@@ -254,8 +254,8 @@ impl Tables {
 
 impl Family<V4> {
     /// Writes what the publish is before where it is found: no packet finds it half made.
-    fn write_publish(&mut self, entry: &PublishEntry, slot: u32, value: &mut Publish<V4>) -> anyhow::Result<()> {
-        self.publishes.set(slot, Raw(*value), 0).context("writing the publish")?;
+    fn write_publish(&mut self, entry: &PublishEntry, slot: u32, value: Publish<V4>) -> anyhow::Result<()> {
+        self.publishes.set(slot, Raw(value), 0).context("writing the publish")?;
         for source in &entry.from {
             self.admitted
                 .insert(&admitted_key(source, slot)?, 0, 0)
