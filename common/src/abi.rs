@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{Address, Port},
     checksum,
-    flow::{State, Ticks},
+    flow::{State, TIMERS, Ticks, Timer, ticks},
     tuple::Tuple,
 };
 
@@ -17,6 +17,9 @@ pub const SLOTS: u32 = 1 << 16;
 
 /// How many endpoints there is room for on all networks of an instance.
 pub const ENDPOINTS: u32 = 1 << 14;
+
+/// How many networks there is room for. Number 0 is nobody's: what flows of none go by.
+pub const NETWORKS: u32 = 1 << 10;
 
 /// The entries of [`name::PORTS4`]: one for each port of each published protocol.
 pub const PORTS: u32 = 3 << 16;
@@ -35,6 +38,8 @@ pub mod name {
     pub const UPLINK: &str = "uplink";
     /// tc egress on a bridge.
     pub const GUARD: &str = "guard";
+    /// Run by the agent: removes flows.
+    pub const SWEEP: &str = "sweep";
     /// cgroup, `connect(2)`.
     pub const CONNECT4: &str = "connect4";
     /// cgroup, `sendmsg(2)` without connect.
@@ -49,6 +54,10 @@ pub mod name {
 
     /// Hash: `Tuple` to [`super::Flow`].
     pub const FLOWS4: &str = "FLOWS4";
+    /// Array: the keys of flows, in the order in which they began, over and over.
+    pub const BEGUN4: &str = "BEGUN4";
+    /// Array: how many of those were written, and how many read.
+    pub const BEGUN_COUNTERS4: &str = "BEGUN_COUNTERS4";
     /// Hash: address to [`super::Endpoint`].
     pub const ENDPOINTS4: &str = "ENDPOINTS4";
     /// Array: slot to [`super::Publish`].
@@ -67,8 +76,14 @@ pub mod name {
     pub const SOCKETS4: &str = "SOCKETS4";
     /// Array: slot to epoch.
     pub const EPOCHS: &str = "EPOCHS";
+    /// Array: a network's number to [`super::Network`].
+    pub const NETWORKS: &str = "NETWORKS";
+    /// Array: an endpoint's slot to how many flows it has.
+    pub const COUNTS: &str = "COUNTS";
     /// Per-CPU array: reason to count.
     pub const REASONS: &str = "REASONS";
+    /// Global: one less than the size of [`BEGUN4`].
+    pub const BEGUN_MASK: &str = "BEGUN_MASK";
     /// Global: the cookie of the host's namespace.
     pub const HOST_COOKIE: &str = "HOST_COOKIE";
 }
@@ -163,16 +178,60 @@ pub struct Flow<A> {
     pub state: u8,
     /// 0 for the forward half, 1 for the reply half.
     pub is_reply: u8,
-    /// Zero.
-    pub _pad: [u8; 2],
+    /// The number of the network whose timeouts it goes by.
+    pub network: u16,
+    /// The slot of the endpoint that it counts for; zero for none.
+    pub owner: u32,
+    /// TCP: what this side expects next, as it said last.
+    pub acknowledged: u32,
 }
 
-impl<A> Flow<A> {
-    /// Moves it to another state.
+/// How the flows of a network are kept and translated.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+pub struct Network {
+    /// By [`Timer`].
+    pub timeouts: [Ticks; TIMERS],
+    /// The first port that masquerade picks, where the flow's own is taken.
+    pub first_port: u32,
+    /// How many ports there are from that one on; never zero.
+    pub ports: u32,
+    /// How many flows each of its endpoints may have.
+    pub max_flows: u32,
+    /// The bridge's index.
+    pub bridge: u32,
+    /// Bits of [`mapping`].
+    pub mapping: u32,
+}
+
+/// How a network's masquerade maps.
+pub mod mapping {
+    /// Endpoint-independent mapping and filtering (RFC 4787 sections 4.1 and 5).
+    pub const FULL_CONE: u32 = 1;
+}
+
+impl Network {
+    /// Where nothing else is said. The ports are below those that Linux picks for its own sockets by default.
+    pub const DEFAULT: Self = {
+        let mut timeouts = [0; TIMERS];
+        let mut i = 0;
+        while i < Timer::SETTABLE.len() {
+            timeouts[Timer::SETTABLE[i] as usize] = ticks(Timer::SETTABLE[i].default_seconds());
+            i += 1;
+        }
+        timeouts[Timer::Closed as usize] = ticks(Timer::Closed.default_seconds());
+        Self { timeouts, first_port: 1024, ports: 32768 - 1024, max_flows: u32::MAX, bridge: 0, mapping: 0 }
+    };
+
+    /// The last port that masquerade picks.
+    pub const fn last_port(&self) -> u32 {
+        self.first_port + self.ports - 1
+    }
+
+    /// How long a flow lasts in that state.
     #[inline(always)]
-    pub fn move_to(&mut self, state: State, protocol: u8) {
-        self.state = state as u8;
-        self.timeout = state.timeout(protocol);
+    pub const fn timeout(&self, state: State, protocol: u8) -> Ticks {
+        self.timeouts[state.timer(protocol) as usize % TIMERS]
     }
 }
 
@@ -194,6 +253,10 @@ pub struct Endpoint<A> {
     pub slot: u32,
     /// Bits of [`network`].
     pub network: u32,
+    /// The network's number in [`name::NETWORKS`].
+    pub network_number: u32,
+    /// The network's MTU in bytes, from the IP header on; at most 65,535.
+    pub mtu: u32,
     /// The container side's and the bridge's: what a packet for the container carries.
     pub macs: Macs,
 }
@@ -327,7 +390,7 @@ impl Door {
     /// Into a container.
     #[inline(always)]
     pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
-        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER, mtu: 0 }
+        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER, mtu: endpoint.mtu as u16 }
     }
 
     /// Out of an uplink.

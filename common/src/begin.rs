@@ -20,7 +20,7 @@ pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Resul
     // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is brought all the same.
     let bridged = first.beginning.forward.exit == exit::BRIDGED;
     let begun = if bridged && !first.packet.begins() { Err(Reason::TableFull) } else { insert(first, tables) };
-    if begun == Err(Reason::TableFull) && bridged {
+    if bridged && matches!(begun, Err(Reason::TableFull | Reason::TooManyFlows)) {
         first.half.translation.set(&first.packet.tuple, &first.beginning.leaves, &first.beginning.forward);
         return Ok(());
     }
@@ -40,22 +40,45 @@ fn insert<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(
     half.epoch = beginning.epoch;
     half.last_used = tables.now();
     half.is_reply = 1;
-    half.move_to(State::first(key.protocol), key.protocol);
+    half.owner = beginning.owner;
+    half.network = beginning.network;
+    let state = State::first(key.protocol);
+    half.state = state as u8;
+    half.timeout = tables.timeout(half.network, state, key.protocol);
+    half.acknowledged = 0;
     *reply_key = beginning.leaves.reversed();
+    if half.owner != 0 && !tables.count_flow(half.owner, beginning.max_flows) {
+        return Err(Reason::TooManyFlows);
+    }
+    let inserted = insert_halves(first, tables);
+    if inserted != Ok(true) && first.half.owner != 0 {
+        tables.uncount_flow(first.half.owner);
+    }
+    inserted.map(drop)
+}
+
+/// Inserts both halves; false where another CPU did.
+#[inline(always)]
+fn insert_halves<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<bool, Reason> {
+    let First { packet, beginning, reply_key, half } = first;
+    let key = &packet.tuple;
     reserve(beginning, key, reply_key, half, tables)?;
     half.translation.set(key, &reply_key.reversed(), &beginning.forward);
     half.input = beginning.forward_input;
     half.is_reply = 0;
     touch(half, packet, half.last_used);
     match tables.insert_flow(key, half) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            tables.note_begun(key);
+            Ok(true)
+        }
         Err(refused) => {
             tables.remove_flow(reply_key);
             // Another CPU began the same flow with an earlier packet: this one follows it.
             match (refused, tables.flow(key)) {
                 (Refused::Taken, Some(earlier)) => {
                     half.translation = earlier.translation;
-                    Ok(())
+                    Ok(false)
                 }
                 _ => Err(Reason::TableFull),
             }

@@ -119,18 +119,85 @@ impl State {
         }
     }
 
-    /// How long it lasts after the last packet. Never less than the RFCs' floors: TCP 2 h 4 min when established and 4 min before and after
-    /// (RFC 5382 REQ-5), UDP 2 min, and 5 min once answered (RFC 4787 REQ-5), ICMP 60 s (RFC 5508 REQ-2).
+    /// What says how long it lasts after the last packet.
     #[inline(always)]
-    pub const fn timeout(self, protocol: u8) -> Ticks {
+    pub const fn timer(self, protocol: u8) -> Timer {
         match self {
-            Self::Unreplied | Self::Replied if protocol == protocol::ICMP => ticks(60),
-            Self::Unreplied => ticks(120),
-            Self::Replied => ticks(300),
-            Self::Established | Self::ForwardClosed | Self::ReplyClosed => ticks(7440),
-            Self::SynSent | Self::SynReceived | Self::Closing | Self::Reset => ticks(240),
-            // RFC 5382 has no floor after a reset; this is netfilter's.
-            Self::Closed => ticks(10),
+            Self::Unreplied | Self::Replied if protocol == protocol::ICMP => Timer::Icmp,
+            Self::Unreplied => Timer::Udp,
+            Self::Replied if protocol == protocol::SCTP => Timer::Sctp,
+            Self::Replied => Timer::UdpStream,
+            Self::Established | Self::ForwardClosed | Self::ReplyClosed => Timer::TcpEstablished,
+            Self::SynSent | Self::SynReceived | Self::Closing | Self::Reset => Timer::TcpTransitory,
+            Self::Closed => Timer::Closed,
+        }
+    }
+
+    /// Whether it is TCP that both sides opened and none closed whole.
+    #[inline(always)]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Established | Self::ForwardClosed | Self::ReplyClosed | Self::Reset)
+    }
+
+    /// Whether a new flow may have its room when there is no other: nothing says that both sides want it.
+    #[inline(always)]
+    pub const fn is_half_open(self) -> bool {
+        matches!(self, Self::Unreplied | Self::SynSent | Self::SynReceived | Self::Closed)
+    }
+}
+
+/// A timeout that a network may set. Numbers are indices in the kernel: they never change meaning.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Timer {
+    /// TCP that is open, on one side at least.
+    TcpEstablished = 0,
+    /// TCP before and after that.
+    TcpTransitory = 1,
+    /// UDP that was not answered; SCTP too.
+    Udp = 2,
+    /// UDP that was.
+    UdpStream = 3,
+    /// ICMP echo.
+    Icmp = 4,
+    /// SCTP that was answered.
+    Sctp = 5,
+    /// TCP that was refused, or reset when it was closing. No network sets it.
+    Closed = 6,
+}
+
+/// How many timers there is room for: a power of two.
+pub const TIMERS: usize = 8;
+
+impl Timer {
+    /// Every one that a network may set.
+    pub const SETTABLE: [Self; 6] =
+        [Self::TcpEstablished, Self::TcpTransitory, Self::Udp, Self::UdpStream, Self::Icmp, Self::Sctp];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TcpEstablished => "tcp-established",
+            Self::TcpTransitory => "tcp-transitory",
+            Self::Udp => "udp",
+            Self::UdpStream => "udp-stream",
+            Self::Icmp => "icmp",
+            Self::Sctp => "sctp",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// In seconds, where nothing else is said. The RFCs' floors: TCP 2 h 4 min when established and 4 min before and after
+    /// (RFC 5382 REQ-5), UDP 2 min, and the 5 min it recommends once answered (RFC 4787 REQ-5), ICMP 60 s (RFC 5508 REQ-2). SCTP's side
+    /// sends a heartbeat every 30 s (RFC 9260 section 15). RFC 5382 has no floor after a reset: that is netfilter's.
+    pub const fn default_seconds(self) -> u32 {
+        match self {
+            Self::TcpEstablished => 7440,
+            Self::TcpTransitory => 240,
+            Self::Udp => 120,
+            Self::UdpStream | Self::Sctp => 300,
+            Self::Icmp => 60,
+            Self::Closed => 10,
         }
     }
 }
@@ -154,8 +221,7 @@ impl State {
             };
         }
         if flags & tcp::RST != 0 {
-            let open = matches!(self, Self::Established | Self::ForwardClosed | Self::ReplyClosed | Self::Reset);
-            return if open { Self::Reset } else { Self::Closed };
+            return if self.is_open() { Self::Reset } else { Self::Closed };
         }
         if flags & tcp::SYN != 0 {
             return match (self, way) {
@@ -258,7 +324,7 @@ mod tests {
             (State::Replied, protocol::UDP, 300),
             (State::Replied, protocol::ICMP, 60),
         ] {
-            assert!(seconds(state.timeout(protocol)) >= floor, "{state:?}");
+            assert!(state.timer(protocol).default_seconds() >= floor, "{state:?}");
         }
     }
 

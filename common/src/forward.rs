@@ -5,12 +5,13 @@ use crate::{
     abi::{Translation, exit},
     address::Address,
     begin::begin,
-    flow::{self, State, Way},
-    half::{is_gone_or_idle, is_idle, remove, touch},
+    flow::{self, State, Way, tcp},
+    half::{Seen, end, is_gone_or_idle, is_idle, remove, touch},
     icmp_error::{self, ErrorTranslation},
     packet::{Family, Frame, Packet, Payload},
     plan::{First, plan},
     reason::{Fate, Reason},
+    room,
     tables::Tables,
     tuple::Tuple,
 };
@@ -43,7 +44,11 @@ pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tabl
         return answer.map_or_else(Decision::Stop, Decision::ForwardError);
     }
     let mut first = First::new(*packet);
-    match plan(&mut first, tables).and_then(|()| begin(&mut first, tables)) {
+    let begun = plan(&mut first, tables).and_then(|()| match begin(&mut first, tables) {
+        Err(Reason::TableFull) if room::make(tables) => begin(&mut first, tables),
+        begun => begun,
+    });
+    match begun {
         Ok(()) => leave(packet, first.half.translation),
         Err(reason) => Decision::Stop(reason),
     }
@@ -59,39 +64,37 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
     let mut half = tables.flow(&packet.tuple)?;
     let translation = half.translation;
     if half.input != packet.input && half.input != 0 {
+        let seen = Seen::new(&half);
         drop(half);
-        return elsewhere(packet, &translation.tuple.reversed(), tables);
+        return elsewhere(packet, seen, &translation.tuple.reversed(), tables);
     }
     if half.epoch != tables.epoch(half.slot) {
+        let seen = Seen::new(&half);
         drop(half);
-        remove(tables, &packet.tuple, &translation.tuple.reversed(), now);
+        remove(tables, seen, &packet.tuple, &translation.tuple.reversed(), now);
         return None;
     }
     if is_idle(&half, now) {
+        let seen = Seen::new(&half);
         drop(half);
         // A half is idle while the other is in use when packets go one way only.
         let other = translation.tuple.reversed();
         if is_gone_or_idle(tables, &other, now) {
-            remove(tables, &packet.tuple, &other, now);
+            remove(tables, seen, &packet.tuple, &other, now);
             return None;
         }
         half = tables.flow(&packet.tuple)?;
     }
     touch(&mut half, packet, now);
-    let flags = packet.flags;
-    if flow::may_move(half.state, flags)
+    if flow::may_move(half.state, packet.flags)
         && let Some(state) = State::from_number(half.state)
     {
         let way = if half.is_reply == 0 { Way::Forward } else { Way::Reply };
-        let next = state.next(packet.tuple.protocol, way, flags);
+        let next = state.next(packet.tuple.protocol, way, packet.flags);
+        let network = half.network;
         if next != state {
-            half.move_to(next, packet.tuple.protocol);
             drop(half);
-            // The other half is written after this one and without a lock: a packet in between finds the old state there, and at
-            // worst keeps the old timeout until the next one.
-            if let Some(mut other) = tables.flow(&translation.tuple.reversed()) {
-                other.move_to(next, packet.tuple.protocol);
-            }
+            advance(packet, &translation.tuple.reversed(), state, next, network, tables);
         }
     }
     let decision = leave(packet, translation);
@@ -102,6 +105,37 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
     }
     Some(decision)
 }
+
+/// Moves both halves of a flow to another state.
+#[inline(always)]
+fn advance<A: Address>(
+    packet: &Packet<A>,
+    other: &Tuple<A>,
+    state: State,
+    next: State,
+    network: u16,
+    tables: &impl Tables<A>,
+) {
+    if state.is_open() && packet.flags & tcp::RST != 0 {
+        // Only who sees the connection knows what the other side expects next (RFC 5961 section 3).
+        let expected = tables.flow(other).map_or(0, |half| half.acknowledged);
+        if packet.sequence.wrapping_sub(expected) >= RESET_WINDOW {
+            return;
+        }
+    }
+    let timeout = tables.timeout(network, next, packet.tuple.protocol);
+    // One half is written after the other and without a lock: a packet in between finds the old state there, and at worst keeps the old
+    // timeout until the next one.
+    for key in [&packet.tuple, other] {
+        if let Some(mut half) = tables.flow(key) {
+            half.state = next as u8;
+            half.timeout = timeout;
+        }
+    }
+}
+
+/// How far beyond what the other side expects next a reset may be, in bytes: what a sender may have on its way.
+const RESET_WINDOW: u32 = 1 << 20;
 
 /// What a container sends to the host's stack shows the bridge its MAC, so that must be its own.
 #[inline(always)]
@@ -114,11 +148,15 @@ fn punt<A: Address>(packet: &Packet<A>, reason: Reason, tables: &impl Tables<A>)
 
 /// Either another container uses that address, or the endpoint was made again with another host side: then the flow is over.
 #[inline(always)]
-fn elsewhere<A: Address>(packet: &Packet<A>, other: &Tuple<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
+fn elsewhere<A: Address>(
+    packet: &Packet<A>,
+    seen: Seen,
+    other: &Tuple<A>,
+    tables: &impl Tables<A>,
+) -> Option<Decision<A>> {
     match tables.endpoint(&packet.tuple.source) {
         Some(own) if own.host_side == packet.input => {
-            tables.remove_flow(&packet.tuple);
-            tables.remove_flow(other);
+            end(tables, seen, &packet.tuple, other);
             None
         }
         _ => Some(Decision::Stop(Reason::SourceAddressSpoofed)),

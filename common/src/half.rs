@@ -1,6 +1,13 @@
 //! One direction of a flow in the table: used, idle, removed with the other.
 
-use crate::{abi::Flow, address::Address, flow::Ticks, packet::Packet, tables::Tables, tuple::Tuple};
+use crate::{
+    abi::Flow,
+    address::Address,
+    flow::{Ticks, tcp},
+    packet::Packet,
+    tables::Tables,
+    tuple::Tuple,
+};
 
 #[inline(always)]
 pub(crate) fn is_gone_or_idle<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) -> bool {
@@ -15,6 +22,10 @@ pub(crate) fn touch<A>(half: &mut Flow<A>, packet: &Packet<A>, now: Ticks) {
     half.packets += 1;
     half.bytes += u64::from(packet.length);
     half.last_used = now;
+    // Not as a reset says it: that is what the field is for.
+    if packet.flags & (tcp::ACK | tcp::RST) == tcp::ACK {
+        half.acknowledged = packet.acknowledgment;
+    }
 }
 
 /// Whether the half's time is over. Another CPU may have used it a tick later than `now`: that is not 136 years ago.
@@ -23,30 +34,63 @@ pub(crate) fn is_idle<A>(half: &Flow<A>, now: Ticks) -> bool {
     now.wrapping_sub(half.last_used).cast_signed() > half.timeout.cast_signed()
 }
 
+/// One half of a flow, as it was seen in the table: enough to remove both.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    is_reply: u8,
+    owner: u32,
+}
+
+impl Seen {
+    #[inline(always)]
+    pub(crate) fn new<A>(half: &Flow<A>) -> Self {
+        Self { is_reply: half.is_reply, owner: half.owner }
+    }
+
+    /// Removes the half. A flow counts for its owner as long as its forward half is there.
+    #[inline(always)]
+    fn remove<A: Address>(self, tables: &impl Tables<A>, key: &Tuple<A>) {
+        if tables.remove_flow(key) && self.is_reply == 0 && self.owner != 0 {
+            tables.uncount_flow(self.owner);
+        }
+    }
+}
+
+/// Removes both halves of a flow, whatever its state, given one's key and the other's.
+#[inline(always)]
+pub(crate) fn end<A: Address>(tables: &impl Tables<A>, seen: Seen, key: &Tuple<A>, other: &Tuple<A>) {
+    seen.remove(tables, key);
+    Seen { is_reply: 1 - seen.is_reply, ..seen }.remove(tables, other);
+}
+
 /// Removes both halves of a flow that has ended, given one's key and the other's.
 ///
 /// Another CPU may do the same, and begin the next flow with these keys meanwhile: the other half stays if it is that one's. (Between the
 /// look and the removal there is still a moment for that; the half then left alone is found by the sweep.)
 #[inline(always)]
-pub(crate) fn remove<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, other: &Tuple<A>, now: Ticks) {
-    tables.remove_flow(key);
+pub(crate) fn remove<A: Address>(tables: &impl Tables<A>, seen: Seen, key: &Tuple<A>, other: &Tuple<A>, now: Ticks) {
+    seen.remove(tables, key);
     if let Some(half) = tables.flow(other)
         && (half.epoch != tables.epoch(half.slot) || is_idle(&half, now))
     {
+        let seen = Seen::new(&half);
         drop(half);
-        tables.remove_flow(other);
+        seen.remove(tables, other);
     }
 }
 
-/// Removes a flow that has ended but still has its entries.
+/// Removes a flow that has ended but still has its entries; false if it has not.
 #[inline(always)]
-pub(crate) fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) {
-    let Some(half) = tables.flow(key) else { return };
+pub(crate) fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) -> bool {
+    let Some(half) = tables.flow(key) else { return false };
     let other = half.translation.tuple.reversed();
     let stale = half.epoch != tables.epoch(half.slot);
     let idle = is_idle(&half, now);
+    let seen = Seen::new(&half);
     drop(half);
     if stale || (idle && is_gone_or_idle(tables, &other, now)) {
-        remove(tables, key, &other, now);
+        remove(tables, seen, key, &other, now);
+        return true;
     }
+    false
 }

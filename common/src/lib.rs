@@ -26,5 +26,7 @@ pub mod packet;
 pub mod plan;
 mod pod;
 pub mod reason;
+pub mod room;
+pub mod sweep;
 pub mod tables;
 pub mod tuple;

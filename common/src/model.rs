@@ -2,12 +2,12 @@
 
 use core::cell::{Cell, RefCell, RefMut};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     vec::Vec,
 };
 
 use crate::{
-    abi::{Endpoint, Flow, Publish, Uplink},
+    abi::{Endpoint, Flow, Network, Publish, Uplink},
     address::{Address, Port},
     flow::Ticks,
     tables::{Refused, Route, Tables},
@@ -37,6 +37,12 @@ pub struct Model<A> {
     pub routes: Vec<(A, A, u32)>,
     /// What sockets of the host receive.
     pub sockets: HashSet<Tuple<A>>,
+    /// Networks by number.
+    pub networks: HashMap<u32, Network>,
+    /// The keys of flows, in the order in which they began.
+    pub begun: RefCell<VecDeque<Tuple<A>>>,
+    /// How many flows endpoints have, by slot.
+    pub counts: RefCell<HashMap<u32, u32>>,
     /// Epochs by slot.
     pub epochs: HashMap<u32, u32>,
     /// The time.
@@ -58,6 +64,9 @@ impl<A> Default for Model<A> {
             uplinks: HashMap::new(),
             routes: Vec::new(),
             sockets: HashSet::new(),
+            networks: HashMap::from([(0, Network::DEFAULT)]),
+            begun: RefCell::default(),
+            counts: RefCell::default(),
             epochs: HashMap::new(),
             now: Cell::new(1000),
             random: Cell::new(1),
@@ -97,8 +106,32 @@ impl<A: Address> Tables<A> for Model<A> {
         Ok(())
     }
 
-    fn remove_flow(&self, key: &Tuple<A>) {
-        self.flows.borrow_mut().remove(key);
+    fn remove_flow(&self, key: &Tuple<A>) -> bool {
+        self.flows.borrow_mut().remove(key).is_some()
+    }
+
+    fn network(&self, number: u32) -> Option<&Network> {
+        self.networks.get(&number)
+    }
+
+    fn count_flow(&self, slot: u32, most: u32) -> bool {
+        let mut counts = self.counts.borrow_mut();
+        let count = counts.entry(slot).or_default();
+        let fits = *count < most;
+        *count += u32::from(fits);
+        fits
+    }
+
+    fn note_begun(&self, key: &Tuple<A>) {
+        self.begun.borrow_mut().push_back(*key);
+    }
+
+    fn oldest_begun(&self) -> Option<Tuple<A>> {
+        self.begun.borrow_mut().pop_front()
+    }
+
+    fn uncount_flow(&self, slot: u32) {
+        *self.counts.borrow_mut().get_mut(&slot).expect("a slot that was counted") -= 1;
     }
 
     fn epoch(&self, slot: u32) -> u32 {

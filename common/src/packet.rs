@@ -101,6 +101,10 @@ pub struct Packet<A> {
     /// TCP's flags; zero for other protocols. (Inside `Payload` they would be undefined for the others, and the verifier takes no
     /// undefined byte.)
     pub flags: u8,
+    /// TCP's sequence number; zero for other protocols.
+    pub sequence: u32,
+    /// TCP's acknowledgment number; zero for other protocols.
+    pub acknowledgment: u32,
     /// Where the payload begins in the frame.
     pub payload_at: usize,
     /// Hops left.
@@ -247,6 +251,8 @@ impl Family for V4 {
             },
             payload: Payload::Other,
             flags: 0,
+            sequence: 0,
+            acknowledgment: 0,
             payload_at,
             ttl: ip.ttl,
             input: arrival.input,
@@ -290,9 +296,16 @@ pub(crate) struct Ports {
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct TcpHead {
     ports: Ports,
-    sequence: [u16; 4],
+    sequence: [u16; 2],
+    acknowledgment: [u16; 2],
     offset: u8,
     flags: u8,
+}
+
+/// A number of 32 bits as it stands in a header that need not be aligned to it.
+#[inline(always)]
+const fn number([high, low]: [u16; 2]) -> u32 {
+    (u16::from_be(high) as u32) << 16 | u16::from_be(low) as u32
 }
 
 #[repr(C)]
@@ -351,6 +364,8 @@ impl<A: Address> Packet<A> {
             self.set_ports(tcp.ports);
             self.payload = Payload::Tcp;
             self.flags = tcp.flags;
+            self.sequence = number(tcp.sequence);
+            self.acknowledgment = number(tcp.acknowledgment);
             return Ok(u32::from(tcp.offset >> 4) * 4);
         } else if protocol == protocol::UDP {
             let ports: Ports = frame.read(self.payload_at).ok_or(Malformed)?;

@@ -37,6 +37,9 @@ impl<A: Address> First<A> {
             reply_input: 0,
             slot: 0,
             epoch: 0,
+            owner: 0,
+            network: 0,
+            max_flows: u32::MAX,
             as_host: false,
         };
         Self { packet, beginning, reply_key: packet.tuple, half }
@@ -54,6 +57,12 @@ pub struct Beginning<A> {
     pub(crate) reply_input: u32,
     pub(crate) slot: u32,
     pub(crate) epoch: u32,
+    /// The slot of the endpoint it counts for.
+    pub(crate) owner: u32,
+    /// Of that endpoint.
+    pub(crate) network: u16,
+    /// How many flows that endpoint may have.
+    pub(crate) max_flows: u32,
     /// It leaves with an address of the host, which the host's own sockets use too.
     pub(crate) as_host: bool,
 }
@@ -129,6 +138,8 @@ fn to_container<A: Address>(
     let door = |from: &Endpoint<A>, to: &Endpoint<A>| Door {
         macs: Macs::new(to.macs.destination(), from.macs.destination()),
         exit: exit::BRIDGED,
+        // The bridge would not look either: both sides have the network's MTU.
+        mtu: 0,
         ..Door::container(to)
     };
     Ok(Beginning {
@@ -139,6 +150,9 @@ fn to_container<A: Address>(
         reply_input: other.host_side,
         slot: other.slot,
         epoch: tables.epoch(other.slot),
+        owner: own.slot,
+        network: own.network_number as u16,
+        max_flows: max_flows(own, tables),
         as_host: false,
     })
 }
@@ -178,6 +192,9 @@ fn to_outside<A: Address>(
         reply_input: 0,
         slot: own.slot,
         epoch: tables.epoch(own.slot),
+        owner: own.slot,
+        network: own.network_number as u16,
+        max_flows: max_flows(own, tables),
         as_host: masquerade,
     })
 }
@@ -205,6 +222,9 @@ fn hairpin<A: Address>(
         reply_input: target.host_side,
         slot,
         epoch,
+        owner: own.slot,
+        network: own.network_number as u16,
+        max_flows: max_flows(own, tables),
         as_host: to_itself,
     })
 }
@@ -239,8 +259,17 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         reply_input: target.host_side,
         slot,
         epoch,
+        owner: target.slot,
+        network: target.network_number as u16,
+        max_flows: max_flows(target, tables),
         as_host: false,
     })
+}
+
+/// How many flows an endpoint may have.
+#[inline(always)]
+fn max_flows<A: Address>(endpoint: &Endpoint<A>, tables: &impl Tables<A>) -> u32 {
+    tables.network(endpoint.network_number).map_or(0, |network| network.max_flows)
 }
 
 /// Where a publish leads: address, port and endpoint; and its epoch.

@@ -27,8 +27,8 @@ macro_rules! plain {
 plain! {
     Tuple: 8 bytes and 2 addresses;
     Translation: 32 bytes and 2 addresses;
-    Flow: 72 bytes and 2 addresses;
-    Endpoint: 28 bytes and 3 addresses;
+    Flow: 80 bytes and 2 addresses;
+    Endpoint: 36 bytes and 3 addresses;
     Publish: 8 bytes and 1 addresses;
     AddressPort: 4 bytes and 1 addresses;
     Admitted: 4 bytes and 1 addresses;

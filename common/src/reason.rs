@@ -104,6 +104,8 @@ reasons! {
     SourceNotOutside = 38, "source-not-outside", Drop;
     /// ARP of a container in the name of another address or MAC.
     ArpSpoofed = 39, "arp-spoofed", Drop;
+    /// The container has as many flows as its network lets it have.
+    TooManyFlows = 40, "too-many-flows", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }

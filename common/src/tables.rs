@@ -3,9 +3,9 @@
 use core::ops::DerefMut;
 
 use crate::{
-    abi::{self, Endpoint, Flow, Publish, Uplink},
+    abi::{self, Endpoint, Flow, Network, Publish, Uplink},
     address::Address,
-    flow::Ticks,
+    flow::{State, Ticks},
     tuple::Tuple,
 };
 
@@ -45,8 +45,26 @@ pub trait Tables<A: Address> {
     fn flow(&self, key: &Tuple<A>) -> Option<Self::Half<'_>>;
     /// Inserts half a flow, unless the key is there.
     fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused>;
-    /// Removes half a flow.
-    fn remove_flow(&self, key: &Tuple<A>);
+    /// Removes half a flow; false if it is gone already.
+    fn remove_flow(&self, key: &Tuple<A>) -> bool;
+    /// The network with that number.
+    fn network(&self, number: u32) -> Option<&Network>;
+    /// How long a flow of a network lasts in a state.
+    #[inline(always)]
+    fn timeout(&self, network: u16, state: State, protocol: u8) -> Ticks {
+        match self.network(u32::from(network)) {
+            Some(network) => network.timeout(state, protocol),
+            None => 0,
+        }
+    }
+    /// Counts a flow for an endpoint's slot, if it has not `most` of them yet; false if it has.
+    fn count_flow(&self, slot: u32, most: u32) -> bool;
+    /// Notes that a flow with that key began.
+    fn note_begun(&self, key: &Tuple<A>);
+    /// Takes the oldest note.
+    fn oldest_begun(&self) -> Option<Tuple<A>>;
+    /// Counts one less.
+    fn uncount_flow(&self, slot: u32);
     /// The slot's epoch.
     fn epoch(&self, slot: u32) -> u32;
     /// The endpoint with that address.

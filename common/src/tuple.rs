@@ -10,6 +10,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
 }
 
 /// Where a packet enters the datapath. Part of the key, so that no packet from outside can pass for a container's, nor the

@@ -1,7 +1,9 @@
 //! causeway's kernel side: entry points. What becomes of a packet is decided in `causeway_common::forward`; here it is read,
 //! rewritten and redirected.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod atomic;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]

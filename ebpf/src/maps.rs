@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer, Uplink},
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Network, Publish, SocketAddress, SocketPeer, Uplink},
     address::V4,
     packet,
     plan::First,
@@ -18,9 +18,15 @@ use causeway_common::{
     tuple::Tuple,
 };
 
+use crate::atomic::Counter;
+
 /// The cookie of the host's namespace: sockets elsewhere are none of ours.
 #[unsafe(no_mangle)]
 static HOST_COOKIE: Global<u64> = Global::new(0);
+
+/// One less than the size of the rings of flows that began.
+#[unsafe(no_mangle)]
+static BEGUN_MASK: Global<u32> = Global::new(0);
 
 /// The cookie of the host's namespace.
 #[inline(always)]
@@ -32,6 +38,11 @@ pub(crate) fn host_cookie() -> u64 {
 // want of memory.
 #[map]
 static FLOWS4: HashMap<Tuple<V4>, Flow<V4>> = HashMap::with_max_entries(2 << 18, 0);
+// A note for each flow; the loader sets the size, a power of two.
+#[map]
+static BEGUN4: Array<Tuple<V4>> = Array::with_max_entries(1 << 18, 0);
+#[map]
+static BEGUN_COUNTERS4: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 static ENDPOINTS4: HashMap<V4, Endpoint<V4>> = HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
 #[map]
@@ -50,6 +61,10 @@ static UPLINKS4: HashMap<u32, Uplink<V4>> = HashMap::with_max_entries(64, BPF_F_
 static SOCKETS4: LruHashMap<SocketPeer<V4>, SocketAddress<V4>> = LruHashMap::with_max_entries(1 << 14, 0);
 #[map]
 static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
+#[map]
+static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
+#[map]
+static COUNTS: Array<u64> = Array::with_max_entries(abi::SLOTS, 0);
 // One for each CPU: no other program runs on the CPU meanwhile.
 #[map]
 static FIRST4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
@@ -71,9 +86,60 @@ pub(crate) fn epoch(slot: u32) -> u32 {
     EPOCHS.get(slot).copied().unwrap_or(0)
 }
 
+/// The network with that number.
+#[inline(always)]
+pub(crate) fn network(number: u32) -> Option<&'static Network> {
+    NETWORKS.get(number)
+}
+
+/// How many flows the endpoint of a slot has.
+#[inline(always)]
+pub(crate) fn flow_count(slot: u32) -> Option<Counter> {
+    // SAFETY: the entry is aligned, lies in the map for good, and nothing else writes it.
+    COUNTS.get_ptr_mut(slot).map(|count| unsafe { Counter::new(count) })
+}
+
+/// The number that one of the counters of the ring of flows that began stands for.
+const NEXT: u32 = 0;
+const OLDEST: u32 = 1;
+
+#[inline(always)]
+fn ring_counter<A: Family>(which: u32) -> Option<Counter> {
+    // SAFETY: as for `flow_count`.
+    A::maps().begun_counters.get_ptr_mut(which).map(|count| unsafe { Counter::new(count) })
+}
+
+/// Notes that a flow with that key began. An older note may be overwritten: the agent finds that flow when it sweeps.
+#[inline(always)]
+pub(crate) fn note_begun<A: Family>(key: &Tuple<A>) {
+    let Some(next) = ring_counter::<A>(NEXT) else { return };
+    if let Some(note) = A::maps().begun.get_ptr_mut(next.add(1) as u32 & BEGUN_MASK.load()) {
+        // SAFETY: a tuple is valid whatever it holds: one that two CPUs wrote at once is nobody's key.
+        unsafe { *note = *key }
+    }
+}
+
+/// Takes the oldest note.
+#[inline(always)]
+pub(crate) fn oldest_begun<A: Family>() -> Option<Tuple<A>> {
+    let next = ring_counter::<A>(NEXT)?.get();
+    let oldest = ring_counter::<A>(OLDEST)?;
+    let behind = next.wrapping_sub(oldest.get()).cast_signed();
+    if behind <= 0 {
+        return None;
+    }
+    let mask = BEGUN_MASK.load();
+    let overwritten = behind - i64::from(mask) - 1;
+    let at = oldest.add(if overwritten > 0 { overwritten + 1 } else { 1 }) as u32;
+    let at = if overwritten > 0 { at.wrapping_add(overwritten as u32) } else { at };
+    A::maps().begun.get(at & mask).copied()
+}
+
 /// A family's maps.
 pub(crate) struct Maps<A: 'static> {
     pub(crate) flows: &'static HashMap<Tuple<A>, Flow<A>>,
+    pub(crate) begun: &'static Array<Tuple<A>>,
+    pub(crate) begun_counters: &'static Array<u64>,
     pub(crate) endpoints: &'static HashMap<A, Endpoint<A>>,
     pub(crate) publishes: &'static Array<Publish<A>>,
     pub(crate) ports: &'static Array<u32>,
@@ -101,6 +167,8 @@ impl Family for V4 {
     fn maps() -> Maps<Self> {
         Maps {
             flows: &FLOWS4,
+            begun: &BEGUN4,
+            begun_counters: &BEGUN_COUNTERS4,
             endpoints: &ENDPOINTS4,
             publishes: &PUBLISHES4,
             ports: &PORTS4,

@@ -10,10 +10,12 @@ use causeway_common::{
     arp,
     forward::{self, Decision},
     icmp_error,
-    packet::{Packet, Payload, ether_type},
+    packet::{ETHERNET, Packet, Payload, ether_type},
     plan::First,
     reason::{Fate, Reason},
-    tuple::side,
+    room,
+    sweep::{self, Which},
+    tuple::{Tuple, side},
 };
 
 use crate::{
@@ -25,12 +27,12 @@ use crate::{
 /// tc ingress on a host side: everything a container sends.
 #[classifier]
 pub(crate) fn host_side(ctx: TcContext) -> i32 {
-    let mut skb = Skb::new(&ctx);
+    let skb = Skb::new(&ctx);
     if skb.is_tagged() {
         return stop(Reason::NotIp);
     }
     match skb.ether_type() {
-        Some(ether_type::IPV4) => handle::<V4>(&mut skb, side::CONTAINER, Reason::Malformed),
+        Some(ether_type::IPV4) => handle::<V4>(&skb, side::CONTAINER, Reason::Malformed),
         Some(ether_type::ARP) => stop(arp::from_container(&skb, skb.arrival(side::CONTAINER), &Kernel::new(&skb))),
         Some(ether_type::IPV6) => stop(Reason::FamilyNotOnNetwork),
         _ => stop(Reason::NotIp),
@@ -40,12 +42,12 @@ pub(crate) fn host_side(ctx: TcContext) -> i32 {
 /// tc ingress on an uplink: replies, and published ports.
 #[classifier]
 pub(crate) fn uplink(ctx: TcContext) -> i32 {
-    let mut skb = Skb::new(&ctx);
+    let skb = Skb::new(&ctx);
     if skb.is_tagged() || !skb.is_for_host() {
         return stop(Reason::NotOurs);
     }
     match skb.ether_type() {
-        Some(ether_type::IPV4) => handle::<V4>(&mut skb, side::UPLINK, Reason::NotOurs),
+        Some(ether_type::IPV4) => handle::<V4>(&skb, side::UPLINK, Reason::NotOurs),
         _ => stop(Reason::NotOurs),
     }
 }
@@ -57,20 +59,65 @@ pub(crate) fn guard(ctx: TcContext) -> i32 {
     stop(forward::into_bridge(Skb::again(&ctx).came_by()))
 }
 
+/// Run by the agent alone, with a frame of its own making: after the Ethernet header, whose first byte says which ([`Which`]), the keys of
+/// flows to remove. Answers how many it did.
+#[classifier]
+pub(crate) fn sweep(ctx: TcContext) -> i32 {
+    sweep_family::<V4>(&ctx)
+}
+
 #[inline(always)]
-fn handle<A: Family>(skb: &mut Skb<'_>, side: u8, malformed: Reason) -> i32 {
-    let Ok(packet) = A::parse(skb, skb.arrival(side)) else {
+fn sweep_family<A: Family>(ctx: &TcContext) -> i32 {
+    let which = if ctx.load::<u8>(0) == Ok(Which::Any as u8) { Which::Any } else { Which::Ended };
+    let mut removed = 0;
+    for i in 0..sweep::KEYS {
+        let Ok(key) = ctx.load::<Tuple<A>>(ETHERNET + i * size_of::<Tuple<A>>()) else { break };
+        removed += sweep_one(ctx.skb.skb, &key, which as u8);
+    }
+    removed
+}
+
+#[inline(never)]
+fn sweep_one<A: Family>(skb: *mut __sk_buff, key: &Tuple<A>, which: u8) -> i32 {
+    let context = TcContext::new(skb);
+    let which = if which == Which::Any as u8 { Which::Any } else { Which::Ended };
+    i32::from(sweep::sweep(&Kernel::new(&Skb::again(&context)), key, which))
+}
+
+#[inline(always)]
+fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
+    let raw = skb.context().skb.skb;
+    let action = known::<A>(raw, side, malformed);
+    if action != UNDECIDED {
+        return action;
+    }
+    match A::first() {
+        Some(place) => first(raw, place),
+        // There is always one; without it a container's packet must not pass undecided.
+        None => stop(malformed),
+    }
+}
+
+/// What a step answers that leaves the packet to the next one: no action has that number.
+const UNDECIDED: i32 = -2;
+
+/// A packet of a flow in the table. What the function holds on the stack is not there while the next ones run, which find the packet in
+/// this CPU's place.
+#[inline(never)]
+fn known<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i32 {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::again(&context);
+    let Ok(packet) = A::parse(&skb, skb.arrival(side)) else {
         return stop(malformed);
     };
-    if let Some(decision) = forward::known(&packet, &Kernel::new(skb)) {
-        return finish(skb, &packet, decision);
+    if let Some(decision) = forward::known(&packet, &Kernel::new(&skb)) {
+        return finish(&mut skb, &packet, decision);
     }
     match A::first() {
         Some(place) => {
             place.packet = packet;
-            first(skb.context().skb.skb, place)
+            UNDECIDED
         }
-        // There is always one; without it a container's packet must not pass undecided.
         None => stop(malformed),
     }
 }
@@ -87,7 +134,11 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     if let Err(reason) = plan(skb, place) {
         return stop(reason);
     }
-    if let Err(reason) = begin(skb, place) {
+    let mut begun = begin(skb, place);
+    if begun == Err(Reason::TableFull) && make_room::<A>(skb) {
+        begun = begin(skb, place);
+    }
+    if let Err(reason) = begun {
         return stop(reason);
     }
     send(skb, place)
@@ -100,9 +151,6 @@ fn send<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
     let decision = forward::leave(&place.packet, place.half.translation);
     finish(&mut Skb::again(&context), &place.packet, decision)
 }
-
-/// What `error` answers where there is no such flow: no action has that number.
-const UNDECIDED: i32 = -2;
 
 /// An ICMP error, which may be of a flow.
 #[inline(never)]
@@ -132,6 +180,12 @@ fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reas
 fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
     causeway_common::begin::begin(place, &Kernel::new(&Skb::again(&context)))
+}
+
+#[inline(never)]
+fn make_room<A: Family>(skb: *mut __sk_buff) -> bool {
+    let context = TcContext::new(skb);
+    room::make::<A>(&Kernel::new(&Skb::again(&context)))
 }
 
 #[inline(always)]

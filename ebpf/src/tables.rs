@@ -15,7 +15,7 @@ use aya_ebpf::{
     maps::lpm_trie::Key,
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Publish, Uplink},
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Network, Publish, Uplink},
     flow::{TICK_SHIFT, Ticks},
     tables::{Refused, Route, Tables},
     tuple::{Tuple, protocol},
@@ -78,9 +78,41 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn remove_flow(&self, key: &Tuple<A>) {
-        // Another CPU may have been first: gone is what was wanted.
-        let _ = A::maps().flows.remove(key);
+    fn remove_flow(&self, key: &Tuple<A>) -> bool {
+        A::maps().flows.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn network(&self, number: u32) -> Option<&Network> {
+        maps::network(number)
+    }
+
+    #[inline(always)]
+    fn count_flow(&self, slot: u32, most: u32) -> bool {
+        let Some(count) = maps::flow_count(slot) else { return false };
+        // Counted first: two CPUs that look at once would both find room.
+        if count.add(1) < u64::from(most) {
+            return true;
+        }
+        count.add(-1);
+        false
+    }
+
+    #[inline(always)]
+    fn note_begun(&self, key: &Tuple<A>) {
+        maps::note_begun(key);
+    }
+
+    #[inline(always)]
+    fn oldest_begun(&self) -> Option<Tuple<A>> {
+        maps::oldest_begun()
+    }
+
+    #[inline(always)]
+    fn uncount_flow(&self, slot: u32) {
+        if let Some(count) = maps::flow_count(slot) {
+            count.add(-1);
+        }
     }
 
     #[inline(always)]

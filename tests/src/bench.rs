@@ -8,7 +8,7 @@ use std::{
 };
 
 use causeway::{
-    datapath::{Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Trial},
+    datapath::{Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial},
     model::publish::{PortRange, Protocol, PublishSpec},
     net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
 };
@@ -130,7 +130,7 @@ impl Bench {
     pub fn put_host(&mut self) {
         for (bridge, gateway) in BRIDGES {
             let subnet = gateway.parse::<ipnet::IpNet>().expect("an address").trunc();
-            self.datapath.put_bridge(&self.interface(bridge), &[subnet]).expect("the bridge");
+            self.datapath.put_bridge(&self.interface(bridge), &[subnet], &Terms::default()).expect("the bridge");
             self.model.admitted.push((abi::INSIDE, v4(subnet.network()), v4(subnet.netmask())));
         }
         let uplink = self.interface("up0");
@@ -160,6 +160,7 @@ impl Bench {
             masquerade: place.masquerade,
             internal: place.closed,
             icc: !place.closed,
+            mtu: 1500,
         };
         self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint");
         let slot = self.take_slot();
@@ -174,6 +175,8 @@ impl Bench {
                 slot,
                 network: if place.masquerade { network::MASQUERADE } else { 0 }
                     | if place.closed { network::INTERNAL | network::NO_ICC } else { 0 },
+                network_number: 0,
+                mtu: 1500,
                 macs: Macs::new(mac.0, BRIDGE_MAC),
             },
         );

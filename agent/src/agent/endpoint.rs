@@ -70,6 +70,7 @@ impl Agent {
                 masquerade: network.masquerade,
                 internal: network.internal,
                 icc: network.icc,
+                mtu: network.mtu,
             };
             self.datapath.put_endpoint(&entry, &interface)?;
             self.endpoints.insert(address.addr());

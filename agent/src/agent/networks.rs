@@ -8,7 +8,7 @@ use tracing::info;
 use super::{Agent, forwarding::disable_ipv6, warn_all};
 use crate::{
     api::{self, NetworkSpec},
-    datapath::Interface,
+    datapath::{Interface, Terms},
     model::network::{self, Network},
     net::mac::Mac,
 };
@@ -105,7 +105,7 @@ impl Agent {
     pub(super) async fn finish_bridge(&mut self, network: &Network, index: u32) -> anyhow::Result<()> {
         let interface = Interface { index, name: network.bridge.clone() };
         // Guarded before it has an address, so before anything is forwarded into it.
-        self.datapath.put_bridge(&interface, &network.subnets)?;
+        self.datapath.put_bridge(&interface, &network.subnets, &Terms::default())?;
         disable_ipv6(&self.host.handles.netns, &network.bridge)?;
         for (subnet, gateway) in network.subnets.iter().zip(&network.gateways) {
             let address = ipnet::IpNet::new(*gateway, subnet.prefix_len())?;

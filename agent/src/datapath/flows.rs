@@ -1,18 +1,24 @@
 //! The flow table as a whole: listed, flushed, swept.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
+    fs,
     net::SocketAddr,
     sync::mpsc::{SyncSender, sync_channel},
     thread,
 };
 
 use anyhow::Context as _;
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::{
+    maps::{Array, Map, MapData, MapFd, MapInfo},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
 use causeway_common::{
     abi::{Flow, name},
     address::{Port, V4},
     flow::{self, State, Ticks},
+    packet::ETHERNET,
+    sweep::{self, Which},
     tuple::{Tuple, protocol, side},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -20,52 +26,121 @@ use nix::time::{ClockId, clock_gettime};
 use super::{
     FlowRecord,
     abi::Raw,
+    batch,
     pins::Pins,
-    tables::{FlowMap, Tables, ip},
+    tables::{FlowMap, ip},
 };
 
-/// The live flows.
-pub(super) fn list(tables: &Tables) -> anyhow::Result<Vec<FlowRecord>> {
-    let now = now()?;
-    let flows = &tables.v4().flows;
-    let mut records = Vec::new();
-    for key in keys(flows)? {
-        let Ok(Raw(forward)) = flows.get(&Raw(key), 0) else { continue };
-        if forward.is_reply != 0 || tables.epoch(forward.slot)? != forward.epoch {
-            continue;
-        }
-        let reply = flows.get(&Raw(forward.translation.tuple.reversed()), 0).ok().map(|half| half.0);
-        let left = time_left(&forward, now).max(reply.and_then(|reply| time_left(&reply, now)));
-        if let Some(left) = left {
-            records.push(record(&key, &forward, reply.as_ref(), left));
-        }
+/// The flow table, and the program that removes flows from it: it gives back what they count for, and looks again whether they have ended.
+pub(super) struct FlowTable {
+    fd: MapFd,
+    flows: FlowMap<V4>,
+    epochs: Array<MapData, u32>,
+    sweep: SchedClassifier,
+}
+
+impl FlowTable {
+    /// Opens both. The program is pinned for a moment: that is how a second name for it is had.
+    pub(super) fn open(program: &mut SchedClassifier, pins: &Pins) -> anyhow::Result<Self> {
+        let map = |name: &str| MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"));
+        let pin = pins.link(name::SWEEP);
+        let _ = fs::remove_file(&pin);
+        program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
+        let sweep = SchedClassifier::from_pin(&pin);
+        fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
+        Ok(Self {
+            fd: MapInfo::from_pin(pins.map(name::FLOWS4))?.fd()?,
+            flows: aya::maps::HashMap::try_from(Map::HashMap(map(name::FLOWS4)?))?,
+            epochs: Array::try_from(Map::Array(map(name::EPOCHS)?))?,
+            sweep: sweep.context("opening the program 'sweep'")?,
+        })
     }
-    Ok(records)
-}
 
-/// Ends every flow; answers how many.
-pub(super) fn flush(tables: &mut Tables) -> anyhow::Result<u64> {
-    end(tables, |_| true)
-}
-
-/// Ends the flows that come or go by an interface; answers how many.
-pub(super) fn end_of_interface(tables: &mut Tables, index: u32) -> anyhow::Result<u64> {
-    end(tables, |half| half.translation.output == index || half.input == index)
-}
-
-/// Ends the flows of which one half or the other is `wanted`.
-fn end(tables: &mut Tables, wanted: impl Fn(&Flow<V4>) -> bool) -> anyhow::Result<u64> {
-    let flows = &mut tables.v4_mut().flows;
-    let mut ended = 0;
-    for key in keys(flows)? {
-        let Ok(Raw(half)) = flows.get(&Raw(key), 0) else { continue };
-        if wanted(&half) {
-            // One that its own packets removed meanwhile is ended all the same.
-            let removed = [key, half.translation.tuple.reversed()].map(|key| flows.remove(&Raw(key)).is_ok());
-            ended += u64::from(removed.contains(&true));
+    /// The live flows.
+    pub(super) fn list(&self) -> anyhow::Result<Vec<FlowRecord>> {
+        let now = now()?;
+        let halves = self.halves()?;
+        let mut records = Vec::new();
+        for (key, forward) in &halves {
+            if forward.is_reply != 0 || self.epoch(forward)? != forward.epoch {
+                continue;
+            }
+            let reply = halves.get(&forward.translation.tuple.reversed());
+            let left = time_left(forward, now).max(reply.and_then(|reply| time_left(reply, now)));
+            if let Some(left) = left {
+                records.push(record(key, forward, reply, left));
+            }
         }
+        Ok(records)
     }
-    Ok(ended)
+
+    /// Ends every flow; answers how many.
+    pub(super) fn flush(&self) -> anyhow::Result<u64> {
+        self.end(|_| true)
+    }
+
+    /// Ends the flows that come or go by an interface; answers how many.
+    pub(super) fn end_of_interface(&self, index: u32) -> anyhow::Result<u64> {
+        self.end(|half| half.translation.output == index || half.input == index)
+    }
+
+    /// Ends the flows of which one half or the other is `wanted`.
+    fn end(&self, wanted: impl Fn(&Flow<V4>) -> bool) -> anyhow::Result<u64> {
+        let halves = self.halves()?;
+        self.remove(halves.iter().filter(|(_, half)| wanted(half)).map(|(key, _)| *key), Which::Any)
+    }
+
+    /// Frees the entries of flows that have ended; answers how many.
+    fn sweep(&self) -> anyhow::Result<u64> {
+        let now = now()?;
+        let halves = self.halves()?;
+        let (mut ended, mut lost) = (Vec::new(), Vec::new());
+        for (key, half) in &halves {
+            let other = halves.get(&half.translation.tuple.reversed());
+            if half.is_reply == 0 && other.is_none() {
+                // The reply half is inserted first: a forward half alone has lost it to another CPU that cleared up.
+                lost.push(*key);
+            } else if self.epoch(half)? != half.epoch
+                || is_over(half, now) && other.is_none_or(|other| is_over(other, now))
+            {
+                ended.push(*key);
+            }
+        }
+        // One that was just beginning has got its other half since.
+        lost.retain(|key| {
+            let other = halves[key].translation.tuple.reversed();
+            self.flows.get(&Raw(other), 0).is_err()
+        });
+        Ok(self.remove(ended.into_iter(), Which::Ended)? + self.remove(lost.into_iter(), Which::Any)?)
+    }
+
+    fn remove(&self, keys: impl Iterator<Item = Tuple<V4>>, which: Which) -> anyhow::Result<u64> {
+        let mut frame = Vec::new();
+        let mut removed = 0;
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
+            frame.clear();
+            frame.resize(ETHERNET, 0);
+            frame[0] = which as u8;
+            for key in keys.by_ref().take(sweep::KEYS) {
+                frame.extend_from_slice(bytemuck::bytes_of(&key));
+            }
+            let result = self
+                .sweep
+                .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })
+                .context("running the program 'sweep'")?;
+            removed += u64::from(result.return_value);
+        }
+        Ok(removed)
+    }
+
+    fn halves(&self) -> anyhow::Result<HashMap<Tuple<V4>, Flow<V4>>> {
+        batch::entries(&self.fd)
+    }
+
+    fn epoch(&self, half: &Flow<V4>) -> anyhow::Result<u32> {
+        self.epochs.get(&half.slot, 0).with_context(|| format!("reading the epoch of slot {}", half.slot))
+    }
 }
 
 /// A thread that frees the entries of ended flows: a full table takes it a good part of a second, which no request waits for.
@@ -75,17 +150,14 @@ pub(super) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Starts the thread, with maps of its own.
-    pub(super) fn start(pins: &Pins) -> anyhow::Result<Self> {
-        let open = |name: &str| MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"));
-        let mut flows: FlowMap<V4> = HashMap::try_from(Map::HashMap(open(name::FLOWS4)?))?;
-        let epochs: Array<_, u32> = Array::try_from(Map::Array(open(name::EPOCHS)?))?;
+    /// Starts the thread.
+    pub(super) fn start(flows: FlowTable) -> anyhow::Result<Self> {
         let (wake, woken) = sync_channel(1);
         thread::Builder::new()
             .name("sweeper".to_owned())
             .spawn(move || {
                 while woken.recv().is_ok() {
-                    match sweep(&mut flows, &epochs) {
+                    match flows.sweep() {
                         Ok(0) => {}
                         Ok(freed) => tracing::debug!(freed, "swept the flow table"),
                         Err(error) => tracing::warn!("sweeping the flow table: {error:#}; it is tried again"),
@@ -102,40 +174,14 @@ impl Sweeper {
     }
 }
 
-fn sweep(flows: &mut FlowMap<V4>, epochs: &Array<MapData, u32>) -> anyhow::Result<u64> {
-    let mut freed = 0;
-    for key in keys(flows)? {
-        let now = now()?;
-        let Ok(Raw(half)) = flows.get(&Raw(key), 0) else { continue };
-        let other_key = half.translation.tuple.reversed();
-        let stale = epochs.get(&half.slot, 0).context("reading an epoch")? != half.epoch;
-        let other = flows.get(&Raw(other_key), 0).ok();
-        // The reply half is inserted first: a forward half alone has lost it to another CPU that cleared up.
-        let lost = half.is_reply == 0 && other.is_none();
-        let ended = time_left(&half, now).is_none() && other.is_none_or(|other| time_left(&other.0, now).is_none());
-        // A packet may use the flow again between the look and the removal: it is as if it had come a moment later.
-        if stale || ended || lost {
-            let _ = flows.remove(&Raw(key));
-            let _ = flows.remove(&Raw(other_key));
-            freed += 1;
-        }
-    }
-    Ok(freed)
-}
-
-/// How many steps a walk through the table may take: entries that come and go meanwhile can make the kernel start over.
-const STEPS: usize = 1 << 22;
-
-/// Every key once.
-fn keys(flows: &FlowMap<V4>) -> anyhow::Result<HashSet<Tuple<V4>>> {
-    let keys = flows.keys().take(STEPS).map(|key| Ok(key.context("walking through the flow table")?.0));
-    keys.collect()
-}
-
 fn now() -> anyhow::Result<Ticks> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the monotonic clock")?;
     let nanoseconds = time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
     Ok((nanoseconds >> flow::TICK_SHIFT) as Ticks)
+}
+
+fn is_over(half: &Flow<V4>, now: Ticks) -> bool {
+    time_left(half, now).is_none()
 }
 
 /// None if its time is over.

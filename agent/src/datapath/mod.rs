@@ -6,6 +6,7 @@
 
 mod abi;
 mod attach;
+mod batch;
 mod flows;
 mod load;
 mod pins;
@@ -20,11 +21,17 @@ use std::{
 };
 
 use anyhow::Context as _;
+use aya::programs::SchedClassifier;
+use causeway_common::{
+    abi::{Network, name},
+    flow::Timer,
+};
 use ipnet::IpNet;
 
 pub use self::trial::{Entry, Trial};
 use self::{
     attach::{Attached, Hook},
+    flows::{FlowTable, Sweeper},
     pins::Pins,
     tables::Tables,
 };
@@ -37,7 +44,8 @@ use crate::{
 pub struct Datapath {
     attached: Attached,
     tables: Tables,
-    sweeper: flows::Sweeper,
+    flows: FlowTable,
+    sweeper: Sweeper,
 }
 
 /// What the programs are loaded with.
@@ -83,6 +91,29 @@ pub struct EndpointEntry {
     pub internal: bool,
     /// The network's `icc`.
     pub icc: bool,
+    /// The network's, in bytes.
+    pub mtu: u32,
+}
+
+/// How the flows of a network are kept and translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Seconds, where they are not the default.
+    pub timeouts: Vec<(Timer, u32)>,
+    /// What masquerade picks from, where a flow's own port is taken.
+    pub ports: PortRange,
+    /// Mapping and filtering do not depend on the other side (RFC 4787 REQ-1 and REQ-8).
+    pub full_cone: bool,
+    /// How many each endpoint may have.
+    pub max_flows: u32,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let (first, last) = (Network::DEFAULT.first_port as u16, Network::DEFAULT.last_port() as u16);
+        let ports = PortRange::new(first, last).expect("the default ports are a range");
+        Self { timeouts: Vec::new(), ports, full_cone: false, max_flows: Network::DEFAULT.max_flows }
+    }
 }
 
 /// A publish, as the programs need it.
@@ -136,9 +167,12 @@ impl Datapath {
         let pins = Pins::prepare(&options.instance)?;
         let mut ebpf = load::load(options, &pins)?;
         let tables = Tables::open(&mut ebpf)?;
-        let sweeper = flows::Sweeper::start(&pins)?;
+        let sweep: &mut SchedClassifier =
+            ebpf.program_mut(name::SWEEP).context("the object lacks the program 'sweep'")?.try_into()?;
+        let flows = FlowTable::open(sweep, &pins)?;
+        let sweeper = Sweeper::start(FlowTable::open(sweep, &pins)?)?;
         let attached = Attached::new(ebpf, pins, &options.instance)?;
-        Ok(Self { attached, tables, sweeper })
+        Ok(Self { attached, tables, flows, sweeper })
     }
 
     /// Removes all that the instance has in the kernel: links, programs, maps, pins. Nothing there is done. Needs no loaded datapath.
@@ -155,7 +189,7 @@ impl Datapath {
     /// is an update for flows that begin from then on.
     pub fn put_uplink(&mut self, uplink: &Interface, address: IpAddr, mtu: u32) -> anyhow::Result<()> {
         if self.tables.put_uplink(uplink.index, address, mtu)? {
-            flows::end_of_interface(&mut self.tables, uplink.index)?;
+            self.flows.end_of_interface(uplink.index)?;
         }
         self.attached.put(Hook::Uplink, uplink)
     }
@@ -163,18 +197,21 @@ impl Datapath {
     /// Detaches from an uplink. One that is gone is done.
     pub fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
         self.tables.remove_uplink(index)?;
-        flows::end_of_interface(&mut self.tables, index)?;
+        self.flows.end_of_interface(index)?;
         self.attached.remove(Hook::Uplink, index)
     }
 
-    /// Attaches the guard to a bridge, and makes its network's subnets known. Again is done.
-    pub fn put_bridge(&mut self, bridge: &Interface, subnets: &[IpNet]) -> anyhow::Result<()> {
+    /// Attaches the guard to a bridge, and makes its network's subnets and terms known. Again is an update: flows go by new timeouts from their
+    /// next state on.
+    pub fn put_bridge(&mut self, bridge: &Interface, subnets: &[IpNet], terms: &Terms) -> anyhow::Result<()> {
+        self.tables.put_network(bridge.index, terms)?;
         self.tables.put_subnets(subnets)?;
         self.attached.put(Hook::Bridge, bridge)
     }
 
     /// Detaches from a bridge. One that is gone is done.
     pub fn remove_bridge(&mut self, index: u32, subnets: &[IpNet]) -> anyhow::Result<()> {
+        self.tables.remove_network(index)?;
         self.tables.remove_subnets(subnets)?;
         self.attached.remove(Hook::Bridge, index)
     }
@@ -196,7 +233,7 @@ impl Datapath {
         if let Some(host_side) = self.tables.remove_endpoint(address)? {
             self.attached.remove(Hook::HostSide, host_side)?;
             // Those that its slot's epoch has ended, and those that it began toward others.
-            flows::end_of_interface(&mut self.tables, host_side)?;
+            self.flows.end_of_interface(host_side)?;
         }
         Ok(())
     }
@@ -219,12 +256,12 @@ impl Datapath {
 
     /// The live flows.
     pub fn flows(&self) -> anyhow::Result<Vec<FlowRecord>> {
-        flows::list(&self.tables)
+        self.flows.list()
     }
 
     /// Ends every flow; answers how many.
     pub fn flush_flows(&mut self) -> anyhow::Result<u64> {
-        flows::flush(&mut self.tables)
+        self.flows.flush()
     }
 
     /// Frees the entries of flows that have ended. Called every few seconds; the work is done by a thread of its own.

@@ -14,14 +14,17 @@ use aya::{
     },
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Macs, Publish, Uplink, name, network, publish},
+    abi::{
+        self, AddressPort, Admitted, Endpoint, Flow, Macs, Network, Publish, Uplink, mapping, name, network, publish,
+    },
     address::{Address, Port, V4},
+    flow::ticks,
     reason::Reason,
     tuple::Tuple,
 };
 use ipnet::IpNet;
 
-use super::{EndpointEntry, PublishEntry, abi::Raw, slots::Slots};
+use super::{EndpointEntry, PublishEntry, Terms, abi::Raw, slots::Slots};
 
 pub(super) type FlowMap<A> = HashMap<MapData, Raw<Tuple<A>>, Raw<Flow<A>>>;
 
@@ -29,6 +32,9 @@ pub(super) type FlowMap<A> = HashMap<MapData, Raw<Tuple<A>>, Raw<Flow<A>>>;
 pub(super) struct Tables {
     v4: Family<V4>,
     epochs: Array<MapData, u32>,
+    networks: Array<MapData, Raw<Network>>,
+    /// By the bridge's index.
+    numbers: BTreeMap<u32, u32>,
     reasons: PerCpuArray<MapData, u64>,
     slots: Slots,
     uplinks: BTreeMap<u32, IpAddr>,
@@ -38,8 +44,7 @@ pub(super) struct Tables {
 }
 
 /// The maps of one family.
-pub(super) struct Family<A: Address> {
-    pub(super) flows: FlowMap<A>,
+struct Family<A: Address> {
     endpoints: HashMap<MapData, Raw<A>, Raw<Endpoint<A>>>,
     publishes: Array<MapData, Raw<Publish<A>>>,
     ports: Array<MapData, u32>,
@@ -59,7 +64,6 @@ impl Tables {
     /// Takes the maps from the loaded object.
     pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         let v4 = Family {
-            flows: take(ebpf, name::FLOWS4)?,
             endpoints: take(ebpf, name::ENDPOINTS4)?,
             publishes: take(ebpf, name::PUBLISHES4)?,
             ports: take(ebpf, name::PORTS4)?,
@@ -72,28 +76,76 @@ impl Tables {
         for slot in v4.slots_in_use()? {
             slots.keep(slot);
         }
-        Ok(Self {
+        let mut tables = Self {
             v4,
             epochs: take(ebpf, name::EPOCHS)?,
+            networks: take(ebpf, name::NETWORKS)?,
+            numbers: BTreeMap::new(),
             reasons: take(ebpf, name::REASONS)?,
             slots,
             uplinks: BTreeMap::new(),
             inside: BTreeSet::new(),
             endpoints: BTreeMap::new(),
             publishes: Vec::new(),
-        })
+        };
+        // What is of no network goes by the defaults.
+        tables.write_network(0, Network::DEFAULT)?;
+        Ok(tables)
     }
 
-    pub(super) fn v4(&self) -> &Family<V4> {
-        &self.v4
+    /// Makes a network's terms known, under the number that it has already or a free one.
+    pub(super) fn put_network(&mut self, bridge: u32, terms: &Terms) -> anyhow::Result<()> {
+        let mut network = Network {
+            first_port: terms.ports.start().into(),
+            ports: terms.ports.count().into(),
+            max_flows: terms.max_flows,
+            bridge,
+            mapping: if terms.full_cone { mapping::FULL_CONE } else { 0 },
+            ..Network::DEFAULT
+        };
+        for (timer, seconds) in &terms.timeouts {
+            network.timeouts[*timer as usize] = ticks(*seconds);
+        }
+        let number = match self.numbers.get(&bridge) {
+            Some(number) => *number,
+            None => self.number_for(bridge)?,
+        };
+        self.write_network(number, network)?;
+        self.numbers.insert(bridge, number);
+        Ok(())
     }
 
-    pub(super) fn v4_mut(&mut self) -> &mut Family<V4> {
-        &mut self.v4
+    /// The number that an earlier agent gave the network, whose flows go by it, or a free one.
+    fn number_for(&self, bridge: u32) -> anyhow::Result<u32> {
+        let mut free = None;
+        for number in 1..abi::NETWORKS {
+            match self.network(number)?.bridge {
+                known if known == bridge => return Ok(number),
+                0 if free.is_none() => free = Some(number),
+                _ => {}
+            }
+        }
+        free.with_context(|| format!("there is room for {} networks; remove one first", abi::NETWORKS - 1))
+    }
+
+    /// Forgets a network.
+    pub(super) fn remove_network(&mut self, bridge: u32) -> anyhow::Result<()> {
+        match self.numbers.remove(&bridge) {
+            Some(number) => self.write_network(number, Network::DEFAULT),
+            None => Ok(()),
+        }
+    }
+
+    fn network(&self, number: u32) -> anyhow::Result<Network> {
+        Ok(self.networks.get(&number, 0).with_context(|| format!("reading the network {number}"))?.0)
+    }
+
+    fn write_network(&mut self, number: u32, network: Network) -> anyhow::Result<()> {
+        self.networks.set(number, Raw(network), 0).with_context(|| format!("writing the network {number}"))
     }
 
     /// The slot's epoch.
-    pub(super) fn epoch(&self, slot: u32) -> anyhow::Result<u32> {
+    fn epoch(&self, slot: u32) -> anyhow::Result<u32> {
         self.epochs.get(&slot, 0).with_context(|| format!("reading the epoch of slot {slot}"))
     }
 
@@ -156,7 +208,8 @@ impl Tables {
             Some(kept) => kept.0.slot,
             None => self.take_slot()?,
         };
-        let value = endpoint_value(entry, slot)?;
+        let number = self.numbers.get(&entry.bridge).context("the endpoint's network is not known")?;
+        let value = endpoint_value(entry, slot, *number)?;
         self.v4.endpoints.insert(Raw(address), Raw(value), 0).with_context(|| {
             format!("making the endpoint {} known (there is room for {})", entry.address, abi::ENDPOINTS)
         })?;
@@ -212,6 +265,12 @@ impl Tables {
         for slot in self.v4.slots_in_use()? {
             if !put.contains(&slot) {
                 self.free_slot(slot)?;
+            }
+        }
+        for number in 1..abi::NETWORKS {
+            let bridge = self.network(number)?.bridge;
+            if bridge != 0 && !self.numbers.contains_key(&bridge) {
+                self.write_network(number, Network::DEFAULT)?;
             }
         }
         for index in self.v4.uplinks.keys().filter_map(Result::ok).collect::<Vec<_>>() {
@@ -401,7 +460,7 @@ fn gone_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-fn endpoint_value(entry: &EndpointEntry, slot: u32) -> anyhow::Result<Endpoint<V4>> {
+fn endpoint_value(entry: &EndpointEntry, slot: u32, network_number: u32) -> anyhow::Result<Endpoint<V4>> {
     let IpNet::V4(subnet) = entry.subnet else {
         bail!("the subnet {} is IPv6, which is not supported yet", entry.subnet)
     };
@@ -416,6 +475,8 @@ fn endpoint_value(entry: &EndpointEntry, slot: u32) -> anyhow::Result<Endpoint<V
         network: flag(entry.masquerade, network::MASQUERADE)
             | flag(entry.internal, network::INTERNAL)
             | flag(!entry.icc, network::NO_ICC),
+        network_number,
+        mtu: entry.mtu.min(u32::from(u16::MAX)),
         macs: Macs::new(entry.mac.0, entry.bridge_mac.0),
     })
 }

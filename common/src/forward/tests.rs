@@ -4,7 +4,7 @@ use std::{collections::HashSet, vec::Vec};
 
 use super::*;
 use crate::{
-    abi::{Endpoint, Macs, Publish, Uplink, network},
+    abi::{Endpoint, Macs, Network, Publish, Uplink, network},
     address::{Port, V4},
     flow::{tcp, ticks},
     model::Model,
@@ -37,6 +37,8 @@ fn model() -> Model<V4> {
                 bridge: 5,
                 slot,
                 network: network::MASQUERADE,
+                network_number: 0,
+                mtu: 1500,
                 macs: Macs::new([2; 6], [4; 6]),
             },
         );
@@ -70,6 +72,8 @@ fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, flags: u8) -
             _ => Payload::Echo,
         },
         flags: if protocol == protocol::TCP { flags } else { 0 },
+        sequence: 0,
+        acknowledgment: 0,
         payload_at: 34,
         ttl: 64,
         input,
@@ -243,7 +247,7 @@ fn a_flow_ends_with_its_slots_epoch() {
 fn an_idle_flow_counts_as_absent_and_its_port_is_free() {
     let model = model();
     let first = left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))).unwrap();
-    model.now.set(model.now.get() + State::Unreplied.timeout(protocol::UDP) + 1);
+    model.now.set(model.now.get() + Network::DEFAULT.timeout(State::Unreplied, protocol::UDP) + 1);
     let second = left(&model, &udp(C2_SIDE, (C2, 4000), (WORLD, 53))).unwrap();
     assert_eq!(second.tuple, first.tuple, "the port is used again");
     assert_eq!(left(&model, &answer(&second, 0)).unwrap().tuple.destination, C2);

@@ -1,0 +1,81 @@
+//! A walk through a hash map in steps of many entries. aya has none: entry by entry it costs two system calls each, and starts over when
+//! the entry it stands on goes.
+#![expect(unsafe_code, reason = "one system call, with pointers into buffers whose sizes it is told")]
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use anyhow::Context as _;
+use aya::maps::MapFd;
+use bytemuck::Pod;
+use nix::libc;
+
+/// How many entries a step has room for: more than any bucket has.
+const STEP: u32 = 4096;
+
+/// `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6.
+const LOOKUP_BATCH: libc::c_long = 24;
+
+/// The `batch` part of `union bpf_attr` (`linux/bpf.h`).
+#[repr(C)]
+#[derive(Debug)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Every entry of a hash map; one that is moved meanwhile may be missed, as with every walk.
+pub(super) fn entries<K: Pod + Eq + std::hash::Hash, V: Pod>(map: &MapFd) -> anyhow::Result<HashMap<K, V>> {
+    let mut found = HashMap::new();
+    let mut keys = vec![K::zeroed(); STEP as usize];
+    let mut values = vec![V::zeroed(); STEP as usize];
+    let mut place = None;
+    loop {
+        let (count, next) = step(map, place, &mut keys, &mut values)?;
+        found.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
+        let Some(next) = next else { return Ok(found) };
+        place = Some(next);
+    }
+}
+
+/// Reads the entries from a place on: how many, and the next place unless that was all.
+fn step<K: Pod, V: Pod>(
+    map: &MapFd,
+    place: Option<u32>,
+    keys: &mut [K],
+    values: &mut [V],
+) -> anyhow::Result<(usize, Option<u32>)> {
+    let mut next = 0u32;
+    let mut attributes = Attributes {
+        in_batch: place.as_ref().map_or(0, |place| std::ptr::from_ref(place).expose_provenance() as u64),
+        out_batch: (&raw mut next).expose_provenance() as u64,
+        keys: keys.as_mut_ptr().expose_provenance() as u64,
+        values: values.as_mut_ptr().expose_provenance() as u64,
+        count: STEP,
+        map_fd: map.as_fd().as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    assert!(keys.len() >= STEP as usize && values.len() >= STEP as usize);
+    // SAFETY: the buffers have room for `STEP` keys and values, which are plain bytes, and live until the call is over.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
+    let count = attributes.count as usize;
+    if result == 0 {
+        return Ok((count, Some(next)));
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::NotFound {
+        // The end; what was found on the way counts.
+        return Ok((count, None));
+    }
+    Err(error).context("walking through the flow table")
+}
