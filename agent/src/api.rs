@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::publish::PublishSpec;
+use crate::model::{host_ports::HostPorts, publish::PublishSpec};
 
 /// One request to the agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ pub enum Request {
         /// As it was added.
         publish: PublishSpec,
     },
+    /// Answers the [`Publish`] as it is now.
+    PublishMove(PublishMove),
     /// Answers a list of [`Publish`].
     PublishList,
     /// Answers a list of [`Flow`].
@@ -90,6 +92,7 @@ impl Request {
             Self::ContainerRemove { name } => format!("container rm {name}"),
             Self::PublishAdd(add) => format!("publish add {} {}", add.container, add.publish),
             Self::PublishRemove { container, publish } => format!("publish rm {container} {publish}"),
+            Self::PublishMove(wanted) => format!("publish move {} {}", wanted.ports, wanted.container),
             Self::PublishList => "publish ls".to_owned(),
             Self::FlowsList => "flows ls".to_owned(),
             Self::FlowsFlush => "flows flush".to_owned(),
@@ -164,6 +167,18 @@ pub struct PublishAdd {
     /// Clients that may use it; any if empty.
     #[serde(default)]
     pub from: Vec<IpNet>,
+}
+
+/// What `publish move` asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PublishMove {
+    /// All host ports of one publish.
+    pub ports: HostPorts,
+    /// The name of the container that they are to lead to.
+    pub container: String,
+    /// For how many seconds at most flows may finish where they are; at once if absent.
+    #[serde(default)]
+    pub drain_s: Option<u32>,
 }
 
 /// A network as it is.
@@ -248,6 +263,18 @@ pub struct Publish {
     pub container_port: String,
     /// Clients that may use it; any if empty.
     pub from: Vec<IpNet>,
+    /// Where it led before it was moved, and flows may finish. Absent if there is nothing of that kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Draining>,
+}
+
+/// Flows that finish in a container that a publish was moved away from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Draining {
+    /// The container's name.
+    pub container: String,
+    /// Seconds until what is left of them ends.
+    pub ends_in_s: u64,
 }
 
 /// A connection or exchange.
@@ -332,6 +359,7 @@ mod tests {
             host_port: "8000-8001".to_owned(),
             container_port: "80-81".to_owned(),
             from: vec!["203.0.113.0/24".parse().unwrap()],
+            draining: Vec::new(),
         }
     }
 
@@ -388,6 +416,13 @@ mod tests {
                 }],
             })
         );
+    }
+
+    #[test]
+    fn a_publish_that_drains_prints_where_and_how_long() {
+        let draining = vec![Draining { container: "old".to_owned(), ends_in_s: 7 }];
+        let printed = serde_json::to_value(Publish { draining, ..publish() }).unwrap();
+        assert_eq!(printed["draining"], json!([{"container": "old", "ends_in_s": 7}]));
     }
 
     #[test]

@@ -103,6 +103,7 @@ fn publish(common: &Common, verb: PublishVerb) -> anyhow::Result<()> {
             let request = Request::PublishRemove { container: which.container, publish: which.publish };
             tell(common, &request, |gone| show::publish_done("no longer published:", gone))
         }
+        PublishVerb::Move(wanted) => tell(common, &Request::PublishMove(wanted.into_request()), show::publish_moved),
         PublishVerb::Ls => list::<api::Publish>(common, &Request::PublishList),
     }
 }

@@ -51,10 +51,18 @@ impl Row for Container {
 }
 
 impl Row for Publish {
-    const HEAD: &'static [&'static str] = &["CONTAINER", "HOST", "CONTAINER PORT", "PROTOCOL", "FROM"];
+    const HEAD: &'static [&'static str] = &["CONTAINER", "HOST", "CONTAINER PORT", "PROTOCOL", "FROM", "DRAINING"];
 
     fn row(&self) -> Vec<String> {
-        vec![self.container.clone(), host(self), self.container_port.clone(), self.protocol.clone(), from(self)]
+        let draining = self.draining.iter().map(|drain| format!("{} for {} s", drain.container, drain.ends_in_s));
+        vec![
+            self.container.clone(),
+            host(self),
+            self.container_port.clone(),
+            self.protocol.clone(),
+            from(self),
+            or_dash(join(draining)),
+        ]
     }
 }
 
@@ -129,6 +137,13 @@ pub fn container_done(done: &str, container: &Container) -> String {
 /// What became of a publish.
 pub fn publish_done(done: &str, publish: &Publish) -> String {
     format!("{done} {} in {}\n", arrow(publish), publish.container)
+}
+
+/// Where a publish leads now.
+pub fn publish_moved(publish: &Publish) -> String {
+    let drains = publish.draining.iter();
+    let drains = drains.map(|drain| format!("; in {} flows finish for {} s at most", drain.container, drain.ends_in_s));
+    format!("moved {} to {}{}\n", arrow(publish), publish.container, drains.collect::<String>())
 }
 
 /// What `down` removed.
@@ -241,6 +256,7 @@ mod tests {
             host_port: "8080".to_owned(),
             container_port: "80".to_owned(),
             from: Vec::new(),
+            draining: Vec::new(),
         }
     }
 
@@ -249,16 +265,16 @@ mod tests {
         let rows = [publish(None), publish(Some("127.0.0.1")), publish(Some("2001:db8::1"))];
         assert_eq!(
             table(&rows),
-            "CONTAINER  HOST                CONTAINER PORT  PROTOCOL  FROM\n\
-             web        8080                80              tcp       any\n\
-             web        127.0.0.1:8080      80              tcp       any\n\
-             web        [2001:db8::1]:8080  80              tcp       any\n"
+            "CONTAINER  HOST                CONTAINER PORT  PROTOCOL  FROM  DRAINING\n\
+             web        8080                80              tcp       any   -\n\
+             web        127.0.0.1:8080      80              tcp       any   -\n\
+             web        [2001:db8::1]:8080  80              tcp       any   -\n"
         );
     }
 
     #[test]
     fn an_empty_table_is_its_head() {
-        assert_eq!(table::<Publish>(&[]), "CONTAINER  HOST  CONTAINER PORT  PROTOCOL  FROM\n");
+        assert_eq!(table::<Publish>(&[]), "CONTAINER  HOST  CONTAINER PORT  PROTOCOL  FROM  DRAINING\n");
     }
 
     #[test]
@@ -278,6 +294,16 @@ mod tests {
         assert!(text.contains("\npolicy      internal, no-icc\n"), "{text}");
         assert!(text.contains("\nmtu         1500 bytes\n"), "{text}");
         assert!(text.ends_with("\ncontainers  -\n"), "{text}");
+    }
+
+    #[test]
+    fn a_move_says_where_flows_finish_and_for_how_long() {
+        assert_eq!(publish_moved(&publish(None)), "moved 8080 > 80/tcp to web\n");
+        let draining = vec![crate::api::Draining { container: "old".to_owned(), ends_in_s: 7 }];
+        assert_eq!(
+            publish_moved(&Publish { draining, ..publish(None) }),
+            "moved 8080 > 80/tcp to web; in old flows finish for 7 s at most\n"
+        );
     }
 
     #[test]

@@ -48,10 +48,8 @@ impl Agent {
         }
         // A file that declares no networks may put containers on the default one.
         self.ensure_default_network().await?;
-        for spec in &config.containers {
-            for publish in outdated_publishes(&self.state, spec) {
-                self.publish_remove(&spec.name, &publish).with_context(|| format!("container '{}'", spec.name))?;
-            }
+        for (name, publish) in outdated_publishes(&self.state, config) {
+            self.publish_remove(&name, &publish).with_context(|| format!("container '{name}'"))?;
         }
         for spec in containers_in_turn(config) {
             self.declare_container(spec).await.with_context(|| format!("container '{}'", spec.name))?;
@@ -66,7 +64,7 @@ impl Agent {
         }
         for publish in &spec.publishes {
             if !self.container(&spec.name)?.publishes.iter().any(|there| there.spec == *publish) {
-                let publish = Publish { spec: *publish, from: Vec::new(), declared: true };
+                let publish = Publish { spec: *publish, from: Vec::new(), declared: true, drains: Vec::new() };
                 self.add_publish(&spec.name, publish).await?;
             }
         }
@@ -106,10 +104,9 @@ async fn check_in_order(config: &Config, mut plan: Plan<'_>) -> anyhow::Result<(
         }
     }
     foresee_default(&mut plan)?;
-    for spec in &config.containers {
-        let outdated = outdated_publishes(&plan.state, spec);
-        if let Some(container) = plan.state.containers.get_mut(&spec.name) {
-            container.publishes.retain(|publish| !outdated.contains(&publish.spec));
+    for (name, outdated) in outdated_publishes(&plan.state, config) {
+        if let Some(container) = plan.state.containers.get_mut(&name) {
+            container.publishes.retain(|publish| publish.spec != outdated);
         }
     }
     for spec in containers_in_turn(config) {
@@ -139,7 +136,7 @@ async fn foresee_container(plan: &mut Plan<'_>, spec: &ContainerSpec) -> anyhow:
     let network = there.endpoints.first().map(|endpoint| endpoint.network.clone()).unwrap_or_default();
     for publish in spec.publishes.iter().filter(|publish| !present.contains(publish)) {
         plan.check_publish(plan.network(&network)?, publish)?;
-        let publish = Publish { spec: *publish, from: Vec::new(), declared: true };
+        let publish = Publish { spec: *publish, from: Vec::new(), declared: true, drains: Vec::new() };
         if let Some(container) = plan.state.containers.get_mut(&spec.name) {
             container.publishes.push(publish);
         }
@@ -192,11 +189,16 @@ fn outdated_containers(state: &State, config: &Config, networks: &[String]) -> V
     state.containers.values().filter(is_outdated).map(|container| container.name.clone()).collect()
 }
 
-fn outdated_publishes(state: &State, spec: &ContainerSpec) -> Vec<PublishSpec> {
-    let publishes =
-        state.containers.get(&spec.name).map(|container| container.publishes.as_slice()).unwrap_or_default();
-    let outdated = publishes.iter().filter(|publish| publish.declared && !spec.publishes.contains(&publish.spec));
-    outdated.map(|publish| publish.spec).collect()
+/// With their containers' names, those too that were moved to a container that was added by command.
+fn outdated_publishes(state: &State, config: &Config) -> Vec<(String, PublishSpec)> {
+    let mut outdated = Vec::new();
+    for Container { name, publishes, .. } in state.containers.values() {
+        let spec = config.containers.iter().find(|spec| spec.name == *name);
+        let declared = spec.map(|spec| spec.publishes.as_slice()).unwrap_or_default();
+        let is_outdated = |publish: &&Publish| publish.declared && !declared.contains(&publish.spec);
+        outdated.extend(publishes.iter().filter(is_outdated).map(|publish| (name.clone(), publish.spec)));
+    }
+    outdated
 }
 
 fn is_as_declared(network: &Network, spec: &NetworkSpec) -> bool {

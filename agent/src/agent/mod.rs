@@ -10,6 +10,7 @@ mod endpoint;
 mod flows;
 mod forwarding;
 mod host;
+mod moves;
 mod networks;
 mod plan;
 mod presence;
@@ -165,6 +166,7 @@ impl Agent {
     async fn bring_up(&mut self, config: Option<&Config>) -> anyhow::Result<()> {
         self.enable_forwarding().await?;
         self.sync_host().await?;
+        self.adopt_drains();
         self.adopt().await?;
         self.datapath.settle()?;
         if let Some(config) = config {
@@ -179,6 +181,7 @@ impl Agent {
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let drained = moves::until(self.next_drain_end());
             tokio::select! {
                 () = &mut stop => return End::Stopped,
                 Some((request, answer)) = requests.recv() => {
@@ -192,6 +195,11 @@ impl Agent {
                 () = self.host.changed() => {
                     if let Err(error) = self.sync_host().await {
                         warn!(error = line::of(&error), "the host's changes cannot be followed");
+                    }
+                }
+                () = drained => {
+                    if let Err(error) = self.end_drains() {
+                        warn!(error = line::of(&error), "the flows of a publish that was moved cannot be ended");
                     }
                 }
                 _ = sweep.tick() => {
@@ -237,6 +245,7 @@ impl Agent {
             Request::ContainerRemove { name } => json(self.container_remove(&name).await?),
             Request::PublishAdd(add) => json(self.publish_add(&add).await?),
             Request::PublishRemove { container, publish } => json(self.publish_remove(&container, &publish)?),
+            Request::PublishMove(wanted) => json(self.publish_move(&wanted).await?),
             Request::PublishList => json(self.publish_list()),
             Request::FlowsList => json(self.flow_list()?),
             Request::FlowsFlush => json(self.flow_flush()?),

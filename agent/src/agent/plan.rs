@@ -169,7 +169,7 @@ impl<'a> Plan<'a> {
                 bail!("the publish {publish} conflicts with {} of the same container; leave one out", other.spec);
             }
             self.check_publish(network, publish)?;
-            publishes.push(Publish { spec: *publish, from: Vec::new(), declared: self.of_file });
+            publishes.push(Publish { spec: *publish, from: Vec::new(), declared: self.of_file, drains: Vec::new() });
         }
         let (netns, cookie) = match attach {
             Some(path) => (path.to_owned(), Some(self.check_attachable(path, network).await?)),

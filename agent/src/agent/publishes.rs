@@ -26,7 +26,7 @@ impl Agent {
     }
 
     pub(super) async fn publish_add(&mut self, add: &PublishAdd) -> anyhow::Result<api::Publish> {
-        let publish = Publish { spec: add.publish, from: check_from(&add.from)?, declared: false };
+        let publish = Publish { spec: add.publish, from: check_from(&add.from)?, declared: false, drains: Vec::new() };
         self.add_publish(&add.container, publish).await
     }
 
@@ -92,8 +92,13 @@ impl Agent {
         Ok(())
     }
 
-    /// Takes it out of the datapath. Absent is done.
+    /// Takes it out of the datapath, with what drains of it. Absent is done.
     pub(super) fn drop_publish(&mut self, spec: &PublishSpec) -> anyhow::Result<()> {
+        let publishes = self.state.containers.values().flat_map(|container| &container.publishes);
+        let drains = publishes.filter(|publish| publish.spec == *spec).flat_map(|publish| &publish.drains);
+        for slot in drains.map(|drain| drain.slot).collect::<Vec<_>>() {
+            self.datapath.end_draining(slot)?;
+        }
         if let Some(entry) = self.publishes.get(spec) {
             self.datapath.remove_publish(entry)?;
             self.publishes.remove(spec);
@@ -101,7 +106,7 @@ impl Agent {
         Ok(())
     }
 
-    fn forget_publish(&mut self, container: &str, spec: &PublishSpec) {
+    pub(super) fn forget_publish(&mut self, container: &str, spec: &PublishSpec) {
         if let Some(container) = self.state.containers.get_mut(container) {
             container.publishes.retain(|publish| publish.spec != *spec);
         }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Agent, presence::what_is_gone};
+use super::{Agent, moves::since_boot, presence::what_is_gone};
 use crate::{
     api,
     model::{
         container::{Container, Endpoint},
         network::Network,
-        publish::Publish,
+        publish::{Drain, Publish},
     },
 };
 
@@ -64,5 +64,11 @@ pub(super) fn view_publish(container: &str, publish: &Publish) -> api::Publish {
         host_port: spec.host_ports.to_string(),
         container_port: spec.container_ports.to_string(),
         from: publish.from.clone(),
+        draining: publish.drains.iter().map(view_drain).collect(),
     }
+}
+
+fn view_drain(drain: &Drain) -> api::Draining {
+    let now = since_boot().unwrap_or(drain.until);
+    api::Draining { container: drain.container.clone(), ends_in_s: drain.until.saturating_sub(now).div_ceil(1000) }
 }

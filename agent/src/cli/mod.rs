@@ -9,10 +9,10 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use ipnet::IpNet;
 
 use crate::{
-    api::{ContainerSpec, NetworkSpec},
+    api::{self, ContainerSpec, NetworkSpec},
     instance::Instance,
     line,
-    model::{network, publish::PublishSpec},
+    model::{host_ports::HostPorts, network, publish::PublishSpec},
 };
 
 /// Container networking for one Linux host, in eBPF.
@@ -191,6 +191,14 @@ pub enum PublishVerb {
     /// End a publish, and its flows
     #[command(after_help = "Example:\n  causeway publish rm web 8080:80")]
     Rm(PublishRm),
+    /// Lead a publish to another container of the same network: what begins from now on goes there, by the same container ports
+    ///
+    /// Its flows end at once, those included that an earlier move still lets finish, unless --drain lets them finish where they are. A publish that the
+    /// configuration file declares leads where the file says again after the next `up --config`.
+    #[command(
+        after_help = "Example:\n  causeway publish move 8080 web2\n  causeway publish move 10.0.2.2:5000-5010/udp web2 --drain 30"
+    )]
+    Move(PublishMove),
     /// List the publishes
     #[command(after_help = "Example:\n  causeway publish ls")]
     Ls,
@@ -334,6 +342,20 @@ pub struct PublishRm {
     pub publish: PublishSpec,
 }
 
+/// `publish move`.
+#[derive(Debug, Args)]
+pub struct PublishMove {
+    /// Which publish.
+    #[arg(value_name = "HOSTPORT", help = "All host ports of the publish: [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]")]
+    ports: HostPorts,
+    /// The container that it is to lead to
+    #[arg(value_name = "CONTAINER", value_parser = value::plain_name)]
+    container: String,
+    /// Flows may finish in the container where they are, for at most so long
+    #[arg(long, value_name = "SECONDS", value_parser = value::drain)]
+    drain: Option<u32>,
+}
+
 impl Cli {
     /// Reads the command line. Where it asks for help that is printed, and where it is wrong one line is; the status to end with
     /// comes back.
@@ -381,6 +403,13 @@ impl ContainerAttach {
         // One of the two: the group says so.
         let of_process = || PathBuf::from(format!("/proc/{}/ns/net", pid.unwrap_or_default()));
         (netns.unwrap_or_else(of_process), self.placement.into_spec(self.name))
+    }
+}
+
+impl PublishMove {
+    /// What the agent is asked for.
+    pub fn into_request(self) -> api::PublishMove {
+        api::PublishMove { ports: self.ports, container: self.container, drain_s: self.drain }
     }
 }
 
@@ -439,6 +468,8 @@ mod tests {
             "publish add web 8080:80",
             "publish add web [2001:db8::1]:8080-8081:80-81/tcp --from 10.0.0.0/8 --from 192.168.0.0/16",
             "publish rm web 8080:80/tcp",
+            "publish move 8080 web",
+            "publish move 127.0.0.1:8080-8081/udp web --drain 30",
             "publish ls",
             "flows",
             "flows --json",

@@ -42,6 +42,12 @@ pub(super) fn pid(text: &str) -> anyhow::Result<u32> {
     pid.context("it is not the number of a process, such as 4711")
 }
 
+/// From a second to a day.
+pub(super) fn drain(text: &str) -> anyhow::Result<u32> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.context("it is not a number of seconds from 1 to 86400")
+}
+
 pub(super) fn mac(text: &str) -> anyhow::Result<String> {
     text.parse::<Mac>()?;
     Ok(text.to_owned())

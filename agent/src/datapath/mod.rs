@@ -248,6 +248,27 @@ impl Datapath {
         self.tables.remove_publish(publish)
     }
 
+    /// The slot of a publish that was put: what its flows are known by.
+    pub fn publish_slot(&self, publish: &PublishEntry) -> Option<u32> {
+        self.tables.publish_slot(publish)
+    }
+
+    /// Leads a publish that was put to another container: `to` is `from` but for that, and has the draining slot `resumed` if there is one. The
+    /// slot of `from` drains from then on: its flows go on until [`Self::end_draining`].
+    pub fn move_publish(&mut self, from: &PublishEntry, to: &PublishEntry, resumed: Option<u32>) -> anyhow::Result<()> {
+        self.tables.move_publish(from, to, resumed)
+    }
+
+    /// Keeps a slot that drains since an earlier agent. To be called before anything is put.
+    pub fn keep_draining(&mut self, slot: u32) {
+        self.tables.keep_draining(slot);
+    }
+
+    /// Ends the flows of a slot that drains at once. Again is done.
+    pub fn end_draining(&mut self, slot: u32) -> anyhow::Result<()> {
+        self.tables.end_draining(slot)
+    }
+
     /// Drops what the kernel holds from an earlier agent and was not put again.
     pub fn settle(&mut self) -> anyhow::Result<()> {
         self.tables.settle().context("dropping what an earlier agent left in the tables")?;

@@ -35,6 +35,11 @@ impl Slots {
         self.last = self.last.max(slot);
     }
 
+    /// Those that were given and not freed.
+    pub(super) fn used(&self) -> Vec<u32> {
+        self.used.iter().copied().collect()
+    }
+
     /// Frees a slot.
     pub(super) fn free(&mut self, slot: u32) {
         self.used.remove(&slot);

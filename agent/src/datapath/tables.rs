@@ -41,6 +41,8 @@ pub(super) struct Tables {
     inside: BTreeSet<IpNet>,
     endpoints: BTreeMap<IpAddr, Put>,
     publishes: Vec<(PublishEntry, u32)>,
+    /// Slots of publishes that were moved, whose flows may finish.
+    draining: BTreeSet<u32>,
 }
 
 /// The maps of one family.
@@ -87,6 +89,7 @@ impl Tables {
             inside: BTreeSet::new(),
             endpoints: BTreeMap::new(),
             publishes: Vec::new(),
+            draining: BTreeSet::new(),
         };
         // What is of no network goes by the defaults.
         tables.write_network(0, Network::DEFAULT)?;
@@ -230,12 +233,7 @@ impl Tables {
         if self.publishes.iter().any(|(put, _)| put == entry) {
             return Ok(());
         }
-        let value = Publish {
-            container: v4(entry.container_address)?,
-            host_port: Port::new(entry.host_ports.start()),
-            container_port: Port::new(entry.container_ports.start()),
-            flags: if entry.from.is_empty() { 0 } else { publish::SOURCES_LISTED },
-        };
+        let value = publish_value(entry)?;
         let slot = match self.v4.kept_slot(entry, &value)? {
             Some(kept) => kept,
             None => self.take_slot()?,
@@ -258,11 +256,62 @@ impl Tables {
         Ok(())
     }
 
+    /// The slot of a publish that was put.
+    pub(super) fn publish_slot(&self, entry: &PublishEntry) -> Option<u32> {
+        self.publishes.iter().find(|(put, _)| put == entry).map(|(_, slot)| *slot)
+    }
+
+    /// Writes `to` in the place of `from`: no packet finds neither. `resumed` is a slot that drains and becomes that of `to` again. That of
+    /// `from` drains from now on.
+    pub(super) fn move_publish(
+        &mut self,
+        from: &PublishEntry,
+        to: &PublishEntry,
+        resumed: Option<u32>,
+    ) -> anyhow::Result<()> {
+        let at = self.publishes.iter().position(|(put, _)| put == from).context("it is not in the datapath")?;
+        let before = self.publishes[at].1;
+        let slot = match resumed {
+            Some(slot) => slot,
+            None => self.take_slot()?,
+        };
+        if let Err(error) = self.v4.write_publish(to, slot, publish_value(to)?) {
+            self.v4.write_publish(from, before, publish_value(from)?)?;
+            if resumed.is_none() {
+                self.v4.forget_sources(slot)?;
+                self.free_slot(slot)?;
+            }
+            return Err(error);
+        }
+        self.publishes[at] = (to.clone(), slot);
+        self.draining.remove(&slot);
+        self.draining.insert(before);
+        Ok(())
+    }
+
+    /// Notes a slot that drains since an earlier agent.
+    pub(super) fn keep_draining(&mut self, slot: u32) {
+        self.slots.keep(slot);
+        self.draining.insert(slot);
+    }
+
+    /// Ends the flows of a slot that drains. Again is done.
+    pub(super) fn end_draining(&mut self, slot: u32) -> anyhow::Result<()> {
+        if self.draining.contains(&slot) {
+            self.v4.forget_sources(slot)?;
+            self.free_slot(slot)?;
+            self.draining.remove(&slot);
+        }
+        Ok(())
+    }
+
     /// Drops what is in the maps and was not put by this agent.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
-        let put: BTreeSet<u32> =
-            self.endpoints.values().map(|put| put.slot).chain(self.publishes.iter().map(|(_, slot)| *slot)).collect();
-        for slot in self.v4.slots_in_use()? {
+        let mut put = self.draining.clone();
+        put.extend(self.endpoints.values().map(|put| put.slot));
+        put.extend(self.publishes.iter().map(|(_, slot)| *slot));
+        // All that were found, those too whose ports have another slot by now: an agent that died between noting a move and making it.
+        for slot in self.slots.used() {
             if !put.contains(&slot) {
                 self.free_slot(slot)?;
             }
@@ -358,6 +407,15 @@ impl Family<V4> {
         for source in &entry.from {
             gone_is_done(self.admitted.remove(&admitted_key(source, slot)?))
                 .with_context(|| format!("forgetting the sources {source}"))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the sources that the publish with that slot listed.
+    fn forget_sources(&mut self, slot: u32) -> anyhow::Result<()> {
+        let keys: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
+        for key in keys.iter().filter(|key| u32::from_be_bytes(key.data().0.slot) == slot) {
+            gone_is_done(self.admitted.remove(key)).context("forgetting sources")?;
         }
         Ok(())
     }
@@ -478,6 +536,15 @@ fn endpoint_value(entry: &EndpointEntry, slot: u32, network_number: u32) -> anyh
         network_number,
         mtu: entry.mtu.min(u32::from(u16::MAX)),
         macs: Macs::new(entry.mac.0, entry.bridge_mac.0),
+    })
+}
+
+fn publish_value(entry: &PublishEntry) -> anyhow::Result<Publish<V4>> {
+    Ok(Publish {
+        container: v4(entry.container_address)?,
+        host_port: Port::new(entry.host_ports.start()),
+        container_port: Port::new(entry.container_ports.start()),
+        flags: if entry.from.is_empty() { 0 } else { publish::SOURCES_LISTED },
     })
 }
 

@@ -137,6 +137,7 @@ mod tests {
                 spec: "8080:80".parse().unwrap(),
                 from: vec!["10.0.0.0/8".parse().unwrap()],
                 declared: false,
+                drains: Vec::new(),
             }],
             declared: false,
         };

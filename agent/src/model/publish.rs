@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::host_ports::HostPorts;
+
 /// Which host ports lead to which ports of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -35,6 +37,20 @@ pub struct Publish {
     /// The configuration file has it: it goes when the file has it no longer.
     #[serde(default)]
     pub declared: bool,
+    /// Where it led before and flows may finish.
+    #[serde(default)]
+    pub drains: Vec<Drain>,
+}
+
+/// Flows of a publish that finish in the container that it led to before it was moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// That container's name.
+    pub container: String,
+    /// What the datapath knows the flows by.
+    pub slot: u32,
+    /// When what is left of them ends: milliseconds since the machine started, sleep included (`CLOCK_BOOTTIME`).
+    pub until: u64,
 }
 
 /// One port or several in a row; never 0, never backwards.
@@ -58,9 +74,7 @@ pub enum Protocol {
 impl PublishSpec {
     /// Whether a packet could be meant for both.
     pub fn conflicts(&self, other: &Self) -> bool {
-        self.protocol == other.protocol
-            && self.host_ports.overlaps(other.host_ports)
-            && (self.host_address.is_none() || other.host_address.is_none() || self.host_address == other.host_address)
+        HostPorts::of(self).overlap(&HostPorts::of(other))
     }
 
     /// `port 8080/tcp of any address`, for messages.
@@ -129,7 +143,7 @@ fn parse(text: &str) -> anyhow::Result<PublishSpec> {
         None => (text, Protocol::Tcp),
         Some((ports, protocol)) => (ports, protocol.parse()?),
     };
-    let (host_address, ports) = split_address(ports)?;
+    let (host_address, ports) = split_address(ports, 2)?;
     let Some((host, container)) = ports.split_once(':') else {
         bail!("'{ports}' is one port where a host port and a container port are needed");
     };
@@ -198,8 +212,8 @@ impl From<PublishSpec> for String {
     }
 }
 
-/// Takes the host address off the front. The unspecified IPv4 address is Docker's way to say any.
-fn split_address(text: &str) -> anyhow::Result<(Option<IpAddr>, &str)> {
+/// Takes the host address off the front of what has so many parts without it. The unspecified IPv4 address is Docker's way to say any.
+pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<IpAddr>, &str)> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((address, ports)) = rest.split_once(']') else {
             bail!("'{text}' opens a bracket and does not close it");
@@ -212,9 +226,9 @@ fn split_address(text: &str) -> anyhow::Result<(Option<IpAddr>, &str)> {
         return Ok((Some(IpAddr::V6(parsed)), ports));
     }
     match text.split(':').count() {
-        0..=2 => Ok((None, text)),
-        3 => {
-            // Three parts: the first is there.
+        found if found <= count => Ok((None, text)),
+        found if found == count + 1 => {
+            // More than one part: the first is there.
             let (address, ports) = text.split_once(':').unwrap_or_default();
             let parsed: std::net::Ipv4Addr =
                 address.parse().ok().with_context(|| format!("the host address '{address}' is not an IPv4 address"))?;
@@ -225,7 +239,7 @@ fn split_address(text: &str) -> anyhow::Result<(Option<IpAddr>, &str)> {
     }
 }
 
-fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
+pub(super) fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
     let port = |text: &str| -> anyhow::Result<u16> {
         ensure!(!text.is_empty(), "the {side} port is missing");
         // `parse` alone takes a sign.

@@ -1,0 +1,124 @@
+//! The host's side of a publish, which tells it from all others: `[HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]`.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use super::publish::{PortRange, Protocol, PublishSpec, parse_range, split_address};
+
+/// Ports of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostPorts {
+    /// None for any address of the host.
+    pub address: Option<IpAddr>,
+    /// One or several in a row.
+    pub ports: PortRange,
+    /// TCP unless it says otherwise.
+    pub protocol: Protocol,
+}
+
+impl HostPorts {
+    /// Those of a publish.
+    pub const fn of(spec: &PublishSpec) -> Self {
+        Self { address: spec.host_address, ports: spec.host_ports, protocol: spec.protocol }
+    }
+
+    /// Whether a packet could be meant for both.
+    pub fn overlap(&self, other: &Self) -> bool {
+        self.protocol == other.protocol
+            && self.ports.overlaps(other.ports)
+            && (self.address.is_none() || other.address.is_none() || self.address == other.address)
+    }
+}
+
+impl FromStr for HostPorts {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).map_err(|error| anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]"))
+    }
+}
+
+fn parse(text: &str) -> anyhow::Result<HostPorts> {
+    let (ports, protocol) = match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((ports, protocol)) => (ports, protocol.parse()?),
+    };
+    if ports.split(':').count() == 2 && ports.split(':').all(|part| part.parse::<u16>().is_ok()) {
+        bail!("'{ports}' is a host port and a container port where a host port alone is needed");
+    }
+    let (address, ports) = split_address(ports, 1)?;
+    Ok(HostPorts { address, ports: parse_range(ports, "host")?, protocol })
+}
+
+impl fmt::Display for HostPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            None => {}
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+        }
+        write!(f, "{}/{}", self.ports, self.protocol)
+    }
+}
+
+impl TryFrom<String> for HostPorts {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().with_context(|| format!("the host ports '{text}'"))
+    }
+}
+
+impl From<HostPorts> for String {
+    fn from(ports: HostPorts) -> Self {
+        ports.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_reads_what_it_prints() {
+        for (text, printed) in [
+            ("8080", "8080/tcp"),
+            ("53/udp", "53/udp"),
+            ("8000-8010", "8000-8010/tcp"),
+            ("0.0.0.0:8080", "8080/tcp"),
+            ("127.0.0.1:8000-8010/udp", "127.0.0.1:8000-8010/udp"),
+            ("[2001:db8::1]:53/udp", "[2001:db8::1]:53/udp"),
+        ] {
+            let ports: HostPorts = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(ports.to_string(), printed);
+            assert_eq!(printed.parse::<HostPorts>().unwrap(), ports);
+        }
+    }
+
+    #[test]
+    fn they_are_those_of_the_publish_that_begins_with_them() {
+        for (ports, publish) in [("8080", "8080:80"), ("10.0.2.15:53/udp", "10.0.2.15:53:53/udp"), ("1-2", "1-2:3-4")] {
+            let publish: PublishSpec = publish.parse().unwrap();
+            assert_eq!(ports.parse::<HostPorts>().unwrap(), HostPorts::of(&publish));
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_line() {
+        for (text, reason) in [
+            ("", "the host port is missing"),
+            ("0", "port 0"),
+            ("8080:80", "a host port alone is needed"),
+            ("web:80", "'web' is not an IPv4 address"),
+            ("90-80", "ends before it starts"),
+            ("80/icmp", "the protocol 'icmp'"),
+            ("::1:80", "stands in brackets"),
+        ] {
+            let error = text.parse::<HostPorts>().unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains("; write [HOSTIP:]HOSTPORT"), "{text}: {error}");
+        }
+    }
+}

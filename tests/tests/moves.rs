@@ -1,0 +1,356 @@
+//! Publishes that are moved to another container while they are in use.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, TcpStream, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use causeway_tests::{
+    lab::{Container, FAR, HOST, Lab, ROUTER},
+    tcp, udp, wait,
+};
+use serde_json::{Value, json};
+
+/// TCP and UDP at port 80 of a container, with its name as the tag.
+struct Server {
+    tcp: tcp::Echo,
+    _udp: udp::Echo,
+}
+
+impl Server {
+    fn start(container: &Container) -> Self {
+        Self {
+            tcp: tcp::Echo::start(&container.netns, container.at(80)),
+            _udp: udp::Echo::start(&container.netns, container.at(80), &container.name),
+        }
+    }
+
+    fn has(&self, stream: &TcpStream) -> bool {
+        self.tcp.peers().contains(&stream.local_addr().unwrap())
+    }
+}
+
+/// Two containers with servers; port 8080 leads to the first one.
+fn two(lab: &Lab) -> (Container, Container, Server, Server) {
+    let (c1, c2) = (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
+    let servers = (Server::start(&c1), Server::start(&c2));
+    (c1, c2, servers.0, servers.1)
+}
+
+fn move_both(lab: &Lab, to: &Container, options: &[&str]) {
+    for ports in ["8080", "8080/udp"] {
+        let moved = lab.json(&[&["publish", "move", ports, &to.name], options].concat());
+        assert_eq!((&moved["container"], &moved["host_port"]), (&json!(to.name), &json!("8080")), "{moved}");
+    }
+}
+
+/// Nothing comes back on it any more.
+fn is_dead(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(wait::SILENCE)).unwrap();
+    tcp::echoes(stream).is_err()
+}
+
+fn draining(lab: &Lab) -> Vec<Value> {
+    let publishes = lab.json(&["publish", "ls"]);
+    let drains = publishes.as_array().unwrap().iter().filter_map(|publish| publish["draining"].as_array());
+    drains.flatten().cloned().collect()
+}
+
+#[test]
+fn a_publish_that_is_moved_takes_its_clients_along_at_once() {
+    let lab = Lab::new();
+    let (c1, c2, one, other) = two(&lab);
+    let neighbour = lab.container("c3", &[]);
+    // From one port each, before and after: nothing tells the old exchange from the new one but the move.
+    let clients = [
+        (udp::bind(&lab.world, (FAR, 40008)), HOST),
+        (udp::bind(&lab.world, (ROUTER, 40009)), HOST),
+        (udp::bind(&neighbour.netns, (neighbour.address, 40008)), HOST),
+        (udp::client(&lab.host), Ipv4Addr::LOCALHOST),
+    ];
+    let mut stream = tcp::exchange(&lab.world, (HOST, 8080));
+    assert!(one.has(&stream));
+    for (to, tag) in [(&c2, &c2.name), (&c1, &c1.name), (&c2, &c2.name)] {
+        move_both(&lab, to, &[]);
+        for (client, address) in &clients {
+            assert_eq!(&udp::answer(client, (*address, 8080)), tag);
+        }
+    }
+    assert!(is_dead(&mut stream), "a connection of before the move goes on");
+    assert!(other.has(&tcp::exchange(&lab.world, (HOST, 8080))));
+    let publishes = lab.json(&["publish", "ls"]);
+    assert!(publishes.as_array().unwrap().iter().all(|publish| publish["container"] == *c2.name), "{publishes}");
+    assert_eq!(draining(&lab), [] as [Value; 0]);
+}
+
+/// Says that it is over when it is dropped, so that nobody waits for a test that failed.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Counts what arrives, by its number.
+fn gather(socket: &UdpSocket, stop: &AtomicBool) -> BTreeSet<u64> {
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut seen = BTreeSet::new();
+    let mut buffer = [0; 8];
+    loop {
+        // Only once nothing more is sent, so that what is on its way is counted.
+        let last = stop.load(Ordering::Acquire);
+        match socket.recv(&mut buffer) {
+            Ok(_) => assert!(seen.insert(u64::from_be_bytes(buffer)), "a datagram came twice"),
+            Err(_) if last => return seen,
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn no_datagram_is_lost_while_a_publish_is_moved() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
+    let receivers = [udp::bind(&c1.netns, c1.at(53)), udp::bind(&c2.netns, c2.at(53))];
+    let senders = [40001, 40002, 40003].map(|port| udp::bind(&lab.world, (FAR, port)));
+    let (moved, sent) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (number, seen) = thread::scope(|scope| {
+        let (all_moved, all_sent) = (Over(&moved), Over(&sent));
+        let gatherers = receivers.each_ref().map(|socket| scope.spawn(|| gather(socket, &sent)));
+        let sender = scope.spawn(|| {
+            let mut number = 0_u64;
+            while !moved.load(Ordering::Acquire) {
+                for socket in &senders {
+                    socket.send_to(&number.to_be_bytes(), (HOST, 5353)).unwrap();
+                    number += 1;
+                }
+                thread::sleep(Duration::from_micros(200));
+            }
+            number
+        });
+        for round in 0..20 {
+            let options: &[&str] = if round % 3 == 2 { &["--drain", "60"] } else { &[] };
+            for to in [&c2, &c1] {
+                lab.json(&[&["publish", "move", "5353/udp", &to.name], options].concat());
+            }
+        }
+        drop(all_moved);
+        let number = sender.join().unwrap();
+        drop(all_sent);
+        (number, gatherers.map(|gatherer| gatherer.join().unwrap()))
+    });
+    let [one, other] = &seen;
+    assert!(one.is_disjoint(other) && !one.is_empty() && !other.is_empty(), "{} and {}", one.len(), other.len());
+    let lost: Vec<_> = (0..number).filter(|number| !one.contains(number) && !other.contains(number)).collect();
+    assert!(lost.is_empty(), "{} of {number} were lost: {lost:?}", lost.len());
+}
+
+#[test]
+fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other() {
+    let lab = Lab::new();
+    let (c1, c2, one, other) = two(&lab);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let all_moved = Over(&stop);
+        let connections = scope.spawn(|| {
+            let mut number = 0_u32;
+            while !stop.load(Ordering::Acquire) {
+                let mut stream = tcp::exchange(&lab.world, (HOST, 8080));
+                tcp::echoes(&mut stream).expect("it goes on");
+                number += 1;
+            }
+            number
+        });
+        for to in [&c2, &c1, &c2, &c1, &c2] {
+            let (before, server) = (connections.is_finished(), if to.name == c2.name { &other } else { &one });
+            assert!(!before, "a connection failed");
+            let known = server.tcp.peers().len();
+            move_both(&lab, to, &["--drain", "60"]);
+            wait::until("a connection arrives where it leads", || {
+                (connections.is_finished() || server.tcp.peers().len() > known).then_some(())
+            });
+        }
+        drop(all_moved);
+        assert!(connections.join().unwrap() > 5);
+    });
+}
+
+#[test]
+fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent() {
+    let lab = Lab::new();
+    let (c1, c2, one, other) = two(&lab);
+    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
+    let chatter = udp::Chatter::start(udp::bind(&lab.world, (FAR, 40011)), (HOST, 8080));
+    move_both(&lab, &c2, &["--drain", "600"]);
+    for restart in [None, Some(Lab::kill_agent as fn(&Lab)), Some(Lab::end_agent)] {
+        if let Some(end) = restart {
+            end(&lab);
+            lab.start_agent(&[]);
+            // Slots that the next agent gives are not those that drain.
+            let container = lab.container("passing", &["-p", "9000:80"]);
+            lab.json(&["container", "rm", &container.name]);
+        }
+        tcp::echoes(&mut old).unwrap();
+        assert!(other.has(&tcp::exchange(&lab.world, (HOST, 8080))));
+        assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), c2.name);
+        let drains = draining(&lab);
+        assert_eq!(drains.len(), 2, "{drains:?}");
+        for drain in drains {
+            let left = drain["ends_in_s"].as_u64().unwrap();
+            assert!(drain["container"] == *c1.name && (1..=600).contains(&left), "{drain}");
+        }
+    }
+    let table = lab.causeway(&["publish", "ls"]).ok().stdout;
+    assert!(table.contains(&format!("{} for ", c1.name)), "{table}");
+    assert!(one.has(&old) && !chatter.has_lost());
+    chatter.finish();
+
+    // Moved again without a drain, all that is left ends.
+    let mut newer = tcp::exchange(&lab.world, (HOST, 8080));
+    let c3 = lab.container("c3", &[]);
+    let _third = Server::start(&c3);
+    move_both(&lab, &c3, &[]);
+    assert!(is_dead(&mut old) && is_dead(&mut newer), "a connection of before the second move goes on");
+    assert_eq!(draining(&lab), [] as [Value; 0]);
+}
+
+#[test]
+fn a_drain_ends_by_itself() {
+    let lab = Lab::new();
+    let (c1, c2, _one, _other) = two(&lab);
+    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
+    let client = udp::bind(&lab.world, (FAR, 40012));
+    assert_eq!(udp::answer(&client, (HOST, 8080)), c1.name);
+    move_both(&lab, &c2, &["--drain", "2"]);
+    wait::until("the drain is over", || draining(&lab).is_empty().then_some(()));
+    assert!(is_dead(&mut old), "the connection outlives its drain");
+    assert_eq!(udp::answer(&client, (HOST, 8080)), c2.name);
+
+    // One that was over while no agent ran ends with the next.
+    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
+    move_both(&lab, &c1, &["--drain", "1"]);
+    lab.kill_agent();
+    thread::sleep(Duration::from_millis(1100));
+    lab.start_agent(&[]);
+    wait::until("the drain is over", || draining(&lab).is_empty().then_some(()));
+    assert!(is_dead(&mut old), "the connection outlives its drain");
+}
+
+#[test]
+fn moved_back_it_takes_up_what_still_drains_there() {
+    let lab = Lab::new();
+    let (c1, c2, one, other) = two(&lab);
+    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
+    move_both(&lab, &c2, &["--drain", "600"]);
+    let mut newer = tcp::exchange(&lab.world, (HOST, 8080));
+    move_both(&lab, &c1, &[]);
+    tcp::echoes(&mut old).unwrap();
+    assert!(is_dead(&mut newer), "it was not to drain");
+    assert!(one.has(&old) && one.has(&tcp::exchange(&lab.world, (HOST, 8080))) && other.has(&newer));
+    assert_eq!(draining(&lab), [] as [Value; 0]);
+    lab.json(&["publish", "rm", &c1.name, "8080:80"]);
+    assert!(is_dead(&mut old), "it belongs to the publish again, and ends with it");
+}
+
+#[test]
+fn what_drains_ends_with_its_publish_and_with_its_container() {
+    for end in ["publish", "old", "new"] {
+        let lab = Lab::new();
+        let (c1, c2, _one, _other) = two(&lab);
+        let mut old = tcp::exchange(&lab.world, (HOST, 8080));
+        let client = udp::bind(&lab.world, (FAR, 40013));
+        assert_eq!(udp::answer(&client, (HOST, 8080)), c1.name);
+        move_both(&lab, &c2, &["--drain", "600"]);
+        tcp::echoes(&mut old).unwrap();
+        match end {
+            "publish" => {
+                lab.json(&["publish", "rm", &c2.name, "8080:80"]);
+                assert!(is_dead(&mut old) && draining(&lab).len() == 1, "of the other publish");
+                assert_eq!(udp::answer(&client, (HOST, 8080)), c1.name, "the other publish's");
+            }
+            "old" => {
+                lab.json(&["container", "rm", &c1.name]);
+                assert!(is_dead(&mut old) && draining(&lab).is_empty());
+                assert_eq!(udp::answer(&client, (HOST, 8080)), c2.name);
+            }
+            _ => {
+                lab.json(&["container", "rm", &c2.name]);
+                assert!(is_dead(&mut old) && udp::is_silent(&client, (HOST, 8080)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_declared_publish_leads_where_the_file_says_again_with_the_next_start() {
+    let lab = Lab::without_agent();
+    let (c1, c2) = (lab.name_of("c1"), lab.name_of("c2"));
+    let path = lab.folder("config").join("lab.toml");
+    fs::write(&path, format!("[[container]]\nname = \"{c1}\"\npublish = [\"8080:80/udp\"]\n")).unwrap();
+    let path = path.display().to_string();
+    lab.start_agent(&["--config", &path]);
+    lab.undo().containers.push(c1.clone());
+    let second = lab.container("c2", &[]);
+    let leads_to = || lab.json(&["container", "inspect", &c1])["publishes"].as_array().unwrap().len();
+    assert_eq!(leads_to(), 1);
+    lab.json(&["publish", "move", "8080/udp", &c2, "--drain", "600"]);
+    assert_eq!(leads_to(), 0);
+    lab.end_agent();
+    // An agent without the file leaves it as it is.
+    lab.start_agent(&[]);
+    assert_eq!(leads_to(), 0);
+    lab.end_agent();
+    lab.start_agent(&["--config", &path]);
+    assert_eq!((leads_to(), draining(&lab).len()), (1, 0));
+    assert_eq!(lab.json(&["container", "inspect", &second.name])["publishes"], json!([]));
+}
+
+#[test]
+fn a_move_that_cannot_be_is_one_line_and_changes_nothing() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp", "-p", "10.0.2.15:9000:90"]);
+    let c2 = lab.container("c2", &[]);
+    lab.json(&["network", "create", "other", "--subnet", "172.30.0.0/24"]);
+    let far = lab.container("c3", &["--network", "other"]);
+    let before = lab.json(&["publish", "ls"]);
+    for (ports, container, status, words) in [
+        ("8080", c1.name.as_str(), 1, vec!["already", c1.name.as_str()]),
+        ("8081", &c2.name, 1, vec!["8081/tcp is not published", "publish ls"]),
+        ("8080/udp", &c2.name, 1, vec!["8080/udp is not published"]),
+        ("8080", "nowhere", 1, vec!["no container 'nowhere'"]),
+        ("8080", &far.name, 1, vec!["'other'", "'default'", "publish add"]),
+        ("6005/udp", &c2.name, 1, vec!["6000-6010/udp", "as a whole"]),
+        ("9000", &c2.name, 1, vec!["10.0.2.15:9000/tcp", "as a whole"]),
+        ("10.0.2.15:8080", &c2.name, 1, vec!["8080/tcp", "as a whole"]),
+        ("8080:80", &c2.name, 2, vec!["host port alone"]),
+        ("8080/icmp", &c2.name, 2, vec!["icmp"]),
+    ] {
+        let output = lab.causeway(&["publish", "move", ports, container]);
+        assert_eq!((output.status, output.stderr.lines().count()), (Some(status), 1), "{output}");
+        assert!(words.iter().all(|word| output.stderr.contains(word)), "{words:?}: {output}");
+    }
+    for drain in ["0", "-1", "x", "86401", "1.5"] {
+        let output = lab.causeway(&["publish", "move", "8080", &c2.name, &format!("--drain={drain}")]);
+        assert_eq!((output.status, output.stderr.lines().count()), (Some(2), 1), "{output}");
+        assert!(output.stderr.contains("from 1 to 86400"), "{output}");
+    }
+    assert_eq!(lab.json(&["publish", "ls"]), before);
+}
+
+#[test]
+fn a_range_and_its_clients_list_move_as_they_are() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    lab.json(&["publish", "add", &c1.name, "6000-6010:7000-7010/udp", "--from", "203.0.113.0/24"]);
+    let _echoes = [7000, 7010].map(|port| udp::Echo::start(&c2.netns, c2.at(port), &c2.name));
+    lab.json(&["publish", "move", "6000-6010/udp", &c2.name]);
+    for port in [6000, 6010] {
+        assert_eq!(udp::answer(&udp::bind(&lab.world, (FAR, 0)), (HOST, port)), c2.name);
+        assert!(udp::is_silent(&udp::bind(&lab.world, (ROUTER, 0)), (HOST, port)), "not in the list");
+    }
+}
