@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{host_ports::HostPorts, publish::PublishSpec};
+use crate::model::{
+    flows::{FlowOptions, Mapping, Timeout},
+    host_ports::HostPorts,
+    publish::{PortRange, PublishSpec},
+};
 
 /// One request to the agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,6 +140,9 @@ pub struct NetworkSpec {
     /// Containers of the network reach each other.
     #[serde(default = "yes")]
     pub icc: bool,
+    /// How its flows are kept.
+    #[serde(default)]
+    pub flows: FlowOptions,
 }
 
 /// What `container create` and `container attach` ask for.
@@ -200,6 +207,14 @@ pub struct Network {
     pub masquerade: bool,
     /// Containers of the network reach each other.
     pub icc: bool,
+    /// How long flows last after their last packet, in seconds, by the names of `--timeout`.
+    pub timeouts: BTreeMap<Timeout, u32>,
+    /// `LO-HI`: where masquerade takes a source port from when the container's own is taken.
+    pub ports: PortRange,
+    /// `symmetric` or `full-cone`.
+    pub mapping: Mapping,
+    /// How many flows a container may have at once; null for half of the flow table.
+    pub max_flows: Option<u32>,
     /// The names of the containers on it.
     pub containers: Vec<String>,
 }
@@ -374,13 +389,18 @@ mod tests {
             internal: false,
             masquerade: true,
             icc: true,
+            timeouts: BTreeMap::from([(Timeout::UdpStream, 300)]),
+            ports: PortRange::MASQUERADE,
+            mapping: Mapping::FullCone,
+            max_flows: None,
             containers: vec!["web".to_owned()],
         };
         assert_eq!(
             serde_json::to_value(network).unwrap(),
             json!({
                 "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"], "bridge": "cw0", "mtu": 1500,
-                "internal": false, "masquerade": true, "icc": true, "containers": ["web"],
+                "internal": false, "masquerade": true, "icc": true, "timeouts": {"udp-stream": 300}, "ports": "1024-32767",
+                "mapping": "full-cone", "max_flows": null, "containers": ["web"],
             })
         );
     }

@@ -16,6 +16,10 @@
 //! internal = false                # true: nothing leaves or enters, the host excepted
 //! masquerade = true               # false: source addresses are kept
 //! icc = true                      # false: its containers do not reach each other
+//! timeouts = { tcp-established = 7440, udp = 120 }     # seconds; the names and defaults are those of `network create --timeout`
+//! ports = "1024-32767"            # where masquerade takes a source port from when the container's own is taken
+//! mapping = "symmetric"           # or "full-cone": one port toward everybody, and anybody may send to it
+//! max_flows = 131072              # of one container at once; default: half of the table
 //!
 //! [[container]]                   # its namespace /run/netns/web is made
 //! name = "web"
@@ -26,10 +30,10 @@
 //! ```
 //!
 //! What a former file declared and this one does not is removed. Where a network or container is declared otherwise than it is, it
-//! is made anew (its flows end); a network with containers that were added by command cannot be, and `up` says so.
+//! is made anew (its flows end), but for `timeouts`, `ports`, `mapping` and `max_flows`, which are changed as it is; a network with containers that were added by command cannot be, and `up` says so.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -42,7 +46,11 @@ use serde::Deserialize;
 use crate::{
     api::{ContainerSpec, NetworkSpec},
     line,
-    model::{name, network, publish::PublishSpec},
+    model::{
+        flows::{FlowOptions, Mapping, Timeout},
+        name, network,
+        publish::{PortRange, PublishSpec},
+    },
     net::mac::Mac,
 };
 
@@ -110,6 +118,7 @@ impl Config {
         for spec in &self.networks {
             name::check(&spec.name)
                 .and_then(|()| network::check_subnets(&spec.subnets))
+                .and_then(|()| spec.flows.check())
                 .with_context(|| format!("network '{}'", spec.name))?;
             ensure!(seen.insert(&spec.name), "network '{}' is declared twice; leave one out, or rename it", spec.name);
         }
@@ -208,6 +217,11 @@ struct NetworkTable {
     internal: Option<bool>,
     masquerade: Option<bool>,
     icc: Option<bool>,
+    #[serde(default)]
+    timeouts: BTreeMap<Timeout, u32>,
+    ports: Option<PortRange>,
+    mapping: Option<Mapping>,
+    max_flows: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -232,6 +246,12 @@ impl From<NetworkTable> for NetworkSpec {
             internal: table.internal.unwrap_or(false),
             masquerade: table.masquerade.unwrap_or(true),
             icc: table.icc.unwrap_or(true),
+            flows: FlowOptions {
+                timeouts: table.timeouts,
+                ports: table.ports,
+                mapping: table.mapping,
+                max_flows: table.max_flows,
+            },
         }
     }
 }
@@ -321,6 +341,29 @@ mod tests {
             let line = line::of(&parse(text).unwrap_err());
             assert!(line.contains(place), "{text}: {line}");
             assert!(!line.contains(" --") && !line.contains("invalid "), "{text}: {line}");
+        }
+    }
+
+    #[test]
+    fn how_flows_are_kept_is_read_and_mistakes_in_it_name_the_place() {
+        let network = |line: &str| format!("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n{line}");
+        let flows = |line: &str| parse(&network(line)).unwrap().networks.remove(0).flows;
+        assert_eq!(flows(""), FlowOptions::default());
+        assert_eq!(flows("timeouts = { udp-stream = 9 }").timeouts, BTreeMap::from([(Timeout::UdpStream, 9)]));
+        assert_eq!(flows("mapping = \"full-cone\"").mapping, Some(Mapping::FullCone));
+        assert_eq!(flows("max_flows = 1").max_flows, Some(1));
+        for (text, place) in [
+            ("timeouts = { udp = 0 }", "lab.toml: network 'a': the timeout udp: 0 seconds are not from 1"),
+            ("timeouts = { tcp = 9 }", "lab.toml:4: unknown variant `tcp`, expected one of `tcp-established`"),
+            ("timeouts = 9", "lab.toml:4: integer `9` stands where a table is needed"),
+            ("timeouts = { udp = -1 }", "lab.toml:4: integer `-1` stands where a number"),
+            ("ports = \"9-5\"", "lab.toml:4: the ports: the range 9-5 ends before it starts; write PORT or LO-HI"),
+            ("ports = 1024", "lab.toml:4: integer `1024` stands where a text, in quotes, is needed"),
+            ("mapping = \"cone\"", "lab.toml:4: unknown variant `cone`, expected `symmetric` or `full-cone`"),
+            ("max_flows = 0", "lab.toml: network 'a': max_flows is 0"),
+        ] {
+            let line = line::of(&parse(&network(text)).unwrap_err());
+            assert!(line.contains(place), "{text}: {line}");
         }
     }
 }

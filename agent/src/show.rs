@@ -94,6 +94,10 @@ pub fn network(network: &Network) -> String {
         ("bridge", network.bridge.clone()),
         ("mtu", format!("{} bytes", network.mtu)),
         ("policy", policy(network)),
+        ("timeouts", join(network.timeouts.iter().map(|(timeout, seconds)| format!("{timeout} {seconds} s")))),
+        ("ports", network.ports.to_string()),
+        ("mapping", network.mapping.to_string()),
+        ("max flows", network.max_flows.map_or_else(|| "half of the table".to_owned(), |flows| flows.to_string())),
         ("containers", or_dash(join(&network.containers))),
     ])
 }
@@ -288,11 +292,17 @@ mod tests {
             internal: true,
             masquerade: true,
             icc: false,
+            timeouts: [(crate::model::flows::Timeout::Udp, 30)].into(),
+            ports: crate::model::publish::PortRange::MASQUERADE,
+            mapping: crate::model::flows::Mapping::Symmetric,
+            max_flows: None,
             containers: Vec::new(),
         };
         let text = super::network(&network);
         assert!(text.contains("\npolicy      internal, no-icc\n"), "{text}");
         assert!(text.contains("\nmtu         1500 bytes\n"), "{text}");
+        assert!(text.contains("\ntimeouts    udp 30 s\nports       1024-32767\nmapping     symmetric\n"), "{text}");
+        assert!(text.contains("\nmax flows   half of the table\n"), "{text}");
         assert!(text.ends_with("\ncontainers  -\n"), "{text}");
     }
 

@@ -40,7 +40,14 @@ impl Agent {
         }
         for spec in networks_in_turn(config) {
             match self.state.networks.get_mut(&spec.name) {
-                Some(network) => network.declared = true,
+                Some(network) => {
+                    network.declared = true;
+                    let (before, after) = (network.flows.policy(), spec.flows.policy());
+                    network.flows = spec.flows.clone();
+                    if before != after {
+                        self.apply_flow_policy(&spec.name).with_context(|| format!("network '{}'", spec.name))?;
+                    }
+                }
                 None => {
                     self.network_create(spec, true).await.with_context(|| format!("network '{}'", spec.name))?;
                 }
@@ -224,6 +231,7 @@ fn container_is_as_declared(container: &Container, spec: &ContainerSpec) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::flows::FlowOptions;
 
     #[test]
     fn what_is_left_open_is_as_declared_whatever_was_chosen() {
@@ -237,6 +245,7 @@ mod tests {
             internal: false,
             masquerade: true,
             icc: true,
+            flows: FlowOptions::default(),
             last: None,
             declared: false,
         };
@@ -245,6 +254,8 @@ mod tests {
         assert!(is_as_declared(&network, &open));
         assert!(!is_as_declared(&network, &NetworkSpec { mtu: Some(1500), ..spec.clone() }));
         assert!(!is_as_declared(&network, &NetworkSpec { icc: false, ..spec.clone() }));
+        let flows = FlowOptions { max_flows: Some(7), ..FlowOptions::default() };
+        assert!(is_as_declared(&network, &NetworkSpec { flows, ..spec.clone() }), "it is changed as it is");
         network.gateways = vec!["172.18.0.9".parse().unwrap()];
         assert!(!is_as_declared(&network, &open));
     }

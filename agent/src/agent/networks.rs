@@ -3,13 +3,16 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, ensure};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Agent, forwarding::disable_ipv6, warn_all};
 use crate::{
     api::{self, NetworkSpec},
     datapath::{Interface, Terms},
-    model::network::{self, Network},
+    model::{
+        flows::Mapping,
+        network::{self, Network},
+    },
     net::mac::Mac,
 };
 
@@ -41,8 +44,22 @@ impl Agent {
             warn_all(self.save().err().as_slice());
             return Err(error);
         }
+        say_floors(&network);
         info!(network = name, subnet = network::join(&network.subnets), bridge = network.bridge, "network created");
         Ok(self.view_network(&network))
+    }
+
+    /// Makes a network's way of keeping flows, as the state has it, known to the datapath.
+    pub(super) fn apply_flow_policy(&mut self, name: &str) -> anyhow::Result<()> {
+        let network = self.network(name)?.clone();
+        say_floors(&network);
+        // One that is not there yet gets it with its bridge.
+        if let Some(index) = self.bridges.get(name).copied() {
+            let interface = Interface { index, name: network.bridge.clone() };
+            self.datapath.put_bridge(&interface, &network.subnets, &self.terms_of(&network))?;
+        }
+        info!(network = name, "network keeps its flows otherwise");
+        Ok(())
     }
 
     pub(super) async fn network_remove(&mut self, name: &str) -> anyhow::Result<api::Network> {
@@ -105,13 +122,23 @@ impl Agent {
     pub(super) async fn finish_bridge(&mut self, network: &Network, index: u32) -> anyhow::Result<()> {
         let interface = Interface { index, name: network.bridge.clone() };
         // Guarded before it has an address, so before anything is forwarded into it.
-        self.datapath.put_bridge(&interface, &network.subnets, &Terms::default())?;
+        self.datapath.put_bridge(&interface, &network.subnets, &self.terms_of(network))?;
         disable_ipv6(&self.host.handles.netns, &network.bridge)?;
         for (subnet, gateway) in network.subnets.iter().zip(&network.gateways) {
             let address = ipnet::IpNet::new(*gateway, subnet.prefix_len())?;
             self.host.handles.netlink.add_address(index, address).await?;
         }
         Ok(())
+    }
+
+    fn terms_of(&self, network: &Network) -> Terms {
+        let policy = network.flows.policy();
+        Terms {
+            timeouts: policy.timeouts.iter().map(|(timeout, seconds)| (timeout.timer(), *seconds)).collect(),
+            ports: policy.ports,
+            full_cone: policy.mapping == Mapping::FullCone,
+            max_flows: policy.max_flows.unwrap_or(self.datapath.room() / 2),
+        }
     }
 
     /// Takes a network away as far as it is there.
@@ -125,6 +152,13 @@ impl Agent {
             }
         }
         errors
+    }
+}
+
+/// Says which of its timeouts are shorter than they should be.
+fn say_floors(network: &Network) {
+    for line in network.flows.policy().below_floors() {
+        warn!(network = network.name, "{line}");
     }
 }
 

@@ -113,6 +113,7 @@ impl<'a> Plan<'a> {
         let gateways = network::choose_gateways(&spec.subnets, &spec.gateways)?;
         let mtu = spec.mtu.unwrap_or_else(|| self.host.mtu(&self.sight));
         network::check_mtu(mtu)?;
+        spec.flows.check()?;
         for subnet in &spec.subnets {
             for other in others() {
                 let clash = other.subnets.iter().find(|theirs| network::overlap(**theirs, *subnet));
@@ -145,6 +146,7 @@ impl<'a> Plan<'a> {
             internal: spec.internal,
             masquerade: spec.masquerade,
             icc: spec.icc,
+            flows: spec.flows.clone(),
             last: None,
             declared: false,
         })

@@ -14,6 +14,7 @@ use crate::{
 
 impl Agent {
     pub(super) fn view_network(&self, network: &Network) -> api::Network {
+        let flows = network.flows.policy();
         api::Network {
             name: network.name.clone(),
             subnets: network.subnets.clone(),
@@ -23,6 +24,10 @@ impl Agent {
             internal: network.internal,
             masquerade: network.masquerade,
             icc: network.icc,
+            timeouts: flows.timeouts,
+            ports: flows.ports,
+            mapping: flows.mapping,
+            max_flows: flows.max_flows,
             containers: self.containers_on(&network.name),
         }
     }

@@ -12,7 +12,12 @@ use crate::{
     api::{self, ContainerSpec, NetworkSpec},
     instance::Instance,
     line,
-    model::{host_ports::HostPorts, network, publish::PublishSpec},
+    model::{
+        flows::{self, FlowOptions, Mapping, Timeout},
+        host_ports::HostPorts,
+        network,
+        publish::{PortRange, PublishSpec},
+    },
 };
 
 /// Container networking for one Linux host, in eBPF.
@@ -248,6 +253,19 @@ pub struct NetworkCreate {
     /// Containers of the network do not reach each other
     #[arg(long)]
     no_icc: bool,
+    /// How long a flow lasts after its last packet, as udp=120; can be given several times. The names, with their defaults: tcp-established (7440),
+    /// tcp-transitory (240), udp (120), udp-stream (300), icmp (60), sctp (300)
+    #[arg(long = "timeout", value_name = "NAME=SECONDS", value_parser = flows::parse_timeout)]
+    timeouts: Vec<(Timeout, u32)>,
+    /// Where masquerade takes a source port from when the container's own is taken [default: 1024-32767]
+    #[arg(long, value_name = "LO-HI")]
+    ports: Option<PortRange>,
+    /// symmetric: who was sent to may answer; full-cone: one port toward everybody, and anybody may send to it [default: symmetric]
+    #[arg(long, value_name = "MAPPING")]
+    mapping: Option<Mapping>,
+    /// How many flows a container may have at once [default: half of the flow table]
+    #[arg(long, value_name = "N", value_parser = value::max_flows)]
+    max_flows: Option<u32>,
 }
 
 /// What a container has on its network.
@@ -385,6 +403,12 @@ impl NetworkCreate {
             internal: self.internal,
             masquerade: !self.no_masquerade,
             icc: !self.no_icc,
+            flows: FlowOptions {
+                timeouts: self.timeouts.into_iter().collect(),
+                ports: self.ports,
+                mapping: self.mapping,
+                max_flows: self.max_flows,
+            },
         }
     }
 }
@@ -452,6 +476,7 @@ mod tests {
             "--json --instance lab down",
             "network create front --subnet 10.20.0.0/16",
             "network create front --subnet 10.20.0.0/16 --subnet 2001:db8::/64 --bridge br0 --gateway 10.20.0.1 --mtu 9000 --internal --no-masquerade --no-icc",
+            "network create front --subnet 10.20.0.0/16 --timeout udp=30 --timeout tcp-established=7440 --ports 20000-20009 --mapping full-cone --max-flows 1000",
             "network ls",
             "network ls --json --instance lab",
             "network inspect front",

@@ -37,6 +37,10 @@ pub(super) fn mtu(text: &str) -> anyhow::Result<u32> {
     Ok(mtu)
 }
 
+pub(super) fn max_flows(text: &str) -> anyhow::Result<u32> {
+    text.parse().ok().filter(|flows| *flows > 0).context("it is not a number of flows, at least 1")
+}
+
 pub(super) fn pid(text: &str) -> anyhow::Result<u32> {
     let pid = text.parse().ok().filter(|pid| (1..=i32::MAX as u32).contains(pid));
     pid.context("it is not the number of a process, such as 4711")

@@ -33,6 +33,8 @@ use super::{
 
 /// The flow table, and the program that removes flows from it: it gives back what they count for, and looks again whether they have ended.
 pub(super) struct FlowTable {
+    /// Two for each flow.
+    entries: u32,
     fd: MapFd,
     flows: FlowMap<V4>,
     epochs: Array<MapData, u32>,
@@ -48,12 +50,19 @@ impl FlowTable {
         program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
         let sweep = SchedClassifier::from_pin(&pin);
         fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
+        let table = MapInfo::from_pin(pins.map(name::FLOWS4))?;
         Ok(Self {
-            fd: MapInfo::from_pin(pins.map(name::FLOWS4))?.fd()?,
+            entries: table.max_entries(),
+            fd: table.fd()?,
             flows: aya::maps::HashMap::try_from(Map::HashMap(map(name::FLOWS4)?))?,
             epochs: Array::try_from(Map::Array(map(name::EPOCHS)?))?,
             sweep: sweep.context("opening the program 'sweep'")?,
         })
+    }
+
+    /// How many flows there is room for.
+    pub(super) fn room(&self) -> u32 {
+        self.entries / 2
     }
 
     /// The live flows.

@@ -175,6 +175,11 @@ impl Datapath {
         Ok(Self { attached, tables, flows, sweeper })
     }
 
+    /// How many flows there is room for: that of an earlier agent, if its table was kept.
+    pub fn room(&self) -> u32 {
+        self.flows.room()
+    }
+
     /// Removes all that the instance has in the kernel: links, programs, maps, pins. Nothing there is done. Needs no loaded datapath.
     ///
     /// Answers the interfaces that are left with a clsact qdisc that was made for a program of ours. The calling thread must be in their

@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
-use super::ipam;
+use super::{flows::FlowOptions, ipam};
 use crate::api::NetworkSpec;
 
 /// The network that `up` makes when no configuration file declares one, and that a container is on when it names none.
@@ -44,6 +44,9 @@ pub struct Network {
     pub masquerade: bool,
     /// Containers of the network reach each other.
     pub icc: bool,
+    /// How its flows are kept.
+    #[serde(default)]
+    pub flows: FlowOptions,
     /// The address given last.
     #[serde(default)]
     pub last: Option<IpAddr>,
@@ -71,6 +74,7 @@ pub fn default_spec() -> NetworkSpec {
         internal: false,
         masquerade: true,
         icc: true,
+        flows: FlowOptions::default(),
     }
 }
 

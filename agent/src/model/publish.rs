@@ -54,7 +54,8 @@ pub struct Drain {
 }
 
 /// One port or several in a row; never 0, never backwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PortRange {
     start: u16,
     end: u16,
@@ -89,9 +90,12 @@ impl PublishSpec {
 }
 
 impl PortRange {
+    /// Where masquerade takes ports from by default: below those that Linux gives its own sockets.
+    pub const MASQUERADE: Self = Self { start: 1024, end: 32767 };
+
     /// From `start` to `end`, both included.
     pub fn new(start: u16, end: u16) -> anyhow::Result<Self> {
-        ensure!(start != 0, "port 0 cannot be published");
+        ensure!(start != 0, "port 0 is no port that can be named");
         ensure!(start <= end, "the range {start}-{end} ends before it starts");
         Ok(Self { start, end })
     }
@@ -175,6 +179,28 @@ impl fmt::Display for PortRange {
     }
 }
 
+impl FromStr for PortRange {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_range(text, "").map_err(|error| anyhow::anyhow!("{error:#}; write PORT or LO-HI"))
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(ports: PortRange) -> Self {
+        ports.to_string()
+    }
+}
+
 impl FromStr for Protocol {
     type Err = anyhow::Error;
 
@@ -239,13 +265,15 @@ pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<
     }
 }
 
+/// `side` is whose ports they are, if that is to be said.
 pub(super) fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
+    let side = if side.is_empty() { String::new() } else { format!("{side} ") };
     let port = |text: &str| -> anyhow::Result<u16> {
-        ensure!(!text.is_empty(), "the {side} port is missing");
+        ensure!(!text.is_empty(), "the {side}port is missing");
         // `parse` alone takes a sign.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = if digits { text.parse().ok() } else { None };
-        number.with_context(|| format!("the {side} port '{text}' is not a number from 1 to 65535"))
+        number.with_context(|| format!("the {side}port '{text}' is not a number from 1 to 65535"))
     };
     let (start, end) = match text.split_once('-') {
         None => {
@@ -254,9 +282,7 @@ pub(super) fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
         }
         Some((start, end)) => (port(start)?, port(end)?),
     };
-    PortRange::new(start, end)
-        .with_context(|| format!("the {side} ports"))
-        .map_err(|error| anyhow::anyhow!("{error:#}"))
+    PortRange::new(start, end).with_context(|| format!("the {side}ports")).map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 #[cfg(test)]
@@ -349,6 +375,22 @@ mod tests {
             let other: PublishSpec = other.parse().unwrap();
             assert_eq!(one.conflicts(&other), conflict, "{one} {other}");
             assert_eq!(other.conflicts(&one), conflict, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn ports_alone_are_one_or_a_range() {
+        for text in ["1024-32767", "20000"] {
+            assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
+        }
+        for (text, reason) in [
+            ("", "the port is missing"),
+            ("0-9", "the ports: port 0"),
+            ("9-5", "ends before it starts"),
+            ("1-65536", "the port '65536' is not a number from 1 to 65535"),
+        ] {
+            let error = text.parse::<PortRange>().unwrap_err().to_string();
+            assert!(error.contains(reason) && error.ends_with("; write PORT or LO-HI"), "{text}: {error}");
         }
     }
 

@@ -1,0 +1,262 @@
+//! How a network's flows are kept: how long, under which ports, reachable by whom, and how many.
+
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr};
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_common::flow::Timer;
+use serde::{Deserialize, Serialize};
+
+use super::publish::PortRange;
+
+/// What a timeout can be, in seconds: up to some 23 days.
+const SECONDS: RangeInclusive<u32> = 1..=2_000_000;
+
+/// How long a flow lasts after its last packet, by its protocol and state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Timeout {
+    /// TCP that is open, on one side at least.
+    TcpEstablished,
+    /// TCP before and after that.
+    TcpTransitory,
+    /// UDP that was not answered; SCTP too.
+    Udp,
+    /// UDP that was answered.
+    UdpStream,
+    /// ICMP echo.
+    Icmp,
+    /// SCTP that was answered.
+    Sctp,
+}
+
+/// Toward whom a masqueraded port is the same, and who may send to it (RFC 4787 sections 4.1 and 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mapping {
+    /// Each destination has a mapping of its own, and alone may answer: address and port-dependent mapping and filtering.
+    #[default]
+    Symmetric,
+    /// One mapping for all, and anybody may send to it: endpoint-independent mapping and filtering.
+    FullCone,
+}
+
+/// What was asked for; what was not has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowOptions {
+    /// In seconds.
+    #[serde(default)]
+    pub timeouts: BTreeMap<Timeout, u32>,
+    /// Where masquerade takes a source port from when the container's own is taken.
+    #[serde(default)]
+    pub ports: Option<PortRange>,
+    /// Of masqueraded flows.
+    #[serde(default)]
+    pub mapping: Option<Mapping>,
+    /// The flows that a container may have at once.
+    #[serde(default)]
+    pub max_flows: Option<u32>,
+}
+
+/// What holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowPolicy {
+    /// All of them, in seconds.
+    pub timeouts: BTreeMap<Timeout, u32>,
+    /// Where masquerade takes a source port from when the container's own is taken.
+    pub ports: PortRange,
+    /// Of masqueraded flows.
+    pub mapping: Mapping,
+    /// The flows that a container may have at once; half of the flow table if none.
+    pub max_flows: Option<u32>,
+}
+
+impl Timeout {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::TcpEstablished, Self::TcpTransitory, Self::Udp, Self::UdpStream, Self::Icmp, Self::Sctp];
+
+    /// What the datapath calls it.
+    pub const fn timer(self) -> Timer {
+        match self {
+            Self::TcpEstablished => Timer::TcpEstablished,
+            Self::TcpTransitory => Timer::TcpTransitory,
+            Self::Udp => Timer::Udp,
+            Self::UdpStream => Timer::UdpStream,
+            Self::Icmp => Timer::Icmp,
+            Self::Sctp => Timer::Sctp,
+        }
+    }
+
+    /// What a person types.
+    pub const fn name(self) -> &'static str {
+        self.timer().name()
+    }
+
+    /// The seconds that an RFC requires at least, and which does. None does for SCTP.
+    const fn floor(self) -> Option<(u32, &'static str)> {
+        match self {
+            Self::TcpEstablished => Some((7440, "RFC 5382 REQ-5")),
+            Self::TcpTransitory => Some((240, "RFC 5382 REQ-5")),
+            Self::Udp | Self::UdpStream => Some((120, "RFC 4787 REQ-5")),
+            Self::Icmp => Some((60, "RFC 5508 REQ-2")),
+            Self::Sctp => None,
+        }
+    }
+}
+
+impl FlowOptions {
+    /// Checks what serde does not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        for (timeout, seconds) in &self.timeouts {
+            check_seconds(*seconds).with_context(|| format!("the timeout {timeout}"))?;
+        }
+        ensure!(self.max_flows != Some(0), "max_flows is 0, and a container would have no flow; give at least 1");
+        Ok(())
+    }
+
+    /// With the defaults.
+    pub fn policy(&self) -> FlowPolicy {
+        let seconds =
+            |timeout: Timeout| self.timeouts.get(&timeout).copied().unwrap_or(timeout.timer().default_seconds());
+        FlowPolicy {
+            timeouts: Timeout::ALL.into_iter().map(|timeout| (timeout, seconds(timeout))).collect(),
+            ports: self.ports.unwrap_or(PortRange::MASQUERADE),
+            mapping: self.mapping.unwrap_or_default(),
+            max_flows: self.max_flows,
+        }
+    }
+}
+
+impl FlowPolicy {
+    /// A line for each timeout that is below what an RFC requires.
+    pub fn below_floors(&self) -> Vec<String> {
+        let below = self.timeouts.iter().filter_map(|(timeout, seconds)| {
+            let (floor, rfc) = timeout.floor().filter(|(floor, _)| seconds < floor)?;
+            Some(format!(
+                "the timeout {timeout} of {seconds} s is below the {floor} s that {rfc} requires: flows may end while they are in use"
+            ))
+        });
+        below.collect()
+    }
+}
+
+/// Reads `NAME=SECONDS`.
+pub fn parse_timeout(text: &str) -> anyhow::Result<(Timeout, u32)> {
+    let (name, seconds) = text.split_once('=').context("it is not NAME=SECONDS, such as udp=120")?;
+    let timeout = name.parse()?;
+    let seconds = seconds.parse().ok().context("the seconds are not a whole number from 1 to 2000000")?;
+    check_seconds(seconds)?;
+    Ok((timeout, seconds))
+}
+
+fn check_seconds(seconds: u32) -> anyhow::Result<()> {
+    ensure!(SECONDS.contains(&seconds), "{seconds} seconds are not from {} to {}", SECONDS.start(), SECONDS.end());
+    Ok(())
+}
+
+impl FromStr for Timeout {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|timeout| timeout.name() == text);
+        let names = || Self::ALL.map(Self::name).join(", ");
+        found.with_context(|| format!("there is no timeout '{text}'; there is {}", names()))
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mapping {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "symmetric" => Ok(Self::Symmetric),
+            "full-cone" => Ok(Self::FullCone),
+            _ => bail!("the mapping '{text}' is not symmetric or full-cone"),
+        }
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Symmetric => "symmetric",
+            Self::FullCone => "full-cone",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_name_and_whole_seconds() {
+        assert_eq!(parse_timeout("udp=30").unwrap(), (Timeout::Udp, 30));
+        assert_eq!(parse_timeout("tcp-established=2000000").unwrap(), (Timeout::TcpEstablished, 2_000_000));
+        for (text, reason) in [
+            ("udp", "NAME=SECONDS"),
+            ("", "NAME=SECONDS"),
+            ("UDP=30", "no timeout 'UDP'; there is tcp-established, tcp-transitory, udp, udp-stream, icmp, sctp"),
+            ("udp=", "whole number"),
+            ("udp=1.5", "whole number"),
+            ("udp=-1", "whole number"),
+            ("udp=0", "0 seconds are not from 1 to 2000000"),
+            ("udp=2000001", "not from 1 to 2000000"),
+            ("udp=99999999999", "whole number"),
+        ] {
+            let error = parse_timeout(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_at_the_rfcs_floors_or_above() {
+        let policy = FlowOptions::default().policy();
+        assert_eq!(policy.timeouts.len(), Timeout::ALL.len());
+        assert!(policy.below_floors().is_empty(), "{:?}", policy.below_floors());
+        assert_eq!((policy.ports.to_string().as_str(), policy.mapping), ("1024-32767", Mapping::Symmetric));
+    }
+
+    #[test]
+    fn what_is_below_a_floor_is_said_and_by_which_rfc() {
+        let timeouts = BTreeMap::from([(Timeout::Udp, 119), (Timeout::Icmp, 60), (Timeout::Sctp, 1)]);
+        let said = FlowOptions { timeouts, ..FlowOptions::default() }.policy().below_floors();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].starts_with("the timeout udp of 119 s is below the 120 s that RFC 4787 REQ-5 requires"),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn every_name_is_serdes_too() {
+        assert_eq!(Timeout::ALL.map(Timeout::timer), Timer::SETTABLE);
+        for timeout in Timeout::ALL {
+            assert_eq!(serde_json::to_value(timeout).unwrap(), timeout.name());
+            assert_eq!(timeout.name().parse::<Timeout>().unwrap(), timeout);
+        }
+        for mapping in [Mapping::Symmetric, Mapping::FullCone] {
+            assert_eq!(serde_json::to_value(mapping).unwrap(), mapping.to_string());
+            assert_eq!(mapping.to_string().parse::<Mapping>().unwrap(), mapping);
+        }
+    }
+
+    #[test]
+    fn options_read_what_they_print() {
+        let options = FlowOptions {
+            timeouts: BTreeMap::from([(Timeout::UdpStream, 300)]),
+            ports: Some("20000-20009".parse().unwrap()),
+            mapping: Some(Mapping::FullCone),
+            max_flows: Some(7),
+        };
+        let text = serde_json::to_string(&options).unwrap();
+        assert_eq!(serde_json::from_str::<FlowOptions>(&text).unwrap(), options);
+        assert_eq!(serde_json::from_str::<FlowOptions>("{}").unwrap(), FlowOptions::default());
+    }
+}
