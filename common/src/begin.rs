@@ -1,38 +1,52 @@
 //! The beginning of a flow: a port, and two entries in the table.
 
 use crate::{
-    abi::{Flow, exit},
+    abi::{Network, exit},
     address::{Address, Port},
     flow::State,
     half::{bury, touch},
-    plan::{Beginning, First},
+    plan::First,
     reason::Reason,
     tables::{Refused, Tables},
-    tuple::Tuple,
 };
 
-/// How many ports a new flow tries before it is refused.
-pub const PORT_TRIES: u32 = 16;
+/// How many ports a new flow tries, its own first, before it is refused. A range of fewer is tried whole.
+pub const PORT_TRIES: u32 = 128;
 
 /// Begins the planned flow, or sends a neighbour's packet on without one.
-#[inline(always)]
+///
+/// In three steps, which the kernel's program takes itself: it has a loop of its own kind for the middle one.
 pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
-    // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is brought all the same.
-    let bridged = first.beginning.forward.exit == exit::BRIDGED;
-    let begun = if bridged && !first.packet.begins() { Err(Reason::TableFull) } else { insert(first, tables) };
-    if bridged && matches!(begun, Err(Reason::TableFull | Reason::TooManyFlows)) {
-        first.half.translation.set(&first.packet.tuple, &first.beginning.leaves, &first.beginning.forward);
-        return Ok(());
+    prepare(first, tables);
+    for attempt in 0..PORT_TRIES {
+        if !try_port(first, attempt, tables) {
+            break;
+        }
     }
-    begun
+    complete(first, tables)
 }
 
-/// Inserts the planned flow: both halves, or neither.
+/// How the reservation of a port went.
+pub mod reservation {
+    /// Not tried, or taken.
+    pub const TAKEN: u8 = 0;
+    /// Reserved.
+    pub const DONE: u8 = 1;
+    /// The table is full.
+    pub const FULL: u8 = 2;
+    /// The endpoint has as many flows as it may.
+    pub const TOO_MANY: u8 = 3;
+    /// A neighbour's packet that begins none.
+    pub const NONE: u8 = 4;
+}
+
+/// Makes everything ready for [`try_port`].
 #[inline(always)]
-fn insert<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
+    let bridged = first.beginning.forward.exit == exit::BRIDGED;
     // Field by field, in place: a value made first and moved then would take its room on BPF's stack.
-    let First { packet, beginning, reply_key, half } = first;
-    let key = &packet.tuple;
+    let First { packet, beginning, reply_key, half, walk, reservation } = first;
+    let protocol = packet.tuple.protocol;
     half.packets = 0;
     half.bytes = 0;
     half.input = beginning.reply_input;
@@ -42,27 +56,80 @@ fn insert<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(
     half.is_reply = 1;
     half.owner = beginning.owner;
     half.network = beginning.network;
-    let state = State::first(key.protocol);
+    let state = State::first(protocol);
     half.state = state as u8;
-    half.timeout = tables.timeout(half.network, state, key.protocol);
     half.acknowledged = 0;
     *reply_key = beginning.leaves.reversed();
-    if half.owner != 0 && !tables.count_flow(half.owner, beginning.max_flows) {
-        return Err(Reason::TooManyFlows);
-    }
-    let inserted = insert_halves(first, tables);
-    if inserted != Ok(true) && first.half.owner != 0 {
-        tables.uncount_flow(first.half.owner);
-    }
-    inserted.map(drop)
+    let network = tables.network(u32::from(half.network)).unwrap_or(&Network::DEFAULT);
+    half.timeout = network.timeout(state, protocol);
+    *walk = PortWalk::new(network, tables.random());
+    *reservation = if bridged && !packet.begins() {
+        reservation::NONE
+    } else if half.owner != 0 && !tables.count_flow(half.owner, network.max_flows) {
+        reservation::TOO_MANY
+    } else {
+        reservation::TAKEN
+    };
 }
 
-/// Inserts both halves; false where another CPU did.
+/// Inserts the reply half under the next port, the flow's own for the first `attempt`; false if there is nothing more to try. That insert is
+/// the reservation: whoever comes second finds the port taken.
 #[inline(always)]
-fn insert_halves<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<bool, Reason> {
-    let First { packet, beginning, reply_key, half } = first;
+pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Tables<A>) -> bool {
+    let First { packet, beginning, reply_key, half, walk, reservation } = first;
+    if *reservation != reservation::TAKEN {
+        return false;
+    }
+    if attempt > 0 {
+        // Neighbours too: an exchange through a published port may have taken their tuple.
+        reply_key.destination_port = walk.next();
+        beginning.translate();
+    }
+    if beginning.as_host && tables.host_socket(reply_key) {
+        return true;
+    }
+    half.translation.set(reply_key, &packet.tuple.reversed(), &beginning.reply);
+    *reservation = match tables.insert_flow(reply_key, half) {
+        Ok(()) => reservation::DONE,
+        Err(Refused::Full) => reservation::FULL,
+        Err(Refused::Taken) => {
+            bury(tables, reply_key, half.last_used);
+            if tables.insert_flow(reply_key, half).is_ok() { reservation::DONE } else { reservation::TAKEN }
+        }
+    };
+    *reservation == reservation::TAKEN
+}
+
+/// Inserts the forward half, if a port was reserved: a flow has both halves, or neither.
+#[inline(always)]
+pub fn complete<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+    let completed = insert_forward(first, tables);
+    if completed != Ok(true) && first.half.owner != 0 && first.reservation < reservation::TOO_MANY {
+        tables.uncount_flow(first.half.owner);
+    }
+    // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is brought all the same.
+    let reason = match completed {
+        Ok(_) => return Ok(()),
+        Err(reason) => reason,
+    };
+    if first.beginning.forward.exit == exit::BRIDGED && reason != Reason::PortsExhausted {
+        first.half.translation.set(&first.packet.tuple, &first.beginning.leaves, &first.beginning.forward);
+        return Ok(());
+    }
+    Err(reason)
+}
+
+/// Inserts the forward half; false where another CPU did.
+#[inline(always)]
+fn insert_forward<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<bool, Reason> {
+    let First { packet, beginning, reply_key, half, reservation, .. } = first;
+    match *reservation {
+        reservation::DONE => {}
+        reservation::TAKEN => return Err(Reason::PortsExhausted),
+        reservation::TOO_MANY => return Err(Reason::TooManyFlows),
+        _ => return Err(Reason::TableFull),
+    }
     let key = &packet.tuple;
-    reserve(beginning, key, reply_key, half, tables)?;
     half.translation.set(key, &reply_key.reversed(), &beginning.forward);
     half.input = beginning.forward_input;
     half.is_reply = 0;
@@ -86,54 +153,54 @@ fn insert_halves<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> R
     }
 }
 
-/// Inserts the reply half under the first free port. That insert is the reservation: whoever comes second finds the port taken.
-#[inline(always)]
-fn reserve<A: Address>(
-    beginning: &mut Beginning<A>,
-    key: &Tuple<A>,
-    reply_key: &mut Tuple<A>,
-    half: &mut Flow<A>,
-    tables: &impl Tables<A>,
-) -> Result<(), Reason> {
-    for attempt in 0..PORT_TRIES {
-        if attempt > 0 {
-            // Neighbours too: an exchange through a published port may have taken their tuple.
-            reply_key.destination_port = some_port(tables.random());
-            beginning.translate();
-        }
-        if beginning.as_host && tables.host_socket(reply_key) {
-            continue;
-        }
-        half.translation.set(reply_key, &key.reversed(), &beginning.reply);
-        match tables.insert_flow(reply_key, half) {
-            Ok(()) => return Ok(()),
-            Err(Refused::Full) => return Err(Reason::TableFull),
-            Err(Refused::Taken) => {
-                bury(tables, reply_key, half.last_used);
-                if tables.insert_flow(reply_key, half).is_ok() {
-                    return Ok(());
-                }
-            }
-        }
-    }
-    Err(Reason::PortsExhausted)
+/// A way through a range of ports that begins anywhere and comes to each once: in steps of a prime that is greater than any range.
+#[derive(Clone, Copy, Debug)]
+pub struct PortWalk {
+    first: u32,
+    ports: u32,
+    offset: u32,
+    step: u32,
 }
 
-/// A port in 1024..32768: below what Linux gives its own sockets by default, so that they seldom meet.
-#[inline(always)]
-const fn some_port(random: u32) -> Port {
-    let port = (random & 0x7fff) as u16;
-    Port::new(if port < 1024 { port + 1024 } else { port })
+/// Several, so that two walks that meet part again.
+const STEPS: [u32; 4] = [65_537, 65_539, 65_543, 65_551];
+
+impl PortWalk {
+    #[inline(always)]
+    pub(crate) fn new(range: &Network, random: u32) -> Self {
+        let (first, ports) = (range.first_port, range.ports);
+        // No division by zero in the kernel's eyes either.
+        let ports = if ports == 0 { 1 } else { ports };
+        Self { first, ports, offset: (random >> 2) % ports, step: STEPS[random as usize & 3] % ports }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Port {
+        let port = self.first + self.offset;
+        self.offset += self.step;
+        if self.offset >= self.ports {
+            self.offset -= self.ports;
+        }
+        Port::new(port as u16)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn random_ports_are_unprivileged_and_below_the_hosts_own() {
-        for random in (0..=u32::MAX).step_by(9973) {
-            assert!((1024..32768).contains(&some_port(random).get()));
+    fn a_walk_comes_to_each_port_of_the_range_once() {
+        for (first_port, ports) in [(1024, 31_744), (20_000, 10), (65_535, 1), (1, 65_535), (40_000, 2), (30_000, 31)] {
+            let range = Network { first_port, ports, ..Network::DEFAULT };
+            for random in [0, 1, 2, 3, 77_777, u32::MAX] {
+                let mut walk = PortWalk::new(&range, random);
+                let seen: HashSet<u16> = (0..ports).map(|_| walk.next().get()).collect();
+                assert_eq!(seen.len(), ports as usize);
+                assert!(seen.iter().all(|port| (first_port..first_port + ports).contains(&u32::from(*port))));
+            }
         }
     }
 }

@@ -3,8 +3,9 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{Door, Endpoint, Flow, Macs, Uplink, exit, network, publish},
+    abi::{Door, Endpoint, Flow, Macs, Network, Uplink, exit, network, publish},
     address::{Address, Port},
+    begin::{PortWalk, reservation},
     packet::{Packet, Payload},
     reason::Reason,
     tables::{Route, Tables},
@@ -22,6 +23,10 @@ pub struct First<A> {
     pub reply_key: Tuple<A>,
     /// What [`crate::begin::begin`] answers: its `translation` is the packet's.
     pub half: Flow<A>,
+    /// The ports that it tries.
+    pub walk: PortWalk,
+    /// How that went: one of [`crate::begin::reservation`].
+    pub reservation: u8,
 }
 
 impl<A: Address> First<A> {
@@ -39,10 +44,10 @@ impl<A: Address> First<A> {
             epoch: 0,
             owner: 0,
             network: 0,
-            max_flows: u32::MAX,
             as_host: false,
         };
-        Self { packet, beginning, reply_key: packet.tuple, half }
+        let walk = PortWalk::new(&Network::DEFAULT, 0);
+        Self { packet, beginning, reply_key: packet.tuple, half, walk, reservation: reservation::TAKEN }
     }
 }
 
@@ -61,8 +66,6 @@ pub struct Beginning<A> {
     pub(crate) owner: u32,
     /// Of that endpoint.
     pub(crate) network: u16,
-    /// How many flows that endpoint may have.
-    pub(crate) max_flows: u32,
     /// It leaves with an address of the host, which the host's own sockets use too.
     pub(crate) as_host: bool,
 }
@@ -152,7 +155,6 @@ fn to_container<A: Address>(
         epoch: tables.epoch(other.slot),
         owner: own.slot,
         network: own.network_number as u16,
-        max_flows: max_flows(own, tables),
         as_host: false,
     })
 }
@@ -194,7 +196,6 @@ fn to_outside<A: Address>(
         epoch: tables.epoch(own.slot),
         owner: own.slot,
         network: own.network_number as u16,
-        max_flows: max_flows(own, tables),
         as_host: masquerade,
     })
 }
@@ -224,7 +225,6 @@ fn hairpin<A: Address>(
         epoch,
         owner: own.slot,
         network: own.network_number as u16,
-        max_flows: max_flows(own, tables),
         as_host: to_itself,
     })
 }
@@ -261,15 +261,8 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         epoch,
         owner: target.slot,
         network: target.network_number as u16,
-        max_flows: max_flows(target, tables),
         as_host: false,
     })
-}
-
-/// How many flows an endpoint may have.
-#[inline(always)]
-fn max_flows<A: Address>(endpoint: &Endpoint<A>, tables: &impl Tables<A>) -> u32 {
-    tables.network(endpoint.network_number).map_or(0, |network| network.max_flows)
 }
 
 /// Where a publish leads: address, port and endpoint; and its epoch.

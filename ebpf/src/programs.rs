@@ -1,13 +1,16 @@
 //! The tc programs: a frame in, an action out.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT},
+    helpers::generated::bpf_loop,
     macros::classifier,
     programs::TcContext,
 };
 use causeway_common::{
     address::V4,
-    arp,
+    arp, begin,
     forward::{self, Decision},
     icmp_error,
     packet::{ETHERNET, Packet, Payload, ether_type},
@@ -68,20 +71,32 @@ pub(crate) fn sweep(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn sweep_family<A: Family>(ctx: &TcContext) -> i32 {
-    let which = if ctx.load::<u8>(0) == Ok(Which::Any as u8) { Which::Any } else { Which::Ended };
-    let mut removed = 0;
-    for i in 0..sweep::KEYS {
-        let Ok(key) = ctx.load::<Tuple<A>>(ETHERNET + i * size_of::<Tuple<A>>()) else { break };
-        removed += sweep_one(ctx.skb.skb, &key, which as u8);
+    let which = ctx.load::<u8>(0).unwrap_or(Which::Ended as u8);
+    let mut run = SweepRun { skb: ctx.skb.skb, which, removed: 0 };
+    // SAFETY: as for the loop over the ports.
+    unsafe {
+        bpf_loop(sweep::KEYS as u32, sweep_one::<A> as *mut c_void, (&raw mut run).cast(), 0);
     }
-    removed
+    run.removed
 }
 
-#[inline(never)]
-fn sweep_one<A: Family>(skb: *mut __sk_buff, key: &Tuple<A>, which: u8) -> i32 {
-    let context = TcContext::new(skb);
-    let which = if which == Which::Any as u8 { Which::Any } else { Which::Ended };
-    i32::from(sweep::sweep(&Kernel::new(&Skb::again(&context)), key, which))
+/// What one turn of the loop over the keys needs.
+struct SweepRun {
+    skb: *mut __sk_buff,
+    which: u8,
+    removed: i32,
+}
+
+/// One turn of the loop over the keys; 1 ends it.
+extern "C" fn sweep_one<A: Family>(turn: u64, run: *mut SweepRun) -> u64 {
+    // SAFETY: `sweep_family` gives it a run that lives, and looks at it no more until the loop is over.
+    let run = unsafe { &mut *run };
+    let context = TcContext::new(run.skb);
+    let at = ETHERNET + (turn as usize % sweep::KEYS) * size_of::<Tuple<A>>();
+    let Ok(key) = context.load::<Tuple<A>>(at) else { return 1 };
+    let which = if run.which == Which::Any as u8 { Which::Any } else { Which::Ended };
+    run.removed += i32::from(sweep::sweep(&Kernel::new(&Skb::again(&context)), &key, which));
+    0
 }
 
 #[inline(always)]
@@ -179,7 +194,28 @@ fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reas
 #[inline(never)]
 fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
-    causeway_common::begin::begin(place, &Kernel::new(&Skb::again(&context)))
+    begin::prepare(place, &Kernel::new(&Skb::again(&context)));
+    let mut trial = PortTrial { skb, place };
+    // A loop of the kernel's: the verifier looks at one turn of it, and not at each.
+    // SAFETY: the function has the signature that the helper wants, and what it is given lives until the loop is over.
+    unsafe {
+        bpf_loop(begin::PORT_TRIES, try_port::<A> as *mut c_void, (&raw mut trial).cast(), 0);
+    }
+    begin::complete(place, &Kernel::new(&Skb::again(&context)))
+}
+
+/// What one turn of the loop over the ports needs.
+struct PortTrial<A> {
+    skb: *mut __sk_buff,
+    place: *mut First<A>,
+}
+
+/// One turn of the loop over the ports; 1 ends it.
+extern "C" fn try_port<A: Family>(attempt: u64, trial: *mut PortTrial<A>) -> u64 {
+    // SAFETY: `begin` gives it a trial that lives, and uses its place no more until the loop is over.
+    let (skb, place) = unsafe { ((*trial).skb, &mut *(*trial).place) };
+    let context = TcContext::new(skb);
+    u64::from(!begin::try_port(place, attempt as u32, &Kernel::new(&Skb::again(&context))))
 }
 
 #[inline(never)]
