@@ -14,6 +14,8 @@ pub mod packet;
 pub mod ping;
 pub mod pins;
 pub mod place;
+pub mod programs;
+pub mod report;
 pub mod snapshot;
 pub mod tcp;
 pub mod transfer;

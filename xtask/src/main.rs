@@ -9,13 +9,17 @@ use clap::{Parser, Subcommand};
 mod build;
 mod ci;
 mod debian;
+mod instructions;
 mod interrupt;
+mod kernels;
 mod lab;
 mod privilege;
 mod progress;
 mod recipe;
+mod report;
 mod run;
 mod setup;
+mod tally;
 mod test;
 mod workspace;
 
@@ -47,6 +51,15 @@ enum Verb {
     },
     /// Runs every test, those that need root and a lab too.
     Test {
+        /// On that kernel instead, of Debian's packages, in a virtual machine: 6.1 or 6.12.
+        #[arg(long, value_name = "VERSION", conflicts_with = "kernels")]
+        kernel: Option<String>,
+        /// On those kernels and then on this one.
+        #[arg(long)]
+        kernels: bool,
+        /// Of the tests for other kernels, only this test program, such as `load`; several by repetition.
+        #[arg(long, value_name = "PROGRAM", requires = "kernel")]
+        only: Vec<String>,
         /// Parts of test names, and options of the test harness.
         #[arg(last = true, value_name = "FILTER")]
         filter: Vec<OsString>,
@@ -65,6 +78,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if kernels::guest::is_this() {
+        return kernels::guest::run_all();
+    }
     dispatch(Cli::parse().verb).unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
@@ -77,7 +93,9 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Setup => setup::verb(&workspace),
         Verb::Build { release } => build::verb(&workspace, if release { Profile::Release } else { Profile::Dev }),
         Verb::Run { args } => run::verb(&workspace, &args),
-        Verb::Test { filter } => test::verb(&workspace, &filter),
+        Verb::Test { kernel: Some(kernel), only, filter, .. } => kernels::verb(&workspace, &[&kernel], &only, &filter),
+        Verb::Test { kernels: true, filter, .. } => test::everywhere(&workspace, &filter),
+        Verb::Test { filter, .. } => test::verb(&workspace, &filter),
         Verb::Lab { shell, keep } => lab::verb(&workspace, shell, keep),
         Verb::Ci => ci::verb(&workspace),
     }

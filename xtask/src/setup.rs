@@ -13,18 +13,21 @@ use std::{env, iter};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::debian::Apt;
+use crate::kernels::QEMU;
 use crate::privilege;
 use crate::progress::Steps;
 use crate::recipe::{self, Toolchain};
 use crate::workspace::Workspace;
 
 /// What a verb needs besides Rust itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Needs {
     /// An eBPF toolchain.
     Toolchain,
     /// And the programs that lab and tests start.
     Programs,
+    /// And what runs another kernel.
+    Machine,
     /// And the clippy of Debian's compiler, if that compiler is here.
     Lints,
 }
@@ -40,6 +43,9 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ethtool", "ethtool"),
     ("sysctl", "procps"),
 ];
+
+/// Programs that run the tests on another kernel.
+const MACHINE: [(&str, &str); 3] = [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
 
 const BY_HAND: &str = "`rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` \
                        give a toolchain without it; run this again afterwards";
@@ -62,6 +68,11 @@ pub(crate) fn ensure(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
         Ok(toolchain) if missing(needs).is_empty() => Ok(toolchain),
         Ok(_) | Err(_) => install(workspace, needs),
     }
+}
+
+/// The programs that lab and tests start.
+pub(crate) fn programs_of_tests() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.into_iter().map(|(program, _)| program)
 }
 
 fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
@@ -169,8 +180,11 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     if needs == Needs::Toolchain {
         return Vec::new();
     }
-    let mut missing: Vec<_> =
-        PROGRAMS.into_iter().filter(|(program, _)| privilege::find_program(program).is_none()).collect();
+    let mut missing = PROGRAMS.to_vec();
+    if needs >= Needs::Machine && env::consts::ARCH == "x86_64" {
+        missing.extend(MACHINE);
+    }
+    missing.retain(|(program, _)| privilege::find_program(program).is_none());
     let debian = Path::new(recipe::DEBIAN_PREFIX);
     if needs == Needs::Lints && recipe::has_source(debian) && !debian.join("bin/cargo-clippy").exists() {
         missing.push(("cargo-clippy", "rust-web-clippy"));

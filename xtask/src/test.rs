@@ -1,16 +1,20 @@
 //! `cargo xtask test`: every test there is, and their sum in one line.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, IsTerminal, Read, Write, stdout};
-use std::ops::AddAssign;
+use std::fs;
+use std::io::{ErrorKind, IsTerminal, Read, stdout};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use crate::interrupt;
+use crate::kernels;
 use crate::privilege;
+use crate::report::{Kernel, Report};
 use crate::setup::{self, Needs};
+use crate::tally::{Listing, Tally};
 use crate::workspace::{Profile, Workspace};
 
 /// Runs the tests and exits with failure if one failed, or if a filter left nothing to run.
@@ -21,12 +25,14 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
     let prefix = privilege::prefix("the tests that need a lab")?;
     interrupt::note()?;
 
+    let report = report(workspace);
+    remove(&report)?;
     workspace.build(Profile::Dev, &[("causeway", "causeway")])?;
     let mut total = run(harness(workspace.cargo().args(["test", "--no-fail-fast"]), filter))?;
     if !interrupt::noted() {
         let causeway = workspace.binary(Profile::Dev, "causeway");
         let binary = ("CAUSEWAY_BIN", causeway.as_os_str());
-        let mut tests = in_lab(workspace, &prefix, &[binary]);
+        let mut tests = in_lab(workspace, &prefix, &[binary, ("CAUSEWAY_REPORT", report.as_os_str())]);
         total += run(harness(&mut tests, filter).arg("--test-threads=1"))?;
         // Once more for the hook of kernels before 6.6, on any kernel.
         if !interrupt::noted() {
@@ -37,9 +43,17 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
         }
     }
 
+    let reported = Report::read(&report);
+    let problems = reported.check(workspace, Kernel::running()?)?;
+    for problem in &problems {
+        eprintln!("xtask: {problem}");
+    }
+    total.clean &= problems.is_empty();
     let Tally { passed, failed, ignored, clean } = total;
+    let skipped = reported.skips();
     println!(
-        "xtask test: {passed} passed, {failed} failed, {ignored} ignored, in {:.0} s",
+        "xtask test: {} passed, {failed} failed, {ignored} ignored, {skipped} skipped, in {:.0} s",
+        passed.saturating_sub(skipped), // a harness knows no skips
         started.elapsed().as_secs_f32()
     );
     if interrupt::noted() {
@@ -52,6 +66,32 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
         return Ok(ExitCode::FAILURE);
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the tests on the kernels of the matrix, and all of them on this one.
+pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
+    let others = kernels::verb(workspace, &kernels::MATRIX, &[], filter)?;
+    if interrupt::noted() {
+        return Ok(others);
+    }
+    println!("xtask test: on the running kernel, {}", Kernel::running()?);
+    let here = verb(workspace, filter)?;
+    Report::read(&report(workspace)).record(workspace, Kernel::running()?)?;
+    Ok(if others == ExitCode::SUCCESS { here } else { others })
+}
+
+/// Where the tests on this kernel report to.
+fn report(workspace: &Workspace) -> PathBuf {
+    workspace.target_dir().join("tests-report.txt")
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// The tests that tell one way to attach tc programs from the other.
@@ -86,97 +126,17 @@ fn harness<'a>(command: &'a mut Command, filter: &[OsString]) -> &'a mut Command
 fn run(command: &mut Command) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut pipe = child.stdout.take().context("cargo test has no output")?;
-    // A person sees the name of a test while it runs. A log gets whole lines, which cargo's own cannot split.
-    let whole_lines = !stdout().is_terminal();
-    let (mut total, mut line, mut buffer) = (Tally::default(), Vec::new(), [0; 8192]);
+    let (mut listing, mut buffer) = (Listing::shown(), [0; 8192]);
     loop {
-        let read = match pipe.read(&mut buffer) {
+        match pipe.read(&mut buffer) {
             Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Ok(read) => listing.show(&buffer[..read])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error).context("cannot read what cargo test prints"),
-        };
-        if !whole_lines {
-            print(&buffer[..read])?;
-        }
-        for byte in &buffer[..read] {
-            line.push(*byte);
-            if *byte == b'\n' {
-                if whole_lines {
-                    print(&line)?;
-                }
-                total += Tally::of(&String::from_utf8_lossy(&line)).unwrap_or_default();
-                line.clear();
-            }
         }
     }
-    if whole_lines {
-        print(&line)?;
+    if !child.wait().context("cannot wait for cargo test")?.success() {
+        listing.failed();
     }
-    total.clean = child.wait().context("cannot wait for cargo test")?.success();
-    Ok(total)
-}
-
-fn print(bytes: &[u8]) -> Result<()> {
-    let mut out = stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print the tests' output")
-}
-
-/// What a test harness reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tally {
-    passed: u32,
-    failed: u32,
-    ignored: u32,
-    /// Whether everything was built, run and passed.
-    clean: bool,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self { passed: 0, failed: 0, ignored: 0, clean: true }
-    }
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
-        self.clean &= other.clean;
-    }
-}
-
-impl Tally {
-    /// Reads a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; any other line is none.
-    fn of(line: &str) -> Option<Self> {
-        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-        let count = |word: &str| {
-            counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse::<u32>().ok()).unwrap_or(0)
-        };
-        let (passed, failed, ignored) = (count("passed"), count("failed"), count("ignored"));
-        Some(Self { passed, failed, ignored, clean: failed == 0 })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Tally;
-
-    #[test]
-    fn a_result_line_is_counted() {
-        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s";
-        assert_eq!(Tally::of(line), Some(Tally { passed: 3, failed: 2, ignored: 1, clean: false }));
-    }
-
-    #[test]
-    fn colours_around_the_verdict_do_not_matter() {
-        let line = "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 0 failed; 0 ignored; 0 measured";
-        assert_eq!(Tally::of(line), Some(Tally { passed: 12, failed: 0, ignored: 0, clean: true }));
-    }
-
-    #[test]
-    fn other_lines_are_not_results() {
-        assert_eq!(Tally::of("test lab::ping ... ok"), None);
-    }
+    listing.end()
 }

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -35,6 +35,11 @@ impl Workspace {
         let this = env::current_exe().context("cannot find this program's own path")?;
         let target_dir = recipe::target_dir(&this, &root);
         Ok(Self { root, target_dir, cargo: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()) })
+    }
+
+    /// The checkout's top.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The target directory this xtask was built in, which all it starts uses too.
@@ -78,6 +83,26 @@ impl Workspace {
         Ok(())
     }
 
+    /// Builds test programs of package `causeway-tests`, and answers the name and file of each.
+    pub(crate) fn tests(&self, names: &[String]) -> Result<Vec<(String, PathBuf)>> {
+        let mut command = self.cargo();
+        command.args(["test", "--no-run", "--package", "causeway-tests"]);
+        // Messages for a person on stderr, those for a program on stdout.
+        command.args(names.iter().flat_map(|name| ["--test", name])).arg("--message-format=json-render-diagnostics");
+        let output = command.stderr(Stdio::inherit()).output();
+        let output = output.with_context(|| format!("cannot run {}", self.cargo.display()))?;
+        if !output.status.success() {
+            bail!("the tests did not build ({}): the compiler's message is above", output.status);
+        }
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let built: Vec<_> = messages.lines().filter_map(test_program).collect();
+        let of = |name: &String| {
+            let found = built.iter().find(|(built, _)| built == name).cloned();
+            found.with_context(|| format!("cargo has built no test program '{name}'"))
+        };
+        names.iter().map(of).collect()
+    }
+
     /// Where a binary is, once built.
     pub(crate) fn binary(&self, profile: Profile, name: &str) -> PathBuf {
         let directory = match profile {
@@ -86,4 +111,12 @@ impl Workspace {
         };
         self.target_dir.join(directory).join(name)
     }
+}
+
+/// The name and file of a test program, of one of cargo's messages.
+fn test_program(message: &str) -> Option<(String, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let executable = message["executable"].as_str()?;
+    let is_test = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "test");
+    is_test.then_some((message["target"]["name"].as_str()?.to_owned(), executable.into()))
 }

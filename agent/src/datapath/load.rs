@@ -69,13 +69,15 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// The verifier's words are pages long: they go to the log, the last line of them into the error.
+/// The verifier's words are pages long: they go to the log, its verdict into the error. Only its figures come after that.
 fn explain(name: &str, error: ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = &error {
         let log = verifier_log.to_string();
         tracing::error!(program = name, "{log}");
-        let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason").trim().to_owned();
-        return anyhow::anyhow!("loading the program '{name}': {io_error}: {last}");
+        let figures = ["verification time ", "stack depth ", "processed "];
+        let is_verdict = |line: &&str| !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure));
+        let verdict = log.lines().map(str::trim).rfind(is_verdict).unwrap_or("it gave no reason").to_owned();
+        return anyhow::anyhow!("loading the program '{name}': {io_error}: {verdict}");
     }
     anyhow::Error::new(error).context(format!("loading the program '{name}'"))
 }

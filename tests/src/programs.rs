@@ -1,0 +1,93 @@
+//! The programs of the kernel: those that this process has loaded, and those that are attached to an interface.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use nix::{errno::Errno, libc};
+
+const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const PROG_QUERY: libc::c_int = 16;
+
+/// `struct bpf_prog_info` of `linux/bpf.h`, as long as Linux 5.16 made it.
+mod info {
+    pub(super) const SIZE: usize = 224;
+    pub(super) const NAME: usize = 64;
+    pub(super) const NAME_SIZE: usize = 16;
+    pub(super) const VERIFIED: usize = 216;
+}
+
+/// Where tcx programs are attached, by the numbers of `enum bpf_attach_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tcx {
+    /// What comes in.
+    Ingress = 46,
+    /// What goes out.
+    Egress = 47,
+}
+
+/// How many instructions the verifier looked at, by program of this process.
+pub fn verified() -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd").expect("every process has it") {
+        let path = entry.expect("the folder can be read").path();
+        // The descriptor that reads the folder is gone by then.
+        let Ok(target) = fs::read_link(&path) else { continue };
+        if target.to_str() == Some("anon_inode:bpf-prog") {
+            let fd = path.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
+            let (name, count) = about(fd).unwrap_or_else(|error| panic!("cannot ask about the program {fd}: {error}"));
+            all.insert(name, count);
+        }
+    }
+    all
+}
+
+/// The programs that run at an interface of the calling thread's namespace by tcx, in their order. Linux before 6.6 answers `EINVAL`.
+pub fn at(index: u32, hook: Tcx) -> nix::Result<Vec<String>> {
+    #[repr(C)]
+    struct Attributes {
+        index: u32,
+        hook: u32,
+        flags: [u32; 2],
+        ids: u64,
+        count: u32,
+        _pad: u32,
+    }
+    let mut ids = [0_u32; 16];
+    let count = u32::try_from(ids.len()).expect("small");
+    let mut attributes =
+        Attributes { index, hook: hook as u32, flags: [0; 2], ids: ids.as_mut_ptr() as u64, count, _pad: 0 };
+    bpf(PROG_QUERY, &mut attributes)?;
+    ids[..attributes.count as usize].iter().map(|id| name_of(*id)).collect()
+}
+
+fn name_of(id: u32) -> nix::Result<String> {
+    let fd = bpf(PROG_GET_FD_BY_ID, &mut [id, 0, 0])?;
+    // SAFETY: the kernel has just given it, to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("a descriptor is small")) };
+    Ok(about(fd.as_raw_fd())?.0)
+}
+
+fn about(fd: RawFd) -> nix::Result<(String, u64)> {
+    #[repr(C)]
+    struct Attributes {
+        fd: u32,
+        size: u32,
+        info: u64,
+    }
+    let mut answer = [0_u8; info::SIZE];
+    let size = u32::try_from(answer.len()).expect("small");
+    let mut attributes = Attributes { fd: fd.cast_unsigned(), size, info: answer.as_mut_ptr() as u64 };
+    bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    let name = answer[info::NAME..][..info::NAME_SIZE].split(|byte| *byte == 0).next().unwrap_or_default();
+    let count = answer[info::VERIFIED..][..4].try_into().expect("four bytes");
+    Ok((String::from_utf8_lossy(name).into_owned(), u32::from_ne_bytes(count).into()))
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> nix::Result<libc::c_long> {
+    // SAFETY: the kernel reads and writes as many bytes as it is told the attributes have; what they point to outlives the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) })
+}

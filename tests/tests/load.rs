@@ -1,0 +1,75 @@
+//! Every program loads and is attached, on whatever kernel this is; what that takes the verifier is reported.
+
+use std::process::Command;
+
+use causeway_common::abi::name;
+use causeway_tests::{
+    bench::{Bench, Place, with_bench},
+    programs::{self, Tcx},
+    report,
+};
+
+const CONTAINER: Place =
+    Place { address: [172, 18, 0, 2], host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
+
+/// What is attached to which interface, and where there.
+const HOOKS: [(&str, Tcx, &str); 3] =
+    [("h1", Tcx::Ingress, name::HOST_SIDE), ("up0", Tcx::Ingress, name::UPLINK), ("cwa", Tcx::Egress, name::GUARD)];
+
+#[test]
+fn every_program_loads() {
+    with_bench(|_| {
+        let verified = programs::verified();
+        for program in [name::HOST_SIDE, name::UPLINK, name::GUARD].iter().chain(&name::SOCKETS) {
+            let count = verified.get(*program).unwrap_or_else(|| panic!("{program} is not loaded: {verified:?}"));
+            assert!(*count > 0, "{program} was verified by looking at nothing");
+        }
+        for (program, count) in &verified {
+            report::instructions(program, *count);
+        }
+    });
+}
+
+#[test]
+fn every_interface_gets_its_program_once() {
+    with_bench(|bench| {
+        put(bench);
+        for (interface, hook, program) in HOOKS {
+            // An older kernel does not know the question.
+            let links = programs::at(bench.index(interface), hook).unwrap_or_default();
+            let filters = filters(interface, hook);
+            let times = links.iter().filter(|name| *name == program).count() + filters.matches(program).count();
+            assert_eq!(times, 1, "{program} at {interface}: by tcx {links:?}, by filters '{filters}'");
+        }
+    });
+}
+
+#[test]
+fn a_kernel_with_tcx_is_given_links() {
+    if report::lacks("a_kernel_with_tcx_is_given_links", "tcx", (6, 6)) {
+        return;
+    }
+    with_bench(|bench| {
+        put(bench);
+        for (interface, hook, program) in HOOKS {
+            assert_eq!(programs::at(bench.index(interface), hook).unwrap(), [program], "{interface}");
+        }
+    });
+}
+
+fn put(bench: &mut Bench) {
+    bench.put_host();
+    bench.put_container(CONTAINER);
+}
+
+/// As `tc` shows them: a filter's program by its name.
+fn filters(interface: &str, hook: Tcx) -> String {
+    let direction = match hook {
+        Tcx::Ingress => "ingress",
+        Tcx::Egress => "egress",
+    };
+    let output = Command::new("tc").args(["filter", "show", "dev", interface, direction]).output();
+    let output = output.expect("tc, of package iproute2");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

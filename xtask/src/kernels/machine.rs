@@ -1,0 +1,298 @@
+//! One run of a virtual machine: started, listened to, and ended if it hangs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+
+use super::guest::{Line, MARK};
+use super::image::Image;
+use crate::interrupt;
+use crate::tally::{Listing, Tally};
+
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+
+/// How long a machine on KVM may take to its first line; where KVM works it takes about a second.
+const KVM_START: Duration = Duration::from_secs(6);
+/// How long a machine may be silent: no test takes nearly as long, not even on an emulated processor.
+const SILENCE: Duration = Duration::from_mins(4);
+/// How long all of it may take.
+const ALL: Duration = Duration::from_mins(45);
+const TICK: Duration = Duration::from_millis(100);
+
+/// Of the console's last lines, how many are shown of a machine that failed.
+const LAST_LINES: usize = 25;
+
+/// What came of a run.
+#[derive(Default)]
+pub(crate) struct Run {
+    /// The kernel's release, once it was up.
+    pub(crate) release: Option<String>,
+    /// The tests' results.
+    pub(crate) tally: Tally,
+    /// What the tests reported.
+    pub(crate) report: Vec<String>,
+    /// What went wrong besides tests.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Boots `image` with the file system `archive`, and shows what its tests print. `folder` gets the console.
+pub(crate) fn run(image: &Image, archive: &Path, folder: &Path) -> Result<Run> {
+    let kvm = Kvm::look(folder);
+    if kvm.is_worth_trying() {
+        match Machine::start(image, archive, folder, Accelerator::Kvm)?.listen()? {
+            Ok(run) => return Ok(run),
+            Err(why) => {
+                let why = why.lines().next().unwrap_or_default();
+                eprintln!("xtask: KVM does not work here ({why}): the processor is emulated, which is slower");
+                kvm.note_failure()?;
+            }
+        }
+    }
+    match Machine::start(image, archive, folder, Accelerator::Tcg)?.listen()? {
+        Ok(run) => Ok(run),
+        Err(why) => bail!("the virtual machine of Linux {} does not start: {why}", image.release),
+    }
+}
+
+/// Whether to try KVM. That a machine has it does not mean that it works there: inside another virtual machine it may
+/// stop or hang at some instruction. Having failed it is not tried again until this machine has restarted.
+struct Kvm {
+    failed: PathBuf,
+    boot: String,
+}
+
+impl Kvm {
+    fn look(folder: &Path) -> Self {
+        // Without it a failure is noted for no start of the machine in particular.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self { failed: folder.with_file_name("kvm-failed"), boot }
+    }
+
+    fn is_worth_trying(&self) -> bool {
+        let failed = fs::read_to_string(&self.failed).is_ok_and(|boot| boot == self.boot);
+        !failed && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+    }
+
+    fn note_failure(&self) -> Result<()> {
+        fs::write(&self.failed, &self.boot).with_context(|| format!("cannot write {}", self.failed.display()))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+struct Machine {
+    child: Child,
+    output: Receiver<Vec<u8>>,
+    accelerator: Accelerator,
+    console: PathBuf,
+    errors: PathBuf,
+    started: Instant,
+}
+
+impl Machine {
+    fn start(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) -> Result<Self> {
+        let (console, errors) = (folder.join("console.log"), folder.join("qemu.log"));
+        let mut command = Command::new(QEMU);
+        match accelerator {
+            Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi"]),
+        };
+        command
+            .args(["-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()))
+            .args(["-serial", "stdio"])
+            .arg("-kernel")
+            .arg(&image.kernel)
+            .arg("-initrd")
+            .arg(archive)
+            // A kernel that fails restarts, which is the end of the machine.
+            .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?);
+        // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between fork and exec.
+        unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+        let mut child = command.spawn().with_context(|| format!("cannot run {QEMU}"))?;
+        let mut pipe = child.stdout.take().context("the virtual machine has no output")?;
+        let (sender, output) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..read].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { child, output, accelerator, console, errors, started: Instant::now() })
+    }
+
+    /// Listens to the end. The inner error is why a machine has not come to its first line.
+    fn listen(mut self) -> Result<Result<Run, String>> {
+        let mut reader = Reader::new(Listing::shown());
+        let mut heard = Instant::now();
+        let trouble = loop {
+            match self.output.recv_timeout(TICK) {
+                Ok(bytes) => {
+                    heard = Instant::now();
+                    reader.read(&bytes)?;
+                }
+                Err(RecvTimeoutError::Disconnected) => break None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if interrupt::noted() {
+                break Some("interrupted".to_owned());
+            }
+            if reader.run.release.is_none() && self.accelerator == Accelerator::Kvm {
+                let error = fs::read_to_string(&self.errors).unwrap_or_default();
+                if let Some(line) = error.lines().find(|line| line.contains("KVM internal error")) {
+                    break Some(line.to_owned());
+                }
+                if self.started.elapsed() > KVM_START {
+                    break Some(format!("no sign of life within {KVM_START:?}"));
+                }
+            }
+            if heard.elapsed() > SILENCE {
+                break Some(format!("it hung: no word for {SILENCE:?}"));
+            }
+            if self.started.elapsed() > ALL {
+                break Some(format!("it took longer than {ALL:?}"));
+            }
+        };
+        let status = self.end(trouble.is_some())?;
+        let Reader { mut run, done, listing, .. } = reader;
+        run.tally = listing.end()?;
+        let trouble = trouble.or_else(|| (!done).then(|| format!("it ended before its tests did ({status})")));
+        if run.release.is_none() && trouble.is_some() && !interrupt::noted() {
+            let why = trouble.unwrap_or_default();
+            return Ok(Err(format!("{why}\n{}", self.last_words()).trim().to_owned()));
+        }
+        if let Some(trouble) = trouble {
+            run.problems.push(format!(
+                "{trouble}; the end of its console, {}:\n{}",
+                self.console.display(),
+                self.last_words()
+            ));
+        }
+        run.problems.extend(self.complaints());
+        Ok(Ok(run))
+    }
+
+    fn end(&mut self, kill: bool) -> Result<ExitStatus> {
+        if kill {
+            // It may have ended by itself.
+            let _ = self.child.kill();
+        }
+        self.child.wait().context("cannot wait for the virtual machine")
+    }
+
+    fn last_words(&self) -> String {
+        let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let text = read(&self.errors) + &read(&self.console);
+        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+
+    /// What the kernel says of itself when it finds itself wrong.
+    fn complaints(&self) -> Vec<String> {
+        let console = String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned();
+        let is_complaint = |line: &&str| ["WARNING: ", "BUG: ", "INFO: task "].iter().any(|word| line.contains(word));
+        console.lines().filter(is_complaint).map(|line| format!("the kernel complains: {}", line.trim())).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Only one that was left because of an error still runs.
+        let _ = self.end(true);
+    }
+}
+
+/// Tells the first process's lines from those of the tests, which are shown.
+struct Reader<W> {
+    run: Run,
+    done: bool,
+    listing: Listing<W>,
+    /// A line of the first process's, as far as it has come.
+    own: Option<Vec<u8>>,
+}
+
+impl<W: Write> Reader<W> {
+    fn new(listing: Listing<W>) -> Self {
+        Self { run: Run::default(), done: false, listing, own: None }
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut shown = Vec::new();
+        for byte in bytes.iter().copied().filter(|byte| *byte != b'\r') {
+            match (&mut self.own, byte) {
+                (Some(line), b'\n') => {
+                    let text = String::from_utf8_lossy(line).into_owned();
+                    self.own = None;
+                    self.listing.show(&std::mem::take(&mut shown))?;
+                    self.take(&text)?;
+                }
+                (Some(line), byte) => line.push(byte),
+                (None, byte) if u32::from(byte) == u32::from(MARK) => self.own = Some(Vec::new()),
+                (None, byte) => shown.push(byte),
+            }
+        }
+        self.listing.show(&shown)
+    }
+
+    fn take(&mut self, text: &str) -> Result<()> {
+        match Line::parse(text) {
+            Some(Line::Here(release)) => {
+                self.listing.show(format!("     Running on Linux {release}\n").as_bytes())?;
+                self.run.release = Some(release);
+            }
+            Some(Line::Begin(suite)) => self.listing.show(format!("     Running tests/{suite}.rs\n").as_bytes())?,
+            Some(Line::Report(line)) => self.run.report.push(line),
+            Some(Line::End(_, true)) => {}
+            Some(Line::End(_, false)) => self.listing.failed(),
+            Some(Line::Problem(problem)) => self.run.problems.push(problem),
+            Some(Line::Done) => self.done = true,
+            None => self.run.problems.push(format!("a line nobody understands: {text}")),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn lines_of_the_first_process_are_told_from_those_of_tests_wherever_they_are_cut() {
+        let text = format!(
+            "{MARK}here 6.1\r\n{MARK}begin load\r\ntest a ... ok\r\n\r\n\
+             test result: FAILED. 1 passed; 2 failed; 0 ignored\r\n{MARK}report instructions uplink 7\r\n{MARK}failed load\r\n{MARK}done \r\n"
+        );
+        for size in [1, 2, 7, 1000] {
+            let mut reader = Reader::new(Listing::new(io::sink(), true));
+            for part in text.as_bytes().chunks(size) {
+                reader.read(part).unwrap();
+            }
+            assert_eq!(reader.run.release.as_deref(), Some("6.1"));
+            assert_eq!(reader.run.report, ["instructions uplink 7"]);
+            assert!(reader.done && reader.run.problems.is_empty());
+            let tally = reader.listing.end().unwrap();
+            assert_eq!((tally.passed, tally.failed, tally.clean), (1, 2, false));
+        }
+    }
+}

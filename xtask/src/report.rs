@@ -1,0 +1,158 @@
+//! What tests report besides their results, as lines in the file that `CAUSEWAY_REPORT` names:
+//! `instructions PROGRAM COUNT` and `skipped TEST FEATURE SINCE`; and what of it is wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::instructions::Instructions;
+use crate::workspace::Workspace;
+
+/// The list of the skips that are right: `SINCE FEATURE TEST` in each line.
+const SKIPS: &str = "tests/skips.txt";
+
+/// A kernel's version, to its minor number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kernel(u32, u32);
+
+impl Kernel {
+    /// Of a version or a release: `6.1`, `6.1.0-56-cloud-amd64`.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let number = |part: Option<&str>| part?.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok();
+        let mut parts = text.split('.');
+        let version = number(parts.next()).zip(number(parts.next()));
+        let (major, minor) = version.with_context(|| format!("'{text}' is no version of a kernel, such as 6.1"))?;
+        Ok(Self(major, minor))
+    }
+
+    /// The one that runs here.
+    pub(crate) fn running() -> Result<Self> {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's release")?;
+        Self::parse(&release)
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// What the tests of one run reported.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    instructions: BTreeMap<String, u64>,
+    skips: Vec<Skip>,
+    strange: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Skip {
+    test: String,
+    feature: String,
+    since: String,
+}
+
+impl Report {
+    /// The report that a run has left in a file; an empty one if it has left none.
+    pub(crate) fn read(path: &Path) -> Self {
+        let mut report = Self::default();
+        fs::read_to_string(path).unwrap_or_default().lines().for_each(|line| report.add(line));
+        report
+    }
+
+    pub(crate) fn add(&mut self, line: &str) {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["instructions", program, count] if count.parse::<u64>().is_ok() => {
+                self.instructions.insert(program.to_owned(), count.parse().unwrap_or_default());
+            }
+            ["skipped", test, feature, since] => {
+                self.skips.push(Skip { test: test.to_owned(), feature: feature.to_owned(), since: since.to_owned() });
+            }
+            _ => self.strange.push(line.to_owned()),
+        }
+    }
+
+    /// How many tests were skipped.
+    pub(crate) fn skips(&self) -> u32 {
+        u32::try_from(self.skips.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Shows skips and counts, and answers what is wrong with them on that kernel.
+    pub(crate) fn check(&self, workspace: &Workspace, kernel: Kernel) -> Result<Vec<String>> {
+        let path = workspace.root().join(SKIPS);
+        let list = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut problems: Vec<_> = self.skips.iter().filter_map(|skip| unlisted(skip, &list, kernel)).collect();
+        for Skip { test, feature, since } in &self.skips {
+            println!("skipped {test}: Linux {kernel} has no {feature}, which came with {since}");
+        }
+        for (program, count) in &self.instructions {
+            println!("{program:<14}{count:>9} instructions");
+        }
+        let recorded = Instructions::read(workspace.root())?;
+        problems.extend(self.instructions.iter().filter_map(|(program, count)| recorded.over_budget(program, *count)));
+        problems.extend(self.strange.iter().map(|line| format!("a test reported what nobody understands: {line}")));
+        Ok(problems)
+    }
+
+    /// Writes the counts into the repository's list, if they are not what it says.
+    pub(crate) fn record(&self, workspace: &Workspace, kernel: Kernel) -> Result<()> {
+        if self.instructions.is_empty() {
+            return Ok(());
+        }
+        Instructions::read(workspace.root())?.record(workspace.root(), kernel, &self.instructions)
+    }
+}
+
+/// What is wrong with a skip.
+fn unlisted(skip: &Skip, list: &str, kernel: Kernel) -> Option<String> {
+    let Skip { test, feature, since } = skip;
+    let is_it = |line: &str| line.split_whitespace().eq([since, feature, test]);
+    if !list.lines().any(is_it) {
+        return Some(format!(
+            "{test} was skipped for want of {feature} (since Linux {since}), and {SKIPS} does not say so"
+        ));
+    }
+    let has_it = Kernel::parse(since).is_ok_and(|since| kernel >= since);
+    has_it.then(|| format!("{test} was skipped for want of {feature}, which Linux {kernel} has (since {since})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skip() -> Skip {
+        Skip { test: "a_test".into(), feature: "tcx".into(), since: "6.6".into() }
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        let [old, new] = ["6.1.0-56-cloud-amd64", "6.12.117+deb12"].map(|text| Kernel::parse(text).unwrap());
+        assert!(old < new);
+        assert_eq!((old.to_string(), new.to_string()), ("6.1".into(), "6.12".into()));
+        assert!(Kernel::parse("six").is_err());
+    }
+
+    #[test]
+    fn a_skip_is_right_if_it_is_listed_and_the_kernel_is_older() {
+        let list = "# since  feature  test\n6.6  tcx  a_test\n";
+        assert_eq!(unlisted(&skip(), list, Kernel(6, 1)), None);
+        assert!(unlisted(&skip(), list, Kernel(6, 6)).unwrap().contains("has"));
+        assert!(unlisted(&skip(), "", Kernel(6, 1)).unwrap().contains("does not say so"));
+        assert!(unlisted(&skip(), "6.7 tcx a_test", Kernel(6, 1)).is_some());
+    }
+
+    #[test]
+    fn lines_that_nobody_understands_are_a_problem() {
+        let mut report = Report::default();
+        for line in ["instructions uplink 7", "instructions uplink many", "skipped a_test tcx 6.6", "hello"] {
+            report.add(line);
+        }
+        assert_eq!(report.instructions, BTreeMap::from([("uplink".into(), 7)]));
+        assert_eq!(report.skips, [skip()]);
+        assert_eq!(report.strange, ["instructions uplink many", "hello"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! What test harnesses print: shown as it comes, and added up.
+
+use std::io::{IsTerminal, Stdout, Write, stdout};
+use std::ops::AddAssign;
+
+use anyhow::{Context, Result};
+
+/// The output of test harnesses, one after the other.
+///
+/// A person sees the name of a test while it runs. A log gets whole lines, which those of other programs cannot split.
+pub(crate) struct Listing<W> {
+    out: W,
+    whole_lines: bool,
+    line: Vec<u8>,
+    total: Tally,
+}
+
+impl Listing<Stdout> {
+    /// One for whoever has started xtask.
+    pub(crate) fn shown() -> Self {
+        let out = stdout();
+        let whole_lines = !out.is_terminal();
+        Self::new(out, whole_lines)
+    }
+}
+
+impl<W: Write> Listing<W> {
+    pub(crate) fn new(out: W, whole_lines: bool) -> Self {
+        Self { out, whole_lines, line: Vec::new(), total: Tally::default() }
+    }
+
+    /// Shows what has come, which may end anywhere.
+    pub(crate) fn show(&mut self, bytes: &[u8]) -> Result<()> {
+        if !self.whole_lines {
+            print(&mut self.out, bytes)?;
+        }
+        for byte in bytes {
+            self.line.push(*byte);
+            if *byte == b'\n' {
+                if self.whole_lines {
+                    print(&mut self.out, &self.line)?;
+                }
+                self.total += Tally::of(&String::from_utf8_lossy(&self.line)).unwrap_or_default();
+                self.line.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Something failed that no harness has said of itself.
+    pub(crate) const fn failed(&mut self) {
+        self.total.clean = false;
+    }
+
+    /// Shows what is left, and answers the sum.
+    pub(crate) fn end(mut self) -> Result<Tally> {
+        if self.whole_lines {
+            print(&mut self.out, &self.line)?;
+        }
+        Ok(self.total)
+    }
+}
+
+fn print(out: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print the tests' output")
+}
+
+/// What a test harness reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) ignored: u32,
+    /// Whether everything was built, run and passed.
+    pub(crate) clean: bool,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { passed: 0, failed: 0, ignored: 0, clean: true }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.clean &= other.clean;
+    }
+}
+
+impl Tally {
+    /// Reads a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; any other line is none.
+    fn of(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |word: &str| {
+            counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse::<u32>().ok()).unwrap_or(0)
+        };
+        let (passed, failed, ignored) = (count("passed"), count("failed"), count("ignored"));
+        Some(Self { passed, failed, ignored, clean: failed == 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn a_result_line_is_counted() {
+        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s";
+        assert_eq!(Tally::of(line), Some(Tally { passed: 3, failed: 2, ignored: 1, clean: false }));
+    }
+
+    #[test]
+    fn colours_around_the_verdict_do_not_matter() {
+        let line = "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 0 failed; 0 ignored; 0 measured";
+        assert_eq!(Tally::of(line), Some(Tally { passed: 12, failed: 0, ignored: 0, clean: true }));
+    }
+
+    #[test]
+    fn other_lines_are_not_results() {
+        assert_eq!(Tally::of("test lab::ping ... ok"), None);
+    }
+}
