@@ -25,6 +25,8 @@ pub(crate) enum Needs {
     Toolchain,
     /// And the programs that lab and tests start.
     Programs,
+    /// And what causeway is measured against.
+    Contenders,
     /// And the clippy of Debian's compiler, if that compiler is here.
     Lints,
 }
@@ -41,6 +43,12 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("sysctl", "procps"),
 ];
 
+/// The other contenders of the benchmark: what of them is looked for, and the package it is in.
+const CONTENDERS: [(&str, &str); 3] =
+    [("iptables-legacy", "iptables"), ("iptables-nft", "iptables"), (CNI_BRIDGE, "containernetworking-plugins")];
+/// Not in anybody's PATH.
+const CNI_BRIDGE: &str = "/usr/lib/cni/bridge";
+
 const BY_HAND: &str = "`rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` \
                        give a toolchain without it; run this again afterwards";
 
@@ -50,7 +58,7 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
     let programs: Vec<&str> = PROGRAMS.iter().map(|(program, _)| *program).collect();
     println!("eBPF toolchain: {toolchain}");
     println!("programs: {}", programs.join(" "));
-    println!("everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab");
+    println!("everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab, cargo xtask bench");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -169,8 +177,12 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     if needs == Needs::Toolchain {
         return Vec::new();
     }
-    let mut missing: Vec<_> =
-        PROGRAMS.into_iter().filter(|(program, _)| privilege::find_program(program).is_none()).collect();
+    // Joined to a directory, an absolute path stays what it is.
+    let absent = |(program, _): &(&str, &str)| privilege::find_program(program).is_none();
+    let mut missing: Vec<_> = PROGRAMS.into_iter().filter(absent).collect();
+    if needs == Needs::Contenders {
+        missing.extend(CONTENDERS.into_iter().filter(absent));
+    }
     let debian = Path::new(recipe::DEBIAN_PREFIX);
     if needs == Needs::Lints && recipe::has_source(debian) && !debian.join("bin/cargo-clippy").exists() {
         missing.push(("cargo-clippy", "rust-web-clippy"));
