@@ -81,7 +81,7 @@ fn build(out_dir: &Path) -> Result<PathBuf, Failure> {
     let toolchain = recipe::find(&target_dir)
         .map_err(|e| Failure::Line(format!("cannot build the eBPF object: {e}: run `cargo xtask setup`")))?;
     let (object, output) = toolchain
-        .build(&recipe::Build { workspace, target_dir: &target_dir, arch: &arch })
+        .build(&recipe::Build { workspace, target_dir: &target_dir, arch: &arch, package: recipe::DATAPATH })
         .map_err(Failure::Compiler)?;
     for line in output.lines().filter(|line| !line.trim().is_empty()) {
         println!("cargo::warning={line}");

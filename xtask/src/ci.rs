@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::interrupt;
-use crate::recipe::Toolchain;
+use crate::recipe::{self, Toolchain};
 use crate::setup::{self, Needs};
 use crate::test;
 use crate::workspace::Workspace;
@@ -22,9 +22,13 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
     let mut checks = Checks::default();
 
     checks.add("format", || succeeds(workspace.cargo().args(["fmt", "--all", "--check"])));
-    checks.add("ebpf", || Ok(builds_without_warnings(workspace, &toolchain)));
-    if let Some(mut clippy) = toolchain.clippy(&workspace.object()) {
-        checks.add("clippy, ebpf", || succeeds(clippy.args(["--", "-D", "warnings"])));
+    for (package, name, lints) in
+        [(recipe::DATAPATH, "ebpf", "clippy, ebpf"), (recipe::BENCH, "bench", "clippy, bench")]
+    {
+        checks.add(name, || Ok(builds_without_warnings(workspace, &toolchain, package)));
+        if let Some(mut clippy) = toolchain.clippy(&workspace.object(package)) {
+            checks.add(lints, || succeeds(clippy.args(["--", "-D", "warnings"])));
+        }
     }
     checks.add("clippy", || {
         let mut clippy = workspace.cargo();
@@ -44,8 +48,8 @@ fn succeeds(command: &mut Command) -> Result<bool> {
     Ok(status.success())
 }
 
-fn builds_without_warnings(workspace: &Workspace, toolchain: &Toolchain) -> bool {
-    match toolchain.build(&workspace.object()) {
+fn builds_without_warnings(workspace: &Workspace, toolchain: &Toolchain, package: &str) -> bool {
+    match toolchain.build(&workspace.object(package)) {
         // cargo repeats the warnings of what it does not build again.
         Ok((_, output)) if !output.lines().any(|line| line.starts_with("warning")) => true,
         Ok((_, output)) | Err(output) => {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod ci;
 mod debian;
@@ -73,6 +74,13 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Measures causeway against plain routing, iptables and nft, in namespaces of its own.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Options of the benchmark: --quick, --full, --only WORD, --json FILE, --check; --help has them all.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        args: Vec<OsString>,
+    },
     /// Runs everything that gates a change: format, clippy, documentation, tests.
     Ci,
 }
@@ -97,6 +105,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Test { kernels: true, filter, .. } => test::everywhere(&workspace, &filter),
         Verb::Test { filter, .. } => test::verb(&workspace, &filter),
         Verb::Lab { shell, keep } => lab::verb(&workspace, shell, keep),
+        Verb::Bench { args } => bench::verb(&workspace, &args),
         Verb::Ci => ci::verb(&workspace),
     }
 }

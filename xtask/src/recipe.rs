@@ -18,7 +18,11 @@ pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
 pub(crate) const DEBIAN_PREFIX: &str = "/usr";
 
 const TARGET: &str = "bpfel-unknown-none";
-const PACKAGE: &str = "causeway-ebpf";
+
+/// The package of the datapath's object.
+pub(crate) const DATAPATH: &str = "causeway-ebpf";
+/// The package of the benchmark's generator and counter.
+pub(crate) const BENCH: &str = "causeway-bench-ebpf";
 
 /// The smallest program that still makes the linker read bitcode, keep a section and write BTF. Without `core`, so
 /// that it compiles in a tenth of a second.
@@ -53,6 +57,8 @@ pub(crate) struct Build<'a> {
     pub(crate) target_dir: &'a Path,
     /// The architecture whose kernel will run the object, in Rust's spelling.
     pub(crate) arch: &'a str,
+    /// Which object: [`DATAPATH`] or [`BENCH`].
+    pub(crate) package: &'a str,
 }
 
 /// Finds the first compiler and linker that work together; the error says what was found and why it does not do.
@@ -109,7 +115,7 @@ impl Toolchain {
     /// Builds the object and returns its path, and what the compiler said (warnings, on success).
     pub(crate) fn build(&self, build: &Build<'_>) -> Result<(PathBuf, String), String> {
         let stderr = run(self.cargo("build", build), None)?;
-        let object = build.target_dir.join("bpf").join(TARGET).join("release").join(PACKAGE);
+        let object = build.target_dir.join("bpf").join(TARGET).join("release").join(build.package);
         Ok((object, stderr))
     }
 
@@ -134,7 +140,7 @@ impl Toolchain {
                 "--release",
                 "--locked",
                 "--package",
-                PACKAGE,
+                build.package,
                 "--target",
                 TARGET,
                 "-Zbuild-std=core",

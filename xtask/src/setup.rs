@@ -28,6 +28,8 @@ pub(crate) enum Needs {
     Programs,
     /// And what runs another kernel.
     Machine,
+    /// And what causeway is measured against.
+    Contenders,
     /// And the clippy of Debian's compiler, if that compiler is here.
     Lints,
 }
@@ -46,6 +48,11 @@ const PROGRAMS: [(&str, &str); 8] = [
 
 /// Programs that run the tests on another kernel.
 const MACHINE: [(&str, &str); 3] = [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
+/// The other contenders of the benchmark: what of them is looked for, and the package it is in.
+const CONTENDERS: [(&str, &str); 3] =
+    [("iptables-legacy", "iptables"), ("iptables-nft", "iptables"), (CNI_BRIDGE, "containernetworking-plugins")];
+/// Not in anybody's PATH.
+const CNI_BRIDGE: &str = "/usr/lib/cni/bridge";
 
 const BY_HAND: &str = "`rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` \
                        give a toolchain without it; run this again afterwards";
@@ -56,7 +63,7 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
     let programs: Vec<&str> = PROGRAMS.iter().map(|(program, _)| *program).collect();
     println!("eBPF toolchain: {toolchain}");
     println!("programs: {}", programs.join(" "));
-    println!("everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab");
+    println!("everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab, cargo xtask bench");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -180,9 +187,13 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     if needs == Needs::Toolchain {
         return Vec::new();
     }
+    // Joined to a directory, an absolute path stays what it is.
     let mut missing = PROGRAMS.to_vec();
-    if needs >= Needs::Machine && env::consts::ARCH == "x86_64" {
+    if matches!(needs, Needs::Machine | Needs::Lints) && env::consts::ARCH == "x86_64" {
         missing.extend(MACHINE);
+    }
+    if needs == Needs::Contenders {
+        missing.extend(CONTENDERS);
     }
     missing.retain(|(program, _)| privilege::find_program(program).is_none());
     let debian = Path::new(recipe::DEBIAN_PREFIX);

@@ -37,7 +37,7 @@ impl Workspace {
         Ok(Self { root, target_dir, cargo: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()) })
     }
 
-    /// The checkout's top.
+    /// The checkout.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -47,9 +47,9 @@ impl Workspace {
         &self.target_dir
     }
 
-    /// One build of the eBPF object for this machine.
-    pub(crate) fn object(&self) -> recipe::Build<'_> {
-        recipe::Build { workspace: &self.root, target_dir: &self.target_dir, arch: env::consts::ARCH }
+    /// One build of an eBPF object for this machine.
+    pub(crate) fn object<'a>(&'a self, package: &'a str) -> recipe::Build<'a> {
+        recipe::Build { workspace: &self.root, target_dir: &self.target_dir, arch: env::consts::ARCH, package }
     }
 
     /// A cargo command in the checkout, without what the cargo that runs xtask said about xtask.

@@ -1,0 +1,135 @@
+//! What the benchmark and its programs in the kernel share: the layouts of their maps, and what a generated frame looks like.
+#![no_std]
+
+use bytemuck::{Pod, Zeroable};
+
+/// Names of programs and maps in the object.
+pub mod name {
+    /// XDP, run by `BPF_PROG_TEST_RUN` with live frames.
+    pub const GENERATE: &str = "generate";
+    /// XDP on the interface that generated frames enter by: passes everything. It is there for the interface's receive queue.
+    pub const PASS: &str = "pass";
+    /// tc ingress where frames arrive: counts those that were generated, and drops them.
+    pub const COUNT: &str = "count";
+    /// tc, attached nowhere: what running a program costs that does nothing.
+    pub const NOTHING: &str = "nothing";
+    /// Array of one: [`super::Traffic`].
+    pub const TRAFFIC: &str = "TRAFFIC";
+    /// Array of one: [`super::Expected`].
+    pub const EXPECTED: &str = "EXPECTED";
+    /// Per-CPU array: [`super::count`] to a number of frames.
+    pub const COUNTS: &str = "COUNTS";
+}
+
+/// Bytes of a generated frame: the shortest that Ethernet has, without its checksum.
+pub const FRAME: usize = 60;
+/// Where the source address is, and behind it the destination.
+pub const SOURCE_AT: usize = 26;
+/// Where the source port is, and behind it the destination port.
+pub const PORTS_AT: usize = 34;
+/// Where the IP header's checksum is.
+pub const IP_CHECKSUM_AT: usize = 24;
+/// Where UDP's is.
+pub const UDP_CHECKSUM_AT: usize = 40;
+/// Where [`MARK`] is.
+pub const MARK_AT: usize = 42;
+
+/// What a generated frame's payload begins with.
+pub const MARK: [u8; 8] = *b"causeway";
+
+/// What is generated: the frame and how its tuple changes from one to the next. Numbers are in the machine's order unless they say otherwise.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Traffic {
+    /// The frame, with zeros for what changes and for the checksums.
+    pub frame: [u32; FRAME / 4],
+    /// The sum of the IP header's words as they stand in the frame.
+    pub ip_sum: u32,
+    /// The sum of what UDP's checksum covers.
+    pub udp_sum: u32,
+    /// One changes the destination address, zero the source address.
+    pub toward: u32,
+    /// The first address.
+    pub address: u32,
+    /// The first source port.
+    pub port: u32,
+    /// How many source ports there are; then comes the next address.
+    pub ports: u32,
+    /// The first destination port.
+    pub service: u32,
+    /// How many destination ports there are, taken in turn.
+    pub services: u32,
+    /// How many flows there are until they begin anew; zero for a new flow with each frame.
+    pub flows: u32,
+    /// Where the next frame is in all that: written by the program.
+    pub next: Next,
+}
+
+/// The next frame's place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Next {
+    /// Which flow.
+    pub flow: u32,
+    /// Which address.
+    pub address: u32,
+    /// Which source port.
+    pub port: u32,
+    /// Which destination port.
+    pub service: u32,
+}
+
+impl Traffic {
+    /// Moves on to the next frame.
+    #[inline(always)]
+    pub fn advance(&mut self) {
+        let next = &mut self.next;
+        next.flow += 1;
+        if next.flow == self.flows {
+            *next = Next::zeroed();
+            return;
+        }
+        next.port += 1;
+        if next.port >= self.ports {
+            next.port = 0;
+            next.address += 1;
+        }
+        next.service += 1;
+        if next.service >= self.services {
+            next.service = 0;
+        }
+    }
+}
+
+/// What a frame must look like where it arrives, as it stands in the frame; zero for whatever.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Expected {
+    /// The source address.
+    pub source: u32,
+    /// The destination address.
+    pub destination: u32,
+}
+
+/// What is counted.
+pub mod count {
+    /// Frames as they were expected.
+    pub const ARRIVED: u32 = 0;
+    /// Generated frames that were not.
+    pub const WRONG: u32 = 1;
+    /// How many counts there are.
+    pub const ALL: u32 = 2;
+}
+
+/// Folds a sum to 16 bits.
+#[inline(always)]
+pub const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// The two words of an address as they stand in a frame, added.
+#[inline(always)]
+pub const fn halves(address: u32) -> u32 {
+    (address & 0xffff) + (address >> 16)
+}

@@ -1,0 +1,89 @@
+//! The generator and the counter.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, tcx_action_base::TCX_NEXT, xdp_action},
+    macros::{classifier, map, xdp},
+    maps::{Array, PerCpuArray},
+    programs::{TcContext, XdpContext},
+};
+use causeway_bench_ebpf::{
+    Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count, fold, halves,
+};
+
+#[map]
+static TRAFFIC: Array<Traffic> = Array::with_max_entries(1, 0);
+#[map]
+static EXPECTED: Array<Expected> = Array::with_max_entries(1, 0);
+#[map]
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count::ALL, 0);
+
+/// Writes the next frame, which then enters the host as if it had been received.
+#[xdp]
+pub(crate) fn generate(ctx: XdpContext) -> u32 {
+    let at = ctx.data();
+    if at + FRAME > ctx.data_end() {
+        return xdp_action::XDP_ABORTED;
+    }
+    let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: the one entry of the map, whose only user is the one run of this program that there is at a time.
+    let traffic = unsafe { &mut *traffic };
+    let address = (traffic.address + traffic.next.address).to_be();
+    let ports = [(traffic.port + traffic.next.port) as u16, (traffic.service + traffic.next.service) as u16];
+    let ports = ports.map(u16::to_be);
+    let ip = !fold(traffic.ip_sum + halves(address));
+    let udp = !fold(traffic.udp_sum + halves(address) + u32::from(ports[0]) + u32::from(ports[1]));
+    write(at, 0, traffic.frame);
+    write(at, if traffic.toward == 0 { SOURCE_AT } else { SOURCE_AT + 4 }, address);
+    write(at, PORTS_AT, ports);
+    write(at, IP_CHECKSUM_AT, ip);
+    // Zero would say that there is none.
+    write(at, UDP_CHECKSUM_AT, if udp == 0 { 0xffff } else { udp });
+    traffic.advance();
+    xdp_action::XDP_PASS
+}
+
+/// Passes everything.
+#[xdp]
+pub(crate) fn pass(_: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// Counts and drops what was generated, and lets everything else pass.
+#[classifier]
+pub(crate) fn count(ctx: TcContext) -> i32 {
+    let at = ctx.data();
+    if at + FRAME > ctx.data_end() || read::<[u8; 8]>(at, MARK_AT) != MARK {
+        return TCX_NEXT;
+    }
+    let Some(expected) = EXPECTED.get(0) else { return TCX_NEXT };
+    let [source, destination] = read::<[u32; 2]>(at, SOURCE_AT);
+    let as_expected = (expected.source == 0 || expected.source == source)
+        && (expected.destination == 0 || expected.destination == destination);
+    if let Some(count) = COUNTS.get_ptr_mut(if as_expected { count::ARRIVED } else { count::WRONG }) {
+        // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
+        unsafe { *count += 1 }
+    }
+    TC_ACT_SHOT
+}
+
+/// Does nothing.
+#[classifier]
+pub(crate) fn nothing(_: TcContext) -> i32 {
+    TCX_NEXT
+}
+
+/// Writes to a frame that begins at `frame`, within the [`FRAME`] bytes that the caller has seen there.
+#[inline(always)]
+fn write<T>(frame: usize, offset: usize, value: T) {
+    // SAFETY: see above; the alignment may be less than `T`'s, which is nothing to the machines that BPF runs on.
+    unsafe { *ptr::with_exposed_provenance_mut(frame + offset) = value }
+}
+
+/// Reads as [`write`] writes.
+#[inline(always)]
+fn read<T: Copy>(frame: usize, offset: usize) -> T {
+    // SAFETY: see `write`.
+    unsafe { *ptr::with_exposed_provenance(frame + offset) }
+}

@@ -1,0 +1,221 @@
+//! What is compared, and how each is made to do the same for a host's containers: published ports lead in, everything goes out masqueraded,
+//! and nothing else comes in. The rules are those that a person would write who knows the tool.
+
+use std::fmt::{self, Write as _};
+
+use causeway_tests::lab::{HOST, UPLINK};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    rig::BRIDGE,
+    traffic::{CONTAINER_PORT, HOST_PORT},
+};
+
+/// The containers' network.
+pub const SUBNET: &str = "172.18.0.0/16";
+/// The address of the first container, to which the published ports lead.
+pub const CONTAINER: &str = "172.18.0.2";
+
+/// One way to do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contender {
+    /// Nothing of it: the frame is dropped where it enters. What the measuring itself costs.
+    Floor,
+    /// No NAT: the containers' own addresses are routed, and bridged.
+    Plain,
+    /// iptables with its own back end in the kernel.
+    IptablesLegacy,
+    /// iptables with nftables in the kernel.
+    IptablesNft,
+    /// nft, with the published ports in one map.
+    NftMap,
+    /// The same, and established flows past the rules.
+    NftFlowtable,
+    /// causeway.
+    Causeway,
+}
+
+impl Contender {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Floor,
+        Self::Plain,
+        Self::IptablesLegacy,
+        Self::IptablesNft,
+        Self::NftMap,
+        Self::NftFlowtable,
+        Self::Causeway,
+    ];
+
+    /// As it is called in tables and in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Plain => "plain",
+            Self::IptablesLegacy => "iptables-legacy",
+            Self::IptablesNft => "iptables-nft",
+            Self::NftMap => "nft-map",
+            Self::NftFlowtable => "nft-flowtable",
+            Self::Causeway => "causeway",
+        }
+    }
+
+    /// Whether it translates addresses.
+    pub const fn translates(self) -> bool {
+        !matches!(self, Self::Floor | Self::Plain)
+    }
+
+    /// The program that takes its rules on stdin, and its arguments.
+    pub const fn rules_program(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::IptablesLegacy => Some(&["iptables-legacy-restore"]),
+            Self::IptablesNft => Some(&["iptables-nft-restore"]),
+            Self::NftMap | Self::NftFlowtable => Some(&["nft", "-f", "-"]),
+            Self::Floor | Self::Plain | Self::Causeway => None,
+        }
+    }
+
+    /// What it means when it cannot be set up.
+    pub const fn refused(self) -> &'static str {
+        match self {
+            Self::NftFlowtable => {
+                "this kernel has no flow tables for nft (CONFIG_NF_FLOW_TABLE, CONFIG_NF_FLOW_TABLE_INET)"
+            }
+            _ => "its rules cannot be set up",
+        }
+    }
+
+    /// Its rules.
+    pub fn rules(self, publishes: Publishes) -> String {
+        match self {
+            Self::IptablesLegacy | Self::IptablesNft => iptables(publishes),
+            Self::NftMap => nft(publishes, false),
+            Self::NftFlowtable => nft(publishes, true),
+            Self::Floor | Self::Plain | Self::Causeway => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Which UDP ports are published, from [`HOST_PORT`] on to [`CONTAINER_PORT`] on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Publishes {
+    /// So many, one by one.
+    Singles(u16),
+    /// So many, as one range.
+    Range(u16),
+}
+
+impl Publishes {
+    /// How many ports.
+    pub const fn ports(self) -> u16 {
+        match self {
+            Self::Singles(ports) | Self::Range(ports) => ports,
+        }
+    }
+
+    /// In causeway's words.
+    pub fn specs(self) -> Vec<String> {
+        match self {
+            Self::Singles(ports) => {
+                (0..ports).map(|port| format!("{}:{}/udp", HOST_PORT + port, CONTAINER_PORT + port)).collect()
+            }
+            Self::Range(ports) => {
+                let last = ports - 1;
+                vec![format!("{HOST_PORT}-{}:{CONTAINER_PORT}-{}/udp", HOST_PORT + last, CONTAINER_PORT + last)]
+            }
+        }
+    }
+}
+
+impl fmt::Display for Publishes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Singles(1) => write!(f, "1 published port"),
+            Self::Singles(ports) => write!(f, "{ports} published ports"),
+            Self::Range(ports) => write!(f, "a published range of {ports} ports"),
+        }
+    }
+}
+
+fn iptables(publishes: Publishes) -> String {
+    let mut rules = String::from(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:PUBLISH - [0:0]\n",
+    );
+    rules += "-A PREROUTING -m addrtype --dst-type LOCAL -j PUBLISH\n";
+    let mut publish = |protocol: &str, ports: &str, to: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(rules, "-A PUBLISH -p {protocol} -m {protocol} --dport {ports} -j DNAT --to-destination {to}");
+    };
+    publish("tcp", &TCP.0.to_string(), &format!("{CONTAINER}:{}", TCP.1));
+    match publishes {
+        Publishes::Singles(ports) => (0..ports).for_each(|port| {
+            publish("udp", &(HOST_PORT + port).to_string(), &format!("{CONTAINER}:{}", CONTAINER_PORT + port));
+        }),
+        Publishes::Range(ports) => {
+            let last = ports - 1;
+            publish(
+                "udp",
+                &format!("{HOST_PORT}:{}", HOST_PORT + last),
+                &format!("{CONTAINER}:{CONTAINER_PORT}-{}/{HOST_PORT}", CONTAINER_PORT + last),
+            );
+        }
+    }
+    let _ = write!(
+        rules,
+        "-A POSTROUTING -s {SUBNET} -o {UPLINK} -j MASQUERADE\nCOMMIT\n\
+         *filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
+         -A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n\
+         -A FORWARD -i {BRIDGE} -j ACCEPT\nCOMMIT\n"
+    );
+    rules
+}
+
+/// The published TCP port on the host, and the container's.
+pub const TCP: (u16, u16) = (8080, 8000);
+
+fn nft(publishes: Publishes, flowtable: bool) -> String {
+    let mut elements = format!("{} : {CONTAINER} . {}", TCP.0, TCP.1);
+    let mut udp = String::new();
+    for port in 0..publishes.ports() {
+        let separator = if port == 0 { "" } else { ", " };
+        let _ = write!(udp, "{separator}{} : {CONTAINER} . {}", HOST_PORT + port, CONTAINER_PORT + port);
+    }
+    let elements = std::mem::take(&mut elements);
+    let (table, offload) = if flowtable {
+        (
+            format!("flowtable fast {{ hook ingress priority 0; devices = {{ {UPLINK}, {BRIDGE} }}; }}"),
+            "meta l4proto { tcp, udp } flow add @fast",
+        )
+    } else {
+        (String::new(), "")
+    };
+    format!(
+        "table ip bench {{
+  {table}
+  map tcp_publishes {{ type inet_service : ipv4_addr . inet_service; elements = {{ {elements} }} }}
+  map udp_publishes {{ type inet_service : ipv4_addr . inet_service; elements = {{ {udp} }} }}
+  chain publish {{
+    dnat ip to tcp dport map @tcp_publishes
+    dnat ip to udp dport map @udp_publishes
+  }}
+  chain incoming {{ type nat hook prerouting priority dstnat; policy accept; ip daddr {HOST} goto publish; }}
+  chain outgoing {{ type nat hook postrouting priority srcnat; policy accept; ip saddr {SUBNET} oifname \"{UPLINK}\" masquerade; }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+    {offload}
+    ct state established,related accept
+    ct status dnat accept
+    iifname \"{BRIDGE}\" accept
+  }}
+}}
+"
+    )
+}

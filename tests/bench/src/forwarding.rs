@@ -1,0 +1,218 @@
+//! Packets per second: generated frames through each contender's host, in turns.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use causeway_bench_ebpf::Expected;
+use causeway_tests::{
+    lab::{HOST, WORLD_SIDE},
+    place,
+};
+use nix::{
+    libc,
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use crate::{
+    contender::{Contender, Publishes},
+    kernel::{Attached, Kernel, Run},
+    rig::{Interface, Rig},
+    traffic::{self, CONTAINER_PORT, Ends, Flows, HOST_PORT, OUTSIDE, Way},
+};
+
+/// One thing to compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison {
+    /// Where frames go.
+    pub way: Way,
+    /// How many flows they are of.
+    pub flows: Flows,
+    /// What is published meanwhile.
+    pub publishes: Publishes,
+}
+
+/// How long a turn is, and how many there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Of each contender.
+    pub rounds: u32,
+    /// About.
+    pub turn: Duration,
+    /// The most flows that begin in a turn.
+    pub new_flows: u32,
+}
+
+/// The turns of one contender.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// Whose.
+    pub contender: Contender,
+    /// One for each round.
+    pub runs: Vec<Run>,
+}
+
+impl Turns {
+    /// Nanoseconds for each frame that arrived, of each round.
+    pub fn costs(&self) -> Vec<f64> {
+        self.runs.iter().map(|run| run.elapsed.as_nanos() as f64 / run.counts.arrived as f64).collect()
+    }
+
+    /// Frames that did not arrive, or not as they should.
+    pub fn lost(&self) -> u64 {
+        self.runs.iter().map(|run| run.lost() + run.counts.wrong).sum()
+    }
+
+    /// Frames that were generated.
+    pub fn frames(&self) -> u64 {
+        self.runs.iter().map(|run| run.frames).sum()
+    }
+}
+
+/// A contender's host, ready for frames.
+struct Course<'a> {
+    rig: &'a Rig,
+    entry: Interface,
+    traffic: causeway_bench_ebpf::Traffic,
+    expected: Expected,
+    /// Frames of a turn.
+    frames: u32,
+    _attached: Vec<Attached>,
+}
+
+/// Lets every contender have its turn in every round; `tick` is called after each.
+pub fn compare(
+    kernel: &mut Kernel,
+    rigs: &[Rig],
+    comparison: &Comparison,
+    effort: &Effort,
+    mut tick: impl FnMut(Contender),
+) -> anyhow::Result<Vec<Turns>> {
+    let mut courses = Vec::new();
+    for rig in rigs {
+        let mut course = Course::prepare(kernel, rig, comparison)
+            .with_context(|| format!("cannot prepare {} for frames", rig.contender))?;
+        course.calibrate(kernel, comparison, effort).with_context(|| rig.contender.to_string())?;
+        tick(rig.contender);
+        courses.push(course);
+    }
+    let mut all: Vec<Turns> = rigs.iter().map(|rig| Turns { contender: rig.contender, runs: Vec::new() }).collect();
+    for round in 0..effort.rounds as usize {
+        // Nobody is always the first or always behind the same one.
+        for place in 0..courses.len() {
+            let at = (place + round) % courses.len();
+            let run = courses[at].turn(kernel, comparison).with_context(|| all[at].contender.to_string())?;
+            tick(all[at].contender);
+            all[at].runs.push(run);
+        }
+    }
+    for course in &courses {
+        course.rig.forget_flows()?;
+    }
+    Ok(all)
+}
+
+impl<'a> Course<'a> {
+    fn prepare(kernel: &mut Kernel, rig: &'a Rig, comparison: &Comparison) -> anyhow::Result<Self> {
+        let [c1, c2] = &rig.containers;
+        let translated = rig.contender.translates();
+        let (entry, ends, exit) = match comparison.way {
+            Way::Inwards => (
+                rig.uplink.clone(),
+                Ends {
+                    source_mac: rig.world_mac,
+                    destination_mac: rig.uplink.mac,
+                    source: OUTSIDE,
+                    destination: if translated { HOST } else { c1.address },
+                    port: if translated { HOST_PORT } else { CONTAINER_PORT },
+                    ports: comparison.publishes.ports().into(),
+                },
+                (&c1.netns, c1.interface.as_str()),
+            ),
+            Way::Outwards => (
+                c1.host_side.clone(),
+                Ends {
+                    source_mac: c1.mac,
+                    destination_mac: rig.gateway_mac,
+                    source: c1.address,
+                    destination: OUTSIDE,
+                    port: 53,
+                    ports: 1,
+                },
+                (&rig.lab.world, WORLD_SIDE),
+            ),
+            Way::Across => (
+                c1.host_side.clone(),
+                Ends {
+                    source_mac: c1.mac,
+                    destination_mac: c2.mac,
+                    source: c1.address,
+                    destination: c2.address,
+                    port: 53,
+                    ports: 1,
+                },
+                (&c2.netns, c2.interface.as_str()),
+            ),
+        };
+        let mut expected = match comparison.way {
+            Way::Inwards => Expected { source: 0, destination: c1.address.to_bits().to_be() },
+            Way::Outwards if translated => Expected { source: HOST.to_bits().to_be(), destination: 0 },
+            Way::Outwards => Expected { source: c1.address.to_bits().to_be(), destination: 0 },
+            Way::Across => Expected { source: 0, destination: c2.address.to_bits().to_be() },
+        };
+        let exit = if rig.contender == Contender::Floor {
+            expected = Expected::default();
+            (&rig.lab.host, entry.name.as_str())
+        } else {
+            exit
+        };
+        let opened = place::run(&rig.lab.host, || kernel.open(&entry.name))?;
+        let counted = place::run(exit.0, || kernel.count_at(exit.1))?;
+        let traffic = traffic::frames(comparison.way, comparison.flows, &ends);
+        Ok(Self { rig, entry, traffic, expected, frames: 0, _attached: vec![opened, counted] })
+    }
+
+    /// Finds how many frames fill a turn, after every flow has begun.
+    fn calibrate(&mut self, kernel: &mut Kernel, comparison: &Comparison, effort: &Effort) -> anyhow::Result<()> {
+        const TRIAL: u32 = 2_000;
+        if let Flows::Of(flows) = comparison.flows {
+            self.generate(kernel, flows.max(TRIAL))?;
+        }
+        let trial = self.generate(kernel, TRIAL)?;
+        let each = trial.elapsed.as_secs_f64() / f64::from(TRIAL);
+        let frames = (effort.turn.as_secs_f64() / each).clamp(1_000.0, 20_000_000.0) as u32;
+        self.frames = match comparison.flows {
+            Flows::New => frames.min(effort.new_flows),
+            Flows::Of(_) => frames,
+        };
+        Ok(())
+    }
+
+    fn turn(&mut self, kernel: &mut Kernel, comparison: &Comparison) -> anyhow::Result<Run> {
+        if comparison.flows == Flows::New {
+            self.rig.forget_flows()?;
+        }
+        self.generate(kernel, self.frames)
+    }
+
+    fn generate(&mut self, kernel: &mut Kernel, frames: u32) -> anyhow::Result<Run> {
+        kernel.aim(&self.traffic, &self.expected)?;
+        let run = place::run(&self.rig.lab.host, || {
+            stay();
+            kernel.run(self.entry.index, frames)
+        })?;
+        self.traffic = kernel.aimed()?;
+        Ok(run)
+    }
+}
+
+/// Keeps the calling thread on one CPU and before others: what else the machine does is not to be measured.
+pub fn stay() {
+    const FIRST: libc::c_int = -20;
+    let last = std::thread::available_parallelism().map_or(0, |count| count.get() - 1);
+    let mut cpus = CpuSet::new();
+    // Without the right to either, the figures are only noisier.
+    let _ = cpus.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus));
+    // SAFETY: a plain system call; zero is the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, FIRST) };
+}

@@ -1,0 +1,87 @@
+//! Nothing is left, however it ends: the work is done by a second process, and the first one clears up behind it.
+//!
+//! Ctrl-C and SIGTERM: the worker removes what it has made and ends. SIGKILL of the worker: the first process removes it. SIGKILL of the
+//! first process: the kernel sends the worker SIGTERM.
+
+use std::{
+    env,
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+    thread,
+};
+
+use anyhow::Context as _;
+use causeway_tests::undo;
+use nix::{
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{conntrack::Room, rig};
+
+/// In the worker's environment.
+const WORKER: &str = "CAUSEWAY_BENCH_WORKER";
+
+/// Whether this is the worker.
+pub fn is_worker() -> bool {
+    env::var_os(WORKER).is_some()
+}
+
+/// Runs this program again as the worker, and answers its exit status.
+pub fn guard() -> anyhow::Result<ExitCode> {
+    let room = Room::found();
+    let mut command = Command::new(env::current_exe()?);
+    command.args(env::args_os().skip(1)).env(WORKER, "1");
+    // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between fork and exec.
+    unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) };
+    let mut worker = command.spawn().context("cannot start this program again")?;
+    let pid = Pid::from_raw(worker.id().try_into()?);
+    // Ctrl-C comes to both; the others only to this one.
+    on_signal(move |number| {
+        if number != SignalKind::interrupt() {
+            // It may have ended by itself.
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+    })?;
+    let status = worker.wait().context("cannot wait for the measuring process")?;
+    undo::sweep();
+    room.restore();
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// From now on a signal removes everything and ends the worker.
+pub fn undo_on_signal() -> anyhow::Result<()> {
+    let room = Room::found();
+    on_signal(move |_| {
+        eprintln!("bench: interrupted, removing what was made");
+        for problem in rig::undo_all() {
+            eprintln!("bench: {problem}");
+        }
+        room.restore();
+        std::process::exit(130);
+    })
+}
+
+fn on_signal(mut then: impl FnMut(SignalKind) + Send + 'static) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut signals = {
+        let _entered = runtime.enter();
+        [signal(kinds[0])?, signal(kinds[1])?, signal(kinds[2])?]
+    };
+    thread::spawn(move || {
+        loop {
+            let [interrupt, terminate, hangup] = &mut signals;
+            let came = runtime.block_on(async {
+                tokio::select! { _ = interrupt.recv() => 0, _ = terminate.recv() => 1, _ = hangup.recv() => 2 }
+            });
+            then(kinds[came]);
+        }
+    });
+    Ok(())
+}

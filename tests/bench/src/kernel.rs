@@ -1,0 +1,181 @@
+//! The benchmark's own programs in the kernel: the generator, the counter, and what they are told. With `programs.rs` the only place here
+//! that names aya.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    maps::{Array, PerCpuArray},
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode,
+        tc::{SchedClassifierLink, TcAttachOptions},
+        xdp::XdpLink,
+    },
+};
+use causeway_bench_ebpf::{Expected, Traffic, count, name};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
+
+/// How many frames enter the host at once: as many as a driver's NAPI poll hands up.
+const BATCH: u32 = 64;
+
+/// The words of the maps' values: aya knows integers and arrays of them.
+const TRAFFIC: usize = size_of::<Traffic>() / 4;
+const EXPECTED: usize = size_of::<Expected>() / 4;
+
+/// Offsets in `struct xdp_md` (`linux/bpf.h`).
+mod xdp_md {
+    pub(super) const DATA_END: usize = 4;
+    pub(super) const INGRESS_IFINDEX: usize = 12;
+    pub(super) const SIZE: usize = 24;
+}
+
+/// The loaded programs. One run at a time: they have one place for what is generated and what is counted.
+pub struct Kernel {
+    ebpf: Ebpf,
+}
+
+/// What keeps a program attached.
+#[derive(Debug)]
+pub struct Attached {
+    _link: Link,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is held, and dropped")]
+enum Link {
+    Entry(XdpLink),
+    Counter(SchedClassifierLink),
+}
+
+/// Frames that came to a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// As they were expected.
+    pub arrived: u64,
+    /// With other addresses.
+    pub wrong: u64,
+}
+
+/// How one run went.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Frames generated.
+    pub frames: u64,
+    /// Frames counted.
+    pub counts: Counts,
+    /// From the first frame's making to the last one's arrival.
+    pub elapsed: Duration,
+}
+
+impl Run {
+    /// Frames of which nothing was seen any more.
+    pub fn lost(&self) -> u64 {
+        self.frames.saturating_sub(self.counts.arrived + self.counts.wrong)
+    }
+}
+
+/// How long nothing may arrive until what is missing counts as lost.
+const SILENCE: Duration = Duration::from_millis(50);
+
+impl Kernel {
+    /// Loads the programs.
+    pub fn load() -> anyhow::Result<Self> {
+        let mut ebpf = Ebpf::load(OBJECT).context("cannot load the generator and the counter")?;
+        for program in [name::GENERATE, name::PASS] {
+            let program: &mut Xdp = ebpf.program_mut(program).context("the object lacks an XDP program")?.try_into()?;
+            program.load()?;
+        }
+        for program in [name::COUNT, name::NOTHING] {
+            let program: &mut SchedClassifier =
+                ebpf.program_mut(program).context("the object lacks a tc program")?.try_into()?;
+            program.load()?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// Makes an interface one that frames can enter by. The calling thread must be in its namespace.
+    pub fn open(&mut self, interface: &str) -> anyhow::Result<Attached> {
+        let program: &mut Xdp =
+            self.ebpf.program_mut(name::PASS).context("the object lacks an XDP program")?.try_into()?;
+        let id = program.attach(interface, XdpMode::Driver);
+        let id = id.with_context(|| format!("cannot attach an XDP program to {interface}"))?;
+        Ok(Attached { _link: Link::Entry(program.take_link(id)?) })
+    }
+
+    /// Counts what arrives at an interface. The calling thread must be in its namespace.
+    pub fn count_at(&mut self, interface: &str) -> anyhow::Result<Attached> {
+        let program: &mut SchedClassifier =
+            self.ebpf.program_mut(name::COUNT).context("the object lacks a tc program")?.try_into()?;
+        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(interface, TcAttachType::Ingress, order);
+        let id = id.with_context(|| format!("cannot attach the counter to {interface}"))?;
+        Ok(Attached { _link: Link::Counter(program.take_link(id)?) })
+    }
+
+    /// Says what the next runs generate, and what is expected to arrive. The first flow comes first again.
+    pub fn aim(&mut self, traffic: &Traffic, expected: &Expected) -> anyhow::Result<()> {
+        let mut map: Array<_, [u32; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
+        map.set(0, bytemuck::cast_ref::<_, [u32; TRAFFIC]>(traffic), 0)?;
+        let mut map: Array<_, [u32; EXPECTED]> = Array::try_from(self.map(name::EXPECTED)?)?;
+        map.set(0, bytemuck::cast_ref::<_, [u32; EXPECTED]>(expected), 0)?;
+        Ok(())
+    }
+
+    /// What the last run left for the next: aimed again with it, flows go on where they were.
+    pub fn aimed(&mut self) -> anyhow::Result<Traffic> {
+        let map: Array<_, [u32; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
+        Ok(bytemuck::cast(map.get(&0, 0)?))
+    }
+
+    /// Makes frames enter by an interface, and waits until they have arrived. The calling thread must be in the interface's namespace,
+    /// and should not be one that migrates.
+    pub fn run(&mut self, index: u32, frames: u32) -> anyhow::Result<Run> {
+        let before = self.counts()?;
+        let data = [0; causeway_bench_ebpf::FRAME];
+        let mut context = [0; xdp_md::SIZE];
+        context[xdp_md::DATA_END..][..4].copy_from_slice(&u32::try_from(data.len())?.to_ne_bytes());
+        context[xdp_md::INGRESS_IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+        let program: &Xdp = self.ebpf.program(name::GENERATE).context("the object lacks the generator")?.try_into()?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(&data),
+            ctx_in: Some(&context),
+            repeat: frames,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::new()
+        });
+        let result = result.with_context(|| format!("cannot generate {frames} frames at interface {index}"))?;
+        // As the kernel measures it: what comes before and after the frames in a call costs it many thousand frames' time.
+        let generated = result.duration * frames;
+        let (mut elapsed, mut counts) = (generated, Counts::default());
+        let returned = Instant::now();
+        let mut quiet_since = returned;
+        loop {
+            let now = self.counts()?;
+            let now = Counts { arrived: now.arrived - before.arrived, wrong: now.wrong - before.wrong };
+            if now != counts {
+                // Frames that were still on their way then have taken longer.
+                elapsed = generated + if counts == Counts::default() { Duration::ZERO } else { returned.elapsed() };
+                counts = now;
+                quiet_since = Instant::now();
+            }
+            let run = Run { frames: u64::from(frames), counts, elapsed };
+            if run.lost() == 0 || quiet_since.elapsed() > SILENCE {
+                return Ok(run);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// What was counted since the load.
+    pub fn counts(&mut self) -> anyhow::Result<Counts> {
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map(name::COUNTS)?)?;
+        let sum = |index| anyhow::Ok(map.get(&index, 0)?.iter().sum());
+        Ok(Counts { arrived: sum(count::ARRIVED)?, wrong: sum(count::WRONG)? })
+    }
+
+    fn map(&mut self, name: &str) -> anyhow::Result<&mut aya::maps::Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("the object lacks the map {name}"))
+    }
+}

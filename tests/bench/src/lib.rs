@@ -1,0 +1,16 @@
+//! The benchmark: what a host's packets cost with causeway, with its alternatives, and with nothing in between.
+//!
+//! Frames are made in the kernel and counted in the kernel, so that no process's system calls are measured. Every contender has a host of
+//! its own, made of namespaces; all of one comparison are there at once and take turns.
+
+pub mod conntrack;
+pub mod contender;
+pub mod forwarding;
+pub mod guard;
+pub mod kernel;
+pub mod measurement;
+pub mod report;
+pub mod rig;
+pub mod statistics;
+pub mod suite;
+pub mod traffic;

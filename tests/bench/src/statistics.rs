@@ -1,0 +1,50 @@
+//! What is said of several rounds.
+
+use serde::{Deserialize, Serialize};
+
+/// The middle of some figures, and how far they are apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Half of the figures are above it.
+    pub median: f64,
+    /// A quarter of the figures is below it.
+    pub lower: f64,
+    /// A quarter of the figures is above it.
+    pub upper: f64,
+}
+
+impl Spread {
+    /// None of no figures.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut figures: Vec<f64> = figures.into_iter().collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |part: f64| Some(quantile(&figures, part)).filter(|figure| figure.is_finite());
+        Some(Self { median: at(0.5)?, lower: at(0.25)?, upper: at(0.75)? })
+    }
+
+    /// Half of the way between the quarters, in parts of the median.
+    pub fn relative(&self) -> f64 {
+        (self.upper - self.lower) / 2.0 / self.median
+    }
+}
+
+/// The figure that a part of the sorted figures is below, between two of them where it must be.
+pub fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let place = part * last as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_and_the_quarters_of_figures_in_any_order() {
+        let spread = Spread::of([5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
+        assert_eq!((spread.lower, spread.median, spread.upper), (2.0, 3.0, 4.0));
+        assert_eq!(Spread::of([1.0, 2.0]).unwrap().median, 1.5);
+        assert_eq!(Spread::of([]), None);
+    }
+}

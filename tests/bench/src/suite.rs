@@ -1,0 +1,147 @@
+//! Everything that is measured, in groups that share their hosts.
+
+use std::time::Duration;
+
+use crate::{
+    contender::Publishes,
+    forwarding::{Comparison, Effort},
+    traffic::{Flows, Way},
+};
+
+/// Comparisons on the same hosts.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// What is published there.
+    pub publishes: Publishes,
+    /// Each with its name.
+    pub comparisons: Vec<(String, Comparison)>,
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// What the targets name, in less than four minutes.
+    Quick,
+    /// That, with more rounds.
+    Usual,
+    /// All of it.
+    Full,
+}
+
+impl Size {
+    /// What is done for one comparison.
+    pub const fn effort(self) -> Effort {
+        let (rounds, turn) = match self {
+            Self::Quick => (9, 60),
+            Self::Usual => (15, 100),
+            Self::Full => (31, 150),
+        };
+        Effort { rounds, turn: Duration::from_millis(turn), new_flows: 100_000 }
+    }
+}
+
+/// The comparisons of forwarding whose names have one of the words; all without words.
+pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let all = |publishes| Group { publishes, comparisons: Vec::new() };
+    let mut first = all(Publishes::Singles(1));
+    let sizes: &[u32] = if size == Size::Quick { &[1_000, 900_000] } else { &[1, 1_000, 900_000] };
+    for (way, word) in [(Way::Inwards, "published"), (Way::Outwards, "masquerade")] {
+        for flows in sizes {
+            // The neighbours' turn is quick; so is one of the two with so many flows.
+            if size == Size::Quick && way == Way::Outwards && *flows > 1_000 {
+                continue;
+            }
+            first.add(format!("{word}, {}", count(*flows, "flow")), way, Flows::Of(*flows));
+        }
+        first.add(format!("{word}, new flows"), way, Flows::New);
+    }
+    first.add("container to container".to_owned(), Way::Across, Flows::Of(1_000));
+    groups.push(first);
+    let more: &[Publishes] = match size {
+        Size::Quick => &[Publishes::Singles(5_000), Publishes::Range(5_000)],
+        Size::Usual | Size::Full => &[
+            Publishes::Singles(100),
+            Publishes::Singles(1_000),
+            Publishes::Singles(5_000),
+            Publishes::Range(5_000),
+            Publishes::Singles(10_000),
+            Publishes::Range(10_000),
+        ],
+    };
+    for publishes in more {
+        let mut group = all(*publishes);
+        let word = match publishes {
+            Publishes::Singles(ports) => count((*ports).into(), "publish"),
+            Publishes::Range(ports) => format!("a range of {}", count((*ports).into(), "port")),
+        };
+        group.add(format!("published, new flows, {word}"), Way::Inwards, Flows::New);
+        group.add(format!("published, 1,000 flows, {word}"), Way::Inwards, Flows::Of(1_000));
+        groups.push(group);
+    }
+    let names: Vec<String> = groups.iter().flat_map(|group| &group.comparisons).map(|(name, _)| name.clone()).collect();
+    for group in &mut groups {
+        group.comparisons.retain(|(name, _)| wanted(name, only, &names));
+    }
+    groups.retain(|group| !group.comparisons.is_empty());
+    groups
+}
+
+/// Whether `--only` asks for it: by its whole name, or by a part of it that is nobody's whole name.
+pub fn wanted(name: &str, only: &[String], all: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|word| name == word || (name.contains(word.as_str()) && !all.contains(word)))
+}
+
+impl Group {
+    fn add(&mut self, name: String, way: Way, flows: Flows) {
+        self.comparisons.push((name, Comparison { way, flows, publishes: self.publishes }));
+    }
+
+    /// The most flows that are there at once.
+    pub fn flows(&self) -> u32 {
+        let flows = |(_, comparison): &(String, Comparison)| match comparison.flows {
+            Flows::Of(flows) => flows,
+            Flows::New => 0,
+        };
+        self.comparisons.iter().map(flows).max().unwrap_or_default()
+    }
+}
+
+/// `1,000 flows`.
+pub fn count(number: u32, noun: &str) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    let plural = match (number, noun.ends_with("sh")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{grouped} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_nouns_counted() {
+        assert_eq!(count(1, "flow"), "1 flow");
+        assert_eq!(count(900_000, "flow"), "900,000 flows");
+        assert_eq!(count(5_000, "publish"), "5,000 publishes");
+    }
+
+    #[test]
+    fn only_chooses_by_a_part_of_the_name() {
+        let groups = forwarding(Size::Quick, &["5,000 publishes".to_owned()]);
+        let names: Vec<_> = groups.iter().flat_map(|group| &group.comparisons).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["published, new flows, 5,000 publishes", "published, 1,000 flows, 5,000 publishes"]);
+        let groups = forwarding(Size::Quick, &["published, 1,000 flows".to_owned()]);
+        assert_eq!(groups.iter().map(|group| group.comparisons.len()).collect::<Vec<_>>(), [1]);
+    }
+}
