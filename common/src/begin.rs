@@ -45,7 +45,7 @@ pub mod reservation {
 pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     let bridged = first.beginning.forward.exit == exit::BRIDGED;
     // Field by field, in place: a value made first and moved then would take its room on BPF's stack.
-    let First { packet, beginning, reply_key, half, walk, reservation } = first;
+    let First { packet, beginning, reply_key, half, walk, reservation, .. } = first;
     let protocol = packet.tuple.protocol;
     half.packets = 0;
     half.bytes = 0;
@@ -76,7 +76,7 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
 /// the reservation: whoever comes second finds the port taken.
 #[inline(always)]
 pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Tables<A>) -> bool {
-    let First { packet, beginning, reply_key, half, walk, reservation } = first;
+    let First { packet, beginning, reply_key, half, walk, reservation, .. } = first;
     if *reservation != reservation::TAKEN {
         return false;
     }

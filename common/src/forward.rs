@@ -10,7 +10,7 @@ use crate::{
     icmp_error::{self, ErrorTranslation},
     packet::{Family, Frame, Packet, Payload},
     plan::{First, plan},
-    reason::{Fate, Reason},
+    reason::Reason,
     room,
     tables::Tables,
     tuple::Tuple,
@@ -26,6 +26,8 @@ pub enum Decision<A> {
     ForwardError(ErrorTranslation<A>),
     /// It leaves the fast path.
     Stop(Reason),
+    /// It is longer than the MTU, in bytes, of what comes next.
+    TooLong(u16),
 }
 
 /// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has no answer, [`icmp_error::translate`] or
@@ -97,13 +99,7 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
             advance(packet, &translation.tuple.reversed(), state, next, network, tables);
         }
     }
-    let decision = leave(packet, translation);
-    if let Decision::Stop(reason) = decision
-        && reason.fate() == Fate::Punt
-    {
-        return Some(Decision::Stop(punt(packet, reason, tables)));
-    }
-    Some(decision)
+    Some(leave(packet, translation))
 }
 
 /// Moves both halves of a flow to another state.
@@ -137,15 +133,6 @@ fn advance<A: Address>(
 /// How far beyond what the other side expects next a reset may be, in bytes: what a sender may have on its way.
 const RESET_WINDOW: u32 = 1 << 20;
 
-/// What a container sends to the host's stack shows the bridge its MAC, so that must be its own.
-#[inline(always)]
-fn punt<A: Address>(packet: &Packet<A>, reason: Reason, tables: &impl Tables<A>) -> Reason {
-    match tables.endpoint(&packet.tuple.source) {
-        Some(own) if own.macs.destination() != packet.source_mac => Reason::SourceMacSpoofed,
-        _ => reason,
-    }
-}
-
 /// Either another container uses that address, or the endpoint was made again with another host side: then the flow is over.
 #[inline(always)]
 fn elsewhere<A: Address>(
@@ -163,20 +150,17 @@ fn elsewhere<A: Address>(
     }
 }
 
-/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long. Where the kernel's stack would forward
-/// it too, that answers with the ICMP error.
+/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long.
 #[inline(always)]
 pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> {
     if packet.ttl <= 1 {
         match translation.exit {
             exit::BRIDGED => {}
-            exit::NEIGHBOUR => return Decision::Stop(Reason::TtlExpired),
             _ => return Decision::Stop(Reason::TtlExceeded),
         }
     }
     if packet.segment > u32::from(translation.mtu) && translation.mtu != 0 {
-        // Without the bit the stack would send its fragments on as they are, untranslated.
-        return Decision::Stop(if packet.dont_fragment { Reason::TooLong } else { Reason::NeedsFragments });
+        return Decision::TooLong(translation.mtu);
     }
     Decision::Forward(translation)
 }

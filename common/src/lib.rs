@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod abi;
 pub mod address;
+pub mod answer;
 pub mod arp;
 pub mod begin;
 pub mod checksum;

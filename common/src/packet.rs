@@ -5,6 +5,7 @@ use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use crate::{
     abi::Translation,
     address::{Address, Port, V4},
+    answer::Why,
     checksum,
     flow::tcp,
     icmp_error::Quote,
@@ -164,6 +165,14 @@ pub trait Family: Address {
     fn rewrite_quoted(header: &mut Self::Header, to: &Tuple<Self>, address_delta: u16);
     /// Whether the protocol's checksum covers the addresses.
     fn has_pseudo_header(protocol: u8) -> bool;
+    /// Bytes of the whole packet, as its header says.
+    fn total_length(header: &Self::Header) -> u32;
+    /// The header of an ICMP error of the host's own, with `length` bytes after it.
+    fn answer_header(source: Self, destination: Self, length: u16) -> Self::Header;
+    /// What that header adds to the sum over the error.
+    fn answer_sum(header: &Self::Header) -> u32;
+    /// The error's type and code.
+    fn answer_kind(why: Why) -> (u8, u8);
 }
 
 impl Family for V4 {
@@ -190,6 +199,55 @@ impl Family for V4 {
     #[inline(always)]
     fn has_pseudo_header(protocol: u8) -> bool {
         protocol != protocol::ICMP
+    }
+
+    #[inline(always)]
+    fn total_length(header: &Ipv4) -> u32 {
+        match u16::from_be(header.total_length) {
+            // BIG TCP.
+            0 => u32::MAX,
+            length => u32::from(length),
+        }
+    }
+
+    #[inline(always)]
+    fn answer_header(source: Self, destination: Self, length: u16) -> Ipv4 {
+        let mut header = Ipv4 {
+            version_ihl: 0x45,
+            // Internetwork control (RFC 1812 section 4.3.2.5).
+            tos: 0xc0,
+            total_length: (size_of::<Ipv4>() as u16 + length).to_be(),
+            id: 0,
+            fragment: DONT_FRAGMENT,
+            ttl: 64,
+            protocol: protocol::ICMP,
+            checksum: 0,
+            source,
+            destination,
+        };
+        let sum = u32::from(u16::from_ne_bytes([header.version_ihl, header.tos]))
+            + u32::from(header.total_length)
+            + u32::from(header.fragment)
+            + u32::from(u16::from_ne_bytes([header.ttl, header.protocol]))
+            + source.sum()
+            + destination.sum();
+        header.checksum = !checksum::fold(sum);
+        header
+    }
+
+    #[inline(always)]
+    fn answer_sum(_header: &Ipv4) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn answer_kind(why: Why) -> (u8, u8) {
+        match why {
+            Why::TimeExceeded => (icmp::TIME_EXCEEDED, 0),
+            Why::TooLong => (icmp::UNREACHABLE, 4),
+            Why::Prohibited => (icmp::UNREACHABLE, 13),
+            Why::NoRoute => (icmp::UNREACHABLE, 0),
+        }
     }
 
     #[inline(always)]

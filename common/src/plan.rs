@@ -5,6 +5,7 @@ use bytemuck::Zeroable as _;
 use crate::{
     abi::{Door, Endpoint, Flow, Macs, Network, Uplink, exit, network, publish},
     address::{Address, Port},
+    answer::Answer,
     begin::{PortWalk, reservation},
     packet::{Packet, Payload},
     reason::Reason,
@@ -27,6 +28,10 @@ pub struct First<A> {
     pub walk: PortWalk,
     /// How that went: one of [`crate::begin::reservation`].
     pub reservation: u8,
+    /// Why its sender gets an error instead.
+    pub refusal: Refusal,
+    /// That error.
+    pub answer: Answer,
 }
 
 impl<A: Address> First<A> {
@@ -47,8 +52,26 @@ impl<A: Address> First<A> {
             as_host: false,
         };
         let walk = PortWalk::new(&Network::DEFAULT, 0);
-        Self { packet, beginning, reply_key: packet.tuple, half, walk, reservation: reservation::TAKEN }
+        Self {
+            packet,
+            beginning,
+            reply_key: packet.tuple,
+            half,
+            walk,
+            reservation: reservation::TAKEN,
+            refusal: Refusal { why: 0, mtu: 0 },
+            answer: Answer::NONE,
+        }
     }
+}
+
+/// Why a packet does not go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    /// A [`crate::answer::Why`].
+    pub why: u8,
+    /// In bytes, if it is longer than that.
+    pub mtu: u16,
 }
 
 /// A flow that is to begin.
@@ -178,7 +201,7 @@ fn to_outside<A: Address>(
         return Err(Reason::NoFlow);
     }
     if packet.ttl <= 1 {
-        return Err(Reason::TtlExpired);
+        return Err(Reason::TtlExceeded);
     }
     let Route::Through(output) = tables.route(&packet.tuple, own.bridge) else {
         return Err(Reason::NoRoute);

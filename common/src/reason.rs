@@ -1,5 +1,7 @@
 //! Why a packet left the fast path.
 
+use crate::answer::Why;
+
 macro_rules! reasons {
     ($($(#[doc = $doc:expr])+ $variant:ident = $number:literal, $name:literal, $fate:ident;)+) => {
         /// The named cause of a drop or of a punt to the kernel's stack. The number is the counter's index in the kernel: it never
@@ -51,10 +53,6 @@ reasons! {
     ToBridge = 4, "to-bridge", Punt;
     /// For a published port, but a socket of the host has that very exchange.
     HostSocket = 5, "host-socket", Punt;
-    /// The last hop of its life: the kernel's stack answers with ICMP time exceeded.
-    TtlExpired = 6, "ttl-expired", Punt;
-    /// Longer than the uplink's MTU: the kernel's stack answers with ICMP fragmentation needed.
-    TooLong = 8, "too-long", Punt;
     /// To a container from the host itself.
     FromHost = 7, "from-host", Punt;
 
@@ -78,7 +76,7 @@ reasons! {
     OtherNetwork = 24, "other-network", Drop;
     /// Between containers of a network that keeps them apart.
     IccOff = 25, "icc-off", Drop;
-    /// The host has no route to the destination.
+    /// The host has no route to the destination: answered with ICMP network unreachable.
     NoRoute = 26, "no-route", Drop;
     /// The route to the destination does not leave through an uplink.
     NotAnUplink = 27, "not-an-uplink", Drop;
@@ -86,7 +84,7 @@ reasons! {
     NoFlow = 28, "no-flow", Drop;
     /// The flow table has no room.
     TableFull = 29, "table-full", Drop;
-    /// No port was found free toward that destination.
+    /// No port was found free toward that destination: answered, as all that finds no room, with ICMP administratively prohibited.
     PortsExhausted = 30, "ports-exhausted", Drop;
     /// The publish does not admit that source.
     SourceNotAdmitted = 31, "source-not-admitted", Drop;
@@ -94,12 +92,12 @@ reasons! {
     ContainerGone = 32, "container-gone", Drop;
     /// Into a network, from elsewhere than the host, and not published.
     NotPublished = 33, "not-published", Drop;
-    /// The last hop of its life, toward a container.
+    /// The last hop of its life: answered with ICMP time exceeded.
     TtlExceeded = 34, "ttl-exceeded", Drop;
     /// An ICMP error to the outside that belongs to no flow.
     ErrorOfNoFlow = 36, "error-of-no-flow", Drop;
-    /// Longer than the uplink's MTU, and to be fragmented.
-    NeedsFragments = 37, "needs-fragments", Drop;
+    /// Longer than the MTU of what comes next: answered with ICMP fragmentation needed.
+    TooLong = 42, "too-long", Drop;
     /// From outside to a published port, with an address that is not outside: the host's own, a network's, or none that a packet may have.
     SourceNotOutside = 38, "source-not-outside", Drop;
     /// ARP of a container in the name of another address or MAC.
@@ -108,6 +106,20 @@ reasons! {
     TooManyFlows = 40, "too-many-flows", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
+}
+
+impl Reason {
+    /// What the sender is told, where it is told something.
+    #[inline(always)]
+    pub const fn answer(self) -> Option<Why> {
+        match self {
+            Self::TtlExceeded => Some(Why::TimeExceeded),
+            Self::TooLong => Some(Why::TooLong),
+            Self::PortsExhausted | Self::TableFull | Self::TooManyFlows => Some(Why::Prohibited),
+            Self::NoRoute => Some(Why::NoRoute),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

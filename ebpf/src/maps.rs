@@ -12,6 +12,8 @@ use aya_ebpf::{
 use causeway_common::{
     abi::{self, AddressPort, Admitted, Endpoint, Flow, Network, Publish, SocketAddress, SocketPeer, Uplink},
     address::V4,
+    answer,
+    flow::Ticks,
     packet,
     plan::First,
     reason::{self, Reason},
@@ -68,6 +70,9 @@ static COUNTS: Array<u64> = Array::with_max_entries(abi::SLOTS, 0);
 // One for each CPU: no other program runs on the CPU meanwhile.
 #[map]
 static FIRST4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
+// The tick, and how many errors were sent in it.
+#[map]
+static ANSWERS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(reason::CAPACITY, 0);
 
@@ -78,6 +83,19 @@ pub(crate) fn count(reason: Reason) {
         // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
         unsafe { *count += 1 }
     }
+}
+
+/// Whether this CPU may send another error in the tick `now`.
+#[inline(always)]
+pub(crate) fn may_answer(now: Ticks) -> bool {
+    let Some(sent) = ANSWERS.get_ptr_mut(0) else { return false };
+    // SAFETY: as for `count`.
+    let [tick, count] = unsafe { &mut *sent };
+    if *tick != now {
+        (*tick, *count) = (now, 0);
+    }
+    *count += 1;
+    *count <= answer::RATE
 }
 
 /// The slot's epoch.

@@ -9,15 +9,18 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use causeway_common::{
+    abi::Translation,
     address::V4,
+    answer::{self, Why},
     arp, begin,
     forward::{self, Decision},
     icmp_error,
     packet::{ETHERNET, Packet, Payload, ether_type},
-    plan::First,
+    plan::{First, Refusal},
     reason::{Fate, Reason},
     room,
     sweep::{self, Which},
+    tables::Tables,
     tuple::{Tuple, side},
 };
 
@@ -103,18 +106,23 @@ extern "C" fn sweep_one<A: Family>(turn: u64, run: *mut SweepRun) -> u64 {
 fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
     let raw = skb.context().skb.skb;
     let action = known::<A>(raw, side, malformed);
-    if action != UNDECIDED {
+    if action != UNDECIDED && action != REFUSED {
         return action;
     }
-    match A::first() {
-        Some(place) => first(raw, place),
-        // There is always one; without it a container's packet must not pass undecided.
-        None => stop(malformed),
+    // There is always one; without it a container's packet must not pass undecided.
+    let Some(place) = A::first() else { return stop(malformed) };
+    let action = if action == UNDECIDED { first(raw, place) } else { action };
+    if action == REFUSED {
+        return answer(raw, place);
     }
+    action
 }
 
 /// What a step answers that leaves the packet to the next one: no action has that number.
 const UNDECIDED: i32 = -2;
+
+/// What a step answers that leaves it to [`answer`].
+const REFUSED: i32 = -3;
 
 /// A packet of a flow in the table. What the function holds on the stack is not there while the next ones run, which find the packet in
 /// this CPU's place.
@@ -125,15 +133,48 @@ fn known<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i32 {
     let Ok(packet) = A::parse(&skb, skb.arrival(side)) else {
         return stop(malformed);
     };
-    if let Some(decision) = forward::known(&packet, &Kernel::new(&skb)) {
-        return finish(&mut skb, &packet, decision);
+    let (reason, mtu) = match forward::known(&packet, &Kernel::new(&skb)) {
+        Some(Decision::Forward(translation)) => return leave(&mut skb, &packet, &translation),
+        // Only `error` has such a one, and sends it itself.
+        Some(Decision::ForwardError(_)) => return stop(Reason::Malformed),
+        Some(Decision::Stop(reason)) if reason.answer().is_none() => return stop(reason),
+        Some(Decision::Stop(reason)) => (Some(reason), 0),
+        Some(Decision::TooLong(mtu)) => (Some(Reason::TooLong), mtu),
+        None => (None, 0),
+    };
+    let Some(place) = A::first() else { return stop(malformed) };
+    place.packet = packet;
+    match reason {
+        Some(reason) => refuse(place, reason, mtu),
+        None => UNDECIDED,
     }
-    match A::first() {
-        Some(place) => {
-            place.packet = packet;
-            UNDECIDED
-        }
-        None => stop(malformed),
+}
+
+/// Leaves a packet to [`answer`], if its sender is told why it does not go on.
+#[inline(always)]
+fn refuse<A>(place: &mut First<A>, reason: Reason, mtu: u16) -> i32 {
+    let Some(why) = reason.answer() else { return stop(reason) };
+    maps::count(reason);
+    place.refusal = Refusal { why: why as u8, mtu };
+    REFUSED
+}
+
+/// Tells the sender of a packet why it does not go on.
+#[inline(never)]
+fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::again(&context);
+    let First { packet, refusal, answer, .. } = place;
+    let now = Tables::<A>::now(&Kernel::new(&skb));
+    if !answer::may_be_answered(packet) || !maps::may_answer(now) {
+        return TC_ACT_SHOT;
+    }
+    skb.reach_for((ETHERNET + answer::QUOTE) as u32);
+    let Some(speaker) = answer::speaker(packet, &Kernel::new(&skb)) else { return TC_ACT_SHOT };
+    let Some(why) = Why::from_number(refusal.why) else { return TC_ACT_SHOT };
+    match answer::make(answer, &skb, packet, speaker, why, refusal.mtu) {
+        Some(()) => skb.send_back(packet, answer).unwrap_or(TC_ACT_SHOT),
+        None => TC_ACT_SHOT,
     }
 }
 
@@ -147,24 +188,28 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
         }
     }
     if let Err(reason) = plan(skb, place) {
-        return stop(reason);
+        return refuse(place, reason, 0);
     }
     let mut begun = begin(skb, place);
     if begun == Err(Reason::TableFull) && make_room::<A>(skb) {
         begun = begin(skb, place);
     }
     if let Err(reason) = begun {
-        return stop(reason);
+        return refuse(place, reason, 0);
     }
     send(skb, place)
 }
 
 /// The last step, apart: what it holds on the stack is not there while the others run.
 #[inline(never)]
-fn send<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
+fn send<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
-    let decision = forward::leave(&place.packet, place.half.translation);
-    finish(&mut Skb::again(&context), &place.packet, decision)
+    match forward::leave(&place.packet, place.half.translation) {
+        Decision::Forward(translation) => leave(&mut Skb::again(&context), &place.packet, &translation),
+        Decision::ForwardError(_) => stop(Reason::Malformed),
+        Decision::Stop(reason) => refuse(place, reason, 0),
+        Decision::TooLong(mtu) => refuse(place, Reason::TooLong, mtu),
+    }
 }
 
 /// An ICMP error, which may be of a flow.
@@ -225,15 +270,10 @@ fn make_room<A: Family>(skb: *mut __sk_buff) -> bool {
 }
 
 #[inline(always)]
-fn finish<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, decision: Decision<A>) -> i32 {
-    match decision {
-        Decision::Forward(translation) => match skb.leave(packet, &translation) {
-            Ok(action) => action,
-            Err(reason) => stop(reason),
-        },
-        // Only `error` has such a one, and sends it itself.
-        Decision::ForwardError(_) => stop(Reason::Malformed),
-        Decision::Stop(reason) => stop(reason),
+fn leave<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, translation: &Translation<A>) -> i32 {
+    match skb.leave(packet, translation) {
+        Ok(action) => action,
+        Err(reason) => stop(reason),
     }
 }
 

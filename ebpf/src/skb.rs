@@ -4,17 +4,21 @@ use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::{bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_pull_data},
+    helpers::{
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail,
+        bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
+    },
     programs::TcContext,
 };
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
     abi::{Macs, Translation, exit},
     address::Port,
+    answer::{self, Answer},
     icmp_error::{self, ErrorTranslation, FrameMut},
     packet::{Arrival, ETHERNET, Ethernet, Frame, Packet},
     reason::Reason,
-    tuple::{echo, protocol},
+    tuple::{echo, protocol, side},
 };
 
 use crate::maps::Family;
@@ -147,6 +151,30 @@ impl<'a> Skb<'a> {
         }
         icmp_error::apply(self, payload_at(packet), &translation).ok_or(Reason::RewriteFailed)?;
         Ok(self.redirect(&translation.outer))
+    }
+
+    /// Puts an error in the frame's place, and sends it to where that came from. Answers the action.
+    #[inline(always)]
+    pub(crate) fn send_back<A>(&mut self, packet: &Packet<A>, answer: &Answer) -> Option<i32> {
+        let length = u32::from(answer.length);
+        if length < ETHERNET as u32 || length > answer::ROOM as u32 {
+            return None;
+        }
+        // A sum that was left to the hardware stays so, of no use to anybody: only who is near sends such, and near ones do not look.
+        // SAFETY: no pointer into the frame is held, and the buffer is as long as said.
+        unsafe {
+            if bpf_skb_change_tail(self.raw, length, 0) != 0
+                || bpf_skb_store_bytes(self.raw, 0, answer.bytes.as_ptr().cast(), length, 0) != 0
+            {
+                return None;
+            }
+            let action = if packet.tuple.side == side::CONTAINER {
+                bpf_redirect_peer(packet.input, 0)
+            } else {
+                bpf_redirect(packet.input, 0)
+            };
+            Some(action as i32)
+        }
     }
 
     #[inline(always)]

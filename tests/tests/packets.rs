@@ -15,7 +15,7 @@ use causeway_common::{
 };
 use causeway_tests::{
     bench::{BRIDGE_MAC, Bench, Place, publish_entry, with_bench},
-    packet::{Ipv4Frame, Payload},
+    packet::{Ipv4Frame, Payload, checksum},
     wait,
 };
 
@@ -332,7 +332,7 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             "longer than the uplink's MTU, and to be fragmented",
             "h1",
             from(C1, WORLD, Payload::Udp(4000, 53, vec![0; 1473])),
-            Stop(Reason::NeedsFragments),
+            Stop(Reason::TooLong),
         ),
         row(
             "as long as the uplink's MTU",
@@ -346,7 +346,7 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             from(C1, C2, Payload::Udp(4000, 53, vec![0; 1473])),
             Leave("h2", (C1, 4000), (C2, 53)),
         ),
-        row("the last hop outwards", "h1", Ipv4Frame { ttl: 1, ..syn.clone() }, Stop(Reason::TtlExpired)),
+        row("the last hop outwards", "h1", Ipv4Frame { ttl: 1, ..syn.clone() }, Stop(Reason::TtlExceeded)),
         row(
             "the last hop outwards, of a flow, with a neighbour's MAC",
             "h1",
@@ -355,7 +355,7 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
                 macs: (BRIDGE_MAC, Mac::from_ipv4(C2.into()).0),
                 ..from(C1, WORLD, Payload::Tcp(4000, 80, ACK))
             },
-            Stop(Reason::SourceMacSpoofed),
+            Stop(Reason::TtlExceeded),
         )
         .after("h1", syn.clone()),
         row(
@@ -369,7 +369,7 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             "the last hop outwards, of a flow",
             "h1",
             Ipv4Frame { ttl: 1, ..from(C1, WORLD, tcp(4000, 80, ACK)) },
-            Stop(Reason::TtlExpired),
+            Stop(Reason::TtlExceeded),
         )
         .after("h1", syn),
         row(
@@ -630,6 +630,38 @@ fn check(bench: &mut Bench, rows: Vec<Row>) {
     assert!(failures.is_empty(), "{} of {count} rows failed:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// The error that a row's sender gets: by the gateway of its network, or by the host.
+fn answered(row: &Row, reason: Reason) -> Option<Vec<u8>> {
+    let Frame::Ipv4(frame) = &row.frame else { return None };
+    let (kind, code, mtu) = match reason {
+        Reason::TtlExceeded => (11, 0, 0),
+        Reason::TooLong => (3, 4, 1500),
+        Reason::PortsExhausted | Reason::TableFull | Reason::TooManyFlows => (3, 13, 0),
+        Reason::NoRoute => (3, 0, 0),
+        _ => return None,
+    };
+    if matches!(frame.payload, Payload::Error(..)) {
+        return None;
+    }
+    let [a, b, ..] = frame.source.octets();
+    let speaker = if row.entry == Entry::HostSide { [a, b, 0, 1] } else { HOST };
+    let bytes = frame.bytes();
+    let quote = &bytes[14..(bytes.len() & !1).min(14 + 96)];
+    let mut segment = vec![kind, code, 0, 0, 0, 0];
+    segment.extend(u16::to_be_bytes(mtu));
+    segment.extend(quote);
+    let sum = checksum(&segment);
+    segment[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut header = vec![0x45, 0xc0];
+    header.extend(u16::try_from(20 + segment.len()).expect("a short packet").to_be_bytes());
+    header.extend([0, 0, 0x40, 0, 64, 1, 0, 0]);
+    header.extend(speaker);
+    header.extend(frame.source.octets());
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    Some([&frame.macs.1[..], &frame.macs.0, &[8, 0], &header, &segment].concat())
+}
+
 fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
     let bytes = match &row.frame {
         Frame::Ipv4(frame) => frame.bytes(),
@@ -650,20 +682,28 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
     };
     match &row.expect {
         Expect::Stop(reason) => {
-            if let Some(decision) = pure
+            let decision = match pure {
+                Some(Decision::TooLong(_)) => Some(Decision::Stop(Reason::TooLong)),
+                decision => decision,
+            };
+            if let Some(decision) = decision
                 && decision != Decision::Stop(*reason)
             {
                 return Err(format!("the pure code says {decision:?}, not {reason:?}"));
             }
-            let action = match reason.fate() {
-                Fate::Punt => -1,
-                Fate::Drop => 2,
+            let (action, wanted) = match (reason.fate(), answered(row, *reason)) {
+                (Fate::Punt, _) => (-1, bytes),
+                (Fate::Drop, None) => (2, bytes),
+                (Fate::Drop, Some(answer)) => (7, answer),
             };
             if counted != [reason.name()] {
                 return Err(format!("the kernel counted {counted:?}, not {}", reason.name()));
             }
-            if trial.action != action || trial.frame != bytes {
-                return Err(format!("the kernel did {} and left {:02x?}", trial.action, trial.frame));
+            if trial.action != action || trial.frame != wanted {
+                return Err(format!(
+                    "the kernel did {} and left\n {:02x?}, not\n {wanted:02x?}",
+                    trial.action, trial.frame
+                ));
             }
         }
         Expect::LeaveError(through, source, destination, quoted_source, quoted_destination) => {

@@ -95,6 +95,10 @@ fn left(model: &Model<V4>, packet: &Packet<V4>) -> Result<Translation<V4>, Reaso
         Decision::Forward(translation) => Ok(translation),
         Decision::ForwardError(error) => panic!("{error:?}"),
         Decision::Stop(reason) => Err(reason),
+        Decision::TooLong(mtu) => {
+            assert_eq!(mtu, 1500);
+            Err(Reason::TooLong)
+        }
     }
 }
 
@@ -363,14 +367,14 @@ fn neighbours_reach_each_other_though_the_table_is_full() {
 }
 
 #[test]
-fn what_is_longer_than_the_uplinks_mtu_is_answered_or_dropped() {
+fn what_is_longer_than_the_uplinks_mtu_is_refused() {
     let model = model();
     let sent = udp(C1_SIDE, (C1, 4000), (WORLD, 53));
     for (segment, dont_fragment, expected) in [
         (1500, true, None),
         (1500, false, None),
         (1501, true, Some(Reason::TooLong)),
-        (1501, false, Some(Reason::NeedsFragments)),
+        (1501, false, Some(Reason::TooLong)),
     ] {
         // First of its flow, and of a known one.
         for _ in 0..2 {

@@ -1,0 +1,127 @@
+//! ICMP errors of the fast path's own: what the host's stack would have said to the sender of a packet that does not go on (RFC 792,
+//! RFC 1812 section 4.3).
+//!
+//! The frame with the error is made in a buffer, of the packet as it arrived, and put in that one's place.
+
+use crate::{
+    checksum,
+    icmp_error::FrameMut,
+    packet::{ETHERNET, Ethernet, Family, Frame, Packet, Payload},
+    tables::Tables,
+    tuple::side,
+};
+
+/// Why a packet does not go on, in ICMP's words.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// Its hops are used up.
+    TimeExceeded = 0,
+    /// It is longer than what comes next can carry. Said also to who lets routers fragment: what is translated here is not cut here.
+    TooLong = 1,
+    /// There is no room for its flow.
+    Prohibited = 2,
+    /// The host does not know the way.
+    NoRoute = 3,
+}
+
+impl Why {
+    /// The one with that number.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::TimeExceeded,
+            1 => Self::TooLong,
+            2 => Self::Prohibited,
+            3 => Self::NoRoute,
+            _ => return None,
+        })
+    }
+}
+
+/// How many errors a CPU sends in a tick: the host's stack has a limit like it (RFC 1812 section 4.3.2.8).
+pub const RATE: u32 = 1000;
+
+/// How many bytes of a packet are quoted at most: its header and what follows (RFC 1812 section 4.3.2.3 asks for as much as possible).
+pub const QUOTE: usize = 96;
+
+/// Bytes of ICMP's header.
+const ICMP: usize = 8;
+
+/// The longest frame with an error: Ethernet, IPv6, ICMP and the quote.
+pub const ROOM: usize = ETHERNET + 40 + ICMP + QUOTE;
+
+/// A frame with an error.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The frame, and what is left of the room.
+    pub bytes: [u8; ROOM],
+    /// Bytes of the frame; zero if there is none.
+    pub length: u16,
+}
+
+impl Answer {
+    /// Nothing yet.
+    pub const NONE: Self = Self { bytes: [0; ROOM], length: 0 };
+
+    /// The frame.
+    pub fn frame(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
+/// Whether a packet may be answered with an error: never an error, nor a fragment but the first (RFC 1812 section 4.3.2.7). What came to
+/// many was not decided about.
+#[inline(always)]
+pub const fn may_be_answered<A>(packet: &Packet<A>) -> bool {
+    !matches!(packet.payload, Payload::Error | Payload::Fragment)
+}
+
+/// Who says it: the gateway of the container's network, or the uplink. None if that is gone.
+#[inline(always)]
+pub fn speaker<A: Family>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<A> {
+    if packet.tuple.side == side::CONTAINER {
+        Some(tables.endpoint(&packet.tuple.source)?.gateway)
+    } else {
+        Some(tables.uplink(packet.input)?.address)
+    }
+}
+
+/// Makes the error; none if the frame is shorter than it was. `mtu` is in bytes, for [`Why::TooLong`].
+#[inline(always)]
+pub fn make<A: Family>(
+    answer: &mut Answer,
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<A>,
+    speaker: A,
+    why: Why,
+    mtu: u16,
+) -> Option<()> {
+    let icmp_at = ETHERNET + size_of::<A::Header>();
+    let header: A::Header = frame.read(ETHERNET)?;
+    // In halves of a word, which is what sums are made of. No header is longer than what is left.
+    let quoted = (A::total_length(&header).min(packet.length).min(QUOTE as u32) / 2) as usize;
+    let ethernet: Ethernet = frame.read(0)?;
+    let out: &mut [u8] = &mut answer.bytes;
+    out.put(0, &Ethernet { destination: ethernet.source, source: ethernet.destination, ..ethernet })?;
+    let length = (ICMP + 2 * quoted) as u16;
+    let header = A::answer_header(speaker, packet.tuple.source, length);
+    out.put(ETHERNET, &header)?;
+
+    let (kind, code) = A::answer_kind(why);
+    let rest = if why == Why::TooLong { mtu } else { 0 };
+    let head = [u16::from_ne_bytes([kind, code]), 0, 0, rest.to_be()];
+    let mut sum = u32::from(head[0]) + u32::from(head[3]) + A::answer_sum(&header);
+    for i in 0..QUOTE / 2 {
+        if i >= quoted {
+            break;
+        }
+        let word: u16 = frame.read(ETHERNET + 2 * i)?;
+        out.put(icmp_at + ICMP + 2 * i, &word)?;
+        sum += u32::from(word);
+    }
+    out.put(icmp_at, &head)?;
+    out.put(icmp_at + 2, &!checksum::fold(sum))?;
+    answer.length = icmp_at as u16 + length;
+    Some(())
+}
