@@ -36,6 +36,8 @@ pub mod name {
     pub const HOST_SIDE: &str = "host_side";
     /// tc ingress on an uplink.
     pub const UPLINK: &str = "uplink";
+    /// tc egress on an uplink.
+    pub const UPLINK_OUT: &str = "uplink_out";
     /// tc egress on a bridge.
     pub const GUARD: &str = "guard";
     /// Run by the agent: removes flows.
@@ -56,6 +58,8 @@ pub mod name {
     pub const FLOWS4: &str = "FLOWS4";
     /// Array: the keys of flows, in the order in which they began, over and over.
     pub const BEGUN4: &str = "BEGUN4";
+    /// Array of one: until when TCP flows of the host's own may live.
+    pub const HOST_TCP_UNTIL4: &str = "HOST_TCP_UNTIL4";
     /// Array: how many of those were written, and how many read.
     pub const BEGUN_COUNTERS4: &str = "BEGUN_COUNTERS4";
     /// Hash: address to [`super::Endpoint`].
@@ -129,6 +133,8 @@ pub mod exit {
     pub const NEIGHBOUR: u8 = 2;
     /// `bpf_redirect_peer`, only the MACs written: between containers of one network.
     pub const BRIDGED: u8 = 3;
+    /// It goes on where it is, only the ports written: to the host, or from it out of an uplink.
+    pub const HOST: u8 = 4;
 }
 
 /// The MACs of an Ethernet header, as its first twelve bytes stand in words: written to a frame by three stores.

@@ -6,6 +6,7 @@ use crate::{
     address::Address,
     begin::begin,
     flow::{self, State, Way, tcp},
+    from_host::{self, Step},
     half::{Seen, end, is_gone_or_idle, is_idle, remove, touch},
     icmp_error::{self, ErrorTranslation},
     packet::{Family, Frame, Packet, Payload},
@@ -155,7 +156,7 @@ fn elsewhere<A: Address>(
 pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> {
     if packet.ttl <= 1 {
         match translation.exit {
-            exit::BRIDGED => {}
+            exit::BRIDGED | exit::HOST => {}
             _ => return Decision::Stop(Reason::TtlExceeded),
         }
     }
@@ -163,6 +164,31 @@ pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> 
         return Decision::TooLong(translation.mtu);
     }
     Decision::Forward(translation)
+}
+
+/// Decides about a packet that the host itself sends out of an uplink; none if it leaves as it is. `hidden` is as for [`from_host::step`].
+pub fn decide_from_host<A: Family>(
+    packet: &Packet<A>,
+    hidden: bool,
+    tables: &impl Tables<A>,
+) -> Option<Translation<A>> {
+    if !from_host::concerns(packet, tables) {
+        return None;
+    }
+    let mut step = from_host::step(packet, hidden, tables);
+    if step == Step::Known {
+        if let Some(Decision::Forward(translation)) = known(packet, tables) {
+            return Some(translation);
+        }
+        // It has ended, and is gone.
+        step = from_host::step(packet, hidden, tables);
+    }
+    if !matches!(step, Step::Note | Step::Shift) {
+        return None;
+    }
+    let mut first = First::new(*packet);
+    first.beginning = from_host::beginning(packet, step, tables);
+    begin(&mut first, tables).ok().map(|()| first.half.translation)
 }
 
 /// Decides about a packet that the host's stack sends into a network. `input` is the interface it came to the host by, zero if

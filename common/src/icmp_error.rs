@@ -79,7 +79,7 @@ pub fn translate<A: Family>(
     if packet.tuple.side == side::CONTAINER && !by_peer {
         return Some(Err(Reason::SourceAddressSpoofed));
     }
-    if packet.ttl <= 1 {
+    if packet.ttl <= 1 && translation.exit != exit::HOST {
         return Some(Err(Reason::TtlExceeded));
     }
     let source = if by_peer { translation.tuple.source } else { packet.tuple.source };
@@ -101,7 +101,12 @@ pub fn apply<A: Family>(
 ) -> Option<()> {
     let ErrorTranslation { outer, quote, quoted } = translation;
     let mut header: A::Header = frame.read(ETHERNET)?;
-    A::rewrite(&mut header, outer);
+    if outer.exit == exit::HOST {
+        // It is where it goes, or where it comes from: no hop.
+        A::rewrite_quoted(&mut header, &outer.tuple, outer.address_delta);
+    } else {
+        A::rewrite(&mut header, outer);
+    }
     frame.put(ETHERNET, &header)?;
 
     let mut header: A::Header = frame.read(quote.header_at)?;

@@ -45,6 +45,8 @@ pub struct Model<A> {
     pub counts: RefCell<HashMap<u32, u32>>,
     /// Epochs by slot.
     pub epochs: HashMap<u32, u32>,
+    /// Until when TCP flows of the host's own may live.
+    pub host_tcp_until: Cell<Ticks>,
     /// The time.
     pub now: Cell<Ticks>,
     /// The next random number; each use moves it on.
@@ -68,6 +70,7 @@ impl<A> Default for Model<A> {
             begun: RefCell::default(),
             counts: RefCell::default(),
             epochs: HashMap::new(),
+            host_tcp_until: Cell::new(0),
             now: Cell::new(1000),
             random: Cell::new(1),
         }
@@ -120,6 +123,14 @@ impl<A: Address> Tables<A> for Model<A> {
         let fits = *count < most;
         *count += u32::from(fits);
         fits
+    }
+
+    fn host_tcp_until(&self) -> Ticks {
+        self.host_tcp_until.get()
+    }
+
+    fn set_host_tcp_until(&self, until: Ticks) {
+        self.host_tcp_until.set(until);
     }
 
     fn note_begun(&self, key: &Tuple<A>) {

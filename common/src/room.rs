@@ -11,30 +11,45 @@ use crate::{
 };
 
 /// How many flows a new one looks at before it is refused.
-const LOOKS: u32 = 8;
+pub const LOOKS: u32 = 64;
 
-/// For how long after its last packet a half-open flow is left in peace: a handshake takes less.
+/// For how long after its last packet a flow is left in peace that one side alone uses, and more than once: it may want no answer.
 const PEACE: Ticks = 2;
 
+/// What came of a look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Look {
+    /// There is room.
+    Room,
+    /// That flow stays.
+    Next,
+    /// There are no notes.
+    Nothing,
+}
+
 /// Removes one flow that may give way; false if there was none among the oldest.
-#[inline(always)]
 pub fn make<A: Address>(tables: &impl Tables<A>) -> bool {
+    (0..LOOKS).map(|_| look(tables)).find(|look| *look != Look::Next) == Some(Look::Room)
+}
+
+/// Removes the flow that was noted first, if it may give way.
+#[inline(always)]
+pub fn look<A: Address>(tables: &impl Tables<A>) -> Look {
     let now = tables.now();
-    for _ in 0..LOOKS {
-        let Some(key) = tables.oldest_begun() else { return false };
-        let Some(half) = tables.flow(&key) else { continue };
-        let other = half.translation.tuple.reversed();
-        let stale = half.epoch != tables.epoch(half.slot);
-        let half_open = State::from_number(half.state).is_none_or(State::is_half_open);
-        let quiet = now.wrapping_sub(half.last_used).cast_signed() >= PEACE.cast_signed();
-        let idle = is_idle(&half, now);
-        let seen = Seen::new(&half);
-        drop(half);
-        if stale || (half_open && quiet) || (idle && is_gone_or_idle(tables, &other, now)) {
-            end(tables, seen, &key, &other);
-            return true;
-        }
-        tables.note_begun(&key);
+    let Some(key) = tables.oldest_begun() else { return Look::Nothing };
+    let Some(half) = tables.flow(&key) else { return Look::Next };
+    let other = half.translation.tuple.reversed();
+    let stale = half.epoch != tables.epoch(half.slot);
+    let half_open = State::from_number(half.state).is_none_or(State::is_half_open);
+    let quiet = now.wrapping_sub(half.last_used).cast_signed() >= PEACE.cast_signed();
+    let one_sided = half.state == State::Unreplied as u8 && half.packets > 1 && !quiet;
+    let idle = is_idle(&half, now);
+    let seen = Seen::new(&half);
+    drop(half);
+    if stale || (half_open && !one_sided) || (idle && is_gone_or_idle(tables, &other, now)) {
+        end(tables, seen, &key, &other);
+        return Look::Room;
     }
-    false
+    tables.note_begun(&key);
+    Look::Next
 }

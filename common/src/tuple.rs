@@ -21,6 +21,8 @@ pub mod side {
     pub const CONTAINER: u8 = 1;
     /// An uplink.
     pub const UPLINK: u8 = 2;
+    /// The host itself: it sends out of an uplink.
+    pub const HOST: u8 = 3;
 }
 
 /// Whether an ICMP echo asks or answers; zero for everything else.

@@ -46,6 +46,8 @@ static BEGUN4: Array<Tuple<V4>> = Array::with_max_entries(1 << 18, 0);
 #[map]
 static BEGUN_COUNTERS4: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
+static HOST_TCP_UNTIL4: Array<Ticks> = Array::with_max_entries(1, 0);
+#[map]
 static ENDPOINTS4: HashMap<V4, Endpoint<V4>> = HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
 #[map]
 static PUBLISHES4: Array<Publish<V4>> = Array::with_max_entries(abi::SLOTS, 0);
@@ -83,6 +85,13 @@ pub(crate) fn count(reason: Reason) {
         // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
         unsafe { *count += 1 }
     }
+}
+
+/// Until when TCP flows of the host's own may live.
+#[inline(always)]
+pub(crate) fn host_tcp_until<A: Family>() -> Option<&'static mut Ticks> {
+    // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this one's.
+    A::maps().host_tcp_until.get_ptr_mut(0).map(|until| unsafe { &mut *until })
 }
 
 /// Whether this CPU may send another error in the tick `now`.
@@ -158,6 +167,7 @@ pub(crate) struct Maps<A: 'static> {
     pub(crate) flows: &'static HashMap<Tuple<A>, Flow<A>>,
     pub(crate) begun: &'static Array<Tuple<A>>,
     pub(crate) begun_counters: &'static Array<u64>,
+    pub(crate) host_tcp_until: &'static Array<Ticks>,
     pub(crate) endpoints: &'static HashMap<A, Endpoint<A>>,
     pub(crate) publishes: &'static Array<Publish<A>>,
     pub(crate) ports: &'static Array<u32>,
@@ -187,6 +197,7 @@ impl Family for V4 {
             flows: &FLOWS4,
             begun: &BEGUN4,
             begun_counters: &BEGUN_COUNTERS4,
+            host_tcp_until: &HOST_TCP_UNTIL4,
             endpoints: &ENDPOINTS4,
             publishes: &PUBLISHES4,
             ports: &PORTS4,

@@ -14,11 +14,12 @@ use causeway_common::{
     answer::{self, Why},
     arp, begin,
     forward::{self, Decision},
+    from_host::{self, Step},
     icmp_error,
     packet::{ETHERNET, Packet, Payload, ether_type},
     plan::{First, Refusal},
     reason::{Fate, Reason},
-    room,
+    room::{self, Look},
     sweep::{self, Which},
     tables::Tables,
     tuple::{Tuple, side},
@@ -56,6 +57,75 @@ pub(crate) fn uplink(ctx: TcContext) -> i32 {
         Some(ether_type::IPV4) => handle::<V4>(&skb, side::UPLINK, Reason::NotOurs),
         _ => stop(Reason::NotOurs),
     }
+}
+
+/// tc egress on an uplink: what the host itself sends.
+#[classifier]
+pub(crate) fn uplink_out(ctx: TcContext) -> i32 {
+    let skb = Skb::again(&ctx);
+    // What came in elsewhere is forwarded, by the stack or by us.
+    if skb.came_by() != 0 || skb.is_tagged() {
+        return TCX_NEXT;
+    }
+    match skb.ether_type() {
+        Some(ether_type::IPV4) => from_host::<V4>(Skb::new(&ctx).context().skb.skb),
+        _ => TCX_NEXT,
+    }
+}
+
+/// Whatever fails here, the host's packet leaves as it is.
+#[inline(always)]
+fn from_host<A: Family>(skb: *mut __sk_buff) -> i32 {
+    if host_known::<A>(skb) != UNDECIDED {
+        return TCX_NEXT;
+    }
+    let Some(place) = A::first() else { return TCX_NEXT };
+    if place.packet.payload == Payload::Error {
+        error(skb, place);
+    } else if host_begins(skb, place) && begin(skb, place).is_ok() {
+        send(skb, place);
+    }
+    TCX_NEXT
+}
+
+/// A packet of a flow of the host's own.
+#[inline(never)]
+fn host_known<A: Family>(skb: *mut __sk_buff) -> i32 {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::again(&context);
+    let tables = Kernel::new(&skb);
+    let Ok(packet) = A::parse(&skb, skb.arrival(side::HOST)) else { return TCX_NEXT };
+    if packet.payload != Payload::Error {
+        if !from_host::concerns(&packet, &tables) {
+            return TCX_NEXT;
+        }
+        match from_host::step(&packet, skb.is_hidden(&packet), &tables) {
+            Step::Pass => return TCX_NEXT,
+            Step::Note | Step::Shift => {}
+            Step::Known => {
+                if let Some(Decision::Forward(translation)) = forward::known(&packet, &tables) {
+                    return leave(&mut skb, &packet, &translation);
+                }
+            }
+        }
+    }
+    let Some(place) = A::first() else { return TCX_NEXT };
+    place.packet = packet;
+    UNDECIDED
+}
+
+/// Plans the flow that a packet of the host's begins; false if it begins none.
+#[inline(never)]
+fn host_begins<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
+    let context = TcContext::new(skb);
+    let skb = Skb::again(&context);
+    let tables = Kernel::new(&skb);
+    let step = from_host::step(&place.packet, skb.is_hidden(&place.packet), &tables);
+    if !matches!(step, Step::Note | Step::Shift) {
+        return false;
+    }
+    place.beginning = from_host::beginning(&place.packet, step, &tables);
+    true
 }
 
 /// tc egress on a bridge: what the host's stack sends into a network.
@@ -265,8 +335,28 @@ extern "C" fn try_port<A: Family>(attempt: u64, trial: *mut PortTrial<A>) -> u64
 
 #[inline(never)]
 fn make_room<A: Family>(skb: *mut __sk_buff) -> bool {
-    let context = TcContext::new(skb);
-    room::make::<A>(&Kernel::new(&Skb::again(&context)))
+    let mut search = RoomSearch { skb, found: false };
+    // SAFETY: as for the loop over the ports.
+    unsafe {
+        bpf_loop(room::LOOKS, look_for_room::<A> as *mut c_void, (&raw mut search).cast(), 0);
+    }
+    search.found
+}
+
+/// What one turn of the loop over the oldest flows needs.
+struct RoomSearch {
+    skb: *mut __sk_buff,
+    found: bool,
+}
+
+/// One turn of the loop over the oldest flows; 1 ends it.
+extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u64 {
+    // SAFETY: `make_room` gives it a search that lives, and looks at it no more until the loop is over.
+    let search = unsafe { &mut *search };
+    let context = TcContext::new(search.skb);
+    let look = room::look::<A>(&Kernel::new(&Skb::again(&context)));
+    search.found = look == Look::Room;
+    u64::from(look != Look::Next)
 }
 
 #[inline(always)]

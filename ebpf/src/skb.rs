@@ -3,9 +3,9 @@
 use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, tcx_action_base::TCX_NEXT},
     helpers::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_tail,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_fullsock, bpf_skb_change_tail,
         bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
@@ -16,9 +16,9 @@ use causeway_common::{
     address::Port,
     answer::{self, Answer},
     icmp_error::{self, ErrorTranslation, FrameMut},
-    packet::{Arrival, ETHERNET, Ethernet, Frame, Packet},
+    packet::{Arrival, ETHERNET, Ethernet, Frame, Packet, Payload},
     reason::Reason,
-    tuple::{echo, protocol, side},
+    tuple::{Tuple, echo, protocol, side},
 };
 
 use crate::maps::Family;
@@ -86,6 +86,23 @@ impl<'a> Skb<'a> {
         unsafe { (*self.raw).pkt_type == PACKET_HOST }
     }
 
+    /// Whether no socket lookup would find who of the host sends it: a ping, or a socket bound to a device.
+    #[inline(always)]
+    pub(crate) fn is_hidden<A>(&self, packet: &Packet<A>) -> bool {
+        if packet.payload == Payload::Echo {
+            return true;
+        }
+        // SAFETY: a field of the program's context, and what it points to as long as the program runs.
+        unsafe {
+            let socket = (*self.raw).__bindgen_anon_2.sk;
+            if socket.is_null() {
+                return false;
+            }
+            let socket = bpf_sk_fullsock(socket);
+            !socket.is_null() && (*socket).bound_dev_if != 0
+        }
+    }
+
     /// The interface it came to the host by, zero if a process of the host sent it.
     #[inline(always)]
     pub(crate) fn came_by(&self) -> u32 {
@@ -127,6 +144,12 @@ impl<'a> Skb<'a> {
     pub(crate) fn leave<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Result<i32, Reason> {
         if translation.exit == exit::BRIDGED {
             *self.write::<Macs>(0).ok_or(Reason::RewriteFailed)? = translation.macs;
+        } else if translation.exit == exit::HOST {
+            if translation.port_delta != 0 {
+                self.update_checksums(packet, translation)?;
+                self.rewrite_ports(packet, &translation.tuple).ok_or(Reason::RewriteFailed)?;
+            }
+            return Ok(TCX_NEXT);
         } else {
             // Whatever fails from here on leaves the packet half translated: it ends.
             self.update_checksums(packet, translation)?;
@@ -180,6 +203,9 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     fn redirect<A>(&self, translation: &Translation<A>) -> i32 {
         // SAFETY: redirects by number; the kernel checks what it finds there.
+        if translation.exit == exit::HOST {
+            return TCX_NEXT;
+        }
         let action = unsafe {
             if translation.exit == exit::NEIGHBOUR {
                 bpf_redirect_neigh(translation.output, ptr::null_mut(), 0, 0)
@@ -228,6 +254,11 @@ impl<'a> Skb<'a> {
             *self.write::<Macs>(0)? = translation.macs;
         }
         A::rewrite(self.write::<A::Header>(ETHERNET)?, translation);
+        self.rewrite_ports(packet, tuple)
+    }
+
+    #[inline(always)]
+    fn rewrite_ports<A: Family>(&mut self, packet: &Packet<A>, tuple: &Tuple<A>) -> Option<()> {
         match tuple.echo {
             echo::NONE => *self.write::<[Port; 2]>(payload_at(packet))? = [tuple.source_port, tuple.destination_port],
             echo::REQUEST => *self.write::<Port>(payload_at(packet) + 4)? = tuple.source_port,

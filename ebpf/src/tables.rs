@@ -99,6 +99,18 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn host_tcp_until(&self) -> Ticks {
+        maps::host_tcp_until::<A>().map_or(0, |until| *until)
+    }
+
+    #[inline(always)]
+    fn set_host_tcp_until(&self, until: Ticks) {
+        if let Some(known) = maps::host_tcp_until::<A>() {
+            *known = until;
+        }
+    }
+
+    #[inline(always)]
     fn note_begun(&self, key: &Tuple<A>) {
         maps::note_begun(key);
     }

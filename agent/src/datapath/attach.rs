@@ -28,6 +28,8 @@ use super::{Interface, pins::Pins};
 pub(super) enum Hook {
     /// Ingress of an uplink.
     Uplink,
+    /// Egress of an uplink.
+    UplinkOut,
     /// Egress of a bridge.
     Bridge,
     /// Ingress of a host side.
@@ -35,11 +37,15 @@ pub(super) enum Hook {
 }
 
 impl Hook {
-    const ALL: [Self; 3] = [Self::Uplink, Self::Bridge, Self::HostSide];
+    const ALL: [Self; 4] = [Self::Uplink, Self::UplinkOut, Self::Bridge, Self::HostSide];
+
+    /// Those of an interface that was there before us.
+    const OF_UPLINK: [Self; 2] = [Self::Uplink, Self::UplinkOut];
 
     const fn program(self) -> &'static str {
         match self {
             Self::Uplink => name::UPLINK,
+            Self::UplinkOut => name::UPLINK_OUT,
             Self::Bridge => name::GUARD,
             Self::HostSide => name::HOST_SIDE,
         }
@@ -48,7 +54,7 @@ impl Hook {
     const fn direction(self) -> TcAttachType {
         match self {
             Self::Uplink | Self::HostSide => TcAttachType::Ingress,
-            Self::Bridge => TcAttachType::Egress,
+            Self::UplinkOut | Self::Bridge => TcAttachType::Egress,
         }
     }
 }
@@ -123,7 +129,7 @@ impl Attached {
         match self.way {
             Way::Tcx => unpin(&self.pins.link(&pin_name(hook, index))),
             // Filters of bridges and host sides go with the interface.
-            Way::Clsact if hook == Hook::Uplink => remove_filter_of(index),
+            Way::Clsact if Hook::OF_UPLINK.contains(&hook) => remove_filter_of(hook, index),
             Way::Clsact => Ok(()),
         }
     }
@@ -179,7 +185,9 @@ impl Attached {
 pub(super) fn remove_filters(instance: &str) -> anyhow::Result<Vec<u32>> {
     let mut notes = FilterNotes::read(instance);
     for index in notes.0.keys() {
-        remove_filter_of(*index)?;
+        for hook in Hook::OF_UPLINK {
+            remove_filter_of(hook, *index)?;
+        }
     }
     notes.0.retain(|_, made| *made);
     let path = FilterNotes::path(instance);
@@ -239,7 +247,7 @@ fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, 
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => false,
         Err(error) => return Err(error).context("adding the clsact qdisc"),
     };
-    if hook == Hook::Uplink {
+    if Hook::OF_UPLINK.contains(&hook) {
         let mut notes = FilterNotes::read(instance);
         *notes.0.entry(interface.index).or_default() |= made;
         notes.write(instance)?;
@@ -261,10 +269,10 @@ fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, 
     Ok(())
 }
 
-fn remove_filter_of(index: u32) -> anyhow::Result<()> {
+fn remove_filter_of(hook: Hook, index: u32) -> anyhow::Result<()> {
     let Ok(name) = nix::net::if_::if_indextoname(index) else { return Ok(()) };
     let name = name.to_string_lossy();
-    match tc::qdisc_detach_program(&name, Hook::Uplink.direction(), Hook::Uplink.program()) {
+    match tc::qdisc_detach_program(&name, hook.direction(), hook.program()) {
         Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.with_context(|| format!("removing the filter from {name}")),
     }

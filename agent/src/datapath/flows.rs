@@ -71,7 +71,8 @@ impl FlowTable {
         let halves = self.halves()?;
         let mut records = Vec::new();
         for (key, forward) in &halves {
-            if forward.is_reply != 0 || self.epoch(forward)? != forward.epoch {
+            // The host's own are nobody's business.
+            if forward.is_reply != 0 || key.side == side::HOST || self.epoch(forward)? != forward.epoch {
                 continue;
             }
             let reply = halves.get(&forward.translation.tuple.reversed());

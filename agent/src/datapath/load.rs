@@ -13,10 +13,11 @@ use super::{LoadOptions, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
 
 /// Every map; all are pinned.
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 16] = [
     name::FLOWS4,
     name::BEGUN4,
     name::BEGUN_COUNTERS4,
+    name::HOST_TCP_UNTIL4,
     name::ENDPOINTS4,
     name::PUBLISHES4,
     name::PORTS4,

@@ -196,6 +196,7 @@ impl Datapath {
         if self.tables.put_uplink(uplink.index, address, mtu)? {
             self.flows.end_of_interface(uplink.index)?;
         }
+        self.attached.put(Hook::UplinkOut, uplink)?;
         self.attached.put(Hook::Uplink, uplink)
     }
 
@@ -203,7 +204,8 @@ impl Datapath {
     pub fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
         self.tables.remove_uplink(index)?;
         self.flows.end_of_interface(index)?;
-        self.attached.remove(Hook::Uplink, index)
+        self.attached.remove(Hook::Uplink, index)?;
+        self.attached.remove(Hook::UplinkOut, index)
     }
 
     /// Attaches the guard to a bridge, and makes its network's subnets and terms known. Again is an update: flows go by new timeouts from their

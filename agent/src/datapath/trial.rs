@@ -12,6 +12,8 @@ pub enum Entry {
     HostSide,
     /// An uplink.
     Uplink,
+    /// An uplink, on its way out.
+    UplinkOut,
     /// A bridge, on its way out.
     Bridge,
 }
@@ -41,6 +43,7 @@ impl Datapath {
         let hook = match entry {
             Entry::HostSide => Hook::HostSide,
             Entry::Uplink => Hook::Uplink,
+            Entry::UplinkOut => Hook::UplinkOut,
             Entry::Bridge => Hook::Bridge,
         };
         let program: &SchedClassifier = self.attached.program(hook)?;

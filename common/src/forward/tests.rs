@@ -219,6 +219,16 @@ fn a_full_table_keeps_what_it_has_and_leaves_no_half() {
         let first = left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53)));
         let second = left(&model, &udp(C1_SIDE, (C1, 4001), (WORLD, 53)));
         assert_eq!(first.is_ok(), room >= 2);
+        if let Ok(first) = first {
+            // It gives way only as long as nobody answers.
+            assert!(second.is_ok());
+            assert_eq!(model.flows.borrow().len(), 2);
+            model.flows.borrow_mut().clear();
+            model.counts.borrow_mut().clear();
+            assert_eq!(left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))), Ok(first));
+            assert!(left(&model, &answer(&first, 0)).is_ok());
+        }
+        let second = left(&model, &udp(C1_SIDE, (C1, 4001), (WORLD, 53)));
         assert_eq!(second, Err(Reason::TableFull));
         assert_eq!(model.flows.borrow().len(), room & !1);
         assert_eq!(left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))).is_ok(), room >= 2);
