@@ -62,6 +62,8 @@ pub struct Start {
     pub netns_path: PathBuf,
     /// The uplinks' names; those of the default route if empty.
     pub uplinks: Vec<String>,
+    /// A port may be both published and a process's of the host, which is else refused to whoever comes second.
+    pub allow_bind: bool,
     /// What the host is brought to.
     pub config: Option<Config>,
 }
@@ -96,7 +98,7 @@ impl Agent {
     /// Takes over what an earlier agent of the instance left, and brings the host to what is declared. A first agent that fails leaves
     /// nothing behind.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
-        let Start { instance, netns, netns_path, uplinks, config } = start;
+        let Start { instance, netns, netns_path, uplinks, allow_bind, config } = start;
         let path = instance.state();
         let cookie = netns.cookie()?;
         let left = State::load(&path)?;
@@ -115,7 +117,8 @@ impl Agent {
             Some(config) if uplinks.is_empty() => config.uplinks.clone(),
             _ => uplinks,
         };
-        let host = Host::open(netns, uplinks).await?;
+        let allow_bind = allow_bind || config.as_ref().is_some_and(|config| config.allow_bind);
+        let host = Host::open(netns, uplinks, allow_bind).await?;
         if first {
             host.check_wanted().await?;
         }
@@ -132,6 +135,7 @@ impl Agent {
             instance: instance.name().to_owned(),
             host_cookie: cookie,
             flows: config.as_ref().map_or(DEFAULT_FLOWS, |config| config.flows),
+            allow_bind: host.allow_bind,
         };
         let datapath = match Datapath::load(&options) {
             Ok(datapath) => datapath,

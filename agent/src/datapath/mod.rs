@@ -57,6 +57,8 @@ pub struct LoadOptions {
     pub host_cookie: u64,
     /// How many flows the table has room for.
     pub flows: u32,
+    /// Processes of the host may bind published ports.
+    pub allow_bind: bool,
 }
 
 /// An interface to attach to. The calling thread must be in its namespace.
@@ -171,7 +173,7 @@ impl Datapath {
             ebpf.program_mut(name::SWEEP).context("the object lacks the program 'sweep'")?.try_into()?;
         let flows = FlowTable::open(sweep, &pins)?;
         let sweeper = Sweeper::start(FlowTable::open(sweep, &pins)?)?;
-        let attached = Attached::new(ebpf, pins, &options.instance)?;
+        let attached = Attached::new(ebpf, pins, options)?;
         Ok(Self { attached, tables, flows, sweeper })
     }
 
