@@ -32,13 +32,13 @@ const EADDRINUSE: i32 = 98;
 /// `connect(2)`.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
-    to_container::<Ipv4>(&ctx)
+    to_container::<Ipv4>(&ctx, Call::Connect)
 }
 
-/// `sendmsg(2)` with an address.
+/// `sendmsg(2)` with an address, and of an IPv6 socket that is connected to an IPv4 address without one too.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    to_container::<Ipv4>(&ctx)
+    to_container::<Ipv4>(&ctx, Call::Send)
 }
 
 /// `recvmsg(2)`: who sent it.
@@ -56,13 +56,13 @@ pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
 /// `connect(2)` of an IPv6 socket.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    to_container::<Mapped>(&ctx)
+    to_container::<Mapped>(&ctx, Call::Connect)
 }
 
 /// `sendmsg(2)` with an address, of an IPv6 socket.
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    to_container::<Mapped>(&ctx)
+    to_container::<Mapped>(&ctx, Call::Send)
 }
 
 /// `recvmsg(2)` of an IPv6 socket.
@@ -89,10 +89,17 @@ pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
     bind::<Mapped>(&ctx)
 }
 
+/// What a process does with the address.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Call {
+    Connect,
+    Send,
+}
+
 /// How an address stands in the program's context.
 trait Form {
     /// The family of the packets that the socket would send.
-    type Family: Loopback;
+    type Family: Spoken;
     /// The address; none if it is not of this form.
     fn address(ctx: &SockAddrContext) -> Option<Self::Family>;
     /// Replaces it by another one of this form.
@@ -101,16 +108,24 @@ trait Form {
     fn bound(ctx: &SockAddrContext) -> Option<Self::Family>;
 }
 
-/// A family that has loopback addresses.
-trait Loopback: Family {
+/// A family that sockets speak.
+trait Spoken: Family {
     fn is_loopback(&self) -> bool;
+    /// Where the call's socket is connected to.
+    fn peer(ctx: &SockAddrContext) -> Self;
 }
 
-impl Loopback for V4 {
+impl Spoken for V4 {
     #[inline(always)]
     fn is_loopback(&self) -> bool {
         // Linux takes the unspecified address for loopback when it is connected to.
         self.octets()[0] == 127 || *self == Self::UNSPECIFIED
+    }
+
+    #[inline(always)]
+    fn peer(ctx: &SockAddrContext) -> Self {
+        // SAFETY: the context's socket, of which the verifier lets this field be read. One of IPv6 has it too.
+        Self::from_word(unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_ip4 })
     }
 }
 
@@ -213,6 +228,14 @@ fn bind<F: Form>(ctx: &SockAddrContext) -> i32 {
     REFUSE
 }
 
+/// Whether the call's socket is connected there already.
+#[inline(always)]
+fn is_connected_to<A: Spoken>(ctx: &SockAddrContext, to: &SocketAddress<A>) -> bool {
+    // SAFETY: the context's socket, of which the verifier lets this field be read.
+    let port = unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_port };
+    A::peer(ctx) == to.address && Port::from_word(port) == to.port
+}
+
 /// Whether it is the agent's own, which finds out whether a port is taken by somebody else.
 #[inline(always)]
 fn is_probe(ctx: &SockAddrContext) -> bool {
@@ -221,7 +244,7 @@ fn is_probe(ctx: &SockAddrContext) -> bool {
 }
 
 #[inline(always)]
-fn to_container<F: Form>(ctx: &SockAddrContext) -> i32 {
+fn to_container<F: Form>(ctx: &SockAddrContext, call: Call) -> i32 {
     if !is_of_host(ctx) {
         return ALLOW;
     }
@@ -234,7 +257,7 @@ fn to_container<F: Form>(ctx: &SockAddrContext) -> i32 {
             F::set_address(ctx, peer.address);
             set_port(ctx, peer.port);
         }
-    } else {
+    } else if call == Call::Connect || !is_connected_to(ctx, &meant) {
         // The same socket may have gone there by a publish: from now on it means what it says.
         let peer = SocketPeer { cookie: cookie(ctx), address: meant.address, port: meant.port, _pad: 0 };
         if sockets.get_ptr(peer).is_some() {
@@ -260,7 +283,7 @@ fn to_publish<F: Form>(ctx: &SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn container_of<A: Loopback>(ctx: &SockAddrContext, meant: &SocketAddress<A>) -> Option<SocketPeer<A>> {
+fn container_of<A: Spoken>(ctx: &SockAddrContext, meant: &SocketAddress<A>) -> Option<SocketPeer<A>> {
     let slot = tables::published(protocol(ctx), &meant.address, meant.port)?;
     if !meant.address.is_loopback() && !tables::is_local(&meant.address) {
         return None;
