@@ -10,6 +10,7 @@ mod endpoint;
 mod flows;
 mod forwarding;
 mod host;
+mod host_sockets;
 mod moves;
 mod networks;
 mod plan;
@@ -92,6 +93,8 @@ pub struct Agent {
     publishes: BTreeMap<PublishSpec, PublishEntry>,
     /// The networks whose bridges were said to be gone.
     lost_bridges: BTreeSet<String>,
+    /// It was said that this kernel cannot end sockets.
+    said_no_destroy: bool,
 }
 
 impl Agent {
@@ -155,6 +158,7 @@ impl Agent {
             endpoints: BTreeSet::new(),
             publishes: BTreeMap::new(),
             lost_bridges: BTreeSet::new(),
+            said_no_destroy: false,
         };
         match agent.bring_up(config.as_ref()).await {
             Ok(()) => Ok(agent),
@@ -176,7 +180,9 @@ impl Agent {
         if let Some(config) = config {
             self.declare(config).await?;
         }
-        self.ensure_default_network().await
+        self.ensure_default_network().await?;
+        self.end_stray_sockets();
+        Ok(())
     }
 
     /// Answers requests, follows the host's changes and sweeps, until `stop` or `down`.
@@ -220,7 +226,11 @@ impl Agent {
         self.take_back(false).await
     }
 
-    async fn take_back(self, kept: bool) -> (Removed, Vec<anyhow::Error>) {
+    async fn take_back(mut self, kept: bool) -> (Removed, Vec<anyhow::Error>) {
+        if !kept {
+            self.publishes.clear();
+            self.end_stray_sockets();
+        }
         let Self { instance, host, datapath, state, .. } = self;
         // First, or the programs would live on in its descriptors.
         drop(datapath);
