@@ -73,7 +73,7 @@ pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
                 instance: name.clone(),
                 host_cookie: netns.cookie().expect("a cookie"),
                 flows: 512,
-                allow_bind: true,
+                allow_bind: false,
             };
             let datapath = Datapath::load(&options).expect("the datapath loads");
             work(&mut Bench { datapath, model: Model::default(), links, next_slot: 1, options });
