@@ -3,6 +3,7 @@
 //! ```toml
 //! # All keys are optional but a network's name and subnets, and a container's name.
 //! uplinks = ["eth0"]              # default: the interfaces of the default route
+//! allow_bind = false              # true: processes of the host may have published ports too; as `up --allow-bind`
 //!
 //! [tables]
 //! flows = 262144                  # how many flows there is room for
@@ -67,6 +68,8 @@ pub struct Config {
     pub path: PathBuf,
     /// The uplinks' names; those of the default route if empty.
     pub uplinks: Vec<String>,
+    /// Processes of the host may bind published ports, and have ports that are published then.
+    pub allow_bind: bool,
     /// How many flows there is room for.
     pub flows: u32,
     /// In the file's order.
@@ -95,6 +98,7 @@ impl Config {
         let config = Self {
             path: path.to_owned(),
             uplinks: file.uplinks,
+            allow_bind: file.allow_bind,
             flows: file.tables.flows.unwrap_or(DEFAULT_FLOWS),
             networks: file.network.into_iter().map(NetworkSpec::from).collect(),
             containers: file.container.into_iter().map(ContainerSpec::from).collect(),
@@ -191,6 +195,8 @@ fn in_words(message: &str) -> String {
 struct File {
     #[serde(default)]
     uplinks: Vec<String>,
+    #[serde(default)]
+    allow_bind: bool,
     #[serde(default)]
     tables: Tables,
     #[serde(default)]
@@ -298,6 +304,7 @@ mod tests {
         let config = parse("").unwrap();
         assert!(config.uplinks.is_empty() && config.networks.is_empty() && config.containers.is_empty());
         assert_eq!(config.flows, DEFAULT_FLOWS);
+        assert!(!config.allow_bind);
     }
 
     #[test]

@@ -54,7 +54,14 @@ fn run(options: &Up, instance: &Instance) -> anyhow::Result<()> {
             instance.name()
         );
     };
-    let start = Start { instance: instance.clone(), netns, netns_path, uplinks: options.uplinks.clone(), config };
+    let start = Start {
+        instance: instance.clone(),
+        netns,
+        netns_path,
+        uplinks: options.uplinks.clone(),
+        allow_bind: options.allow_bind,
+        config,
+    };
     // The agent runs on this thread, where it may block; the other serves sockets.
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -30,6 +30,9 @@ pub const INSIDE: u32 = 0;
 /// In an entry of [`name::PORTS4`]: publishes with a host address use the port, look there.
 pub const BY_ADDRESS: u32 = 1 << 31;
 
+/// The mark of a socket by which the agent finds out whether a port is taken: it alone may bind one that is published.
+pub const PROBE_MARK: u32 = 0xca05_e3a7;
+
 /// Names of programs and maps in the object.
 pub mod name {
     /// tc ingress on a host side.
@@ -53,6 +56,8 @@ pub mod name {
     /// Every cgroup program: those above, and the same for IPv6 sockets, which may speak IPv4 too.
     pub const SOCKETS: [&str; 8] =
         [CONNECT4, SENDMSG4, RECVMSG4, GETPEERNAME4, "connect6", "sendmsg6", "recvmsg6", "getpeername6"];
+    /// cgroup, `bind(2)`, of IPv4 and IPv6 sockets.
+    pub const BINDS: [&str; 2] = ["bind4", "bind6"];
 
     /// Hash: `Tuple` to [`super::Flow`].
     pub const FLOWS4: &str = "FLOWS4";

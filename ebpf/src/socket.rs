@@ -1,15 +1,19 @@
 //! The cgroup programs: a process of the host addresses a published port, and its socket speaks with the container instead. No packet is
-//! translated, so there is no flow: the container sees the host's own address on its network.
+//! translated, so there is no flow: the container sees the host's own address on its network. And a process that binds a published port is
+//! told that it is in use.
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    helpers::{
+        bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_skc_to_tcp6_sock, bpf_skc_to_udp6_sock,
+    },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
 use causeway_common::{
-    abi::{SocketAddress, SocketPeer},
+    abi::{self, SocketAddress, SocketPeer},
     address::{Address as _, Port, V4},
+    tuple::protocol,
 };
 
 use crate::{
@@ -17,19 +21,24 @@ use crate::{
     tables::{self, REPLACE},
 };
 
-/// What every program here answers: the call goes on.
+/// The call goes on.
 const ALLOW: i32 = 1;
+
+/// The call fails, with what was set for its answer.
+const REFUSE: i32 = 0;
+
+const EADDRINUSE: i32 = 98;
 
 /// `connect(2)`.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
-    to_container::<Ipv4>(&ctx)
+    to_container::<Ipv4>(&ctx, Call::Connect)
 }
 
-/// `sendmsg(2)` with an address.
+/// `sendmsg(2)` with an address, and of an IPv6 socket that is connected to an IPv4 address without one too.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    to_container::<Ipv4>(&ctx)
+    to_container::<Ipv4>(&ctx, Call::Send)
 }
 
 /// `recvmsg(2)`: who sent it.
@@ -47,13 +56,13 @@ pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
 /// `connect(2)` of an IPv6 socket.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    to_container::<Mapped>(&ctx)
+    to_container::<Mapped>(&ctx, Call::Connect)
 }
 
 /// `sendmsg(2)` with an address, of an IPv6 socket.
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    to_container::<Mapped>(&ctx)
+    to_container::<Mapped>(&ctx, Call::Send)
 }
 
 /// `recvmsg(2)` of an IPv6 socket.
@@ -68,26 +77,55 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
     to_publish::<Mapped>(&ctx)
 }
 
+/// `bind(2)`.
+#[cgroup_sock_addr(bind4)]
+pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
+    bind::<Ipv4>(&ctx)
+}
+
+/// `bind(2)` of an IPv6 socket.
+#[cgroup_sock_addr(bind6)]
+pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
+    bind::<Mapped>(&ctx)
+}
+
+/// What a process does with the address.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Call {
+    Connect,
+    Send,
+}
+
 /// How an address stands in the program's context.
 trait Form {
     /// The family of the packets that the socket would send.
-    type Family: Loopback;
+    type Family: Spoken;
     /// The address; none if it is not of this form.
     fn address(ctx: &SockAddrContext) -> Option<Self::Family>;
     /// Replaces it by another one of this form.
     fn set_address(ctx: &SockAddrContext, address: Self::Family);
+    /// The address of this form that a socket bound to it would have; none if it would have none.
+    fn bound(ctx: &SockAddrContext) -> Option<Self::Family>;
 }
 
-/// A family that has loopback addresses.
-trait Loopback: Family {
+/// A family that sockets speak.
+trait Spoken: Family {
     fn is_loopback(&self) -> bool;
+    /// Where the call's socket is connected to.
+    fn peer(ctx: &SockAddrContext) -> Self;
 }
 
-impl Loopback for V4 {
+impl Spoken for V4 {
     #[inline(always)]
     fn is_loopback(&self) -> bool {
         // Linux takes the unspecified address for loopback when it is connected to.
         self.octets()[0] == 127 || *self == Self::UNSPECIFIED
+    }
+
+    #[inline(always)]
+    fn peer(ctx: &SockAddrContext) -> Self {
+        // SAFETY: the context's socket, of which the verifier lets this field be read. One of IPv6 has it too.
+        Self::from_word(unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_ip4 })
     }
 }
 
@@ -108,6 +146,11 @@ impl Form for Ipv4 {
         // SAFETY: a field of the program's context that it may write.
         unsafe { (*ctx.sock_addr).user_ip4 = address.word() }
     }
+
+    #[inline(always)]
+    fn bound(ctx: &SockAddrContext) -> Option<V4> {
+        Self::address(ctx)
+    }
 }
 
 /// IPv4 by an IPv6 socket: `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), as dual-stack programs do.
@@ -118,17 +161,7 @@ impl Form for Mapped {
 
     #[inline(always)]
     fn address(ctx: &SockAddrContext) -> Option<V4> {
-        // SAFETY: fields of the program's context, read one by one: the verifier lets a word at a time.
-        let [a, b, c, d] = unsafe {
-            let words = &raw const (*ctx.sock_addr).user_ip6;
-            let words: *const u32 = words.cast();
-            [
-                words.read_volatile(),
-                words.add(1).read_volatile(),
-                words.add(2).read_volatile(),
-                words.add(3).read_volatile(),
-            ]
-        };
+        let [a, b, c, d] = words(ctx);
         (a == 0 && b == 0 && c == 0xffff_u32.to_be()).then(|| V4::from_word(d))
     }
 
@@ -137,10 +170,81 @@ impl Form for Mapped {
         // SAFETY: a field of the program's context that it may write.
         unsafe { (*ctx.sock_addr).user_ip6[3] = address.word() }
     }
+
+    #[inline(always)]
+    fn bound(ctx: &SockAddrContext) -> Option<V4> {
+        // The unspecified address means every IPv4 address too.
+        if words(ctx) == [0; 4] && !is_ipv6_only(ctx) {
+            return Some(V4::UNSPECIFIED);
+        }
+        Self::address(ctx)
+    }
+}
+
+/// The address of an IPv6 socket's call.
+#[inline(always)]
+fn words(ctx: &SockAddrContext) -> [u32; 4] {
+    // SAFETY: fields of the program's context, read one by one: the verifier lets a word at a time.
+    unsafe {
+        let words = &raw const (*ctx.sock_addr).user_ip6;
+        let words: *const u32 = words.cast();
+        [
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ]
+    }
+}
+
+/// Whether `IPV6_V6ONLY` is set, which no helper tells.
+#[inline(always)]
+fn is_ipv6_only(ctx: &SockAddrContext) -> bool {
+    /// `skc_ipv6only` is a bit of the byte after `skc_state` in the kernel's `struct sock_common`, with which every socket begins.
+    const BYTE: usize = 19;
+    const BIT: u8 = 1 << 5;
+    // SAFETY: the context's socket; the kernel answers it as one of its own kind, or null, and the verifier checks that there is such a byte.
+    unsafe {
+        let socket = (*ctx.sock_addr).__bindgen_anon_1.sk.cast();
+        let socket: *const u8 = match protocol(ctx) {
+            protocol::TCP => bpf_skc_to_tcp6_sock(socket).cast(),
+            _ => bpf_skc_to_udp6_sock(socket).cast(),
+        };
+        !socket.is_null() && socket.add(BYTE).read_volatile() & BIT != 0
+    }
 }
 
 #[inline(always)]
-fn to_container<F: Form>(ctx: &SockAddrContext) -> i32 {
+fn bind<F: Form>(ctx: &SockAddrContext) -> i32 {
+    if !matches!(protocol(ctx), protocol::TCP | protocol::UDP) || !is_of_host(ctx) || is_probe(ctx) {
+        return ALLOW;
+    }
+    let Some(address) = F::bound(ctx) else { return ALLOW };
+    if !tables::is_publish_in_the_way(protocol(ctx), &address, port(ctx)) {
+        return ALLOW;
+    }
+    // SAFETY: sets what the call answers.
+    unsafe { bpf_set_retval(-EADDRINUSE) };
+    REFUSE
+}
+
+/// Whether the call's socket is connected there already.
+#[inline(always)]
+fn is_connected_to<A: Spoken>(ctx: &SockAddrContext, to: &SocketAddress<A>) -> bool {
+    // SAFETY: the context's socket, of which the verifier lets this field be read.
+    let port = unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_port };
+    A::peer(ctx) == to.address && Port::from_word(port) == to.port
+}
+
+/// Whether it is the agent's own, which finds out whether a port is taken by somebody else.
+#[inline(always)]
+fn is_probe(ctx: &SockAddrContext) -> bool {
+    // SAFETY: the context's socket, of which the verifier lets this field be read.
+    unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).mark == abi::PROBE_MARK }
+}
+
+#[inline(always)]
+fn to_container<F: Form>(ctx: &SockAddrContext, call: Call) -> i32 {
     if !is_of_host(ctx) {
         return ALLOW;
     }
@@ -153,7 +257,7 @@ fn to_container<F: Form>(ctx: &SockAddrContext) -> i32 {
             F::set_address(ctx, peer.address);
             set_port(ctx, peer.port);
         }
-    } else {
+    } else if call == Call::Connect || !is_connected_to(ctx, &meant) {
         // The same socket may have gone there by a publish: from now on it means what it says.
         let peer = SocketPeer { cookie: cookie(ctx), address: meant.address, port: meant.port, _pad: 0 };
         if sockets.get_ptr(peer).is_some() {
@@ -179,10 +283,8 @@ fn to_publish<F: Form>(ctx: &SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn container_of<A: Loopback>(ctx: &SockAddrContext, meant: &SocketAddress<A>) -> Option<SocketPeer<A>> {
-    // SAFETY: a field of the program's context.
-    let protocol = unsafe { (*ctx.sock_addr).protocol } as u8;
-    let slot = tables::published(protocol, &meant.address, meant.port)?;
+fn container_of<A: Spoken>(ctx: &SockAddrContext, meant: &SocketAddress<A>) -> Option<SocketPeer<A>> {
+    let slot = tables::published(protocol(ctx), &meant.address, meant.port)?;
     if !meant.address.is_loopback() && !tables::is_local(&meant.address) {
         return None;
     }
@@ -206,6 +308,12 @@ fn cookie(ctx: &SockAddrContext) -> [u32; 2] {
     // SAFETY: reads the number of the context's socket.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     [cookie as u32, (cookie >> 32) as u32]
+}
+
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> u8 {
+    // SAFETY: a field of the program's context.
+    unsafe { (*ctx.sock_addr).protocol as u8 }
 }
 
 #[inline(always)]

@@ -223,6 +223,25 @@ pub(crate) fn published<A: Family>(protocol: u8, address: &A, port: causeway_com
     }
 }
 
+/// Whether a socket of the host that is bound there would have what a publish has: as two sockets cannot have one address and port.
+#[inline(always)]
+pub(crate) fn is_publish_in_the_way<A: Family>(
+    protocol: u8,
+    address: &A,
+    port: causeway_common::address::Port,
+) -> bool {
+    let entry = abi::port_index(protocol, port).and_then(|index| A::maps().ports.get(index).copied());
+    match entry {
+        None | Some(0) => false,
+        Some(abi::BY_ADDRESS) => {
+            let key = AddressPort { address: *address, port, protocol, _pad: 0 };
+            *address == A::UNSPECIFIED || A::maps().address_ports.get_ptr(key).is_some()
+        }
+        // No publish takes what is sent to a group.
+        Some(_) => !address.is_multicast(),
+    }
+}
+
 /// Whether the address is one of the host's, loopback's left out.
 #[inline(always)]
 pub(crate) fn is_local<A: Family>(address: &A) -> bool {

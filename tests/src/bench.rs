@@ -69,8 +69,12 @@ pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
         catch_unwind(AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let links = runtime.block_on(make_links(&netns));
-            let options =
-                LoadOptions { instance: name.clone(), host_cookie: netns.cookie().expect("a cookie"), flows: 512 };
+            let options = LoadOptions {
+                instance: name.clone(),
+                host_cookie: netns.cookie().expect("a cookie"),
+                flows: 512,
+                allow_bind: false,
+            };
             let datapath = Datapath::load(&options).expect("the datapath loads");
             work(&mut Bench { datapath, model: Model::default(), links, next_slot: 1, options });
         }))

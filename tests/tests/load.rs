@@ -20,7 +20,7 @@ const HOOKS: [(&str, Tcx, &str); 3] =
 fn every_program_loads() {
     with_bench(|_| {
         let verified = programs::verified();
-        for program in [name::HOST_SIDE, name::UPLINK, name::GUARD].iter().chain(&name::SOCKETS) {
+        for program in [name::HOST_SIDE, name::UPLINK, name::GUARD].iter().chain(&name::SOCKETS).chain(&name::BINDS) {
             let count = verified.get(*program).unwrap_or_else(|| panic!("{program} is not loaded: {verified:?}"));
             assert!(*count > 0, "{program} was verified by looking at nothing");
         }

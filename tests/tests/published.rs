@@ -110,6 +110,29 @@ fn a_dual_stack_program_of_the_host_reaches_a_published_port_too() {
 }
 
 #[test]
+fn a_dual_stack_program_of_the_host_sees_the_published_port_on_a_connected_socket() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80/udp"]);
+    let _server = Server::start(&c1, 80);
+    let socket = udp::bind(&lab.host, (std::net::Ipv6Addr::UNSPECIFIED, 0));
+    socket.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    for address in [HOST, Ipv4Addr::LOCALHOST] {
+        let to = SocketAddr::from((address.to_ipv6_mapped(), 8080));
+        socket.connect(to).unwrap();
+        for _ in 0..3 {
+            socket.send(b"question").unwrap();
+            assert_eq!(socket.recv_from(&mut [0; 100]).unwrap().1, to);
+            assert_eq!(socket.peer_addr().unwrap(), to);
+        }
+    }
+    // Connected to the container itself it says so.
+    let to = SocketAddr::from((c1.address.to_ipv6_mapped(), 80));
+    socket.connect(to).unwrap();
+    socket.send(b"question").unwrap();
+    assert_eq!((socket.recv_from(&mut [0; 100]).unwrap().1, socket.peer_addr().unwrap()), (to, to));
+}
+
+#[test]
 fn a_socket_of_the_host_that_goes_straight_to_the_container_is_told_so() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);

@@ -80,6 +80,7 @@ impl Agent {
         ensure!(errors.is_empty(), "{}; try again", line::of_all(&errors));
         self.state.containers.remove(name);
         self.save()?;
+        self.end_stray_sockets();
         info!(container = name, "container removed");
         Ok(view)
     }

@@ -35,6 +35,8 @@ pub(super) struct Host {
     pub(super) handles: Handles,
     /// The uplinks' names; those of the default route if empty.
     wanted: Vec<String>,
+    /// A port may be both published and a process's.
+    pub(super) allow_bind: bool,
     changes: Option<mpsc::Receiver<()>>,
     local: BTreeSet<IpAddr>,
     uplinks: BTreeMap<u32, Uplink>,
@@ -61,13 +63,14 @@ pub(super) struct Sight {
 }
 
 impl Host {
-    pub(super) async fn open(netns: Netns, wanted: Vec<String>) -> anyhow::Result<Self> {
+    pub(super) async fn open(netns: Netns, wanted: Vec<String>, allow_bind: bool) -> anyhow::Result<Self> {
         // Before the first look, so that no change is missed in between.
         let changes = watch::changes(&netns).await?;
         let netlink = Netlink::open(&netns).await?;
         Ok(Self {
             handles: Handles { netns, netlink },
             wanted,
+            allow_bind,
             changes: Some(changes),
             local: BTreeSet::new(),
             uplinks: BTreeMap::new(),

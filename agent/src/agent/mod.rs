@@ -10,6 +10,7 @@ mod endpoint;
 mod flows;
 mod forwarding;
 mod host;
+mod host_sockets;
 mod moves;
 mod networks;
 mod plan;
@@ -62,6 +63,8 @@ pub struct Start {
     pub netns_path: PathBuf,
     /// The uplinks' names; those of the default route if empty.
     pub uplinks: Vec<String>,
+    /// A port may be both published and a process's of the host, which is else refused to whoever comes second.
+    pub allow_bind: bool,
     /// What the host is brought to.
     pub config: Option<Config>,
 }
@@ -90,13 +93,15 @@ pub struct Agent {
     publishes: BTreeMap<PublishSpec, PublishEntry>,
     /// The networks whose bridges were said to be gone.
     lost_bridges: BTreeSet<String>,
+    /// It was said that this kernel cannot end sockets.
+    said_no_destroy: bool,
 }
 
 impl Agent {
     /// Takes over what an earlier agent of the instance left, and brings the host to what is declared. A first agent that fails leaves
     /// nothing behind.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
-        let Start { instance, netns, netns_path, uplinks, config } = start;
+        let Start { instance, netns, netns_path, uplinks, allow_bind, config } = start;
         let path = instance.state();
         let cookie = netns.cookie()?;
         let left = State::load(&path)?;
@@ -115,7 +120,8 @@ impl Agent {
             Some(config) if uplinks.is_empty() => config.uplinks.clone(),
             _ => uplinks,
         };
-        let host = Host::open(netns, uplinks).await?;
+        let allow_bind = allow_bind || config.as_ref().is_some_and(|config| config.allow_bind);
+        let host = Host::open(netns, uplinks, allow_bind).await?;
         if first {
             host.check_wanted().await?;
         }
@@ -132,6 +138,7 @@ impl Agent {
             instance: instance.name().to_owned(),
             host_cookie: cookie,
             flows: config.as_ref().map_or(DEFAULT_FLOWS, |config| config.flows),
+            allow_bind: host.allow_bind,
         };
         let datapath = match Datapath::load(&options) {
             Ok(datapath) => datapath,
@@ -151,6 +158,7 @@ impl Agent {
             endpoints: BTreeSet::new(),
             publishes: BTreeMap::new(),
             lost_bridges: BTreeSet::new(),
+            said_no_destroy: false,
         };
         match agent.bring_up(config.as_ref()).await {
             Ok(()) => Ok(agent),
@@ -172,7 +180,9 @@ impl Agent {
         if let Some(config) = config {
             self.declare(config).await?;
         }
-        self.ensure_default_network().await
+        self.ensure_default_network().await?;
+        self.end_stray_sockets();
+        Ok(())
     }
 
     /// Answers requests, follows the host's changes and sweeps, until `stop` or `down`.
@@ -216,7 +226,11 @@ impl Agent {
         self.take_back(false).await
     }
 
-    async fn take_back(self, kept: bool) -> (Removed, Vec<anyhow::Error>) {
+    async fn take_back(mut self, kept: bool) -> (Removed, Vec<anyhow::Error>) {
+        if !kept {
+            self.publishes.clear();
+            self.end_stray_sockets();
+        }
         let Self { instance, host, datapath, state, .. } = self;
         // First, or the programs would live on in its descriptors.
         drop(datapath);

@@ -45,6 +45,7 @@ impl Agent {
         for slot in ended {
             self.datapath.end_draining(slot)?;
         }
+        self.end_stray_sockets();
         info!(publish = %before.spec, from = owner, to = target, drain_s = wanted.drain_s, "publish moved");
         Ok(view_publish(target, &moved))
     }
@@ -59,6 +60,7 @@ impl Agent {
     pub(super) fn end_drains(&mut self) -> anyhow::Result<()> {
         let now = since_boot()?;
         self.end_drains_of(|drain| drain.until <= now)?;
+        self.end_stray_sockets();
         self.save()
     }
 

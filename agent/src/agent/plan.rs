@@ -215,8 +215,14 @@ impl<'a> Plan<'a> {
                 "the host has no address {address}; give one of the host's own, or none for any"
             );
         }
-        if let Some(port) = sockets::taken_port(&self.host.handles.netns, spec)? {
-            bail!("a process of the host listens on port {port}/{}; take another host port, or stop it", spec.protocol);
+        if !self.host.allow_bind
+            && let Some(port) = sockets::taken_port(&self.host.handles.netns, spec)?
+        {
+            bail!(
+                "a process of the host has port {port}/{} already; take another host port, stop it, or allow both with 'causeway up \
+                 --allow-bind'",
+                spec.protocol
+            );
         }
         Ok(())
     }

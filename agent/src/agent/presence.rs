@@ -39,6 +39,7 @@ impl Agent {
             for endpoint in endpoints.iter().filter(|endpoint| !names.contains(endpoint.host_side.as_str())) {
                 self.forget_endpoint(endpoint)?;
             }
+            self.end_stray_sockets();
         }
         Ok(())
     }

@@ -72,6 +72,7 @@ impl Agent {
         self.drop_publish(spec)?;
         self.forget_publish(name, spec);
         self.save()?;
+        self.end_stray_sockets();
         info!(container = name, publish = %spec, "no longer published");
         Ok(view_publish(name, &publish))
     }

@@ -5,10 +5,12 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
+use causeway_common::abi::PROBE_MARK;
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt::ReuseAddr,
+        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
+        sockopt::{Mark, ReuseAddr},
     },
 };
 
@@ -17,7 +19,7 @@ use crate::{
     net::netns::Netns,
 };
 
-/// The first port of the publish that a socket of the host has. A socket that comes later is not seen; it then gets nothing.
+/// The first port of the publish that a socket of the host has.
 pub(super) fn taken_port(host: &Netns, spec: &PublishSpec) -> anyhow::Result<Option<u16>> {
     let address = spec.host_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     host.run(|| {
@@ -38,6 +40,8 @@ fn is_taken(protocol: Protocol, address: SocketAddr) -> bool {
     let Ok(probe) = socket(family, kind, SockFlag::SOCK_CLOEXEC, number) else {
         return false;
     };
+    // What is published still, while a file is planned that publishes it otherwise, is no process's. Only root may set it, as the agent is.
+    let _ = setsockopt(&probe, Mark, &PROBE_MARK);
     // With it a TCP port counts as taken by a listener, not by a connection that lingers in TIME_WAIT. UDP would let anybody in.
     if protocol == Protocol::Tcp && setsockopt(&probe, ReuseAddr, &true).is_err() {
         return false;

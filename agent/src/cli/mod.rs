@@ -136,6 +136,9 @@ pub struct Up {
     /// Network namespace that is the host: a name under /run/netns, or a path [default: this one]
     #[arg(long, value_name = "NAME|PATH", value_parser = value::namespace)]
     pub netns: Option<PathBuf>,
+    /// Let processes of the host bind published ports, and ports be published that they have bound; else that is refused
+    #[arg(long)]
+    pub allow_bind: bool,
 }
 
 /// `network`.
@@ -471,6 +474,7 @@ mod tests {
         for line in [
             "up",
             "up --config lab.toml --uplink eth0 --uplink eth1 --netns host",
+            "up --allow-bind",
             "up --netns /proc/1/ns/net --instance lab",
             "down --json",
             "--json --instance lab down",

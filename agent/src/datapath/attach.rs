@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io, mem,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -21,7 +21,7 @@ use aya::{
 use causeway_common::abi::name;
 use nix::errno::Errno;
 
-use super::{Interface, pins::Pins};
+use super::{Interface, LoadOptions, load, pins::Pins};
 
 /// A place where a tc program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,14 +90,23 @@ pub(super) struct Attached {
     pins: Pins,
     instance: String,
     way: Way,
+    /// Processes of the host may bind published ports.
+    allow_bind: bool,
     put: BTreeSet<(Hook, u32)>,
 }
 
 impl Attached {
     /// Takes the loaded programs, and attaches those for the sockets of the host's processes.
-    pub(super) fn new(ebpf: Ebpf, pins: Pins, instance: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(ebpf: Ebpf, pins: Pins, options: &LoadOptions) -> anyhow::Result<Self> {
         let way = Way::of_this_kernel();
-        let mut attached = Self { ebpf, pins, instance: instance.to_owned(), way, put: BTreeSet::new() };
+        let mut attached = Self {
+            ebpf,
+            pins,
+            instance: options.instance.clone(),
+            way,
+            allow_bind: options.allow_bind,
+            put: BTreeSet::new(),
+        };
         attached.put_sockets()?;
         Ok(attached)
     }
@@ -164,18 +173,38 @@ impl Attached {
         };
         let file = File::open(&root).with_context(|| format!("opening the cgroup {}", root.display()))?;
         for name in name::SOCKETS {
+            self.put_socket(name, &file, &root)?;
+        }
+        for name in name::BINDS {
             let program: &mut CgroupSockAddr =
                 self.ebpf.program_mut(name).context("the object lacks a cgroup program")?.try_into()?;
-            // The mode is a flag for attachments that are no links; a link is always one of many.
-            let link = program
-                .attach(&file, CgroupAttachMode::Single)
-                .and_then(|id| program.take_link(id))
-                .with_context(|| format!("attaching the program '{name}' to the cgroup {}", root.display()))?;
-            // For a moment both agents' programs run: the second finds nothing left to do.
-            let pin = self.pins.link(name);
-            unpin(&pin)?;
-            FdLink::try_from(link)?.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
+            if self.allow_bind {
+                unpin(&self.pins.link(name))?;
+            } else if let Err(error) = program.load() {
+                // It asks for more of the kernel than the rest does: its BTF, and an answer of its own to the call.
+                tracing::warn!(
+                    error = format!("{:#}", load::explain(name, error)),
+                    "processes of the host can bind published ports"
+                );
+            } else {
+                self.put_socket(name, &file, &root)?;
+            }
         }
+        Ok(())
+    }
+
+    fn put_socket(&mut self, name: &str, file: &File, root: &Path) -> anyhow::Result<()> {
+        let program: &mut CgroupSockAddr =
+            self.ebpf.program_mut(name).context("the object lacks a cgroup program")?.try_into()?;
+        // The mode is a flag for attachments that are no links; a link is always one of many.
+        let link = program
+            .attach(file, CgroupAttachMode::Single)
+            .and_then(|id| program.take_link(id))
+            .with_context(|| format!("attaching the program '{name}' to the cgroup {}", root.display()))?;
+        // For a moment both agents' programs run: the second finds nothing left to do.
+        let pin = self.pins.link(name);
+        unpin(&pin)?;
+        FdLink::try_from(link)?.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
         Ok(())
     }
 }

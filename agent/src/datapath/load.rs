@@ -58,7 +58,8 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     let mut ebpf = loader
         .load(OBJECT)
         .with_context(|| format!("making the datapath's maps (the flow table has room for {} flows)", options.flows))?;
-    for (name, program) in ebpf.programs_mut() {
+    // Those that refuse binds are loaded where they are attached.
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| !name::BINDS.contains(name)) {
         let result = if let Program::SchedClassifier(program) = program {
             program.load()
         } else {
@@ -71,7 +72,7 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
 }
 
 /// The verifier's words are pages long: they go to the log, its verdict into the error. Only its figures come after that.
-fn explain(name: &str, error: ProgramError) -> anyhow::Error {
+pub(super) fn explain(name: &str, error: ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = &error {
         let log = verifier_log.to_string();
         tracing::error!(program = name, "{log}");

@@ -11,6 +11,7 @@ mod flows;
 mod load;
 mod pins;
 mod slots;
+mod sockets;
 mod tables;
 mod trial;
 
@@ -33,6 +34,7 @@ use self::{
     attach::{Attached, Hook},
     flows::{FlowTable, Sweeper},
     pins::Pins,
+    sockets::HostSockets,
     tables::Tables,
 };
 use crate::{
@@ -46,6 +48,7 @@ pub struct Datapath {
     tables: Tables,
     flows: FlowTable,
     sweeper: Sweeper,
+    sockets: HostSockets,
 }
 
 /// What the programs are loaded with.
@@ -57,6 +60,8 @@ pub struct LoadOptions {
     pub host_cookie: u64,
     /// How many flows the table has room for.
     pub flows: u32,
+    /// Processes of the host may bind published ports.
+    pub allow_bind: bool,
 }
 
 /// An interface to attach to. The calling thread must be in its namespace.
@@ -133,6 +138,17 @@ pub struct PublishEntry {
     pub from: Vec<IpNet>,
 }
 
+/// A socket of the host's that a published port connected with a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostSocket {
+    /// Its number in the kernel.
+    pub cookie: u64,
+    /// Where it speaks.
+    pub container: SocketAddr,
+    /// What its process addressed.
+    pub meant: SocketAddr,
+}
+
 /// A live flow.
 #[derive(Clone, Debug)]
 pub struct FlowRecord {
@@ -171,8 +187,9 @@ impl Datapath {
             ebpf.program_mut(name::SWEEP).context("the object lacks the program 'sweep'")?.try_into()?;
         let flows = FlowTable::open(sweep, &pins)?;
         let sweeper = Sweeper::start(FlowTable::open(sweep, &pins)?)?;
-        let attached = Attached::new(ebpf, pins, &options.instance)?;
-        Ok(Self { attached, tables, flows, sweeper })
+        let sockets = HostSockets::open(&pins)?;
+        let attached = Attached::new(ebpf, pins, options)?;
+        Ok(Self { attached, tables, flows, sweeper, sockets })
     }
 
     /// How many flows there is room for: that of an earlier agent, if its table was kept.
@@ -274,6 +291,16 @@ impl Datapath {
     /// Ends the flows of a slot that drains at once. Again is done.
     pub fn end_draining(&mut self, slot: u32) -> anyhow::Result<()> {
         self.tables.end_draining(slot)
+    }
+
+    /// The sockets of the host's that a published port connected with a container, and some that were.
+    pub fn host_sockets(&self) -> anyhow::Result<Vec<HostSocket>> {
+        self.sockets.list()
+    }
+
+    /// Forgets what a socket meant. Gone is done.
+    pub fn forget_host_socket(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
+        self.sockets.forget(socket)
     }
 
     /// Drops what the kernel holds from an earlier agent and was not put again.

@@ -510,7 +510,7 @@ where
     T::try_from(map).with_context(|| format!("opening the map '{name}'"))
 }
 
-fn gone_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn gone_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -567,7 +567,7 @@ fn is_key_of(key: &Key<Raw<Admitted<V4>>>, subnet: &IpNet) -> bool {
     of_subnet.is_ok_and(|wanted| wanted.prefix_len() == key.prefix_len() && wanted.data().0 == key.data().0)
 }
 
-fn v4(address: IpAddr) -> anyhow::Result<V4> {
+pub(super) fn v4(address: IpAddr) -> anyhow::Result<V4> {
     match address {
         IpAddr::V4(address) => Ok(V4::new(address.octets())),
         IpAddr::V6(address) => bail!("the address {address} is IPv6, which is not supported yet"),

@@ -1,4 +1,4 @@
-//! Namespaces, links, addresses, routes and sysctls. The only module that names rtnetlink.
+//! Namespaces, links, addresses, routes, sysctls and connected sockets. The only module that names rtnetlink.
 
 pub mod address;
 pub mod link;
@@ -6,5 +6,6 @@ pub mod mac;
 pub mod netlink;
 pub mod netns;
 mod qdisc;
+pub mod sock_diag;
 pub mod sysctl;
 pub mod watch;

@@ -1,0 +1,196 @@
+//! One port is either published or a process's of the host.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::AsRawFd as _,
+};
+
+use causeway::net::netns::Netns;
+use causeway_tests::{
+    lab::{GATEWAY, HOST, Lab},
+    place, tcp, udp,
+};
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn6, SockaddrStorage, bind, setsockopt, socket,
+        sockopt::{Ipv6V6Only, ReuseAddr, ReusePort},
+    },
+};
+
+const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Binds as plain programs do.
+fn try_bind(netns: &Netns, protocol: &str, address: SocketAddr) -> io::Result<()> {
+    place::run(netns, || match protocol {
+        "tcp" => TcpListener::bind(address).map(drop),
+        _ => UdpSocket::bind(address).map(drop),
+    })
+}
+
+#[track_caller]
+fn is_in_use(result: io::Result<()>) {
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(Errno::EADDRINUSE as i32));
+}
+
+#[test]
+fn a_published_port_cannot_be_bound_where_another_socket_could_not_be() {
+    let lab = Lab::new();
+    let c1 = lab.container(
+        "c1",
+        &[
+            "-p",
+            "8080:80",
+            "-p",
+            "8080:80/udp",
+            "-p",
+            "8081:81",
+            "-p",
+            "127.0.0.1:8082:82",
+            "-p",
+            "6000-6010:70-80/udp",
+        ],
+    );
+    let mapped = |address: Ipv4Addr| IpAddr::V6(address.to_ipv6_mapped());
+    let (v4, all, own) = (|address: Ipv4Addr| IpAddr::V4(address), Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST);
+    let rows = [
+        ("tcp", v4(ANY), 8080, true),
+        ("tcp", v4(LOOPBACK), 8080, true),
+        ("tcp", v4(HOST), 8080, true),
+        ("tcp", v4(GATEWAY), 8080, true),
+        ("tcp", mapped(HOST), 8080, true),
+        ("tcp", mapped(ANY), 8080, true),
+        ("tcp", all.into(), 8080, true),
+        ("tcp", own.into(), 8080, false),
+        ("udp", v4(ANY), 8080, true),
+        ("udp", v4(HOST), 8080, true),
+        ("udp", mapped(LOOPBACK), 8080, true),
+        ("udp", all.into(), 8080, true),
+        ("udp", v4(Ipv4Addr::new(239, 1, 2, 3)), 8080, false),
+        ("tcp", v4(ANY), 8081, true),
+        ("udp", v4(ANY), 8081, false),
+        ("tcp", v4(ANY), 8082, true),
+        ("tcp", all.into(), 8082, true),
+        ("tcp", v4(LOOPBACK), 8082, true),
+        ("tcp", mapped(LOOPBACK), 8082, true),
+        ("tcp", v4(HOST), 8082, false),
+        ("tcp", mapped(HOST), 8082, false),
+        ("udp", v4(ANY), 6000, true),
+        ("udp", v4(ANY), 6010, true),
+        ("udp", v4(ANY), 6011, false),
+        ("tcp", v4(ANY), 6000, false),
+        ("tcp", v4(ANY), 70, false),
+        ("tcp", v4(ANY), 0, false),
+        ("udp", all.into(), 0, false),
+    ];
+    for (protocol, address, port, refused) in rows {
+        let result = try_bind(&lab.host, protocol, SocketAddr::new(address, port));
+        let is_refused = matches!(&result, Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32));
+        assert!(is_refused == refused && is_refused == result.is_err(), "{protocol} {address} {port}: {result:?}");
+        // Other namespaces are nobody's business.
+        for netns in [&lab.world, &c1.netns] {
+            if !address.is_unspecified() && !address.is_loopback() {
+                continue;
+            }
+            try_bind(netns, protocol, SocketAddr::new(address, port)).unwrap();
+        }
+    }
+    // What is free again can be bound.
+    lab.json(&["publish", "rm", &c1.name, "8080:80"]);
+    try_bind(&lab.host, "tcp", (ANY, 8080).into()).unwrap();
+    is_in_use(try_bind(&lab.host, "udp", (ANY, 8080).into()));
+}
+
+#[test]
+fn a_socket_that_shares_with_others_does_not_share_with_a_publish_and_one_of_ipv6_alone_need_not() {
+    let lab = Lab::new();
+    lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
+    for kind in [SockType::Stream, SockType::Datagram] {
+        let make = |family| socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        place::run(&lab.host, || {
+            let sharing = make(AddressFamily::Inet);
+            setsockopt(&sharing, ReuseAddr, &true).unwrap();
+            setsockopt(&sharing, ReusePort, &true).unwrap();
+            let address = SockaddrStorage::from(SocketAddr::from((ANY, 8080)));
+            assert_eq!(bind(sharing.as_raw_fd(), &address), Err(Errno::EADDRINUSE));
+            for (only, expected) in [(true, Ok(())), (false, Err(Errno::EADDRINUSE))] {
+                let six = make(AddressFamily::Inet6);
+                setsockopt(&six, Ipv6V6Only, &only).unwrap();
+                let address = SockaddrIn6::from(std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 8080, 0, 0));
+                assert_eq!(bind(six.as_raw_fd(), &address), expected, "IPV6_V6ONLY {only}");
+            }
+        });
+    }
+}
+
+#[test]
+fn the_refusal_outlives_the_agent_and_ends_where_it_is_allowed() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80"]);
+    let bind = || try_bind(&lab.host, "tcp", (ANY, 8080).into());
+    is_in_use(bind());
+    lab.kill_agent();
+    is_in_use(bind());
+    lab.start_agent(&["--allow-bind"]);
+    bind().unwrap();
+    lab.end_agent();
+    lab.start_agent(&[]);
+    is_in_use(bind());
+    lab.end_agent();
+    let path = lab.folder("config").join("lab.toml");
+    fs::write(&path, "allow_bind = true\n").unwrap();
+    lab.start_agent(&["--config", &path.display().to_string()]);
+    bind().unwrap();
+    let _echo = tcp::Echo::start(&c1.netns, c1.at(80));
+    tcp::exchange(&lab.world, (HOST, 8080));
+}
+
+#[test]
+fn what_a_process_has_bound_is_published_only_where_that_is_allowed() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let listening = [
+        tcp::listen(&lab.host, (ANY, 9000)),
+        tcp::listen(&lab.host, (LOOPBACK, 9001)),
+        tcp::listen(&lab.host, (Ipv6Addr::UNSPECIFIED, 9002)),
+    ];
+    let (_bound, _six) = (udp::bind(&lab.host, (HOST, 9003)), udp::bind(&lab.host, (Ipv6Addr::UNSPECIFIED, 9004)));
+    let busy = [
+        "9000:80",
+        "10.0.2.15:9000:80",
+        "8990-9010:90-110",
+        "9001:80",
+        "127.0.0.1:9001:80",
+        "9002:80",
+        "9003:80/udp",
+        "9004:80/udp",
+    ];
+    for publish in busy {
+        for arguments in
+            [["publish", "add", &c1.name, publish].to_vec(), ["container", "create", "x", "-p", publish].to_vec()]
+        {
+            let output = lab.causeway(&arguments);
+            assert_eq!((output.status, output.stderr.lines().count()), (Some(1), 1), "{output}");
+            for word in ["a process of the host has port 900", "--allow-bind"] {
+                assert!(output.stderr.contains(word), "{output}");
+            }
+        }
+    }
+    for free in ["10.0.2.15:9001:80", "9000:80/udp", "9003:80"] {
+        lab.json(&["publish", "add", &c1.name, free]);
+    }
+    // Connections of the host's own take no port away.
+    let _world = tcp::Echo::start(&lab.world, (causeway_tests::lab::FAR, 7));
+    let stream = tcp::exchange(&lab.host, (causeway_tests::lab::FAR, 7));
+    drop(listening);
+    lab.json(&["publish", "add", &c1.name, "9000:80"]);
+    drop(stream);
+
+    lab.end_agent();
+    lab.start_agent(&["--allow-bind"]);
+    lab.json(&["publish", "add", &c1.name, "10.0.2.15:9003:80/udp"]);
+    let _echo = udp::Echo::start(&c1.netns, c1.at(80), "c1");
+    assert_eq!(udp::answer(&udp::client(&lab.host), (HOST, 9003)), "c1");
+}

@@ -1,0 +1,212 @@
+//! Connections of the host's own processes through published ports: they end with what they were made through.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    path::PathBuf,
+    time::Duration,
+};
+
+use causeway::net::netlink::Netlink;
+use causeway_tests::{
+    lab::{Container, HOST, Lab},
+    place, tcp, udp,
+    wait::{self, DEADLINE},
+};
+use nix::errno::Errno;
+use serde_json::Value;
+
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// TCP and UDP at ports 80 and 81 of a container.
+fn serve(container: &Container) -> impl Drop {
+    struct Servers(Vec<(tcp::Echo, udp::Echo)>);
+    impl Drop for Servers {
+        fn drop(&mut self) {
+            self.0.clear();
+        }
+    }
+    let one = |port| {
+        let at = (Ipv4Addr::UNSPECIFIED, port);
+        (tcp::Echo::start(&container.netns, at), udp::Echo::start(&container.netns, at, &container.name))
+    };
+    Servers(vec![one(80), one(81)])
+}
+
+/// A UDP socket of the host that is connected, and has had an answer.
+fn connect_udp(lab: &Lab, to: SocketAddr) -> UdpSocket {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = udp::bind(&lab.host, (any, 0));
+    socket.connect(to).unwrap();
+    asks(&socket).unwrap();
+    socket
+}
+
+fn asks(socket: &UdpSocket) -> io::Result<usize> {
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.send(b"question")?;
+    socket.recv(&mut [0; 100])
+}
+
+/// Says how the process of a connection that was ended is told, without asking or waiting for anything.
+fn is_told(error: Option<io::Error>) {
+    assert_eq!(error.expect("it goes on").raw_os_error(), Some(Errno::ECONNABORTED as i32));
+}
+
+#[track_caller]
+fn tcp_is_over(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    is_told(stream.read(&mut [0]).err());
+}
+
+#[track_caller]
+fn udp_is_over(socket: &UdpSocket) {
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    is_told(socket.recv(&mut [0]).err());
+}
+
+#[test]
+fn they_end_at_once_with_their_publish_and_no_other_does() {
+    let lab = Lab::new();
+    let c1 = lab.container(
+        "c1",
+        &["-p", "8080:80", "-p", "8080:80/udp", "-p", "8090:80", "-p", "10.0.2.15:8081:81", "-p", "8090:80/udp"],
+    );
+    let _servers = serve(&c1);
+    let to = |address: Ipv4Addr, port| SocketAddr::from((address, port));
+    let mapped = |address: Ipv4Addr, port| SocketAddr::from((address.to_ipv6_mapped(), port));
+    let mut ending =
+        [to(LOOPBACK, 8080), to(HOST, 8080), mapped(LOOPBACK, 8080)].map(|to| tcp::exchange(&lab.host, to));
+    let mut staying = [to(LOOPBACK, 8090), to(HOST, 8081), c1.at(80)].map(|to| tcp::exchange(&lab.host, to));
+    let ending_udp = [to(LOOPBACK, 8080), mapped(HOST, 8080)].map(|to| connect_udp(&lab, to));
+    let staying_udp = [to(LOOPBACK, 8090), c1.at(80)].map(|to| connect_udp(&lab, to));
+    let mut from_outside = tcp::exchange(&lab.world, (HOST, 8090));
+    let open = udp::client(&lab.host);
+    assert_eq!(udp::answer(&open, (LOOPBACK, 8080)), c1.name);
+
+    lab.json(&["publish", "rm", &c1.name, "8080:80"]);
+    ending.iter_mut().for_each(tcp_is_over);
+    for socket in ending_udp.iter().chain(&staying_udp) {
+        asks(socket).unwrap();
+    }
+    lab.json(&["publish", "rm", &c1.name, "8080:80/udp"]);
+    ending_udp.iter().for_each(udp_is_over);
+    for stream in staying.iter_mut().chain([&mut from_outside]) {
+        tcp::echoes(stream).unwrap();
+    }
+    for socket in &staying_udp {
+        asks(socket).unwrap();
+    }
+    // One without a peer goes where it says.
+    assert_eq!(udp::answer(&open, (LOOPBACK, 8090)), c1.name);
+    assert!(tcp::try_connect(&lab.host, (LOOPBACK, 8080), DEADLINE).is_err());
+    // The container's side is told too.
+    lab.json(&["publish", "rm", &c1.name, "10.0.2.15:8081:81"]);
+    tcp_is_over(&mut staying[1]);
+}
+
+#[test]
+fn they_end_with_the_container() {
+    let lab = Lab::new();
+    for how in ["removed", "link gone"] {
+        let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
+        let servers = serve(&c1);
+        let mut stream = tcp::exchange(&lab.host, (LOOPBACK, 8080));
+        let socket = connect_udp(&lab, (LOOPBACK, 8080).into());
+        if how == "link gone" {
+            place::block_on(async {
+                let netlink = Netlink::open(&lab.host).await?;
+                let link = netlink.link(c1.host_side()).await?.expect("the host side is there").index;
+                netlink.delete_link(link).await
+            })
+            .unwrap();
+        } else {
+            lab.json(&["container", "rm", &c1.name]);
+        }
+        tcp_is_over(&mut stream);
+        udp_is_over(&socket);
+        drop(servers);
+        if how == "link gone" {
+            lab.json(&["container", "rm", &c1.name]);
+        }
+    }
+}
+
+#[test]
+fn they_follow_a_move_and_its_drain() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
+    let _servers = (serve(&c1), serve(&c2));
+    let move_to = |container: &Container, options: &[&str]| {
+        for ports in ["8080", "8080/udp"] {
+            lab.json(&[&["publish", "move", ports, &container.name], options].concat());
+        }
+    };
+    let connect = || (tcp::exchange(&lab.host, (LOOPBACK, 8080)), connect_udp(&lab, (LOOPBACK, 8080).into()));
+    let (mut stream, socket) = connect();
+    move_to(&c2, &[]);
+    tcp_is_over(&mut stream);
+    udp_is_over(&socket);
+    // The same socket can be used again.
+    socket.connect((LOOPBACK, 8080)).unwrap();
+    asks(&socket).unwrap();
+
+    let (mut stream, socket) = connect();
+    move_to(&c1, &["--drain", "600"]);
+    tcp::echoes(&mut stream).unwrap();
+    asks(&socket).unwrap();
+    lab.kill_agent();
+    lab.start_agent(&[]);
+    tcp::echoes(&mut stream).unwrap();
+    move_to(&c2, &["--drain", "600"]);
+    tcp::echoes(&mut stream).unwrap();
+    move_to(&c1, &["--drain", "2"]);
+    tcp::echoes(&mut stream).unwrap();
+    tcp_is_over(&mut stream);
+    udp_is_over(&socket);
+}
+
+#[test]
+fn they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8081:81/udp"]);
+    let _servers = serve(&c1);
+    let mut stream = tcp::exchange(&lab.host, (LOOPBACK, 8080));
+    let socket = connect_udp(&lab, (LOOPBACK, 8081).into());
+    lab.kill_agent();
+    // As one does that noted the removal and came no further.
+    let path = PathBuf::from(format!("/run/causeway/{}.json", lab.instance));
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    state["containers"][&c1.name]["publishes"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|publish| publish["spec"] != "8080:80/tcp");
+    fs::write(&path, serde_json::to_vec(&state).unwrap()).unwrap();
+    lab.start_agent(&[]);
+    tcp_is_over(&mut stream);
+    asks(&socket).unwrap();
+    lab.json(&["down"]);
+    udp_is_over(&socket);
+    lab.wait_for_agent();
+}
+
+#[test]
+fn a_thousand_of_them_end_together() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8090:80"]);
+    let _servers = serve(&c1);
+    let mut ending: Vec<_> = (0..1000).map(|_| tcp::exchange(&lab.host, (LOOPBACK, 8080))).collect();
+    let mut staying: Vec<_> = (0..10).map(|_| tcp::exchange(&lab.host, (LOOPBACK, 8090))).collect();
+    lab.json(&["publish", "rm", &c1.name, "8080:80"]);
+    ending.iter_mut().for_each(tcp_is_over);
+    for stream in &mut staying {
+        tcp::echoes(stream).unwrap();
+    }
+    wait::until("the agent answers", || {
+        lab.json(&["publish", "ls"]).as_array().filter(|publishes| publishes.len() == 1).map(|_| ())
+    });
+    // The silence of one that stays is no end.
+    staying[0].set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert_eq!(staying[0].read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
