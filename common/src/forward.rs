@@ -199,4 +199,6 @@ pub const fn into_bridge(input: u32) -> Reason {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -25,6 +25,13 @@ pub fn output(netns: &Netns, command: &mut Command) -> Option<String> {
     }
 }
 
+/// Runs `ip ARGUMENTS` (of the package iproute2) in `netns`, which must succeed.
+#[track_caller]
+pub fn ip(netns: &Netns, arguments: &str) -> String {
+    let output = output(netns, Command::new("ip").args(arguments.split(' ')));
+    output.expect("the lab needs 'ip' (the package iproute2)")
+}
+
 /// Does something in `netns`, on a thread made for that.
 pub fn run<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
     netns.run(work).expect("the namespace is open, and root may enter it")

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, UdpSocket},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -57,11 +56,6 @@ fn namespace(lab: &Lab, short: &str) -> Netns {
     Netns::create(&name).unwrap()
 }
 
-fn ip(netns: &Netns, arguments: &str) {
-    let output = place::output(netns, Command::new("ip").args(arguments.split(' ')));
-    output.expect("these tests need 'ip' (the package iproute2)");
-}
-
 fn reason(lab: &Lab, name: &str) -> u64 {
     lab.json(&["stats"])["reasons"][name].as_u64().unwrap_or(0)
 }
@@ -88,7 +82,7 @@ fn is_refused(output: &Output, words: &[&str]) {
 fn nothing_leaves_untranslated_while_a_container_comes_or_goes() {
     let lab = Lab::new();
     // So that the world takes what comes with a container's address, instead of taking it for a martian.
-    ip(&lab.world, "route add 172.18.0.0/16 via 10.0.2.15");
+    place::ip(&lab.world, "route add 172.18.0.0/16 via 10.0.2.15");
     let far = udp::Echo::start(&lab.world, (FAR, 7), "far");
     let netns = namespace(&lab, "busy");
     let (name, path) = (lab.name_of("c1"), netns.path().display().to_string());
@@ -170,7 +164,7 @@ fn frames_with_anothers_mac_take_nothing_away_from_it() {
     assert_eq!(udp::answer(&host, victim.at(7)), victim.name);
 
     let mac = victim.made["endpoints"][0]["mac"].as_str().unwrap();
-    ip(&thief.netns, &format!("link set {} address {mac}", thief.interface()));
+    place::ip(&thief.netns, &format!("link set {} address {mac}", thief.interface()));
     for last in 100..120 {
         // Nobody's, so that it is asked for at once, by a broadcast from the victim's MAC.
         let _ = thieving.send_to(b"", (Ipv4Addr::new(172, 18, 0, last), 7));
@@ -234,7 +228,7 @@ fn a_namespace_that_cannot_be_furnished_is_left_as_it_was() {
     let lab = Lab::new();
     let netns = namespace(&lab, "blocked");
     // Not what `container attach` looks for beforehand, and in the way of the default route all the same.
-    ip(&netns, "route add unreachable default");
+    place::ip(&netns, "route add unreachable default");
     let (name, path) = (lab.name_of("c1"), netns.path().display().to_string());
     let (before, inside) = (Snapshot::of_links(&lab.host), Snapshot::of_links(&netns));
     let attach = ["container", "attach", &name, "--netns", &path, "-p", "8080:80/udp"];
@@ -242,7 +236,7 @@ fn a_namespace_that_cannot_be_furnished_is_left_as_it_was() {
     nothing_is_left(&lab, &name, &before);
     let differences = inside.differences(&Snapshot::of_links(&netns));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    ip(&netns, "route del unreachable default");
+    place::ip(&netns, "route del unreachable default");
     let made = lab.json(&attach);
     let address = made["endpoints"][0]["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_owned();
     let _echo = udp::Echo::start(&netns, (address.parse::<Ipv4Addr>().unwrap(), 80), "again");

@@ -1,19 +1,24 @@
 //! ICMP errors find the one they are for: across masquerade and published ports, from routers and from peers.
 
 use std::{
-    io::{self, ErrorKind},
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket},
     process::Command,
+    thread,
 };
 
-use causeway::net::{netlink::Netlink, netns::Netns, sysctl};
+use causeway::net::netns::Netns;
 use causeway_tests::{
     lab::{FAR, GATEWAY, HOST, Lab, ROUTER},
-    place, udp, wait,
+    place,
+    raw::{Ipv4, Raw},
+    route::{self, Answer, Probe, exceeded},
+    tcp, udp, wait,
+    wide::{BEYOND, HOP, NARROW, path_mtu},
 };
 
-/// A host behind the world, over a link of 1400 bytes.
-const BEYOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 130);
+/// Enough segments that a path too narrow for them must be found out.
+const MANY: usize = 200_000;
 
 #[test]
 fn a_closed_port_of_the_world_is_told_to_the_container() {
@@ -33,23 +38,62 @@ fn a_closed_port_of_a_container_is_told_to_the_client_of_its_publish() {
     }
 }
 
+/// A closed port is none of a flow's end: what was sent to it can be sent again and answered (RFC 4787 REQ-12, RFC 5508 REQ-6).
+#[test]
+fn an_error_ends_no_flow() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let client = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 4000));
+    let listener = Raw::open(&lab.world, 17);
+    hears_of_the_closed_port("the container", &client, (FAR, 9));
+    let mapped = listener.wait("the datagram arrives", |packet| (packet.ports().1 == 9).then_some(packet.ports().0));
+    let echo = udp::Echo::start(&lab.world, (FAR, 9), "open");
+    wait::until("the port answers", || udp::ask(&client, (FAR, 9), b"again", wait::SILENCE).ok());
+    assert_eq!(echo.peers(), [(HOST, mapped).into()].into(), "the flow is the same");
+}
+
 #[test]
 fn every_hop_to_the_world_says_when_a_packet_ends_there() {
     let lab = Lab::new();
-    let _beyond = beyond(&lab);
+    let _wide = lab.widen();
     let c1 = lab.container("c1", &[]);
-    for (hops, by) in [("1", GATEWAY), ("2", ROUTER)] {
-        let said = ping(&c1.netns, &["-t", hops]);
-        assert!(said.contains(&format!("From {by} ")) && said.contains("Time to live exceeded"), "hop {hops}: {said}");
+    for (port, probe) in (4000..).zip(Probe::ALL) {
+        for (hops, by) in [(1, GATEWAY), (2, ROUTER), (3, HOP)] {
+            let answer = route::probe(&c1.netns, probe, (c1.address, port), (BEYOND, 33434), hops);
+            assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
+        }
     }
-    let said = ping(&c1.netns, &["-t", "3"]);
-    assert!(said.contains(&format!("bytes from {BEYOND}")), "the last hop answers: {said}");
+    let there = route::probe(&c1.netns, Probe::Udp, (c1.address, 4000), (BEYOND, 33434), 4);
+    assert_eq!(there, Answer::Error(BEYOND, 3, 3), "the port is closed");
+    for (port, probe) in [(4001, Probe::Tcp), (4002, Probe::Echo)] {
+        assert_eq!(route::reach(&c1.netns, probe, (c1.address, port), (BEYOND, 33434)), Answer::There(BEYOND));
+    }
+}
+
+/// Also of the packets of a connection that is open: the fast path's own, where the first hop is the host.
+#[test]
+fn every_hop_speaks_of_open_connections_too() {
+    let lab = Lab::new();
+    let _wide = lab.widen();
+    let c1 = lab.container("c1", &[]);
+    for (port, probe) in (4000..).zip(Probe::ALL) {
+        let from = (c1.address, port);
+        let there = match probe {
+            Probe::Udp => route::probe(&c1.netns, probe, from, (BEYOND, 33434), 64),
+            Probe::Tcp | Probe::Echo => route::reach(&c1.netns, probe, from, (BEYOND, 33434)),
+        };
+        assert!(matches!(there, Answer::There(BEYOND) | Answer::Error(BEYOND, 3, 3)), "{there:?}");
+        for (hops, by) in [(1, GATEWAY), (2, ROUTER), (3, HOP)] {
+            let answer = route::probe(&c1.netns, probe, from, (BEYOND, 33434), hops);
+            assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
+        }
+    }
 }
 
 #[test]
 fn a_narrow_link_in_the_world_is_told_to_the_container() {
     let lab = Lab::new();
-    let _beyond = beyond(&lab);
+    let _wide = lab.widen();
     let c1 = lab.container("c1", &[]);
     let said = ping(&c1.netns, &["-M", "do", "-s", "1400"]);
     assert!(
@@ -61,12 +105,36 @@ fn a_narrow_link_in_the_world_is_told_to_the_container() {
 }
 
 #[test]
+fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways() {
+    let lab = Lab::new();
+    let wide = lab.widen();
+    let c1 = lab.container("c1", &[]);
+    let listener = tcp::listen(&wide.beyond, (BEYOND, 9));
+    let near = tcp::connect(&c1.netns, (BEYOND, 9));
+    carries_many(near, listener.accept().unwrap().0);
+    assert_eq!(path_mtu(&c1.netns, BEYOND), Some(NARROW), "the container was told");
+    assert_eq!(path_mtu(&wide.beyond, HOST), Some(NARROW), "the host beyond was told");
+}
+
+#[test]
+fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways() {
+    let lab = Lab::new();
+    let wide = lab.widen();
+    let c1 = lab.container("c1", &["-p", "5000:9"]);
+    let listener = tcp::listen(&c1.netns, c1.at(9));
+    let near = tcp::connect(&wide.beyond, (HOST, 5000));
+    carries_many(near, listener.accept().unwrap().0);
+    assert_eq!(path_mtu(&c1.netns, BEYOND), Some(NARROW), "the container was told");
+    assert_eq!(path_mtu(&wide.beyond, HOST), Some(NARROW), "the host beyond was told");
+}
+
+#[test]
 fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish() {
     let lab = Lab::new();
-    let beyond = beyond(&lab);
+    let wide = lab.widen();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 7));
-    let client = udp::client(&beyond);
+    let client = udp::client(&wide.beyond);
     client.send_to(b"hello", (HOST, 5000)).expect("the client sends");
     let (_, peer) = server.recv_from(&mut [0; 16]).expect("the container hears of it");
     assert_eq!(peer.ip(), IpAddr::from(BEYOND));
@@ -75,20 +143,39 @@ fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish() {
     wait::until("the container's path MTU becomes 1400", || {
         // An error says that the datagram is longer than the path MTU, which is what is waited for.
         let _ = server.send_to(&[0; 1400], peer);
-        mtu_to(&c1.netns, BEYOND).filter(|mtu| *mtu == 1400)
+        path_mtu(&c1.netns, BEYOND).filter(|mtu| *mtu == NARROW)
     });
 }
 
 #[test]
 fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu() {
     let lab = Lab::new();
-    let _beyond = beyond(&lab);
+    let _wide = lab.widen();
     lab.json(&["network", "create", "jumbo", "--subnet", "172.28.0.0/16", "--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
     let said = ping(&c1.netns, &["-M", "do", "-s", "4000"]);
     assert!(said.contains("mtu = 1500") || said.contains("mtu=1500"), "{said}");
     let said = ping(&c1.netns, &["-s", "1000"]);
     assert!(said.contains("1008 bytes from"), "what fits arrives: {said}");
+}
+
+/// RFC 5508 REQ-4 and REQ-5.
+#[test]
+fn an_error_of_no_flow_goes_nowhere() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let (inside, outside) = (Raw::open(&c1.netns, 1), Raw::open(&lab.world, 1));
+    let error = |from, to, quote: Ipv4| {
+        let mut message = [&[3, 1, 0, 0, 0, 0, 0, 0], &quote.bytes()[..]].concat();
+        let sum = causeway_tests::packet::checksum(&message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        Ipv4::new(from, to, 1, message)
+    };
+    outside.send(&error(FAR, HOST, Ipv4::udp((HOST, 4000), (FAR, 7), b"never sent")));
+    inside.send(&error(c1.address, FAR, Ipv4::udp((FAR, 7), (c1.address, 4000), b"never came")));
+    let is_error = |packet: &Ipv4| packet.error().map(|_| packet.clone());
+    assert_eq!(inside.find(wait::SILENCE, is_error), None, "the container hears of it");
+    assert_eq!(outside.find(wait::SILENCE, is_error), None, "the world hears of it");
 }
 
 fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (Ipv4Addr, u16)) {
@@ -100,26 +187,26 @@ fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (Ipv4Addr, u16)) 
     });
 }
 
-/// Makes the host behind the world.
-fn beyond(lab: &Lab) -> Netns {
-    let name = lab.name_of("beyond");
-    let netns = Netns::create(&name).expect("a namespace");
-    lab.undo().namespaces.push(name);
-    sysctl::set(&lab.world, "ipv4/ip_forward", "1").expect("the world forwards");
-    place::block_on(async {
-        let (world, far) = (Netlink::open(&lab.world).await?, Netlink::open(&netns).await?);
-        let near_side = world.create_veth_between("world1", "beyond0", &netns).await?;
-        let far_side = far.link("beyond0").await?.expect("the link has another end").index;
-        world.add_address(near_side, "203.0.113.129/25".parse()?).await?;
-        far.add_address(far_side, "203.0.113.130/25".parse()?).await?;
-        far.add_default_route(IpAddr::from([203, 0, 113, 129]), far_side).await
-    })
-    .expect("a link to the world");
-    for (netns, interface) in [(&lab.world, "world1"), (&netns, "beyond0")] {
-        let narrow = place::output(netns, Command::new("ip").args(["link", "set", interface, "mtu", "1400"]));
-        assert!(narrow.is_some(), "the link is narrow");
-    }
-    netns
+/// Many bytes one way, and then the other.
+#[track_caller]
+fn carries_many(mut near: TcpStream, mut far: TcpStream) {
+    far.set_read_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
+    far.set_write_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
+    one_way("to the server", &mut near, &mut far);
+    one_way("to the client", &mut far, &mut near);
+}
+
+#[track_caller]
+fn one_way(what: &str, from: &mut TcpStream, to: &mut TcpStream) {
+    let sent: Vec<u8> = (0..MANY).map(|place| (place % 251) as u8).collect();
+    let mut received = vec![0; MANY];
+    let arrived = thread::scope(|scope| {
+        let sending = scope.spawn(|| from.write_all(&sent));
+        let arrived = to.read_exact(&mut received);
+        sending.join().expect("it answers its errors").and(arrived)
+    });
+    arrived.unwrap_or_else(|error| panic!("{MANY} bytes {what}: {error}"));
+    assert!(sent == received, "the bytes that arrive are not those that were sent");
 }
 
 fn ping(netns: &Netns, arguments: &[&str]) -> String {
@@ -128,9 +215,4 @@ fn ping(netns: &Netns, arguments: &[&str]) -> String {
     // It exits with 1 where it was told of an error, which is what is wanted here.
     let output = place::run(netns, || command.output()).expect("ping runs");
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-}
-
-fn mtu_to(netns: &Netns, address: Ipv4Addr) -> Option<u32> {
-    let route = place::output(netns, Command::new("ip").args(["route", "get", &address.to_string()]))?;
-    route.split_once(" mtu ")?.1.split_whitespace().next()?.parse().ok()
 }

@@ -12,19 +12,19 @@ use crate::{
     tuple::{Tuple, echo, protocol, side},
 };
 
-const C1: V4 = V4::new([172, 18, 0, 2]);
-const C2: V4 = V4::new([172, 18, 0, 3]);
-const GATEWAY: V4 = V4::new([172, 18, 0, 1]);
-const HOST: V4 = V4::new([10, 0, 2, 15]);
-const WORLD: V4 = V4::new([203, 0, 113, 10]);
-const UPLINK: u32 = 2;
-const C1_SIDE: u32 = 11;
-const C2_SIDE: u32 = 12;
-const C1_SLOT: u32 = 1;
-const C2_SLOT: u32 = 2;
-const PUBLISH_SLOT: u32 = 3;
+pub(super) const C1: V4 = V4::new([172, 18, 0, 2]);
+pub(super) const C2: V4 = V4::new([172, 18, 0, 3]);
+pub(super) const GATEWAY: V4 = V4::new([172, 18, 0, 1]);
+pub(super) const HOST: V4 = V4::new([10, 0, 2, 15]);
+pub(super) const WORLD: V4 = V4::new([203, 0, 113, 10]);
+pub(super) const UPLINK: u32 = 2;
+pub(super) const C1_SIDE: u32 = 11;
+pub(super) const C2_SIDE: u32 = 12;
+pub(super) const C1_SLOT: u32 = 1;
+pub(super) const C2_SLOT: u32 = 2;
+pub(super) const PUBLISH_SLOT: u32 = 3;
 
-fn model() -> Model<V4> {
+pub(super) fn model() -> Model<V4> {
     let mut model = Model::default();
     for (address, host_side, slot) in [(C1, C1_SIDE, C1_SLOT), (C2, C2_SIDE, C2_SLOT)] {
         model.endpoints.insert(
@@ -54,7 +54,7 @@ fn model() -> Model<V4> {
     model
 }
 
-fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, flags: u8) -> Packet<V4> {
+pub(super) fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, flags: u8) -> Packet<V4> {
     Packet {
         tuple: Tuple {
             source: from.0,
@@ -89,7 +89,7 @@ fn udp(input: u32, from: (V4, u16), to: (V4, u16)) -> Packet<V4> {
 }
 
 /// The packet as it left, or why it did not.
-fn left(model: &Model<V4>, packet: &Packet<V4>) -> Result<Translation<V4>, Reason> {
+pub(super) fn left(model: &Model<V4>, packet: &Packet<V4>) -> Result<Translation<V4>, Reason> {
     // Of these packets none is an error: nothing reads the frame.
     match decide(&[][..], packet, model) {
         Decision::Forward(translation) => Ok(translation),
@@ -103,7 +103,7 @@ fn left(model: &Model<V4>, packet: &Packet<V4>) -> Result<Translation<V4>, Reaso
 }
 
 /// The answer to what left: it arrives where that one went.
-fn answer(translation: &Translation<V4>, flags: u8) -> Packet<V4> {
+pub(super) fn answer(translation: &Translation<V4>, flags: u8) -> Packet<V4> {
     let tuple = translation.tuple.reversed();
     Packet {
         tuple,

@@ -1,0 +1,166 @@
+//! How long a flow lasts that nothing is heard of: the RFCs' floors unless its network says otherwise, with or without an agent.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use causeway_tests::{
+    lab::{Container, FAR, HOST, Lab},
+    ping, tcp, udp,
+    wait::{self, DEADLINE, SILENCE},
+};
+use serde_json::Value;
+
+const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+
+/// The seconds that a flow to that port of the world still has, and its state. For ICMP, that of the only one.
+fn left(lab: &Lab, protocol: &str, port: u16) -> Option<(u64, String)> {
+    let flows = lab.json(&["flows", "ls"]);
+    let to = format!("{FAR}:{port}");
+    let ours = |flow: &&Value| {
+        let forward = flow["forward"]["destination"].as_str().unwrap_or_default();
+        flow["protocol"] == protocol && (protocol == "icmp" || forward == to)
+    };
+    let flow = flows.as_array().unwrap().iter().find(ours)?;
+    Some((flow["expires_in_s"].as_u64().unwrap(), flow["state"].as_str().unwrap().to_owned()))
+}
+
+/// Whether some seconds are what is left of that many: counting begins with the packet, and is in ticks of a bit more than a second.
+#[track_caller]
+fn about(lab: &Lab, protocol: &str, port: u16, state: &str, whole: u64) {
+    let (left, is) =
+        wait::until(&format!("the flow is '{state}'"), || left(lab, protocol, port).filter(|(_, is)| is == state));
+    let range = whole.saturating_sub(10)..=whole + 2;
+    assert!(range.contains(&left), "{protocol} {is}: {left} s are left of {whole} s");
+}
+
+/// One flow of each kind, in each of its states that has a timeout of its own.
+#[track_caller]
+fn last(lab: &Lab, container: &Container, [established, transitory, udp_first, udp_stream, icmp]: [u64; 5]) {
+    let netns = &container.netns;
+    let _silent = udp::bind(&lab.world, (FAR, 5));
+    udp::client(netns).send_to(b"anybody?", (FAR, 5)).unwrap();
+    about(lab, "udp", 5, "unreplied", udp_first);
+    let _echo = udp::Echo::start(&lab.world, SERVER, "");
+    udp::answer(&udp::client(netns), SERVER);
+    about(lab, "udp", 7, "replied", udp_stream);
+    ping::ping(netns, FAR, 1, 56);
+    about(lab, "icmp", 0, "replied", icmp);
+    let listener = tcp::listen(&lab.world, SERVER);
+    let near = tcp::connect(netns, SERVER);
+    let (far, _) = listener.accept().unwrap();
+    about(lab, "tcp", 7, "established", established);
+    drop(far);
+    // Whoever still may send may take as long as before.
+    about(lab, "tcp", 7, "half-closed", established);
+    drop(near);
+    about(lab, "tcp", 7, "closing", transitory);
+    // Nobody answers the SYN.
+    causeway_tests::place::ip(&lab.world, "route add blackhole 203.0.113.200/32");
+    let to = SocketAddr::from(([203, 0, 113, 200], 80));
+    assert!(tcp::try_connect(netns, to, Duration::from_millis(100)).is_err());
+    let flows = lab.json(&["flows", "ls"]);
+    let syn_sent = flows.as_array().unwrap().iter().find(|flow| flow["state"] == "syn-sent").expect("a half-open flow");
+    let left = syn_sent["expires_in_s"].as_u64().unwrap();
+    assert!((transitory.saturating_sub(10)..=transitory + 2).contains(&left), "{left} s are left of {transitory} s");
+}
+
+/// RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2, RFC 7857 section 2.
+#[test]
+fn flows_last_as_long_as_the_rfcs_demand() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    last(&lab, &c1, [7440, 240, 120, 300, 60]);
+}
+
+#[test]
+fn a_network_has_timeouts_of_its_own() {
+    let lab = Lab::new();
+    let own = [
+        "--timeout",
+        "tcp-established=1000",
+        "--timeout",
+        "tcp-transitory=500",
+        "--timeout",
+        "udp=200",
+        "--timeout",
+        "udp-stream=400",
+        "--timeout",
+        "icmp=100",
+    ];
+    lab.json(&[&["network", "create", "patient", "--subnet", "172.29.0.0/16"][..], &own].concat());
+    let patient = lab.container("c1", &["--network", "patient"]);
+    last(&lab, &patient, [1000, 500, 200, 400, 100]);
+    // The next network's are still the default.
+    let usual = lab.container("c2", &[]);
+    let _silent = udp::bind(&lab.world, (FAR, 6));
+    udp::client(&usual.netns).send_to(b"anybody?", (FAR, 6)).unwrap();
+    about(&lab, "udp", 6, "unreplied", 120);
+}
+
+/// A network whose datagrams are forgotten after a few seconds, and a container of it.
+fn hasty(lab: &Lab) -> Container {
+    let arguments = ["--subnet", "172.29.0.0/16", "--timeout", "udp=2", "--timeout", "udp-stream=2"];
+    lab.json(&[&["network", "create", "hasty"][..], &arguments].concat());
+    lab.container("c1", &["--network", "hasty"])
+}
+
+/// Sends to the world, is silent for longer and longer, and has the world answer: whether the answer comes no more, at last.
+#[track_caller]
+fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
+    far.set_read_timeout(Some(DEADLINE)).unwrap();
+    let forgotten = (1..=4).any(|step| {
+        client.send_to(b"question", SERVER).unwrap();
+        let (_, mapped) = far.recv_from(&mut [0; 64]).unwrap();
+        thread::sleep(Duration::from_secs(2 * step));
+        far.send_to(b"late", mapped).unwrap();
+        client.set_read_timeout(Some(SILENCE)).unwrap();
+        client.recv_from(&mut [0; 64]).is_err()
+    });
+    assert!(forgotten, "the flow lasts");
+}
+
+#[test]
+fn an_idle_flow_is_forgotten() {
+    let lab = Lab::new();
+    let c1 = hasty(&lab);
+    let (client, far) = (udp::client(&c1.netns), udp::bind(&lab.world, SERVER));
+    is_forgotten(&client, &far);
+    wait::until("the agent sweeps it", || left(&lab, "udp", 7).is_none().then_some(()));
+}
+
+#[test]
+fn an_idle_flow_is_forgotten_without_the_agent() {
+    let lab = Lab::new();
+    let c1 = hasty(&lab);
+    let (client, far) = (udp::client(&c1.netns), udp::bind(&lab.world, SERVER));
+    lab.kill_agent();
+    is_forgotten(&client, &far);
+    lab.start_agent(&[]);
+}
+
+/// RFC 4787 REQ-6: each packet outwards prolongs it. And inwards: what is heard of is in use.
+#[test]
+fn a_flow_that_is_used_either_way_lasts() {
+    let lab = Lab::new();
+    let c1 = hasty(&lab);
+    let far = udp::bind(&lab.world, SERVER);
+    far.set_read_timeout(Some(DEADLINE)).unwrap();
+    let client = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 4000));
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut mapped = SocketAddr::V4(SocketAddrV4::new(HOST, 0));
+    for round in 0..12 {
+        client.send_to(b"question", SERVER).unwrap();
+        let (_, seen) = far.recv_from(&mut [0; 64]).unwrap();
+        assert!(round == 0 || seen == mapped, "it is the same flow");
+        mapped = seen;
+        thread::sleep(Duration::from_millis(500));
+    }
+    for _ in 0..12 {
+        far.send_to(b"answer", mapped).unwrap();
+        client.recv_from(&mut [0; 64]).expect("the flow lasts");
+        thread::sleep(Duration::from_millis(500));
+    }
+}
