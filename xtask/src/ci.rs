@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::interrupt;
+use crate::kernels;
 use crate::recipe::{self, Toolchain};
 use crate::setup::{self, Needs};
 use crate::test;
@@ -38,6 +39,11 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
         let mut doc = workspace.cargo();
         succeeds(doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
     });
+    for kernel in kernels::MATRIX {
+        checks.add(&format!("Linux {kernel}"), || {
+            Ok(kernels::verb(workspace, &[kernel], &kernels::QUICK, &[])? == ExitCode::SUCCESS)
+        });
+    }
     checks.add("test", || Ok(test::verb(workspace, &[])? == ExitCode::SUCCESS));
 
     Ok(checks.report())
@@ -60,10 +66,10 @@ fn builds_without_warnings(workspace: &Workspace, toolchain: &Toolchain, package
 }
 
 #[derive(Default)]
-struct Checks(Vec<(&'static str, bool, f32)>);
+struct Checks(Vec<(String, bool, f32)>);
 
 impl Checks {
-    fn add(&mut self, name: &'static str, check: impl FnOnce() -> Result<bool>) {
+    fn add(&mut self, name: &str, check: impl FnOnce() -> Result<bool>) {
         if interrupt::noted() {
             return;
         }
@@ -73,7 +79,7 @@ impl Checks {
             eprintln!("xtask: {error:#}");
             false
         });
-        self.0.push((name, passed, started.elapsed().as_secs_f32()));
+        self.0.push((name.to_owned(), passed, started.elapsed().as_secs_f32()));
     }
 
     fn report(&self) -> ExitCode {

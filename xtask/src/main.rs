@@ -101,7 +101,10 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Setup => setup::verb(&workspace),
         Verb::Build { release } => build::verb(&workspace, if release { Profile::Release } else { Profile::Dev }),
         Verb::Run { args } => run::verb(&workspace, &args),
-        Verb::Test { kernel: Some(kernel), only, filter, .. } => kernels::verb(&workspace, &[&kernel], &only, &filter),
+        Verb::Test { kernel: Some(kernel), only, filter, .. } => {
+            let only: Vec<&str> = only.iter().map(String::as_str).collect();
+            kernels::verb(&workspace, &[&kernel], &only, &filter)
+        }
         Verb::Test { kernels: true, filter, .. } => test::everywhere(&workspace, &filter),
         Verb::Test { filter, .. } => test::verb(&workspace, &filter),
         Verb::Lab { shell, keep } => lab::verb(&workspace, shell, keep),

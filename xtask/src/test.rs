@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::interrupt;
 use crate::kernels;
@@ -28,6 +29,7 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
     let report = report(workspace);
     remove(&report)?;
     workspace.build(Profile::Dev, &[("causeway", "causeway")])?;
+    raise_open_files()?;
     let mut total = run(harness(workspace.cargo().args(["test", "--no-fail-fast"]), filter))?;
     if !interrupt::noted() {
         let causeway = workspace.binary(Profile::Dev, "causeway");
@@ -92,6 +94,13 @@ fn remove(path: &Path) -> Result<()> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Tests with thousands of connections need more than a login's usual thousand; whoever may have more need not ask.
+fn raise_open_files() -> Result<()> {
+    let what = "cannot raise the limit of open files";
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context(what)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context(what)
 }
 
 /// The tests that tell one way to attach tc programs from the other.

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::resource::{Resource, setrlimit};
 
 /// Where things are in the archive.
 pub(crate) const INIT: &str = "/init";
@@ -27,6 +28,7 @@ pub(crate) const MARK: char = '\u{1e}';
 
 /// The serial line of the results. The kernel's own messages take the first one.
 const RESULTS: &str = "/dev/ttyS1";
+const OPEN_FILES: u64 = 1 << 19;
 const REPORT: &str = "/tmp/report";
 
 /// A line of the first process's own.
@@ -134,6 +136,8 @@ fn run() -> Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's release")?;
     say(&mut results, &Line::Here(release.trim().to_owned()))?;
     load_modules()?;
+    // As services of a distribution have it; the kernel's own default is for nobody who has thousands of connections.
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).context("cannot raise the limit of open files")?;
     let arguments = fs::read_to_string(ARGUMENTS).with_context(|| format!("cannot read {ARGUMENTS}"))?;
     let Arguments { suites, harness } = Arguments::parse(&arguments);
     for suite in suites {

@@ -20,12 +20,21 @@ use crate::tally::{Listing, Tally};
 
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
-/// How long a machine on KVM may take to its first line; where KVM works it takes about a second.
-const KVM_START: Duration = Duration::from_secs(6);
-/// How long a machine may be silent: no test takes nearly as long, not even on an emulated processor.
-const SILENCE: Duration = Duration::from_mins(4);
-/// How long all of it may take.
-const ALL: Duration = Duration::from_mins(45);
+/// How long things may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Until the first line, on KVM: where that works it takes about a second.
+    start: Duration,
+    /// Without a word. No test takes nearly as long, not even on an emulated processor.
+    silence: Duration,
+    /// All of it.
+    all: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { start: Duration::from_secs(6), silence: Duration::from_mins(4), all: Duration::from_mins(45) };
+/// The file of the kernel's own messages.
+const CONSOLE: &str = "console.log";
 const TICK: Duration = Duration::from_millis(100);
 
 /// Of the console's last lines, how many are shown of a machine that failed.
@@ -48,7 +57,8 @@ pub(crate) struct Run {
 pub(crate) fn run(image: &Image, archive: &Path, folder: &Path) -> Result<Run> {
     let kvm = Kvm::look(folder);
     if kvm.is_worth_trying() {
-        match Machine::start(image, archive, folder, Accelerator::Kvm)?.listen()? {
+        let machine = Machine::start(qemu(image, archive, folder, Accelerator::Kvm), folder)?;
+        match machine.listen(Accelerator::Kvm, LIMITS, Listing::shown())? {
             Ok(run) => return Ok(run),
             Err(why) => {
                 let why = why.lines().next().unwrap_or_default();
@@ -57,7 +67,8 @@ pub(crate) fn run(image: &Image, archive: &Path, folder: &Path) -> Result<Run> {
             }
         }
     }
-    match Machine::start(image, archive, folder, Accelerator::Tcg)?.listen()? {
+    let machine = Machine::start(qemu(image, archive, folder, Accelerator::Tcg), folder)?;
+    match machine.listen(Accelerator::Tcg, LIMITS, Listing::shown())? {
         Ok(run) => Ok(run),
         Err(why) => bail!("the virtual machine of Linux {} does not start: {why}", image.release),
     }
@@ -93,34 +104,41 @@ enum Accelerator {
     Tcg,
 }
 
+/// The virtual machine's command line.
+fn qemu(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) -> Command {
+    let mut command = Command::new(QEMU);
+    match accelerator {
+        Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+        Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi"]),
+    };
+    command
+        .args(["-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+        .arg("-serial")
+        .arg(format!("file:{}", folder.join(CONSOLE).display()))
+        .args(["-serial", "stdio"])
+        .arg("-kernel")
+        .arg(&image.kernel)
+        .arg("-initrd")
+        .arg(archive)
+        // A kernel that fails restarts, which is the end of the machine.
+        .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"]);
+    command
+}
+
 struct Machine {
     child: Child,
     output: Receiver<Vec<u8>>,
-    accelerator: Accelerator,
     console: PathBuf,
     errors: PathBuf,
     started: Instant,
 }
 
 impl Machine {
-    fn start(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) -> Result<Self> {
-        let (console, errors) = (folder.join("console.log"), folder.join("qemu.log"));
-        let mut command = Command::new(QEMU);
-        match accelerator {
-            Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
-            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi"]),
-        };
+    fn start(mut command: Command, folder: &Path) -> Result<Self> {
+        let (console, errors) = (folder.join(CONSOLE), folder.join("qemu.log"));
+        // That of the last run is none of this one's.
+        File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
         command
-            .args(["-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .arg("-serial")
-            .arg(format!("file:{}", console.display()))
-            .args(["-serial", "stdio"])
-            .arg("-kernel")
-            .arg(&image.kernel)
-            .arg("-initrd")
-            .arg(archive)
-            // A kernel that fails restarts, which is the end of the machine.
-            .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?);
@@ -137,12 +155,17 @@ impl Machine {
                 }
             }
         });
-        Ok(Self { child, output, accelerator, console, errors, started: Instant::now() })
+        Ok(Self { child, output, console, errors, started: Instant::now() })
     }
 
     /// Listens to the end. The inner error is why a machine has not come to its first line.
-    fn listen(mut self) -> Result<Result<Run, String>> {
-        let mut reader = Reader::new(Listing::shown());
+    fn listen(
+        mut self,
+        accelerator: Accelerator,
+        limits: Limits,
+        listing: Listing<impl Write>,
+    ) -> Result<Result<Run, String>> {
+        let mut reader = Reader::new(listing);
         let mut heard = Instant::now();
         let trouble = loop {
             match self.output.recv_timeout(TICK) {
@@ -156,20 +179,20 @@ impl Machine {
             if interrupt::noted() {
                 break Some("interrupted".to_owned());
             }
-            if reader.run.release.is_none() && self.accelerator == Accelerator::Kvm {
+            if reader.run.release.is_none() && accelerator == Accelerator::Kvm {
                 let error = fs::read_to_string(&self.errors).unwrap_or_default();
                 if let Some(line) = error.lines().find(|line| line.contains("KVM internal error")) {
                     break Some(line.to_owned());
                 }
-                if self.started.elapsed() > KVM_START {
-                    break Some(format!("no sign of life within {KVM_START:?}"));
+                if self.started.elapsed() > limits.start {
+                    break Some(format!("no sign of life within {:?}", limits.start));
                 }
             }
-            if heard.elapsed() > SILENCE {
-                break Some(format!("it hung: no word for {SILENCE:?}"));
+            if heard.elapsed() > limits.silence {
+                break Some(format!("it hung: no word for {:?}", limits.silence));
             }
-            if self.started.elapsed() > ALL {
-                break Some(format!("it took longer than {ALL:?}"));
+            if self.started.elapsed() > limits.all {
+                break Some(format!("it took longer than {:?}", limits.all));
             }
         };
         let status = self.end(trouble.is_some())?;
@@ -294,5 +317,52 @@ mod tests {
             let tally = reader.listing.end().unwrap();
             assert_eq!((tally.passed, tally.failed, tally.clean), (1, 2, false));
         }
+    }
+
+    /// A process of a few lines in place of the virtual machine's, and what came of it. It finds its console in `$1`.
+    fn instead(name: &str, script: &str, accelerator: Accelerator, limits: Limits) -> Result<Run, String> {
+        let folder = std::env::temp_dir().join(format!("causeway-xtask-{}-{name}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg("sh").arg(folder.join(CONSOLE));
+        let listing = Listing::new(io::sink(), true);
+        let run = Machine::start(command, &folder).unwrap().listen(accelerator, limits, listing).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        run
+    }
+
+    const BRIEF: Limits =
+        Limits { start: Duration::from_secs(1), silence: Duration::from_secs(3), all: Duration::from_mins(1) };
+
+    #[test]
+    fn a_machine_that_says_nothing_more_is_ended_and_its_console_shown() {
+        let script = r#"printf '\036here 6.1\n'; echo 'rcu: stall' >"$1"; exec sleep 600"#;
+        let run = instead("silent", script, Accelerator::Tcg, BRIEF).unwrap();
+        let [problem] = &run.problems[..] else { panic!("{:?}", run.problems) };
+        assert!(problem.contains("it hung") && problem.contains("rcu: stall"), "{problem}");
+    }
+
+    #[test]
+    fn a_machine_that_ends_before_its_tests_do_is_a_failure_with_the_end_of_its_console() {
+        let script = r#"printf '\036here 6.1\n\036begin load\n'; echo 'Kernel panic - not syncing' >"$1""#;
+        let run = instead("panic", script, Accelerator::Tcg, LIMITS).unwrap();
+        let [problem] = &run.problems[..] else { panic!("{:?}", run.problems) };
+        assert!(problem.contains("before its tests") && problem.contains("Kernel panic"), "{problem}");
+    }
+
+    #[test]
+    fn a_machine_that_does_not_start_says_why() {
+        let why = instead("error", "echo 'no such device' >&2; exit 1", Accelerator::Tcg, LIMITS).err().unwrap();
+        assert!(why.contains("no such device"), "{why}");
+        let why = instead("kvm", "exec sleep 600", Accelerator::Kvm, BRIEF).err().unwrap();
+        assert!(why.contains("no sign of life"), "{why}");
+    }
+
+    #[test]
+    fn what_the_kernel_complains_of_is_a_problem_though_all_tests_passed() {
+        let script = r#"printf '\036here 6.1\n\036done \n'; echo '[ 1.0] WARNING: CPU: 0 PID: 7 at net/core' >"$1""#;
+        let run = instead("warning", script, Accelerator::Tcg, LIMITS).unwrap();
+        let [problem] = &run.problems[..] else { panic!("{:?}", run.problems) };
+        assert!(problem.contains("WARNING"), "{problem}");
     }
 }

@@ -40,15 +40,13 @@ const SUITES: [&str; 7] = ["load", "packets", "articles", "published", "outgoing
 pub(crate) const QUICK: [&str; 2] = ["load", "packets"];
 
 /// Runs the tests on the given kernels, all of [`SUITES`] or `only` some; exits with failure if one failed.
-pub(crate) fn verb(workspace: &Workspace, kernels: &[&str], only: &[String], filter: &[OsString]) -> Result<ExitCode> {
+pub(crate) fn verb(workspace: &Workspace, kernels: &[&str], only: &[&str], filter: &[OsString]) -> Result<ExitCode> {
     interrupt::note()?;
+    let versions = kernels.iter().map(|kernel| Kernel::parse(kernel)).collect::<Result<Vec<_>>>()?;
     let mut failed = Vec::new();
-    for kernel in kernels {
-        if interrupt::noted() {
-            break;
-        }
-        if !run(workspace, kernel, only, filter)? {
-            failed.push(*kernel);
+    for kernel in versions {
+        if !interrupt::noted() && !run(workspace, kernel, only, filter)? {
+            failed.push(kernel.to_string());
         }
     }
     if interrupt::noted() {
@@ -63,7 +61,8 @@ pub(crate) fn verb(workspace: &Workspace, kernels: &[&str], only: &[String], fil
 }
 
 /// Whether everything was right on one kernel.
-fn run(workspace: &Workspace, kernel: &str, only: &[String], filter: &[OsString]) -> Result<bool> {
+fn run(workspace: &Workspace, version: Kernel, only: &[&str], filter: &[OsString]) -> Result<bool> {
+    let kernel = &version.to_string();
     let started = Instant::now();
     let suites = suites(workspace, only)?;
     setup::ensure(workspace, Needs::Machine)?;
@@ -83,7 +82,6 @@ fn run(workspace: &Workspace, kernel: &str, only: &[String], filter: &[OsString]
     for line in &run.report {
         report.add(line);
     }
-    let version = Kernel::parse(kernel)?;
     let problems = report.check(workspace, version)?;
     report.record(workspace, version)?;
     for problem in run.problems.iter().chain(&problems) {
@@ -105,7 +103,7 @@ fn run(workspace: &Workspace, kernel: &str, only: &[String], filter: &[OsString]
 }
 
 /// The test programs to run, each of which there is.
-fn suites(workspace: &Workspace, only: &[String]) -> Result<Vec<String>> {
+fn suites(workspace: &Workspace, only: &[&str]) -> Result<Vec<String>> {
     if only.is_empty() {
         return Ok(SUITES.map(str::to_owned).to_vec());
     }
@@ -115,11 +113,11 @@ fn suites(workspace: &Workspace, only: &[String]) -> Result<Vec<String>> {
         let path = PathBuf::from(entry.context("cannot read a name in it")?.file_name());
         there.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
     }
-    if let Some(unknown) = only.iter().find(|name| !there.contains(*name)) {
+    if let Some(unknown) = only.iter().find(|name| !there.contains(**name)) {
         let there: Vec<_> = there.into_iter().collect();
         bail!("no test program is called '{unknown}': there are {}", there.join(", "));
     }
-    Ok(only.to_vec())
+    Ok(only.iter().map(|name| (*name).to_owned()).collect())
 }
 
 fn harness(filter: &[OsString]) -> Vec<String> {
