@@ -31,6 +31,12 @@ mod xdp_md {
     pub(super) const SIZE: usize = 24;
 }
 
+/// Offsets in `struct __sk_buff` (`linux/bpf.h`).
+pub(crate) mod skb {
+    pub(crate) const IFINDEX: usize = 40;
+    pub(crate) const SIZE: usize = 192;
+}
+
 /// The loaded programs. One run at a time: they have one place for what is generated and what is counted.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -166,6 +172,13 @@ impl Kernel {
             }
             std::thread::sleep(Duration::from_micros(50));
         }
+    }
+
+    /// The program that does nothing.
+    pub(crate) fn nothing(&self) -> anyhow::Result<SchedClassifier> {
+        let program: &SchedClassifier =
+            self.ebpf.program(name::NOTHING).context("the object lacks a tc program")?.try_into()?;
+        Ok(SchedClassifier::from_program_info(program.info()?, name::NOTHING.into())?)
     }
 
     /// What was counted since the load.

@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use causeway_bench_ebpf::{
-    Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count, fold, halves,
+    Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count,
 };
 
 #[map]
@@ -29,17 +29,12 @@ pub(crate) fn generate(ctx: XdpContext) -> u32 {
     let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     // SAFETY: the one entry of the map, whose only user is the one run of this program that there is at a time.
     let traffic = unsafe { &mut *traffic };
-    let address = (traffic.address + traffic.next.address).to_be();
-    let ports = [(traffic.port + traffic.next.port) as u16, (traffic.service + traffic.next.service) as u16];
-    let ports = ports.map(u16::to_be);
-    let ip = !fold(traffic.ip_sum + halves(address));
-    let udp = !fold(traffic.udp_sum + halves(address) + u32::from(ports[0]) + u32::from(ports[1]));
+    let header = traffic.header();
     write(at, 0, traffic.frame);
-    write(at, if traffic.toward == 0 { SOURCE_AT } else { SOURCE_AT + 4 }, address);
-    write(at, PORTS_AT, ports);
-    write(at, IP_CHECKSUM_AT, ip);
-    // Zero would say that there is none.
-    write(at, UDP_CHECKSUM_AT, if udp == 0 { 0xffff } else { udp });
+    write(at, header.address_at, header.address);
+    write(at, PORTS_AT, header.ports);
+    write(at, IP_CHECKSUM_AT, header.ip_checksum);
+    write(at, UDP_CHECKSUM_AT, header.udp_checksum);
     traffic.advance();
     xdp_action::XDP_PASS
 }
