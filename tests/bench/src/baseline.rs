@@ -37,7 +37,7 @@ impl Baseline {
                 continue;
             }
             for against in
-                measurement.figures.keys().filter(|other| !matches!(other, Contender::Floor | Contender::Causeway))
+                measurement.figures.keys().filter(|other| !other.is_bound() && **other != Contender::Causeway)
             {
                 if let Some(ratio) = measurement.ratio(*against) {
                     let what = format!("{} ({}) against {against}", measurement.name, measurement.metric.unit());

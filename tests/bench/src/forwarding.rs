@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::Context as _;
-use causeway_bench_ebpf::{Expected, Traffic};
+use causeway_bench_ebpf::{Exit, Expected, Traffic};
 use causeway_tests::{
     lab::{HOST, WORLD_SIDE},
     place,
@@ -73,7 +73,7 @@ struct Course<'a> {
     expected: Expected,
     /// Frames of a turn.
     frames: u32,
-    _attached: [Attached; 2],
+    _attached: Vec<Attached>,
 }
 
 /// Lets every contender have its turn in every round; `tick` is called after each.
@@ -160,9 +160,19 @@ impl<'a> Course<'a> {
                 ((&c2.netns, c2.interface.as_str()), Expected { source: 0, destination: in_frame(c2.address) })
             }
         };
-        let opened = place::run(&rig.lab.host, || kernel.open(&entry.name))?;
-        let counted = place::run(exit.0, || kernel.count_at(exit.1))?;
-        Ok(Self { rig, entry, traffic, expected, frames: 0, _attached: [opened, counted] })
+        let redirected = match comparison.way {
+            Way::Inwards => Exit { index: c1.host_side.index, peer: 1 },
+            Way::Outwards => Exit { index: rig.uplink.index, peer: 0 },
+            Way::Across => Exit { index: c2.host_side.index, peer: 1 },
+        };
+        let mut attached = vec![
+            place::run(&rig.lab.host, || kernel.open(&entry.name))?,
+            place::run(exit.0, || kernel.count_at(exit.1))?,
+        ];
+        if rig.contender == Contender::Redirect {
+            attached.push(place::run(&rig.lab.host, || kernel.redirect_at(&entry.name, &redirected))?);
+        }
+        Ok(Self { rig, entry, traffic, expected, frames: 0, _attached: attached })
     }
 
     /// Finds how many frames fill a turn, after every flow has begun.

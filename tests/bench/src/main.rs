@@ -38,6 +38,9 @@ struct Options {
     /// Only what has this in its name; may be repeated
     #[arg(long, value_name = "WORD")]
     only: Vec<String>,
+    /// Only these contenders, for a look at one of them (with perf, say)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    contenders: Vec<Contender>,
     /// Print the names of what would be measured
     #[arg(long)]
     list: bool,
@@ -110,7 +113,7 @@ fn prepare(options: &Options) -> anyhow::Result<()> {
 fn run(options: &Options) -> anyhow::Result<ExitCode> {
     guard::undo_on_signal()?;
     let found = Room::found();
-    let measured = Bench::new(options.size(), &options.only).and_then(|bench| bench.measure(options));
+    let measured = Bench::new(options).and_then(|bench| bench.measure(options));
     found.restore();
     let results = measured?;
     if let Some(path) = &options.json {
@@ -146,6 +149,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// One run.
 struct Bench {
     size: Size,
+    contenders: Vec<Contender>,
     groups: Vec<Group>,
     kernel: Kernel,
     bar: ProgressBar,
@@ -155,10 +159,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(size: Size, only: &[String]) -> anyhow::Result<Self> {
-        let groups = suite::forwarding(size, only);
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let size = options.size();
+        let groups = suite::forwarding(size, &options.only);
+        let all = if options.contenders.is_empty() { &Contender::ALL[..] } else { &options.contenders };
         let effort = size.effort();
-        let turns = groups.iter().map(|group| group.names().count()).sum::<usize>() * Contender::ALL.len();
+        let turns = groups.iter().map(|group| group.names().count()).sum::<usize>() * all.len();
         let bar = ProgressBar::new(turns as u64 * u64::from(effort.rounds + 1));
         bar.set_style(ProgressStyle::with_template("{elapsed} {bar:30} {eta:>4} {wide_msg}")?);
         let arguments = std::env::args().skip(1).collect::<Vec<_>>();
@@ -175,7 +181,7 @@ impl Bench {
             memory: None,
             timings: Vec::new(),
         };
-        Ok(Self { size, groups, kernel: Kernel::load()?, bar, made: 0, results })
+        Ok(Self { size, contenders: all.to_vec(), groups, kernel: Kernel::load()?, bar, made: 0, results })
     }
 
     fn measure(mut self, options: &Options) -> anyhow::Result<Results> {
@@ -210,7 +216,7 @@ impl Bench {
     fn build(&mut self, group: &Group, flows: u32) -> anyhow::Result<Vec<Rig>> {
         let mut rigs = Vec::new();
         Room::make(flows)?;
-        for contender in Contender::ALL {
+        for contender in self.contenders.clone() {
             if self.results.left_out.iter().any(|(out, _)| *out == contender) {
                 continue;
             }

@@ -23,6 +23,7 @@ const SIZE: (u32, u32) = (960, 480);
 const fn colour(contender: Contender) -> RGBColor {
     match contender {
         Contender::Floor => RGBColor(187, 187, 187),
+        Contender::Redirect => RGBColor(160, 200, 220),
         Contender::Plain => RGBColor(136, 136, 136),
         Contender::IptablesLegacy => RGBColor(204, 121, 167),
         Contender::IptablesNft => RGBColor(213, 94, 0),

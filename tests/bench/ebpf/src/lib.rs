@@ -13,10 +13,14 @@ pub mod name {
     pub const COUNT: &str = "count";
     /// tc, attached nowhere: what running a program costs that does nothing.
     pub const NOTHING: &str = "nothing";
+    /// tc ingress where frames enter: redirects those that were generated, as they are.
+    pub const REDIRECT: &str = "redirect";
     /// Array of one: [`super::Traffic`].
     pub const TRAFFIC: &str = "TRAFFIC";
     /// Array of one: [`super::Expected`].
     pub const EXPECTED: &str = "EXPECTED";
+    /// Array of one: [`super::Exit`].
+    pub const EXIT: &str = "EXIT";
     /// Per-CPU array: [`super::count`] to a number of frames.
     pub const COUNTS: &str = "COUNTS";
 }
@@ -159,6 +163,16 @@ pub struct Expected {
     pub source: u32,
     /// The destination address.
     pub destination: u32,
+}
+
+/// Where frames are redirected to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Exit {
+    /// The interface's index.
+    pub index: u32,
+    /// One: into the other end of that veth pair. Zero: out of it.
+    pub peer: u32,
 }
 
 /// What is counted.

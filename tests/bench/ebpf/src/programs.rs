@@ -4,18 +4,21 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, tcx_action_base::TCX_NEXT, xdp_action},
+    helpers::{bpf_redirect, bpf_redirect_peer},
     macros::{classifier, map, xdp},
     maps::{Array, PerCpuArray},
     programs::{TcContext, XdpContext},
 };
 use causeway_bench_ebpf::{
-    Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count,
+    Exit, Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count,
 };
 
 #[map]
 static TRAFFIC: Array<Traffic> = Array::with_max_entries(1, 0);
 #[map]
 static EXPECTED: Array<Expected> = Array::with_max_entries(1, 0);
+#[map]
+static EXIT: Array<Exit> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count::ALL, 0);
 
@@ -63,6 +66,19 @@ pub(crate) fn count(ctx: TcContext) -> i32 {
     TC_ACT_SHOT
 }
 
+/// Redirects what was generated, and lets everything else pass.
+#[classifier]
+pub(crate) fn redirect(ctx: TcContext) -> i32 {
+    let at = ctx.data();
+    if at + FRAME > ctx.data_end() || read::<[u8; 8]>(at, MARK_AT) != MARK {
+        return TCX_NEXT;
+    }
+    let Some(exit) = EXIT.get(0) else { return TCX_NEXT };
+    // SAFETY: redirects by number; the kernel checks what it finds there.
+    let action = unsafe { if exit.peer == 0 { bpf_redirect(exit.index, 0) } else { bpf_redirect_peer(exit.index, 0) } };
+    action as i32
+}
+
 /// Does nothing.
 #[classifier]
 pub(crate) fn nothing(_: TcContext) -> i32 {
@@ -82,3 +98,8 @@ fn read<T: Copy>(frame: usize, offset: usize) -> T {
     // SAFETY: see `write`.
     unsafe { *ptr::with_exposed_provenance(frame + offset) }
 }
+
+/// Redirects are for programs under the GPL only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
