@@ -17,11 +17,13 @@ pub const SUBNET: &str = "172.18.0.0/16";
 pub const CONTAINER: &str = "172.18.0.2";
 
 /// One way to do it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
     /// Nothing of it: the frame is dropped where it enters. What the measuring itself costs.
     Floor,
+    /// A program that redirects what it is told to, untouched and without a look at any table: the least that a program can cost.
+    Redirect,
     /// No NAT: the containers' own addresses are routed, and bridged.
     Plain,
     /// iptables with its own back end in the kernel.
@@ -38,8 +40,9 @@ pub enum Contender {
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Floor,
+        Self::Redirect,
         Self::Plain,
         Self::IptablesLegacy,
         Self::IptablesNft,
@@ -52,6 +55,7 @@ impl Contender {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::Redirect => "redirect",
             Self::Plain => "plain",
             Self::IptablesLegacy => "iptables-legacy",
             Self::IptablesNft => "iptables-nft",
@@ -63,7 +67,12 @@ impl Contender {
 
     /// Whether it translates addresses.
     pub const fn translates(self) -> bool {
-        !matches!(self, Self::Floor | Self::Plain)
+        !matches!(self, Self::Floor | Self::Redirect | Self::Plain)
+    }
+
+    /// Whether it shows what measuring costs, and is not an alternative.
+    pub const fn is_bound(self) -> bool {
+        matches!(self, Self::Floor | Self::Redirect)
     }
 
     /// The program that takes its rules on stdin, and its arguments.
@@ -72,7 +81,7 @@ impl Contender {
             Self::IptablesLegacy => Some(&["iptables-legacy-restore"]),
             Self::IptablesNft => Some(&["iptables-nft-restore"]),
             Self::NftMap | Self::NftFlowtable => Some(&["nft", "-f", "-"]),
-            Self::Floor | Self::Plain | Self::Causeway => None,
+            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway => None,
         }
     }
 
@@ -92,7 +101,7 @@ impl Contender {
             Self::IptablesLegacy | Self::IptablesNft => iptables(publishes),
             Self::NftMap => nft(publishes, false),
             Self::NftFlowtable => nft(publishes, true),
-            Self::Floor | Self::Plain | Self::Causeway => String::new(),
+            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway => String::new(),
         }
     }
 }

@@ -1,22 +1,18 @@
 //! Packets per second: generated frames through each contender's host, in turns.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::Context as _;
-use causeway_bench_ebpf::Expected;
+use causeway_bench_ebpf::{Exit, Expected, Traffic};
 use causeway_tests::{
     lab::{HOST, WORLD_SIDE},
     place,
-};
-use nix::{
-    libc,
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
 };
 
 use crate::{
     contender::{Contender, Publishes},
     kernel::{Attached, Kernel, Run},
+    processor,
     rig::{Interface, Rig},
     traffic::{self, CONTAINER_PORT, Ends, Flows, HOST_PORT, OUTSIDE, Way},
 };
@@ -73,7 +69,7 @@ impl Turns {
 struct Course<'a> {
     rig: &'a Rig,
     entry: Interface,
-    traffic: causeway_bench_ebpf::Traffic,
+    traffic: Traffic,
     expected: Expected,
     /// Frames of a turn.
     frames: u32,
@@ -112,64 +108,71 @@ pub fn compare(
     Ok(all)
 }
 
+/// Where the frames of a comparison enter a host, and what they are.
+pub fn entering(rig: &Rig, comparison: &Comparison) -> (Interface, Traffic) {
+    let [c1, c2] = &rig.containers;
+    let translated = rig.contender.translates();
+    let (entry, ends) = match comparison.way {
+        Way::Inwards => (
+            &rig.uplink,
+            Ends {
+                source_mac: rig.world_mac,
+                destination_mac: rig.uplink.mac,
+                source: OUTSIDE,
+                destination: if translated { HOST } else { c1.address },
+                port: if translated { HOST_PORT } else { CONTAINER_PORT },
+                ports: comparison.publishes.ports().into(),
+            },
+        ),
+        Way::Outwards | Way::Across => (
+            &c1.host_side,
+            Ends {
+                source_mac: c1.mac,
+                destination_mac: if comparison.way == Way::Across { c2.mac } else { rig.gateway_mac },
+                source: c1.address,
+                destination: if comparison.way == Way::Across { c2.address } else { OUTSIDE },
+                port: 53,
+                ports: 1,
+            },
+        ),
+    };
+    (entry.clone(), traffic::frames(comparison.way, comparison.flows, &ends))
+}
+
 impl<'a> Course<'a> {
     fn prepare(kernel: &mut Kernel, rig: &'a Rig, comparison: &Comparison) -> anyhow::Result<Self> {
         let [c1, c2] = &rig.containers;
-        let translated = rig.contender.translates();
-        let (entry, ends, exit) = match comparison.way {
-            Way::Inwards => (
-                rig.uplink.clone(),
-                Ends {
-                    source_mac: rig.world_mac,
-                    destination_mac: rig.uplink.mac,
-                    source: OUTSIDE,
-                    destination: if translated { HOST } else { c1.address },
-                    port: if translated { HOST_PORT } else { CONTAINER_PORT },
-                    ports: comparison.publishes.ports().into(),
-                },
-                (&c1.netns, c1.interface.as_str()),
-            ),
+        let in_frame = |address: Ipv4Addr| address.to_bits().to_be();
+        let (entry, traffic) = entering(rig, comparison);
+        let (exit, expected) = match comparison.way {
+            _ if rig.contender == Contender::Floor => ((&rig.lab.host, entry.name.as_str()), Expected::default()),
+            Way::Inwards => {
+                ((&c1.netns, c1.interface.as_str()), Expected { source: 0, destination: in_frame(c1.address) })
+            }
             Way::Outwards => (
-                c1.host_side.clone(),
-                Ends {
-                    source_mac: c1.mac,
-                    destination_mac: rig.gateway_mac,
-                    source: c1.address,
-                    destination: OUTSIDE,
-                    port: 53,
-                    ports: 1,
-                },
                 (&rig.lab.world, WORLD_SIDE),
-            ),
-            Way::Across => (
-                c1.host_side.clone(),
-                Ends {
-                    source_mac: c1.mac,
-                    destination_mac: c2.mac,
-                    source: c1.address,
-                    destination: c2.address,
-                    port: 53,
-                    ports: 1,
+                Expected {
+                    source: in_frame(if rig.contender.translates() { HOST } else { c1.address }),
+                    destination: 0,
                 },
-                (&c2.netns, c2.interface.as_str()),
             ),
+            Way::Across => {
+                ((&c2.netns, c2.interface.as_str()), Expected { source: 0, destination: in_frame(c2.address) })
+            }
         };
-        let mut expected = match comparison.way {
-            Way::Inwards => Expected { source: 0, destination: c1.address.to_bits().to_be() },
-            Way::Outwards if translated => Expected { source: HOST.to_bits().to_be(), destination: 0 },
-            Way::Outwards => Expected { source: c1.address.to_bits().to_be(), destination: 0 },
-            Way::Across => Expected { source: 0, destination: c2.address.to_bits().to_be() },
+        let redirected = match comparison.way {
+            Way::Inwards => Exit { index: c1.host_side.index, peer: 1 },
+            Way::Outwards => Exit { index: rig.uplink.index, peer: 0 },
+            Way::Across => Exit { index: c2.host_side.index, peer: 1 },
         };
-        let exit = if rig.contender == Contender::Floor {
-            expected = Expected::default();
-            (&rig.lab.host, entry.name.as_str())
-        } else {
-            exit
-        };
-        let opened = place::run(&rig.lab.host, || kernel.open(&entry.name))?;
-        let counted = place::run(exit.0, || kernel.count_at(exit.1))?;
-        let traffic = traffic::frames(comparison.way, comparison.flows, &ends);
-        Ok(Self { rig, entry, traffic, expected, frames: 0, _attached: vec![opened, counted] })
+        let mut attached = vec![
+            place::run(&rig.lab.host, || kernel.open(&entry.name))?,
+            place::run(exit.0, || kernel.count_at(exit.1))?,
+        ];
+        if rig.contender == Contender::Redirect {
+            attached.push(place::run(&rig.lab.host, || kernel.redirect_at(&entry.name, &redirected))?);
+        }
+        Ok(Self { rig, entry, traffic, expected, frames: 0, _attached: attached })
     }
 
     /// Finds how many frames fill a turn, after every flow has begun.
@@ -198,21 +201,10 @@ impl<'a> Course<'a> {
     fn generate(&mut self, kernel: &mut Kernel, frames: u32) -> anyhow::Result<Run> {
         kernel.aim(&self.traffic, &self.expected)?;
         let run = place::run(&self.rig.lab.host, || {
-            stay();
+            processor::stay();
             kernel.run(self.entry.index, frames)
         })?;
         self.traffic = kernel.aimed()?;
         Ok(run)
     }
-}
-
-/// Keeps the calling thread on one CPU and before others: what else the machine does is not to be measured.
-pub fn stay() {
-    const FIRST: libc::c_int = -20;
-    let last = std::thread::available_parallelism().map_or(0, |count| count.get() - 1);
-    let mut cpus = CpuSet::new();
-    // Without the right to either, the figures are only noisier.
-    let _ = cpus.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus));
-    // SAFETY: a plain system call; zero is the calling thread.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, FIRST) };
 }

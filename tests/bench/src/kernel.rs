@@ -13,7 +13,7 @@ use aya::{
         xdp::XdpLink,
     },
 };
-use causeway_bench_ebpf::{Expected, Traffic, count, name};
+use causeway_bench_ebpf::{Exit, Expected, Traffic, count, name};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
 
@@ -23,12 +23,19 @@ const BATCH: u32 = 64;
 /// The words of the maps' values: aya knows integers and arrays of them.
 const TRAFFIC: usize = size_of::<Traffic>() / 4;
 const EXPECTED: usize = size_of::<Expected>() / 4;
+const EXIT: usize = size_of::<Exit>() / 4;
 
 /// Offsets in `struct xdp_md` (`linux/bpf.h`).
 mod xdp_md {
     pub(super) const DATA_END: usize = 4;
     pub(super) const INGRESS_IFINDEX: usize = 12;
     pub(super) const SIZE: usize = 24;
+}
+
+/// Offsets in `struct __sk_buff` (`linux/bpf.h`).
+pub(crate) mod skb {
+    pub(crate) const IFINDEX: usize = 40;
+    pub(crate) const SIZE: usize = 192;
 }
 
 /// The loaded programs. One run at a time: they have one place for what is generated and what is counted.
@@ -46,7 +53,7 @@ pub struct Attached {
 #[expect(dead_code, reason = "it is held, and dropped")]
 enum Link {
     Entry(XdpLink),
-    Counter(SchedClassifierLink),
+    Classifier(SchedClassifierLink),
 }
 
 /// Frames that came to a counter.
@@ -87,7 +94,7 @@ impl Kernel {
             let program: &mut Xdp = ebpf.program_mut(program).context("the object lacks an XDP program")?.try_into()?;
             program.load()?;
         }
-        for program in [name::COUNT, name::NOTHING] {
+        for program in [name::COUNT, name::REDIRECT, name::NOTHING] {
             let program: &mut SchedClassifier =
                 ebpf.program_mut(program).context("the object lacks a tc program")?.try_into()?;
             program.load()?;
@@ -106,12 +113,23 @@ impl Kernel {
 
     /// Counts what arrives at an interface. The calling thread must be in its namespace.
     pub fn count_at(&mut self, interface: &str) -> anyhow::Result<Attached> {
+        self.attach(name::COUNT, interface)
+    }
+
+    /// Redirects what arrives at an interface, and says where to. The calling thread must be in its namespace.
+    pub fn redirect_at(&mut self, interface: &str, exit: &Exit) -> anyhow::Result<Attached> {
+        let mut map: Array<_, [u32; EXIT]> = Array::try_from(self.map(name::EXIT)?)?;
+        map.set(0, bytemuck::cast_ref::<_, [u32; EXIT]>(exit), 0)?;
+        self.attach(name::REDIRECT, interface)
+    }
+
+    fn attach(&mut self, name: &str, interface: &str) -> anyhow::Result<Attached> {
         let program: &mut SchedClassifier =
-            self.ebpf.program_mut(name::COUNT).context("the object lacks a tc program")?.try_into()?;
+            self.ebpf.program_mut(name).context("the object lacks a tc program")?.try_into()?;
         let order = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program.attach_with_options(interface, TcAttachType::Ingress, order);
-        let id = id.with_context(|| format!("cannot attach the counter to {interface}"))?;
-        Ok(Attached { _link: Link::Counter(program.take_link(id)?) })
+        let id = id.with_context(|| format!("cannot attach the program '{name}' to {interface}"))?;
+        Ok(Attached { _link: Link::Classifier(program.take_link(id)?) })
     }
 
     /// Says what the next runs generate, and what is expected to arrive. The first flow comes first again.
@@ -166,6 +184,13 @@ impl Kernel {
             }
             std::thread::sleep(Duration::from_micros(50));
         }
+    }
+
+    /// The program that does nothing.
+    pub(crate) fn nothing(&self) -> anyhow::Result<SchedClassifier> {
+        let program: &SchedClassifier =
+            self.ebpf.program(name::NOTHING).context("the object lacks a tc program")?.try_into()?;
+        Ok(SchedClassifier::from_program_info(program.info()?, name::NOTHING.into())?)
     }
 
     /// What was counted since the load.

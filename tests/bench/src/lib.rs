@@ -3,14 +3,24 @@
 //! Frames are made in the kernel and counted in the kernel, so that no process's system calls are measured. Every contender has a host of
 //! its own, made of namespaces; all of one comparison are there at once and take turns.
 
+pub mod baseline;
 pub mod conntrack;
 pub mod contender;
+pub mod control;
 pub mod forwarding;
 pub mod guard;
 pub mod kernel;
+pub mod machine;
 pub mod measurement;
+pub mod memory;
+pub mod plot;
+pub mod processor;
+pub mod programs;
 pub mod report;
+pub mod results;
 pub mod rig;
 pub mod statistics;
 pub mod suite;
+pub mod targets;
+pub mod tcp;
 pub mod traffic;

@@ -5,14 +5,19 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, ensure};
 use causeway::line;
 use causeway_bench::{
+    baseline::{Baseline, TOLERANCE},
     conntrack::Room,
     contender::Contender,
-    forwarding, guard,
+    control, forwarding, guard,
     kernel::Kernel,
+    machine::Machine,
     measurement::{Figure, Measurement, Metric},
-    report,
+    memory::Memory,
+    programs, report,
+    results::Results,
     rig::Rig,
-    suite::{self, Size},
+    suite::{self, Group, Size},
+    targets, tcp,
 };
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,9 +38,21 @@ struct Options {
     /// Only what has this in its name; may be repeated
     #[arg(long, value_name = "WORD")]
     only: Vec<String>,
+    /// Only these contenders, for a look at one of them (with perf, say)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    contenders: Vec<Contender>,
+    /// Print the names of what would be measured
+    #[arg(long)]
+    list: bool,
     /// Write all figures to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Compare the ratios with the repository's, and fail if one is more than 20 % smaller
+    #[arg(long)]
+    check: bool,
+    /// Make these ratios the repository's
+    #[arg(long, conflicts_with = "check")]
+    save: bool,
     /// Where the report goes
     #[arg(long, value_name = "FOLDER", hide = true, default_value = "target/bench")]
     report: PathBuf,
@@ -46,72 +63,235 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let outcome = if guard::is_worker() { run(&options) } else { prepare().and_then(|()| guard::guard()) };
+    let outcome = if options.list {
+        list(&options)
+    } else if guard::is_worker() {
+        run(&options)
+    } else {
+        prepare(&options).and_then(|()| guard::guard())
+    };
     outcome.unwrap_or_else(|error| {
         eprintln!("bench: {}", line::of(&error));
         ExitCode::FAILURE
     })
 }
 
-fn prepare() -> anyhow::Result<()> {
+impl Options {
+    const fn size(&self) -> Size {
+        match (self.quick, self.full) {
+            (true, _) => Size::Quick,
+            (_, true) => Size::Full,
+            _ => Size::Usual,
+        }
+    }
+
+    fn baseline(&self) -> PathBuf {
+        self.record.join("baseline.json")
+    }
+}
+
+fn list(options: &Options) -> anyhow::Result<ExitCode> {
+    for name in suite::forwarding(options.size(), &options.only).iter().flat_map(Group::names) {
+        println!("{name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What would otherwise fail only after minutes.
+fn prepare(options: &Options) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "a lab is made of network namespaces, which needs root: try 'sudo'");
+    ensure!(
+        !suite::forwarding(options.size(), &options.only).is_empty(),
+        "nothing of that name is measured; --list has the names"
+    );
+    if options.check {
+        Baseline::load(&options.baseline())?;
+    }
     Ok(())
 }
 
 fn run(options: &Options) -> anyhow::Result<ExitCode> {
     guard::undo_on_signal()?;
     let found = Room::found();
-    let size = match (options.quick, options.full) {
-        (true, _) => Size::Quick,
-        (_, true) => Size::Full,
-        _ => Size::Usual,
-    };
-    let measured = measure(size, &options.only);
+    let measured = Bench::new(options).and_then(|bench| bench.measure(options));
     found.restore();
-    let measurements = measured?;
+    let results = measured?;
     if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_string_pretty(&measurements)?)
+        fs::write(path, serde_json::to_string_pretty(&results)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    report::write(&results, &options.report)?;
+    if !results.targets.is_empty() {
+        println!("{}", report::targets(&results.targets));
+    }
+    println!("The report is {}", options.report.join("report.md").display());
+    let ratios = Baseline::of(&results.measurements);
+    if options.save {
+        ratios.save(&options.baseline())?;
+        let path = options.record.join("programs.txt");
+        fs::write(&path, programs::record(&results.programs))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if options.check {
+        let worse = Baseline::load(&options.baseline())?.worse(&ratios)?;
+        for worse in &worse {
+            eprintln!("bench: {}: {:.2} x, was {:.2} x", worse.what, worse.now, worse.before);
+        }
+        if !worse.is_empty() {
+            eprintln!("bench: more than {:.0} % worse than the repository's baseline", TOLERANCE * 100.0);
+            return Ok(ExitCode::FAILURE);
+        }
+        println!("No ratio is more than {:.0} % smaller than the repository's.", TOLERANCE * 100.0);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(size: Size, only: &[String]) -> anyhow::Result<Vec<Measurement>> {
-    let groups = suite::forwarding(size, only);
-    let effort = size.effort();
-    let mut kernel = Kernel::load()?;
-    let turns: usize = groups.iter().map(|group| group.comparisons.len()).sum::<usize>() * Contender::ALL.len();
-    let bar = ProgressBar::new(turns as u64 * u64::from(effort.rounds + 1));
-    bar.set_style(ProgressStyle::with_template("{elapsed} {wide_bar} {eta} {msg}")?);
-    let mut measurements = Vec::new();
-    let mut number = 0;
-    for group in groups {
-        let mut rigs = Vec::new();
-        let flows = group.flows().max(200_000);
-        Room::make(flows)?;
-        for contender in Contender::ALL {
-            bar.set_message(format!("{contender} with {}", group.publishes));
-            number += 1;
-            match Rig::build(contender, group.publishes, flows + flows / 8, number) {
-                Ok(rig) => rigs.push(rig),
-                Err(error) => bar.suspend(|| eprintln!("bench: without {contender}: {}", line::of(&error))),
+/// One run.
+struct Bench {
+    size: Size,
+    contenders: Vec<Contender>,
+    groups: Vec<Group>,
+    kernel: Kernel,
+    bar: ProgressBar,
+    /// How many hosts have been made.
+    made: u32,
+    results: Results,
+}
+
+impl Bench {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let size = options.size();
+        let groups = suite::forwarding(size, &options.only);
+        let all = if options.contenders.is_empty() { &Contender::ALL[..] } else { &options.contenders };
+        let effort = size.effort();
+        let turns = groups.iter().map(|group| group.names().count()).sum::<usize>() * all.len();
+        let bar = ProgressBar::new(turns as u64 * u64::from(effort.rounds + 1));
+        bar.set_style(ProgressStyle::with_template("{elapsed} {bar:30} {eta:>4} {wide_msg}")?);
+        let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+        let results = Results {
+            machine: Machine::here(),
+            command: format!("cargo xtask bench {}", shown(&arguments).join(" ")),
+            rounds: effort.rounds,
+            turn: effort.turn.as_millis(),
+            left_out: Vec::new(),
+            measurements: Vec::new(),
+            targets: Vec::new(),
+            programs: Vec::new(),
+            costs: Vec::new(),
+            memory: None,
+            timings: Vec::new(),
+        };
+        Ok(Self { size, contenders: all.to_vec(), groups, kernel: Kernel::load()?, bar, made: 0, results })
+    }
+
+    fn measure(mut self, options: &Options) -> anyhow::Result<Results> {
+        for group in std::mem::take(&mut self.groups) {
+            let flows = group.flows().max(200_000);
+            let flows = flows + flows / 8;
+            let rigs = self.build(&group, flows)?;
+            for (name, comparison) in &group.comparisons {
+                let turns =
+                    forwarding::compare(&mut self.kernel, &rigs, comparison, &self.size.effort(), |contender| {
+                        tick(&self.bar, name, contender);
+                    })?;
+                let figure = |turns: forwarding::Turns| {
+                    (turns.contender, Figure { rounds: turns.costs(), sent: turns.frames(), lost: turns.lost() })
+                };
+                let figures = turns.into_iter().map(figure).collect();
+                let measurement = Measurement { name: name.clone(), metric: Metric::Packet, figures };
+                self.show(&report::forwarding(&measurement));
+                self.results.measurements.push(measurement);
+            }
+            self.exchanges(&group, &rigs)?;
+            if options.only.is_empty() && self.results.memory.is_none() {
+                self.causeway_itself(&group, &rigs, flows)?;
             }
         }
-        for (name, comparison) in &group.comparisons {
-            let tick = |contender| {
-                bar.set_message(format!("{name}: {contender}"));
-                bar.inc(1);
-            };
-            let turns = forwarding::compare(&mut kernel, &rigs, comparison, &effort, tick)?;
-            let figure = |turns: forwarding::Turns| {
-                (turns.contender, Figure { rounds: turns.costs(), sent: turns.frames(), lost: turns.lost() })
-            };
-            let figures = turns.into_iter().map(figure).collect();
-            let measurement = Measurement { name: name.clone(), metric: Metric::Packet, figures };
-            bar.suspend(|| println!("{}", report::table(&measurement)));
-            measurements.push(measurement);
+        self.bar.finish_and_clear();
+        self.results.targets = targets::outcomes(&self.results.measurements);
+        Ok(self.results)
+    }
+
+    /// A host for everybody who can take part.
+    fn build(&mut self, group: &Group, flows: u32) -> anyhow::Result<Vec<Rig>> {
+        let mut rigs = Vec::new();
+        Room::make(flows)?;
+        for contender in self.contenders.clone() {
+            if self.results.left_out.iter().any(|(out, _)| *out == contender) {
+                continue;
+            }
+            self.bar.set_message(format!("a host for {contender} with {}", group.publishes));
+            self.made += 1;
+            match Rig::build(contender, group.publishes, flows, self.made) {
+                Ok(rig) => rigs.push(rig),
+                Err(error) => {
+                    let reason = line::of(&error);
+                    self.bar.suspend(|| eprintln!("bench: without {contender}: {reason}"));
+                    self.results.left_out.push((contender, reason));
+                }
+            }
+        }
+        Ok(rigs)
+    }
+
+    fn exchanges(&mut self, group: &Group, rigs: &[Rig]) -> anyhow::Result<()> {
+        let effort = self.size.effort();
+        for (exchange, way) in &group.exchanges {
+            let name = tcp::name(*exchange, *way);
+            let measurements = tcp::compare(rigs, *exchange, *way, effort.rounds, effort.turn * 2, |contender| {
+                tick(&self.bar, &name, contender);
+            })?;
+            if let Some(table) = report::exchange(&measurements) {
+                self.show(&table);
+            }
+            self.results.measurements.extend(measurements);
+        }
+        Ok(())
+    }
+
+    /// What is not compared with everybody: programs, memory, and how long what is asked for takes.
+    fn causeway_itself(&mut self, group: &Group, rigs: &[Rig], flows: u32) -> anyhow::Result<()> {
+        let of = |contender| rigs.iter().find(|rig| rig.contender == contender);
+        let Some(causeway) = of(Contender::Causeway) else { return Ok(()) };
+        self.bar.set_message("causeway's programs");
+        let memory = Memory::of(causeway, flows)?;
+        self.results.programs = programs::of_instance(&causeway.lab.instance)?;
+        self.results.costs = programs::costs(&mut self.kernel, causeway, group.publishes)?;
+        self.show(&report::costs(&self.results.costs));
+        self.show(&report::programs(&self.results.programs));
+        self.show(&report::memory(&memory));
+        self.results.memory = Some(memory);
+        if let Some(plain) = of(Contender::Plain) {
+            self.bar.set_message("attaching and publishing");
+            let (rounds, plugins) = if self.size == Size::Quick { (3, 100) } else { (9, 10_000) };
+            self.results.timings = control::compare(causeway, plain, rounds, plugins)?;
+            self.show(&report::timings(&self.results.timings));
+        }
+        Ok(())
+    }
+
+    fn show(&self, table: &comfy_table::Table) {
+        self.bar.suspend(|| println!("{table}"));
+    }
+}
+
+fn tick(bar: &ProgressBar, name: &str, contender: Contender) {
+    bar.set_message(format!("{name}: {contender}"));
+    bar.inc(1);
+}
+
+/// The options that a person gave, without those that say where this repository is.
+fn shown(arguments: &[String]) -> Vec<String> {
+    let mut shown = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--report" | "--record" => {
+                rest.next();
+            }
+            _ if argument.contains(' ') => shown.push(format!("\"{argument}\"")),
+            _ => shown.push(argument.clone()),
         }
     }
-    bar.finish_and_clear();
-    Ok(measurements)
+    shown
 }

@@ -124,7 +124,7 @@ impl Rig {
     /// Forgets every flow.
     pub fn forget_flows(&self) -> anyhow::Result<()> {
         match self.contender {
-            Contender::Floor | Contender::Plain => Ok(()),
+            Contender::Floor | Contender::Redirect | Contender::Plain => Ok(()),
             Contender::Causeway => {
                 let output = self.lab.causeway(&["flows", "flush"]);
                 ensure!(output.status == Some(0), "{}", output.stderr.trim_end());

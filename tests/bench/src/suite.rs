@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     contender::Publishes,
     forwarding::{Comparison, Effort},
+    tcp::{self, Exchange},
     traffic::{Flows, Way},
 };
 
@@ -15,6 +16,8 @@ pub struct Group {
     pub publishes: Publishes,
     /// Each with its name.
     pub comparisons: Vec<(String, Comparison)>,
+    /// Between processes.
+    pub exchanges: Vec<(Exchange, Way)>,
 }
 
 /// How much of it.
@@ -43,21 +46,25 @@ impl Size {
 /// The comparisons of forwarding whose names have one of the words; all without words.
 pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
     let mut groups = Vec::new();
-    let all = |publishes| Group { publishes, comparisons: Vec::new() };
+    let all = |publishes| Group { publishes, comparisons: Vec::new(), exchanges: Vec::new() };
     let mut first = all(Publishes::Singles(1));
-    let sizes: &[u32] = if size == Size::Quick { &[1_000, 900_000] } else { &[1, 1_000, 900_000] };
+    // Apart, because tables with room for so many flows are slower for few, too.
+    let mut big = all(Publishes::Singles(1));
+    let sizes: &[u32] = if size == Size::Quick { &[1_000] } else { &[1, 1_000] };
     for (way, word) in [(Way::Inwards, "published"), (Way::Outwards, "masquerade")] {
         for flows in sizes {
-            // The neighbours' turn is quick; so is one of the two with so many flows.
-            if size == Size::Quick && way == Way::Outwards && *flows > 1_000 {
-                continue;
-            }
             first.add(format!("{word}, {}", count(*flows, "flow")), way, Flows::Of(*flows));
         }
         first.add(format!("{word}, new flows"), way, Flows::New);
+        if size != Size::Quick || way == Way::Inwards {
+            big.add(format!("{word}, {}", count(900_000, "flow")), way, Flows::Of(900_000));
+        }
     }
     first.add("container to container".to_owned(), Way::Across, Flows::Of(1_000));
+    let ways = [Way::Inwards, Way::Outwards];
+    first.exchanges = Exchange::ALL.into_iter().flat_map(|exchange| ways.map(|way| (exchange, way))).collect();
     groups.push(first);
+    groups.push(big);
     let more: &[Publishes] = match size {
         Size::Quick => &[Publishes::Singles(5_000), Publishes::Range(5_000)],
         Size::Usual | Size::Full => &[
@@ -79,11 +86,12 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
         group.add(format!("published, 1,000 flows, {word}"), Way::Inwards, Flows::Of(1_000));
         groups.push(group);
     }
-    let names: Vec<String> = groups.iter().flat_map(|group| &group.comparisons).map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = groups.iter().flat_map(Group::names).collect();
     for group in &mut groups {
         group.comparisons.retain(|(name, _)| wanted(name, only, &names));
+        group.exchanges.retain(|(exchange, way)| wanted(&tcp::name(*exchange, *way), only, &names));
     }
-    groups.retain(|group| !group.comparisons.is_empty());
+    groups.retain(|group| group.names().next().is_some());
     groups
 }
 
@@ -95,6 +103,12 @@ pub fn wanted(name: &str, only: &[String], all: &[String]) -> bool {
 impl Group {
     fn add(&mut self, name: String, way: Way, flows: Flows) {
         self.comparisons.push((name, Comparison { way, flows, publishes: self.publishes }));
+    }
+
+    /// What is compared, by name.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let exchanges = self.exchanges.iter().map(|(exchange, way)| tcp::name(*exchange, *way));
+        self.comparisons.iter().map(|(name, _)| name.clone()).chain(exchanges)
     }
 
     /// The most flows that are there at once.

@@ -13,10 +13,14 @@ pub mod name {
     pub const COUNT: &str = "count";
     /// tc, attached nowhere: what running a program costs that does nothing.
     pub const NOTHING: &str = "nothing";
+    /// tc ingress where frames enter: redirects those that were generated, as they are.
+    pub const REDIRECT: &str = "redirect";
     /// Array of one: [`super::Traffic`].
     pub const TRAFFIC: &str = "TRAFFIC";
     /// Array of one: [`super::Expected`].
     pub const EXPECTED: &str = "EXPECTED";
+    /// Array of one: [`super::Exit`].
+    pub const EXIT: &str = "EXIT";
     /// Per-CPU array: [`super::count`] to a number of frames.
     pub const COUNTS: &str = "COUNTS";
 }
@@ -79,7 +83,57 @@ pub struct Next {
     pub service: u32,
 }
 
+/// What changes from one frame to the next, as it stands in the frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// The outside address, or the only one that sends.
+    pub address: u32,
+    /// Where that is.
+    pub address_at: usize,
+    /// Source and destination port.
+    pub ports: [u16; 2],
+    /// The IP header's checksum.
+    pub ip_checksum: u16,
+    /// UDP's.
+    pub udp_checksum: u16,
+}
+
 impl Traffic {
+    /// What the next frame has.
+    #[inline(always)]
+    pub fn header(&self) -> Header {
+        let address = (self.address + self.next.address).to_be();
+        let ports = [(self.port + self.next.port) as u16, (self.service + self.next.service) as u16];
+        let ports = ports.map(u16::to_be);
+        let sum = self.udp_sum + halves(address) + u32::from(ports[0]) + u32::from(ports[1]);
+        Header {
+            address,
+            address_at: if self.toward == 0 { SOURCE_AT } else { SOURCE_AT + 4 },
+            ports,
+            ip_checksum: !fold(self.ip_sum + halves(address)),
+            // Zero would say that there is none.
+            udp_checksum: match !fold(sum) {
+                0 => 0xffff,
+                checksum => checksum,
+            },
+        }
+    }
+
+    /// The next frame, as the generator writes it.
+    pub fn next_frame(&self) -> [u8; FRAME] {
+        let header = self.header();
+        let mut frame = [0; FRAME];
+        for (bytes, word) in frame.chunks_exact_mut(4).zip(self.frame) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        frame[header.address_at..][..4].copy_from_slice(&header.address.to_ne_bytes());
+        frame[PORTS_AT..][..2].copy_from_slice(&header.ports[0].to_ne_bytes());
+        frame[PORTS_AT + 2..][..2].copy_from_slice(&header.ports[1].to_ne_bytes());
+        frame[IP_CHECKSUM_AT..][..2].copy_from_slice(&header.ip_checksum.to_ne_bytes());
+        frame[UDP_CHECKSUM_AT..][..2].copy_from_slice(&header.udp_checksum.to_ne_bytes());
+        frame
+    }
+
     /// Moves on to the next frame.
     #[inline(always)]
     pub fn advance(&mut self) {
@@ -109,6 +163,16 @@ pub struct Expected {
     pub source: u32,
     /// The destination address.
     pub destination: u32,
+}
+
+/// Where frames are redirected to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Exit {
+    /// The interface's index.
+    pub index: u32,
+    /// One: into the other end of that veth pair. Zero: out of it.
+    pub peer: u32,
 }
 
 /// What is counted.

@@ -4,18 +4,21 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, tcx_action_base::TCX_NEXT, xdp_action},
+    helpers::{bpf_redirect, bpf_redirect_peer},
     macros::{classifier, map, xdp},
     maps::{Array, PerCpuArray},
     programs::{TcContext, XdpContext},
 };
 use causeway_bench_ebpf::{
-    Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count, fold, halves,
+    Exit, Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count,
 };
 
 #[map]
 static TRAFFIC: Array<Traffic> = Array::with_max_entries(1, 0);
 #[map]
 static EXPECTED: Array<Expected> = Array::with_max_entries(1, 0);
+#[map]
+static EXIT: Array<Exit> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count::ALL, 0);
 
@@ -29,17 +32,12 @@ pub(crate) fn generate(ctx: XdpContext) -> u32 {
     let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     // SAFETY: the one entry of the map, whose only user is the one run of this program that there is at a time.
     let traffic = unsafe { &mut *traffic };
-    let address = (traffic.address + traffic.next.address).to_be();
-    let ports = [(traffic.port + traffic.next.port) as u16, (traffic.service + traffic.next.service) as u16];
-    let ports = ports.map(u16::to_be);
-    let ip = !fold(traffic.ip_sum + halves(address));
-    let udp = !fold(traffic.udp_sum + halves(address) + u32::from(ports[0]) + u32::from(ports[1]));
+    let header = traffic.header();
     write(at, 0, traffic.frame);
-    write(at, if traffic.toward == 0 { SOURCE_AT } else { SOURCE_AT + 4 }, address);
-    write(at, PORTS_AT, ports);
-    write(at, IP_CHECKSUM_AT, ip);
-    // Zero would say that there is none.
-    write(at, UDP_CHECKSUM_AT, if udp == 0 { 0xffff } else { udp });
+    write(at, header.address_at, header.address);
+    write(at, PORTS_AT, header.ports);
+    write(at, IP_CHECKSUM_AT, header.ip_checksum);
+    write(at, UDP_CHECKSUM_AT, header.udp_checksum);
     traffic.advance();
     xdp_action::XDP_PASS
 }
@@ -68,6 +66,19 @@ pub(crate) fn count(ctx: TcContext) -> i32 {
     TC_ACT_SHOT
 }
 
+/// Redirects what was generated, and lets everything else pass.
+#[classifier]
+pub(crate) fn redirect(ctx: TcContext) -> i32 {
+    let at = ctx.data();
+    if at + FRAME > ctx.data_end() || read::<[u8; 8]>(at, MARK_AT) != MARK {
+        return TCX_NEXT;
+    }
+    let Some(exit) = EXIT.get(0) else { return TCX_NEXT };
+    // SAFETY: redirects by number; the kernel checks what it finds there.
+    let action = unsafe { if exit.peer == 0 { bpf_redirect(exit.index, 0) } else { bpf_redirect_peer(exit.index, 0) } };
+    action as i32
+}
+
 /// Does nothing.
 #[classifier]
 pub(crate) fn nothing(_: TcContext) -> i32 {
@@ -87,3 +98,8 @@ fn read<T: Copy>(frame: usize, offset: usize) -> T {
     // SAFETY: see `write`.
     unsafe { *ptr::with_exposed_provenance(frame + offset) }
 }
+
+/// Redirects are for programs under the GPL only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

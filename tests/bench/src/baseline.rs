@@ -1,0 +1,95 @@
+//! What the repository remembers of an earlier run: ratios, which are about the same on any machine, and not times, which are not.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    contender::Contender,
+    measurement::{Measurement, Metric},
+};
+
+/// How much of a ratio may be missing before that is a failure. One run differs from the next by about a tenth.
+pub const TOLERANCE: f64 = 0.2;
+
+/// Ratios by what they are of: how many times as good causeway is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Baseline(BTreeMap<String, f64>);
+
+/// A ratio that has become too small.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worse {
+    /// What of, and against whom.
+    pub what: String,
+    /// As it was.
+    pub before: f64,
+    /// As it is.
+    pub now: f64,
+}
+
+impl Baseline {
+    /// Of what was measured. The tails of latencies are left out: they are of the machine.
+    pub fn of(measurements: &[Measurement]) -> Self {
+        let mut ratios = BTreeMap::new();
+        for measurement in measurements {
+            if matches!(measurement.metric, Metric::P99 | Metric::P999) {
+                continue;
+            }
+            for against in
+                measurement.figures.keys().filter(|other| !other.is_bound() && **other != Contender::Causeway)
+            {
+                if let Some(ratio) = measurement.ratio(*against) {
+                    let what = format!("{} ({}) against {against}", measurement.name, measurement.metric.unit());
+                    ratios.insert(what, (ratio.median * 100.0).round() / 100.0);
+                }
+            }
+        }
+        Self(ratios)
+    }
+
+    /// Reads the repository's.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the baseline {}; make one with --save", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no baseline; make one with --save", path.display()))
+    }
+
+    /// Puts these ratios into the repository's; those that were not measured stay.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let mut all = Self::load(path).unwrap_or_default();
+        all.0.extend(self.0.clone());
+        fs::write(path, serde_json::to_string_pretty(&all)? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What has become worse than the tolerance allows.
+    pub fn worse(&self, now: &Self) -> anyhow::Result<Vec<Worse>> {
+        let both = self.0.iter().filter_map(|(what, before)| Some((what, *before, *now.0.get(what)?)));
+        let both: Vec<_> = both.collect();
+        ensure!(!both.is_empty(), "the baseline has none of what was measured: make one with --save");
+        let worse = both.into_iter().filter(|(_, before, now)| *now < before * (1.0 - TOLERANCE));
+        Ok(worse.map(|(what, before, now)| Worse { what: what.clone(), before, now }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn baseline(ratio: f64) -> Baseline {
+        Baseline(BTreeMap::from([("a".to_owned(), ratio)]))
+    }
+
+    #[test]
+    fn a_ratio_may_be_a_little_smaller_and_not_much() {
+        assert!(baseline(3.0).worse(&baseline(2.5)).unwrap().is_empty());
+        let worse = baseline(3.0).worse(&baseline(2.3)).unwrap();
+        assert_eq!(worse, [Worse { what: "a".to_owned(), before: 3.0, now: 2.3 }]);
+    }
+
+    #[test]
+    fn nothing_in_common_is_no_success() {
+        assert!(baseline(3.0).worse(&Baseline::default()).is_err());
+    }
+}

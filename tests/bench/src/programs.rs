@@ -1,0 +1,173 @@
+//! causeway's programs in the kernel: what each costs, alone and at work, and how long it is. With `kernel.rs` the only place here that
+//! names aya.
+
+use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use aya::{
+    maps::MapInfo,
+    programs::{SchedClassifier, TestRun as _, TestRunOptions, loaded_programs},
+    sys::{Stats, enable_stats},
+};
+use causeway_tests::place;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    contender::{Contender, Publishes},
+    forwarding::{self, Comparison, Effort},
+    kernel::{Kernel, skb},
+    processor,
+    rig::Rig,
+    statistics::quantile,
+    traffic::{Flows, Way},
+};
+
+/// A program of an agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// As the object calls it.
+    pub name: String,
+    /// Instructions when the verifier has made them what the kernel runs.
+    pub instructions: u32,
+    /// Bytes of machine code.
+    pub machine_code: u32,
+    /// Instructions that the verifier looked at.
+    pub verified: u32,
+}
+
+/// What running a program costs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cost {
+    /// Which packets.
+    pub packets: String,
+    /// Which program.
+    pub program: String,
+    /// Nanoseconds of one run by `BPF_PROG_TEST_RUN`, what a program that does nothing takes there left out.
+    pub alone: f64,
+    /// Nanoseconds of one run by the kernel's own statistics, among the frames of a generator.
+    pub at_work: f64,
+}
+
+/// The programs that use the maps of an instance, by name.
+pub fn of_instance(instance: &str) -> anyhow::Result<Vec<Program>> {
+    let programs = infos(instance)?.into_iter().map(|info| {
+        anyhow::Ok(Program {
+            name: info.name_as_str().unwrap_or_default().to_owned(),
+            instructions: info.size_translated().context("the kernel does not say how long a program is")? / 8,
+            machine_code: info.size_jitted(),
+            verified: info.verified_instruction_count().unwrap_or_default(),
+        })
+    });
+    let mut programs: Vec<_> = programs.collect::<Result<_, _>>()?;
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+/// As the repository keeps it.
+pub fn record(programs: &[Program]) -> String {
+    let mut text = String::from(
+        "# What the kernel runs of each program: instructions after the verifier, as `cargo xtask bench` has seen them and written them here.\n\
+         # Another compiler or kernel may give other numbers.\n",
+    );
+    for Program { name, instructions, .. } in programs {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<16}{instructions:>8}");
+    }
+    text
+}
+
+/// What the tc programs cost for one packet of an established flow, and for one that is none of theirs.
+pub fn costs(kernel: &mut Kernel, rig: &Rig, publishes: Publishes) -> anyhow::Result<Vec<Cost>> {
+    let ways = [
+        ("published", Way::Inwards, "uplink", true),
+        ("masquerade", Way::Outwards, "host_side", true),
+        ("container to container", Way::Across, "host_side", true),
+        ("not published", Way::Inwards, "uplink", false),
+    ];
+    let mut costs = Vec::new();
+    for (packets, way, program, known) in ways {
+        let comparison = Comparison { way, flows: Flows::Of(if known { 1_000 } else { 1 }), publishes };
+        let (entry, mut traffic) = forwarding::entering(rig, &comparison);
+        if !known {
+            traffic.service = u32::from(crate::traffic::HOST_PORT) - 1;
+        }
+        let at_work = if known {
+            let before = run_time(rig, program)?;
+            let stats = enable_stats(Stats::RunTime).context("cannot switch the kernel's statistics on")?;
+            let effort = Effort { rounds: 5, turn: Duration::from_millis(100), new_flows: 0 };
+            forwarding::compare(kernel, std::slice::from_ref(rig), &comparison, &effort, |_| ())?;
+            drop(stats);
+            let after = run_time(rig, program)?;
+            (after.0 - before.0).as_nanos() as f64 / (after.1 - before.1) as f64
+        } else {
+            f64::NAN
+        };
+        let frame = traffic.next_frame();
+        let alone = place::run(&rig.lab.host, || {
+            processor::stay();
+            let nothing = alone(&kernel.nothing()?, entry.index, &frame)?;
+            anyhow::Ok(alone(&find(rig, program)?, entry.index, &frame)? - nothing)
+        })?;
+        costs.push(Cost { packets: packets.to_owned(), program: program.to_owned(), alone, at_work });
+    }
+    rig.forget_flows()?;
+    Ok(costs)
+}
+
+/// Nanoseconds of one run. A program that rewrites its frame gets a fresh one each time, so that its packet stays of the same flow; the clock is
+/// then read for each run, as it is with the program that does nothing.
+fn alone(program: &SchedClassifier, index: u32, frame: &[u8]) -> anyhow::Result<f64> {
+    const RUNS: u32 = 4_000;
+    let mut context = [0; skb::SIZE];
+    context[skb::IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+    let mut figures = Vec::new();
+    for _ in 0..RUNS {
+        let result =
+            program.test_run(TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() });
+        figures.push(result.context("cannot run a program by itself")?.duration.as_nanos() as f64);
+    }
+    figures.sort_by(f64::total_cmp);
+    Ok(quantile(&figures, 0.5))
+}
+
+fn find(rig: &Rig, name: &str) -> anyhow::Result<SchedClassifier> {
+    Ok(SchedClassifier::from_program_info(info(rig, name)?, name.to_owned().into())?)
+}
+
+fn run_time(rig: &Rig, name: &str) -> anyhow::Result<(Duration, u64)> {
+    let info = info(rig, name)?;
+    Ok((info.run_time(), info.run_count()))
+}
+
+fn info(rig: &Rig, name: &str) -> anyhow::Result<aya::programs::ProgramInfo> {
+    let all = infos(&rig.lab.instance)?;
+    let found = all.into_iter().find(|info| info.name_as_str() == Some(name));
+    found.with_context(|| format!("{} has no program '{name}'", Contender::Causeway))
+}
+
+fn infos(instance: &str) -> anyhow::Result<Vec<aya::programs::ProgramInfo>> {
+    let mut maps = BTreeSet::new();
+    maps_below(&Path::new("/sys/fs/bpf/causeway").join(instance), &mut maps)?;
+    let mut found = Vec::new();
+    for info in loaded_programs() {
+        // One that went meanwhile is somebody else's.
+        let Ok(info) = info else { continue };
+        if info.map_ids()?.is_some_and(|ids| ids.iter().any(|id| maps.contains(id))) {
+            found.push(info);
+        }
+    }
+    Ok(found)
+}
+
+/// The ids of the maps that are pinned in a folder.
+fn maps_below(folder: &Path, ids: &mut BTreeSet<u32>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            maps_below(&entry.path(), ids)?;
+        } else if folder.ends_with("maps") {
+            ids.insert(MapInfo::from_pin(entry.path())?.id());
+        }
+    }
+    Ok(())
+}

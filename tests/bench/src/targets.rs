@@ -1,0 +1,123 @@
+//! What must be reached: ratios, each within one run.
+
+use serde::Serialize;
+
+use crate::{
+    contender::Contender,
+    measurement::{Measurement, Metric},
+};
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    name: &'static str,
+    metric: Metric,
+    /// Net of the floor.
+    net: bool,
+    against: Against,
+    /// How many times as good causeway has to be.
+    factor: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Against {
+    Other(Contender),
+    /// causeway itself, in another measurement.
+    Itself(&'static str),
+}
+
+/// A target and what was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// What, in words.
+    pub what: String,
+    /// How many times as good causeway has to be.
+    pub target: f64,
+    /// How many times as good it is.
+    pub ratio: f64,
+}
+
+impl Outcome {
+    /// Whether it is reached.
+    pub fn reached(&self) -> bool {
+        self.ratio >= self.target
+    }
+}
+
+const fn target(name: &'static str, metric: Metric, against: Contender, factor: f64) -> Target {
+    Target { name, metric, net: false, against: Against::Other(against), factor }
+}
+
+const fn net(name: &'static str, against: Contender, factor: f64) -> Target {
+    Target { name, metric: Metric::Packet, net: true, against: Against::Other(against), factor }
+}
+
+const REQUESTS: &str = "TCP request/response, published";
+const CONNECTIONS: &str = "TCP connect/request/response/close, published";
+
+/// In the order of the table.
+const TARGETS: [Target; 23] = {
+    use Contender::{IptablesLegacy as Legacy, NftMap, Plain};
+    use Metric::{Median, Operation, P99, Packet, Stream};
+    [
+        target("published, 1,000 flows", Packet, Legacy, 2.8),
+        target("published, 1,000 flows", Packet, Plain, 2.0),
+        net("published, 1,000 flows", Legacy, 6.0),
+        net("published, 1,000 flows", Plain, 3.0),
+        target("published, 900,000 flows", Packet, Legacy, 2.8),
+        target("masquerade, 1,000 flows", Packet, Legacy, 2.8),
+        target("masquerade, 1,000 flows", Packet, Plain, 2.0),
+        target("published, new flows", Packet, Legacy, 4.0),
+        target("published, new flows, 5,000 publishes", Packet, Legacy, 60.0),
+        target("published, new flows, 5,000 publishes", Packet, NftMap, 2.0),
+        Target {
+            name: "published, new flows, 5,000 publishes",
+            metric: Packet,
+            net: false,
+            against: Against::Itself("published, new flows"),
+            factor: 0.95,
+        },
+        Target {
+            name: "published, new flows, a range of 5,000 ports",
+            metric: Packet,
+            net: false,
+            against: Against::Itself("published, new flows"),
+            factor: 0.95,
+        },
+        target("container to container", Packet, Plain, 2.0),
+        target(CONNECTIONS, Operation, Legacy, 1.2),
+        target(CONNECTIONS, Operation, Plain, 1.0),
+        target(REQUESTS, Median, Legacy, 1.0 / 0.85),
+        target(REQUESTS, Median, Plain, 1.0 / 0.95),
+        target(REQUESTS, P99, Legacy, 1.0 / 0.85),
+        target(REQUESTS, P99, Plain, 1.0 / 0.95),
+        target("TCP stream, published", Stream, Legacy, 1.0),
+        target("TCP stream, published", Stream, Plain, 1.0),
+        target("TCP stream, masquerade", Stream, Legacy, 1.0),
+        target("TCP stream, masquerade", Stream, Plain, 1.0),
+    ]
+};
+
+/// Those whose measurements there are.
+pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
+    let find = |name: &str, metric| measurements.iter().find(|m| m.name == name && m.metric == metric);
+    let outcome = |target: &Target| {
+        let measurement = find(target.name, target.metric)?;
+        let (ratio, against) = match target.against {
+            Against::Other(other) if target.net => {
+                (measurement.net_ratio(other)?.median, format!("{other}, net of the floor"))
+            }
+            Against::Other(other) => (measurement.ratio(other)?.median, other.to_string()),
+            Against::Itself(name) => {
+                let cost = |measurement: &Measurement| measurement.cost(Contender::Causeway).map(|cost| cost.median);
+                (cost(find(name, target.metric)?)? / cost(measurement)?, format!("itself, {name}"))
+            }
+        };
+        let what = match target.metric {
+            Metric::Packet | Metric::Stream => format!("{}: against {against}", target.name),
+            metric => format!("{} ({}): against {against}", target.name, metric.unit()),
+        };
+        Some(Outcome { what, target: target.factor, ratio })
+    };
+    TARGETS.iter().filter_map(outcome).collect()
+}
