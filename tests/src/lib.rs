@@ -16,6 +16,7 @@ pub mod pins;
 pub mod place;
 pub mod programs;
 pub mod report;
+pub mod sctp;
 pub mod snapshot;
 pub mod tcp;
 pub mod transfer;
