@@ -103,6 +103,7 @@ pub const fn port_index(protocol: u8, port: Port) -> Option<u32> {
     let block = match protocol {
         crate::tuple::protocol::TCP => 0,
         crate::tuple::protocol::UDP => 1 << 16,
+        crate::tuple::protocol::SCTP => 2 << 16,
         _ => return None,
     };
     Some(block | port.get() as u32)
@@ -193,7 +194,7 @@ pub struct Flow<A> {
     pub network: u16,
     /// The slot of the endpoint that it counts for; zero for none.
     pub owner: u32,
-    /// TCP: what this side expects next, as it said last.
+    /// TCP: what this side expects next, as it said last. SCTP: the tag that it asked for.
     pub acknowledged: u32,
 }
 

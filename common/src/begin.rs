@@ -5,6 +5,7 @@ use crate::{
     address::{Address, Port},
     flow::State,
     half::{bury, touch},
+    packet::Payload,
     plan::First,
     reason::Reason,
     tables::{Refused, Tables},
@@ -81,6 +82,9 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
         return false;
     }
     if attempt > 0 {
+        if packet.payload == Payload::Sctp {
+            return false;
+        }
         // Neighbours too: an exchange through a published port may have taken their tuple.
         reply_key.destination_port = walk.next();
         beginning.translate();
@@ -112,7 +116,9 @@ pub fn complete<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Re
         Ok(_) => return Ok(()),
         Err(reason) => reason,
     };
-    if first.beginning.forward.exit == exit::BRIDGED && reason != Reason::PortsExhausted {
+    if first.beginning.forward.exit == exit::BRIDGED
+        && !matches!(reason, Reason::PortsExhausted | Reason::SctpPortTaken)
+    {
         first.half.translation.set(&first.packet.tuple, &first.beginning.leaves, &first.beginning.forward);
         return Ok(());
     }
@@ -125,6 +131,7 @@ fn insert_forward<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> 
     let First { packet, beginning, reply_key, half, reservation, .. } = first;
     match *reservation {
         reservation::DONE => {}
+        reservation::TAKEN if packet.payload == Payload::Sctp => return Err(Reason::SctpPortTaken),
         reservation::TAKEN => return Err(Reason::PortsExhausted),
         reservation::TOO_MANY => return Err(Reason::TooManyFlows),
         _ => return Err(Reason::TableFull),
@@ -134,6 +141,9 @@ fn insert_forward<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> 
     half.input = beginning.forward_input;
     half.is_reply = 0;
     touch(half, packet, half.last_used);
+    if packet.payload == Payload::Sctp {
+        half.acknowledged = packet.acknowledgment;
+    }
     match tables.insert_flow(key, half) {
         Ok(()) => {
             tables.note_begun(key);

@@ -43,9 +43,9 @@ pub enum Way {
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// UDP or ICMP: nothing came back yet.
+    /// UDP, SCTP or ICMP: nothing came back yet.
     Unreplied = 1,
-    /// UDP or ICMP: both sides sent.
+    /// UDP, SCTP or ICMP: both sides sent.
     Replied = 2,
     /// TCP: one SYN seen.
     SynSent = 3,
@@ -59,7 +59,7 @@ pub enum State {
     ReplyClosed = 7,
     /// TCP: both sent their FIN.
     Closing = 8,
-    /// TCP: refused, or reset when it was closing.
+    /// TCP: refused, or reset when it was closing. SCTP: aborted, or shut down whole.
     Closed = 9,
     /// TCP: reset when it was open, by whomever: nothing here tells a true reset from a blind one (RFC 5961), so data opens it again.
     Reset = 10,
@@ -162,7 +162,7 @@ pub enum Timer {
     Icmp = 4,
     /// SCTP that was answered.
     Sctp = 5,
-    /// TCP that was refused, or reset when it was closing. No network sets it.
+    /// TCP that was refused, or reset when it was closing; SCTP that has ended. No network sets it.
     Closed = 6,
 }
 
@@ -210,14 +210,17 @@ pub const fn may_move(number: u8, flags: u8) -> bool {
 }
 
 impl State {
-    /// The state after a packet. `flags` are TCP's, zero for other protocols.
+    /// The state after a packet. `flags` are the packet's ([`crate::packet::Packet::flags`]).
     #[must_use]
     #[inline(always)]
     pub const fn next(self, protocol: u8, way: Way, flags: u8) -> Self {
         if protocol != protocol::TCP {
-            return match way {
-                Way::Forward => self,
-                Way::Reply => Self::Replied,
+            return match (self, way) {
+                _ if flags & tcp::RST != 0 => Self::Closed,
+                // SCTP that has ended stays so until the tuple is used again.
+                (Self::Closed, Way::Forward) if flags & tcp::SYN != 0 => Self::Unreplied,
+                (Self::Closed, _) | (_, Way::Forward) => self,
+                (_, Way::Reply) => Self::Replied,
             };
         }
         if flags & tcp::RST != 0 {
@@ -297,6 +300,23 @@ mod tests {
     }
 
     #[test]
+    fn sctp_ends_when_one_side_says_so_and_begins_again_with_an_init() {
+        use State::*;
+        use tcp::{RST, SYN};
+        for (what, from, way, flags, to) in [
+            ("INIT ACK", Unreplied, Way::Reply, SYN, Replied),
+            ("data", Replied, Way::Forward, 0, Replied),
+            ("refused", Unreplied, Way::Reply, RST, Closed),
+            ("aborted", Replied, Way::Forward, RST, Closed),
+            ("data on its way still", Closed, Way::Reply, 0, Closed),
+            ("tuple used again", Closed, Way::Forward, SYN, Unreplied),
+            ("a peer's own INIT after the end", Closed, Way::Reply, SYN, Closed),
+        ] {
+            assert_eq!(from.next(protocol::SCTP, way, flags), to, "{what}");
+        }
+    }
+
+    #[test]
     fn a_packet_that_may_not_move_the_state_does_not() {
         for state in State::ALL {
             for protocol in [protocol::TCP, protocol::UDP] {
@@ -323,6 +343,8 @@ mod tests {
             (State::Unreplied, protocol::UDP, 120),
             (State::Replied, protocol::UDP, 300),
             (State::Replied, protocol::ICMP, 60),
+            // A heartbeat every 30 s, and its answer's time.
+            (State::Replied, protocol::SCTP, 90),
         ] {
             assert!(state.timer(protocol).default_seconds() >= floor, "{state:?}");
         }

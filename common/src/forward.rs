@@ -95,6 +95,10 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
         let way = if half.is_reply == 0 { Way::Forward } else { Way::Reply };
         let next = state.next(packet.tuple.protocol, way, packet.flags);
         let network = half.network;
+        if packet.payload == Payload::Sctp && packet.flags & tcp::SYN != 0 && state != State::Replied {
+            // Not once both have agreed: then nobody from elsewhere can change what its end is known by.
+            half.acknowledged = packet.acknowledgment;
+        }
         if next != state {
             drop(half);
             advance(packet, &translation.tuple.reversed(), state, next, network, tables);
@@ -113,10 +117,16 @@ fn advance<A: Address>(
     network: u16,
     tables: &impl Tables<A>,
 ) {
-    if state.is_open() && packet.flags & tcp::RST != 0 {
-        // Only who sees the connection knows what the other side expects next (RFC 5961 section 3).
-        let expected = tables.flow(other).map_or(0, |half| half.acknowledged);
-        if packet.sequence.wrapping_sub(expected) >= RESET_WINDOW {
+    if packet.flags & tcp::RST != 0 {
+        let acknowledged = |key| tables.flow(key).map_or(0, |half| half.acknowledged);
+        let genuine = if packet.payload == Payload::Sctp {
+            // It has the receiver's tag, or the sender's own, reflected (RFC 9260 section 8.5.1).
+            packet.sequence == acknowledged(other) || packet.sequence == acknowledged(&packet.tuple)
+        } else {
+            // Only who sees the connection knows what the other side expects next (RFC 5961 section 3).
+            !state.is_open() || packet.sequence.wrapping_sub(acknowledged(other)) < RESET_WINDOW
+        };
+        if !genuine {
             return;
         }
     }

@@ -134,7 +134,9 @@ pub fn apply<A: Family>(
         _ => frame.put(quote.payload_at + 4, &quoted.destination_port)?,
     }
     // A quote need not reach as far as TCP's checksum, and UDP may have none.
-    if let Some(old) = frame.read::<u16>(quote.payload_at + sum_at)
+    // SCTP's covers neither the addresses nor ports that change.
+    if quoted.protocol != protocol::SCTP
+        && let Some(old) = frame.read::<u16>(quote.payload_at + sum_at)
         && !(old == 0 && quoted.protocol == protocol::UDP)
     {
         let new = match checksum::update(old, sum_delta) {

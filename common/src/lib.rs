@@ -29,6 +29,7 @@ pub mod plan;
 mod pod;
 pub mod reason;
 pub mod room;
+mod sctp;
 pub mod sweep;
 pub mod tables;
 pub mod tuple;

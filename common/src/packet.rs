@@ -9,6 +9,7 @@ use crate::{
     checksum,
     flow::tcp,
     icmp_error::Quote,
+    sctp,
     tuple::{Tuple, echo, protocol},
 };
 
@@ -82,6 +83,8 @@ pub enum Payload {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
     /// An ICMP echo request or reply.
     Echo,
     /// An ICMP error, which quotes a packet.
@@ -99,12 +102,12 @@ pub struct Packet<A> {
     pub tuple: Tuple<A>,
     /// What it carries.
     pub payload: Payload,
-    /// TCP's flags; zero for other protocols. (Inside `Payload` they would be undefined for the others, and the verifier takes no
+    /// TCP's flags, or those that mean the same as SCTP's first chunk; zero for other protocols. (Inside `Payload` they would be undefined for the others, and the verifier takes no
     /// undefined byte.)
     pub flags: u8,
-    /// TCP's sequence number; zero for other protocols.
+    /// TCP's sequence number, or SCTP's verification tag; zero for other protocols.
     pub sequence: u32,
-    /// TCP's acknowledgment number; zero for other protocols.
+    /// TCP's acknowledgment number, or the tag that an SCTP INIT or INIT ACK asks for; zero for other protocols.
     pub acknowledgment: u32,
     /// Where the payload begins in the frame.
     pub payload_at: usize,
@@ -198,7 +201,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn has_pseudo_header(protocol: u8) -> bool {
-        protocol != protocol::ICMP
+        !matches!(protocol, protocol::ICMP | protocol::SCTP)
     }
 
     #[inline(always)]
@@ -269,7 +272,7 @@ impl Family for V4 {
             _pad: 0,
         };
         match ip.protocol {
-            protocol::TCP | protocol::UDP => {
+            protocol::TCP | protocol::UDP | protocol::SCTP => {
                 let ports: Ports = frame.read(payload_at)?;
                 tuple.source_port = ports.source;
                 tuple.destination_port = ports.destination;
@@ -325,7 +328,10 @@ impl Family for V4 {
         }
         let carried = if total == 0 { usize::MAX } else { total as usize - header };
         let payload_header = packet.read_ports(frame, carried, protocol::ICMP)?;
-        if arrival.gso_size != 0 {
+        if arrival.gso_size == sctp::GSO_BY_FRAGMENTS {
+            // How long the longest is nobody says: no longer than the sender found its path to be.
+            packet.segment = 0;
+        } else if arrival.gso_size != 0 {
             packet.segment = (header as u32) + payload_header + arrival.gso_size;
         }
         Ok(packet)
@@ -362,7 +368,7 @@ struct TcpHead {
 
 /// A number of 32 bits as it stands in a header that need not be aligned to it.
 #[inline(always)]
-const fn number([high, low]: [u16; 2]) -> u32 {
+pub(crate) const fn number([high, low]: [u16; 2]) -> u32 {
     (u16::from_be(high) as u32) << 16 | u16::from_be(low) as u32
 }
 
@@ -393,12 +399,13 @@ impl<A> Tuple<A> {
 }
 
 impl<A: Address> Packet<A> {
-    /// Whether it may begin a flow: TCP by a SYN alone, UDP always, an echo by its request.
+    /// Whether it may begin a flow: TCP by a SYN alone, UDP always, SCTP by an INIT, an echo by its request.
     #[inline(always)]
     pub fn begins(&self) -> bool {
         match self.payload {
             Payload::Tcp => self.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN,
             Payload::Udp => true,
+            Payload::Sctp => self.flags == tcp::SYN && self.sequence == 0,
             Payload::Echo => self.tuple.echo == echo::REQUEST,
             Payload::Error | Payload::Fragment | Payload::Other => false,
         }
@@ -432,6 +439,19 @@ impl<A: Address> Packet<A> {
             }
             self.set_ports(ports);
             self.payload = Payload::Udp;
+        } else if protocol == protocol::SCTP {
+            let head: sctp::Head = frame.read(self.payload_at).ok_or(Malformed)?;
+            if carried < size_of::<sctp::Head>() {
+                return Err(Malformed);
+            }
+            self.set_ports(head.ports);
+            self.payload = Payload::Sctp;
+            self.flags = head.meaning();
+            self.sequence = head.tag();
+            if self.flags == tcp::SYN {
+                let tag = frame.read(self.payload_at + size_of::<sctp::Head>()).ok_or(Malformed)?;
+                self.acknowledgment = number(tag);
+            }
         } else if protocol == icmp {
             let head: IcmpHead = frame.read(self.payload_at).ok_or(Malformed)?;
             if carried < 8 {

@@ -195,7 +195,7 @@ fn to_outside<A: Address>(
         Payload::Fragment => return Err(Reason::Fragment),
         Payload::Error => return Err(Reason::ErrorOfNoFlow),
         Payload::Other => return Err(Reason::ProtocolNotTranslated),
-        Payload::Tcp | Payload::Udp | Payload::Echo => {}
+        Payload::Tcp | Payload::Udp | Payload::Sctp | Payload::Echo => {}
     }
     if !packet.begins() {
         return Err(Reason::NoFlow);

@@ -68,7 +68,7 @@ reasons! {
     Malformed = 20, "malformed", Drop;
     /// A fragment that would need translation.
     Fragment = 21, "fragment", Drop;
-    /// Translation is for TCP, UDP and ICMP echo.
+    /// Translation is for TCP, UDP, SCTP and ICMP echo.
     ProtocolNotTranslated = 22, "protocol-not-translated", Drop;
     /// From an internal network to the outside.
     InternalNetwork = 23, "internal-network", Drop;
@@ -80,7 +80,7 @@ reasons! {
     NoRoute = 26, "no-route", Drop;
     /// The route to the destination does not leave through an uplink.
     NotAnUplink = 27, "not-an-uplink", Drop;
-    /// TCP in mid-stream, of no flow.
+    /// TCP or SCTP in mid-stream, of no flow.
     NoFlow = 28, "no-flow", Drop;
     /// The flow table has no room.
     TableFull = 29, "table-full", Drop;
@@ -104,6 +104,8 @@ reasons! {
     ArpSpoofed = 39, "arp-spoofed", Drop;
     /// The container has as many flows as its network lets it have.
     TooManyFlows = 40, "too-many-flows", Drop;
+    /// SCTP whose port is taken toward that destination: its checksum covers the ports, so it keeps its own.
+    SctpPortTaken = 41, "sctp-port-taken", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }
@@ -115,7 +117,7 @@ impl Reason {
         match self {
             Self::TtlExceeded => Some(Why::TimeExceeded),
             Self::TooLong => Some(Why::TooLong),
-            Self::PortsExhausted | Self::TableFull | Self::TooManyFlows => Some(Why::Prohibited),
+            Self::PortsExhausted | Self::SctpPortTaken | Self::TableFull | Self::TooManyFlows => Some(Why::Prohibited),
             Self::NoRoute => Some(Why::NoRoute),
             _ => None,
         }

@@ -18,6 +18,7 @@ pub mod programs;
 pub mod raw;
 pub mod report;
 pub mod route;
+pub mod sctp;
 pub mod snapshot;
 pub mod tcp;
 pub mod transfer;

@@ -3,6 +3,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::sctp;
+
 /// A MAC.
 pub type Mac = [u8; 6];
 
@@ -38,6 +40,8 @@ pub enum Payload {
     Echo(u8, u16),
     /// An ICMP error: type, code, the packet it quotes, and how many bytes of that.
     Error(u8, u8, Box<Ipv4Frame>, usize),
+    /// SCTP.
+    Sctp(sctp::Packet),
     /// Another protocol.
     Other(u8, Vec<u8>),
 }
@@ -96,6 +100,10 @@ impl Ipv4Frame {
                 segment.extend(&quoted.bytes()[14..][..*length]);
                 Some(2)
             }
+            Payload::Sctp(packet) => {
+                segment.extend(packet.bytes());
+                None
+            }
             Payload::Other(_, data) => {
                 segment.extend(data);
                 None
@@ -131,6 +139,7 @@ impl Payload {
             Self::Tcp(..) => 6,
             Self::Udp(..) | Self::UdpUnsummed(..) => 17,
             Self::Echo(..) | Self::Error(..) => 1,
+            Self::Sctp(..) => 132,
             Self::Other(protocol, _) => *protocol,
         }
     }
@@ -143,6 +152,7 @@ impl Payload {
             Self::Udp(_, _, data) => Self::Udp(source, destination, data.clone()),
             Self::UdpUnsummed(..) => Self::UdpUnsummed(source, destination),
             Self::Echo(kind, _) => Self::Echo(*kind, source | destination),
+            Self::Sctp(packet) => Self::Sctp(sctp::Packet { source, destination, ..packet.clone() }),
             Self::Error(..) | Self::Other(..) => self.clone(),
         }
     }

@@ -57,7 +57,7 @@ fn a_file_that_cannot_be_carried_out_changes_nothing() {
             "BOX",
         ),
         ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"10.9.9.9:80:80\"]", "10.9.9.9"),
-        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"80:80/sctp\"]", "sctp"),
+        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"8080:80/sctp\"]", "sctp"),
         ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.31.0.9\"", "172.31.0.9"),
         ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.1\"", "172.30.0.1"),
         (

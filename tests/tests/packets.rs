@@ -16,7 +16,7 @@ use causeway_common::{
 use causeway_tests::{
     bench::{BRIDGE_MAC, Bench, Place, publish_entry, with_bench},
     packet::{Ipv4Frame, Payload, checksum},
-    wait,
+    sctp, wait,
 };
 
 const C1: [u8; 4] = [172, 18, 0, 2];
@@ -110,6 +110,7 @@ fn set_up(bench: &mut Bench) {
     bench.put_publish(C1, "5001:53/udp", &[]);
     bench.put_publish(C2, "7000-7009:8000-8009", &[]);
     bench.put_publish(C2, "10.0.2.15:9000:9000", &[]);
+    bench.put_publish(C1, "5002-5003:5002-5003/sctp", &[]);
     bench.put_publish(C1, "6000:80", &["203.0.113.0/28"]);
 }
 
@@ -636,7 +637,7 @@ fn answered(row: &Row, reason: Reason) -> Option<Vec<u8>> {
     let (kind, code, mtu) = match reason {
         Reason::TtlExceeded => (11, 0, 0),
         Reason::TooLong => (3, 4, 1500),
-        Reason::PortsExhausted | Reason::TableFull | Reason::TooManyFlows => (3, 13, 0),
+        Reason::PortsExhausted | Reason::SctpPortTaken | Reason::TableFull | Reason::TooManyFlows => (3, 13, 0),
         Reason::NoRoute => (3, 0, 0),
         _ => return None,
     };
@@ -944,6 +945,124 @@ fn rows_of_errors(bench: &Bench) -> Vec<Row> {
             Stop(Reason::TtlExceeded),
         )
         .after("h1", syn()),
+    ]
+}
+
+#[test]
+fn sctp_keeps_its_ports_and_checksum() {
+    with_bench(|bench| {
+        set_up(bench);
+        let rows = rows_of_sctp(bench);
+        check(bench, rows);
+    });
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows_of_sctp(bench: &Bench) -> Vec<Row> {
+    use Expect::{Leave, LeaveError, Stop};
+    let packet = |source, destination, tag, chunk| Payload::Sctp(sctp::Packet { source, destination, tag, chunk });
+    let init = |source, destination| packet(source, destination, 0, sctp::init(9));
+    let data = |source, destination| packet(source, destination, 7, sctp::data());
+    let sent = || from(C1, WORLD, init(4000, 5000));
+    let published = || outside(bench, WORLD, HOST, init(4000, 5002));
+    let quoted = || Box::new(Ipv4Frame { ttl: 7, ..from(HOST, WORLD, data(4000, 5000)) });
+    let mut cut_short = from(C1, WORLD, init(4000, 5000)).bytes();
+    // The IP packet ends within the first chunk's header.
+    cut_short[17] = 20 + 15;
+    vec![
+        row("an INIT is masqueraded", "h1", sent(), Leave("up0", (HOST, 4000), (WORLD, 5000))),
+        row(
+            "data of an association",
+            "h1",
+            from(C1, WORLD, data(4000, 5000)),
+            Leave("up0", (HOST, 4000), (WORLD, 5000)),
+        )
+        .after("h1", sent()),
+        row(
+            "an INIT ACK from outside",
+            "up0",
+            outside(bench, WORLD, HOST, packet(5000, 4000, 9, sctp::init_ack(7))),
+            Leave("h1", (WORLD, 5000), (C1, 4000)),
+        )
+        .after("h1", sent()),
+        row(
+            "without masquerade the source stays",
+            "h3",
+            from(C3, WORLD, init(4000, 5000)),
+            Leave("up0", (C3, 4000), (WORLD, 5000)),
+        ),
+        row("mid-stream outwards", "h1", from(C1, WORLD, data(4000, 5000)), Stop(Reason::NoFlow)),
+        row(
+            "an INIT with a tag begins nothing",
+            "h1",
+            from(C1, WORLD, packet(4000, 5000, 7, sctp::init(9))),
+            Stop(Reason::NoFlow),
+        ),
+        row(
+            "an INIT ACK begins nothing",
+            "h1",
+            from(C1, WORLD, packet(4000, 5000, 0, sctp::init_ack(9))),
+            Stop(Reason::NoFlow),
+        ),
+        row(
+            "SHUTDOWN COMPLETE begins nothing",
+            "h1",
+            from(C1, WORLD, packet(4000, 5000, 7, sctp::shutdown_complete())),
+            Stop(Reason::NoFlow),
+        ),
+        row(
+            "a port that another container's association has",
+            "h2",
+            from(C2, WORLD, init(4000, 5000)),
+            Stop(Reason::SctpPortTaken),
+        )
+        .after("h1", sent()),
+        row(
+            "the same port toward another place",
+            "h2",
+            from(C2, NEAR, init(4000, 5000)),
+            Leave("up0", (HOST, 4000), (NEAR, 5000)),
+        )
+        .after("h1", sent()),
+        row("a published port", "up0", published(), Leave("h1", (WORLD, 4000), (C1, 5002))),
+        row(
+            "an answer to a published client",
+            "h1",
+            from(C1, WORLD, packet(5002, 4000, 9, sctp::init_ack(7))),
+            Leave("up0", (HOST, 5002), (WORLD, 4000)),
+        )
+        .after("up0", published()),
+        row(
+            "the last port of a range",
+            "up0",
+            outside(bench, WORLD, HOST, init(4000, 5003)),
+            Leave("h1", (WORLD, 4000), (C1, 5003)),
+        ),
+        row(
+            "mid-stream to a published port",
+            "up0",
+            outside(bench, WORLD, HOST, data(4000, 5002)),
+            Stop(Reason::NotOurs),
+        ),
+        row("hairpin", "h2", from(C2, HOST, init(4000, 5002)), Leave("h1", (C2, 4000), (C1, 5002))),
+        row("hairpin to itself", "h1", from(C1, HOST, init(4000, 5002)), Leave("h1", (GATEWAY, 4000), (C1, 5002))),
+        row("to a neighbour", "h1", from(C1, C2, init(4000, 5000)), Leave("h2", (C1, 4000), (C2, 5000))),
+        row("to a neighbour in mid-stream", "h1", from(C1, C2, data(4000, 5000)), Leave("h2", (C1, 4000), (C2, 5000))),
+        row(
+            "an error that quotes eight bytes of it",
+            "up0",
+            outside(bench, NEAR, HOST, Payload::Error(3, 4, quoted(), 28)),
+            LeaveError("h1", NEAR, C1, (C1, 4000), (WORLD, 5000)),
+        )
+        .after("h1", sent()),
+        row(
+            "an error that quotes all of it",
+            "up0",
+            outside(bench, NEAR, HOST, Payload::Error(3, 4, quoted(), 56)),
+            LeaveError("h1", NEAR, C1, (C1, 4000), (WORLD, 5000)),
+        )
+        .after("h1", sent()),
+        raw("cut short", "h1", cut_short, Reason::Malformed),
     ]
 }
 

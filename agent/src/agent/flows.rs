@@ -42,6 +42,7 @@ fn view_flow(record: &FlowRecord, owners: &BTreeMap<IpAddr, (&str, &str)>) -> Fl
             1 => "icmp".to_owned(),
             6 => "tcp".to_owned(),
             17 => "udp".to_owned(),
+            132 => "sctp".to_owned(),
             other => other.to_string(),
         },
         state: record.state.to_owned(),

@@ -13,7 +13,7 @@ use crate::{
     model::{
         container::Container,
         network::Network,
-        publish::{Protocol, Publish, PublishSpec},
+        publish::{Publish, PublishSpec},
     },
 };
 
@@ -122,10 +122,6 @@ impl Agent {
 
 /// What can be said before it is known which ports are taken.
 pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
-    ensure!(
-        spec.protocol != Protocol::Sctp,
-        "the publish {spec} is of sctp, which is not supported yet; publish tcp or udp"
-    );
     ensure!(
         spec.host_address.is_none_or(|address| address.is_ipv4()),
         "the publish {spec} has an IPv6 host address, which is not supported yet; give an IPv4 address or none"

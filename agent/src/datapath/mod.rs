@@ -124,7 +124,7 @@ impl Default for Terms {
 /// A publish, as the programs need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishEntry {
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP, which has the same host and container ports.
     pub protocol: Protocol,
     /// None for any of the host's.
     pub host_address: Option<IpAddr>,

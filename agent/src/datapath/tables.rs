@@ -550,7 +550,7 @@ fn publish_value(entry: &PublishEntry) -> anyhow::Result<Publish<V4>> {
 
 fn port_index(entry: &PublishEntry, port: u16) -> anyhow::Result<u32> {
     abi::port_index(entry.protocol.number(), Port::new(port))
-        .with_context(|| format!("{} ports are not published yet", entry.protocol))
+        .with_context(|| format!("{} ports are not published", entry.protocol))
 }
 
 fn address_port(entry: &PublishEntry, address: IpAddr, port: u16) -> anyhow::Result<AddressPort<V4>> {

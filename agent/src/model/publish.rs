@@ -20,7 +20,7 @@ pub struct PublishSpec {
     pub host_address: Option<IpAddr>,
     /// As many as `container_ports`.
     pub host_ports: PortRange,
-    /// Where the host's first port leads, its second, and so on.
+    /// Where the host's first port leads, its second, and so on; the same ports for SCTP.
     pub container_ports: PortRange,
     /// TCP unless it says otherwise.
     pub protocol: Protocol,
@@ -158,6 +158,11 @@ fn parse(text: &str) -> anyhow::Result<PublishSpec> {
         "the host ports {host_ports} are {}, the container ports {container_ports} are {}; both must be as many",
         host_ports.count(),
         container_ports.count()
+    );
+    // SCTP's checksum covers its ports: they are not translated.
+    ensure!(
+        protocol != Protocol::Sctp || host_ports == container_ports,
+        "sctp is published at the container's own ports alone: give {container_ports}:{container_ports}/sctp"
     );
     Ok(PublishSpec { host_address, host_ports, container_ports, protocol })
 }
@@ -342,6 +347,8 @@ mod tests {
             ("[10.0.0.1]:80:80", "not an IPv6 address"),
             ("[2001:db8::1]80:80", "are missing after"),
             ("[2001:db8::1]:80", "one port where"),
+            ("8080:80/sctp", "give 80:80/sctp"),
+            ("10.0.2.15:8000-8001:9000-9001/sctp", "give 9000-9001:9000-9001/sctp"),
         ] {
             let error = text.parse::<PublishSpec>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

@@ -46,7 +46,7 @@ pub(super) fn model() -> Model<V4> {
     model.uplinks.insert(UPLINK, Uplink { address: HOST, mtu: 1500 });
     model.routes.push((V4::default(), V4::default(), UPLINK));
     model.local.extend([HOST, GATEWAY]);
-    for protocol in [protocol::TCP, protocol::UDP] {
+    for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP] {
         model.ports.insert((protocol, Port::new(5000), None), PUBLISH_SLOT);
     }
     let publish = Publish { container: C1, host_port: Port::new(5000), container_port: Port::new(80), flags: 0 };
@@ -69,9 +69,10 @@ pub(super) fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, f
         payload: match protocol {
             protocol::TCP => Payload::Tcp,
             protocol::UDP => Payload::Udp,
+            protocol::SCTP => Payload::Sctp,
             _ => Payload::Echo,
         },
-        flags: if protocol == protocol::TCP { flags } else { 0 },
+        flags: if matches!(protocol, protocol::TCP | protocol::SCTP) { flags } else { 0 },
         sequence: 0,
         acknowledgment: 0,
         payload_at: 34,
@@ -121,7 +122,7 @@ fn forward_then_reply_is_identity() {
         ("hairpin to itself", C1_SIDE, C1, GATEWAY, 5000),
     ];
     for (what, input, from, to, port) in cases {
-        for protocol in [protocol::TCP, protocol::UDP] {
+        for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP] {
             let model = model();
             let sent = packet(input, (from, 4000), (to, port), protocol, tcp::SYN);
             let there = left(&model, &sent).expect(what);
@@ -315,6 +316,48 @@ fn both_halves_move_together() {
         assert!(left(&model, &packet).is_ok());
         assert_eq!(states(), [state as u8; 2], "after {flags:#x}");
     }
+}
+
+#[test]
+fn sctp_is_ended_by_who_knows_its_tags() {
+    const CLIENTS: u32 = 0x11;
+    const SERVERS: u32 = 0x22;
+    let to = |sequence, flags, acknowledgment| Packet {
+        sequence,
+        acknowledgment,
+        ..packet(C1_SIDE, (C1, 4000), (WORLD, 80), protocol::SCTP, flags)
+    };
+    // Who sends it, the tag it has, and whether that ends the association.
+    for (way, tag, ends) in [
+        (Way::Reply, 0, false),
+        (Way::Reply, 0xbad, false),
+        (Way::Reply, CLIENTS, true),
+        // Of an association it knows nothing of, a side reflects the tag that it was sent.
+        (Way::Reply, SERVERS, true),
+        (Way::Forward, SERVERS, true),
+        (Way::Forward, CLIENTS, true),
+        (Way::Forward, 0xbad, false),
+    ] {
+        let model = model();
+        let there = left(&model, &to(0, tcp::SYN, CLIENTS)).unwrap();
+        let from = |sequence, flags, acknowledgment| Packet { sequence, acknowledgment, ..answer(&there, flags) };
+        left(&model, &from(CLIENTS, tcp::SYN, SERVERS)).unwrap();
+        // An INIT out of the blue, with a tag of its own, changes nothing.
+        left(&model, &from(0, tcp::SYN, 0xbad)).unwrap();
+        let last = if way == Way::Forward { to(tag, tcp::RST, 0) } else { from(tag, tcp::RST, 0) };
+        left(&model, &last).unwrap();
+        let state = if ends { State::Closed } else { State::Replied };
+        assert!(model.flows.borrow().values().all(|half| half.state == state as u8), "{way:?} with {tag:#x}");
+    }
+}
+
+#[test]
+fn sctp_whose_port_is_taken_is_refused() {
+    let model = model();
+    let init = |input, from| packet(input, (from, 4000), (WORLD, 80), protocol::SCTP, tcp::SYN);
+    left(&model, &init(C1_SIDE, C1)).unwrap();
+    assert_eq!(left(&model, &init(C2_SIDE, C2)), Err(Reason::SctpPortTaken));
+    assert_eq!(model.flows.borrow().len(), 2);
 }
 
 #[test]

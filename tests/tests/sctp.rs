@@ -1,0 +1,124 @@
+//! SCTP keeps its ports and its checksum, wherever it goes.
+
+use std::net::Ipv4Addr;
+
+use causeway_tests::{
+    lab::{Container, FAR, GATEWAY, HOST, Lab, ROUTER},
+    sctp::{Packet, Peer, abort, data, init, init_ack},
+    wait,
+};
+use serde_json::Value;
+
+const PORT: u16 = 38412;
+
+/// What the two sides call each other.
+const CLIENT_TAG: u32 = 0x1111_0001;
+const SERVER_TAG: u32 = 0x2222_0002;
+
+/// An association opens and carries data both ways. Answers whom the server sees.
+#[track_caller]
+fn associate(client: &Peer, server: &Peer, to: Ipv4Addr, port: u16) -> Ipv4Addr {
+    let sent = Packet { source: port, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) };
+    client.send(to, &sent);
+    let (seen, arrived) = server.next();
+    assert_eq!(arrived, sent, "ports and all else are as they were");
+    for (tag, chunk) in [(CLIENT_TAG, init_ack(SERVER_TAG)), (CLIENT_TAG, data())] {
+        let answer = sent.answer(tag, chunk);
+        server.send(seen, &answer);
+        assert_eq!(client.next(), (to, answer), "the answer comes from whom it was asked");
+    }
+    let more = Packet { tag: SERVER_TAG, chunk: data(), ..sent };
+    client.send(to, &more);
+    assert_eq!(server.next(), (seen, more));
+    seen
+}
+
+fn flow(lab: &Lab) -> Value {
+    let flows = lab.json(&["flows", "ls"]);
+    let [flow] = flows.as_array().expect("an array").as_slice() else { panic!("not one flow: {flows}") };
+    assert_eq!(flow["protocol"], "sctp");
+    flow.clone()
+}
+
+#[test]
+fn a_container_reaches_the_world_over_sctp_until_one_of_them_aborts() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let (client, server) = (Peer::start(&c1.netns), Peer::at(&lab.world, FAR));
+    assert_eq!(associate(&client, &server, FAR, 5000), HOST);
+    assert_eq!(flow(&lab)["state"], "replied");
+    // One who does not know the tags cannot end it.
+    let forged = Packet { source: PORT, destination: 5000, tag: 0xbad, chunk: abort() };
+    server.send(HOST, &forged);
+    assert_eq!(client.next(), (FAR, forged.clone()));
+    assert_eq!(flow(&lab)["state"], "replied");
+    server.send(HOST, &Packet { tag: CLIENT_TAG, ..forged });
+    client.next();
+    assert_eq!(flow(&lab)["state"], "closed");
+    // With the same ports there can be another one at once.
+    associate(&client, &server, FAR, 5000);
+    assert_eq!(flow(&lab)["state"], "replied");
+}
+
+#[test]
+fn a_packet_in_mid_stream_begins_nothing() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let (client, server) = (Peer::start(&c1.netns), Peer::at(&lab.world, FAR));
+    client.send(FAR, &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
+    assert!(server.is_silent());
+    assert_eq!(lab.json(&["stats"])["reasons"]["no-flow"], 1);
+}
+
+#[test]
+fn published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", &format!("{PORT}:{PORT}/sctp")]);
+    let c2 = lab.container("c2", &[]);
+    let server = Peer::start(&c1.netns);
+    assert_eq!(associate(&Peer::start(&lab.world), &server, HOST, 5000), ROUTER);
+    let neighbour = Peer::start(&c2.netns);
+    for (port, to) in [(5001, HOST), (5002, GATEWAY), (5003, c1.address)] {
+        assert_eq!(associate(&neighbour, &server, to, port), c2.address, "by {to}");
+    }
+    itself(&c1, &server);
+    lab.json(&["publish", "rm", &c1.name, &format!("{PORT}:{PORT}/sctp")]);
+    Peer::start(&lab.world).send(HOST, &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
+    assert!(server.is_silent(), "the association has ended with the publish");
+}
+
+/// A container that speaks with itself by its publish: one raw socket sees both ends.
+fn itself(container: &Container, peer: &Peer) {
+    let sent = Packet { source: 5004, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) };
+    peer.send(HOST, &sent);
+    assert_eq!(peer.next(), (GATEWAY, sent.clone()), "{container}");
+    let answer = sent.answer(CLIENT_TAG, init_ack(SERVER_TAG));
+    peer.send(GATEWAY, &answer);
+    assert_eq!(peer.next(), (HOST, answer));
+}
+
+#[test]
+fn a_second_container_with_the_same_port_to_the_same_place_is_refused() {
+    let lab = Lab::new();
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let (first, second, server) = (Peer::start(&c1.netns), Peer::start(&c2.netns), Peer::at(&lab.world, FAR));
+    associate(&first, &server, FAR, 5000);
+    second.send(FAR, &Packet { source: 5000, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) });
+    wait::until("the refusal is counted", || (lab.json(&["stats"])["reasons"]["sctp-port-taken"] == 1).then_some(()));
+    associate(&second, &Peer::at(&lab.world, ROUTER), ROUTER, 5000);
+    associate(&second, &server, FAR, 5001);
+}
+
+#[test]
+fn sctp_is_published_at_its_own_ports_only() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let refused = lab.causeway(&["publish", "add", &c1.name, "8000-8001:9000-9001/sctp"]);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("give 9000-9001:9000-9001/sctp"), "{}", refused.stderr);
+    lab.json(&["publish", "add", &c1.name, "9000-9001:9000-9001/sctp"]);
+    let server = Peer::start(&c1.netns);
+    let sent = Packet { source: 5000, destination: 9001, tag: 0, chunk: init(CLIENT_TAG) };
+    Peer::start(&lab.world).send(HOST, &sent);
+    assert_eq!(server.next(), (ROUTER, sent));
+}
