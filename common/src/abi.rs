@@ -117,7 +117,7 @@ pub struct Translation<A> {
     pub tuple: Tuple<A>,
     /// The interface it leaves through: a host side, whose container side it enters, or an uplink.
     pub output: u32,
-    /// Destination and source MAC, for a container.
+    /// Destination and source MAC. For an uplink those of the next hop, as they were when the tick began; zero if they are not known.
     pub macs: Macs,
     /// What the change of addresses adds to a sum over them.
     pub address_delta: u16,
@@ -135,7 +135,7 @@ pub struct Translation<A> {
 pub mod exit {
     /// `bpf_redirect_peer`, TTL decremented: into a container, from elsewhere.
     pub const PEER: u8 = 1;
-    /// `bpf_redirect_neigh`, TTL decremented: out of an uplink.
+    /// TTL decremented, out of an uplink: `bpf_redirect` where the next hop's MAC is known, otherwise `bpf_redirect_neigh`.
     pub const NEIGHBOUR: u8 = 2;
     /// `bpf_redirect_peer`, only the MACs written: between containers of one network.
     pub const BRIDGED: u8 = 3;
@@ -156,6 +156,18 @@ impl Macs {
             u32::from_ne_bytes([d[4], d[5], s[0], s[1]]),
             u32::from_ne_bytes([s[2], s[3], s[4], s[5]]),
         ])
+    }
+
+    /// As words.
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; 3] {
+        self.0
+    }
+
+    /// Whether they are anybody's.
+    #[inline(always)]
+    pub const fn are_known(&self) -> bool {
+        self.0[0] | self.0[1] != 0
     }
 
     /// The destination's bytes.
@@ -359,6 +371,14 @@ pub struct SocketAddress<A> {
     pub port: Port,
     /// Zero.
     pub _pad: u16,
+}
+
+impl<A> Translation<A> {
+    /// The MACs, if they are a container's: those of a next hop are known for a tick only.
+    #[inline(always)]
+    pub fn macs_of_container(&self) -> Macs {
+        if self.exit == exit::NEIGHBOUR { Macs::default() } else { self.macs }
+    }
 }
 
 impl<A: Address> Translation<A> {

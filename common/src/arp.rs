@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::{Address as _, V4},
-    packet::{Arrival, ETHERNET, Frame, ether_type},
+    packet::{Arrival, ETHERNET, Frame, ether_type, source_mac},
     reason::Reason,
     tables::Tables,
 };
@@ -40,7 +40,7 @@ pub fn from_container(frame: &(impl Frame + ?Sized), arrival: Arrival, tables: &
         Some(endpoint)
             if endpoint.host_side == arrival.input
                 && endpoint.macs.destination() == message.sender_mac
-                && endpoint.macs.destination() == arrival.source_mac =>
+                && endpoint.macs.destination() == source_mac(frame) =>
         {
             Reason::Arp
         }

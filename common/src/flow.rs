@@ -204,8 +204,10 @@ impl Timer {
 
 /// Whether a packet can change the state `number`: what the established path asks before anything else.
 #[inline(always)]
-pub const fn may_move(number: u8, flags: u8) -> bool {
-    let settled = number == State::Established as u8 || number == State::Replied as u8;
+pub const fn may_move(number: u8, is_reply: u8, flags: u8) -> bool {
+    let settled = number == State::Established as u8
+        || number == State::Replied as u8
+        || (number == State::Unreplied as u8 && is_reply == 0);
     !settled || flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
 }
 
@@ -323,7 +325,8 @@ mod tests {
                 for way in [Way::Forward, Way::Reply] {
                     for flags in 0..=u8::MAX {
                         let flags = if protocol == protocol::TCP { flags } else { 0 };
-                        if !may_move(state as u8, flags) {
+                        let is_reply = u8::from(way == Way::Reply);
+                        if !may_move(state as u8, is_reply, flags) {
                             let belongs = (protocol == protocol::TCP) == (state as u8 >= State::SynSent as u8);
                             assert!(!belongs || state.next(protocol, way, flags) == state);
                         }

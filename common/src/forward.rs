@@ -9,7 +9,7 @@ use crate::{
     from_host::{self, Step},
     half::{Seen, end, is_gone_or_idle, is_idle, remove, touch},
     icmp_error::{self, ErrorTranslation},
-    packet::{Family, Frame, Packet, Payload},
+    packet::{Family, Frame, Packet, Payload, source_mac},
     plan::{First, plan},
     reason::Reason,
     room,
@@ -37,6 +37,9 @@ pub enum Decision<A> {
 /// The kernel's programs call these themselves: each is a function of its own there, which the verifier looks at once and not once for
 /// each way to it, and what they share lies in a map, because it is more than BPF's 512 bytes of stack.
 pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tables: &impl Tables<A>) -> Decision<A> {
+    if let Some(half) = established(packet, tables) {
+        return Decision::Forward(half.translation);
+    }
     if let Some(decision) = known(packet, tables) {
         return decision;
     }
@@ -46,7 +49,7 @@ pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tabl
     {
         return answer.map_or_else(Decision::Stop, Decision::ForwardError);
     }
-    let mut first = First::new(*packet);
+    let mut first = First::new(*packet, source_mac(frame));
     let begun = plan(&mut first, tables).and_then(|()| match begin(&mut first, tables) {
         Err(Reason::TableFull) if room::make(tables) => begin(&mut first, tables),
         begun => begun,
@@ -57,6 +60,34 @@ pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tabl
     }
 }
 
+/// The half of a flow that a packet goes by which changes nothing but the counters: nearly every packet there is. None for every other one,
+/// which [`known`] is for.
+#[inline(always)]
+pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t T) -> Option<T::Half<'t>> {
+    if !packet.has_ports() {
+        return None;
+    }
+    let now = tables.now();
+    let mut half = tables.flow(&packet.tuple)?;
+    let translation = &half.translation;
+    let elsewhere = half.input != packet.input && half.input != 0;
+    let too_long = packet.segment > u32::from(translation.mtu) && translation.mtu != 0;
+    // The next hop's MAC is asked for anew in every tick.
+    let ages = translation.exit == exit::NEIGHBOUR && half.last_used != now;
+    if elsewhere
+        || half.epoch != tables.epoch(half.slot)
+        || is_idle(&half, now)
+        || flow::may_move(half.state, half.is_reply, packet.flags)
+        || packet.ttl <= 1
+        || too_long
+        || ages
+    {
+        return None;
+    }
+    touch(&mut half, packet, now);
+    Some(half)
+}
+
 /// Decides about a packet of a flow that is in the table; none if it is of no flow.
 #[inline(always)]
 pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
@@ -65,7 +96,8 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
     }
     let now = tables.now();
     let mut half = tables.flow(&packet.tuple)?;
-    let translation = half.translation;
+    // A MAC that it has is of the last tick.
+    let translation = Translation { macs: half.translation.macs_of_container(), ..half.translation };
     if half.input != packet.input && half.input != 0 {
         let seen = Seen::new(&half);
         drop(half);
@@ -88,8 +120,12 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
         }
         half = tables.flow(&packet.tuple)?;
     }
+    if translation.exit == exit::NEIGHBOUR && half.last_used != now {
+        // This packet asks the neighbour table, which so learns that the entry is in use; those after it need not.
+        half.translation.macs = tables.next_hop(&translation.tuple, translation.output).unwrap_or_default();
+    }
     touch(&mut half, packet, now);
-    if flow::may_move(half.state, packet.flags)
+    if flow::may_move(half.state, half.is_reply, packet.flags)
         && let Some(state) = State::from_number(half.state)
     {
         let way = if half.is_reply == 0 { Way::Forward } else { Way::Reply };
@@ -196,7 +232,7 @@ pub fn decide_from_host<A: Family>(
     if !matches!(step, Step::Note | Step::Shift) {
         return None;
     }
-    let mut first = First::new(*packet);
+    let mut first = First::new(*packet, [0; 6]);
     first.beginning = from_host::beginning(packet, step, tables);
     begin(&mut first, tables).ok().map(|()| first.half.translation)
 }

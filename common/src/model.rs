@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    abi::{Endpoint, Flow, Network, Publish, Uplink},
+    abi::{Endpoint, Flow, Macs, Network, Publish, Uplink},
     address::{Address, Port},
     flow::Ticks,
     tables::{Refused, Route, Tables},
@@ -35,6 +35,8 @@ pub struct Model<A> {
     pub uplinks: HashMap<u32, Uplink<A>>,
     /// Routes: subnet, mask, interface. The first that fits counts.
     pub routes: Vec<(A, A, u32)>,
+    /// The MACs for the next hop, by the interface that leads to it.
+    pub next_hops: HashMap<u32, Macs>,
     /// What sockets of the host receive.
     pub sockets: HashSet<Tuple<A>>,
     /// Networks by number.
@@ -65,6 +67,7 @@ impl<A> Default for Model<A> {
             local: HashSet::new(),
             uplinks: HashMap::new(),
             routes: Vec::new(),
+            next_hops: HashMap::new(),
             sockets: HashSet::new(),
             networks: HashMap::from([(0, Network::DEFAULT)]),
             begun: RefCell::default(),
@@ -179,6 +182,10 @@ impl<A: Address> Tables<A> for Model<A> {
             .iter()
             .find(|(subnet, mask, _)| packet.destination.is_in(subnet, mask))
             .map_or(Route::None, |(_, _, output)| Route::Through(*output))
+    }
+
+    fn next_hop(&self, _leaving: &Tuple<A>, output: u32) -> Option<Macs> {
+        self.next_hops.get(&output).copied()
     }
 
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {

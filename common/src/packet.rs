@@ -121,8 +121,15 @@ pub struct Packet<A> {
     pub segment: u32,
     /// Whether routers must not fragment it.
     pub dont_fragment: bool,
-    /// The frame's source MAC.
-    pub source_mac: [u8; 6],
+}
+
+/// The frame's source MAC; zero if it ends before that.
+#[inline(always)]
+pub fn source_mac(frame: &(impl Frame + ?Sized)) -> [u8; 6] {
+    match frame.read::<Ethernet>(0) {
+        Some(header) => header.source,
+        None => [0; 6],
+    }
 }
 
 /// What is not a packet of the family asked for.
@@ -140,8 +147,6 @@ pub struct Arrival {
     pub length: u32,
     /// Bytes of payload in each segment of a GSO packet; zero for any other.
     pub gso_size: u32,
-    /// The frame's source MAC.
-    pub source_mac: [u8; 6],
 }
 
 /// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every fragment.
@@ -320,7 +325,6 @@ impl Family for V4 {
             length,
             segment: length,
             dont_fragment: ip.fragment & DONT_FRAGMENT != 0,
-            source_mac: arrival.source_mac,
         };
         if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
             packet.payload = Payload::Fragment;
@@ -487,7 +491,7 @@ mod tests {
     use super::*;
     use crate::tuple::side;
 
-    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, gso_size: 0, source_mac: [0; 6] };
+    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, gso_size: 0 };
 
     fn parse(frame: &[u8]) -> Result<Packet<V4>, Malformed> {
         V4::parse(frame, Arrival { length: u32::try_from(frame.len()).unwrap(), ..ARRIVAL })

@@ -18,6 +18,8 @@ use crate::{
 pub struct First<A> {
     /// As it arrived.
     pub packet: Packet<A>,
+    /// The frame's source MAC.
+    pub source_mac: [u8; 6],
     /// What [`plan`] answers.
     pub beginning: Beginning<A>,
     /// The key that [`crate::begin`] reserves.
@@ -36,7 +38,7 @@ pub struct First<A> {
 
 impl<A: Address> First<A> {
     /// Nothing is planned yet.
-    pub fn new(packet: Packet<A>) -> Self {
+    pub fn new(packet: Packet<A>, source_mac: [u8; 6]) -> Self {
         let half = Flow::zeroed();
         let door = Door::uplink(0, &Uplink { address: packet.tuple.source, mtu: 0 });
         let beginning = Beginning {
@@ -54,6 +56,7 @@ impl<A: Address> First<A> {
         let walk = PortWalk::new(&Network::DEFAULT, 0);
         Self {
             packet,
+            source_mac,
             beginning,
             reply_key: packet.tuple,
             half,
@@ -109,20 +112,24 @@ impl<A> Beginning<A> {
 #[inline(always)]
 pub fn plan<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
     first.beginning = match first.packet.tuple.side {
-        side::CONTAINER => first_from_container(&first.packet, tables)?,
+        side::CONTAINER => first_from_container(&first.packet, &first.source_mac, tables)?,
         _ => first_from_uplink(&first.packet, tables)?,
     };
     Ok(())
 }
 
 #[inline(always)]
-fn first_from_container<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
+fn first_from_container<A: Address>(
+    packet: &Packet<A>,
+    source_mac: &[u8; 6],
+    tables: &impl Tables<A>,
+) -> Result<Beginning<A>, Reason> {
     let tuple = &packet.tuple;
     let own = tables.endpoint(&tuple.source).ok_or(Reason::SourceAddressSpoofed)?;
     if own.host_side != packet.input {
         return Err(Reason::SourceAddressSpoofed);
     }
-    if own.macs.destination() != packet.source_mac {
+    if own.macs.destination() != *source_mac {
         return Err(Reason::SourceMacSpoofed);
     }
     if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask) {

@@ -3,7 +3,7 @@
 use core::ops::DerefMut;
 
 use crate::{
-    abi::{self, Endpoint, Flow, Network, Publish, Uplink},
+    abi::{self, Endpoint, Flow, Macs, Network, Publish, Uplink},
     address::Address,
     flow::{State, Ticks},
     tuple::Tuple,
@@ -89,6 +89,8 @@ pub trait Tables<A: Address> {
     fn uplink(&self, index: u32) -> Option<Uplink<A>>;
     /// Where the host would send a packet that arrived at the interface `input`.
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route;
+    /// The MACs for the next hop of a packet that leaves through `output`; none if they are not known.
+    fn next_hop(&self, leaving: &Tuple<A>, output: u32) -> Option<Macs>;
     /// Whether a socket of the host would receive a packet with that tuple.
     fn host_socket(&self, arriving: &Tuple<A>) -> bool;
 }

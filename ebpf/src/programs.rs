@@ -16,7 +16,7 @@ use causeway_common::{
     forward::{self, Decision},
     from_host::{self, Step},
     icmp_error,
-    packet::{ETHERNET, Packet, Payload, ether_type},
+    packet::{ETHERNET, Packet, Payload, ether_type, source_mac},
     plan::{First, Refusal},
     reason::{Fate, Reason},
     room::{self, Look},
@@ -40,7 +40,7 @@ pub(crate) fn host_side(ctx: TcContext) -> i32 {
     }
     match skb.ether_type() {
         Some(ether_type::IPV4) => handle::<V4>(&skb, side::CONTAINER, Reason::Malformed),
-        Some(ether_type::ARP) => stop(arp::from_container(&skb, skb.arrival(side::CONTAINER), &Kernel::new(&skb))),
+        Some(ether_type::ARP) => stop(arp::from_container(&skb, skb.arrival(side::CONTAINER), &Kernel::new(&ctx))),
         Some(ether_type::IPV6) => stop(Reason::FamilyNotOnNetwork),
         _ => stop(Reason::NotIp),
     }
@@ -93,7 +93,7 @@ fn from_host<A: Family>(skb: *mut __sk_buff) -> i32 {
 fn host_known<A: Family>(skb: *mut __sk_buff) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::again(&context);
-    let tables = Kernel::new(&skb);
+    let tables = Kernel::new(&context);
     let Ok(packet) = A::parse(&skb, skb.arrival(side::HOST)) else { return TCX_NEXT };
     if packet.payload != Payload::Error {
         if !from_host::concerns(&packet, &tables) {
@@ -119,7 +119,7 @@ fn host_known<A: Family>(skb: *mut __sk_buff) -> i32 {
 fn host_begins<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
     let context = TcContext::new(skb);
     let skb = Skb::again(&context);
-    let tables = Kernel::new(&skb);
+    let tables = Kernel::new(&context);
     let step = from_host::step(&place.packet, skb.is_hidden(&place.packet), &tables);
     if !matches!(step, Step::Note | Step::Shift) {
         return false;
@@ -168,20 +168,23 @@ extern "C" fn sweep_one<A: Family>(turn: u64, run: *mut SweepRun) -> u64 {
     let at = ETHERNET + (turn as usize % sweep::KEYS) * size_of::<Tuple<A>>();
     let Ok(key) = context.load::<Tuple<A>>(at) else { return 1 };
     let which = if run.which == Which::Any as u8 { Which::Any } else { Which::Ended };
-    run.removed += i32::from(sweep::sweep(&Kernel::new(&Skb::again(&context)), &key, which));
+    run.removed += i32::from(sweep::sweep(&Kernel::new(&context), &key, which));
     0
 }
 
 #[inline(always)]
 fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
     let raw = skb.context().skb.skb;
-    let action = known::<A>(raw, side, malformed);
-    if action != UNDECIDED && action != REFUSED {
+    let action = established::<A>(raw, side, malformed);
+    if action != UNDECIDED {
         return action;
     }
     // There is always one; without it a container's packet must not pass undecided.
     let Some(place) = A::first() else { return stop(malformed) };
-    let action = if action == UNDECIDED { first(raw, place) } else { action };
+    let mut action = known(raw, place);
+    if action == UNDECIDED {
+        action = first(raw, place);
+    }
     if action == REFUSED {
         return answer(raw, place);
     }
@@ -194,28 +197,36 @@ const UNDECIDED: i32 = -2;
 /// What a step answers that leaves it to [`answer`].
 const REFUSED: i32 = -3;
 
-/// A packet of a flow in the table. What the function holds on the stack is not there while the next ones run, which find the packet in
-/// this CPU's place.
+/// A packet of a flow in the table that changes nothing. What the function holds on the stack is not there while the next ones run, which
+/// find the packet in this CPU's place.
 #[inline(never)]
-fn known<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i32 {
+fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::again(&context);
     let Ok(packet) = A::parse(&skb, skb.arrival(side)) else {
         return stop(malformed);
     };
-    let (reason, mtu) = match forward::known(&packet, &Kernel::new(&skb)) {
-        Some(Decision::Forward(translation)) => return leave(&mut skb, &packet, &translation),
-        // Only `error` has such a one, and sends it itself.
-        Some(Decision::ForwardError(_)) => return stop(Reason::Malformed),
-        Some(Decision::Stop(reason)) if reason.answer().is_none() => return stop(reason),
-        Some(Decision::Stop(reason)) => (Some(reason), 0),
-        Some(Decision::TooLong(mtu)) => (Some(Reason::TooLong), mtu),
-        None => (None, 0),
-    };
+    // Out of the table, without a copy: a step in between costs more than it can change.
+    if let Some(half) = forward::established(&packet, &Kernel::new(&context)) {
+        return leave(&mut skb, &packet, &half.translation);
+    }
     let Some(place) = A::first() else { return stop(malformed) };
     place.packet = packet;
-    match reason {
-        Some(reason) => refuse(place, reason, mtu),
+    place.source_mac = source_mac(&skb);
+    UNDECIDED
+}
+
+/// A packet of a flow in the table.
+#[inline(never)]
+fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::again(&context);
+    match forward::known(&place.packet, &Kernel::new(&context)) {
+        Some(Decision::Forward(translation)) => leave(&mut skb, &place.packet, &translation),
+        // Only `error` has such a one, and sends it itself.
+        Some(Decision::ForwardError(_)) => stop(Reason::Malformed),
+        Some(Decision::Stop(reason)) => refuse(place, reason, 0),
+        Some(Decision::TooLong(mtu)) => refuse(place, Reason::TooLong, mtu),
         None => UNDECIDED,
     }
 }
@@ -235,12 +246,12 @@ fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::again(&context);
     let First { packet, refusal, answer, .. } = place;
-    let now = Tables::<A>::now(&Kernel::new(&skb));
+    let now = Tables::<A>::now(&Kernel::new(&context));
     if !answer::may_be_answered(packet) || !maps::may_answer(now) {
         return TC_ACT_SHOT;
     }
     skb.reach_for((ETHERNET + answer::QUOTE) as u32);
-    let Some(speaker) = answer::speaker(packet, &Kernel::new(&skb)) else { return TC_ACT_SHOT };
+    let Some(speaker) = answer::speaker(packet, &Kernel::new(&context)) else { return TC_ACT_SHOT };
     let Some(why) = Why::from_number(refusal.why) else { return TC_ACT_SHOT };
     match answer::make(answer, &skb, packet, speaker, why, refusal.mtu) {
         Some(()) => skb.send_back(packet, answer).unwrap_or(TC_ACT_SHOT),
@@ -290,7 +301,7 @@ fn error<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
     skb.reach_for(icmp_error::HEADERS);
     let packet = &place.packet;
     let Some(quote) = icmp_error::quote(&skb, skb::payload_at(packet), packet.tuple.side) else { return UNDECIDED };
-    match icmp_error::translate(packet, &quote, &Kernel::new(&skb)) {
+    match icmp_error::translate(packet, &quote, &Kernel::new(&context)) {
         None => UNDECIDED,
         Some(Err(reason)) => stop(reason),
         Some(Ok(translation)) => match skb.leave_error(packet, &translation) {
@@ -303,20 +314,20 @@ fn error<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
 #[inline(never)]
 fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
-    causeway_common::plan::plan(place, &Kernel::new(&Skb::again(&context)))
+    causeway_common::plan::plan(place, &Kernel::new(&context))
 }
 
 #[inline(never)]
 fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
-    begin::prepare(place, &Kernel::new(&Skb::again(&context)));
+    begin::prepare(place, &Kernel::new(&context));
     let mut trial = PortTrial { skb, place };
     // A loop of the kernel's: the verifier looks at one turn of it, and not at each.
     // SAFETY: the function has the signature that the helper wants, and what it is given lives until the loop is over.
     unsafe {
         bpf_loop(begin::PORT_TRIES, try_port::<A> as *mut c_void, (&raw mut trial).cast(), 0);
     }
-    begin::complete(place, &Kernel::new(&Skb::again(&context)))
+    begin::complete(place, &Kernel::new(&context))
 }
 
 /// What one turn of the loop over the ports needs.
@@ -330,7 +341,7 @@ extern "C" fn try_port<A: Family>(attempt: u64, trial: *mut PortTrial<A>) -> u64
     // SAFETY: `begin` gives it a trial that lives, and uses its place no more until the loop is over.
     let (skb, place) = unsafe { ((*trial).skb, &mut *(*trial).place) };
     let context = TcContext::new(skb);
-    u64::from(!begin::try_port(place, attempt as u32, &Kernel::new(&Skb::again(&context))))
+    u64::from(!begin::try_port(place, attempt as u32, &Kernel::new(&context)))
 }
 
 #[inline(never)]
@@ -354,7 +365,7 @@ extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u
     // SAFETY: `make_room` gives it a search that lives, and looks at it no more until the loop is over.
     let search = unsafe { &mut *search };
     let context = TcContext::new(search.skb);
-    let look = room::look::<A>(&Kernel::new(&Skb::again(&context)));
+    let look = room::look::<A>(&Kernel::new(&context));
     search.found = look == Look::Room;
     u64::from(look != Look::Next)
 }

@@ -120,7 +120,6 @@ impl<'a> Skb<'a> {
             length: self.context.len(),
             // SAFETY: a field of the program's context.
             gso_size: unsafe { (*self.raw).gso_size },
-            source_mac: self.read::<Ethernet>(0).map_or([0; 6], |header| header.source),
         }
     }
 
@@ -143,7 +142,7 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub(crate) fn leave<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Result<i32, Reason> {
         if translation.exit == exit::BRIDGED {
-            *self.write::<Macs>(0).ok_or(Reason::RewriteFailed)? = translation.macs;
+            self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
         } else if translation.exit == exit::HOST {
             if translation.port_delta != 0 {
                 self.update_checksums(packet, translation)?;
@@ -170,7 +169,7 @@ impl<'a> Skb<'a> {
         translation.quote.header_at &= 0x7f;
         translation.quote.payload_at &= 0xff;
         if translation.outer.exit == exit::PEER {
-            *self.write::<Macs>(0).ok_or(Reason::RewriteFailed)? = translation.outer.macs;
+            self.write_macs(&translation.outer.macs).ok_or(Reason::RewriteFailed)?;
         }
         icmp_error::apply(self, payload_at(packet), &translation).ok_or(Reason::RewriteFailed)?;
         Ok(self.redirect(&translation.outer))
@@ -207,7 +206,9 @@ impl<'a> Skb<'a> {
             return TCX_NEXT;
         }
         let action = unsafe {
-            if translation.exit == exit::NEIGHBOUR {
+            if translation.exit == exit::NEIGHBOUR && translation.macs.are_known() {
+                bpf_redirect(translation.output, 0)
+            } else if translation.exit == exit::NEIGHBOUR {
                 bpf_redirect_neigh(translation.output, ptr::null_mut(), 0, 0)
             } else {
                 // Before Linux 6.15 the packet keeps the type it had for the interface it arrived at.
@@ -250,11 +251,22 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     fn rewrite<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
         let tuple = &translation.tuple;
-        if translation.exit == exit::PEER {
-            *self.write::<Macs>(0)? = translation.macs;
+        if translation.exit == exit::PEER || translation.macs.are_known() {
+            self.write_macs(&translation.macs)?;
         }
         A::rewrite(self.write::<A::Header>(ETHERNET)?, translation);
         self.rewrite_ports(packet, tuple)
+    }
+
+    #[inline(always)]
+    fn write_macs(&mut self, macs: &Macs) -> Option<()> {
+        // Word by word: as a whole it is a call.
+        let [a, b, c] = macs.words();
+        let to = self.write::<[u32; 3]>(0)?;
+        to[0] = a;
+        to[1] = b;
+        to[2] = c;
+        Some(())
     }
 
     #[inline(always)]

@@ -6,35 +6,49 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{
         BPF_ANY, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
-        BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup,
+        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT, BPF_NOEXIST, bpf_fib_lookup,
     },
     helpers::{
         bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
         generated::bpf_fib_lookup as route_lookup,
     },
     maps::lpm_trie::Key,
+    programs::TcContext,
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Network, Publish, Uplink},
+    abi::{self, AddressPort, Admitted, Endpoint, Flow, Macs, Network, Publish, Uplink},
     flow::{TICK_SHIFT, Ticks},
     tables::{Refused, Route, Tables},
     tuple::{Tuple, protocol},
 };
 
-use crate::{
-    maps::{self, Family},
-    skb::Skb,
-};
+use crate::maps::{self, Family};
 
 /// What the kernel knows while it handles one packet.
 pub(crate) struct Kernel<'a> {
-    skb: &'a Skb<'a>,
+    context: &'a TcContext,
 }
 
 impl<'a> Kernel<'a> {
     #[inline(always)]
-    pub(crate) fn new(skb: &'a Skb<'a>) -> Self {
-        Self { skb }
+    pub(crate) fn new(context: &'a TcContext) -> Self {
+        Self { context }
+    }
+
+    /// Asks the kernel for the route of a packet; `interface` is where it comes from or, for `BPF_FIB_LOOKUP_OUTPUT`, where it leaves.
+    #[inline(always)]
+    fn look_up_route<A: Family>(&self, packet: &Tuple<A>, interface: u32, flags: u32) -> (i64, bpf_fib_lookup) {
+        // SAFETY: all of it is integers.
+        let mut params: bpf_fib_lookup = unsafe { mem::zeroed() };
+        params.family = A::FAMILY;
+        params.l4_protocol = packet.protocol;
+        params.sport = packet.source_port.word();
+        params.dport = packet.destination_port.word();
+        params.ifindex = interface;
+        A::set_route_addresses(packet, &mut params);
+        // SAFETY: `params` is this program's own, and its size is given.
+        let answer = unsafe { route_lookup(self.context.as_ptr(), &raw mut params, ROUTE_SIZE, flags) };
+        (answer, params)
     }
 }
 
@@ -167,16 +181,7 @@ impl<A: Family> Tables<A> for Kernel<'_> {
 
     #[inline(always)]
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route {
-        // SAFETY: all of it is integers.
-        let mut params: bpf_fib_lookup = unsafe { mem::zeroed() };
-        params.family = A::FAMILY;
-        params.l4_protocol = packet.protocol;
-        params.sport = packet.source_port.word();
-        params.dport = packet.destination_port.word();
-        params.ifindex = input;
-        A::set_route_addresses(packet, &mut params);
-        // SAFETY: `params` is this program's own, and its size is given.
-        let answer = unsafe { route_lookup(self.skb.context().as_ptr(), &raw mut params, ROUTE_SIZE, 0) };
+        let (answer, params) = self.look_up_route(packet, input, 0);
         // Without a neighbour entry the route stands all the same: the redirect resolves it. So it does for a packet that is too long.
         let stands = [BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_FRAG_NEEDED];
         if stands.into_iter().any(|answers| answer == i64::from(answers)) {
@@ -187,9 +192,16 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn next_hop(&self, leaving: &Tuple<A>, output: u32) -> Option<Macs> {
+        let (answer, params) = self.look_up_route(leaving, output, BPF_FIB_LOOKUP_OUTPUT);
+        let known = answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) && params.ifindex == output;
+        known.then(|| Macs::new(params.dmac, params.smac))
+    }
+
+    #[inline(always)]
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
         let (mut tuple, size) = A::sock_tuple(arriving);
-        let context: *mut c_void = self.skb.context().as_ptr();
+        let context: *mut c_void = self.context.as_ptr();
         let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
         // SAFETY: `tuple` is this program's own and `size` what of it counts; a socket found is released below.
         let socket = unsafe {

@@ -243,7 +243,6 @@ impl Bench {
             input: self.index(input),
             length: u32::try_from(frame.len()).expect("a short frame"),
             gso_size: 0,
-            source_mac: frame[6..12].try_into().expect("six bytes"),
         };
         let packet = V4::parse(frame, arrival).ok()?;
         Some(forward::decide(frame, &packet, &self.model))
