@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    flow_filter::FlowFilter,
     flows::{FlowOptions, Mapping, Timeout},
     host_ports::HostPorts,
     publish::{PortRange, PublishSpec},
@@ -71,10 +72,10 @@ pub enum Request {
     PublishMove(PublishMove),
     /// Answers a list of [`Publish`].
     PublishList,
-    /// Answers a list of [`Flow`].
-    FlowsList,
-    /// Ends every flow. Answers [`Flushed`].
-    FlowsFlush,
+    /// Answers a list of [`Flow`]: those that are meant.
+    FlowsList(FlowFilter),
+    /// Ends the flows that are meant. Answers [`Flushed`].
+    FlowsFlush(FlowFilter),
     /// Answers [`Stats`].
     Stats,
 }
@@ -98,8 +99,8 @@ impl Request {
             Self::PublishRemove { container, publish } => format!("publish rm {container} {publish}"),
             Self::PublishMove(wanted) => format!("publish move {} {}", wanted.ports, wanted.container),
             Self::PublishList => "publish ls".to_owned(),
-            Self::FlowsList => "flows ls".to_owned(),
-            Self::FlowsFlush => "flows flush".to_owned(),
+            Self::FlowsList(_) => "flows ls".to_owned(),
+            Self::FlowsFlush(_) => "flows flush".to_owned(),
             Self::Stats => "stats".to_owned(),
         }
     }
@@ -295,7 +296,7 @@ pub struct Draining {
 /// A connection or exchange.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flow {
-    /// `tcp`, `udp` or `icmp`.
+    /// `tcp`, `udp`, `icmp`, `sctp` or an IANA number.
     pub protocol: String,
     /// As `common::flow::State` names it.
     pub state: String,

@@ -38,9 +38,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Network { verb } => network(&common, verb)?,
         Verb::Container { verb } => container(&common, verb)?,
         Verb::Publish { verb } => publish(&common, verb)?,
-        Verb::Flows { verb } => match verb.unwrap_or(FlowsVerb::Ls) {
-            FlowsVerb::Ls => list::<api::Flow>(&common, &Request::FlowsList)?,
-            FlowsVerb::Flush => tell(&common, &Request::FlowsFlush, show::flushed)?,
+        Verb::Flows { verb, which } => match verb.unwrap_or(FlowsVerb::Ls(which)) {
+            FlowsVerb::Ls(which) => list::<api::Flow>(&common, &Request::FlowsList(which.into_filter()))?,
+            FlowsVerb::Flush(which) => tell(&common, &Request::FlowsFlush(which.into_filter()), show::flushed)?,
         },
         Verb::Stats => tell(&common, &Request::Stats, show::stats)?,
     }

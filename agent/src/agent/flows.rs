@@ -6,23 +6,48 @@ use super::Agent;
 use crate::{
     api::{Direction, Flow, Flushed, Stats},
     datapath::FlowRecord,
+    model::flow_filter::{Candidate, FlowFilter, protocol_name},
 };
 
+type Owners<'a> = BTreeMap<IpAddr, (&'a str, &'a str)>;
+
 impl Agent {
-    pub(super) fn flow_list(&self) -> anyhow::Result<Vec<Flow>> {
-        let mut owners: BTreeMap<IpAddr, (&str, &str)> = BTreeMap::new();
+    pub(super) fn flow_list(&self, filter: &FlowFilter) -> anyhow::Result<Vec<Flow>> {
+        self.check_filter(filter)?;
+        let owners = self.owners();
+        let mut records = self.datapath.flows()?;
+        records.retain(|record| filter.admits(&candidate(record, &owners)));
+        Ok(records.iter().map(|record| view_flow(record, &owners)).collect())
+    }
+
+    pub(super) fn flow_flush(&mut self, filter: &FlowFilter) -> anyhow::Result<Flushed> {
+        self.check_filter(filter)?;
+        // What has ended or lost its other half goes too where all are meant.
+        if filter.is_empty() {
+            return Ok(Flushed { flows: self.datapath.flush_flows()? });
+        }
+        let owners = self.owners();
+        let flows = self.datapath.end_flows(|record| filter.admits(&candidate(record, &owners)))?;
+        Ok(Flushed { flows })
+    }
+
+    /// A name that nothing has is a mistake, where nothing found would be taken for an answer.
+    fn check_filter(&self, filter: &FlowFilter) -> anyhow::Result<()> {
+        filter.container.as_deref().map(|name| self.container(name)).transpose()?;
+        filter.network.as_deref().map(|name| self.network(name)).transpose()?;
+        Ok(())
+    }
+
+    /// The containers' and networks' names by the endpoints' addresses.
+    fn owners(&self) -> Owners<'_> {
+        let mut owners = Owners::new();
         for container in self.state.containers.values() {
             for endpoint in &container.endpoints {
                 let owner = (container.name.as_str(), endpoint.network.as_str());
                 owners.extend(endpoint.addresses.iter().map(|address| (address.addr(), owner)));
             }
         }
-        let records = self.datapath.flows()?;
-        Ok(records.iter().map(|record| view_flow(record, &owners)).collect())
-    }
-
-    pub(super) fn flow_flush(&mut self) -> anyhow::Result<Flushed> {
-        Ok(Flushed { flows: self.datapath.flush_flows()? })
+        owners
     }
 
     pub(super) fn stats(&self) -> anyhow::Result<Stats> {
@@ -31,20 +56,26 @@ impl Agent {
     }
 }
 
-fn view_flow(record: &FlowRecord, owners: &BTreeMap<IpAddr, (&str, &str)>) -> Flow {
+fn candidate<'a>(record: &FlowRecord, owners: &Owners<'a>) -> Candidate<'a> {
+    let owner = owners.get(&record.container);
+    let ((source, destination), (answering, answered)) = (record.forward, record.reply);
+    Candidate {
+        container: owner.map(|(container, _)| *container),
+        network: owner.map(|(_, network)| *network),
+        protocol: record.protocol,
+        state: record.state,
+        addresses: [source, destination, answering, answered].map(|address| address.ip()),
+    }
+}
+
+fn view_flow(record: &FlowRecord, owners: &Owners<'_>) -> Flow {
     let owner = owners.get(&record.container);
     let direction = |(source, destination): (std::net::SocketAddr, std::net::SocketAddr)| Direction {
         source: source.to_string(),
         destination: destination.to_string(),
     };
     Flow {
-        protocol: match record.protocol {
-            1 => "icmp".to_owned(),
-            6 => "tcp".to_owned(),
-            17 => "udp".to_owned(),
-            132 => "sctp".to_owned(),
-            other => other.to_string(),
-        },
+        protocol: protocol_name(record.protocol),
         state: record.state.to_owned(),
         container: owner.map(|(container, _)| (*container).to_owned()),
         network: owner.map(|(_, network)| (*network).to_owned()),
@@ -79,7 +110,7 @@ mod tests {
             ("udp", Some("web"), Some("default"))
         );
         assert_eq!(flow.reply.destination, "10.0.2.15:5000");
-        let flow = view_flow(&FlowRecord { protocol: 132, ..record }, &BTreeMap::new());
-        assert_eq!((flow.protocol.as_str(), flow.container), ("132", None));
+        let flow = view_flow(&FlowRecord { protocol: 47, ..record }, &BTreeMap::new());
+        assert_eq!((flow.protocol.as_str(), flow.container), ("47", None));
     }
 }

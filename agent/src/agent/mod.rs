@@ -261,8 +261,8 @@ impl Agent {
             Request::PublishRemove { container, publish } => json(self.publish_remove(&container, &publish)?),
             Request::PublishMove(wanted) => json(self.publish_move(&wanted).await?),
             Request::PublishList => json(self.publish_list()),
-            Request::FlowsList => json(self.flow_list()?),
-            Request::FlowsFlush => json(self.flow_flush()?),
+            Request::FlowsList(filter) => json(self.flow_list(&filter)?),
+            Request::FlowsFlush(filter) => json(self.flow_flush(&filter)?),
             Request::Stats => json(self.stats()?),
         }
     }

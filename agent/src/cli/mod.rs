@@ -13,6 +13,7 @@ use crate::{
     instance::Instance,
     line,
     model::{
+        flow_filter::{self, FlowFilter},
         flows::{self, FlowOptions, Mapping, Timeout},
         host_ports::HostPorts,
         network,
@@ -112,12 +113,16 @@ pub enum Verb {
         disable_help_subcommand = true,
         subcommand_value_name = "VERB",
         subcommand_help_heading = "Verbs",
-        after_help = "Example:\n  causeway flows\n  causeway flows ls --json\n  causeway flows flush"
+        args_conflicts_with_subcommands = true,
+        after_help = "Example:\n  causeway flows\n  causeway flows ls --container web --protocol tcp --json\n  causeway flows flush --address 203.0.113.0/24"
     )]
     Flows {
         /// What to do.
         #[command(subcommand)]
         verb: Option<FlowsVerb>,
+        /// Of `ls`, if nothing is said.
+        #[command(flatten)]
+        which: WhichFlows,
     },
     /// How many packets ended for which reason since the datapath was loaded
     #[command(after_help = "Example:\n  causeway stats --json")]
@@ -213,12 +218,34 @@ pub enum PublishVerb {
 }
 
 /// `flows`.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum FlowsVerb {
-    /// List the flows
-    Ls,
-    /// End every flow
-    Flush,
+    /// List the flows: all, or those for which everything holds that is asked for
+    #[command(after_help = "Example:\n  causeway flows ls --container web --state established")]
+    Ls(WhichFlows),
+    /// End the flows: all, or those for which everything holds that is asked for
+    #[command(after_help = "Example:\n  causeway flows flush --protocol udp --address 203.0.113.10")]
+    Flush(WhichFlows),
+}
+
+/// The flows that are meant.
+#[derive(Debug, Args)]
+pub struct WhichFlows {
+    /// Those of that container
+    #[arg(long, value_name = "NAME", value_parser = value::plain_name)]
+    container: Option<String>,
+    /// Those of the containers of that network
+    #[arg(long, value_name = "NAME", value_parser = value::plain_name)]
+    network: Option<String>,
+    /// Those of that protocol: tcp, udp, icmp, sctp or a number
+    #[arg(long, value_name = "P", value_parser = flow_filter::parse_protocol)]
+    protocol: Option<u8>,
+    /// Those in that state: unreplied, replied, syn-sent, syn-received, established, half-closed, closing, closed, reset
+    #[arg(long, value_name = "S", value_parser = flow_filter::parse_state)]
+    state: Option<String>,
+    /// Those that come from there or go there, translated or not: an address, or a subnet as 203.0.113.0/24
+    #[arg(long, value_name = "IP", value_parser = flow_filter::parse_address)]
+    address: Option<IpNet>,
 }
 
 /// A name alone.
@@ -433,6 +460,14 @@ impl ContainerAttach {
     }
 }
 
+impl WhichFlows {
+    /// What the agent is asked for.
+    pub fn into_filter(self) -> FlowFilter {
+        let Self { container, network, protocol, state, address } = self;
+        FlowFilter { container, network, protocol, state, address }
+    }
+}
+
 impl PublishMove {
     /// What the agent is asked for.
     pub fn into_request(self) -> api::PublishMove {
@@ -504,6 +539,9 @@ mod tests {
             "flows --json",
             "flows ls",
             "flows flush",
+            "flows --container web",
+            "flows ls --container web --network default --protocol tcp --state established --address 203.0.113.0/24 --json",
+            "flows flush --protocol 47 --address 2001:db8::1",
             "stats",
         ] {
             assert!(read(line).is_ok(), "{line}: {}", read(line).unwrap_err());

@@ -67,9 +67,20 @@ impl FlowTable {
 
     /// The live flows.
     pub(super) fn list(&self) -> anyhow::Result<Vec<FlowRecord>> {
+        Ok(self.live()?.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// Ends the live flows that are `wanted`; answers how many.
+    pub(super) fn end_live(&self, wanted: impl Fn(&FlowRecord) -> bool) -> anyhow::Result<u64> {
+        let live = self.live()?;
+        self.remove(live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key), Which::Any)
+    }
+
+    /// The live flows, with the keys of their forward halves.
+    fn live(&self) -> anyhow::Result<Vec<(Tuple<V4>, FlowRecord)>> {
         let now = now()?;
         let halves = self.halves()?;
-        let mut records = Vec::new();
+        let mut live = Vec::new();
         for (key, forward) in &halves {
             // The host's own are nobody's business.
             if forward.is_reply != 0 || key.side == side::HOST || self.epoch(forward)? != forward.epoch {
@@ -78,10 +89,10 @@ impl FlowTable {
             let reply = halves.get(&forward.translation.tuple.reversed());
             let left = time_left(forward, now).max(reply.and_then(|reply| time_left(reply, now)));
             if let Some(left) = left {
-                records.push(record(key, forward, reply, left));
+                live.push((*key, record(key, forward, reply, left)));
             }
         }
-        Ok(records)
+        Ok(live)
     }
 
     /// Ends every flow; answers how many.

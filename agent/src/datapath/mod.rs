@@ -319,6 +319,11 @@ impl Datapath {
         self.flows.flush()
     }
 
+    /// Ends the live flows that are wanted; answers how many.
+    pub fn end_flows(&self, wanted: impl Fn(&FlowRecord) -> bool) -> anyhow::Result<u64> {
+        self.flows.end_live(wanted)
+    }
+
     /// Frees the entries of flows that have ended. Called every few seconds; the work is done by a thread of its own.
     pub fn sweep(&mut self) -> anyhow::Result<()> {
         self.sweeper.sweep();

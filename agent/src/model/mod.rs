@@ -1,6 +1,7 @@
-//! What there is, as plain data without IO: networks, containers, publishes, how flows are kept, and which address a container gets.
+//! What there is, as plain data without IO: networks, containers, publishes, how flows are kept and which are meant, and which address a container gets.
 
 pub mod container;
+pub mod flow_filter;
 pub mod flows;
 pub mod host_ports;
 pub mod ipam;
