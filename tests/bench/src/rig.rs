@@ -42,7 +42,7 @@ pub struct Rig {
     /// The uplink.
     pub uplink: Interface,
     /// The uplink's other end.
-    pub world_mac: Mac,
+    pub world_side: Interface,
     /// The bridge's.
     pub gateway_mac: Mac,
 }
@@ -99,11 +99,11 @@ impl Rig {
             sysctl::set(&lab.host, "netfilter/nf_conntrack_checksum", "0")?;
         }
         let uplink = interface(&lab.host, UPLINK)?;
-        let world_mac = interface(&lab.world, WORLD_SIDE)?.mac;
+        let world_side = interface(&lab.world, WORLD_SIDE)?;
         let gateway_mac = interface(&lab.host, BRIDGE)?.mac;
         // For what is not translated.
         tell(&lab.world, &["route", "add", "172.18.0.0/16", "via", &HOST.to_string()])?;
-        let rig = Self { contender, lab, containers: [c1, c2], uplink, world_mac, gateway_mac };
+        let rig = Self { contender, lab, containers: [c1, c2], uplink, world_side, gateway_mac };
         rig.meet()?;
         Ok(rig)
     }
@@ -119,6 +119,12 @@ impl Rig {
         }
         causeway_tests::ping::try_ping(&self.lab.host, ROUTER, 0x5000, 56, patience)
             .map_err(|error| anyhow::anyhow!("{}: the world does not answer: {error}", self.contender))
+    }
+
+    /// Lets the uplink receive as a network card does, or not: without, nothing that was sent by XDP arrives.
+    pub fn receive_by_napi(&self, on: bool) -> anyhow::Result<()> {
+        let state = if on { "on" } else { "off" };
+        run(&self.lab.host, Command::new("ethtool").args(["--offload", UPLINK, "gro", state]))
     }
 
     /// Forgets every flow.
@@ -203,9 +209,12 @@ fn by_hand(lab: &Lab) -> anyhow::Result<[Place; 2]> {
 
 /// Runs `ip` in a namespace.
 fn tell(netns: &Netns, arguments: &[&str]) -> anyhow::Result<()> {
-    let mut command = Command::new("ip");
-    command.args(arguments);
-    let output = place::run(netns, || command.output()).context("cannot run ip; is iproute2 installed?")?;
+    run(netns, Command::new("ip").args(arguments))
+}
+
+/// Runs a program in a namespace.
+fn run(netns: &Netns, command: &mut Command) -> anyhow::Result<()> {
+    let output = place::run(netns, || command.output()).with_context(|| format!("cannot run {command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     Ok(())
 }

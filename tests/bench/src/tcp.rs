@@ -105,7 +105,7 @@ impl Server {
     fn start(rig: &Rig, exchange: Exchange, way: Way) -> anyhow::Result<Self> {
         let (netns, address, local) = match way {
             Way::Outwards => (&rig.lab.world, FAR, SocketAddr::from((FAR, TCP.1))),
-            Way::Inwards | Way::Across => {
+            Way::Inwards | Way::Across | Way::Wire => {
                 let c1 = &rig.containers[0];
                 let published = if rig.contender.translates() { HOST } else { c1.address };
                 (&c1.netns, published, SocketAddr::from((c1.address, TCP.1)))
