@@ -90,7 +90,13 @@ impl Rig {
         }
         let made = match contender {
             Contender::Causeway => causeway(&lab, publishes, flows)?,
-            _ => by_hand(&lab)?,
+            Contender::Floor
+            | Contender::Redirect
+            | Contender::Plain
+            | Contender::IptablesLegacy
+            | Contender::IptablesNft
+            | Contender::NftMap
+            | Contender::NftFlowtable => by_hand(&lab)?,
         };
         let [c1, c2] = made;
         if let Some(program) = contender.rules_program() {
@@ -136,7 +142,9 @@ impl Rig {
                 ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
                 Ok(())
             }
-            _ => place::run(&self.lab.host, crate::conntrack::flush),
+            Contender::IptablesLegacy | Contender::IptablesNft | Contender::NftMap | Contender::NftFlowtable => {
+                place::run(&self.lab.host, crate::conntrack::flush)
+            }
         }
     }
 }

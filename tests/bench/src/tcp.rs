@@ -228,7 +228,7 @@ fn operations(turn: Duration, mut operation: impl FnMut() -> anyhow::Result<()>)
         operation()?;
         latencies.push(began.elapsed().as_nanos() as f64 / 1e3);
     }
-    let (elapsed, cpu) = (started.elapsed(), cpu_time()? - cpu);
+    let (elapsed, cpu) = (started.elapsed(), cpu_time()?.saturating_sub(cpu));
     let count = latencies.len() as f64;
     latencies.sort_by(f64::total_cmp);
     Ok(vec![

@@ -64,9 +64,8 @@ pub struct Ends {
 /// The frames of `flows` flows.
 pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
     let (source, destination) = match way {
-        Way::Inwards | Way::Wire => (Ipv4Addr::UNSPECIFIED, ends.destination),
+        Way::Inwards | Way::Wire | Way::Across => (Ipv4Addr::UNSPECIFIED, ends.destination),
         Way::Outwards => (ends.source, Ipv4Addr::UNSPECIFIED),
-        Way::Across => (Ipv4Addr::UNSPECIFIED, ends.destination),
     };
     let mut frame = [0; FRAME];
     frame[..6].copy_from_slice(&ends.destination_mac.0);

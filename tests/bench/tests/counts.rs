@@ -75,8 +75,8 @@ fn causeway_counts_the_same_packets() {
     let rig = rig(Contender::Causeway);
     let (entry, traffic) = forwarding::entering(&rig, &comparison(Way::Inwards, Flows::Of(7)));
     let expected = Expected { source: 0, destination: rig.containers[0].address.to_bits().to_be() };
-    let _entry = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
-    let _exit = place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface)).unwrap();
+    let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
+    let counted = place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface)).unwrap();
     kernel.aim(&traffic, &expected).unwrap();
     let run = place::run(&rig.lab.host, || kernel.run(entry.index, 12_345)).unwrap();
     assert_eq!((run.counts.arrived, run.counts.wrong, run.lost()), (12_345, 0, 0));
@@ -84,7 +84,7 @@ fn causeway_counts_the_same_packets() {
     let flows: Vec<_> = flows.as_array().unwrap().iter().filter(|flow| flow["protocol"] == "udp").collect();
     let packets: u64 = flows.iter().map(|flow| flow["packets"].as_u64().unwrap()).sum();
     assert_eq!((flows.len(), packets), (7, 12_345));
-    drop((_entry, _exit));
+    drop((entered, counted));
     gone(rig);
 }
 
@@ -97,13 +97,13 @@ fn what_is_lost_on_the_way_is_told() {
     // Of four ports three are published.
     traffic.services = 4;
     let expected = Expected { source: 0, destination: rig.containers[0].address.to_bits().to_be() };
-    let _entry = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
-    let _exit = place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface)).unwrap();
+    let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
+    let counted = place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface)).unwrap();
     kernel.aim(&traffic, &expected).unwrap();
     let run = place::run(&rig.lab.host, || kernel.run(entry.index, 10_000)).unwrap();
     assert_eq!((run.counts.arrived, run.lost()), (7_500, 2_500));
     assert_eq!(report::lost(run.lost(), run.frames), "LOST 2500 of 10000 (25.00 %)");
-    drop((_entry, _exit));
+    drop((entered, counted));
     gone(rig);
 }
 
@@ -113,12 +113,12 @@ fn what_arrives_untranslated_is_not_taken_for_success() {
     let mut kernel = Kernel::load().unwrap();
     let rig = rig(Contender::Plain);
     let (entry, traffic) = forwarding::entering(&rig, &comparison(Way::Outwards, Flows::Of(10)));
-    let _entry = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
-    let _exit = place::run(&rig.lab.world, || kernel.count_at(causeway_tests::lab::WORLD_SIDE)).unwrap();
+    let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
+    let counted = place::run(&rig.lab.world, || kernel.count_at(causeway_tests::lab::WORLD_SIDE)).unwrap();
     kernel.aim(&traffic, &Expected { source: HOST.to_bits().to_be(), destination: 0 }).unwrap();
     let run = place::run(&rig.lab.host, || kernel.run(entry.index, 1_000)).unwrap();
     assert_eq!((run.counts.arrived, run.counts.wrong, run.lost()), (0, 1_000, 0));
-    drop((_entry, _exit));
+    drop((entered, counted));
     gone(rig);
 }
 
@@ -133,7 +133,7 @@ fn a_socket_gets_the_frames_as_datagrams() {
     let socket =
         place::run(&c1.netns, || UdpSocket::bind(SocketAddr::from((c1.address, traffic::CONTAINER_PORT))).unwrap());
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let _entry = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
+    let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
     kernel.aim(&traffic, &Expected::default()).unwrap();
     place::run(&rig.lab.host, || kernel.run(entry.index, 60)).unwrap();
     let mut clients = BTreeSet::new();
@@ -145,7 +145,7 @@ fn a_socket_gets_the_frames_as_datagrams() {
         clients.insert(from);
     }
     assert_eq!(clients.len(), 20);
-    drop(_entry);
+    drop(entered);
     gone(rig);
 }
 

@@ -69,12 +69,15 @@ impl Drop for Running {
     }
 }
 
+/// What happens to it, in words and in fact.
+type End<'a> = (&'a str, &'a dyn Fn(&Running));
+
 // One after the other, whatever the harness does.
 #[test]
 fn an_interrupted_benchmark_leaves_nothing() {
     let room = Room::found();
     let guard = |running: &Running| Pid::from_raw(running.guard.id().try_into().unwrap());
-    let ends: [(&str, &dyn Fn(&Running)); 4] = [
+    let ends: [End; 4] = [
         ("Ctrl-C", &|running| {
             for pid in [guard(running), running.worker] {
                 kill(pid, Signal::SIGINT).unwrap();
