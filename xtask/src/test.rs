@@ -106,10 +106,10 @@ fn raise_open_files() -> Result<()> {
 /// The tests that tell one way to attach tc programs from the other.
 const OLDER_HOOK: [&str; 3] = ["articles", "lifecycle", "packets"];
 
-/// The tests of package `causeway-tests`, with variables set. cargo builds them as whoever runs this and starts them as root.
+/// The tests of the packages `causeway-tests` and `causeway-bench`, with variables set. cargo builds them as whoever runs this and starts them as root.
 fn in_lab(workspace: &Workspace, prefix: &[OsString], variables: &[(&str, &OsStr)]) -> Command {
     let mut command = workspace.cargo();
-    command.args(["test", "--no-fail-fast", "--package", "causeway-tests"]);
+    command.args(["test", "--no-fail-fast", "--package", "causeway-tests", "--package", "causeway-bench"]);
     let backtrace = std::env::var_os("RUST_BACKTRACE").unwrap_or_else(|| "0".into());
     let variables = [variables, &[("RUST_BACKTRACE", &backtrace)]].concat();
     if prefix.is_empty() {

@@ -91,7 +91,13 @@ impl Contender {
             Self::NftFlowtable => {
                 "this kernel has no flow tables for nft (CONFIG_NF_FLOW_TABLE, CONFIG_NF_FLOW_TABLE_INET)"
             }
-            _ => "its rules cannot be set up",
+            Self::Floor
+            | Self::Redirect
+            | Self::Plain
+            | Self::IptablesLegacy
+            | Self::IptablesNft
+            | Self::NftMap
+            | Self::Causeway => "it cannot be set up",
         }
     }
 

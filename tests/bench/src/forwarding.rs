@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::Context as _;
+use causeway::net::netns::Netns;
 use causeway_bench_ebpf::{Exit, Expected, Traffic};
 use causeway_tests::{
     lab::{HOST, WORLD_SIDE},
@@ -68,6 +69,7 @@ impl Turns {
 /// A contender's host, ready for frames.
 struct Course<'a> {
     rig: &'a Rig,
+    way: Way,
     entry: Interface,
     traffic: Traffic,
     expected: Expected,
@@ -104,6 +106,9 @@ pub fn compare(
     }
     for course in &courses {
         course.rig.forget_flows()?;
+        if comparison.way == Way::Wire {
+            course.rig.receive_by_napi(false)?;
+        }
     }
     Ok(all)
 }
@@ -113,10 +118,10 @@ pub fn entering(rig: &Rig, comparison: &Comparison) -> (Interface, Traffic) {
     let [c1, c2] = &rig.containers;
     let translated = rig.contender.translates();
     let (entry, ends) = match comparison.way {
-        Way::Inwards => (
-            &rig.uplink,
+        Way::Inwards | Way::Wire => (
+            if comparison.way == Way::Wire { &rig.world_side } else { &rig.uplink },
             Ends {
-                source_mac: rig.world_mac,
+                source_mac: rig.world_side.mac,
                 destination_mac: rig.uplink.mac,
                 source: OUTSIDE,
                 destination: if translated { HOST } else { c1.address },
@@ -139,14 +144,20 @@ pub fn entering(rig: &Rig, comparison: &Comparison) -> (Interface, Traffic) {
     (entry.clone(), traffic::frames(comparison.way, comparison.flows, &ends))
 }
 
+/// The namespace of the interface that frames are made at.
+fn entered(rig: &Rig, way: Way) -> &Netns {
+    if way == Way::Wire { &rig.lab.world } else { &rig.lab.host }
+}
+
 impl<'a> Course<'a> {
     fn prepare(kernel: &mut Kernel, rig: &'a Rig, comparison: &Comparison) -> anyhow::Result<Self> {
         let [c1, c2] = &rig.containers;
         let in_frame = |address: Ipv4Addr| address.to_bits().to_be();
         let (entry, traffic) = entering(rig, comparison);
+        let received = if comparison.way == Way::Wire { rig.uplink.name.clone() } else { entry.name.clone() };
         let (exit, expected) = match comparison.way {
-            _ if rig.contender == Contender::Floor => ((&rig.lab.host, entry.name.as_str()), Expected::default()),
-            Way::Inwards => {
+            _ if rig.contender == Contender::Floor => ((&rig.lab.host, received.as_str()), Expected::default()),
+            Way::Inwards | Way::Wire => {
                 ((&c1.netns, c1.interface.as_str()), Expected { source: 0, destination: in_frame(c1.address) })
             }
             Way::Outwards => (
@@ -161,18 +172,21 @@ impl<'a> Course<'a> {
             }
         };
         let redirected = match comparison.way {
-            Way::Inwards => Exit { index: c1.host_side.index, peer: 1 },
+            Way::Inwards | Way::Wire => Exit { index: c1.host_side.index, peer: 1 },
             Way::Outwards => Exit { index: rig.uplink.index, peer: 0 },
             Way::Across => Exit { index: c2.host_side.index, peer: 1 },
         };
+        if comparison.way == Way::Wire {
+            rig.receive_by_napi(true)?;
+        }
         let mut attached = vec![
-            place::run(&rig.lab.host, || kernel.open(&entry.name))?,
+            place::run(entered(rig, comparison.way), || kernel.open(&entry.name))?,
             place::run(exit.0, || kernel.count_at(exit.1))?,
         ];
         if rig.contender == Contender::Redirect {
-            attached.push(place::run(&rig.lab.host, || kernel.redirect_at(&entry.name, &redirected))?);
+            attached.push(place::run(&rig.lab.host, || kernel.redirect_at(&received, &redirected))?);
         }
-        Ok(Self { rig, entry, traffic, expected, frames: 0, _attached: attached })
+        Ok(Self { rig, way: comparison.way, entry, traffic, expected, frames: 0, _attached: attached })
     }
 
     /// Finds how many frames fill a turn, after every flow has begun.
@@ -200,7 +214,7 @@ impl<'a> Course<'a> {
 
     fn generate(&mut self, kernel: &mut Kernel, frames: u32) -> anyhow::Result<Run> {
         kernel.aim(&self.traffic, &self.expected)?;
-        let run = place::run(&self.rig.lab.host, || {
+        let run = place::run(entered(self.rig, self.way), || {
             processor::stay();
             kernel.run(self.entry.index, frames)
         })?;

@@ -3,6 +3,12 @@
 //! Frames are made in the kernel and counted in the kernel, so that no process's system calls are measured. Every contender has a host of
 //! its own, made of namespaces; all of one comparison are there at once and take turns.
 
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts and times become statistics, whose last digits mean nothing"
+)]
+
 pub mod baseline;
 pub mod conntrack;
 pub mod contender;

@@ -67,6 +67,14 @@ impl Metric {
         }
     }
 
+    /// Its unit where a measurement has several metrics.
+    pub const fn unit_of_latency(self) -> Option<&'static str> {
+        match self {
+            Self::Packet | Self::Stream | Self::Milliseconds => None,
+            Self::Median | Self::P99 | Self::P999 | Self::Operation | Self::Cpu => Some(self.unit()),
+        }
+    }
+
     /// The same as a rate, where that is what people say.
     pub fn rate(self, cost: f64) -> Option<String> {
         match self {
@@ -108,6 +116,7 @@ impl Measurement {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
     use super::*;
 

@@ -98,7 +98,7 @@ pub fn costs(kernel: &mut Kernel, rig: &Rig, publishes: Publishes) -> anyhow::Re
             forwarding::compare(kernel, std::slice::from_ref(rig), &comparison, &effort, |_| ())?;
             drop(stats);
             let after = run_time(rig, program)?;
-            (after.0 - before.0).as_nanos() as f64 / (after.1 - before.1) as f64
+            after.0.saturating_sub(before.0).as_nanos() as f64 / (after.1 - before.1) as f64
         } else {
             f64::NAN
         };

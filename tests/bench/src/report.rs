@@ -63,9 +63,13 @@ pub fn exchange(measurements: &[Measurement]) -> Option<Table> {
         let mut row = vec![contender.to_string()];
         for measurement in measurements {
             let cost = measurement.cost(*contender);
-            let shown = |cost: Spread| match measurement.metric {
-                Metric::Stream => measurement.metric.rate(cost.median).unwrap_or_default(),
-                _ => format!("{:.1}", cost.median),
+            let is_rate = measurement.metric == Metric::Stream;
+            let shown = |cost: Spread| {
+                if is_rate {
+                    measurement.metric.rate(cost.median).unwrap_or_default()
+                } else {
+                    format!("{:.1}", cost.median)
+                }
             };
             row.extend([cost.map_or_else(String::new, shown), times(*contender, measurement.ratio(*contender))]);
         }

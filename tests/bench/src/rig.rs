@@ -42,7 +42,7 @@ pub struct Rig {
     /// The uplink.
     pub uplink: Interface,
     /// The uplink's other end.
-    pub world_mac: Mac,
+    pub world_side: Interface,
     /// The bridge's.
     pub gateway_mac: Mac,
 }
@@ -90,7 +90,13 @@ impl Rig {
         }
         let made = match contender {
             Contender::Causeway => causeway(&lab, publishes, flows)?,
-            _ => by_hand(&lab)?,
+            Contender::Floor
+            | Contender::Redirect
+            | Contender::Plain
+            | Contender::IptablesLegacy
+            | Contender::IptablesNft
+            | Contender::NftMap
+            | Contender::NftFlowtable => by_hand(&lab)?,
         };
         let [c1, c2] = made;
         if let Some(program) = contender.rules_program() {
@@ -99,11 +105,11 @@ impl Rig {
             sysctl::set(&lab.host, "netfilter/nf_conntrack_checksum", "0")?;
         }
         let uplink = interface(&lab.host, UPLINK)?;
-        let world_mac = interface(&lab.world, WORLD_SIDE)?.mac;
+        let world_side = interface(&lab.world, WORLD_SIDE)?;
         let gateway_mac = interface(&lab.host, BRIDGE)?.mac;
         // For what is not translated.
         tell(&lab.world, &["route", "add", "172.18.0.0/16", "via", &HOST.to_string()])?;
-        let rig = Self { contender, lab, containers: [c1, c2], uplink, world_mac, gateway_mac };
+        let rig = Self { contender, lab, containers: [c1, c2], uplink, world_side, gateway_mac };
         rig.meet()?;
         Ok(rig)
     }
@@ -121,6 +127,12 @@ impl Rig {
             .map_err(|error| anyhow::anyhow!("{}: the world does not answer: {error}", self.contender))
     }
 
+    /// Lets the uplink receive as a network card does, or not: without, nothing that was sent by XDP arrives.
+    pub fn receive_by_napi(&self, on: bool) -> anyhow::Result<()> {
+        let state = if on { "on" } else { "off" };
+        run(&self.lab.host, Command::new("ethtool").args(["--offload", UPLINK, "gro", state]))
+    }
+
     /// Forgets every flow.
     pub fn forget_flows(&self) -> anyhow::Result<()> {
         match self.contender {
@@ -130,7 +142,9 @@ impl Rig {
                 ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
                 Ok(())
             }
-            _ => place::run(&self.lab.host, crate::conntrack::flush),
+            Contender::IptablesLegacy | Contender::IptablesNft | Contender::NftMap | Contender::NftFlowtable => {
+                place::run(&self.lab.host, crate::conntrack::flush)
+            }
         }
     }
 }
@@ -203,9 +217,12 @@ fn by_hand(lab: &Lab) -> anyhow::Result<[Place; 2]> {
 
 /// Runs `ip` in a namespace.
 fn tell(netns: &Netns, arguments: &[&str]) -> anyhow::Result<()> {
-    let mut command = Command::new("ip");
-    command.args(arguments);
-    let output = place::run(netns, || command.output()).context("cannot run ip; is iproute2 installed?")?;
+    run(netns, Command::new("ip").args(arguments))
+}
+
+/// Runs a program in a namespace.
+fn run(netns: &Netns, command: &mut Command) -> anyhow::Result<()> {
+    let output = place::run(netns, || command.output()).with_context(|| format!("cannot run {command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     Ok(())
 }

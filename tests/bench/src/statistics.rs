@@ -37,6 +37,7 @@ pub fn quantile(sorted: &[f64], part: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
     use super::*;
 

@@ -61,6 +61,9 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
         }
     }
     first.add("container to container".to_owned(), Way::Across, Flows::Of(1_000));
+    if size != Size::Quick {
+        first.add("published, 1,000 flows, from the wire".to_owned(), Way::Wire, Flows::Of(1_000));
+    }
     let ways = [Way::Inwards, Way::Outwards];
     first.exchanges = Exchange::ALL.into_iter().flat_map(|exchange| ways.map(|way| (exchange, way))).collect();
     groups.push(first);
@@ -126,7 +129,7 @@ pub fn count(number: u32, noun: &str) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);

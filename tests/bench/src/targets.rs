@@ -113,10 +113,11 @@ pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
                 (cost(find(name, target.metric)?)? / cost(measurement)?, format!("itself, {name}"))
             }
         };
-        let what = match target.metric {
-            Metric::Packet | Metric::Stream => format!("{}: against {against}", target.name),
-            metric => format!("{} ({}): against {against}", target.name, metric.unit()),
+        let metric = match target.metric.unit_of_latency() {
+            Some(unit) => format!(" ({unit})"),
+            None => String::new(),
         };
+        let what = format!("{}{metric}: against {against}", target.name);
         Some(Outcome { what, target: target.factor, ratio })
     };
     TARGETS.iter().filter_map(outcome).collect()

@@ -105,7 +105,7 @@ impl Server {
     fn start(rig: &Rig, exchange: Exchange, way: Way) -> anyhow::Result<Self> {
         let (netns, address, local) = match way {
             Way::Outwards => (&rig.lab.world, FAR, SocketAddr::from((FAR, TCP.1))),
-            Way::Inwards | Way::Across => {
+            Way::Inwards | Way::Across | Way::Wire => {
                 let c1 = &rig.containers[0];
                 let published = if rig.contender.translates() { HOST } else { c1.address };
                 (&c1.netns, published, SocketAddr::from((c1.address, TCP.1)))
@@ -228,7 +228,7 @@ fn operations(turn: Duration, mut operation: impl FnMut() -> anyhow::Result<()>)
         operation()?;
         latencies.push(began.elapsed().as_nanos() as f64 / 1e3);
     }
-    let (elapsed, cpu) = (started.elapsed(), cpu_time()? - cpu);
+    let (elapsed, cpu) = (started.elapsed(), cpu_time()?.saturating_sub(cpu));
     let count = latencies.len() as f64;
     latencies.sort_by(f64::total_cmp);
     Ok(vec![

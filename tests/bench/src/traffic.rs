@@ -18,6 +18,10 @@ const PORTS_OF_EACH: u32 = 64;
 const PORTS_OF_NEIGHBOUR: u32 = 50_000;
 const FIRST_PORT: u32 = 1_024;
 
+/// `XDP_PASS` and `XDP_TX`.
+const PASS: u32 = 2;
+const SEND: u32 = 3;
+
 /// Where frames go through a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -27,6 +31,8 @@ pub enum Way {
     Outwards,
     /// From a container to another of its network.
     Across,
+    /// As [`Self::Inwards`], but sent by the world: the uplink's driver receives it, and its XDP program if it has one.
+    Wire,
 }
 
 /// How many flows frames are of.
@@ -58,9 +64,8 @@ pub struct Ends {
 /// The frames of `flows` flows.
 pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
     let (source, destination) = match way {
-        Way::Inwards => (Ipv4Addr::UNSPECIFIED, ends.destination),
+        Way::Inwards | Way::Wire | Way::Across => (Ipv4Addr::UNSPECIFIED, ends.destination),
         Way::Outwards => (ends.source, Ipv4Addr::UNSPECIFIED),
-        Way::Across => (Ipv4Addr::UNSPECIFIED, ends.destination),
     };
     let mut frame = [0; FRAME];
     frame[..6].copy_from_slice(&ends.destination_mac.0);
@@ -78,7 +83,7 @@ pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
     let pseudo = sum(&frame[SOURCE_AT..PORTS_AT]) + u32::from(17_u16.to_be()) + u32::from((ip_length - 20).to_be());
     let (address, ports) = match way {
         Way::Across => (ends.source, PORTS_OF_NEIGHBOUR),
-        Way::Inwards | Way::Outwards => (OUTSIDE, PORTS_OF_EACH),
+        Way::Inwards | Way::Wire | Way::Outwards => (OUTSIDE, PORTS_OF_EACH),
     };
     Traffic {
         ip_sum: u32::from(fold(sum(&frame[14..PORTS_AT]))),
@@ -94,6 +99,7 @@ pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
             Flows::Of(flows) => flows,
             Flows::New => 0,
         },
+        action: if way == Way::Wire { SEND } else { PASS },
         next: bytemuck::Zeroable::zeroed(),
     }
 }

@@ -65,6 +65,8 @@ pub struct Traffic {
     pub services: u32,
     /// How many flows there are until they begin anew; zero for a new flow with each frame.
     pub flows: u32,
+    /// What becomes of a frame: an action of XDP's. Passed, it enters the host here; sent back, it is received at the other end of the veth pair.
+    pub action: u32,
     /// Where the next frame is in all that: written by the program.
     pub next: Next,
 }

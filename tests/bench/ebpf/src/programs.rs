@@ -39,7 +39,7 @@ pub(crate) fn generate(ctx: XdpContext) -> u32 {
     write(at, IP_CHECKSUM_AT, header.ip_checksum);
     write(at, UDP_CHECKSUM_AT, header.udp_checksum);
     traffic.advance();
-    xdp_action::XDP_PASS
+    traffic.action
 }
 
 /// Passes everything.
