@@ -13,14 +13,18 @@ const CONTAINER: Place =
     Place { address: [172, 18, 0, 2], host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
 
 /// What is attached to which interface, and where there.
-const HOOKS: [(&str, Tcx, &str); 3] =
-    [("h1", Tcx::Ingress, name::HOST_SIDE), ("up0", Tcx::Ingress, name::UPLINK), ("cwa", Tcx::Egress, name::GUARD)];
+const HOOKS: [(&str, Tcx, &str); 4] = [
+    ("h1", Tcx::Ingress, name::HOST_SIDE),
+    ("up0", Tcx::Ingress, name::UPLINK),
+    ("up0", Tcx::Egress, name::UPLINK_OUT),
+    ("cwa", Tcx::Egress, name::GUARD),
+];
 
 #[test]
 fn every_program_loads() {
     with_bench(|_| {
         let verified = programs::verified();
-        for program in [name::HOST_SIDE, name::UPLINK, name::GUARD].iter().chain(&name::SOCKETS).chain(&name::BINDS) {
+        for program in HOOKS.iter().map(|(_, _, name)| name).chain(&name::SOCKETS).chain(&name::BINDS) {
             let count = verified.get(*program).unwrap_or_else(|| panic!("{program} is not loaded: {verified:?}"));
             assert!(*count > 0, "{program} was verified by looking at nothing");
         }
@@ -38,7 +42,7 @@ fn every_interface_gets_its_program_once() {
             // An older kernel does not know the question.
             let links = programs::at(bench.index(interface), hook).unwrap_or_default();
             let filters = filters(interface, hook);
-            let of_it = filters.lines().filter(|line| line.contains(program));
+            let of_it = filters.lines().filter(|line| line.split(' ').any(|word| word == program));
             let times = links.iter().filter(|name| *name == program).count() + of_it.count();
             assert_eq!(times, 1, "{program} at {interface}: by tcx {links:?}, by filters '{filters}'");
         }
