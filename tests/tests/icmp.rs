@@ -208,6 +208,22 @@ fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu() {
     assert!(said.contains("1008 bytes from"), "what fits arrives: {said}");
 }
 
+/// RFC 4787 REQ-13a.
+#[test]
+fn a_packet_longer_than_the_uplinks_that_may_be_fragmented_arrives() {
+    let lab = Lab::new();
+    lab.json(&["network", "create", "jumbo", "--subnet", "172.28.0.0/16", "--mtu", "9000"]);
+    let c1 = lab.container("c1", &["--network", "jumbo"]);
+    let server = udp::bind(&lab.world, (FAR, 7));
+    server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    let raw = Raw::open(&c1.netns, 255);
+    let data: Vec<u8> = (0..4000_u32).map(|place| (place % 251) as u8).collect();
+    raw.send(&Ipv4::udp((c1.address, 4000), (FAR, 7), &data));
+    let mut buffer = [0; 8000];
+    let (length, peer) = server.recv_from(&mut buffer).expect("the datagram arrives");
+    assert_eq!((peer, &buffer[..length]), ((HOST, 4000).into(), &data[..]));
+}
+
 #[test]
 fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu() {
     let (lab, c1) = small_network();
@@ -221,6 +237,16 @@ fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu() {
     let listener = tcp::listen(&c1.netns, c1.at(9));
     let near = tcp::connect(&lab.world, (HOST, 5000));
     carries_many(near, listener.accept().unwrap().0);
+}
+
+#[test]
+fn a_packet_longer_than_the_containers_that_may_be_fragmented_arrives() {
+    let (lab, c1) = small_network();
+    let server = udp::bind(&c1.netns, c1.at(7));
+    server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    Raw::open(&lab.world, 255).send(&Ipv4::udp((FAR, 4000), (HOST, 5000), &[7; 1400]));
+    let (length, peer) = server.recv_from(&mut [0; 2000]).expect("the datagram arrives");
+    assert_eq!((length, peer), (1400, (FAR, 4000).into()));
 }
 
 /// RFC 5508 REQ-4 and REQ-5.
