@@ -9,12 +9,12 @@ use std::{
 
 use causeway::net::netns::Netns;
 use causeway_tests::{
-    lab::{FAR, GATEWAY, HOST, Lab, ROUTER},
+    lab::{Container, FAR, GATEWAY, HOST, Lab, ROUTER},
     place,
     raw::{Ipv4, Raw},
     route::{self, Answer, Probe, exceeded},
     tcp, udp, wait,
-    wide::{BEYOND, HOP, NARROW, path_mtu},
+    wide::{BEYOND, FAR_HOP, HOP, NARROW, NEAR_HOP, path_mtu},
 };
 
 /// Enough segments that a path too narrow for them must be found out.
@@ -91,6 +91,55 @@ fn every_hop_speaks_of_open_connections_too() {
 }
 
 #[test]
+fn every_hop_to_a_published_port_says_when_a_packet_ends_there() {
+    let lab = Lab::new();
+    let wide = lab.widen();
+    let c1 = lab.container("c1", &["-p", "5000:80", "-p", "5000:80/udp"]);
+    let _servers = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
+    for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
+        // Once with the flow still to begin, and once with it open.
+        for _ in 0..2 {
+            for (hops, by) in [(1, FAR_HOP), (2, NEAR_HOP), (3, HOST)] {
+                let answer = route::probe(&wide.beyond, probe, (BEYOND, port), (HOST, 5000), hops);
+                assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
+            }
+            assert_eq!(route::reach(&wide.beyond, probe, (BEYOND, port), (HOST, 5000)), Answer::There(HOST));
+        }
+    }
+}
+
+#[test]
+fn a_neighbours_last_hop_to_a_published_port_is_the_gateway() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "5000:80/udp"]);
+    let c2 = lab.container("c2", &[]);
+    let _server = udp::Echo::start(&c1.netns, c1.at(80), "");
+    for _ in 0..2 {
+        let answer = route::probe(&c2.netns, Probe::Udp, (c2.address, 4000), (HOST, 5000), 1);
+        assert_eq!(answer, exceeded(GATEWAY));
+        assert_eq!(route::reach(&c2.netns, Probe::Udp, (c2.address, 4000), (HOST, 5000)), Answer::There(HOST));
+    }
+}
+
+/// The answer's last hop is the host: whoever answers is told.
+#[test]
+fn an_answer_that_ends_at_the_host_is_told_to_who_sent_it() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "5000:80/udp"]);
+    let far = udp::bind(&lab.world, (FAR, 7));
+    let client = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 4000));
+    client.send_to(b"question", (FAR, 7)).unwrap();
+    let (_, mapped) = far.recv_from(&mut [0; 64]).unwrap();
+    let answer = route::probe(&lab.world, Probe::Udp, (FAR, 7), (HOST, mapped.port()), 1);
+    assert_eq!(answer, exceeded(HOST), "to the world, of a masqueraded flow");
+    let inside = udp::bind(&c1.netns, c1.at(80));
+    udp::bind(&lab.world, (FAR, 4000)).send_to(b"question", (HOST, 5000)).unwrap();
+    inside.recv_from(&mut [0; 64]).unwrap();
+    let answer = route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (FAR, 4000), 1);
+    assert_eq!(answer, exceeded(GATEWAY), "to the container, of a published flow");
+}
+
+#[test]
 fn a_narrow_link_in_the_world_is_told_to_the_container() {
     let lab = Lab::new();
     let _wide = lab.widen();
@@ -159,6 +208,47 @@ fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu() {
     assert!(said.contains("1008 bytes from"), "what fits arrives: {said}");
 }
 
+/// RFC 4787 REQ-13a.
+#[test]
+fn a_packet_longer_than_the_uplinks_that_may_be_fragmented_arrives() {
+    let lab = Lab::new();
+    lab.json(&["network", "create", "jumbo", "--subnet", "172.28.0.0/16", "--mtu", "9000"]);
+    let c1 = lab.container("c1", &["--network", "jumbo"]);
+    let server = udp::bind(&lab.world, (FAR, 7));
+    server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    let raw = Raw::open(&c1.netns, 255);
+    let data: Vec<u8> = (0..4000_u32).map(|place| (place % 251) as u8).collect();
+    raw.send(&Ipv4::udp((c1.address, 4000), (FAR, 7), &data));
+    let mut buffer = [0; 8000];
+    let (length, peer) = server.recv_from(&mut buffer).expect("the datagram arrives");
+    assert_eq!((peer, &buffer[..length]), ((HOST, 4000).into(), &data[..]));
+}
+
+#[test]
+fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu() {
+    let (lab, c1) = small_network();
+    let (listener, raw) = (Raw::open(&lab.world, 1), Raw::open(&lab.world, 255));
+    raw.send(&Ipv4 { dont_fragment: true, ..Ipv4::udp((FAR, 4000), (HOST, 5000), &[7; 1400]) });
+    let mtu = listener.wait("the client is told", |answer| {
+        let ((3, 4), quote) = answer.error()? else { return None };
+        (answer.source == HOST && quote.ports() == (4000, 5000)).then_some(answer.word(6))
+    });
+    assert_eq!(mtu, 1280);
+    let listener = tcp::listen(&c1.netns, c1.at(9));
+    let near = tcp::connect(&lab.world, (HOST, 5000));
+    carries_many(near, listener.accept().unwrap().0);
+}
+
+#[test]
+fn a_packet_longer_than_the_containers_that_may_be_fragmented_arrives() {
+    let (lab, c1) = small_network();
+    let server = udp::bind(&c1.netns, c1.at(7));
+    server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    Raw::open(&lab.world, 255).send(&Ipv4::udp((FAR, 4000), (HOST, 5000), &[7; 1400]));
+    let (length, peer) = server.recv_from(&mut [0; 2000]).expect("the datagram arrives");
+    assert_eq!((length, peer), (1400, (FAR, 4000).into()));
+}
+
 /// RFC 5508 REQ-4 and REQ-5.
 #[test]
 fn an_error_of_no_flow_goes_nowhere() {
@@ -176,6 +266,14 @@ fn an_error_of_no_flow_goes_nowhere() {
     let is_error = |packet: &Ipv4| packet.error().map(|_| packet.clone());
     assert_eq!(inside.find(wait::SILENCE, is_error), None, "the container hears of it");
     assert_eq!(outside.find(wait::SILENCE, is_error), None, "the world hears of it");
+}
+
+/// A container whose packets are shorter than the world's, with a published port.
+fn small_network() -> (Lab, Container) {
+    let lab = Lab::new();
+    lab.json(&["network", "create", "small", "--subnet", "172.28.0.0/16", "--mtu", "1280"]);
+    let c1 = lab.container("c1", &["--network", "small", "-p", "5000:7/udp", "-p", "5000:9"]);
+    (lab, c1)
 }
 
 fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (Ipv4Addr, u16)) {

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use causeway_tests::{
     lab::{FAR, HOST, Lab, ROUTER},
-    ping, tcp, udp,
+    ping,
+    raw::{Ipv4, Raw},
+    tcp, udp,
+    wait::SILENCE,
 };
 
 #[test]
@@ -135,4 +138,16 @@ fn containers_reach_each_other_and_the_gateway_with_their_own_addresses() {
     ping::ping(&c1.netns, causeway_tests::lab::GATEWAY, 1, 1472);
     ping::ping(&c1.netns, HOST, 1, 1472);
     ping::ping(&lab.host, c1.address, 1, 1472);
+}
+
+/// The rule for what has no ports that are known: it stays inside, and is counted.
+#[test]
+fn other_protocols_do_not_leave() {
+    const GRE: u8 = 47;
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let (near, far) = (Raw::open(&c1.netns, GRE), Raw::open(&lab.world, GRE));
+    near.send(&Ipv4::new(c1.address, FAR, GRE, vec![0; 16]));
+    assert_eq!(far.find(SILENCE, |packet| Some(packet.source)), None, "the world hears of it");
+    assert_eq!(lab.json(&["stats"])["reasons"]["protocol-not-translated"], 1);
 }

@@ -18,11 +18,13 @@ use crate::{
     checksum,
     flow::{Ticks, Timer, tcp, ticks},
     model::Model,
-    packet::{ETHERNET, Ipv4},
+    packet::{Arrival, ETHERNET, Ipv4},
     sweep::{Which, sweep},
     tuple::{Tuple, echo, protocol, side},
 };
 
+/// On the way to the world.
+const ROUTER: V4 = V4::new([10, 0, 2, 2]);
 /// Another address of the world's.
 const OTHER: V4 = V4::new([203, 0, 113, 66]);
 
@@ -278,6 +280,50 @@ proptest! {
         }
     }
 
+    /// What a router says of a packet that left: every checksum of it holds afterwards as it held before, the flow is as it was, and a
+    /// checksum that was wrong is wrong still.
+    #[test]
+    fn a_translated_error_is_as_right_as_it_was(
+        number in prop_oneof![Just(protocol::TCP), Just(protocol::UDP), Just(protocol::ICMP)],
+        kind in prop_oneof![Just([3_u8, 4]), Just([3, 1]), Just([11, 0]), Just([12, 0])],
+        data in prop::collection::vec(any::<u8>(), 20..200),
+        cut in any::<prop::sample::Index>(),
+        wrong in prop_oneof![3 => Just(0_u16), 1 => 1_u16..0xffff],
+        taken in any::<bool>(),
+    ) {
+        let model = model();
+        let port = if number == protocol::ICMP { 0 } else { 53 };
+        if taken {
+            // So that its port is another one outside.
+            left(&model, &packet(C2_SIDE, (C2, 4000), (WORLD, port), number, tcp::SYN)).expect("the first");
+        }
+        let sent = packet(C1_SIDE, (C1, 4000), (WORLD, port), number, tcp::SYN);
+        let there = left(&model, &sent).expect("the flow").tuple;
+        let quoted = whole_packet(&there, &data);
+        // RFC 792: the header and eight bytes at least.
+        let quoted = &quoted[..28 + cut.index(quoted.len() - 27)];
+        let message = icmp([kind[0], kind[1], 0, 0, 0, 0, 5, 120], quoted, wrong);
+        let mut frame = ip(protocol::ICMP, ROUTER, HOST, &message);
+        frame.splice(0..0, [0; ETHERNET]);
+
+        let length = u32::try_from(frame.len()).expect("a short frame");
+        let arrival = Arrival { side: side::UPLINK, input: UPLINK, length, gso_size: 0, source_mac: [2; 6] };
+        let error = V4::parse(&frame[..], arrival).expect("a packet");
+        let before = model.flows.borrow().clone();
+        let decision = decide(&frame[..], &error, &model);
+        prop_assert_eq!(&*model.flows.borrow(), &before, "the flow has changed");
+        let Decision::ForwardError(translation) = decision else { panic!("{decision:?}") };
+        icmp_error::apply::<V4>(&mut frame[..], error.payload_at, &translation).expect("as long as it was");
+
+        let expected = icmp([kind[0], kind[1], 0, 0, 0, 0, 5, 120], &whole_packet(&sent.tuple, &data)[..quoted.len()], wrong);
+        let (header, message) = frame[ETHERNET..].split_at(20);
+        prop_assert_eq!(checksum::sum(header), 0xffff, "the error's own header");
+        prop_assert_eq!((&header[12..16], &header[16..]), (&ROUTER.octets()[..], &C1.octets()[..]));
+        prop_assert_eq!(checksum::sum(message) == 0xffff, wrong == 0, "the message");
+        prop_assert_eq!(checksum::sum(&message[8..28]), 0xffff, "the quoted header");
+        prop_assert_eq!(&message[4..], &expected[4..], "what is quoted is what was sent");
+    }
+
     /// The header, and what the deltas do to a transport's checksum, against the sum over everything.
     #[test]
     fn translated_checksums_are_those_of_the_whole(
@@ -321,6 +367,56 @@ proptest! {
         let delta = u32::from(translation.address_delta) + u32::from(translation.port_delta);
         prop_assert_eq!(checksum::update(covered(from), delta), covered(to), "transport");
     }
+}
+
+/// An ICMP message, whose checksum differs from the right one by `wrong`.
+fn icmp(head: [u8; 8], rest: &[u8], wrong: u16) -> Vec<u8> {
+    let mut message = [&head, rest].concat();
+    let sum = !checksum::sum(&message) ^ wrong;
+    message[2..4].copy_from_slice(&sum.to_ne_bytes());
+    message
+}
+
+/// The packet with that tuple and with right checksums, whatever its transport's header says otherwise.
+fn whole_packet(tuple: &Tuple<V4>, data: &[u8]) -> Vec<u8> {
+    let (from, to) = (tuple.source_port.get().to_be_bytes(), tuple.destination_port.get().to_be_bytes());
+    let mut segment = data.to_vec();
+    let sum_at = match tuple.protocol {
+        protocol::ICMP => {
+            segment[..2].copy_from_slice(&[8, 0]);
+            segment[4..6].copy_from_slice(&from);
+            2
+        }
+        protocol::UDP => 6,
+        _ => 16,
+    };
+    if tuple.protocol != protocol::ICMP {
+        segment[..4].copy_from_slice(&[from, to].concat());
+    }
+    segment[sum_at..sum_at + 2].fill(0);
+    let length = u16::try_from(segment.len()).expect("a short packet").to_be_bytes();
+    let pseudo = [&tuple.source.octets()[..], &tuple.destination.octets(), &[0, tuple.protocol], &length].concat();
+    let covered = if tuple.protocol == protocol::ICMP { segment.clone() } else { [pseudo, segment.clone()].concat() };
+    let sum = match !checksum::sum(&covered) {
+        0 if tuple.protocol == protocol::UDP => u16::MAX,
+        sum => sum,
+    };
+    segment[sum_at..sum_at + 2].copy_from_slice(&sum.to_ne_bytes());
+    ip(tuple.protocol, tuple.source, tuple.destination, &segment)
+}
+
+fn ip(number: u8, source: V4, destination: V4, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).expect("a short packet").to_be_bytes();
+    let mut packet = [
+        &[0x45, 0, length[0], length[1], 0, 7, 0x40, 0, 64, number, 0, 0][..],
+        &source.octets(),
+        &destination.octets(),
+    ]
+    .concat();
+    let sum = !checksum::sum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_ne_bytes());
+    packet.extend(payload);
+    packet
 }
 
 /// An IPv4 header without its checksum.

@@ -1,0 +1,220 @@
+//! A masqueraded flow and a socket of the host never share a tuple, whichever came first: both exchanges go on, and neither sees the
+//! other's packets.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    os::fd::AsRawFd as _,
+};
+
+use causeway::net::netns::Netns;
+use causeway_tests::{
+    lab::{Container, FAR, HOST, Lab, UPLINK},
+    ping, place,
+    raw::Raw,
+    tcp, udp,
+    wait::SILENCE,
+};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt::BindToDevice,
+};
+
+const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+
+/// A UDP socket of the host that is bound to the uplink's device, which hides it from a lookup that names none.
+fn bound_to_device(netns: &Netns, port: u16) -> UdpSocket {
+    let made = place::run(netns, || socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None));
+    let socket = made.unwrap();
+    setsockopt(&socket, BindToDevice, &UPLINK.into()).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))).unwrap();
+    UdpSocket::from(socket)
+}
+
+/// Both ask in turn, each gets its own answers, and the world sees two peers.
+#[track_caller]
+fn both_are_answered(echo: &udp::Echo, contained: &UdpSocket, own: &UdpSocket) {
+    for _ in 0..3 {
+        udp::answer(contained, SERVER);
+        udp::answer(own, SERVER);
+    }
+    assert_eq!(echo.peers().len(), 2, "the world cannot tell them apart: {:?}", echo.peers());
+    for (whose, socket) in [("the container", contained), ("the host", own)] {
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+        assert!(socket.recv(&mut [0; 64]).is_err(), "{whose} has an answer that it did not ask for");
+    }
+}
+
+fn container_first() -> (Lab, Container, udp::Echo) {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let echo = udp::Echo::start(&lab.world, SERVER, "far");
+    (lab, c1, echo)
+}
+
+fn contained(c1: &Container, port: u16) -> UdpSocket {
+    udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, port))
+}
+
+#[test]
+fn a_bound_socket_of_the_host_that_came_first_keeps_its_tuple() {
+    let (lab, c1, echo) = container_first();
+    let own = udp::bind(&lab.host, (HOST, 40101));
+    udp::answer(&own, SERVER);
+    both_are_answered(&echo, &contained(&c1, 40101), &own);
+}
+
+#[test]
+fn a_connected_socket_of_the_host_that_came_first_keeps_its_tuple() {
+    let (lab, c1, echo) = container_first();
+    let own = udp::bind(&lab.host, (Ipv4Addr::UNSPECIFIED, 40102));
+    // A connected socket would take its answers from the server alone, and is asked here like any other.
+    own.connect(SERVER).unwrap();
+    own.send(b"mine").unwrap();
+    own.set_read_timeout(Some(causeway_tests::wait::DEADLINE)).unwrap();
+    own.recv(&mut [0; 64]).unwrap();
+    udp::answer(&contained(&c1, 40102), SERVER);
+    assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
+}
+
+#[test]
+fn a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple() {
+    let (lab, c1, echo) = container_first();
+    let own = bound_to_device(&lab.host, 40103);
+    udp::answer(&own, SERVER);
+    both_are_answered(&echo, &contained(&c1, 40103), &own);
+}
+
+#[test]
+fn a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_keeps_its_tuple() {
+    let (lab, c1, echo) = container_first();
+    let own = bound_to_device(&lab.host, 40104);
+    both_are_answered(&echo, &contained(&c1, 40104), &own);
+}
+
+#[test]
+fn a_socket_of_the_host_that_came_later_has_an_exchange_of_its_own() {
+    let (lab, c1, echo) = container_first();
+    let contained = contained(&c1, 40105);
+    udp::answer(&contained, SERVER);
+    let own = udp::bind(&lab.host, (HOST, 40105));
+    both_are_answered(&echo, &contained, &own);
+}
+
+#[test]
+fn an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own() {
+    let (lab, c1, echo) = container_first();
+    let contained = contained(&c1, 40106);
+    udp::answer(&contained, SERVER);
+    let own = udp::bind(&lab.host, (Ipv4Addr::UNSPECIFIED, 40106));
+    both_are_answered(&echo, &contained, &own);
+}
+
+#[test]
+fn a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own() {
+    let (lab, c1, echo) = container_first();
+    let contained = contained(&c1, 40107);
+    udp::answer(&contained, SERVER);
+    let own = bound_to_device(&lab.host, 40107);
+    both_are_answered(&echo, &contained, &own);
+}
+
+#[test]
+fn a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own() {
+    let (lab, c1, echo) = container_first();
+    let contained = contained(&c1, 40108);
+    udp::answer(&contained, SERVER);
+    let own = udp::bind(&lab.host, (Ipv4Addr::UNSPECIFIED, 40108));
+    own.connect(SERVER).unwrap();
+    own.set_read_timeout(Some(causeway_tests::wait::DEADLINE)).unwrap();
+    for question in [b"one", b"two"] {
+        own.send(question).unwrap();
+        let (mut buffer, tag) = ([0; 64], b"far");
+        let length = own.recv(&mut buffer).expect("the host is answered");
+        assert_eq!(buffer[..length], [&tag[..], question].concat(), "it is the host's own answer");
+        udp::answer(&contained, SERVER);
+    }
+    assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
+}
+
+#[test]
+fn a_connection_of_the_host_that_came_first_keeps_its_tuple() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let echo = tcp::Echo::start(&lab.world, SERVER);
+    let connect = |netns| tcp::connect_from(netns, 40110, SocketAddrV4::new(FAR, 7)).unwrap();
+    let mut own = connect(&lab.host);
+    tcp::echoes(&mut own).unwrap();
+    let mut contained = connect(&c1.netns);
+    for _ in 0..3 {
+        tcp::echoes(&mut contained).unwrap();
+        tcp::echoes(&mut own).unwrap();
+    }
+    assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
+}
+
+#[test]
+fn a_connection_of_the_host_that_came_later_is_one_of_its_own() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let echo = tcp::Echo::start(&lab.world, SERVER);
+    let connect = |netns| tcp::connect_from(netns, 40111, SocketAddrV4::new(FAR, 7));
+    let mut contained = connect(&c1.netns).unwrap();
+    tcp::echoes(&mut contained).unwrap();
+    let mut own = connect(&lab.host).expect("the host connects");
+    for _ in 0..3 {
+        tcp::echoes(&mut contained).unwrap();
+        tcp::echoes(&mut own).unwrap();
+    }
+    assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
+}
+
+/// The first keeps the identifier, the second gets another: the host sees its own answers, and none that is not.
+#[track_caller]
+fn pings_are_kept_apart(lab: &Lab, c1: &Container, identifier: u16) {
+    let seen = Raw::open(&lab.host, 1);
+    // Told apart by their size.
+    for _ in 0..2 {
+        ping::ping(&c1.netns, FAR, identifier, 100);
+        ping::ping(&lab.host, FAR, identifier, 200);
+    }
+    let mut own = 0;
+    seen.find(SILENCE, |packet| {
+        if packet.payload.first() == Some(&0) {
+            assert_eq!(
+                (packet.word(4), packet.payload.len()),
+                (identifier, 208),
+                "the host sees the container's answer"
+            );
+            own += 1;
+        }
+        None::<()>
+    });
+    assert_eq!(own, 2, "the host sees its own answers");
+}
+
+#[test]
+fn a_ping_of_the_host_that_came_first_keeps_its_identifier() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    ping::ping(&lab.host, FAR, 7777, 200);
+    pings_are_kept_apart(&lab, &c1, 7777);
+}
+
+#[test]
+fn a_ping_of_the_host_that_came_later_is_answered_to_the_host() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    ping::ping(&c1.netns, FAR, 7778, 100);
+    pings_are_kept_apart(&lab, &c1, 7778);
+}
+
+/// Somebody outside answers a service of the host, and a container has a flow to that very peer.
+#[test]
+fn a_service_of_the_host_keeps_its_port_whoever_talks_to_it() {
+    let (lab, c1, echo) = container_first();
+    let _service = udp::Echo::start(&lab.host, (HOST, 40109), "host");
+    let contained = contained(&c1, 40109);
+    udp::answer(&contained, SERVER);
+    assert!(!echo.peers().contains(&SocketAddr::from((HOST, 40109))), "the service's port: {:?}", echo.peers());
+    drop(echo);
+    assert_eq!(udp::answer(&udp::bind(&lab.world, SERVER), (HOST, 40109)), "host");
+}

@@ -1,0 +1,111 @@
+//! The table of `CONFORMANCE.md` is whole and true as far as that can be read: every requirement has a row, every row a mark, and every
+//! test that it names is there.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+const MARKS: [&str; 5] = ["yes", "partly", "no", "in work", "does not apply"];
+/// How many requirements there are, by RFC.
+const REQUIREMENTS: [(&str, u32); 3] = [("4787", 14), ("5382", 10), ("5508", 11)];
+/// How many cases causeway set itself.
+const CASES: u32 = 12;
+
+struct Row {
+    name: String,
+    mark: String,
+    tests: Vec<String>,
+}
+
+/// The rows of every table whose first column is called `row`.
+fn rows(text: &str) -> Vec<Row> {
+    let (mut rows, mut inside) = (Vec::new(), false);
+    for line in text.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        inside = line.starts_with('|') && (inside || cells[0] == "row");
+        if !inside || cells[0] == "row" || cells[0].starts_with("---") {
+            continue;
+        }
+        assert_eq!(cells.len(), 5, "a row has five cells: {line}");
+        let tests = cells[4].split_whitespace().map(|test| test.trim_matches('`').to_owned()).collect();
+        rows.push(Row { name: cells[0].to_owned(), mark: cells[2].to_owned(), tests });
+    }
+    rows
+}
+
+fn table() -> (Vec<Row>, &'static Path) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(tests.join("CONFORMANCE.md")).expect("the table");
+    (rows(&text), tests)
+}
+
+/// Whether a test is in the file that its name leads to.
+fn exists(test: &str, tests: &Path) -> bool {
+    let Some((place, name)) = test.rsplit_once("::") else { return false };
+    let common = tests.with_file_name("common").join("src");
+    let files = match place.strip_prefix("common::") {
+        // A module's tests are in its file, or in one of their own.
+        Some(path) => {
+            let path = path.replace("::", "/");
+            let inline = path.strip_suffix("/tests").map(|module| common.join(format!("{module}.rs")));
+            [Some(common.join(format!("{path}.rs"))), inline]
+        }
+        None => [Some(tests.join("tests").join(format!("{place}.rs"))), None],
+    };
+    files.into_iter().flatten().filter_map(|file| fs::read_to_string(file).ok()).any(|text| has_test(&text, name))
+}
+
+/// Whether a function of that name follows its `#[test]`.
+fn has_test(text: &str, name: &str) -> bool {
+    let mut is_test = false;
+    text.lines().map(str::trim).any(|line| {
+        let found = is_test
+            && line
+                .strip_prefix("fn ")
+                .is_some_and(|rest| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')));
+        // Other attributes may stand between.
+        is_test = line == "#[test]" || (is_test && line.starts_with("#["));
+        found
+    })
+}
+
+#[test]
+fn every_row_has_a_mark_and_names_tests_that_are_there() {
+    let (rows, tests) = table();
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    for Row { name, mark, tests: named } in &rows {
+        if !seen.insert(name) {
+            problems.push(format!("{name}: there are two"));
+        }
+        if !MARKS.contains(&&**mark) {
+            problems.push(format!("{name}: '{mark}' is no mark"));
+        }
+        if named.is_empty() && ["yes", "partly"].contains(&&**mark) {
+            problems.push(format!("{name}: '{mark}' needs a test that shows it"));
+        }
+        for test in named.iter().filter(|test| !exists(test, tests)) {
+            problems.push(format!("{name}: there is no test {test}"));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn every_requirement_and_every_case_has_a_row() {
+    let (rows, _) = table();
+    let of_rfcs =
+        REQUIREMENTS.iter().flat_map(|(rfc, last)| (1..=*last).map(move |number| format!("{rfc} REQ-{number}")));
+    for wanted in of_rfcs {
+        assert!(rows.iter().any(|row| row.name == wanted), "{wanted} has no row");
+    }
+    for case in 1..=CASES {
+        let wanted = format!("case {case} ");
+        assert!(rows.iter().any(|row| row.name.starts_with(&wanted)), "{wanted}has no row");
+    }
+}
+
+#[test]
+fn a_test_is_found_by_its_name_alone() {
+    let text = "#[test]\n#[ignore]\nfn one() {}\n\nfn two() {}\n\n    #[test]\n    fn three(a in 0..1) {}\n";
+    assert!(has_test(text, "one") && has_test(text, "three"));
+    assert!(!has_test(text, "two") && !has_test(text, "thr"));
+}

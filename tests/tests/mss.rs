@@ -1,0 +1,121 @@
+//! Where the uplink's packets are shorter than the containers', TCP is told at its beginning, both ways.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::AsRawFd as _,
+    thread,
+};
+
+use causeway::net::netns::Netns;
+use causeway_tests::{
+    lab::{Container, FAR, HOST, Lab, WORLD_SIDE},
+    offload, place,
+    raw::{Raw, flag},
+    tcp,
+    wait::DEADLINE,
+};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt::TcpMaxSeg,
+};
+
+const NARROW: u32 = 1400;
+/// Without the headers of IP and TCP.
+const CLAMPED: u16 = 1360;
+const FULL: u16 = 1460;
+
+/// An uplink of 1400 bytes, and a container of a network of 1500 whose port 9 is the host's 5000.
+fn narrow() -> (Lab, Container) {
+    let lab = Lab::without_agent();
+    lab.narrow_uplink(NARROW);
+    lab.start_agent(&[]);
+    lab.json(&["network", "create", "wide", "--subnet", "172.29.0.0/16", "--mtu", "1500"]);
+    let c1 = lab.container("c1", &["--network", "wide", "-p", "5000:9"]);
+    (lab, c1)
+}
+
+/// The MSS of the SYN, or SYN and ACK, that a namespace receives from a port or at one.
+#[track_caller]
+fn announced(listener: &Raw, port: u16, flags: u8) -> u16 {
+    listener.wait("a SYN arrives", |packet| {
+        let (source, destination) = packet.ports();
+        let is_it = (source == port || destination == port) && packet.flags() & (flag::SYN | flag::ACK) == flags;
+        is_it.then(|| packet.mss().expect("Linux announces one"))
+    })
+}
+
+/// The MSS that the server's and the client's side see of each other.
+#[track_caller]
+fn seen(server: (&Netns, (Ipv4Addr, u16)), client: (&Netns, (Ipv4Addr, u16))) -> (u16, u16) {
+    let (at_server, at_client) = (Raw::open(server.0, 6), Raw::open(client.0, 6));
+    let _echo = tcp::Echo::start(server.0, server.1);
+    tcp::exchange(client.0, client.1);
+    (announced(&at_server, server.1.1, flag::SYN), announced(&at_client, client.1.1, flag::SYN | flag::ACK))
+}
+
+#[test]
+fn both_sides_of_a_connection_to_the_world_are_told() {
+    let (lab, c1) = narrow();
+    assert_eq!(seen((&lab.world, (FAR, 9)), (&c1.netns, (FAR, 9))), (CLAMPED, CLAMPED));
+}
+
+#[test]
+fn both_sides_of_a_connection_to_a_published_port_are_told() {
+    let (lab, c1) = narrow();
+    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&lab.world, (HOST, 5000))), (CLAMPED, CLAMPED));
+}
+
+#[test]
+fn neighbours_and_the_hairpin_keep_what_they_have() {
+    let (lab, c1) = narrow();
+    let c2 = lab.container("c2", &["--network", "wide"]);
+    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&c2.netns, (c1.address, 9))), (FULL, FULL));
+    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&c2.netns, (HOST, 5000))), (FULL, FULL));
+}
+
+#[test]
+fn nothing_is_changed_where_the_uplink_is_as_wide() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "5000:9"]);
+    assert_eq!(seen((&lab.world, (FAR, 9)), (&c1.netns, (FAR, 9))), (FULL, FULL));
+    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&lab.world, (HOST, 5000))), (FULL, FULL));
+}
+
+#[test]
+fn less_than_what_fits_is_left_alone() {
+    let (lab, c1) = narrow();
+    let listener = Raw::open(&lab.world, 6);
+    let _echo = tcp::Echo::start(&lab.world, (FAR, 9));
+    let made = place::run(&c1.netns, || socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None));
+    let socket = made.unwrap();
+    setsockopt(&socket, TcpMaxSeg, &1000).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(FAR, 9))).unwrap();
+    assert_eq!(announced(&listener, 9, flag::SYN), 1000);
+}
+
+/// Nothing else tells the world: packets longer than the uplink's MTU are lost there without a word.
+#[test]
+fn many_bytes_come_through_a_narrow_uplink() {
+    const MANY: usize = 500_000;
+    let (lab, c1) = narrow();
+    // Segments that are not cut yet would slip through a veth pair of any MTU.
+    offload::set(&lab.world, WORLD_SIDE, false);
+    let ends =
+        [((&lab.world, (FAR, 9)), (&c1.netns, (FAR, 9))), ((&c1.netns, (c1.address, 9)), (&lab.world, (HOST, 5000)))];
+    for ((server, listen), (client, to)) in ends {
+        let listener = tcp::listen(server, listen);
+        let mut near = tcp::connect(client, to);
+        let (mut far, _) = listener.accept().unwrap();
+        far.set_read_timeout(Some(DEADLINE)).unwrap();
+        far.set_write_timeout(Some(DEADLINE)).unwrap();
+        for back in [false, true] {
+            let (from, into) = if back { (&mut far, &mut near) } else { (&mut near, &mut far) };
+            let mut received = vec![0; MANY];
+            thread::scope(|scope| {
+                scope.spawn(|| from.write_all(&vec![7; MANY]));
+                into.read_exact(&mut received).unwrap_or_else(|error| panic!("to {to:?}, back {back}: {error}"));
+            });
+            assert!(received.iter().all(|byte| *byte == 7));
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What is in use goes on, whoever fills the table; and new flows find room as soon as there is any that nobody uses.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpStream, UdpSocket},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use causeway::net::netns::Netns;
+use causeway_tests::{
+    lab::{Container, FAR, HOST, Lab},
+    raw::{Ipv4, Raw, flag},
+    tcp, udp,
+    wait::{self, DEADLINE, SILENCE},
+};
+
+const FLOOD: u32 = 500_000;
+const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+
+/// A lab whose table has room for as many flows.
+fn with_room(flows: u32) -> Lab {
+    let lab = Lab::without_agent();
+    let path = lab.folder("config").join("causeway.toml");
+    fs::write(&path, format!("[tables]\nflows = {flows}\n")).unwrap();
+    lab.start_agent(&["--config", &path.display().to_string()]);
+    lab
+}
+
+/// A network whose containers may fill the table.
+fn without_quota(lab: &Lab, more: &[&str]) {
+    let arguments = ["network", "create", "crowd", "--subnet", "172.29.0.0/16", "--max-flows", "16777216"];
+    lab.json(&[&arguments[..], more].concat());
+}
+
+fn counted(lab: &Lab, reason: &str) -> u64 {
+    lab.json(&["stats"])["reasons"][reason].as_u64().unwrap_or(0)
+}
+
+fn flows(lab: &Lab) -> usize {
+    lab.json(&["flows", "ls"]).as_array().unwrap().len()
+}
+
+/// An address and port that only this number has; nobody is there.
+fn somebody(number: u32) -> (Ipv4Addr, u16) {
+    (Ipv4Addr::from(0xc612_0000 | number & 0x1_ffff), 1024 + (number >> 4) as u16 % 60_000)
+}
+
+/// Sends as many packets as `packet` makes out of numbers, and says how far it is.
+fn flood(netns: &Netns, sent: &AtomicU32, packet: impl Fn(u32) -> Ipv4) {
+    let raw = Raw::open(netns, 255);
+    for number in 0..FLOOD {
+        // Where the sender's own buffer is full, or it has been told of an error, that one is lost as any other can be.
+        let _ = raw.try_send(&packet(number));
+        sent.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Flows in use, which must answer whenever they are asked.
+struct InUse {
+    tcp: Vec<TcpStream>,
+    udp: Vec<UdpSocket>,
+}
+
+impl InUse {
+    /// Half of them to the world, half from it.
+    fn begin(lab: &Lab, container: &Container, each: usize) -> Self {
+        Self {
+            tcp: (0..each).map(|_| tcp::exchange(&lab.world, (HOST, 5001))).collect(),
+            udp: (0..each)
+                .map(|_| {
+                    let socket = udp::client(&container.netns);
+                    udp::answer(&socket, SERVER);
+                    socket
+                })
+                .collect(),
+        }
+    }
+
+    #[track_caller]
+    fn go_on(&mut self) {
+        for stream in &mut self.tcp {
+            tcp::echoes(stream).unwrap_or_else(|error| panic!("a connection in use ended: {error}"));
+        }
+        for socket in &self.udp {
+            udp::answer(socket, SERVER);
+        }
+    }
+}
+
+/// A lab under both floods while `work` is done, again and again until they end; how often it was done before that.
+fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl FnMut()) -> u32 {
+    let _inside = tcp::Echo::start(&served.netns, served.at(7));
+    let sent = [AtomicU32::new(0), AtomicU32::new(0)];
+    let mut rounds = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            flood(&lab.world, &sent[0], |number| Ipv4::tcp(somebody(number), (HOST, 5000), flag::SYN, number, 0));
+        });
+        scope.spawn(|| {
+            let from = (flooding.address, 2000);
+            flood(&flooding.netns, &sent[1], |number| Ipv4::udp(from, somebody(number), b"anybody?"));
+        });
+        while sent.iter().any(|sent| sent.load(Ordering::Relaxed) < FLOOD) {
+            work();
+            rounds += 1;
+        }
+    });
+    rounds
+}
+
+#[test]
+fn half_open_floods_break_no_flow_in_use() {
+    let lab = with_room(2048);
+    without_quota(&lab, &["--timeout", "tcp-transitory=4", "--timeout", "udp=4"]);
+    let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
+    let c2 = lab.container("c2", &["--network", "crowd"]);
+    let _inside = tcp::Echo::start(&c1.netns, c1.at(8));
+    let (_far, _far_tcp) = (udp::Echo::start(&lab.world, SERVER, ""), tcp::Echo::start(&lab.world, SERVER));
+    let mut in_use = InUse::begin(&lab, &c1, 250);
+    under_flood(&lab, [&c1, &c2], || in_use.go_on());
+    in_use.go_on();
+    assert!(counted(&lab, "table-full") > 0, "the flood was no burden");
+    wait::until("the table has recovered", || (flows(&lab) <= 500).then_some(()));
+    in_use.go_on();
+    tcp::exchange(&c2.netns, SERVER);
+    udp::answer(&udp::client(&c1.netns), SERVER);
+}
+
+#[test]
+fn new_flows_begin_in_the_middle_of_a_flood() {
+    let lab = with_room(2048);
+    without_quota(&lab, &[]);
+    let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
+    let c2 = lab.container("c2", &["--network", "crowd"]);
+    let _inside = tcp::Echo::start(&c1.netns, c1.at(8));
+    let (_far, _far_tcp) = (udp::Echo::start(&lab.world, SERVER, ""), tcp::Echo::start(&lab.world, SERVER));
+    let mut in_use = InUse::begin(&lab, &c1, 250);
+    let (mut connections, mut exchanges) = (0, 0);
+    let rounds = under_flood(&lab, [&c1, &c2], || {
+        // One may lose its place to the flood before it is answered, as any datagram may be lost: not one after the other.
+        let connected = tcp::try_connect(&c2.netns, SERVER, Duration::from_secs(2));
+        connections += u32::from(connected.is_ok_and(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            tcp::echoes(&mut stream).is_ok()
+        }));
+        exchanges += u32::from(udp::ask(&udp::client(&c1.netns), SERVER, b"new", SILENCE).is_ok());
+    });
+    // The last round may have met the flood's end.
+    assert!(
+        connections > 1 && exchanges > 1,
+        "in {rounds} rounds {connections} connections and {exchanges} exchanges began"
+    );
+    in_use.go_on();
+}
+
+#[test]
+fn a_table_full_of_flows_in_use_refuses_the_next_at_once() {
+    const ROOM: usize = 1024;
+    let lab = with_room(1024);
+    without_quota(&lab, &[]);
+    let c1 = lab.container("c1", &["--network", "crowd"]);
+    let _far = udp::Echo::start(&lab.world, SERVER, "");
+    let mut in_use = Vec::new();
+    let refused = loop {
+        let socket = udp::client(&c1.netns);
+        socket.connect(SERVER).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.send(b"one more").unwrap();
+        match socket.recv(&mut [0; 64]) {
+            Ok(_) => in_use.push(socket),
+            Err(error) => break error,
+        }
+        assert!(in_use.len() <= 2 * ROOM, "there is no end of it");
+    };
+    assert!(in_use.len() >= ROOM - 8, "only {} find room", in_use.len());
+    assert_eq!(refused.raw_os_error(), Some(nix::errno::Errno::EHOSTUNREACH as i32), "it is told: {refused}");
+    assert!(counted(&lab, "table-full") > 0);
+    assert!(tcp::try_connect(&c1.netns, SERVER, DEADLINE).is_err_and(|error| error.raw_os_error().is_some()));
+    for socket in &in_use {
+        socket.send(b"still here").unwrap();
+        assert_eq!(socket.recv(&mut [0; 64]).expect("what is in use goes on"), 10);
+    }
+    // Where one ends, another finds room.
+    lab.json(&["flows", "flush"]);
+    udp::answer(&udp::client(&c1.netns), SERVER);
+}
+
+#[test]
+fn a_container_has_no_more_flows_than_its_network_lets_it() {
+    const MOST: usize = 100;
+    let lab = Lab::new();
+    lab.json(&["network", "create", "few", "--subnet", "172.29.0.0/16", "--max-flows", "100"]);
+    let (c1, c2) = (lab.container("c1", &["--network", "few"]), lab.container("c2", &["--network", "few"]));
+    let _far = udp::Echo::start(&lab.world, SERVER, "");
+    let in_use: Vec<UdpSocket> = (0..MOST).map(|_| udp::client(&c1.netns)).collect();
+    for socket in &in_use {
+        udp::answer(socket, SERVER);
+    }
+    let before = counted(&lab, "too-many-flows");
+    let next = udp::client(&c1.netns);
+    next.connect(SERVER).unwrap();
+    next.set_read_timeout(Some(DEADLINE)).unwrap();
+    next.send(b"one more").unwrap();
+    let refused = next.recv(&mut [0; 64]).expect_err("it is one too many");
+    assert_eq!(refused.raw_os_error(), Some(nix::errno::Errno::EHOSTUNREACH as i32), "it is told: {refused}");
+    assert!(counted(&lab, "too-many-flows") > before);
+    for socket in &in_use {
+        udp::answer(socket, SERVER);
+    }
+    for _ in 0..MOST {
+        udp::answer(&udp::client(&c2.netns), SERVER);
+    }
+    // Neighbours need none.
+    let _echo = udp::Echo::start(&c2.netns, c2.at(7), "c2");
+    assert_eq!(udp::answer(&udp::client(&c1.netns), c2.at(7)), "c2");
+    lab.json(&["flows", "flush"]);
+    udp::answer(&next, SERVER);
+}
+
+/// Without any option: one container's flood is not the others' concern.
+#[test]
+fn one_container_cannot_fill_the_table() {
+    let lab = with_room(2048);
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let _far = udp::Echo::start(&lab.world, SERVER, "");
+    let sent = AtomicU32::new(0);
+    flood(&c1.netns, &sent, |number| Ipv4::udp((c1.address, 2000), somebody(number), b"anybody?"));
+    let of_c1 = flows(&lab);
+    assert!(of_c1 <= 1024 + 8, "{of_c1} flows of one container are more than half of the table");
+    let sockets: Vec<UdpSocket> = (0..900).map(|_| udp::client(&c2.netns)).collect();
+    for _ in 0..2 {
+        for socket in &sockets {
+            udp::answer(socket, SERVER);
+        }
+    }
+}
