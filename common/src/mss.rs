@@ -104,7 +104,7 @@ impl Search {
         }
         frame.put(tcp_at + found, &limit.to_be_bytes())?;
         // Where it stands across two of the words that are summed, each byte counts in the other's place.
-        let turn = |word: u16| u32::from(if found % 2 == 0 { word } else { word.swap_bytes() });
+        let turn = |word: u16| u32::from(if found.is_multiple_of(2) { word } else { word.swap_bytes() });
         Some(checksum::delta(turn(u16::from_ne_bytes(value)), turn(limit.to_be())))
     }
 
