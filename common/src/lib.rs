@@ -24,6 +24,7 @@ mod half;
 pub mod icmp_error;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+pub mod mss;
 pub mod packet;
 pub mod plan;
 mod pod;

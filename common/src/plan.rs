@@ -7,6 +7,7 @@ use crate::{
     address::{Address, Port},
     answer::Answer,
     begin::{PortWalk, reservation},
+    mss::Search,
     packet::{Packet, Payload},
     reason::Reason,
     tables::{Route, Tables},
@@ -32,6 +33,8 @@ pub struct First<A> {
     pub reservation: u8,
     /// Why its sender gets an error instead.
     pub refusal: Refusal,
+    /// Where a SYN says how long segments may be.
+    pub search: Search,
     /// That error.
     pub answer: Answer,
 }
@@ -63,6 +66,7 @@ impl<A: Address> First<A> {
             walk,
             reservation: reservation::TAKEN,
             refusal: Refusal { why: 0, mtu: 0 },
+            search: Search::new(0),
             answer: Answer::NONE,
         }
     }

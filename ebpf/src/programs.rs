@@ -13,9 +13,11 @@ use causeway_common::{
     address::V4,
     answer::{self, Why},
     arp, begin,
+    flow::tcp,
     forward::{self, Decision},
     from_host::{self, Step},
     icmp_error,
+    mss::{self, Search},
     packet::{ETHERNET, Packet, Payload, ether_type, source_mac},
     plan::{First, Refusal},
     reason::{Fate, Reason},
@@ -208,7 +210,10 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
     };
     // Out of the table, without a copy: a step in between costs more than it can change.
     if let Some(half) = forward::established(&packet, &Kernel::new(&context)) {
-        return leave(&mut skb, &packet, &half.translation);
+        return match skb.leave(&packet, &half.translation) {
+            Ok(action) => action,
+            Err(reason) => stop(reason),
+        };
     }
     let Some(place) = A::first() else { return stop(malformed) };
     place.packet = packet;
@@ -372,10 +377,46 @@ extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u
 
 #[inline(always)]
 fn leave<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, translation: &Translation<A>) -> i32 {
+    if packet.flags & tcp::SYN != 0
+        && let Err(reason) = clamp_mss(skb.context().skb.skb, packet, translation)
+    {
+        return stop(reason);
+    }
     match skb.leave(packet, translation) {
         Ok(action) => action,
         Err(reason) => stop(reason),
     }
+}
+
+/// Sees to it that a SYN asks for no longer segments than go through.
+#[inline(never)]
+fn clamp_mss<A: Family>(skb: *mut __sk_buff, packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::again(&context);
+    let Some(limit) = mss::limit(packet, translation, &Kernel::new(&context)) else { return Ok(()) };
+    let Some(First { search, .. }) = A::first() else { return Ok(()) };
+    skb.reach_for_options();
+    *search = Search::new(skb::payload_at(packet));
+    let mut walk = Walk { skb: skb.context().skb.skb, search };
+    // SAFETY: as in `begin`.
+    unsafe {
+        bpf_loop(Search::STEPS, step as *mut c_void, (&raw mut walk).cast(), 0);
+    }
+    skb.lower_mss(packet, search, limit)
+}
+
+/// What one turn of the loop over TCP's options needs.
+struct Walk {
+    skb: *mut __sk_buff,
+    search: *mut Search,
+}
+
+/// One turn of the loop over TCP's options; 1 ends it.
+extern "C" fn step(_: u64, walk: *mut Walk) -> u64 {
+    // SAFETY: as in `try_port`.
+    let (skb, search) = unsafe { ((*walk).skb, &mut *(*walk).search) };
+    let context = TcContext::new(skb);
+    u64::from(!search.step(&Skb::again(&context)))
 }
 
 /// Counts the reason, and answers its action.

@@ -16,6 +16,7 @@ use causeway_common::{
     address::Port,
     answer::{self, Answer},
     icmp_error::{self, ErrorTranslation, FrameMut},
+    mss::{self, Search},
     packet::{Arrival, ETHERNET, Ethernet, Frame, Packet, Payload},
     reason::Reason,
     tuple::{Tuple, echo, protocol, side},
@@ -25,6 +26,9 @@ use crate::maps::Family;
 
 /// Bytes that parsing may look at: Ethernet, the longest IPv4 header, TCP without options.
 const HEADERS: u32 = 14 + 60 + 20;
+
+/// Bytes of the longest IPv4 header.
+const LONGEST_IPV4: usize = 60;
 
 const PACKET_HOST: u32 = 0;
 
@@ -155,6 +159,21 @@ impl<'a> Skb<'a> {
             self.rewrite(packet, translation).ok_or(Reason::RewriteFailed)?;
         }
         Ok(self.redirect(translation))
+    }
+
+    /// Brings TCP's options in reach.
+    #[inline(always)]
+    pub(crate) fn reach_for_options(&mut self) {
+        self.reach_for((ETHERNET + LONGEST_IPV4 + mss::LONGEST) as u32);
+    }
+
+    /// Lowers the longest segment that was found in TCP's options, if it is longer than `limit` bytes.
+    #[inline(always)]
+    pub(crate) fn lower_mss<A>(&mut self, packet: &Packet<A>, search: &Search, limit: u16) -> Result<(), Reason> {
+        match search.lower(self, limit).ok_or(Reason::RewriteFailed)? {
+            0 => Ok(()),
+            delta => self.add_to_checksum((payload_at(packet) + 16) as u32, delta, 0),
+        }
     }
 
     /// Rewrites an ICMP error and what it quotes, and sends it on. Answers the action.

@@ -32,6 +32,8 @@ pub struct Ipv4Frame {
 pub enum Payload {
     /// TCP without options: source port, destination port, flags.
     Tcp(u16, u16, u8),
+    /// TCP with options, a multiple of four bytes: source port, destination port, flags, options.
+    TcpOptions(u16, u16, u8, Vec<u8>),
     /// UDP: source port, destination port, data.
     Udp(u16, u16, Vec<u8>),
     /// UDP without checksum: source port, destination port.
@@ -77,6 +79,14 @@ impl Ipv4Frame {
                 segment.extend(source.to_be_bytes());
                 segment.extend(destination.to_be_bytes());
                 segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, *flags, 0xff, 0xff, 0, 0, 0, 0]);
+                Some(16)
+            }
+            Payload::TcpOptions(source, destination, flags, options) => {
+                segment.extend(source.to_be_bytes());
+                segment.extend(destination.to_be_bytes());
+                let words = u8::try_from(5 + options.len() / 4).expect("at most 40 bytes");
+                segment.extend([0, 0, 0, 1, 0, 0, 0, 2, words << 4, *flags, 0xff, 0xff, 0, 0, 0, 0]);
+                segment.extend(options);
                 Some(16)
             }
             Payload::Udp(source, destination, data) => {
@@ -136,7 +146,7 @@ impl Payload {
     /// IANA number.
     pub fn protocol(&self) -> u8 {
         match self {
-            Self::Tcp(..) => 6,
+            Self::Tcp(..) | Self::TcpOptions(..) => 6,
             Self::Udp(..) | Self::UdpUnsummed(..) => 17,
             Self::Echo(..) | Self::Error(..) => 1,
             Self::Sctp(..) => 132,
@@ -149,6 +159,7 @@ impl Payload {
     pub fn with_ports(&self, source: u16, destination: u16) -> Self {
         match self {
             Self::Tcp(_, _, flags) => Self::Tcp(source, destination, *flags),
+            Self::TcpOptions(_, _, flags, options) => Self::TcpOptions(source, destination, *flags, options.clone()),
             Self::Udp(_, _, data) => Self::Udp(source, destination, data.clone()),
             Self::UdpUnsummed(..) => Self::UdpUnsummed(source, destination),
             Self::Echo(kind, _) => Self::Echo(*kind, source | destination),

@@ -1,7 +1,7 @@
 //! Tables of packets. Each row goes through the pure decisions and through the programs in the kernel, with the same tables: the
 //! action, the frame to the last byte and the reason that was counted must be the same, and be what the row says.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use causeway::{
     datapath::{Entry, Interface},
@@ -1064,6 +1064,78 @@ fn rows_of_sctp(bench: &Bench) -> Vec<Row> {
         .after("h1", sent()),
         raw("cut short", "h1", cut_short, Reason::Malformed),
     ]
+}
+
+#[test]
+fn a_syn_asks_for_no_longer_segments_than_go_through() {
+    with_bench(|bench| {
+        set_up(bench);
+        // The bench's networks have an MTU of 1500.
+        let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
+        for (mtu, most) in [(1400, 1360), (9000, 1460), (1500, u16::MAX)] {
+            bench.datapath.put_uplink(&uplink, IpAddr::from(HOST), mtu).expect("another MTU");
+            for (what, before, value_at) in
+                [("alone", vec![], 2), ("behind others", vec![4, 2, 3, 3, 7, 1], 8), ("across two words", vec![1], 3)]
+            {
+                for value in [536, 1360, 1361, 1460, 1461, 8960] {
+                    let options = |value: u16| {
+                        let mut options = [&before[..], &[2, 4], &value.to_be_bytes()].concat();
+                        options.resize(options.len().next_multiple_of(4), 0);
+                        assert_eq!(options[value_at..value_at + 2], value.to_be_bytes());
+                        options
+                    };
+                    let what = format!("{value}, {what}, by an uplink of {mtu}");
+                    bench.flush();
+                    let tcp = |source, destination, flags, value| {
+                        Payload::TcpOptions(source, destination, flags, options(value))
+                    };
+                    let syn = from(C1, WORLD, tcp(4000, 80, SYN, value));
+                    let leaves = Ipv4Frame {
+                        source: HOST.into(),
+                        ttl: 63,
+                        payload: tcp(4000, 80, SYN, value.min(most)),
+                        ..syn.clone()
+                    };
+                    // The first, and the next one, of a flow that is known.
+                    for _ in 0..2 {
+                        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn.bytes()).frame, leaves.bytes(), "{what}");
+                    }
+                    let answer = outside(bench, WORLD, HOST, tcp(80, 4000, SYN | ACK, value));
+                    let arrives = Ipv4Frame {
+                        macs: (Mac::from_ipv4(C1.into()).0, BRIDGE_MAC),
+                        destination: C1.into(),
+                        ttl: 63,
+                        payload: tcp(80, 4000, SYN | ACK, value.min(most)),
+                        ..answer.clone()
+                    };
+                    assert_eq!(bench.kernel(Entry::Uplink, "up0", &answer.bytes()).frame, arrives.bytes(), "{what}");
+                    // What is no SYN says nothing.
+                    let data = from(C1, WORLD, tcp(4000, 80, ACK, value));
+                    let leaves = Ipv4Frame { source: HOST.into(), ttl: 63, ..data.clone() };
+                    assert_eq!(bench.kernel(Entry::HostSide, "h1", &data.bytes()).frame, leaves.bytes(), "{what}");
+                    // By a publish it is the other side that begins.
+                    let published = outside(bench, WORLD, HOST, tcp(4000, 5000, SYN, value));
+                    let arrives = Ipv4Frame {
+                        macs: (Mac::from_ipv4(C1.into()).0, BRIDGE_MAC),
+                        destination: C1.into(),
+                        ttl: 63,
+                        payload: tcp(4000, 80, SYN, value.min(most)),
+                        ..published.clone()
+                    };
+                    assert_eq!(bench.kernel(Entry::Uplink, "up0", &published.bytes()).frame, arrives.bytes(), "{what}");
+                    // Between neighbours no uplink is in the way.
+                    let neighbours = from(C1, C2, tcp(4000, 80, SYN, value));
+                    let macs = (Mac::from_ipv4(C2.into()).0, Mac::from_ipv4(C1.into()).0);
+                    let arrives = Ipv4Frame { macs, ..neighbours.clone() };
+                    assert_eq!(
+                        bench.kernel(Entry::HostSide, "h1", &neighbours.bytes()).frame,
+                        arrives.bytes(),
+                        "{what}"
+                    );
+                }
+            }
+        }
+    });
 }
 
 #[test]

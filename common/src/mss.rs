@@ -1,0 +1,208 @@
+//! The longest segment that a TCP side says it takes (RFC 9293 section 3.7.1), made no longer than what goes through between the two.
+//!
+//! The MTU of the way is known here where the two sides' own links do not show it: a container's network and the uplink may differ. What
+//! says less stays, and what says nothing too.
+
+use crate::{
+    abi::Translation,
+    checksum,
+    flow::tcp,
+    icmp_error::FrameMut,
+    packet::{Family, Frame, Packet, Payload},
+    tables::Tables,
+};
+
+/// Bytes of TCP's header without options.
+const HEADER: usize = 20;
+
+/// Bytes of the longest TCP header.
+pub const LONGEST: usize = 60;
+
+/// Kinds of options.
+mod kind {
+    pub(super) const END: u8 = 0;
+    pub(super) const NO_OPERATION: u8 = 1;
+    pub(super) const MSS: u8 = 2;
+}
+
+/// The most that a packet may say, in bytes; none if it says nothing or may say anything: it is no SYN, or both ways out are as wide.
+#[inline(always)]
+pub fn limit<A: Family>(packet: &Packet<A>, translation: &Translation<A>, tables: &impl Tables<A>) -> Option<u16> {
+    if packet.payload != Payload::Tcp || packet.flags & tcp::SYN == 0 || translation.mtu == 0 {
+        return None;
+    }
+    let back = tables.flow(&translation.tuple.reversed())?.translation.mtu;
+    if back == translation.mtu || back == 0 {
+        return None;
+    }
+    Some(back.min(translation.mtu).saturating_sub((size_of::<A::Header>() + HEADER) as u16))
+}
+
+/// A walk over the options of a TCP header.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// Where the TCP header begins in the frame.
+    tcp_at: u32,
+    /// Where the next option begins in the TCP header.
+    at: u32,
+    /// Where the value was found, in the TCP header: two bytes, most significant first. Zero if it was not.
+    found: u32,
+}
+
+impl Search {
+    /// How many steps it takes at most: an option has a byte at least.
+    pub const STEPS: u32 = (LONGEST - HEADER) as u32;
+
+    /// From the first option of the TCP header that begins at `tcp_at`.
+    #[inline(always)]
+    pub const fn new(tcp_at: usize) -> Self {
+        Self { tcp_at: tcp_at as u32, at: HEADER as u32, found: 0 }
+    }
+
+    /// Looks at one option; false if that was the last one. Options that make no sense end the search.
+    #[inline(always)]
+    pub fn step(&mut self, frame: &(impl Frame + ?Sized)) -> bool {
+        self.look(frame).is_some()
+    }
+
+    #[inline(always)]
+    fn look(&mut self, frame: &(impl Frame + ?Sized)) -> Option<()> {
+        let (tcp_at, at) = self.places();
+        let offset: u8 = frame.read(tcp_at + 12)?;
+        let end = usize::from(offset >> 4) * 4;
+        if at >= end {
+            return None;
+        }
+        let [kind, length]: [u8; 2] = frame.read(tcp_at + at)?;
+        let length = match kind {
+            kind::END => return None,
+            kind::NO_OPERATION => 1,
+            _ if length < 2 => return None,
+            kind::MSS => {
+                if length == 4 && at + 4 <= end {
+                    self.found = (at + 2) as u32;
+                }
+                return None;
+            }
+            _ => length,
+        };
+        self.at += u32::from(length);
+        Some(())
+    }
+
+    /// Lowers the value that was found to `limit`, if it is more. Answers what that adds to a sum over the segment; zero if it stays.
+    #[inline(always)]
+    pub fn lower(&self, frame: &mut (impl FrameMut + ?Sized), limit: u16) -> Option<u16> {
+        let (tcp_at, _) = self.places();
+        let found = self.found as usize & PLACE;
+        if found == 0 {
+            return Some(0);
+        }
+        let value: [u8; 2] = frame.read(tcp_at + found)?;
+        if u16::from_be_bytes(value) <= limit {
+            return Some(0);
+        }
+        frame.put(tcp_at + found, &limit.to_be_bytes())?;
+        // Where it stands across two of the words that are summed, each byte counts in the other's place.
+        let turn = |word: u16| u32::from(if found.is_multiple_of(2) { word } else { word.swap_bytes() });
+        Some(checksum::delta(turn(u16::from_ne_bytes(value)), turn(limit.to_be())))
+    }
+
+    /// Where the TCP header and the next option begin: within bounds, which the kernel's verifier does not see in what comes from a map.
+    #[inline(always)]
+    const fn places(&self) -> (usize, usize) {
+        (self.tcp_at as usize & 0x7f, self.at as usize & PLACE)
+    }
+}
+
+/// Wider than any place in a TCP header and an option's length after it.
+const PLACE: usize = 0x1ff;
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::checksum;
+
+    /// A TCP header with options, and its checksum without addresses.
+    fn header(options: &[u8]) -> Vec<u8> {
+        let mut header = std::vec![0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0, 2, 0xff, 0xff, 0, 0, 0, 0];
+        header.extend(options);
+        header[12] = u8::try_from(header.len() / 4).unwrap() << 4;
+        let sum = !checksum::sum(&header);
+        header[16..18].copy_from_slice(&sum.to_ne_bytes());
+        header
+    }
+
+    /// Lowers what the header says to 1360 and its checksum with it; true if it said more.
+    fn lowered(frame: &mut [u8]) -> bool {
+        let mut search = Search::new(0);
+        let mut steps = 0;
+        while search.step(frame) {
+            steps += 1;
+        }
+        assert!(steps <= Search::STEPS);
+        let delta = search.lower(frame, 1360).unwrap();
+        let old = u16::from_ne_bytes([frame[16], frame[17]]);
+        frame[16..18].copy_from_slice(&checksum::update(old, u32::from(delta)).to_ne_bytes());
+        delta != 0
+    }
+
+    #[test]
+    fn what_says_more_is_lowered_wherever_it_stands_and_the_checksum_is_right() {
+        for (what, options, at) in [
+            ("alone", &[2, 4, 0x05, 0xb4][..], 2),
+            ("behind another", &[3, 3, 7, 1, 2, 4, 0x05, 0xb4], 6),
+            ("across two words", &[1, 2, 4, 0x05, 0xb4, 1, 1, 0], 3),
+            ("after the longest other", &[&[8, 34][..], &[9; 32], &[1, 1, 2, 4, 0x05, 0xb4]].concat(), 38),
+            ("after as many as there may be", &[&[1; 36][..], &[2, 4, 0x05, 0xb4]].concat(), 38),
+        ] {
+            let mut frame = header(options);
+            assert!(lowered(&mut frame), "{what}");
+            let mut wanted = options.to_vec();
+            wanted[at..at + 2].copy_from_slice(&1360_u16.to_be_bytes());
+            assert_eq!(frame, header(&wanted), "{what}");
+        }
+    }
+
+    #[test]
+    fn everything_else_stays() {
+        for (what, options) in [
+            ("no options", &[][..]),
+            ("as much", &[2, 4, 0x05, 0x50]),
+            ("less", &[2, 4, 0x02, 0x18]),
+            ("none of them it", &[1, 1, 4, 2]),
+            ("behind the end of the list", &[0, 0, 0, 0, 2, 4, 0x05, 0xb4]),
+            ("of another length", &[2, 3, 0x05, 0xb4]),
+            ("behind one of no length", &[8, 0, 1, 1, 2, 4, 0x05, 0xb4]),
+            ("behind one that is longer than the header", &[8, 40, 1, 1, 2, 4, 0x05, 0xb4]),
+            ("half in the data", &[1, 1, 2, 4]),
+        ] {
+            let mut frame = header(options);
+            // Data that looks like more of it.
+            frame.extend([0x05, 0xb4, 2, 4, 0x05, 0xb4]);
+            let before = frame.clone();
+            assert!(!lowered(&mut frame), "{what}");
+            assert_eq!(frame, before, "{what}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_end_the_search_within_the_header() {
+        let mut state = 1_u64;
+        let mut found = 0;
+        for _ in 0..100_000 {
+            let mut frame = [0_u8; 64];
+            for byte in &mut frame {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *byte = (state >> 40) as u8 & if state >> 62 == 0 { 0xff } else { 7 };
+            }
+            frame[12] = 0xf0;
+            let after = frame[60..].to_vec();
+            found += u32::from(lowered(&mut frame));
+            assert_eq!(frame[60..], after);
+        }
+        assert!(found > 100);
+    }
+}
