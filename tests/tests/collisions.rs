@@ -2,8 +2,10 @@
 //! other's packets.
 
 use std::{
+    io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd as _,
+    thread,
 };
 
 use causeway::net::netns::Netns;
@@ -12,7 +14,7 @@ use causeway_tests::{
     ping, place,
     raw::Raw,
     tcp, udp,
-    wait::SILENCE,
+    wait::{DEADLINE, SILENCE},
 };
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt::BindToDevice,
@@ -69,7 +71,7 @@ fn a_connected_socket_of_the_host_that_came_first_keeps_its_tuple() {
     // A connected socket would take its answers from the server alone, and is asked here like any other.
     own.connect(SERVER).unwrap();
     own.send(b"mine").unwrap();
-    own.set_read_timeout(Some(causeway_tests::wait::DEADLINE)).unwrap();
+    own.set_read_timeout(Some(DEADLINE)).unwrap();
     own.recv(&mut [0; 64]).unwrap();
     udp::answer(&contained(&c1, 40102), SERVER);
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
@@ -124,7 +126,7 @@ fn a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own() {
     udp::answer(&contained, SERVER);
     let own = udp::bind(&lab.host, (Ipv4Addr::UNSPECIFIED, 40108));
     own.connect(SERVER).unwrap();
-    own.set_read_timeout(Some(causeway_tests::wait::DEADLINE)).unwrap();
+    own.set_read_timeout(Some(DEADLINE)).unwrap();
     for question in [b"one", b"two"] {
         own.send(question).unwrap();
         let (mut buffer, tag) = ([0; 64], b"far");
@@ -165,6 +167,62 @@ fn a_connection_of_the_host_that_came_later_is_one_of_its_own() {
         tcp::echoes(&mut own).unwrap();
     }
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
+}
+
+#[test]
+fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any() {
+    const MANY: usize = 20_000_000;
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let listener = tcp::listen(&lab.world, SERVER);
+    let connect = |netns| tcp::connect_from(netns, 40112, SocketAddrV4::new(FAR, 7)).expect("it connects");
+    let contained = connect(&c1.netns);
+    let (kept, _) = listener.accept().unwrap();
+    let mut own = connect(&lab.host);
+    let (mut far, _) = listener.accept().unwrap();
+    far.set_read_timeout(Some(DEADLINE)).unwrap();
+    far.set_write_timeout(Some(DEADLINE)).unwrap();
+    for back in [false, true] {
+        let (from, to) = if back { (&mut far, &mut own) } else { (&mut own, &mut far) };
+        let mut received = vec![0; MANY];
+        thread::scope(|scope| {
+            scope.spawn(|| from.write_all(&vec![7; MANY]));
+            to.read_exact(&mut received).unwrap_or_else(|error| panic!("back {back}: {error}"));
+        });
+        assert!(received.iter().all(|byte| *byte == 7));
+    }
+    drop(far);
+    assert_eq!(own.read(&mut [0; 8]).unwrap(), 0, "the host hears of the end");
+    drop((contained, kept));
+}
+
+#[test]
+fn an_error_finds_the_one_whose_packet_it_is_about() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let closed = (FAR, 9);
+    let (contained, own) = (contained(&c1, 40113), udp::bind(&lab.host, (HOST, 40113)));
+    for socket in [&contained, &own] {
+        socket.connect(closed).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    }
+    for (whose, asking, other) in [("container", &contained, &own), ("host", &own, &contained)] {
+        asking.send(b"anybody?").unwrap();
+        let error = asking.recv(&mut [0; 8]).expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "the {whose} is told");
+        assert!(other.take_error().unwrap().is_none(), "the other is told what is the {whose}'s");
+    }
+}
+
+#[test]
+fn a_long_datagram_of_the_host_that_came_later_is_answered() {
+    let (lab, c1, echo) = container_first();
+    let contained = contained(&c1, 40114);
+    udp::answer(&contained, SERVER);
+    let own = udp::bind(&lab.host, (HOST, 40114));
+    let long: Vec<u8> = (0..8000_u32).map(|place| (place % 251) as u8).collect();
+    assert_eq!(udp::ask(&own, SERVER, &long, DEADLINE).expect("the host is answered"), "far");
+    both_are_answered(&echo, &contained, &own);
 }
 
 /// The first keeps the identifier, the second gets another: the host sees its own answers, and none that is not.

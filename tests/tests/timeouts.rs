@@ -101,9 +101,9 @@ fn a_network_has_timeouts_of_its_own() {
 }
 
 /// A network whose datagrams are forgotten after a few seconds, and a container of it.
-fn hasty(lab: &Lab) -> Container {
-    let arguments = ["--subnet", "172.29.0.0/16", "--timeout", "udp=2", "--timeout", "udp-stream=2"];
-    lab.json(&[&["network", "create", "hasty"][..], &arguments].concat());
+fn hasty(lab: &Lab, seconds: u32) -> Container {
+    let (first, stream) = (format!("udp={seconds}"), format!("udp-stream={seconds}"));
+    lab.json(&["network", "create", "hasty", "--subnet", "172.29.0.0/16", "--timeout", &first, "--timeout", &stream]);
     lab.container("c1", &["--network", "hasty"])
 }
 
@@ -125,7 +125,7 @@ fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
 #[test]
 fn an_idle_flow_is_forgotten() {
     let lab = Lab::new();
-    let c1 = hasty(&lab);
+    let c1 = hasty(&lab, 2);
     let (client, far) = (udp::client(&c1.netns), udp::bind(&lab.world, SERVER));
     is_forgotten(&client, &far);
     wait::until("the agent sweeps it", || left(&lab, "udp", 7).is_none().then_some(()));
@@ -134,7 +134,7 @@ fn an_idle_flow_is_forgotten() {
 #[test]
 fn an_idle_flow_is_forgotten_without_the_agent() {
     let lab = Lab::new();
-    let c1 = hasty(&lab);
+    let c1 = hasty(&lab, 2);
     let (client, far) = (udp::client(&c1.netns), udp::bind(&lab.world, SERVER));
     lab.kill_agent();
     is_forgotten(&client, &far);
@@ -145,20 +145,20 @@ fn an_idle_flow_is_forgotten_without_the_agent() {
 #[test]
 fn a_flow_that_is_used_either_way_lasts() {
     let lab = Lab::new();
-    let c1 = hasty(&lab);
+    let c1 = hasty(&lab, 5);
     let far = udp::bind(&lab.world, SERVER);
     far.set_read_timeout(Some(DEADLINE)).unwrap();
     let client = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 4000));
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut mapped = SocketAddr::V4(SocketAddrV4::new(HOST, 0));
-    for round in 0..12 {
+    for round in 0..14 {
         client.send_to(b"question", SERVER).unwrap();
         let (_, seen) = far.recv_from(&mut [0; 64]).unwrap();
         assert!(round == 0 || seen == mapped, "it is the same flow");
         mapped = seen;
         thread::sleep(Duration::from_millis(500));
     }
-    for _ in 0..12 {
+    for _ in 0..14 {
         far.send_to(b"answer", mapped).unwrap();
         client.recv_from(&mut [0; 64]).expect("the flow lasts");
         thread::sleep(Duration::from_millis(500));
