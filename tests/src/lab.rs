@@ -6,6 +6,8 @@
 //!   world0   10.0.2.2/24 ─veth─ uplink0 10.0.2.15/24
 //!   no route to 172.18.0.0/16    default via 10.0.2.2         as the agent makes them
 //! ```
+//!
+//! What lies behind the world, where a test needs more of it, is made by [`crate::wide`].
 
 use std::{
     fmt, fs,
