@@ -155,4 +155,17 @@ mod tests {
         assert_eq!(report.skips, [skip()]);
         assert_eq!(report.strange, ["instructions uplink many", "hello"]);
     }
+
+    #[test]
+    fn every_skip_that_is_listed_is_of_a_test_there_is() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        let tests: String =
+            fs::read_dir(root.join("tests/tests")).unwrap().map(|entry| read(&entry.unwrap().path())).collect();
+        for line in read(&root.join(SKIPS)).lines().filter(|line| !line.starts_with('#')) {
+            let [since, _, test] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert!(Kernel::parse(since).is_ok(), "{line}");
+            assert!(tests.contains(&format!("fn {test}(")), "there is no test {test}");
+        }
+    }
 }

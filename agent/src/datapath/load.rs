@@ -76,10 +76,29 @@ pub(super) fn explain(name: &str, error: ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = &error {
         let log = verifier_log.to_string();
         tracing::error!(program = name, "{log}");
-        let figures = ["verification time ", "stack depth ", "processed "];
-        let is_verdict = |line: &&str| !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure));
-        let verdict = log.lines().map(str::trim).rfind(is_verdict).unwrap_or("it gave no reason").to_owned();
+        let verdict = verdict(&log);
         return anyhow::anyhow!("loading the program '{name}': {io_error}: {verdict}");
     }
     anyhow::Error::new(error).context(format!("loading the program '{name}'"))
+}
+
+/// The last line that says something of the program, before the verifier's figures.
+fn verdict(log: &str) -> &str {
+    const FIGURES: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    let is_verdict = |line: &&str| !line.is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure));
+    log.lines().map(str::trim).rfind(is_verdict).unwrap_or("it gave no reason")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn the_verdict_is_what_comes_before_the_figures() {
+        let log = "; let packet = parse();\ncombined stack size of 4 calls is 544. Too large\nverification time 2022247 usec\n\
+                   stack depth 200+8+152\nprocessed 86267 insns (limit 1000000)\n\n";
+        assert_eq!(verdict(log), "combined stack size of 4 calls is 544. Too large");
+        assert_eq!(verdict("R1 invalid mem access 'scalar'\n"), "R1 invalid mem access 'scalar'");
+        assert_eq!(verdict("processed 7 insns\n"), "it gave no reason");
+    }
 }

@@ -232,7 +232,8 @@ impl Machine {
     /// What the kernel says of itself when it finds itself wrong.
     fn complaints(&self) -> Vec<String> {
         let console = String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned();
-        let is_complaint = |line: &&str| ["WARNING: ", "BUG: ", "INFO: task "].iter().any(|word| line.contains(word));
+        let is_complaint =
+            |line: &&str| ["WARNING: ", "BUG: ", "INFO: task ", "Kernel panic"].iter().any(|word| line.contains(word));
         console.lines().filter(is_complaint).map(|line| format!("the kernel complains: {}", line.trim())).collect()
     }
 }
@@ -346,8 +347,8 @@ mod tests {
     fn a_machine_that_ends_before_its_tests_do_is_a_failure_with_the_end_of_its_console() {
         let script = r#"printf '\036here 6.1\n\036begin load\n'; echo 'Kernel panic - not syncing' >"$1""#;
         let run = instead("panic", script, Accelerator::Tcg, LIMITS).unwrap();
-        let [problem] = &run.problems[..] else { panic!("{:?}", run.problems) };
-        assert!(problem.contains("before its tests") && problem.contains("Kernel panic"), "{problem}");
+        let [end, complaint] = &run.problems[..] else { panic!("{:?}", run.problems) };
+        assert!(end.contains("before its tests") && complaint.contains("Kernel panic"), "{end} {complaint}");
     }
 
     #[test]

@@ -77,6 +77,9 @@ fn run(workspace: &Workspace, version: Kernel, only: &[&str], filter: &[OsString
     initramfs::write(&archive, &image, &causeway, &tests, &arguments)
         .with_context(|| format!("cannot make the file system for Linux {kernel}"))?;
     let run = machine::run(&image, &archive, &folder)?;
+    if interrupt::noted() {
+        return Ok(false);
+    }
 
     let mut report = Report::default();
     for line in &run.report {
