@@ -18,6 +18,8 @@ use crate::{
 };
 
 const SIZE: (u32, u32) = (960, 480);
+/// So many times the highest bar: above it is the legend.
+const ROOM: f64 = 1.4;
 
 /// Distinct also to those who see fewer colours.
 const fn colour(contender: Contender) -> RGBColor {
@@ -82,7 +84,7 @@ fn publishes_of(name: &str) -> Option<f64> {
 }
 
 fn group(measurement: &Measurement, shown: impl Fn(f64) -> f64) -> Group<'_> {
-    let costs = measurement.figures.keys().filter(|contender| **contender != Contender::Floor);
+    let costs = measurement.figures.keys().filter(|contender| !contender.is_bound());
     let bars = costs.filter_map(|contender| Some((*contender, shown(measurement.cost(*contender)?.median)))).collect();
     Group { title: &measurement.name, bars }
 }
@@ -96,7 +98,7 @@ fn bars(path: &Path, title: &str, groups: &[Group<'_>]) -> anyhow::Result<()> {
         .margin(12)
         .x_label_area_size(44)
         .y_label_area_size(48)
-        .build_cartesian_2d(0.0..groups.len() as f64, 0.0..highest * 1.1)?;
+        .build_cartesian_2d(0.0..groups.len() as f64, 0.0..highest * ROOM)?;
     let label = |place: &f64| {
         // Labels stand in the middle of their groups.
         let at = (place - 0.5).round();
