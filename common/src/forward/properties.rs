@@ -307,7 +307,7 @@ proptest! {
         frame.splice(0..0, [0; ETHERNET]);
 
         let length = u32::try_from(frame.len()).expect("a short frame");
-        let arrival = Arrival { side: side::UPLINK, input: UPLINK, length, gso_size: 0, source_mac: [2; 6] };
+        let arrival = Arrival { side: side::UPLINK, input: UPLINK, length, gso_size: 0 };
         let error = V4::parse(&frame[..], arrival).expect("a packet");
         let before = model.flows.borrow().clone();
         let decision = decide(&frame[..], &error, &model);
