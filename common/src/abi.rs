@@ -125,8 +125,8 @@ pub struct Translation<A> {
     pub port_delta: u16,
     /// One of [`exit`].
     pub exit: u8,
-    /// Zero.
-    pub _pad: u8,
+    /// Not zero if it keeps a mapping of the container's alive ([`crate::mapping`]).
+    pub mapped: u8,
     /// The longest packet that may leave, in bytes from the IP header on; zero if any may.
     pub mtu: u16,
 }
@@ -230,7 +230,7 @@ pub struct Network {
 
 /// How a network's masquerade maps.
 pub mod mapping {
-    /// Endpoint-independent mapping and filtering (RFC 4787 sections 4.1 and 5).
+    /// Endpoint-independent mapping and filtering (RFC 4787 sections 4.1 and 5). In network 0: some network has it.
     pub const FULL_CONE: u32 = 1;
 }
 
@@ -391,6 +391,7 @@ impl<A: Address> Translation<A> {
         self.output = door.output;
         self.macs = door.macs;
         self.exit = door.exit;
+        self.mapped = door.mapped;
         self.mtu = door.mtu;
     }
 }
@@ -404,6 +405,8 @@ pub struct Door {
     pub macs: Macs,
     /// One of [`exit`].
     pub exit: u8,
+    /// Not zero if what leaves keeps a mapping alive.
+    pub mapped: u8,
     /// The longest packet that may leave; zero if any may.
     pub mtu: u16,
 }
@@ -422,12 +425,18 @@ impl Door {
     /// Into a container.
     #[inline(always)]
     pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
-        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER, mtu: endpoint.mtu as u16 }
+        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER, mapped: 0, mtu: endpoint.mtu as u16 }
     }
 
     /// Out of an uplink.
     #[inline(always)]
     pub fn uplink<A>(index: u32, uplink: &Uplink<A>) -> Self {
-        Self { output: index, macs: Macs::new([0; 6], [0; 6]), exit: exit::NEIGHBOUR, mtu: uplink.mtu as u16 }
+        Self {
+            output: index,
+            macs: Macs::new([0; 6], [0; 6]),
+            exit: exit::NEIGHBOUR,
+            mapped: 0,
+            mtu: uplink.mtu as u16,
+        }
     }
 }

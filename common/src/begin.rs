@@ -5,10 +5,12 @@ use crate::{
     address::{Address, Port},
     flow::State,
     half::{bury, touch},
+    mapping,
     packet::Payload,
     plan::First,
     reason::Reason,
     tables::{Refused, Tables},
+    tuple::side,
 };
 
 /// How many ports a new flow tries, its own first, before it is refused. A range of fewer is tried whole.
@@ -57,12 +59,13 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     half.is_reply = 1;
     half.owner = beginning.owner;
     half.network = beginning.network;
-    let state = State::first(protocol);
+    let is_mapping = packet.tuple.side == side::MAPPING;
+    let state = if is_mapping { mapping::state(protocol) } else { State::first(protocol) };
     half.state = state as u8;
     half.acknowledged = 0;
     *reply_key = beginning.leaves.reversed();
     let network = tables.network(u32::from(half.network)).unwrap_or(&Network::DEFAULT);
-    half.timeout = network.timeout(state, protocol);
+    half.timeout = if is_mapping { mapping::timeout(network, protocol) } else { network.timeout(state, protocol) };
     *walk = PortWalk::new(network, tables.random());
     *reservation = if bridged && !packet.begins() {
         reservation::NONE
@@ -81,15 +84,19 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
     if *reservation != reservation::TAKEN {
         return false;
     }
+    // A flow that goes by a mapping has the mapping's port.
+    let mapped = beginning.forward.mapped != 0 && packet.tuple.side != side::MAPPING;
     if attempt > 0 {
-        if packet.payload == Payload::Sctp {
+        if packet.payload == Payload::Sctp || mapped {
             return false;
         }
         // Neighbours too: an exchange through a published port may have taken their tuple.
         reply_key.destination_port = walk.next();
         beginning.translate();
     }
-    if beginning.as_host && tables.host_socket(reply_key) {
+    if beginning.as_host
+        && (tables.host_socket(reply_key) || mapping::is_in_the_way(mapped, reply_key, half.last_used, tables))
+    {
         return true;
     }
     half.translation.set(reply_key, &packet.tuple.reversed(), &beginning.reply);

@@ -9,6 +9,7 @@ use crate::{
     from_host::{self, Step},
     half::{Seen, end, is_gone_or_idle, is_idle, remove, touch},
     icmp_error::{self, ErrorTranslation},
+    mapping,
     packet::{Family, Frame, Packet, Payload, source_mac},
     plan::{First, plan},
     reason::Reason,
@@ -50,9 +51,14 @@ pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tabl
         return answer.map_or_else(Decision::Stop, Decision::ForwardError);
     }
     let mut first = First::new(*packet, source_mac(frame));
-    let begun = plan(&mut first, tables).and_then(|()| match begin(&mut first, tables) {
-        Err(Reason::TableFull) if room::make(tables) => begin(&mut first, tables),
-        begun => begun,
+    let begun = plan(&mut first, tables).and_then(|()| {
+        if mapping::is_wanted(&first) && !mapping::find(&mut first, tables) {
+            mapping::stand_in(&mut first);
+            let begun = begin_with_room(&mut first, tables);
+            mapping::stand_out(&mut first);
+            begun?;
+        }
+        begin_with_room(&mut first, tables)
     });
     match begun {
         Ok(()) => leave(packet, first.half.translation),
@@ -86,6 +92,14 @@ pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t
     }
     touch(&mut half, packet, now);
     Some(half)
+}
+
+/// Begins the planned flow, if need be in the room of another.
+fn begin_with_room<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+    match begin(first, tables) {
+        Err(Reason::TableFull) if room::make(tables) => begin(first, tables),
+        begun => begun,
+    }
 }
 
 /// Decides about a packet of a flow that is in the table; none if it is of no flow.
@@ -123,6 +137,11 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
     if translation.exit == exit::NEIGHBOUR && half.last_used != now {
         // This packet asks the neighbour table, which so learns that the entry is in use; those after it need not.
         half.translation.macs = tables.next_hop(&translation.tuple, translation.output).unwrap_or_default();
+    }
+    if translation.mapped != 0 && half.last_used != now {
+        drop(half);
+        mapping::refresh(&packet.tuple, &translation.tuple, now, tables);
+        half = tables.flow(&packet.tuple)?;
     }
     touch(&mut half, packet, now);
     if flow::may_move(half.state, half.is_reply, packet.flags)
@@ -244,6 +263,8 @@ pub const fn into_bridge(input: u32) -> Reason {
     if input == 0 { Reason::FromHost } else { Reason::NotPublished }
 }
 
+#[cfg(test)]
+mod full_cone;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

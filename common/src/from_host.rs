@@ -69,7 +69,7 @@ pub fn beginning<A: Address>(packet: &Packet<A>, step: Step, tables: &impl Table
     if packet.payload == Payload::Tcp {
         tables.set_host_tcp_until(until(tables, tables.now()));
     }
-    let door = Door { output: packet.input, macs: Macs::new([0; 6], [0; 6]), exit: exit::HOST, mtu: 0 };
+    let door = Door { output: packet.input, macs: Macs::new([0; 6], [0; 6]), exit: exit::HOST, mapped: 0, mtu: 0 };
     Beginning {
         leaves: Tuple { side: side::UPLINK, ..packet.tuple },
         forward: door,

@@ -22,6 +22,7 @@ pub mod forward;
 pub mod from_host;
 mod half;
 pub mod icmp_error;
+pub mod mapping;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod mss;

@@ -7,6 +7,7 @@ use crate::{
     address::{Address, Port},
     answer::Answer,
     begin::{PortWalk, reservation},
+    mapping,
     mss::Search,
     packet::{Packet, Payload},
     reason::Reason,
@@ -23,6 +24,8 @@ pub struct First<A> {
     pub source_mac: [u8; 6],
     /// What [`plan`] answers.
     pub beginning: Beginning<A>,
+    /// The packet's tuple, while a mapping is begun in its place.
+    pub sent: Tuple<A>,
     /// The key that [`crate::begin`] reserves.
     pub reply_key: Tuple<A>,
     /// What [`crate::begin::begin`] answers: its `translation` is the packet's.
@@ -61,6 +64,7 @@ impl<A: Address> First<A> {
             packet,
             source_mac,
             beginning,
+            sent: packet.tuple,
             reply_key: packet.tuple,
             half,
             walk,
@@ -220,9 +224,10 @@ fn to_outside<A: Address>(
     let uplink = tables.uplink(output).ok_or(Reason::NotAnUplink)?;
     let masquerade = own.network & network::MASQUERADE != 0;
     let source = if masquerade { uplink.address } else { packet.tuple.source };
+    let mapped = masquerade && mapping::is_for(own.network_number, packet.tuple.protocol, tables);
     Ok(Beginning {
         leaves: Tuple { source, side: side::UPLINK, ..packet.tuple },
-        forward: Door::uplink(output, &uplink),
+        forward: Door { mapped: u8::from(mapped), ..Door::uplink(output, &uplink) },
         reply: Door::container(own),
         forward_input: own.host_side,
         reply_input: 0,
@@ -268,14 +273,14 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
     if !packet.has_ports() {
         return Err(Reason::NotOurs);
     }
-    let Some(slot) = tables.published(&packet.tuple) else {
-        return Err(Reason::NotOurs);
-    };
-    if !tables.is_local(&packet.tuple.destination) {
-        return Err(Reason::NotOurs);
-    }
     if !packet.begins() {
         // The host itself may talk from that port: only a SYN is for the publish.
+        return Err(Reason::NotOurs);
+    }
+    let Some(slot) = tables.published(&packet.tuple) else {
+        return first_to_mapping(packet, tables);
+    };
+    if !tables.is_local(&packet.tuple.destination) {
         return Err(Reason::NotOurs);
     }
     let source = &packet.tuple.source;
@@ -293,6 +298,37 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         reply_input: target.host_side,
         slot,
         epoch,
+        owner: target.slot,
+        network: target.network_number as u16,
+        as_host: false,
+    })
+}
+
+/// From outside to a port that a container of a network with endpoint-independent filtering has.
+#[inline(always)]
+fn first_to_mapping<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
+    let inside = mapping::inside(packet, tables).ok_or(Reason::NotOurs)?;
+    let source = &packet.tuple.source;
+    if source.is_martian_source() || tables.is_local(source) || tables.is_inside(source) {
+        return Err(Reason::SourceNotOutside);
+    }
+    if tables.host_socket(&packet.tuple) {
+        return Err(Reason::HostSocket);
+    }
+    let target = tables.endpoint(&inside.address).ok_or(Reason::ContainerGone)?;
+    if !mapping::is_for(target.network_number, packet.tuple.protocol, tables) {
+        return Err(Reason::NotOurs);
+    }
+    let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
+    let (destination, destination_port) = (inside.address, inside.port);
+    Ok(Beginning {
+        leaves: Tuple { destination, destination_port, side: side::CONTAINER, ..packet.tuple },
+        forward: Door::container(target),
+        reply: Door { mapped: 1, ..Door::uplink(packet.input, &uplink) },
+        forward_input: 0,
+        reply_input: target.host_side,
+        slot: inside.slot,
+        epoch: inside.epoch,
         owner: target.slot,
         network: target.network_number as u16,
         as_host: false,

@@ -23,6 +23,8 @@ pub mod side {
     pub const UPLINK: u8 = 2;
     /// The host itself: it sends out of an uplink.
     pub const HOST: u8 = 3;
+    /// No packet's: mappings are kept under it ([`crate::mapping`]).
+    pub const MAPPING: u8 = 4;
 }
 
 /// Whether an ICMP echo asks or answers; zero for everything else.

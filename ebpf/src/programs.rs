@@ -16,7 +16,7 @@ use causeway_common::{
     flow::tcp,
     forward::{self, Decision},
     from_host::{self, Step},
-    icmp_error,
+    icmp_error, mapping,
     mss::{self, Search},
     packet::{ETHERNET, Packet, Payload, ether_type, source_mac},
     plan::{First, Refusal},
@@ -276,14 +276,33 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     if let Err(reason) = plan(skb, place) {
         return refuse(place, reason, 0);
     }
-    let mut begun = begin(skb, place);
-    if begun == Err(Reason::TableFull) && make_room::<A>(skb) {
-        begun = begin(skb, place);
+    if mapping::is_wanted(place) && !find_mapping(skb, place) {
+        mapping::stand_in(place);
+        let begun = begin_with_room(skb, place);
+        mapping::stand_out(place);
+        if let Err(reason) = begun {
+            return refuse(place, reason, 0);
+        }
     }
-    if let Err(reason) = begun {
+    if let Err(reason) = begin_with_room(skb, place) {
         return refuse(place, reason, 0);
     }
     send(skb, place)
+}
+
+#[inline(never)]
+fn find_mapping<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
+    let context = TcContext::new(skb);
+    mapping::find(place, &Kernel::new(&context))
+}
+
+/// Begins the planned flow, if need be in the room of another.
+#[inline(never)]
+fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+    match begin(skb, place) {
+        Err(Reason::TableFull) if make_room::<A>(skb) => begin(skb, place),
+        begun => begun,
+    }
 }
 
 /// The last step, apart: what it holds on the stack is not there while the others run.

@@ -82,8 +82,11 @@ impl FlowTable {
         let halves = self.halves()?;
         let mut live = Vec::new();
         for (key, forward) in &halves {
-            // The host's own are nobody's business.
-            if forward.is_reply != 0 || key.side == side::HOST || self.epoch(forward)? != forward.epoch {
+            // The host's own are nobody's business, and mappings carry nothing.
+            if forward.is_reply != 0
+                || matches!(key.side, side::HOST | side::MAPPING)
+                || self.epoch(forward)? != forward.epoch
+            {
                 continue;
             }
             let reply = halves.get(&forward.translation.tuple.reversed());

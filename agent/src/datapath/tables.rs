@@ -35,6 +35,8 @@ pub(super) struct Tables {
     networks: Array<MapData, Raw<Network>>,
     /// By the bridge's index.
     numbers: BTreeMap<u32, u32>,
+    /// The numbers of networks with mappings.
+    full_cone: BTreeSet<u32>,
     reasons: PerCpuArray<MapData, u64>,
     slots: Slots,
     uplinks: BTreeMap<u32, IpAddr>,
@@ -83,6 +85,7 @@ impl Tables {
             epochs: take(ebpf, name::EPOCHS)?,
             networks: take(ebpf, name::NETWORKS)?,
             numbers: BTreeMap::new(),
+            full_cone: BTreeSet::new(),
             reasons: take(ebpf, name::REASONS)?,
             slots,
             uplinks: BTreeMap::new(),
@@ -91,8 +94,9 @@ impl Tables {
             publishes: Vec::new(),
             draining: BTreeSet::new(),
         };
-        // What is of no network goes by the defaults.
-        tables.write_network(0, Network::DEFAULT)?;
+        // What is of no network goes by the defaults. Whether there are mappings stays as it was until every network is put again.
+        let mapping = tables.network(0)?.mapping;
+        tables.write_network(0, Network { mapping, ..Network::DEFAULT })?;
         Ok(tables)
     }
 
@@ -115,7 +119,18 @@ impl Tables {
         };
         self.write_network(number, network)?;
         self.numbers.insert(bridge, number);
-        Ok(())
+        if terms.full_cone {
+            self.full_cone.insert(number)
+        } else {
+            self.full_cone.remove(&number)
+        };
+        if terms.full_cone { self.write_defaults() } else { Ok(()) }
+    }
+
+    /// Network 0: what goes for no network, and whether any has mappings.
+    fn write_defaults(&mut self) -> anyhow::Result<()> {
+        let mapping = if self.full_cone.is_empty() { 0 } else { mapping::FULL_CONE };
+        self.write_network(0, Network { mapping, ..Network::DEFAULT })
     }
 
     /// The number that an earlier agent gave the network, whose flows go by it, or a free one.
@@ -134,7 +149,10 @@ impl Tables {
     /// Forgets a network.
     pub(super) fn remove_network(&mut self, bridge: u32) -> anyhow::Result<()> {
         match self.numbers.remove(&bridge) {
-            Some(number) => self.write_network(number, Network::DEFAULT),
+            Some(number) => {
+                self.write_network(number, Network::DEFAULT)?;
+                if self.full_cone.remove(&number) { self.write_defaults() } else { Ok(()) }
+            }
             None => Ok(()),
         }
     }
@@ -322,6 +340,7 @@ impl Tables {
                 self.write_network(number, Network::DEFAULT)?;
             }
         }
+        self.write_defaults()?;
         for index in self.v4.uplinks.keys().filter_map(Result::ok).collect::<Vec<_>>() {
             if !self.uplinks.contains_key(&index) {
                 gone_is_done(self.v4.uplinks.remove(&index)).context("forgetting an uplink")?;
