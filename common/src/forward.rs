@@ -5,7 +5,7 @@ use crate::{
     abi::{Translation, exit},
     address::Address,
     begin::begin,
-    flow::{self, State, Way, tcp},
+    flow::{self, State, Ticks, Way, tcp},
     from_host::{self, Step},
     half::{Seen, end, is_gone_or_idle, is_idle, remove, touch},
     icmp_error::{self, ErrorTranslation},
@@ -78,8 +78,10 @@ pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t
     let translation = &half.translation;
     let elsewhere = half.input != packet.input && half.input != 0;
     let too_long = packet.segment > u32::from(translation.mtu) && translation.mtu != 0;
-    // The next hop's MAC is asked for anew in every tick.
-    let ages = translation.exit == exit::NEIGHBOUR && half.last_used != now;
+    // The next hop's MAC is asked for anew in every tick, for a flow that is used in each.
+    let ages = translation.exit == exit::NEIGHBOUR
+        && half.last_used != now
+        && (translation.macs.are_known() || is_next(half.last_used, now));
     if elsewhere
         || half.epoch != tables.epoch(half.slot)
         || is_idle(&half, now)
@@ -100,6 +102,12 @@ fn begin_with_room<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) ->
         Err(Reason::TableFull) if room::make(tables) => begin(first, tables),
         begun => begun,
     }
+}
+
+/// Whether `now` is the tick after `last`.
+#[inline(always)]
+const fn is_next(last: Ticks, now: Ticks) -> bool {
+    now.wrapping_sub(last) == 1
 }
 
 /// Decides about a packet of a flow that is in the table; none if it is of no flow.
@@ -136,7 +144,9 @@ pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<
     }
     if translation.exit == exit::NEIGHBOUR && half.last_used != now {
         // This packet asks the neighbour table, which so learns that the entry is in use; those after it need not.
-        half.translation.macs = tables.next_hop(&translation.tuple, translation.output).unwrap_or_default();
+        let busy = is_next(half.last_used, now);
+        let macs = if busy { tables.next_hop(&translation.tuple, translation.output) } else { None };
+        half.translation.macs = macs.unwrap_or_default();
     }
     if translation.mapped != 0 && half.last_used != now {
         drop(half);

@@ -75,19 +75,22 @@ pub(crate) fn uplink_out(ctx: TcContext) -> i32 {
     }
 }
 
-/// Whatever fails here, the host's packet leaves as it is.
+/// The host's packet leaves as it is, if nothing was begun with it.
 #[inline(always)]
 fn from_host<A: Family>(skb: *mut __sk_buff) -> i32 {
-    if host_known::<A>(skb) != UNDECIDED {
-        return TCX_NEXT;
+    let action = host_known::<A>(skb);
+    if action != UNDECIDED {
+        return action;
     }
     let Some(place) = A::first() else { return TCX_NEXT };
+    let mut action = UNDECIDED;
     if place.packet.payload == Payload::Error {
-        error(skb, place);
+        action = error(skb, place);
     } else if host_begins(skb, place) && begin(skb, place).is_ok() {
-        send(skb, place);
+        action = send(skb, place);
     }
-    TCX_NEXT
+    // Half translated it must not leave.
+    if action == TC_ACT_SHOT { action } else { TCX_NEXT }
 }
 
 /// A packet of a flow of the host's own.

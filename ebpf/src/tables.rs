@@ -105,7 +105,8 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     fn count_flow(&self, slot: u32, most: u32) -> bool {
         let Some(count) = maps::flow_count(slot) else { return false };
         // Counted first: two CPUs that look at once would both find room.
-        if count.add(1) < u64::from(most) {
+        // Less than zero is what a flow leaves that outlived its owner.
+        if count.add(1).cast_signed() < i64::from(most) {
             return true;
         }
         count.add(-1);

@@ -1,13 +1,16 @@
 //! Containers reach the world, which sees the host.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::{Duration, Instant},
+};
 
 use causeway_tests::{
-    lab::{FAR, HOST, Lab, ROUTER},
-    ping,
+    lab::{FAR, HOST, Lab, ROUTER, WORLD_SIDE},
+    ping, place,
     raw::{Ipv4, Raw},
     tcp, udp,
-    wait::SILENCE,
+    wait::{self, SILENCE},
 };
 
 #[test]
@@ -150,4 +153,26 @@ fn other_protocols_do_not_leave() {
     near.send(&Ipv4::new(c1.address, FAR, GRE, vec![0; 16]));
     assert_eq!(far.find(SILENCE, |packet| Some(packet.source)), None, "the world hears of it");
     assert_eq!(lab.json(&["stats"])["reasons"]["protocol-not-translated"], 1);
+}
+
+#[test]
+fn a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &[]);
+    let _echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let client = udp::client(&c1.netns);
+    // For longer than the datapath knows a MAC without asking.
+    let ask_for = |duration: Duration| {
+        let begin = Instant::now();
+        while begin.elapsed() < duration {
+            udp::answer(&client, (FAR, 7));
+        }
+    };
+    ask_for(Duration::from_secs(3));
+    place::ip(&lab.world, &format!("link set {WORLD_SIDE} address 02:00:00:00:99:99"));
+    // The router says so, as one that takes over from another does.
+    place::ip(&lab.world, "neigh flush all");
+    ping::ping(&lab.world, HOST, 9, 56);
+    wait::until("the flow goes on", || udp::ask(&client, (FAR, 7), b"again", Duration::from_millis(100)).ok());
+    ask_for(Duration::from_secs(3));
 }

@@ -32,6 +32,7 @@ pub(super) type FlowMap<A> = HashMap<MapData, Raw<Tuple<A>>, Raw<Flow<A>>>;
 pub(super) struct Tables {
     v4: Family<V4>,
     epochs: Array<MapData, u32>,
+    counts: Array<MapData, u64>,
     networks: Array<MapData, Raw<Network>>,
     /// By the bridge's index.
     numbers: BTreeMap<u32, u32>,
@@ -83,6 +84,7 @@ impl Tables {
         let mut tables = Self {
             v4,
             epochs: take(ebpf, name::EPOCHS)?,
+            counts: take(ebpf, name::COUNTS)?,
             networks: take(ebpf, name::NETWORKS)?,
             numbers: BTreeMap::new(),
             full_cone: BTreeSet::new(),
@@ -364,6 +366,7 @@ impl Tables {
         let slot = self.slots.take()?;
         // Whatever began through the slot's last owner is stale, even what a packet in flight began after it was freed.
         self.bump(slot)?;
+        self.counts.set(slot, 0, 0).with_context(|| format!("counting the flows of slot {slot} from zero"))?;
         Ok(slot)
     }
 
