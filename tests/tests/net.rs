@@ -133,6 +133,34 @@ fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
 }
 
 #[test]
+fn interfaces_are_removed_together_and_no_others_are() {
+    let (_names, [host, container]) = Namespaces::make(1010);
+    block_on(async {
+        let netlink = Netlink::open(&host).await.unwrap();
+        let inside = Netlink::open(&container).await.unwrap();
+        let mut indexes = Vec::new();
+        for name in ["one", "two", "three", "four"] {
+            indexes.push(netlink.create_veth_between(name, name, &container).await.unwrap());
+        }
+        // The group that would be taken first is somebody's.
+        let grouped = place::output(&host, Command::new("ip").args(["link", "set", "dev", "four", "group", "1"]));
+        grouped.expect("iproute2 is installed");
+        netlink.delete_link(indexes[1]).await.unwrap();
+        netlink.delete_links(&indexes[..3]).await.unwrap();
+        netlink.delete_links(&indexes[..3]).await.unwrap();
+        netlink.delete_links(&[]).await.unwrap();
+        for there in [netlink.links().await.unwrap(), inside.links().await.unwrap()] {
+            let mut names: Vec<_> = there.into_iter().map(|link| link.name).collect();
+            names.retain(|name| name != "lo");
+            assert_eq!(names, ["four"]);
+        }
+        // One that cannot be removed is told of.
+        let lo = netlink.link("lo").await.unwrap().unwrap().index;
+        assert!(message(netlink.delete_links(&[lo]).await).contains("at once"));
+    });
+}
+
+#[test]
 fn a_taken_interface_name_is_told_on_whichever_side_it_is() {
     let (_names, [host, container]) = Namespaces::make(1006);
     block_on(async {

@@ -1,10 +1,10 @@
-//! The lab that people look at: `cargo xtask lab`. It has one name on a machine, so that these tests need that nobody has one open.
+//! The lab that people look at: `cargo xtask lab`, under a name of this test's own, since a person may have one open.
 
 use std::{
     env,
     fs::{self, File},
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -19,11 +19,18 @@ use nix::{
     unistd::Pid,
 };
 
-const NAMESPACES: [&str; 4] = ["lab-world", "lab-host", "lab-c1", "lab-c2"];
+/// What it is called here.
+fn name() -> String {
+    undo::unique_name(901)
+}
+
+fn namespaces() -> [PathBuf; 4] {
+    ["world", "host", "c1", "c2"].map(|part| netns::named(&format!("{}-{part}", name())))
+}
 
 fn lab(arguments: &[&str], shell: Option<&Path>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-    command.args(arguments).env("CAUSEWAY_BIN", verb::binary());
+    command.args(["--name", &name()]).args(arguments).env("CAUSEWAY_BIN", verb::binary());
     if let Some(shell) = shell {
         command.env("SHELL", shell);
     }
@@ -35,14 +42,14 @@ fn run(arguments: &[&str], shell: Option<&Path>) -> Output {
 }
 
 fn nothing_is_left() {
-    for name in NAMESPACES {
-        assert!(!netns::named(name).exists(), "{name} is left");
+    for path in namespaces() {
+        assert!(!path.exists(), "{} is left", path.display());
     }
-    assert!(!undo::is_used("lab") && !undo::folder("lab").exists(), "something of the lab is left");
+    assert!(!undo::is_used(&name()) && !undo::folder(&name()).exists(), "something of the lab is left");
 }
 
 /// A shell of a few commands, in a folder that a lab of the tests' own takes away.
-fn script(own: &Undo, text: &str) -> std::path::PathBuf {
+fn script(own: &Undo, text: &str) -> PathBuf {
     let path = own.folder.join("shell");
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -52,7 +59,7 @@ fn script(own: &Undo, text: &str) -> std::path::PathBuf {
 // One after the other, whatever the harness does.
 #[test]
 fn a_lab_for_people() {
-    // Another run of the tests may be at it. The folder is where the lab's own is; a lock on it leaves no file.
+    // Another run of the tests may be at it, which takes the names below too. A lock on a folder leaves no file.
     let turn = File::open(env::temp_dir()).unwrap();
     turn.lock().unwrap();
     nothing_is_left();
@@ -73,8 +80,9 @@ fn a_lab_for_people() {
 fn shell_reaches_the_labs_agent(own: &Undo) {
     let shell = script(own, "causeway container ls; echo \"prompt $PS1\"");
     let output = run(&["--shell"], Some(&shell)).ok();
-    for word in ["lab-c1 ", "lab-c2 ", "prompt (lab)"] {
-        assert!(output.stdout.contains(word), "no '{word}' in {output}");
+    let name = name();
+    for word in [format!("{name}-c1 "), format!("{name}-c2 "), format!("prompt ({name})")] {
+        assert!(output.stdout.contains(&word), "no '{word}' in {output}");
     }
     nothing_is_left();
 }
@@ -91,8 +99,8 @@ fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
     assert!(second.stderr.contains("there is a lab already"), "{second}");
     killed.kill().unwrap();
     killed.wait().unwrap();
-    for name in NAMESPACES {
-        assert!(netns::named(name).exists(), "{name} is gone already");
+    for path in namespaces() {
+        assert!(path.exists(), "{} is gone already", path.display());
     }
     let next = run(&[], None).ok();
     assert!(next.stdout.contains("was killed"), "{next}");
@@ -108,7 +116,7 @@ fn what_a_kept_lab_prints_works() {
     let commands: Vec<&str> = lines[begin..].iter().map_while(|line| line.strip_prefix("  ")).collect();
     // `ip` and `curl` may be missing; causeway may not.
     let own: Vec<&str> = commands.into_iter().filter(|command| !command.starts_with("ip netns")).collect();
-    assert!(own.len() == 3 && own[2].contains("lab-c1"), "{output}");
+    assert!(own.len() == 3 && own[2].contains(&format!("{}-c1", name())), "{output}");
     let own = own.join("\n").replace("-- ip address", "-- true");
     let worked = Command::new("sh").args(["-e", "-c", &own]).env("PATH", "/usr/bin:/bin").output().unwrap();
     let second = run(&[], None);
@@ -121,12 +129,12 @@ fn what_a_kept_lab_prints_works() {
 }
 
 fn an_instance_of_somebody_elses_is_left_alone() {
-    let state = Path::new("/run/causeway/lab.json");
+    let state = PathBuf::from(format!("/run/causeway/{}.json", name()));
     fs::create_dir_all("/run/causeway").unwrap();
-    fs::write(state, "{}").unwrap();
+    fs::write(&state, "{}").unwrap();
     let refused = run(&[], None);
     let kept = state.exists();
-    fs::remove_file(state).unwrap();
+    fs::remove_file(&state).unwrap();
     // Fails where another instance is.
     let _ = fs::remove_dir("/run/causeway");
     assert_eq!((refused.status, refused.stderr.lines().count(), kept), (Some(1), 1, true), "{refused}");

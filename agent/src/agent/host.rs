@@ -270,7 +270,17 @@ mod tests {
     use crate::net::mac::Mac;
 
     fn link(index: u32, name: &str, mac: Option<Mac>) -> Link {
-        Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, kind: None, controller: None, alias: None }
+        Link {
+            index,
+            name: name.to_owned(),
+            mac,
+            mtu: 1500,
+            up: true,
+            kind: None,
+            controller: None,
+            alias: None,
+            group: 0,
+        }
     }
 
     fn route(destination: &str, output: u32, metric: u32) -> Route {

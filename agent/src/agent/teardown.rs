@@ -1,8 +1,12 @@
 //! `down`: removing all that the state names, with an agent or without one.
 
+use std::collections::BTreeSet;
+
+use tracing::debug;
+
 pub use super::host::Handles;
 use super::{adopt::claim, containers::remove_namespace, endpoint::delete_named, forwarding};
-use crate::{api::Removed, datapath::Datapath, instance::Instance, state::State};
+use crate::{api::Removed, datapath::Datapath, instance::Instance, line, net::netlink::Netlink, state::State};
 
 /// Removes everything, and finishes whatever fails on the way. `host` is none if its namespace is gone: its links went with it. The
 /// state file stays if something failed, so that it can be tried again. A datapath that is to be `kept` is another agent's.
@@ -13,14 +17,12 @@ pub async fn remove_instance(
     kept: bool,
 ) -> (Removed, Vec<anyhow::Error>) {
     let mut errors = Vec::new();
+    if let Some(Handles { netlink, .. }) = host {
+        errors.extend(delete_host_sides(netlink, state).await);
+    }
     for container in state.containers.values() {
         let mut container = container.clone();
         claim(&mut container);
-        for endpoint in &container.endpoints {
-            if let Some(Handles { netlink, .. }) = host {
-                errors.extend(delete_named(netlink, &endpoint.host_side).await.err());
-            }
-        }
         errors.extend(remove_namespace(&container).err());
     }
     for network in state.networks.values() {
@@ -52,4 +54,27 @@ pub async fn remove_instance(
         files: Vec::new(),
     };
     (removed, errors)
+}
+
+/// All at once; one by one if that fails, to remove what can be and to tell of the rest by name.
+async fn delete_host_sides(netlink: &Netlink, state: &State) -> Vec<anyhow::Error> {
+    let names: BTreeSet<&str> = state
+        .containers
+        .values()
+        .flat_map(|container| &container.endpoints)
+        .map(|endpoint| endpoint.host_side.as_str())
+        .collect();
+    let together = async {
+        let links = netlink.links().await?;
+        let ours = links.iter().filter(|link| names.contains(link.name.as_str()));
+        netlink.delete_links(&ours.map(|link| link.index).collect::<Vec<_>>()).await
+    };
+    let mut errors = Vec::new();
+    if let Err(error) = together.await {
+        debug!(error = line::of(&error), "the host sides are removed one by one");
+        for name in names {
+            errors.extend(delete_named(netlink, name).await.err());
+        }
+    }
+    errors
 }

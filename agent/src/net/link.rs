@@ -23,6 +23,8 @@ pub struct Link {
     pub controller: Option<u32>,
     /// `IFLA_IFALIAS`.
     pub alias: Option<String>,
+    /// `IFLA_GROUP`: zero unless somebody set it.
+    pub group: u32,
 }
 
 impl Link {
@@ -36,6 +38,7 @@ impl Link {
             kind: None,
             controller: None,
             alias: None,
+            group: 0,
         };
         for attribute in message.attributes {
             #[expect(
@@ -50,6 +53,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos
                         .into_iter()
@@ -88,6 +92,7 @@ mod tests {
                 kind: Some("bridge".to_owned()),
                 controller: None,
                 alias: Some("x".to_owned()),
+                group: 0,
             }
         );
     }

@@ -1,12 +1,14 @@
 //! Links of one namespace. Their addresses and routes are in [`super::address`].
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::{
     Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
     packet_route::{
-        link::{InfoData, InfoVeth, LinkMessage},
+        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
         neighbour::{NeighbourFlags, NeighbourState},
     },
 };
@@ -187,6 +189,38 @@ impl Netlink {
         match self.handle.link().del(index).execute().await {
             Err(error) if errno(&error) != Some(Errno::ENODEV) => {
                 Err(reason(error)).with_context(|| format!("cannot remove interface number {index}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes several interfaces at once, which must be ones that can be removed: one by one, each waits for every CPU to have forgotten it.
+    /// They are put into a group that no other interface is in, and the kernel removes that. One that is gone is done.
+    pub async fn delete_links(&self, indexes: &[u32]) -> anyhow::Result<()> {
+        let taken: BTreeSet<u32> = self.links().await?.into_iter().map(|link| link.group).collect();
+        // There are fewer interfaces than numbers; zero is the group of all others.
+        let group = (1..u32::MAX).find(|group| !taken.contains(group)).unwrap_or(u32::MAX);
+        let mut any = false;
+        for index in indexes {
+            let mut change = LinkUnspec::new_with_index(*index).build();
+            change.attributes.push(LinkAttribute::Group(group));
+            match self.handle.link().change(change).execute().await {
+                Ok(()) => any = true,
+                Err(error) if errno(&error) == Some(Errno::ENODEV) => {}
+                Err(error) => {
+                    return Err(reason(error))
+                        .with_context(|| format!("cannot put interface number {index} into a group"));
+                }
+            }
+        }
+        if !any {
+            return Ok(());
+        }
+        let mut request = self.handle.link().del(0);
+        request.message_mut().attributes.push(LinkAttribute::Group(group));
+        match request.execute().await {
+            Err(error) if errno(&error) != Some(Errno::ENODEV) => {
+                Err(reason(error)).with_context(|| format!("cannot remove {} interfaces at once", indexes.len()))
             }
             _ => Ok(()),
         }

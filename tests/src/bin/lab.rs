@@ -25,8 +25,6 @@ use clap::Parser;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use tokio::signal::unix::{SignalKind, signal};
 
-const NAME: &str = "lab";
-
 /// What follows the lab's name in theirs.
 const CONTAINERS: [&str; 2] = ["c1", "c2"];
 
@@ -46,6 +44,9 @@ struct Options {
     /// Leave everything as it is at the end
     #[arg(long)]
     keep: bool,
+    /// What the lab's names begin with
+    #[arg(long, default_value = "lab", hide = true)]
+    name: String,
 }
 
 fn main() -> ExitCode {
@@ -63,18 +64,19 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "a lab is made of network namespaces, which needs root: try 'sudo'");
-    ensure_no_other()?;
-    let lab = Lab::for_people(NAME, options.keep)?;
-    let (_lock, ours) = take_lock()?;
+    let name = options.name.as_str();
+    ensure_no_other(name)?;
+    let lab = Lab::for_people(name, options.keep)?;
+    let (_lock, ours) = take_lock(name)?;
     ensure!(ours, "another lab is just being made; try again");
-    fs::write(removal_script(), removal(&lab))?;
+    fs::write(removal_script(name), removal(&lab))?;
     undo_on_signal(&lab)?;
     lab.try_start_agent(&[])?;
     let c1 = lab.try_container(CONTAINERS[0], &["-p", &format!("{PORT}:{PORT}")])?;
     let c2 = lab.try_container(CONTAINERS[1], &[])?;
     serve(&lab, &c1)?;
 
-    let guide = guide(&c1, &c2, options.keep);
+    let guide = guide(name, &c1, &c2, options.keep);
     let rows = articles::check(&lab, &c1, &c2);
     println!("{}", table(&rows));
     let failed = rows.iter().filter(|row| !row.ok()).count();
@@ -91,34 +93,34 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         if !options.shell {
             println!("{guide}");
         }
-        fs::write(undo::folder(NAME).join(KEPT), "")?;
-        println!("The lab is left as it is; to remove it: sh {}", removal_script().display());
+        fs::write(undo::folder(name).join(KEPT), "")?;
+        println!("The lab is left as it is; to remove it: sh {}", removal_script(name).display());
     }
     Ok(failed == 0)
 }
 
 /// One that was kept, or still runs, is told of, not removed: someone may be at work in it. What one has left whose process was killed
 /// is removed.
-fn ensure_no_other() -> anyhow::Result<()> {
-    let folder = undo::folder(NAME);
-    let namespaces = ["world", "host"].map(|part| format!("{NAME}-{part}"));
+fn ensure_no_other(name: &str) -> anyhow::Result<()> {
+    let folder = undo::folder(name);
+    let namespaces = ["world", "host"].map(|part| format!("{name}-{part}"));
     let Ok(there) = fs::symlink_metadata(&folder) else {
         // Nobody's lab: what there is may be a person's own.
         ensure!(
-            !undo::is_used(NAME),
-            "there is an instance '{NAME}' already, which is no lab's; remove it with 'causeway down --instance {NAME}' if nobody needs it"
+            !undo::is_used(name),
+            "there is an instance '{name}' already, which is no lab's; remove it with 'causeway down --instance {name}' if nobody needs it"
         );
-        for name in &namespaces {
+        for netns in &namespaces {
             ensure!(
-                !netns::named(name).exists(),
-                "there is a network namespace {name} already, which is no lab's; remove it with 'ip netns del {name}' if nobody needs it"
+                !netns::named(netns).exists(),
+                "there is a network namespace {netns} already, which is no lab's; remove it with 'ip netns del {netns}' if nobody needs it"
             );
         }
         return Ok(());
     };
     ensure!(there.is_dir() && there.uid() == 0, "{} is not root's folder; remove it", folder.display());
-    let script = removal_script();
-    if !take_lock()?.1 {
+    let script = removal_script(name);
+    if !take_lock(name)?.1 {
         bail!("there is a lab already; leave its shell to remove it, or else type: sh {}", script.display());
     }
     ensure!(
@@ -126,22 +128,22 @@ fn ensure_no_other() -> anyhow::Result<()> {
         "there is a lab already, which was kept; to remove it, type: sh {}",
         script.display()
     );
-    let host = netns::named(&format!("{NAME}-host")).display().to_string();
-    let state = fs::read_to_string(format!("/run/causeway/{NAME}.json")).unwrap_or_else(|_| host.clone());
+    let host = netns::named(&format!("{name}-host")).display().to_string();
+    let state = fs::read_to_string(format!("/run/causeway/{name}.json")).unwrap_or_else(|_| host.clone());
     ensure!(
         state.contains(&host),
-        "there is an instance '{NAME}' that is not the lab's; remove it with 'causeway down --instance {NAME}' if nobody needs it"
+        "there is an instance '{name}' that is not the lab's; remove it with 'causeway down --instance {name}' if nobody needs it"
     );
     println!("An earlier lab was killed before it could remove itself; what it left is removed.");
-    let containers = CONTAINERS.map(|container| format!("{NAME}-{container}"));
-    let problems = Undo::of_dead(NAME, &namespaces, containers.into()).all();
+    let containers = CONTAINERS.map(|container| format!("{name}-{container}"));
+    let problems = Undo::of_dead(name, &namespaces, containers.into()).all();
     ensure!(problems.is_empty(), "not everything that the earlier lab left could be removed: {}", problems.join("; "));
     Ok(())
 }
 
 /// The lock of the lab's folder, and whether it is this process's now: the kernel gives it back however the process ends.
-fn take_lock() -> anyhow::Result<(File, bool)> {
-    let path = undo::folder(NAME).join("lock");
+fn take_lock(name: &str) -> anyhow::Result<(File, bool)> {
+    let path = undo::folder(name).join("lock");
     let file = File::options().write(true).create(true).truncate(false).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     let ours = match file.try_lock() {
@@ -153,8 +155,8 @@ fn take_lock() -> anyhow::Result<(File, bool)> {
 }
 
 /// What removes a lab that did not remove itself.
-fn removal_script() -> PathBuf {
-    undo::folder(NAME).join("remove")
+fn removal_script(name: &str) -> PathBuf {
+    undo::folder(name).join("remove")
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP remove the lab and end the program.
@@ -212,28 +214,29 @@ fn table(rows: &[Row]) -> Table {
 }
 
 /// What exists, and what to do with it.
-fn guide(c1: &Container, c2: &Container, keep: bool) -> String {
+fn guide(name: &str, c1: &Container, c2: &Container, keep: bool) -> String {
     // The lab's shell finds the program anyway, other shells after this.
     let binary = verb::binary();
     let path = binary.parent().filter(|_| keep).map(|folder| format!("export PATH='{}':$PATH\n  ", folder.display()));
     let path = path.unwrap_or_default();
     format!(
         "Network namespaces:
-  {NAME}-host    the host: {HOST} on {UPLINK}; the agent of instance '{NAME}' works here
-  {NAME}-world   the world: {FAR}, and {ROUTER} at the other end of the uplink
+  {name}-host    the host: {HOST} on {UPLINK}; the agent of instance '{name}' works here
+  {name}-world   the world: {FAR}, and {ROUTER} at the other end of the uplink
   {c1}      a container: {}; a page on port {PORT}, published as {HOST}:{PORT}
   {c2}      a container: {}
 Try:
-  {path}causeway --instance {NAME} flows
-  causeway --instance {NAME} container exec {c1} -- ip address
-  ip netns exec {NAME}-host curl {HOST}:{PORT}
-  ip netns exec {NAME}-world curl {HOST}:{PORT}",
+  {path}causeway --instance {name} flows
+  causeway --instance {name} container exec {c1} -- ip address
+  ip netns exec {name}-host curl {HOST}:{PORT}
+  ip netns exec {name}-world curl {HOST}:{PORT}",
         c1.address, c2.address
     )
 }
 
 /// A shell that says where it is, and whose `causeway` means the lab's agent and not the machine's.
 fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
+    let name = lab.instance.as_str();
     let folder = lab.folder("bin");
     symlink(verb::binary(), folder.join("causeway"))?;
     let program = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
@@ -242,12 +245,12 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
         // It takes its prompt from the person's own file, and perhaps its path.
         let file = folder.join("bashrc");
         let folder = folder.display();
-        fs::write(&file, format!("[ -f ~/.bashrc ] && . ~/.bashrc\nPATH='{folder}':$PATH\nPS1=\"({NAME}) $PS1\"\n"))?;
+        fs::write(&file, format!("[ -f ~/.bashrc ] && . ~/.bashrc\nPATH='{folder}':$PATH\nPS1=\"({name}) $PS1\"\n"))?;
         shell.arg("--rcfile").arg(file);
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(std::iter::once(folder).chain(env::split_paths(&path)))?;
-    shell.env("PATH", path).env("PS1", format!("({NAME}) # ")).env("CAUSEWAY_INSTANCE", NAME);
+    shell.env("PATH", path).env("PS1", format!("({name}) # ")).env("CAUSEWAY_INSTANCE", name);
     shell.env("CAUSEWAY_LAB", guide).env("CAUSEWAY_BIN", verb::binary());
     let mut undo = lab.undo();
     let running = place::run(&lab.host, || shell.spawn()).with_context(|| format!("cannot start {shell:?}"))?;
@@ -269,11 +272,11 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
 
 /// The commands that do by hand what this program does at its end.
 fn removal(lab: &Lab) -> String {
-    let undo = lab.undo();
+    let (name, undo) = (&lab.instance, lab.undo());
     let (causeway, folder) = (verb::binary(), undo.folder.display());
     format!(
         "for container in {}; do ip netns pids $container | xargs -r kill; done\n\
-         '{}' down --instance {NAME}\n\
+         '{}' down --instance {name}\n\
          for namespace in {}; do ip netns del $namespace; done\n\
          rm -r '{folder}'\n",
         CONTAINERS.map(|container| lab.name_of(container)).join(" "),
