@@ -10,7 +10,6 @@ use crate::{
     address::{Address, Port},
     flow::{State, Ticks, Timer},
     half::bury,
-    packet::Packet,
     plan::First,
     tables::Tables,
     tuple::{Tuple, echo, protocol, side},
@@ -18,7 +17,7 @@ use crate::{
 
 /// Where a mapping leads, and by which epoch it stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Inside<A> {
+pub(crate) struct Mapping<A> {
     pub(crate) address: A,
     pub(crate) port: Port,
     pub(crate) slot: u32,
@@ -91,7 +90,7 @@ pub fn stand_in<A: Address>(first: &mut First<A>) {
     beginning.leaves = Tuple { source: external, ..packet.tuple };
 }
 
-/// Goes back to the flow, with the mapping's port if it has `begun`.
+/// Goes back to the flow, which gets the port of the mapping that has begun.
 #[inline(always)]
 pub fn stand_out<A: Address>(first: &mut First<A>) {
     let First { packet, beginning, sent, half, .. } = first;
@@ -131,19 +130,19 @@ pub(crate) fn is_in_the_way<A: Address>(
     tables.flow(&key).is_some() && !bury(tables, &key, now)
 }
 
-/// Where a packet to an address of the host goes by a mapping; none if there is none.
+/// The mapping that a packet to an address of the host goes by; none if there is none.
 #[inline(always)]
-pub(crate) fn inside<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<Inside<A>> {
-    if !are_there(packet.tuple.protocol, tables) {
+pub(crate) fn lookup<A: Address>(arriving: &Tuple<A>, tables: &impl Tables<A>) -> Option<Mapping<A>> {
+    if !are_there(arriving.protocol, tables) {
         return None;
     }
-    let key = outer(&packet.tuple);
+    let key = outer(arriving);
     if bury(tables, &key, tables.now()) {
         return None;
     }
     let half = tables.flow(&key)?;
     let Tuple { destination, destination_port, .. } = half.translation.tuple;
-    Some(Inside { address: destination, port: destination_port, slot: half.slot, epoch: half.epoch })
+    Some(Mapping { address: destination, port: destination_port, slot: half.slot, epoch: half.epoch })
 }
 
 /// Keeps the mapping of a flow alive that the container sends a packet of. `leaves` is that packet's tuple as it leaves.

@@ -7,7 +7,7 @@ use crate::{
     address::{Address, Port},
     answer::Answer,
     begin::{PortWalk, reservation},
-    mapping,
+    mapping::{self, Mapping},
     mss::Search,
     packet::{Packet, Payload},
     reason::Reason,
@@ -147,13 +147,16 @@ fn first_from_container<A: Address>(
         && let Some(slot) = tables.published(tuple)
         && tables.is_local(&tuple.destination)
     {
-        return hairpin(packet, own, slot, tables);
+        return hairpin(packet, own, &by_publish(packet, slot, tables)?);
     }
     if let Some(other) = tables.endpoint(&tuple.destination) {
         return to_container(packet, own, other, tables);
     }
     if tables.is_local(&tuple.destination) {
-        return Err(Reason::ToHost);
+        return match by_mapping(packet, tables) {
+            Ok(inside) => hairpin(packet, own, &inside),
+            Err(_) => Err(Reason::ToHost),
+        };
     }
     if tuple.destination.is_in(&own.subnet, &own.mask) {
         return Err(Reason::ToBridge);
@@ -239,29 +242,24 @@ fn to_outside<A: Address>(
     })
 }
 
-/// From a container to a published port of the host.
+/// From a container to a port of the host that leads to a container.
 #[inline(always)]
-fn hairpin<A: Address>(
-    packet: &Packet<A>,
-    own: &Endpoint<A>,
-    slot: u32,
-    tables: &impl Tables<A>,
-) -> Result<Beginning<A>, Reason> {
-    let (destination, port, target, epoch) = published_to(packet, slot, tables)?;
+fn hairpin<A: Address>(packet: &Packet<A>, own: &Endpoint<A>, inside: &Inside<'_, A>) -> Result<Beginning<A>, Reason> {
+    let target = inside.target;
     if own.network & network::INTERNAL != 0 && target.bridge != own.bridge {
         return Err(Reason::InternalNetwork);
     }
     // A container takes no packet from its own address, so to itself it speaks as the gateway.
-    let to_itself = destination == packet.tuple.source;
+    let to_itself = inside.address == packet.tuple.source;
     let source = if to_itself { own.gateway } else { packet.tuple.source };
     Ok(Beginning {
-        leaves: Tuple { source, destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
+        leaves: Tuple { source, ..inside.tuple(&packet.tuple) },
         forward: Door::container(target),
         reply: Door::container(own),
         forward_input: own.host_side,
         reply_input: target.host_side,
-        slot,
-        epoch,
+        slot: inside.slot,
+        epoch: inside.epoch,
         owner: own.slot,
         network: own.network_number as u16,
         as_host: to_itself,
@@ -274,57 +272,24 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         return Err(Reason::NotOurs);
     }
     if !packet.begins() {
-        // The host itself may talk from that port: only a SYN is for the publish.
+        // The host itself may talk from that port: only a SYN is for a container.
         return Err(Reason::NotOurs);
     }
-    let Some(slot) = tables.published(&packet.tuple) else {
-        return first_to_mapping(packet, tables);
+    let (inside, mapped) = match tables.published(&packet.tuple) {
+        Some(_) if !tables.is_local(&packet.tuple.destination) => return Err(Reason::NotOurs),
+        Some(_) if !is_outside(&packet.tuple.source, tables) => return Err(Reason::SourceNotOutside),
+        Some(slot) => (by_publish(packet, slot, tables)?, 0),
+        None => (by_mapping(packet, tables)?, 1),
     };
-    if !tables.is_local(&packet.tuple.destination) {
-        return Err(Reason::NotOurs);
-    }
-    let source = &packet.tuple.source;
-    // An answer to such a one would go elsewhere than back, and to the host's own exchange with the container if it took its tuple.
-    if source.is_martian_source() || tables.is_local(source) || tables.is_inside(source) {
+    if mapped != 0 && !is_outside(&packet.tuple.source, tables) {
         return Err(Reason::SourceNotOutside);
     }
-    let (destination, port, target, epoch) = published_to(packet, slot, tables)?;
+    let target = inside.target;
     let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
     Ok(Beginning {
-        leaves: Tuple { destination, destination_port: port, side: side::CONTAINER, ..packet.tuple },
+        leaves: inside.tuple(&packet.tuple),
         forward: Door::container(target),
-        reply: Door::uplink(packet.input, &uplink),
-        forward_input: 0,
-        reply_input: target.host_side,
-        slot,
-        epoch,
-        owner: target.slot,
-        network: target.network_number as u16,
-        as_host: false,
-    })
-}
-
-/// From outside to a port that a container of a network with endpoint-independent filtering has.
-#[inline(always)]
-fn first_to_mapping<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
-    let inside = mapping::inside(packet, tables).ok_or(Reason::NotOurs)?;
-    let source = &packet.tuple.source;
-    if source.is_martian_source() || tables.is_local(source) || tables.is_inside(source) {
-        return Err(Reason::SourceNotOutside);
-    }
-    if tables.host_socket(&packet.tuple) {
-        return Err(Reason::HostSocket);
-    }
-    let target = tables.endpoint(&inside.address).ok_or(Reason::ContainerGone)?;
-    if !mapping::is_for(target.network_number, packet.tuple.protocol, tables) {
-        return Err(Reason::NotOurs);
-    }
-    let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
-    let (destination, destination_port) = (inside.address, inside.port);
-    Ok(Beginning {
-        leaves: Tuple { destination, destination_port, side: side::CONTAINER, ..packet.tuple },
-        forward: Door::container(target),
-        reply: Door { mapped: 1, ..Door::uplink(packet.input, &uplink) },
+        reply: Door { mapped, ..Door::uplink(packet.input, &uplink) },
         forward_input: 0,
         reply_input: target.host_side,
         slot: inside.slot,
@@ -335,13 +300,37 @@ fn first_to_mapping<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> 
     })
 }
 
-/// Where a publish leads: address, port and endpoint; and its epoch.
+/// Whether a packet from an uplink may have that source. An answer to another one would go elsewhere than back, and to the host's own exchange
+/// with the container if it took its tuple.
 #[inline(always)]
-fn published_to<'t, A: Address>(
+fn is_outside<A: Address>(source: &A, tables: &impl Tables<A>) -> bool {
+    !(source.is_martian_source() || tables.is_local(source) || tables.is_inside(source))
+}
+
+/// Where a port of the host leads: to a container's.
+struct Inside<'t, A> {
+    address: A,
+    port: Port,
+    target: &'t Endpoint<A>,
+    slot: u32,
+    epoch: u32,
+}
+
+impl<A: Address> Inside<'_, A> {
+    /// What a packet to the host's port leaves with.
+    #[inline(always)]
+    fn tuple(&self, packet: &Tuple<A>) -> Tuple<A> {
+        Tuple { destination: self.address, destination_port: self.port, side: side::CONTAINER, ..*packet }
+    }
+}
+
+/// Where a publish leads.
+#[inline(always)]
+fn by_publish<'t, A: Address>(
     packet: &Packet<A>,
     slot: u32,
     tables: &'t impl Tables<A>,
-) -> Result<(A, Port, &'t Endpoint<A>, u32), Reason> {
+) -> Result<Inside<'t, A>, Reason> {
     // UDP does not say which side began: an answer to the host's own socket must not begin a flow.
     if packet.tuple.protocol == protocol::UDP && tables.host_socket(&packet.tuple) {
         return Err(Reason::HostSocket);
@@ -357,5 +346,21 @@ fn published_to<'t, A: Address>(
         return Err(Reason::SourceNotAdmitted);
     }
     let target = tables.endpoint(&publish.container).ok_or(Reason::ContainerGone)?;
-    Ok((publish.container, publish.container_port_of(packet.tuple.destination_port), target, epoch))
+    let port = publish.container_port_of(packet.tuple.destination_port);
+    Ok(Inside { address: publish.container, port, target, slot, epoch })
+}
+
+/// Where a mapping leads, if there is one.
+#[inline(always)]
+fn by_mapping<'t, A: Address>(packet: &Packet<A>, tables: &'t impl Tables<A>) -> Result<Inside<'t, A>, Reason> {
+    let mapping = if packet.begins() { mapping::lookup(&packet.tuple, tables) } else { None };
+    let Mapping { address, port, slot, epoch } = mapping.ok_or(Reason::NotOurs)?;
+    if tables.host_socket(&packet.tuple) {
+        return Err(Reason::HostSocket);
+    }
+    let target = tables.endpoint(&address).ok_or(Reason::ContainerGone)?;
+    if !mapping::is_for(target.network_number, packet.tuple.protocol, tables) {
+        return Err(Reason::NotOurs);
+    }
+    Ok(Inside { address, port, target, slot, epoch })
 }

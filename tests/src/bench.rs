@@ -148,6 +148,15 @@ impl Bench {
         self.model.routes.push((V4::new([0; 4]), V4::new([0; 4]), uplink.index));
     }
 
+    /// Gives a network mapping and filtering that do not depend on the other side. In the model all networks have that then.
+    pub fn put_full_cone(&mut self, bridge: &'static str) {
+        let (_, gateway) = BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
+        let subnet = gateway.parse::<ipnet::IpNet>().expect("an address").trunc();
+        let terms = Terms { full_cone: true, ..Terms::default() };
+        self.datapath.put_bridge(&self.interface(bridge), &[subnet], &terms).expect("the bridge");
+        self.model.networks.insert(0, abi::Network { mapping: abi::mapping::FULL_CONE, ..abi::Network::DEFAULT });
+    }
+
     /// Makes a container known.
     pub fn put_container(&mut self, place: Place) {
         let [a, b, ..] = place.address;

@@ -1139,6 +1139,140 @@ fn a_syn_asks_for_no_longer_segments_than_go_through() {
 }
 
 #[test]
+fn on_a_full_cone_network_anybody_reaches_a_port_that_the_container_sent_from() {
+    with_bench(|bench| {
+        set_up(bench);
+        bench.put_full_cone("cwa");
+        let rows = rows_of_full_cone(bench);
+        check(bench, rows);
+    });
+}
+
+fn rows_of_full_cone(bench: &Bench) -> Vec<Row> {
+    use Expect::{Leave, LeaveError, Stop};
+    let tcp = |source, destination, flags| Payload::Tcp(source, destination, flags);
+    let udp = |source, destination| Payload::Udp(source, destination, b"hello".to_vec());
+    let sent = || from(C1, WORLD, udp(4000, 53));
+    let syn = || from(C1, WORLD, tcp(4000, 80, SYN));
+    let quoted = || Box::new(Ipv4Frame { ttl: 7, ..from(HOST, NEAR, udp(4000, 9)) });
+    vec![
+        row("the first", "h1", sent(), Leave("up0", (HOST, 4000), (WORLD, 53))),
+        row("to another destination", "h1", from(C1, NEAR, udp(4000, 9)), Leave("up0", (HOST, 4000), (NEAR, 9)))
+            .after("h1", sent()),
+        row("from another host", "up0", outside(bench, NEAR, HOST, udp(9, 4000)), Leave("h1", (NEAR, 9), (C1, 4000)))
+            .after("h1", sent()),
+        row("an answer to it", "h1", from(C1, NEAR, udp(4000, 9)), Leave("up0", (HOST, 4000), (NEAR, 9)))
+            .after("h1", sent())
+            .after("up0", outside(bench, NEAR, HOST, udp(9, 4000))),
+        row(
+            "a SYN from another host",
+            "up0",
+            outside(bench, NEAR, HOST, tcp(9, 4000, SYN)),
+            Leave("h1", (NEAR, 9), (C1, 4000)),
+        )
+        .after("h1", syn()),
+        row(
+            "mid-stream from another host",
+            "up0",
+            outside(bench, NEAR, HOST, tcp(9, 4000, ACK)),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", syn()),
+        row("of the other protocol", "up0", outside(bench, NEAR, HOST, tcp(9, 4000, SYN)), Stop(Reason::NotOurs))
+            .after("h1", sent()),
+        row("before there is a mapping", "up0", outside(bench, NEAR, HOST, udp(9, 4000)), Stop(Reason::NotOurs)),
+        row("to another port", "up0", outside(bench, NEAR, HOST, udp(9, 4001)), Stop(Reason::NotOurs))
+            .after("h1", sent()),
+        row(
+            "with a neighbour's address",
+            "up0",
+            outside(bench, C2, HOST, udp(9, 4000)),
+            Stop(Reason::SourceNotOutside),
+        )
+        .after("h1", sent()),
+        row(
+            "with the mapping's own key",
+            "up0",
+            outside(bench, HOST, HOST, udp(0, 4000)),
+            Stop(Reason::SourceNotOutside),
+        )
+        .after("h1", sent()),
+        row(
+            "an error about what left by it",
+            "up0",
+            outside(bench, NEAR, HOST, Payload::Error(3, 3, quoted(), 28)),
+            LeaveError("h1", NEAR, C1, (C1, 4000), (NEAR, 9)),
+        )
+        .after("h1", sent())
+        .after("h1", from(C1, NEAR, udp(4000, 9))),
+        row("hairpin", "h2", from(C2, HOST, udp(9, 4000)), Leave("h1", (C2, 9), (C1, 4000))).after("h1", sent()),
+        row("hairpin answer", "h1", from(C1, C2, udp(4000, 9)), Leave("h2", (HOST, 4000), (C2, 9)))
+            .after("h1", sent())
+            .after("h2", from(C2, HOST, udp(9, 4000))),
+        row("hairpin from another network", "h3", from(C3, HOST, udp(9, 4000)), Leave("h1", (C3, 9), (C1, 4000)))
+            .after("h1", sent()),
+        row("hairpin to itself", "h1", from(C1, HOST, udp(9, 4000)), Leave("h1", (GATEWAY, 9), (C1, 4000)))
+            .after("h1", sent()),
+        row("to a port of the host that is no mapping's", "h2", from(C2, HOST, udp(9, 4001)), Stop(Reason::ToHost))
+            .after("h1", sent()),
+        row(
+            "an echo request has no mapping",
+            "h1",
+            from(C1, WORLD, Payload::Echo(8, 77)),
+            Leave("up0", (HOST, 77), (WORLD, 0)),
+        ),
+        row("to a published port", "h2", from(C2, HOST, tcp(4000, 5000, SYN)), Leave("h1", (C2, 4000), (C1, 80))),
+        row("to a neighbour", "h1", from(C1, C2, udp(4000, 53)), Leave("h2", (C1, 4000), (C2, 53))),
+    ]
+}
+
+#[test]
+fn a_mapping_keeps_one_port_and_shares_it_with_nobody() {
+    with_bench(|bench| {
+        set_up(bench);
+        bench.put_full_cone("cwa");
+        let port = |bench: &Bench, host_side, source, to, destination| {
+            let sent = from(source, to, Payload::Udp(destination, 53, vec![]));
+            let trial = bench.kernel(Entry::HostSide, host_side, &sent.bytes());
+            assert_eq!(trial.action, 7);
+            u16::from_be_bytes(trial.frame[34..36].try_into().expect("two bytes"))
+        };
+        assert_eq!(port(bench, "h1", C1, WORLD, 4000), 4000);
+        let other = port(bench, "h2", C2, NEAR, 4000);
+        assert_ne!(other, 4000, "toward whomever");
+        assert_eq!(port(bench, "h2", C2, WORLD, 4000), other, "it has one of its own, for all");
+        assert_ne!(port(bench, "h1", C1, WORLD, 5001), 5001, "that one is published");
+        assert_eq!(bench.datapath.flows().expect("the flows").len(), 4, "mappings are none");
+        // It ends with its endpoint.
+        bench.datapath.remove_publish(&publish_entry(C1, "5000:80", &[])).expect("it goes");
+        bench.datapath.remove_endpoint(IpAddr::from(C1)).expect("it goes");
+        let arriving = outside(bench, NEAR, HOST, Payload::Udp(9, 4000, vec![])).bytes();
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &arriving).action, -1);
+        assert_eq!(port(bench, "h2", C2, WORLD, 4000), other, "the neighbour's stays");
+    });
+}
+
+#[test]
+fn mappings_are_known_to_the_next_agent_before_it_has_put_anything() {
+    with_bench(|bench| {
+        set_up(bench);
+        bench.put_full_cone("cwa");
+        let sent = from(C1, WORLD, Payload::Udp(4000, 53, vec![])).bytes();
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &sent).action, 7);
+        let arriving = |port| outside(bench, NEAR, HOST, Payload::Udp(port, 4000, vec![])).bytes();
+        let frames = [arriving(9), arriving(10), arriving(11)];
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[0]).action, 7);
+        bench.restart();
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[1]).action, 7);
+        // The network is put again, without mappings.
+        bench.put_host();
+        bench.put_container(Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true });
+        bench.datapath.settle().expect("it settles");
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[2]).action, -1);
+    });
+}
+
+#[test]
 fn into_a_bridge_only_the_host_sends() {
     with_bench(|bench| {
         set_up(bench);
