@@ -302,6 +302,8 @@ proptest! {
         let quoted = whole_packet(&there, &data);
         // RFC 792: the header and eight bytes at least.
         let quoted = &quoted[..28 + cut.index(quoted.len() - 27)];
+        // Half a checksum cannot be kept up.
+        prop_assume!(number != protocol::TCP || quoted.len() != 20 + 17);
         let message = icmp([kind[0], kind[1], 0, 0, 0, 0, 5, 120], quoted, wrong);
         let mut frame = ip(protocol::ICMP, ROUTER, HOST, &message);
         frame.splice(0..0, [0; ETHERNET]);
