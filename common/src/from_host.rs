@@ -48,6 +48,11 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
     let now = tables.now();
     let reply = Tuple { side: side::UPLINK, ..packet.tuple.reversed() };
     let Some(half) = tables.flow(&reply) else {
+        // Whoever had its tuple may be gone: the host's exchange keeps the port that it got.
+        if is_ahead(tables.host_tcp_until(), now) && tables.flow(&packet.tuple).is_some() {
+            tables.set_host_tcp_until(until(tables, now));
+            return Step::Known;
+        }
         return if hidden && packet.begins() { Step::Note } else { Step::Pass };
     };
     // The host's own, under its own port; or somebody else's, and then the host may have one under another port.
@@ -55,7 +60,7 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
     let live = half.epoch == tables.epoch(half.slot) && !is_idle(&half, now);
     drop(half);
     if own || tables.flow(&packet.tuple).is_some() {
-        if packet.payload == Payload::Tcp {
+        if packet.payload == Payload::Tcp || !own {
             tables.set_host_tcp_until(until(tables, now));
         }
         return Step::Known;
@@ -66,7 +71,7 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
 /// The flow that a packet of the host's begins.
 #[inline(always)]
 pub fn beginning<A: Address>(packet: &Packet<A>, step: Step, tables: &impl Tables<A>) -> Beginning<A> {
-    if packet.payload == Payload::Tcp {
+    if packet.payload == Payload::Tcp || step == Step::Shift {
         tables.set_host_tcp_until(until(tables, tables.now()));
     }
     let door = Door { output: packet.input, macs: Macs::new([0; 6], [0; 6]), exit: exit::HOST, mapped: 0, mtu: 0 };
@@ -84,7 +89,7 @@ pub fn beginning<A: Address>(packet: &Packet<A>, step: Step, tables: &impl Table
     }
 }
 
-/// Until when a TCP flow of the host's that is used now may live.
+/// Until when a flow of the host's that is used now, and is TCP or has moved, may live.
 #[inline(always)]
 fn until<A: Address>(tables: &impl Tables<A>, now: Ticks) -> Ticks {
     let longest = tables.network(0).map_or(0, |network| network.timeouts[Timer::TcpEstablished as usize]);

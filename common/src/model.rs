@@ -47,7 +47,7 @@ pub struct Model<A> {
     pub counts: RefCell<HashMap<u32, u32>>,
     /// Epochs by slot.
     pub epochs: HashMap<u32, u32>,
-    /// Until when TCP flows of the host's own may live.
+    /// Until when flows of the host's own may live that are TCP, or have moved.
     pub host_tcp_until: Cell<Ticks>,
     /// The time.
     pub now: Cell<Ticks>,

@@ -59,7 +59,7 @@ pub trait Tables<A: Address> {
     }
     /// Counts a flow for an endpoint's slot, if it has not `most` of them yet; false if it has.
     fn count_flow(&self, slot: u32, most: u32) -> bool;
-    /// Until when TCP flows of the host's own may live.
+    /// Until when flows of the host's own may live that are TCP, or have moved.
     fn host_tcp_until(&self) -> Ticks;
     /// Says so.
     fn set_host_tcp_until(&self, until: Ticks);

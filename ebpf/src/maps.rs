@@ -87,7 +87,7 @@ pub(crate) fn count(reason: Reason) {
     }
 }
 
-/// Until when TCP flows of the host's own may live.
+/// Until when flows of the host's own may live that are TCP, or have moved.
 #[inline(always)]
 pub(crate) fn host_tcp_until<A: Family>() -> Option<&'static mut Ticks> {
     // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this one's.

@@ -437,3 +437,26 @@ fn what_is_longer_than_the_uplinks_mtu_is_refused() {
     // Between neighbours the uplink does not matter.
     assert!(left(&model, &Packet { segment: 9000, ..udp(C2_SIDE, (C2, 4000), (C1, 80)) }).is_ok());
 }
+
+#[test]
+fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gone() {
+    for number in [protocol::UDP, protocol::TCP, protocol::ICMP] {
+        let mut model = model();
+        let port = if number == protocol::ICMP { 0 } else { 80 };
+        left(&model, &packet(C1_SIDE, (C1, 4000), (WORLD, port), number, tcp::SYN)).expect("masqueraded");
+        let mut sent = packet(UPLINK, (HOST, 4000), (WORLD, port), number, tcp::SYN);
+        sent.tuple.side = side::HOST;
+        let there = decide_from_host(&sent, false, &model).expect("it moves");
+        assert_ne!(there.tuple, Tuple { side: side::UPLINK, ..sent.tuple });
+        left(&model, &answer(&there, tcp::SYN | tcp::ACK)).expect("its answer comes back");
+
+        *model.epochs.entry(C1_SLOT).or_default() += 1;
+        let keys: Vec<_> = model.flows.borrow().keys().copied().collect();
+        for key in keys {
+            crate::sweep::sweep(&model, &key, crate::sweep::Which::Ended);
+        }
+        sent.flags = if number == protocol::TCP { tcp::ACK } else { 0 };
+        let then = decide_from_host(&sent, false, &model).map(|translation| translation.tuple);
+        assert_eq!(then, Some(there.tuple), "protocol {number}");
+    }
+}

@@ -1,0 +1,144 @@
+//! ICMP errors: those that the datapath makes of any frame, and those that it translates, with quotes cut and damaged at will.
+
+use causeway_common::{
+    address::V4,
+    answer::Why,
+    packet::{Arrival, Family as _},
+    tuple::side,
+};
+
+use crate::{
+    history::{check_answer, check_outcome},
+    programs::{Hook, Outcome, answered, run as run_program},
+    scene::{self, BRIDGE_MAC, CONTAINERS, HOST, NEAR, NEAR_MAC, Scene, WORLD, mac_of},
+    traffic::Arriving,
+    wire::{Ipv4Frame, protocol},
+};
+
+/// Runs some bytes: the first says which flow an error is about, the second who sends it and why an answer is made, the rest is what follows
+/// ICMP's header, laid over a true quote.
+///
+/// # Panics
+///
+/// If something does not hold.
+pub fn run(data: &[u8]) {
+    let [which, how, damage @ ..] = data else { return };
+    let scene = Scene::MODEL;
+    let model = scene::model();
+    let sent = beginnings();
+    let mut left = Vec::new();
+    for arriving in sent {
+        match run_program(arriving.hook, &arriving.frame, arriving.input, true, &model) {
+            Outcome::Leave { frame, output, .. } => left.push((frame, output)),
+            outcome => panic!("{arriving:?} begins a flow, and is {outcome:?}"),
+        }
+    }
+    let (frame, output) = &left[usize::from(*which) % left.len()];
+    let quoted = Ipv4Frame::read(frame).expect("a packet left");
+    let container = scene.container_at(*output);
+    let mut packet = quoted.bytes()[14..].to_vec();
+    if let Some((cut, changes)) = damage.split_first() {
+        for change in changes.chunks_exact(2) {
+            let at = usize::from(change[0]) % packet.len();
+            packet[at] ^= change[1];
+        }
+        packet.truncate(packet.len().saturating_sub(usize::from(*cut)));
+    }
+    let kind = [3, 11, 12][usize::from(*how) % 3];
+    let error = Ipv4Frame {
+        macs: container.map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
+        source: if container.is_none() && how & 64 != 0 { NEAR } else { quoted.destination },
+        destination: quoted.source,
+        ttl: if how & 128 != 0 { 1 } else { 9 },
+        options: vec![1; usize::from(how / 3 % 11) * 4],
+        fragment: 0,
+        protocol: protocol::ICMP,
+        payload: [&[kind, 0, 0, 0, 0, 0, 5, 0x78], &packet[..]].concat(),
+    };
+    let frame = error.summed().bytes();
+    let hook = if container.is_some() { Hook::HostSide } else { Hook::Uplink };
+    let arriving = Arriving { hook, input: *output, frame };
+    let outcome = run_program(hook, &arriving.frame, *output, true, &model);
+    // A quoted header that does not sum up says nothing about the error's own checksum any more: the sum over the error is kept by the
+    // changes that are made to it.
+    check_outcome(&arriving, &outcome, &model);
+    answer_it(&arriving, *how, &model);
+    let mut own = Arriving { frame: damage.to_vec(), ..arriving };
+    if own.frame.len() >= 14 {
+        // Which frames are IPv4 was decided before.
+        own.frame[12..14].copy_from_slice(&[8, 0]);
+        answer_it(&own, *how, &model);
+    }
+}
+
+/// What the datapath would say to the sender of a frame.
+fn answer_it(arriving: &Arriving, how: u8, model: &causeway_common::model::Model<V4>) {
+    let side = if arriving.hook == Hook::HostSide { side::CONTAINER } else { side::UPLINK };
+    let Ok(length) = u32::try_from(arriving.frame.len()) else { return };
+    let arrival = Arrival { side, input: arriving.input, length, gso_size: 0, source_mac: [2; 6] };
+    let Ok(packet) = V4::parse(&arriving.frame[..], arrival) else { return };
+    for why in (0..).map_while(Why::from_number) {
+        if let Some(answer) = answered(&arriving.frame, &packet, why, 1280 + u16::from(how), model) {
+            check_answer(arriving, &answer, model);
+            let mtu = if why == Why::TooLong { 1280 + u16::from(how) } else { 0 };
+            assert_eq!(answer[40..42], mtu.to_be_bytes(), "{why:?}");
+        }
+    }
+}
+
+/// First packets of flows of every kind and way.
+fn beginnings() -> Vec<Arriving> {
+    let scene = Scene::MODEL;
+    let udp = |source: u16, destination: u16| {
+        let data = [0x5a; 24];
+        (protocol::UDP, [&source.to_be_bytes()[..], &destination.to_be_bytes(), &[0, 32, 0, 0], &data].concat())
+    };
+    let tcp = |source: u16, destination: u16| {
+        let head = [0, 0, 0, 1, 0, 0, 0, 2, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
+        (protocol::TCP, [&source.to_be_bytes()[..], &destination.to_be_bytes(), &head].concat())
+    };
+    let echo = |identifier: u16| {
+        (protocol::ICMP, [&[8, 0, 0, 0], &identifier.to_be_bytes()[..], &[0, 7], &[0x61; 8]].concat())
+    };
+    let sctp = |source: u16, destination: u16| {
+        let rest = [&[0; 8][..], &[1, 0, 0, 20], &[0, 0, 0, 9], &[0; 12]].concat();
+        (protocol::SCTP, [&source.to_be_bytes()[..], &destination.to_be_bytes(), &rest].concat())
+    };
+    let mut unsummed = udp(4004, 53);
+    unsummed.1[6..8].fill(0);
+    let from = |container: Option<usize>, destination, (protocol, payload): (u8, Vec<u8>), sums: bool| {
+        let packet = Ipv4Frame {
+            macs: container.map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
+            source: container.map_or(WORLD, |container| CONTAINERS[container]),
+            destination,
+            ttl: 64,
+            options: Vec::new(),
+            fragment: 0,
+            protocol,
+            payload,
+        };
+        let frame = if sums { packet.summed() } else { packet }.bytes();
+        let (hook, input) = match container {
+            Some(container) => (Hook::HostSide, scene.sides[container]),
+            None => (Hook::Uplink, scene.uplink),
+        };
+        Arriving { hook, input, frame }
+    };
+    vec![
+        from(Some(0), WORLD, tcp(4000, 80), true),
+        from(Some(1), WORLD, tcp(4000, 80), true),
+        from(Some(0), WORLD, udp(4000, 53), true),
+        from(Some(1), WORLD, udp(4000, 53), true),
+        from(Some(1), WORLD, unsummed, false),
+        from(Some(0), WORLD, echo(77), true),
+        from(Some(1), WORLD, echo(77), true),
+        from(Some(0), WORLD, sctp(4000, 5000), true),
+        from(Some(2), WORLD, udp(4000, 53), true),
+        from(None, HOST, tcp(4000, 5000), true),
+        from(None, HOST, udp(4000, 5001), true),
+        from(None, HOST, tcp(4000, 7003), true),
+        from(None, HOST, sctp(4000, 5002), true),
+        from(Some(1), HOST, udp(4001, 5001), true),
+        from(Some(0), HOST, tcp(4001, 5000), true),
+    ]
+}

@@ -1,0 +1,231 @@
+//! What the kernel's tc programs do with a frame, byte by byte, by the same decisions: they move the bytes with helpers, this moves them
+//! on a plain buffer.
+
+use causeway_common::address::V4;
+use causeway_common::{
+    abi::{Translation, exit},
+    address::Port,
+    answer::{self, Answer, Why},
+    arp, checksum,
+    forward::{self, Decision},
+    icmp_error::{self, ErrorTranslation, FrameMut as _},
+    model::Model,
+    packet::{Arrival, ETHERNET, Ethernet, Family, Frame as _, Packet, Payload, ether_type},
+    reason::{Fate, Reason},
+    tables::Tables as _,
+    tuple::{echo, protocol, side},
+};
+
+/// Where a frame is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hook {
+    /// tc ingress on a host side.
+    HostSide,
+    /// tc ingress on an uplink.
+    Uplink,
+    /// tc egress on an uplink, of what the host itself sends.
+    UplinkOut,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It leaves as that.
+    Leave {
+        /// The frame.
+        frame: Vec<u8>,
+        /// The interface it leaves through.
+        output: u32,
+        /// One of [`exit`].
+        exit: u8,
+    },
+    /// It leaves the fast path.
+    Stop(Reason),
+    /// It ends here, and its sender gets that frame.
+    Answer(Reason, Vec<u8>),
+    /// It leaves as it is: the host's own.
+    Pass,
+}
+
+/// What a hook's program does with a frame that arrived at the interface `input`. The frame's destination MAC is looked at only at the
+/// uplink: `for_host` says whether it is that one's.
+pub fn run(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<V4>) -> Outcome {
+    let side = match hook {
+        Hook::HostSide => side::CONTAINER,
+        Hook::Uplink => side::UPLINK,
+        Hook::UplinkOut => side::HOST,
+    };
+    let header: Option<Ethernet> = frame.read(0);
+    let arrival = Arrival {
+        side,
+        input,
+        length: u32::try_from(frame.len()).expect("a short frame"),
+        gso_size: 0,
+        source_mac: header.map_or([0; 6], |header| header.source),
+    };
+    match (hook, header.map(|header| header.ether_type)) {
+        (Hook::Uplink, _) if !for_host => Outcome::Stop(Reason::NotOurs),
+        (_, Some(ether_type::IPV4)) => run_family::<V4>(hook, frame, arrival, tables),
+        (Hook::HostSide, Some(ether_type::ARP)) => Outcome::Stop(arp::from_container(frame, arrival, tables)),
+        (Hook::HostSide, Some(ether_type::IPV6)) => Outcome::Stop(Reason::FamilyNotOnNetwork),
+        (Hook::HostSide, _) => Outcome::Stop(Reason::NotIp),
+        (Hook::Uplink, _) => Outcome::Stop(Reason::NotOurs),
+        (Hook::UplinkOut, _) => Outcome::Pass,
+    }
+}
+
+fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Model<A>) -> Outcome {
+    let Ok(packet) = A::parse(frame, arrival) else {
+        return match hook {
+            Hook::HostSide => Outcome::Stop(Reason::Malformed),
+            Hook::Uplink => Outcome::Stop(Reason::NotOurs),
+            Hook::UplinkOut => Outcome::Pass,
+        };
+    };
+    if hook == Hook::UplinkOut {
+        return from_host(frame, &packet, tables);
+    }
+    match forward::decide(frame, &packet, tables) {
+        Decision::Forward(translation) => match leave(frame, &packet, &translation) {
+            Some(frame) => Outcome::Leave { frame, output: translation.output, exit: translation.exit },
+            None => Outcome::Stop(Reason::RewriteFailed),
+        },
+        Decision::ForwardError(translation) => leave_error(frame, &packet, &translation),
+        Decision::Stop(reason) => stop(frame, &packet, reason, 0, tables),
+        Decision::TooLong(mtu) => stop(frame, &packet, Reason::TooLong, mtu, tables),
+    }
+}
+
+/// What the host itself sends: whatever fails, it leaves as it is.
+fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, tables: &Model<A>) -> Outcome {
+    if packet.payload == Payload::Error {
+        let quote = icmp_error::quote(frame, packet.payload_at, packet.tuple.side);
+        return match quote.and_then(|quote| icmp_error::translate(packet, &quote, tables)) {
+            Some(Ok(translation)) => leave_error(frame, packet, &translation),
+            Some(Err(reason)) => Outcome::Stop(reason),
+            None => Outcome::Pass,
+        };
+    }
+    let hidden = packet.payload == Payload::Echo;
+    let Some(translation) = forward::decide_from_host(packet, hidden, tables) else { return Outcome::Pass };
+    match leave(frame, packet, &translation) {
+        Some(frame) => Outcome::Leave { frame, output: packet.input, exit: exit::HOST },
+        None => Outcome::Stop(Reason::RewriteFailed),
+    }
+}
+
+fn stop<A: Family>(frame: &[u8], packet: &Packet<A>, reason: Reason, mtu: u16, tables: &Model<A>) -> Outcome {
+    let Some(why) = reason.answer() else { return Outcome::Stop(reason) };
+    match answered(frame, packet, why, mtu, tables) {
+        Some(answer) => Outcome::Answer(reason, answer),
+        None => Outcome::Stop(reason),
+    }
+}
+
+/// The error that a packet's sender gets.
+pub fn answered<A: Family>(frame: &[u8], packet: &Packet<A>, why: Why, mtu: u16, tables: &Model<A>) -> Option<Vec<u8>> {
+    if !answer::may_be_answered(packet) {
+        return None;
+    }
+    let speaker = answer::speaker(packet, tables)?;
+    let mut answer = Answer::NONE;
+    answer::make(&mut answer, frame, packet, speaker, why, mtu)?;
+    Some(answer.frame().to_vec())
+}
+
+/// The frame rewritten; none if it is shorter than it said.
+fn leave<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &Translation<A>) -> Option<Vec<u8>> {
+    let mut frame = frame.to_vec();
+    match translation.exit {
+        exit::BRIDGED => {
+            frame.put(0, &translation.macs)?;
+            return Some(frame);
+        }
+        exit::HOST if translation.port_delta == 0 => return Some(frame),
+        _ => {}
+    }
+    update_sums(&mut frame, packet, translation)?;
+    if translation.exit != exit::HOST {
+        if translation.exit == exit::PEER {
+            frame.put(0, &translation.macs)?;
+        }
+        let mut header: A::Header = frame[..].read(ETHERNET)?;
+        A::rewrite(&mut header, translation);
+        frame.put(ETHERNET, &header)?;
+    }
+    let tuple = &translation.tuple;
+    let at = packet.payload_at;
+    let put = |frame: &mut Vec<u8>, at, port: Port| frame.put(at, &port);
+    match tuple.echo {
+        echo::NONE => {
+            put(&mut frame, at, tuple.source_port)?;
+            put(&mut frame, at + 2, tuple.destination_port)?;
+        }
+        echo::REQUEST => put(&mut frame, at + 4, tuple.source_port)?,
+        _ => put(&mut frame, at + 4, tuple.destination_port)?,
+    }
+    Some(frame)
+}
+
+fn update_sums<A: Family>(frame: &mut Vec<u8>, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
+    let protocol = packet.tuple.protocol;
+    let at = packet.payload_at
+        + match protocol {
+            protocol::TCP => 16,
+            protocol::UDP => 6,
+            _ => 2,
+        };
+    let pseudo = if A::has_pseudo_header(protocol) { translation.address_delta } else { 0 };
+    for delta in [translation.port_delta, pseudo] {
+        if delta == 0 {
+            continue;
+        }
+        let old: u16 = frame[..].read(at)?;
+        if old == 0 && protocol == protocol::UDP {
+            continue;
+        }
+        let new = match checksum::update(old, u32::from(delta)) {
+            0 if protocol == protocol::UDP => u16::MAX,
+            new => new,
+        };
+        frame.put(at, &new)?;
+    }
+    Some(())
+}
+
+fn leave_error<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &ErrorTranslation<A>) -> Outcome {
+    let outer = &translation.outer;
+    match rewrite_error(frame, packet, translation) {
+        Some(frame) => Outcome::Leave { frame, output: outer.output, exit: outer.exit },
+        None => Outcome::Stop(Reason::RewriteFailed),
+    }
+}
+
+fn rewrite_error<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &ErrorTranslation<A>) -> Option<Vec<u8>> {
+    let mut frame = frame.to_vec();
+    if translation.outer.exit == exit::PEER {
+        frame.put(0, &translation.outer.macs)?;
+    }
+    icmp_error::apply::<A>(&mut frame[..], packet.payload_at, translation)?;
+    Some(frame)
+}
+
+/// The action of a program, as a number: -1 passes the frame on, 2 drops it, 7 redirects it.
+pub fn action(outcome: &Outcome) -> i32 {
+    match outcome {
+        Outcome::Leave { exit: exit::HOST, .. } | Outcome::Pass => -1,
+        Outcome::Leave { .. } | Outcome::Answer(..) => 7,
+        Outcome::Stop(reason) => match reason.fate() {
+            Fate::Punt => -1,
+            Fate::Drop => 2,
+        },
+    }
+}
+
+/// The half of the flow that an answer to a packet would find, if there is one that counts: what says where it goes.
+pub fn in_use<A: Family>(tables: &Model<A>, key: &causeway_common::tuple::Tuple<A>) -> bool {
+    tables.flow(key).is_some_and(|half| {
+        half.epoch == tables.epoch(half.slot)
+            && tables.now.get().wrapping_sub(half.last_used).cast_signed() <= half.timeout.cast_signed()
+    })
+}

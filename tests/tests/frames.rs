@@ -1,0 +1,251 @@
+//! Frames of no one's choice through the programs in the kernel, in histories: packets, answers to what left, errors about it, half of them
+//! damaged. Each does to the byte what the decisions say.
+//!
+//! How many is up to `CAUSEWAY_FRAMES`.
+
+use std::{collections::BTreeMap, env};
+
+use arbitrary::{Arbitrary as _, Unstructured};
+use causeway::{
+    datapath::{Entry, Interface, Terms, Trial},
+    model::publish::PortRange,
+};
+use causeway_common::{abi::exit, address::V4, reason::Reason};
+use causeway_fuzz::{
+    history::check_outcome,
+    programs::{Hook, Outcome, action, run},
+    scene::{CONTAINERS, HOST, PUBLISHES, Scene, WORLD},
+    traffic::{self, Arriving, Event, Left, Memory},
+    wire::Ipv4Frame,
+};
+use causeway_tests::bench::{Bench, Place, with_bench};
+
+/// How many frames where nobody says: a matter of seconds.
+const FRAMES: u64 = 300_000;
+
+/// How many make a history. None fills the table, whose room is not the same to the last entry in the kernel and in the model.
+const HISTORY: u64 = 160;
+
+/// The one port that masquerade picks where a flow's own is taken, so that there is nothing random in it.
+const PICKED: u16 = 4010;
+
+const INTERFACES: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
+
+#[test]
+fn the_kernel_does_with_any_frame_what_the_decisions_say() {
+    let count = env::var("CAUSEWAY_FRAMES").map_or(FRAMES, |count| count.parse().expect("a number of frames"));
+    with_bench(|bench| {
+        set_up(bench);
+        let scene = Scene {
+            sides: INTERFACES.map(|name| bench.index(name)),
+            uplink: bench.index("up0"),
+            uplink_mac: bench.mac("up0"),
+        };
+        let start = bench.datapath.reasons().expect("the counts");
+        let mut seen = Seen::default();
+        let mut number = 0;
+        while seen.frames < count {
+            number += 1;
+            History { bench, scene, random: Random::new(number), memory: Memory::default(), seen: &mut seen }.play();
+            let counted = bench.datapath.reasons().expect("the counts");
+            let counted: BTreeMap<_, _> =
+                counted.into_iter().map(|(name, count)| (name, count - start[name])).filter(|(_, n)| *n > 0).collect();
+            assert_eq!(counted, seen.reasons, "history {number}: the reasons that the kernel counted");
+            bench.flush();
+            bench.model.begun.borrow_mut().clear();
+        }
+        assert!(bench.datapath.flows().expect("the flows").is_empty(), "flows are left");
+        seen.check();
+        an_exchange_works(bench, &scene);
+    });
+}
+
+fn set_up(bench: &mut Bench) {
+    bench.put_host();
+    for (container, (address, host_side)) in CONTAINERS.into_iter().zip(INTERFACES).enumerate() {
+        let bridge = ["cwa", "cwa", "cwb", "cwc", "cwc"][container];
+        bench.put_container(Place { address, host_side, bridge, closed: container > 2, masquerade: container != 2 });
+    }
+    for (container, publish, from) in PUBLISHES {
+        bench.put_publish(CONTAINERS[container], publish, from);
+    }
+    let terms = Terms { ports: PortRange::new(PICKED, PICKED).expect("a port"), ..Terms::default() };
+    for (bridge, subnet) in [("cwa", "172.18.0.0/16"), ("cwb", "172.19.0.0/16"), ("cwc", "172.20.0.0/16")] {
+        let interface = Interface { index: bench.index(bridge), name: bridge.to_owned() };
+        bench.datapath.put_bridge(&interface, &[subnet.parse().expect("a subnet")], &terms).expect("the bridge");
+        let [a, b, ..] = subnet.parse::<ipnet::Ipv4Net>().expect("a subnet").addr().octets();
+        bench.model.routes.insert(0, (V4::new([a, b, 0, 0]), V4::new([255, 255, 0, 0]), interface.index));
+    }
+    let network = bench.model.networks.get_mut(&0).expect("a network");
+    (network.first_port, network.ports) = (PICKED.into(), 1);
+    // Where the kernel's routes lead nowhere.
+    for (address, mask) in NOWHERE {
+        bench.model.routes.insert(0, (V4::new(address), V4::new(mask), 0));
+    }
+}
+
+/// Loopback, and the broadcast addresses of the bench's subnets.
+const NOWHERE: [([u8; 4], [u8; 4]); 6] = [
+    ([127, 0, 0, 0], [255, 0, 0, 0]),
+    ([10, 0, 2, 255], [255; 4]),
+    ([192, 168, 9, 255], [255; 4]),
+    ([172, 18, 255, 255], [255; 4]),
+    ([172, 19, 255, 255], [255; 4]),
+    ([172, 20, 255, 255], [255; 4]),
+];
+
+/// What was seen, over all histories.
+#[derive(Debug, Default)]
+struct Seen {
+    frames: u64,
+    left: u64,
+    answered: u64,
+    reasons: BTreeMap<&'static str, u64>,
+}
+
+impl Seen {
+    fn count(&mut self, reason: Reason) {
+        *self.reasons.entry(reason.name()).or_default() += 1;
+    }
+
+    /// The frames went everywhere, or they have shown little.
+    fn check(&self) {
+        eprintln!("{self:?}");
+        assert!(self.left > self.frames / 20, "only {} of {} frames left", self.left, self.frames);
+        assert!(self.answered > 0 && self.reasons.len() > 15, "{self:?}");
+    }
+}
+
+struct History<'a> {
+    bench: &'a Bench,
+    scene: Scene,
+    random: Random,
+    memory: Memory,
+    seen: &'a mut Seen,
+}
+
+impl History<'_> {
+    fn play(mut self) {
+        for _ in 0..HISTORY {
+            let bytes: [u64; 8] = std::array::from_fn(|_| self.random.next());
+            let bytes = bytes.map(u64::to_ne_bytes).concat();
+            let event = Event::arbitrary(&mut Unstructured::new(&bytes)).expect("bytes enough");
+            let Some((arriving, _)) = traffic::frame(event, &self.scene, &self.memory) else { continue };
+            if self.random.next() % 64 == 0 {
+                self.send_into_bridge(&arriving);
+            }
+            if !self.send(arriving) {
+                return;
+            }
+        }
+    }
+
+    /// False if the kernel has chosen a port of its own, which the model cannot know.
+    fn send(&mut self, arriving: Arriving) -> bool {
+        let entry = match arriving.hook {
+            Hook::HostSide => Entry::HostSide,
+            Hook::Uplink => Entry::Uplink,
+            Hook::UplinkOut => Entry::UplinkOut,
+        };
+        let trial = self.try_frame(entry, arriving.input, 0, &arriving.frame);
+        let for_host = arriving.frame[..6] == self.scene.uplink_mac;
+        let mut outcome = run(arriving.hook, &arriving.frame, arriving.input, for_host, &self.bench.model);
+        if outcome == Outcome::Stop(Reason::NotAnUplink) && leads_nowhere(&arriving.frame) {
+            outcome = Outcome::Stop(Reason::NoRoute);
+        }
+        check_outcome(&arriving, &outcome, &self.bench.model);
+        if let Outcome::Stop(reason) | Outcome::Answer(reason, _) = outcome {
+            self.seen.count(reason);
+        }
+        let moved = matches!(outcome, Outcome::Leave { exit: exit::HOST, .. }) && arriving.hook == Hook::UplinkOut;
+        if let Err(difference) = compare(&arriving, &outcome, &trial, moved) {
+            panic!("{arriving:02x?}\nby the decisions: {outcome:02x?}\nby the kernel: {trial:02x?}\n{difference}");
+        }
+        self.seen.answered += u64::from(matches!(outcome, Outcome::Answer(..)) && trial.action == 7);
+        if let Outcome::Leave { output, .. } = outcome {
+            self.seen.left += 1;
+            let moved = moved && trial.frame != arriving.frame;
+            self.memory.push(Left { came: arriving, frame: trial.frame, output });
+            return !moved;
+        }
+        true
+    }
+
+    /// Nothing of such a frame is read.
+    fn send_into_bridge(&mut self, arriving: &Arriving) {
+        let came_by = if self.random.next() % 2 == 0 { 0 } else { arriving.input };
+        let trial = self.try_frame(Entry::Bridge, self.bench.index("cwa"), came_by, &arriving.frame);
+        let (reason, action) = if came_by == 0 { (Reason::FromHost, -1) } else { (Reason::NotPublished, 2) };
+        assert_eq!((trial.action, &trial.frame), (action, &arriving.frame));
+        self.seen.count(reason);
+    }
+
+    fn try_frame(&mut self, entry: Entry, input: u32, came_by: u32, frame: &[u8]) -> Trial {
+        self.seen.frames += 1;
+        self.bench.datapath.try_frame(entry, input, came_by, frame).expect("the frame runs")
+    }
+}
+
+fn leads_nowhere(frame: &[u8]) -> bool {
+    NOWHERE.iter().any(|(address, mask)| (0..4).all(|i| frame[30 + i] & mask[i] == address[i]))
+}
+
+/// Whether the kernel did what the decisions say. `moved` says that the frame's port may be one of the kernel's choice.
+fn compare(arriving: &Arriving, outcome: &Outcome, trial: &Trial, moved: bool) -> Result<(), &'static str> {
+    let expected = if arriving.hook == Hook::UplinkOut { -1 } else { action(outcome) };
+    let unanswered = trial.action == 2 && trial.frame == arriving.frame;
+    let frame = match outcome {
+        // Errors have a limit; after that the packet is dropped as it is.
+        Outcome::Answer(..) if unanswered => return Ok(()),
+        Outcome::Stop(Reason::NoRoute) if unanswered || trial.action == 7 => return Ok(()),
+        _ if trial.action != expected => return Err("it is another action"),
+        // Half translated, perhaps.
+        Outcome::Stop(Reason::RewriteFailed) => return Ok(()),
+        Outcome::Leave { .. } if moved => {
+            return if trial.frame.len() == arriving.frame.len() { Ok(()) } else { Err("it is another length") };
+        }
+        Outcome::Leave { frame, .. } | Outcome::Answer(_, frame) => frame,
+        Outcome::Stop(_) | Outcome::Pass => &arriving.frame,
+    };
+    if trial.frame == *frame { Ok(()) } else { Err("it is another frame") }
+}
+
+/// A flow begins, and is answered, as if nothing had been.
+fn an_exchange_works(bench: &Bench, scene: &Scene) {
+    let data = [&[0x0f, 0xa0, 0, 53, 0, 13, 0, 0][..], b"hello"].concat();
+    let sent = Ipv4Frame {
+        macs: (causeway_fuzz::scene::BRIDGE_MAC, causeway_fuzz::scene::mac_of(0)),
+        source: CONTAINERS[0],
+        destination: WORLD,
+        ttl: 64,
+        options: Vec::new(),
+        fragment: 0,
+        protocol: causeway_fuzz::wire::protocol::UDP,
+        payload: data,
+    };
+    let trial = bench.kernel(Entry::HostSide, "h1", &sent.summed().bytes());
+    let left = Ipv4Frame::read(&trial.frame).expect("a packet");
+    assert_eq!((trial.action, left.source, left.ports()), (7, HOST, Some((4000, 53))));
+    let mut answer = left.reversed();
+    answer.macs.0 = scene.uplink_mac;
+    let trial = bench.kernel(Entry::Uplink, "up0", &answer.summed().bytes());
+    let back = Ipv4Frame::read(&trial.frame).expect("a packet");
+    assert_eq!((trial.action, back.destination, back.ports()), (7, CONTAINERS[0], Some((53, 4000))));
+    assert!(back.transport_sums_up());
+}
+
+/// Numbers that are the same in each run (`SplitMix64`).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
