@@ -32,7 +32,6 @@ impl Image {
         if let Some(image) = Self::find(&unpacked) {
             return Ok(image);
         }
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let steps = Steps::new(folder.join("fetch.log"))?;
         let package = fetch(version, folder, &steps)?;
         // Aside and then moved, so that what is in place is whole.

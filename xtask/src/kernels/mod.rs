@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -67,6 +67,7 @@ fn run(workspace: &Workspace, version: Kernel, only: &[&str], filter: &[OsString
     let suites = suites(workspace, only)?;
     setup::ensure(workspace, Needs::Machine)?;
     let folder = workspace.target_dir().join("kernels").join(kernel);
+    let _lock = lock(&folder)?;
     let image = Image::get(kernel, &folder)?;
     workspace.build(Profile::Dev, &[("causeway", "causeway")])?;
     let tests = workspace.tests(&suites)?;
@@ -103,6 +104,23 @@ fn run(workspace: &Workspace, version: Kernel, only: &[&str], filter: &[OsString
         return Ok(false);
     }
     Ok(run.tally.clean && run.problems.is_empty() && problems.is_empty())
+}
+
+/// Holds off a second run on the same kernel, which would write the same files, until the first is done. Released when
+/// dropped.
+fn lock(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => eprintln!("xtask: waiting for another run on this kernel to end"),
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
+    }
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
 }
 
 /// The test programs to run, each of which there is.
