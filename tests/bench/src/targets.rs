@@ -22,7 +22,7 @@ pub struct Target {
 #[derive(Clone, Copy, Debug)]
 enum Against {
     Other(Contender),
-    /// causeway itself, in another measurement.
+    /// causeway itself, in another measurement; what plain routing cost beside it shows how the machine was each time.
     Itself(&'static str),
 }
 
@@ -109,8 +109,8 @@ pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
             }
             Against::Other(other) => (measurement.ratio(other)?.median, other.to_string()),
             Against::Itself(name) => {
-                let cost = |measurement: &Measurement| measurement.cost(Contender::Causeway).map(|cost| cost.median);
-                (cost(find(name, target.metric)?)? / cost(measurement)?, format!("itself, {name}"))
+                let ratio = |measurement: &Measurement| measurement.ratio(Contender::Plain).map(|ratio| ratio.median);
+                (ratio(measurement)? / ratio(find(name, target.metric)?)?, format!("itself, {name}"))
             }
         };
         let metric = match target.metric.unit_of_latency() {
