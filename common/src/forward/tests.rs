@@ -81,6 +81,8 @@ pub(super) fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, f
         length: 60,
         segment: 60,
         dont_fragment: true,
+        first_fragment: false,
+        id: 0,
     }
 }
 
@@ -93,7 +95,7 @@ pub(super) fn left(model: &Model<V4>, packet: &Packet<V4>) -> Result<Translation
     // Of these packets none is an error: of the frame only the MACs are read.
     match decide(&[2; 14][..], packet, model) {
         Decision::Forward(translation) => Ok(translation),
-        Decision::ForwardError(error) => panic!("{error:?}"),
+        other @ (Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack) => panic!("{other:?}"),
         Decision::Stop(reason) => Err(reason),
         Decision::TooLong(mtu) => {
             assert_eq!(mtu, 1500);
