@@ -299,4 +299,4 @@ mod full_cone;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

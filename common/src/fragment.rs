@@ -291,6 +291,7 @@ pub fn hold<A: Address>(passage: &mut Passage<A>, tables: &(impl Tables<A> + Dat
     }
     let Some(mut record) = tables.datagram(datagram) else { return Hold::NoRoom };
     let before = tables.add_to_state(&mut record, 1);
+    drop(record);
     if state::is_ready(before) {
         return Hold::Overtaken;
     }
@@ -302,7 +303,8 @@ pub fn hold<A: Address>(passage: &mut Passage<A>, tables: &(impl Tables<A> + Dat
         return Hold::NoRoom;
     }
     // The first may have come before the copy was there, and then it has not found it. Who removes the copy has it.
-    if !state::is_ready(tables.add_to_state(&mut record, 0)) {
+    let record = tables.datagram(datagram);
+    if !record.is_some_and(|mut record| state::is_ready(tables.add_to_state(&mut record, 0))) {
         Hold::Held
     } else if tables.forget_held(&passage.key) {
         Hold::Overtaken

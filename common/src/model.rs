@@ -60,6 +60,8 @@ pub struct Model<A> {
     pub frame: RefCell<Vec<u8>>,
     /// Frames that come again.
     pub again: RefCell<VecDeque<Vec<u8>>>,
+    /// What another CPU does once a copy of the frame is held: once.
+    pub meanwhile: Cell<Option<fn(&Self)>>,
     /// The time.
     pub now: Cell<Ticks>,
     /// The next random number; each use moves it on.
@@ -89,6 +91,7 @@ impl<A> Default for Model<A> {
             held: RefCell::default(),
             frame: RefCell::default(),
             again: RefCell::default(),
+            meanwhile: Cell::new(None),
             now: Cell::new(1000),
             random: Cell::new(1),
         }
@@ -247,6 +250,9 @@ impl<A: Address> DatagramTables<A> for Model<A> {
 
     fn hold(&self, key: &HeldKey<A>) -> bool {
         self.held.borrow_mut().insert(*key, self.frame.borrow().clone());
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile(self);
+        }
         true
     }
 
