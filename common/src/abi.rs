@@ -83,6 +83,10 @@ pub mod name {
     pub const UPLINKS4: &str = "UPLINKS4";
     /// Hash, oldest out: [`super::SocketPeer`] to the address the process meant.
     pub const SOCKETS4: &str = "SOCKETS4";
+    /// Hash, oldest out: [`super::Datagram`] to [`super::Fragments`].
+    pub const FRAGMENTS4: &str = "FRAGMENTS4";
+    /// Hash, oldest out: [`super::HeldKey`] to [`super::HeldFrame`].
+    pub const HELD4: &str = "HELD4";
     /// Array: slot to epoch.
     pub const EPOCHS: &str = "EPOCHS";
     /// Array: a network's number to [`super::Network`].
@@ -371,6 +375,75 @@ pub struct SocketAddress<A> {
     pub port: Port,
     /// Zero.
     pub _pad: u16,
+}
+
+/// How many datagrams in fragments there is room for.
+pub const DATAGRAMS: u32 = 1 << 13;
+
+/// How many fragments that are ahead of their first can be held, of all datagrams together.
+pub const HELD: u32 = 1 << 9;
+
+/// The longest frame that can be held, in bytes: a power of two.
+pub const HELD_BYTES: usize = 1 << 11;
+
+/// A datagram in fragments, as it arrives at one interface (RFC 791 section 2.3, RFC 8200 section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Datagram<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Identification, as the packet's bytes stand in a word.
+    pub id: u32,
+    /// The interface's index.
+    pub input: u32,
+    /// IANA number of what the fragments carry.
+    pub protocol: u8,
+    /// One of [`crate::tuple::side`].
+    pub side: u8,
+    /// Zero.
+    pub _pad: u16,
+}
+
+/// What later fragments of a datagram need to know of its first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+pub struct Fragments {
+    /// One of [`crate::fragment::state`], and how many fragments were held. Written by several CPUs at once.
+    pub state: u64,
+    /// When the first of them came, or the last first one.
+    pub since: Ticks,
+    /// The identification that they leave with.
+    pub id: u32,
+    /// Source port.
+    pub source_port: Port,
+    /// Destination port.
+    pub destination_port: Port,
+    /// One of [`crate::tuple::echo`].
+    pub echo: u8,
+    /// Zero.
+    pub _pad: [u8; 3],
+}
+
+/// A fragment that is held.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct HeldKey<A> {
+    /// Its datagram.
+    pub datagram: Datagram<A>,
+    /// Which of its held ones, in the order in which they came.
+    pub number: u32,
+}
+
+/// A frame that is held, as it arrived.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HeldFrame {
+    /// How many of the bytes are the frame's.
+    pub length: u32,
+    /// The frame.
+    pub bytes: [u8; HELD_BYTES],
 }
 
 impl<A> Translation<A> {

@@ -6,6 +6,7 @@ use crate::{
     address::Address,
     begin::begin,
     flow::{self, State, Ticks, Way, tcp},
+    fragment,
     from_host::{self, Step},
     half::{Seen, end, is_gone_or_idle, is_idle, remove, touch},
     icmp_error::{self, ErrorTranslation},
@@ -14,7 +15,7 @@ use crate::{
     plan::{First, plan},
     reason::Reason,
     room,
-    tables::Tables,
+    tables::{DatagramTables, Tables},
     tuple::Tuple,
 };
 
@@ -24,6 +25,10 @@ use crate::{
 pub enum Decision<A> {
     /// It is rewritten and leaves.
     Forward(Translation<A>),
+    /// It is a fragment: it is rewritten, gets that identification, and leaves.
+    ForwardFragment(Translation<A>, u32),
+    /// It and the fragments that were held for it come again, at the interface where they arrived.
+    PutBack,
     /// It is an ICMP error of a flow: it and what it quotes are rewritten, and it leaves.
     ForwardError(ErrorTranslation<A>),
     /// It leaves the fast path.
@@ -33,11 +38,19 @@ pub enum Decision<A> {
 }
 
 /// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has no answer, [`icmp_error::translate`] or
-/// [`plan`], [`begin`] and [`leave`].
+/// [`plan`], [`begin`] and [`leave`]; [`fragment::decide`] about a fragment.
 ///
 /// The kernel's programs call these themselves: each is a function of its own there, which the verifier looks at once and not once for
 /// each way to it, and what they share lies in a map, because it is more than BPF's 512 bytes of stack.
-pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tables: &impl Tables<A>) -> Decision<A> {
+pub fn decide<A: Family>(
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<A>,
+    tables: &(impl Tables<A> + DatagramTables<A>),
+) -> Decision<A> {
+    let mut first = First::new(*packet, source_mac(frame));
+    if packet.is_fragment() {
+        return fragment::decide(&mut first, tables);
+    }
     if let Some(half) = established(packet, tables) {
         return Decision::Forward(half.translation);
     }
@@ -50,18 +63,30 @@ pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tabl
     {
         return answer.map_or_else(Decision::Stop, Decision::ForwardError);
     }
-    let mut first = First::new(*packet, source_mac(frame));
-    let begun = plan(&mut first, tables).and_then(|()| {
-        if mapping::is_wanted(&first) && !mapping::find(&mut first, tables) {
-            mapping::stand_in(&mut first);
-            let begun = begin_with_room(&mut first, tables);
-            mapping::stand_out(&mut first);
-            begun?;
+    begin_flow(&mut first, tables)
+}
+
+/// Decides about a packet of no flow, which begins one if it may.
+pub(crate) fn begin_flow<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Decision<A> {
+    match plan(first, tables) {
+        Ok(()) => begin_planned(first, tables),
+        Err(reason) => Decision::Stop(reason),
+    }
+}
+
+/// The same, once it is planned.
+pub(crate) fn begin_planned<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Decision<A> {
+    if mapping::is_wanted(first) && !mapping::find(first, tables) {
+        mapping::stand_in(first);
+        let begun = begin_with_room(first, tables);
+        mapping::stand_out(first);
+        if let Err(reason) = begun {
+            return Decision::Stop(reason);
         }
-        begin_with_room(&mut first, tables)
-    });
+    }
+    let begun = begin_with_room(first, tables);
     match begun {
-        Ok(()) => leave(packet, first.half.translation),
+        Ok(()) => leave(&first.packet, first.half.translation),
         Err(reason) => Decision::Stop(reason),
     }
 }
@@ -70,7 +95,7 @@ pub fn decide<A: Family>(frame: &(impl Frame + ?Sized), packet: &Packet<A>, tabl
 /// which [`known`] is for.
 #[inline(always)]
 pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t T) -> Option<T::Half<'t>> {
-    if !packet.has_ports() {
+    if packet.first_fragment || !packet.has_ports() {
         return None;
     }
     let now = tables.now();
@@ -78,10 +103,10 @@ pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t
     let translation = &half.translation;
     let elsewhere = half.input != packet.input && half.input != 0;
     let too_long = packet.segment > u32::from(translation.mtu) && translation.mtu != 0;
-    // The next hop's MAC is asked for anew in every tick, for a flow that is used in each.
+    // In every tick a mapping is kept alive anew; and the next hop's MAC asked for, if the flow is used in each.
     let ages = translation.exit == exit::NEIGHBOUR
         && half.last_used != now
-        && (translation.macs.are_known() || is_next(half.last_used, now));
+        && (translation.macs.are_known() || translation.mapped != 0 || is_next(half.last_used, now));
     if elsewhere
         || half.epoch != tables.epoch(half.slot)
         || is_idle(&half, now)
@@ -113,9 +138,15 @@ const fn is_next(last: Ticks, now: Ticks) -> bool {
 /// Decides about a packet of a flow that is in the table; none if it is of no flow.
 #[inline(always)]
 pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
-    if !packet.has_ports() {
+    if packet.first_fragment || !packet.has_ports() {
         return None;
     }
+    of_flow(packet, tables)
+}
+
+/// The same for a packet whose ports are known, whatever it carries.
+#[inline(always)]
+pub fn of_flow<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
     let now = tables.now();
     let mut half = tables.flow(&packet.tuple)?;
     // A MAC that it has is of the last tick.
@@ -252,7 +283,7 @@ pub fn decide_from_host<A: Family>(
     }
     let mut step = from_host::step(packet, hidden, tables);
     if step == Step::Known {
-        if let Some(Decision::Forward(translation)) = known(packet, tables) {
+        if let Some(Decision::Forward(translation)) = of_flow(packet, tables) {
             return Some(translation);
         }
         // It has ended, and is gone.
@@ -278,4 +309,4 @@ mod full_cone;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,6 +19,7 @@ pub mod begin;
 pub mod checksum;
 pub mod flow;
 pub mod forward;
+pub mod fragment;
 pub mod from_host;
 mod half;
 pub mod icmp_error;

@@ -1,16 +1,19 @@
 //! The tables over ordinary collections: what the decisions are tested with, and what the kernel's are compared with.
 
-use core::cell::{Cell, RefCell, RefMut};
+use core::{
+    cell::{Cell, RefCell, RefMut},
+    mem,
+};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     vec::Vec,
 };
 
 use crate::{
-    abi::{Endpoint, Flow, Macs, Network, Publish, Uplink},
+    abi::{Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey, Macs, Network, Publish, Uplink},
     address::{Address, Port},
     flow::Ticks,
-    tables::{Refused, Route, Tables},
+    tables::{DatagramTables, Refused, Route, Tables},
     tuple::Tuple,
 };
 
@@ -49,6 +52,16 @@ pub struct Model<A> {
     pub epochs: HashMap<u32, u32>,
     /// Until when flows of the host's own may live that are TCP, or have moved.
     pub host_tcp_until: Cell<Ticks>,
+    /// Records of datagrams in fragments.
+    pub datagrams: RefCell<HashMap<Datagram<A>, Fragments>>,
+    /// Frames that are held.
+    pub held: RefCell<HashMap<HeldKey<A>, Vec<u8>>>,
+    /// The frame that is decided about.
+    pub frame: RefCell<Vec<u8>>,
+    /// Frames that come again.
+    pub again: RefCell<VecDeque<Vec<u8>>>,
+    /// What another CPU does once a copy of the frame is held: once.
+    pub meanwhile: Cell<Option<fn(&Self)>>,
     /// The time.
     pub now: Cell<Ticks>,
     /// The next random number; each use moves it on.
@@ -74,6 +87,11 @@ impl<A> Default for Model<A> {
             counts: RefCell::default(),
             epochs: HashMap::new(),
             host_tcp_until: Cell::new(0),
+            datagrams: RefCell::default(),
+            held: RefCell::default(),
+            frame: RefCell::default(),
+            again: RefCell::default(),
+            meanwhile: Cell::new(None),
             now: Cell::new(1000),
             random: Cell::new(1),
         }
@@ -190,5 +208,63 @@ impl<A: Address> Tables<A> for Model<A> {
 
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
         self.sockets.contains(arriving)
+    }
+}
+
+impl<A: Address> DatagramTables<A> for Model<A> {
+    type Record<'t>
+        = RefMut<'t, Fragments>
+    where
+        Self: 't;
+
+    fn datagram(&self, datagram: &Datagram<A>) -> Option<RefMut<'_, Fragments>> {
+        RefMut::filter_map(self.datagrams.borrow_mut(), |datagrams| datagrams.get_mut(datagram)).ok()
+    }
+
+    fn insert_datagram(&self, datagram: &Datagram<A>, record: &Fragments) -> bool {
+        let mut datagrams = self.datagrams.borrow_mut();
+        let free = !datagrams.contains_key(datagram);
+        if free {
+            datagrams.insert(*datagram, *record);
+        }
+        free
+    }
+
+    fn remove_datagram(&self, datagram: &Datagram<A>) {
+        self.datagrams.borrow_mut().remove(datagram);
+    }
+
+    fn add_to_state(&self, record: &mut Fragments, number: u64) -> u64 {
+        let before = record.state;
+        record.state += number;
+        before
+    }
+
+    fn swap_state(&self, record: &mut Fragments, state: u64) -> u64 {
+        mem::replace(&mut record.state, state)
+    }
+
+    fn can_hold(&self) -> bool {
+        self.frame.borrow().len() <= HELD_BYTES
+    }
+
+    fn hold(&self, key: &HeldKey<A>) -> bool {
+        self.held.borrow_mut().insert(*key, self.frame.borrow().clone());
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile(self);
+        }
+        true
+    }
+
+    fn forget_held(&self, key: &HeldKey<A>) -> bool {
+        self.held.borrow_mut().remove(key).is_some()
+    }
+
+    fn put_back(&self) {
+        self.again.borrow_mut().push_back(self.frame.borrow().clone());
+    }
+
+    fn put_back_held(&self, key: &HeldKey<A>) {
+        self.again.borrow_mut().extend(self.held.borrow_mut().remove(key));
     }
 }

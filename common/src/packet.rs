@@ -8,7 +8,7 @@ use crate::{
     answer::Why,
     checksum,
     flow::tcp,
-    icmp_error::Quote,
+    icmp_error::{FrameMut, Quote},
     sctp,
     tuple::{Tuple, echo, protocol},
 };
@@ -89,7 +89,7 @@ pub enum Payload {
     Echo,
     /// An ICMP error, which quotes a packet.
     Error,
-    /// A fragment: its tuple has no ports.
+    /// A fragment that is not a datagram's first: its tuple has no ports.
     Fragment,
     /// Anything else: its tuple has no ports.
     Other,
@@ -121,6 +121,10 @@ pub struct Packet<A> {
     pub segment: u32,
     /// Whether routers must not fragment it.
     pub dont_fragment: bool,
+    /// Whether it is the first fragment of a datagram.
+    pub first_fragment: bool,
+    /// A fragment's identification, as its bytes stand in a word; zero for any other packet.
+    pub id: u32,
 }
 
 /// The frame's source MAC; zero if it ends before that.
@@ -171,6 +175,8 @@ pub trait Family: Address {
     fn rewrite(header: &mut Self::Header, translation: &Translation<Self>);
     /// Rewrites a quoted header's addresses, which change the sum over them by `address_delta`.
     fn rewrite_quoted(header: &mut Self::Header, to: &Tuple<Self>, address_delta: u16);
+    /// Rewrites a fragment's identification; none if the frame is shorter than it was.
+    fn rewrite_id(frame: &mut (impl FrameMut + ?Sized), packet: &Packet<Self>, id: u32) -> Option<()>;
     /// Whether the protocol's checksum covers the addresses.
     fn has_pseudo_header(protocol: u8) -> bool;
     /// Bytes of the whole packet, as its header says.
@@ -202,6 +208,15 @@ impl Family for V4 {
         header.checksum = checksum::update(header.checksum, u32::from(address_delta));
         header.source = to.source;
         header.destination = to.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_id(frame: &mut (impl FrameMut + ?Sized), _packet: &Packet<Self>, id: u32) -> Option<()> {
+        let mut header: Ipv4 = frame.read(ETHERNET)?;
+        let delta = checksum::delta(u32::from(header.id), u32::from(id as u16));
+        header.checksum = checksum::update(header.checksum, u32::from(delta));
+        header.id = id as u16;
+        frame.put(ETHERNET, &header)
     }
 
     #[inline(always)]
@@ -325,10 +340,16 @@ impl Family for V4 {
             length,
             segment: length,
             dont_fragment: ip.fragment & DONT_FRAGMENT != 0,
+            first_fragment: false,
+            id: 0,
         };
         if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
-            packet.payload = Payload::Fragment;
-            return Ok(packet);
+            packet.id = u32::from(ip.id);
+            if ip.fragment & FRAGMENT_OFFSET != 0 {
+                packet.payload = Payload::Fragment;
+                return Ok(packet);
+            }
+            packet.first_fragment = true;
         }
         let carried = if total == 0 { usize::MAX } else { total as usize - header };
         let payload_header = packet.read_ports(frame, carried, protocol::ICMP)?;
@@ -413,6 +434,12 @@ impl<A: Address> Packet<A> {
             Payload::Echo => self.tuple.echo == echo::REQUEST,
             Payload::Error | Payload::Fragment | Payload::Other => false,
         }
+    }
+
+    /// Whether it is a part of a datagram only.
+    #[inline(always)]
+    pub fn is_fragment(&self) -> bool {
+        self.first_fragment || self.payload == Payload::Fragment
     }
 
     /// Whether it can be of a flow.

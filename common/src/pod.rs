@@ -8,7 +8,10 @@ use core::mem::size_of;
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    abi::{AddressPort, Admitted, Endpoint, Flow, Publish, SocketAddress, SocketPeer, Translation, Uplink},
+    abi::{
+        AddressPort, Admitted, Datagram, Endpoint, Flow, HeldKey, Publish, SocketAddress, SocketPeer, Translation,
+        Uplink,
+    },
     address::{Address, V4, V6},
     tuple::Tuple,
 };
@@ -35,4 +38,6 @@ plain! {
     SocketPeer: 12 bytes and 1 addresses;
     Uplink: 4 bytes and 1 addresses;
     SocketAddress: 4 bytes and 1 addresses;
+    Datagram: 12 bytes and 2 addresses;
+    HeldKey: 16 bytes and 2 addresses;
 }

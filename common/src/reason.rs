@@ -35,6 +35,8 @@ macro_rules! reasons {
 pub enum Fate {
     /// The kernel's stack, and other programs, see it unchanged.
     Punt,
+    /// It is kept, and comes again.
+    Hold,
     /// It ends here.
     Drop,
 }
@@ -56,6 +58,9 @@ reasons! {
     /// To a container from the host itself.
     FromHost = 7, "from-host", Punt;
 
+    /// A fragment that needs translation and is ahead of its datagram's first one, which says how.
+    FragmentHeld = 15, "fragment-held", Hold;
+
     /// From a container, with an address that is not its own.
     SourceAddressSpoofed = 16, "source-address-spoofed", Drop;
     /// From a container, with a MAC that is not its own.
@@ -66,7 +71,7 @@ reasons! {
     FamilyNotOnNetwork = 19, "family-not-on-network", Drop;
     /// Its headers contradict themselves or the frame's length.
     Malformed = 20, "malformed", Drop;
-    /// A fragment that would need translation.
+    /// A fragment of a datagram whose first one did not leave, or that is ahead of that one and cannot be held.
     Fragment = 21, "fragment", Drop;
     /// Translation is for TCP, UDP, SCTP and ICMP echo.
     ProtocolNotTranslated = 22, "protocol-not-translated", Drop;

@@ -3,7 +3,7 @@
 use core::ops::DerefMut;
 
 use crate::{
-    abi::{self, Endpoint, Flow, Macs, Network, Publish, Uplink},
+    abi::{self, Datagram, Endpoint, Flow, Fragments, HeldKey, Macs, Network, Publish, Uplink},
     address::Address,
     flow::{State, Ticks},
     tuple::Tuple,
@@ -93,4 +93,33 @@ pub trait Tables<A: Address> {
     fn next_hop(&self, leaving: &Tuple<A>, output: u32) -> Option<Macs>;
     /// Whether a socket of the host would receive a packet with that tuple.
     fn host_socket(&self, arriving: &Tuple<A>) -> bool;
+}
+
+/// The tables of datagrams in fragments, and the frame that is decided about.
+pub trait DatagramTables<A: Address> {
+    /// A record, to be looked at and changed in place.
+    type Record<'t>: DerefMut<Target = Fragments>
+    where
+        Self: 't;
+
+    /// The record of a datagram.
+    fn datagram(&self, datagram: &Datagram<A>) -> Option<Self::Record<'_>>;
+    /// Inserts a record; false if there is one, or no room.
+    fn insert_datagram(&self, datagram: &Datagram<A>, record: &Fragments) -> bool;
+    /// Removes a record.
+    fn remove_datagram(&self, datagram: &Datagram<A>);
+    /// Adds to a record's state, and answers what it was; in one step, and in order with every other access.
+    fn add_to_state(&self, record: &mut Fragments, number: u64) -> u64;
+    /// Replaces a record's state, and answers what it was; likewise.
+    fn swap_state(&self, record: &mut Fragments, state: u64) -> u64;
+    /// Whether the frame is short enough to be held.
+    fn can_hold(&self) -> bool;
+    /// Holds a copy of the frame; false if that cannot be.
+    fn hold(&self, key: &HeldKey<A>) -> bool;
+    /// Removes a held frame; false if it is gone already.
+    fn forget_held(&self, key: &HeldKey<A>) -> bool;
+    /// Sends the frame again into the interface where it arrived: a copy.
+    fn put_back(&self);
+    /// Sends a held frame into the interface where the frame arrived, and removes it. The frame itself is lost.
+    fn put_back_held(&self, key: &HeldKey<A>);
 }

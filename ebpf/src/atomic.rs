@@ -24,6 +24,15 @@ impl Counter {
         value.cast_unsigned()
     }
 
+    /// Puts `value` there, and answers what was there before.
+    #[inline(always)]
+    pub(crate) fn swap(self, value: u64) -> u64 {
+        let mut value = value;
+        // SAFETY: as above.
+        unsafe { asm!("{0} = xchg_64({1} + 0, {0})", inout(reg) value, in(reg) self.0) };
+        value
+    }
+
     /// What is there.
     #[inline(always)]
     pub(crate) fn get(self) -> u64 {

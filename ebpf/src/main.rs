@@ -5,6 +5,8 @@
 #[cfg(target_arch = "bpf")]
 mod atomic;
 #[cfg(target_arch = "bpf")]
+mod fragments;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 #[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]

@@ -10,10 +10,14 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Network, Publish, SocketAddress, SocketPeer, Uplink},
+    abi::{
+        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HeldFrame, HeldKey, Network, Publish,
+        SocketAddress, SocketPeer, Uplink,
+    },
     address::V4,
     answer,
     flow::Ticks,
+    fragment::Passage,
     packet,
     plan::First,
     reason::{self, Reason},
@@ -64,6 +68,10 @@ static UPLINKS4: HashMap<u32, Uplink<V4>> = HashMap::with_max_entries(64, BPF_F_
 #[map]
 static SOCKETS4: LruHashMap<SocketPeer<V4>, SocketAddress<V4>> = LruHashMap::with_max_entries(1 << 14, 0);
 #[map]
+static FRAGMENTS4: LruHashMap<Datagram<V4>, Fragments> = LruHashMap::with_max_entries(abi::DATAGRAMS, 0);
+#[map]
+static HELD4: LruHashMap<HeldKey<V4>, HeldFrame> = LruHashMap::with_max_entries(abi::HELD, 0);
+#[map]
 static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
 #[map]
 static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
@@ -75,6 +83,10 @@ static FIRST4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
 // The tick, and how many errors were sent in it.
 #[map]
 static ANSWERS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static PASSAGE4: PerCpuArray<Passage<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static FRAME: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(reason::CAPACITY, 0);
 
@@ -105,6 +117,13 @@ pub(crate) fn may_answer(now: Ticks) -> bool {
     }
     *count += 1;
     *count <= answer::RATE
+}
+
+/// This CPU's place for a frame that is to be held.
+#[inline(always)]
+pub(crate) fn frame() -> Option<&'static mut HeldFrame> {
+    // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of it is valid as zeroes.
+    FRAME.get_ptr_mut(0).map(|frame| unsafe { &mut *frame })
 }
 
 /// The slot's epoch.
@@ -176,6 +195,8 @@ pub(crate) struct Maps<A: 'static> {
     pub(crate) local: &'static HashMap<A, u32>,
     pub(crate) uplinks: &'static HashMap<u32, Uplink<A>>,
     pub(crate) sockets: &'static LruHashMap<SocketPeer<A>, SocketAddress<A>>,
+    pub(crate) fragments: &'static LruHashMap<Datagram<A>, Fragments>,
+    pub(crate) held: &'static LruHashMap<HeldKey<A>, HeldFrame>,
 }
 
 /// A family that the datapath handles: its maps, and the kernel's own structures for it.
@@ -184,6 +205,8 @@ pub(crate) trait Family: packet::Family + 'static {
     fn maps() -> Maps<Self>;
     /// This CPU's place for the first packet of a flow.
     fn first() -> Option<&'static mut First<Self>>;
+    /// This CPU's place for a fragment on its way.
+    fn passage() -> Option<&'static mut Passage<Self>>;
     /// The kernel's key for a socket lookup, and its size.
     fn sock_tuple(tuple: &Tuple<Self>) -> (bpf_sock_tuple, u32);
     /// Puts a packet's addresses into the parameters of a route lookup.
@@ -206,6 +229,8 @@ impl Family for V4 {
             local: &LOCAL4,
             uplinks: &UPLINKS4,
             sockets: &SOCKETS4,
+            fragments: &FRAGMENTS4,
+            held: &HELD4,
         }
     }
 
@@ -213,6 +238,12 @@ impl Family for V4 {
     fn first() -> Option<&'static mut First<Self>> {
         // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of it is valid as zeroes.
         FIRST4.get_ptr_mut(0).map(|first| unsafe { &mut *first })
+    }
+
+    #[inline(always)]
+    fn passage() -> Option<&'static mut Passage<Self>> {
+        // SAFETY: as for `first`.
+        PASSAGE4.get_ptr_mut(0).map(|passage| unsafe { &mut *passage })
     }
 
     #[inline(always)]

@@ -28,6 +28,7 @@ use causeway_common::{
 };
 
 use crate::{
+    fragments,
     maps::{self, Family},
     skb::{self, Skb},
     tables::Kernel,
@@ -108,7 +109,7 @@ fn host_known<A: Family>(skb: *mut __sk_buff) -> i32 {
             Step::Pass => return TCX_NEXT,
             Step::Note | Step::Shift => {}
             Step::Known => {
-                if let Some(Decision::Forward(translation)) = forward::known(&packet, &tables) {
+                if let Some(Decision::Forward(translation)) = forward::of_flow(&packet, &tables) {
                     return leave(&mut skb, &packet, &translation);
                 }
             }
@@ -231,8 +232,8 @@ fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let mut skb = Skb::again(&context);
     match forward::known(&place.packet, &Kernel::new(&context)) {
         Some(Decision::Forward(translation)) => leave(&mut skb, &place.packet, &translation),
-        // Only `error` has such a one, and sends it itself.
-        Some(Decision::ForwardError(_)) => stop(Reason::Malformed),
+        // Only `error` and `fragments` have such, and see to them themselves.
+        Some(Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack) => stop(Reason::Malformed),
         Some(Decision::Stop(reason)) => refuse(place, reason, 0),
         Some(Decision::TooLong(mtu)) => refuse(place, Reason::TooLong, mtu),
         None => UNDECIDED,
@@ -241,7 +242,7 @@ fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
 
 /// Leaves a packet to [`answer`], if its sender is told why it does not go on.
 #[inline(always)]
-fn refuse<A>(place: &mut First<A>, reason: Reason, mtu: u16) -> i32 {
+pub(crate) fn refuse<A>(place: &mut First<A>, reason: Reason, mtu: u16) -> i32 {
     let Some(why) = reason.answer() else { return stop(reason) };
     maps::count(reason);
     place.refusal = Refusal { why: why as u8, mtu };
@@ -270,6 +271,9 @@ fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
 /// The first packet of a flow, or one that is of none.
 #[inline(never)]
 fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    if place.packet.is_fragment() {
+        return fragments::handle(skb, place);
+    }
     if place.packet.payload == Payload::Error {
         let action = error(skb, place);
         if action != UNDECIDED {
@@ -279,18 +283,22 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     if let Err(reason) = plan(skb, place) {
         return refuse(place, reason, 0);
     }
+    if let Err(reason) = begin_planned(skb, place) {
+        return refuse(place, reason, 0);
+    }
+    send(skb, place)
+}
+
+/// Begins the planned flow, and the mapping that it goes by.
+#[inline(always)]
+pub(crate) fn begin_planned<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     if mapping::is_wanted(place) && !find_mapping(skb, place) {
         mapping::stand_in(place);
         let begun = begin_with_room(skb, place);
         mapping::stand_out(place);
-        if let Err(reason) = begun {
-            return refuse(place, reason, 0);
-        }
+        begun?;
     }
-    if let Err(reason) = begin_with_room(skb, place) {
-        return refuse(place, reason, 0);
-    }
-    send(skb, place)
+    begin_with_room(skb, place)
 }
 
 #[inline(never)]
@@ -314,7 +322,7 @@ fn send<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
     match forward::leave(&place.packet, place.half.translation) {
         Decision::Forward(translation) => leave(&mut Skb::again(&context), &place.packet, &translation),
-        Decision::ForwardError(_) => stop(Reason::Malformed),
+        Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack => stop(Reason::Malformed),
         Decision::Stop(reason) => refuse(place, reason, 0),
         Decision::TooLong(mtu) => refuse(place, Reason::TooLong, mtu),
     }
@@ -339,7 +347,7 @@ fn error<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
 }
 
 #[inline(never)]
-fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+pub(crate) fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
     causeway_common::plan::plan(place, &Kernel::new(&context))
 }
@@ -443,10 +451,10 @@ extern "C" fn step(_: u64, walk: *mut Walk) -> u64 {
 
 /// Counts the reason, and answers its action.
 #[inline(always)]
-fn stop(reason: Reason) -> i32 {
+pub(crate) fn stop(reason: Reason) -> i32 {
     maps::count(reason);
     match reason.fate() {
         Fate::Punt => TCX_NEXT,
-        Fate::Drop => TC_ACT_SHOT,
+        Fate::Drop | Fate::Hold => TC_ACT_SHOT,
     }
 }

@@ -3,18 +3,22 @@
 use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, tcx_action_base::TCX_NEXT},
+    bindings::{
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+        tcx_action_base::TCX_NEXT,
+    },
     helpers::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_fullsock, bpf_skb_change_tail,
-        bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_clone_redirect, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_fullsock,
+        bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
-    abi::{Macs, Translation, exit},
+    abi::{HELD_BYTES, HeldFrame, Macs, Translation, exit},
     address::Port,
     answer::{self, Answer},
+    fragment,
     icmp_error::{self, ErrorTranslation, FrameMut},
     mss::{self, Search},
     packet::{Arrival, ETHERNET, Ethernet, Frame, Packet, Payload},
@@ -218,6 +222,62 @@ impl<'a> Skb<'a> {
         }
     }
 
+    /// Rewrites a fragment and sends it on. Answers the action.
+    #[inline(always)]
+    pub(crate) fn leave_fragment<A: Family>(
+        &mut self,
+        packet: &Packet<A>,
+        translation: &Translation<A>,
+        id: u32,
+    ) -> Result<i32, Reason> {
+        if fragment::is_translated(translation) {
+            A::rewrite_id(self, packet, id).ok_or(Reason::RewriteFailed)?;
+        } else if !packet.first_fragment && translation.exit == exit::HOST {
+            return Ok(TCX_NEXT);
+        }
+        if packet.first_fragment || !fragment::is_translated(translation) {
+            return self.leave(packet, translation);
+        }
+        if translation.exit == exit::PEER {
+            self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
+        }
+        A::rewrite(self.write::<A::Header>(ETHERNET).ok_or(Reason::RewriteFailed)?, translation);
+        Ok(self.redirect(translation))
+    }
+
+    /// Copies the frame; false if it is too long.
+    #[inline(always)]
+    pub(crate) fn copy_to(&self, frame: &mut HeldFrame) -> bool {
+        frame.length = self.context.len();
+        let length = length_of(frame);
+        if length != frame.length {
+            return false;
+        }
+        // SAFETY: there are as many bytes as the length can say.
+        unsafe { bpf_skb_load_bytes(self.raw.cast(), 0, frame.bytes.as_mut_ptr().cast(), length) == 0 }
+    }
+
+    /// Replaces the frame by another; false if that failed.
+    #[inline(always)]
+    pub(crate) fn become_frame(&self, frame: &HeldFrame) -> bool {
+        let length = length_of(frame);
+        // SAFETY: no pointer into the frame is held, and there are as many bytes as the length can say.
+        unsafe {
+            bpf_skb_change_tail(self.raw, length, 0) == 0
+                && bpf_skb_store_bytes(self.raw, 0, frame.bytes.as_ptr().cast(), length, BPF_F_RECOMPUTE_CSUM.into())
+                    == 0
+        }
+    }
+
+    /// Sends a copy of the frame into the interface where it arrived, as if it arrived now.
+    #[inline(always)]
+    pub(crate) fn put_back(&self) {
+        // SAFETY: no pointer into the frame is held. A copy that there is no memory for is lost, as any packet may be.
+        unsafe {
+            bpf_clone_redirect(self.raw, (*self.raw).ifindex, BPF_F_INGRESS.into());
+        }
+    }
+
     #[inline(always)]
     fn redirect<A>(&self, translation: &Translation<A>) -> i32 {
         // SAFETY: redirects by number; the kernel checks what it finds there.
@@ -297,6 +357,12 @@ impl<'a> Skb<'a> {
         }
         Some(())
     }
+}
+
+/// The length of a held frame: 1 to [`HELD_BYTES`], which the verifier cannot know of one that lies in a map.
+#[inline(always)]
+fn length_of(frame: &HeldFrame) -> u32 {
+    (frame.length.wrapping_sub(1) & (HELD_BYTES as u32 - 1)) + 1
 }
 
 /// Where the payload begins: at most 74, which the verifier cannot know of a packet that was put aside.

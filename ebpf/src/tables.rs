@@ -16,13 +16,20 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use causeway_common::{
-    abi::{self, AddressPort, Admitted, Endpoint, Flow, Macs, Network, Publish, Uplink},
+    abi::{
+        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey, Macs, Network, Publish,
+        Uplink,
+    },
     flow::{TICK_SHIFT, Ticks},
-    tables::{Refused, Route, Tables},
+    tables::{DatagramTables, Refused, Route, Tables},
     tuple::{Tuple, protocol},
 };
 
-use crate::maps::{self, Family};
+use crate::{
+    atomic::Counter,
+    maps::{self, Family},
+    skb::Skb,
+};
 
 /// What the kernel knows while it handles one packet.
 pub(crate) struct Kernel<'a> {
@@ -219,6 +226,76 @@ impl<A: Family> Tables<A> for Kernel<'_> {
         unsafe { bpf_sk_release(socket.cast()) };
         true
     }
+}
+
+impl<A: Family> DatagramTables<A> for Kernel<'_> {
+    type Record<'t>
+        = &'t mut Fragments
+    where
+        Self: 't;
+
+    #[inline(always)]
+    fn datagram(&self, datagram: &Datagram<A>) -> Option<&mut Fragments> {
+        // SAFETY: as for `flow`.
+        A::maps().fragments.get_ptr_mut(datagram).map(|record| unsafe { &mut *record })
+    }
+
+    #[inline(always)]
+    fn insert_datagram(&self, datagram: &Datagram<A>, record: &Fragments) -> bool {
+        A::maps().fragments.insert(datagram, record, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_datagram(&self, datagram: &Datagram<A>) {
+        // One that is gone is removed.
+        let _ = A::maps().fragments.remove(datagram);
+    }
+
+    #[inline(always)]
+    fn add_to_state(&self, record: &mut Fragments, number: u64) -> u64 {
+        state(record).add(number.cast_signed())
+    }
+
+    #[inline(always)]
+    fn swap_state(&self, record: &mut Fragments, value: u64) -> u64 {
+        state(record).swap(value)
+    }
+
+    #[inline(always)]
+    fn can_hold(&self) -> bool {
+        self.context.len() as usize <= HELD_BYTES
+    }
+
+    #[inline(always)]
+    fn hold(&self, key: &HeldKey<A>) -> bool {
+        let Some(frame) = maps::frame() else { return false };
+        Skb::again(self.context).copy_to(frame) && A::maps().held.insert(key, &*frame, REPLACE).is_ok()
+    }
+
+    #[inline(always)]
+    fn forget_held(&self, key: &HeldKey<A>) -> bool {
+        A::maps().held.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn put_back(&self) {
+        Skb::again(self.context).put_back();
+    }
+
+    #[inline(always)]
+    fn put_back_held(&self, key: &HeldKey<A>) {
+        // SAFETY: as for `flow`, but that it may become another's is not nothing: whoever removes it afterwards knows that it did not.
+        let Some(frame) = (unsafe { A::maps().held.get(key) }) else { return };
+        if Skb::again(self.context).become_frame(frame) && DatagramTables::<A>::forget_held(self, key) {
+            Skb::again(self.context).put_back();
+        }
+    }
+}
+
+#[inline(always)]
+fn state(record: &mut Fragments) -> Counter {
+    // SAFETY: the record is aligned and lies in a map for good; nobody else writes the field once the record is in there.
+    unsafe { Counter::new(&raw mut record.state) }
 }
 
 /// The slot of the publish at that address and port.

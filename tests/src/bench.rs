@@ -234,10 +234,13 @@ impl Bench {
         self.datapath = Datapath::load(&self.options).expect("the datapath loads again");
     }
 
-    /// Ends every flow on both sides.
+    /// Ends every flow on both sides. What is known of datagrams in fragments stays in the kernel.
     pub fn flush(&mut self) {
         self.datapath.flush_flows().expect("the flows end");
         self.model.flows.borrow_mut().clear();
+        self.model.datagrams.borrow_mut().clear();
+        self.model.held.borrow_mut().clear();
+        self.model.again.borrow_mut().clear();
     }
 
     /// What the kernel's program makes of a frame.
@@ -254,6 +257,7 @@ impl Bench {
             gso_size: 0,
         };
         let packet = V4::parse(frame, arrival).ok()?;
+        self.model.frame.replace(frame.to_vec());
         Some(forward::decide(frame, &packet, &self.model))
     }
 }

@@ -21,6 +21,8 @@ pub struct Ipv4Frame {
     pub ttl: u8,
     /// IP options; a multiple of four bytes.
     pub options: Vec<u8>,
+    /// Identification.
+    pub id: u16,
     /// The field of flags and fragment offset.
     pub fragment: u16,
     /// What the packet carries.
@@ -55,7 +57,7 @@ impl Ipv4Frame {
         let header_length = 20 + self.options.len();
         let mut header = vec![0x40 | u8::try_from(header_length / 4).expect("at most 60 bytes"), 0];
         header.extend(u16::try_from(header_length + segment.len()).expect("a short packet").to_be_bytes());
-        header.extend([0x12, 0x34]);
+        header.extend(self.id.to_be_bytes());
         header.extend(self.fragment.to_be_bytes());
         header.extend([self.ttl, self.payload.protocol(), 0, 0]);
         header.extend(self.source.octets());

@@ -43,6 +43,8 @@ enum Expect {
     Leave(&'static str, ([u8; 4], u16), ([u8; 4], u16)),
     /// An ICMP error leaves through that interface, from there to there, and quotes a packet from there to there.
     LeaveError(&'static str, [u8; 4], [u8; 4], ([u8; 4], u16), ([u8; 4], u16)),
+    /// A fragment that comes again, with those that were held for it.
+    PutBack,
 }
 
 struct Row {
@@ -88,6 +90,7 @@ fn from(source: [u8; 4], destination: [u8; 4], payload: Payload) -> Ipv4Frame {
         destination: destination.into(),
         ttl: 64,
         options: Vec::new(),
+        id: 0x1234,
         fragment: 0,
         payload,
     }
@@ -159,7 +162,6 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
         [&[0xff; 6][..], &frame_mac, &head, &sender_mac, &sender, &[0; 6], &C1].concat()
     };
     let syn = from(C1, WORLD, tcp(4000, 80, SYN));
-    let fragment = |fragment| Ipv4Frame { fragment, ..from(C1, WORLD, udp(4000, 53)) };
     vec![
         row("a SYN is masqueraded", "h1", syn.clone(), Leave("up0", (HOST, 4000), (WORLD, 80))),
         row("UDP is masqueraded", "h1", from(C1, WORLD, udp(4000, 53)), Leave("up0", (HOST, 4000), (WORLD, 53))),
@@ -220,9 +222,12 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             Ipv4Frame { macs: (BRIDGE_MAC, Mac::from_ipv4(C2.into()).0), ..syn.clone() },
             Stop(Reason::SourceMacSpoofed),
         ),
-        row("a first fragment", "h1", fragment(0x2000), Stop(Reason::Fragment)),
-        row("a last fragment", "h1", fragment(0x0010), Stop(Reason::Fragment)),
-        row("don't fragment is no fragment", "h1", fragment(0x4000), Leave("up0", (HOST, 4000), (WORLD, 53))),
+        row(
+            "don't fragment is no fragment",
+            "h1",
+            Ipv4Frame { fragment: 0x4000, ..from(C1, WORLD, udp(4000, 53)) },
+            Leave("up0", (HOST, 4000), (WORLD, 53)),
+        ),
         row(
             "a protocol without ports",
             "h1",
@@ -260,12 +265,6 @@ fn rows_of_containers(bench: &Bench) -> Vec<Row> {
             "h2",
             from(C2, C1, tcp(4000, 5000, SYN)),
             Leave("h1", (C2, 4000), (C1, 5000)),
-        ),
-        row(
-            "a fragment to a neighbour",
-            "h1",
-            Ipv4Frame { fragment: 0x2000, ..from(C1, C2, Payload::Other(17, vec![0; 16])) },
-            Leave("h2", (C1, 0), (C2, 0)),
         ),
         row(
             "any protocol to a neighbour",
@@ -593,7 +592,6 @@ fn rows_from_outside(bench: &Bench) -> Vec<Row> {
             Stop(Reason::NotOurs),
         )
         .after("up0", syn.clone()),
-        row("a fragment", "up0", Ipv4Frame { fragment: 0x2000, ..syn.clone() }, Stop(Reason::NotOurs)),
         row("another protocol", "up0", world(HOST, Payload::Other(47, vec![0; 8])), Stop(Reason::NotOurs)),
         row("for another machine", "up0", for_another, Stop(Reason::NotOurs)),
         row("the last hop", "up0", Ipv4Frame { ttl: 1, ..syn }, Stop(Reason::TtlExceeded)),
@@ -621,7 +619,8 @@ fn check(bench: &mut Bench, rows: Vec<Row>) {
         bench.flush();
         for (entry, input, frame) in &row.history {
             let bytes = frame.bytes();
-            assert_eq!(bench.kernel(*entry, input, &bytes).action, 7, "{}: what comes before it", row.what);
+            let action = bench.kernel(*entry, input, &bytes).action;
+            assert!(action == 7 || frame.fragment != 0, "{}: what comes before it", row.what);
             let _ = bench.pure(*entry, input, &bytes);
         }
         if let Err(failure) = check_row(bench, &row) {
@@ -641,7 +640,7 @@ fn answered(row: &Row, reason: Reason) -> Option<Vec<u8>> {
         Reason::NoRoute => (3, 0, 0),
         _ => return None,
     };
-    if matches!(frame.payload, Payload::Error(..)) {
+    if matches!(frame.payload, Payload::Error(..)) || frame.fragment & 0x1fff != 0 {
         return None;
     }
     let [a, b, ..] = frame.source.octets();
@@ -694,8 +693,8 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
             }
             let (action, wanted) = match (reason.fate(), answered(row, *reason)) {
                 (Fate::Punt, _) => (-1, bytes),
-                (Fate::Drop, None) => (2, bytes),
-                (Fate::Drop, Some(answer)) => (7, answer),
+                (Fate::Drop | Fate::Hold, None) => (2, bytes),
+                (Fate::Drop | Fate::Hold, Some(answer)) => (7, answer),
             };
             if counted != [reason.name()] {
                 return Err(format!("the kernel counted {counted:?}, not {}", reason.name()));
@@ -741,8 +740,16 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
                 return Err(format!("the kernel left\n {:02x?}, not\n {wanted:02x?}", trial.frame));
             }
         }
+        Expect::PutBack => {
+            if pure != Some(Decision::PutBack) {
+                return Err(format!("the pure code says {pure:?}"));
+            }
+            if trial.action != 2 || !counted.is_empty() {
+                return Err(format!("the kernel did {} and counted {counted:?}", trial.action));
+            }
+        }
         Expect::Leave(through, source, destination) => {
-            let Some(Decision::Forward(translation)) = pure else {
+            let Some(Decision::Forward(translation) | Decision::ForwardFragment(translation, _)) = pure else {
                 return Err(format!("the pure code says {pure:?}"));
             };
             let Frame::Ipv4(frame) = &row.frame else { return Err("a raw frame does not leave".to_owned()) };
@@ -758,7 +765,12 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
             if trial.action != 7 || !counted.is_empty() {
                 return Err(format!("the kernel did {} and counted {counted:?}", trial.action));
             }
-            let wanted = translated(frame, &translation).bytes();
+            let mut wanted = translated(frame, &translation);
+            if matches!(pure, Some(Decision::ForwardFragment(..))) && wanted.source != frame.source {
+                // The kernel's own choice.
+                wanted.id = u16::from_be_bytes([trial.frame[18], trial.frame[19]]);
+            }
+            let wanted = wanted.bytes();
             if trial.frame != wanted {
                 return Err(format!("the kernel left\n {:02x?}, not\n {wanted:02x?}", trial.frame));
             }
@@ -1269,6 +1281,240 @@ fn mappings_are_known_to_the_next_agent_before_it_has_put_anything() {
         bench.put_container(Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true });
         bench.datapath.settle().expect("it settles");
         assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[2]).action, -1);
+    });
+}
+
+#[test]
+fn fragments_go_where_their_first_goes() {
+    with_bench(|bench| {
+        set_up(bench);
+        let rows = rows_of_fragments(bench);
+        check(bench, rows);
+    });
+}
+
+/// The first fragment of a packet, with `id`.
+fn first(id: u16, whole: Ipv4Frame) -> Ipv4Frame {
+    Ipv4Frame { id, fragment: 0x2000, ..whole }
+}
+
+/// A later one of the same datagram.
+fn later(id: u16, whole: Ipv4Frame) -> Ipv4Frame {
+    let payload = Payload::Other(whole.payload.protocol(), b"of no port, and odd".to_vec());
+    Ipv4Frame { id, fragment: 0x0010, payload, ..whole }
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows_of_fragments(bench: &Bench) -> Vec<Row> {
+    use Expect::{Leave, PutBack, Stop};
+    let udp = |source, destination| Payload::Udp(source, destination, b"hello".to_vec());
+    let out = || from(C1, WORLD, udp(4000, 53));
+    let published = || outside(bench, WORLD, HOST, udp(4000, 5001));
+    let hairpin = || from(C2, HOST, udp(4000, 5001));
+    let hairpin_answer = || from(C1, C2, udp(53, 4000));
+    let to_host = || outside(bench, WORLD, HOST, udp(4000, 9));
+    let short = |payload: Payload, bytes: usize| {
+        let mut frame = first(90, from(C1, WORLD, payload)).bytes();
+        frame.truncate(14 + 20 + bytes);
+        frame[16..18].copy_from_slice(&u16::try_from(20 + bytes).expect("short").to_be_bytes());
+        frame
+    };
+    vec![
+        row("a first one", "h1", first(1, out()), Leave("up0", (HOST, 4000), (WORLD, 53))),
+        row("a later one", "h1", later(2, out()), Leave("up0", (HOST, 4000), (WORLD, 53))).after("h1", first(2, out())),
+        row(
+            "a first one with options",
+            "h1",
+            Ipv4Frame { options: vec![1; 8], ..first(3, out()) },
+            Leave("up0", (HOST, 4000), (WORLD, 53)),
+        ),
+        row(
+            "a first one without checksum",
+            "h1",
+            first(4, from(C1, WORLD, Payload::UdpUnsummed(4000, 53))),
+            Leave("up0", (HOST, 4000), (WORLD, 53)),
+        ),
+        row(
+            "a first one of an echo request",
+            "h1",
+            first(5, from(C1, WORLD, Payload::Echo(8, 77))),
+            Leave("up0", (HOST, 77), (WORLD, 0)),
+        ),
+        row(
+            "a later one of an echo request",
+            "h1",
+            later(6, from(C1, WORLD, Payload::Echo(8, 77))),
+            Leave("up0", (HOST, 77), (WORLD, 0)),
+        )
+        .after("h1", first(6, from(C1, WORLD, Payload::Echo(8, 77)))),
+        row(
+            "a first one of TCP",
+            "h1",
+            first(7, from(C1, WORLD, Payload::Tcp(4000, 80, SYN))),
+            Leave("up0", (HOST, 4000), (WORLD, 80)),
+        ),
+        row(
+            "one without masquerade",
+            "h3",
+            later(8, from(C3, WORLD, udp(4000, 53))),
+            Leave("up0", (C3, 4000), (WORLD, 53)),
+        )
+        .after("h3", first(8, from(C3, WORLD, udp(4000, 53)))),
+        row("one that is ahead of its first", "h1", later(9, out()), Stop(Reason::FragmentHeld)),
+        row("the first of one that is held", "h1", first(10, out()), PutBack).after("h1", later(10, out())),
+        row("the first again", "h1", first(11, out()), Leave("up0", (HOST, 4000), (WORLD, 53)))
+            .after("h1", later(11, out()))
+            .after("h1", first(11, out())),
+        row("one of another's datagram", "h2", later(12, from(C2, WORLD, udp(0, 0))), Stop(Reason::FragmentHeld))
+            .after("h1", first(12, out())),
+        row("one in another's name", "h2", later(13, out()), Stop(Reason::SourceAddressSpoofed))
+            .after("h1", first(13, out())),
+        row(
+            "one of another protocol",
+            "h1",
+            later(14, from(C1, WORLD, Payload::Tcp(0, 0, 0))),
+            Stop(Reason::FragmentHeld),
+        )
+        .after("h1", first(14, out())),
+        row(
+            "a first one of a protocol without ports",
+            "h1",
+            first(15, from(C1, WORLD, Payload::Other(47, vec![0; 8]))),
+            Stop(Reason::ProtocolNotTranslated),
+        ),
+        row(
+            "a later one of a datagram whose first was refused",
+            "h1",
+            later(16, from(C1, WORLD, Payload::Other(47, vec![0; 8]))),
+            Stop(Reason::Fragment),
+        )
+        .after("h1", first(16, from(C1, WORLD, Payload::Other(47, vec![0; 8])))),
+        row(
+            "one longer than can be held",
+            "h1",
+            Ipv4Frame { payload: Payload::Other(17, vec![0; 2100]), ..later(17, out()) },
+            Stop(Reason::Fragment),
+        ),
+        row(
+            "one as long as can be held",
+            "h1",
+            Ipv4Frame { payload: Payload::Other(17, vec![0; 2048 - 34]), ..later(18, out()) },
+            Stop(Reason::FragmentHeld),
+        ),
+        row("a later one with its last hop", "h1", Ipv4Frame { ttl: 1, ..later(19, out()) }, Stop(Reason::TtlExceeded))
+            .after("h1", first(19, out())),
+        row("to a neighbour", "h1", first(20, from(C1, C2, udp(4000, 53))), Leave("h2", (C1, 4000), (C2, 53))),
+        row(
+            "a later one to a neighbour",
+            "h1",
+            later(21, from(C1, C2, udp(4000, 53))),
+            Leave("h2", (C1, 4000), (C2, 53)),
+        )
+        .after("h1", first(21, from(C1, C2, udp(4000, 53)))),
+        row(
+            "one to a neighbour that is ahead of its first",
+            "h1",
+            later(22, from(C1, C2, udp(4000, 53))),
+            Leave("h2", (C1, 0), (C2, 0)),
+        ),
+        row(
+            "the first of one that a neighbour has already",
+            "h1",
+            first(23, from(C1, C2, udp(4000, 53))),
+            Leave("h2", (C1, 4000), (C2, 53)),
+        )
+        .after("h1", later(23, from(C1, C2, udp(4000, 53)))),
+        row("to the host, ahead of its first", "h1", later(24, from(C1, GATEWAY, udp(0, 0))), Stop(Reason::ToHost)),
+        row("to the host", "h1", later(25, from(C1, GATEWAY, udp(1, 2))), Stop(Reason::ToHost))
+            .after("h1", first(25, from(C1, GATEWAY, udp(1, 2)))),
+        row("to many", "h1", later(26, from(C1, [224, 0, 0, 251], udp(0, 0))), Stop(Reason::ToBridge)),
+        row(
+            "outwards from an internal network",
+            "h4",
+            first(27, from(C4, WORLD, udp(4000, 53))),
+            Stop(Reason::InternalNetwork),
+        ),
+        row(
+            "a later one outwards from an internal network",
+            "h4",
+            later(28, from(C4, WORLD, udp(4000, 53))),
+            Stop(Reason::InternalNetwork),
+        )
+        .after("h4", first(28, from(C4, WORLD, udp(4000, 53)))),
+        row("to a published port", "up0", first(40, published()), Leave("h1", (WORLD, 4000), (C1, 53))),
+        row("a later one to a published port", "up0", later(41, published()), Leave("h1", (WORLD, 4000), (C1, 53)))
+            .after("up0", first(41, published())),
+        row("one from outside that is ahead of its first", "up0", later(42, published()), Stop(Reason::NotOurs)),
+        row("the first of one that the host has too", "up0", first(43, published()), PutBack)
+            .after("up0", later(43, published())),
+        row("the first of the host's own", "up0", first(44, to_host()), Stop(Reason::NotOurs)),
+        row("a later one of the host's own", "up0", later(45, to_host()), Stop(Reason::NotOurs))
+            .after("up0", first(45, to_host())),
+        row("the first of the host's own, late", "up0", first(46, to_host()), Stop(Reason::NotOurs))
+            .after("up0", later(46, to_host())),
+        row(
+            "an answer",
+            "up0",
+            later(47, outside(bench, WORLD, HOST, udp(53, 4000))),
+            Leave("h1", (WORLD, 53), (C1, 4000)),
+        )
+        .after("h1", out())
+        .after("up0", first(47, outside(bench, WORLD, HOST, udp(53, 4000)))),
+        row(
+            "a published port's answer",
+            "h1",
+            later(48, from(C1, WORLD, udp(53, 4000))),
+            Leave("up0", (HOST, 5001), (WORLD, 4000)),
+        )
+        .after("up0", published())
+        .after("h1", first(48, from(C1, WORLD, udp(53, 4000)))),
+        row("a hairpin", "h2", later(49, hairpin()), Leave("h1", (C2, 4000), (C1, 53)))
+            .after("h2", first(49, hairpin())),
+        row("a hairpin's answer", "h1", later(50, hairpin_answer()), Leave("h2", (HOST, 5001), (C2, 4000)))
+            .after("h2", hairpin())
+            .after("h1", first(50, hairpin_answer())),
+        row("the first of a hairpin's answer, late", "h1", first(51, hairpin_answer()), PutBack)
+            .after("h2", hairpin())
+            .after("h1", later(51, hairpin_answer())),
+        raw("a first one too short for TCP", "h1", short(Payload::Tcp(4000, 80, SYN), 16), Reason::Malformed),
+        raw("a first one too short for its UDP header", "h1", short(udp(4000, 53), 7), Reason::Malformed),
+    ]
+}
+
+#[test]
+fn a_datagrams_fragments_leave_with_one_identification_that_is_its_own() {
+    with_bench(|bench| {
+        set_up(bench);
+        let id = |bench: &Bench, input, frame: Ipv4Frame| {
+            let trial = bench.kernel(Entry::HostSide, input, &frame.bytes());
+            assert_eq!(trial.action, 7);
+            u16::from_be_bytes([trial.frame[18], trial.frame[19]])
+        };
+        let whole = |source, port| from(source, WORLD, Payload::Udp(port, 53, b"hello".to_vec()));
+        let mut seen = Vec::new();
+        for number in 0..8 {
+            for (input, source) in [("h1", C1), ("h2", C2)] {
+                let first_id = id(bench, input, first(number, whole(source, 4000)));
+                // A duplicate of the first among them.
+                let frames = [
+                    later(number, whole(source, 0)),
+                    first(number, whole(source, 4000)),
+                    later(number, whole(source, 0)),
+                ];
+                assert!(frames.into_iter().all(|frame| id(bench, input, frame) == first_id));
+                seen.push(first_id);
+            }
+        }
+        // Sixteen of 65,536: two alike, now and then.
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(seen.len() >= 14, "{seen:?}");
+        let other = id(bench, "h1", first(0, whole(C1, 4001)));
+        assert_eq!(
+            id(bench, "h1", later(0, whole(C1, 0))),
+            other,
+            "another datagram with the same identification replaces it"
+        );
     });
 }
 

@@ -13,7 +13,7 @@ use super::{LoadOptions, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
 
 /// Every map; all are pinned.
-const MAPS: [&str; 16] = [
+const MAPS: [&str; 18] = [
     name::FLOWS4,
     name::BEGUN4,
     name::BEGUN_COUNTERS4,
@@ -26,6 +26,8 @@ const MAPS: [&str; 16] = [
     name::LOCAL4,
     name::UPLINKS4,
     name::SOCKETS4,
+    name::FRAGMENTS4,
+    name::HELD4,
     name::EPOCHS,
     name::NETWORKS,
     name::COUNTS,

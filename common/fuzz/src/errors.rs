@@ -75,7 +75,7 @@ pub fn run(data: &[u8]) {
 fn answer_it(arriving: &Arriving, how: u8, model: &causeway_common::model::Model<V4>) {
     let side = if arriving.hook == Hook::HostSide { side::CONTAINER } else { side::UPLINK };
     let Ok(length) = u32::try_from(arriving.frame.len()) else { return };
-    let arrival = Arrival { side, input: arriving.input, length, gso_size: 0, source_mac: [2; 6] };
+    let arrival = Arrival { side, input: arriving.input, length, gso_size: 0 };
     let Ok(packet) = V4::parse(&arriving.frame[..], arrival) else { return };
     for why in (0..).map_while(Why::from_number) {
         if let Some(answer) = answered(&arriving.frame, &packet, why, 1280 + u16::from(how), model) {

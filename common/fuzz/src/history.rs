@@ -154,7 +154,6 @@ fn parse(arriving: &Arriving) -> Option<Packet<V4>> {
         input: arriving.input,
         length: u32::try_from(arriving.frame.len()).ok()?,
         gso_size: 0,
-        source_mac: [0; 6],
     };
     V4::parse(&arriving.frame[..], arrival).ok()
 }

@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     // The part of a frame that is in reach may be shorter than the frame.
     let length = length + u32::from(place / 7) * 64;
     let gso_size = u32::from(u16::from_le_bytes([*gso_low, *gso_high]));
-    let arrival = Arrival { side, input, length, gso_size, source_mac: [2; 6] };
+    let arrival = Arrival { side, input, length, gso_size };
     if let Ok(packet) = V4::parse(frame, arrival) {
         assert!((34..=74).contains(&packet.payload_at));
         let in_reach = packet.payload_at <= frame.len();

@@ -56,13 +56,7 @@ pub fn run(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<
         Hook::UplinkOut => side::HOST,
     };
     let header: Option<Ethernet> = frame.read(0);
-    let arrival = Arrival {
-        side,
-        input,
-        length: u32::try_from(frame.len()).expect("a short frame"),
-        gso_size: 0,
-        source_mac: header.map_or([0; 6], |header| header.source),
-    };
+    let arrival = Arrival { side, input, length: u32::try_from(frame.len()).expect("a short frame"), gso_size: 0 };
     match (hook, header.map(|header| header.ether_type)) {
         (Hook::Uplink, _) if !for_host => Outcome::Stop(Reason::NotOurs),
         (_, Some(ether_type::IPV4)) => run_family::<V4>(hook, frame, arrival, tables),
@@ -90,6 +84,8 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Mo
             Some(frame) => Outcome::Leave { frame, output: translation.output, exit: translation.exit },
             None => Outcome::Stop(Reason::RewriteFailed),
         },
+        // What becomes of these is more than one frame.
+        Decision::ForwardFragment(..) | Decision::PutBack => Outcome::Pass,
         Decision::ForwardError(translation) => leave_error(frame, &packet, &translation),
         Decision::Stop(reason) => stop(frame, &packet, reason, 0, tables),
         Decision::TooLong(mtu) => stop(frame, &packet, Reason::TooLong, mtu, tables),
@@ -217,7 +213,7 @@ pub fn action(outcome: &Outcome) -> i32 {
         Outcome::Leave { .. } | Outcome::Answer(..) => 7,
         Outcome::Stop(reason) => match reason.fate() {
             Fate::Punt => -1,
-            Fate::Drop => 2,
+            Fate::Drop | Fate::Hold => 2,
         },
     }
 }

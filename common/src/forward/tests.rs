@@ -12,19 +12,19 @@ use crate::{
     tuple::{Tuple, echo, protocol, side},
 };
 
-pub(super) const C1: V4 = V4::new([172, 18, 0, 2]);
-pub(super) const C2: V4 = V4::new([172, 18, 0, 3]);
-pub(super) const GATEWAY: V4 = V4::new([172, 18, 0, 1]);
-pub(super) const HOST: V4 = V4::new([10, 0, 2, 15]);
-pub(super) const WORLD: V4 = V4::new([203, 0, 113, 10]);
-pub(super) const UPLINK: u32 = 2;
-pub(super) const C1_SIDE: u32 = 11;
-pub(super) const C2_SIDE: u32 = 12;
-pub(super) const C1_SLOT: u32 = 1;
-pub(super) const C2_SLOT: u32 = 2;
+pub(crate) const C1: V4 = V4::new([172, 18, 0, 2]);
+pub(crate) const C2: V4 = V4::new([172, 18, 0, 3]);
+pub(crate) const GATEWAY: V4 = V4::new([172, 18, 0, 1]);
+pub(crate) const HOST: V4 = V4::new([10, 0, 2, 15]);
+pub(crate) const WORLD: V4 = V4::new([203, 0, 113, 10]);
+pub(crate) const UPLINK: u32 = 2;
+pub(crate) const C1_SIDE: u32 = 11;
+pub(crate) const C2_SIDE: u32 = 12;
+pub(crate) const C1_SLOT: u32 = 1;
+pub(crate) const C2_SLOT: u32 = 2;
 pub(super) const PUBLISH_SLOT: u32 = 3;
 
-pub(super) fn model() -> Model<V4> {
+pub(crate) fn model() -> Model<V4> {
     let mut model = Model::default();
     for (address, host_side, slot) in [(C1, C1_SIDE, C1_SLOT), (C2, C2_SIDE, C2_SLOT)] {
         model.endpoints.insert(
@@ -81,6 +81,8 @@ pub(super) fn packet(input: u32, from: (V4, u16), to: (V4, u16), protocol: u8, f
         length: 60,
         segment: 60,
         dont_fragment: true,
+        first_fragment: false,
+        id: 0,
     }
 }
 
@@ -93,7 +95,7 @@ pub(super) fn left(model: &Model<V4>, packet: &Packet<V4>) -> Result<Translation
     // Of these packets none is an error: of the frame only the MACs are read.
     match decide(&[2; 14][..], packet, model) {
         Decision::Forward(translation) => Ok(translation),
-        Decision::ForwardError(error) => panic!("{error:?}"),
+        other @ (Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack) => panic!("{other:?}"),
         Decision::Stop(reason) => Err(reason),
         Decision::TooLong(mtu) => {
             assert_eq!(mtu, 1500);

@@ -1,0 +1,349 @@
+//! Datagrams in fragments. Only the first fragment says which ports its datagram is for and from, so it leaves a record of them
+//! ([`Fragments`]), by which the later ones find their flow.
+//!
+//! Fragments come in any order. One that is ahead of its first is held: a copy of its frame is kept, and put back where it arrived once the
+//! first has come, to go the way of any other then. What the kernel's stack or a neighbour may be waiting for goes on at once all the same, and its
+//! copy is put back only if the first turns out to be translated.
+//!
+//! A datagram that leaves with another source address leaves with another identification too: two containers may use the same one toward the
+//! same destination (RFC 6864 section 5.3). What there is room for is bounded, and the oldest makes room: a flood of fragments costs other
+//! fragments, and nothing else (RFC 4787 REQ-14).
+
+use crate::{
+    abi::{Datagram, Fragments, HeldKey, Translation, exit},
+    address::Address,
+    flow::{Ticks, ticks},
+    forward::{self, Decision, of_flow},
+    packet::{Family, Packet},
+    plan::{First, plan},
+    reason::{Fate, Reason},
+    tables::{DatagramTables, Tables},
+    tuple::{Tuple, side},
+};
+
+/// How long a datagram is waited for: as Linux does.
+pub const TIMEOUT: Ticks = ticks(30);
+
+/// How many fragments of one datagram are held at most.
+pub const HELD_OF_ONE: u32 = 64;
+
+/// [`Fragments::state`]: how many fragments were held, in the low half, and above them whether the first has come.
+pub mod state {
+    /// The first has come: the ports are there.
+    pub const READY: u64 = 1 << 32;
+
+    /// Whether the first has come.
+    #[inline(always)]
+    pub const fn is_ready(state: u64) -> bool {
+        state >= READY
+    }
+
+    /// How many fragments were held.
+    #[inline(always)]
+    pub const fn held(state: u64) -> u32 {
+        state as u32
+    }
+}
+
+/// A fragment on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage<A> {
+    /// Its datagram, and which of that one's held fragments is meant.
+    pub key: HeldKey<A>,
+    /// The identification it leaves with.
+    pub id: u32,
+}
+
+impl<A: Address> Passage<A> {
+    /// Of a fragment as it arrived.
+    #[inline(always)]
+    pub fn new(packet: &Packet<A>) -> Self {
+        let Tuple { source, destination, protocol, side, .. } = packet.tuple;
+        let datagram = Datagram { source, destination, id: packet.id, input: packet.input, protocol, side, _pad: 0 };
+        Self { key: HeldKey { datagram, number: 0 }, id: packet.id }
+    }
+}
+
+/// Decides about a fragment.
+///
+/// The kernel's programs take the steps themselves, as they do those of [`forward::decide`].
+pub fn decide<A: Family>(first: &mut First<A>, tables: &(impl Tables<A> + DatagramTables<A>)) -> Decision<A> {
+    let mut passage = Passage::new(&first.packet);
+    if first.packet.first_fragment {
+        decide_first(first, &mut passage, tables)
+    } else {
+        decide_later(first, &mut passage, tables)
+    }
+}
+
+fn decide_first<A: Family>(
+    first: &mut First<A>,
+    passage: &mut Passage<A>,
+    tables: &(impl Tables<A> + DatagramTables<A>),
+) -> Decision<A> {
+    let decision = match of_flow(&first.packet, tables) {
+        Some(decision) => decision,
+        None => forward::begin_flow(first, tables),
+    };
+    let (leaves, outcome) = match &decision {
+        Decision::Forward(translation) => (Some(translation), Ok(())),
+        Decision::Stop(reason) => (None, Err(*reason)),
+        Decision::TooLong(_) => (None, Err(Reason::TooLong)),
+        Decision::ForwardFragment(..) | Decision::PutBack | Decision::ForwardError(_) => return decision,
+    };
+    let translated = leaves.is_some_and(is_translated);
+    if concerns(&first.packet, outcome, tables) {
+        let held = record(&first.packet, leaves, passage, tables);
+        if held != 0 {
+            if translated {
+                uncount(&first.packet, tables);
+                tables.put_back();
+            }
+            for number in 0..held {
+                passage.key.number = number;
+                release(&passage.key, translated, tables);
+            }
+            if translated {
+                return Decision::PutBack;
+            }
+        }
+    }
+    as_fragment(decision, passage.id)
+}
+
+fn decide_later<A: Family>(
+    first: &mut First<A>,
+    passage: &mut Passage<A>,
+    tables: &(impl Tables<A> + DatagramTables<A>),
+) -> Decision<A> {
+    let ready = take_ports(&mut first.packet, passage, tables);
+    if ready {
+        match of_flow(&first.packet, tables) {
+            Some(decision) => return as_fragment(decision, passage.id),
+            None => forget_ports(&mut first.packet),
+        }
+    }
+    let planned = plan(first, tables);
+    if !ready && concerns(&first.packet, planned, tables) {
+        match hold(passage, tables) {
+            Hold::Held | Hold::Taken if !goes_on(planned) => return Decision::Stop(Reason::FragmentHeld),
+            Hold::Overtaken => {
+                tables.put_back();
+                return Decision::PutBack;
+            }
+            Hold::Held | Hold::Taken | Hold::NoRoom => {}
+        }
+    }
+    match planned {
+        Ok(()) => as_fragment(forward::begin_planned(first, tables), passage.id),
+        Err(reason) => Decision::Stop(reason),
+    }
+}
+
+fn as_fragment<A>(decision: Decision<A>, id: u32) -> Decision<A> {
+    match decision {
+        Decision::Forward(translation) => Decision::ForwardFragment(translation, id),
+        other => other,
+    }
+}
+
+/// Whether a translation changes what later fragments have, too: addresses.
+#[inline(always)]
+pub const fn is_translated<A>(translation: &Translation<A>) -> bool {
+    matches!(translation.exit, exit::PEER | exit::NEIGHBOUR)
+}
+
+/// Whether later fragments may need to know of the first, given what is to become of either.
+#[inline(always)]
+pub fn concerns<A: Address>(packet: &Packet<A>, outcome: Result<(), Reason>, tables: &impl Tables<A>) -> bool {
+    if packet.tuple.side == side::CONTAINER {
+        return !matches!(outcome, Err(Reason::SourceAddressSpoofed | Reason::SourceMacSpoofed | Reason::ToBridge));
+    }
+    // Without masquerade the answers are addressed to the containers themselves.
+    tables.is_local(&packet.tuple.destination) || tables.endpoint(&packet.tuple.destination).is_some()
+}
+
+/// Whether a later fragment with that plan goes on without its datagram's ports.
+#[inline(always)]
+pub fn goes_on(planned: Result<(), Reason>) -> bool {
+    match planned {
+        Ok(()) => true,
+        Err(reason) => matches!(reason.fate(), Fate::Punt),
+    }
+}
+
+/// Records the ports of a first fragment, and the identification that its datagram leaves with. Answers how many fragments were held for it, at
+/// most [`HELD_OF_ONE`]: they are the caller's.
+///
+/// A record that another CPU's fragment makes room with meanwhile may be written all the same, as another datagram's: at worst one
+/// fragment of that one finds no flow.
+#[inline(always)]
+pub fn record<A: Address>(
+    packet: &Packet<A>,
+    leaves: Option<&Translation<A>>,
+    passage: &mut Passage<A>,
+    tables: &(impl Tables<A> + DatagramTables<A>),
+) -> u32 {
+    let source_stays = leaves.is_none_or(|translation| translation.tuple.source == packet.tuple.source);
+    passage.id = if source_stays { packet.id } else { tables.random() };
+    let now = tables.now();
+    let datagram = &passage.key.datagram;
+    // A second time if a later fragment makes a record between the look and the insert.
+    for _ in 0..2 {
+        if let Some(mut record) = tables.datagram(datagram) {
+            if !is_over(&record, now) {
+                // The same one again: by another identification it would be another datagram.
+                if state::is_ready(tables.add_to_state(&mut record, 0)) && has_ports_of(&record, &packet.tuple) {
+                    passage.id = record.id;
+                } else {
+                    set_ports(&mut record, &packet.tuple);
+                    record.id = passage.id;
+                }
+                record.since = now;
+                // Last, and in one step with the count: whoever is counted after that sees that it is ready.
+                return state::held(tables.swap_state(&mut record, state::READY)).min(HELD_OF_ONE);
+            }
+            drop(record);
+            tables.remove_datagram(datagram);
+        }
+        let mut record = fresh(state::READY, now);
+        set_ports(&mut record, &packet.tuple);
+        record.id = passage.id;
+        if tables.insert_datagram(datagram, &record) {
+            break;
+        }
+    }
+    0
+}
+
+/// Puts a held fragment back; or forgets it, where the first does not leave translated: then it went on already, or has nowhere to go.
+#[inline(always)]
+pub fn release<A: Address>(key: &HeldKey<A>, put_back: bool, tables: &impl DatagramTables<A>) {
+    if put_back {
+        tables.put_back_held(key);
+    } else {
+        tables.forget_held(key);
+    }
+}
+
+/// Takes back what a first fragment counted for its flow, because it comes again. Without a lock, as all these counts.
+#[inline(always)]
+pub fn uncount<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) {
+    if let Some(mut half) = tables.flow(&packet.tuple) {
+        half.packets = half.packets.wrapping_sub(1);
+        half.bytes = half.bytes.wrapping_sub(u64::from(packet.length));
+    }
+}
+
+/// Gives a later fragment the ports of its datagram's first; false if that has not come.
+#[inline(always)]
+pub fn take_ports<A: Address>(
+    packet: &mut Packet<A>,
+    passage: &mut Passage<A>,
+    tables: &(impl Tables<A> + DatagramTables<A>),
+) -> bool {
+    let Some(mut record) = tables.datagram(&passage.key.datagram) else { return false };
+    // The state first, and ordered: ports that are read after it are there if it says so.
+    if !state::is_ready(tables.add_to_state(&mut record, 0)) || is_over(&record, tables.now()) {
+        return false;
+    }
+    packet.tuple.source_port = record.source_port;
+    packet.tuple.destination_port = record.destination_port;
+    packet.tuple.echo = record.echo;
+    passage.id = record.id;
+    true
+}
+
+/// Undoes [`take_ports`]: a fragment without a flow is one without ports.
+#[inline(always)]
+pub fn forget_ports<A: Address>(packet: &mut Packet<A>) {
+    let Packet { tuple, .. } = packet;
+    *tuple = Tuple { source_port: Default::default(), destination_port: Default::default(), echo: 0, ..*tuple };
+}
+
+/// How it went to hold a fragment.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hold {
+    /// It is held.
+    Held = 1,
+    /// There is no room for it.
+    NoRoom = 2,
+    /// The first came meanwhile: it is not held.
+    Overtaken = 3,
+    /// The first came meanwhile, and has the copy.
+    Taken = 4,
+}
+
+/// Holds a copy of a fragment that is ahead of its first.
+#[inline(always)]
+pub fn hold<A: Address>(passage: &mut Passage<A>, tables: &(impl Tables<A> + DatagramTables<A>)) -> Hold {
+    if !tables.can_hold() {
+        return Hold::NoRoom;
+    }
+    let now = tables.now();
+    let datagram = &passage.key.datagram;
+    let over = tables.datagram(datagram).is_none_or(|record| is_over(&record, now));
+    if over {
+        tables.remove_datagram(datagram);
+        // Another CPU's fragment may be quicker: its record is as good.
+        tables.insert_datagram(datagram, &fresh(0, now));
+    }
+    let Some(mut record) = tables.datagram(datagram) else { return Hold::NoRoom };
+    let before = tables.add_to_state(&mut record, 1);
+    drop(record);
+    if state::is_ready(before) {
+        return Hold::Overtaken;
+    }
+    if state::held(before) >= HELD_OF_ONE {
+        return Hold::NoRoom;
+    }
+    passage.key.number = state::held(before);
+    if !tables.hold(&passage.key) {
+        return Hold::NoRoom;
+    }
+    // The first may have come before the copy was there, and then it has not found it. Who removes the copy has it.
+    let record = tables.datagram(datagram);
+    if !record.is_some_and(|mut record| state::is_ready(tables.add_to_state(&mut record, 0))) {
+        Hold::Held
+    } else if tables.forget_held(&passage.key) {
+        Hold::Overtaken
+    } else {
+        Hold::Taken
+    }
+}
+
+#[inline(always)]
+fn fresh(state: u64, now: Ticks) -> Fragments {
+    Fragments {
+        state,
+        since: now,
+        id: 0,
+        source_port: Default::default(),
+        destination_port: Default::default(),
+        echo: 0,
+        _pad: [0; 3],
+    }
+}
+
+#[inline(always)]
+fn set_ports<A>(record: &mut Fragments, tuple: &Tuple<A>) {
+    record.source_port = tuple.source_port;
+    record.destination_port = tuple.destination_port;
+    record.echo = tuple.echo;
+}
+
+#[inline(always)]
+fn has_ports_of<A>(record: &Fragments, tuple: &Tuple<A>) -> bool {
+    record.source_port == tuple.source_port
+        && record.destination_port == tuple.destination_port
+        && record.echo == tuple.echo
+}
+
+#[inline(always)]
+fn is_over(record: &Fragments, now: Ticks) -> bool {
+    now.wrapping_sub(record.since).cast_signed() > TIMEOUT.cast_signed()
+}
+
+#[cfg(test)]
+mod tests;
