@@ -125,6 +125,10 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !results.targets.is_empty() {
         println!("{}", report::targets(&results.targets));
     }
+    let losses: Vec<String> = results.measurements.iter().flat_map(Measurement::losses).collect();
+    for loss in &losses {
+        eprintln!("bench: {loss}; what it cost is only of those that arrived");
+    }
     println!("The report is {}", options.report.join("report.md").display());
     let ratios = Baseline::of(&results.measurements);
     if options.save {
@@ -137,6 +141,10 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let worse = Baseline::load(&options.baseline())?.worse(&ratios)?;
         for worse in &worse {
             eprintln!("bench: {}: {:.2} x, was {:.2} x", worse.what, worse.now, worse.before);
+        }
+        if losses.iter().any(|loss| loss.contains(Contender::Causeway.name())) {
+            eprintln!("bench: causeway lost packets, so that nothing can be said of its speed");
+            return Ok(ExitCode::FAILURE);
         }
         if !worse.is_empty() {
             eprintln!("bench: more than {:.0} % worse than the repository's baseline", TOLERANCE * 100.0);

@@ -98,6 +98,15 @@ impl Measurement {
         Spread::of(theirs.rounds.iter().zip(&ours.rounds).map(|(theirs, ours)| theirs / ours))
     }
 
+    /// Who lost packets, so that the cost is only of those that arrived: in words.
+    pub fn losses(&self) -> Vec<String> {
+        let lossy = self.figures.iter().filter(|(_, figure)| figure.lost > 0);
+        let told = |(contender, figure): (&Contender, &Figure)| {
+            format!("{}: {contender} lost {} of {} packets", self.name, figure.lost, figure.sent)
+        };
+        lossy.map(told).collect()
+    }
+
     /// A contender's cost net of the floor.
     pub fn net(&self, of: Contender) -> Option<Spread> {
         Spread::of(self.net_rounds(of)?)

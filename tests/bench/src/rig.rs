@@ -168,7 +168,7 @@ fn causeway(lab: &Lab, publishes: Publishes, flows: u32) -> anyhow::Result<[Plac
     let mut specs = publishes.specs();
     specs.push(format!("{}:{}/tcp", TCP.0, TCP.1));
     let config = format!(
-        "[tables]\nflows = {flows}\n[[network]]\nname = \"default\"\nsubnets = [\"172.18.0.0/16\"]\nbridge = \"{BRIDGE}\"\n\
+        "[tables]\nflows = {flows}\n[[network]]\nname = \"default\"\nsubnets = [\"172.18.0.0/16\"]\nbridge = \"{BRIDGE}\"\nmax_flows = {flows}\n\
          [[container]]\nname = \"{}\"\npublish = {specs:?}\n[[container]]\nname = \"{}\"\n",
         names[0], names[1]
     );
