@@ -10,7 +10,11 @@ use causeway::{
     datapath::{Entry, Interface, Terms, Trial},
     model::publish::PortRange,
 };
-use causeway_common::{abi::exit, address::V4, reason::Reason};
+use causeway_common::{
+    abi::{Network, exit},
+    address::V4,
+    reason::Reason,
+};
 use causeway_fuzz::{
     history::check_outcome,
     programs::{Hook, Outcome, action, run},
@@ -76,8 +80,9 @@ fn set_up(bench: &mut Bench) {
         let [a, b, ..] = subnet.parse::<ipnet::Ipv4Net>().expect("a subnet").addr().octets();
         bench.model.routes.insert(0, (V4::new([a, b, 0, 0]), V4::new([255, 255, 0, 0]), interface.index));
     }
-    let network = bench.model.networks.get_mut(&0).expect("a network");
-    (network.first_port, network.ports) = (PICKED.into(), 1);
+    // The host's own flows go by the network that is nobody's.
+    bench.model.networks.insert(1, Network { first_port: PICKED.into(), ports: 1, ..Network::DEFAULT });
+    bench.model.endpoints.values_mut().for_each(|endpoint| endpoint.network_number = 1);
     // Where the kernel's routes lead nowhere.
     for (address, mask) in NOWHERE {
         bench.model.routes.insert(0, (V4::new(address), V4::new(mask), 0));
@@ -165,6 +170,10 @@ impl History<'_> {
         if let Outcome::Leave { output, .. } = outcome {
             self.seen.left += 1;
             let moved = moved && trial.frame != arriving.frame;
+            if moved {
+                let by_kernel = Outcome::Leave { frame: trial.frame.clone(), output, exit: exit::HOST };
+                check_outcome(&arriving, &by_kernel, &self.bench.model);
+            }
             self.memory.push(Left { came: arriving, frame: trial.frame, output });
             return !moved;
         }

@@ -89,7 +89,7 @@ impl History {
                 }
             }
             Step::Socket(back) => {
-                if let Some(packet) = self.memory.get(back).and_then(|left| parse(&self.answer_to(left))) {
+                if let Some(packet) = self.memory.get(back).and_then(|left| parse(&Self::answer_to(left))) {
                     self.model.sockets.insert(packet.tuple);
                 }
             }
@@ -100,7 +100,7 @@ impl History {
         *self.model.epochs.entry(slot).or_default() += 1;
     }
 
-    fn answer_to(&self, left: &Left) -> Arriving {
+    fn answer_to(left: &Left) -> Arriving {
         let frame = Ipv4Frame::read(&left.frame).map(|frame| frame.reversed().bytes()).unwrap_or_default();
         let hook = if Scene::MODEL.container_at(left.output).is_some() { Hook::HostSide } else { Hook::Uplink };
         Arriving { hook, input: left.output, frame }
@@ -182,15 +182,14 @@ impl Promise {
         if half.translation.tuple != reply || (half.input != 0 && half.input != arriving.input) {
             return None;
         }
-        match back.payload {
-            Payload::Error if forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED => {
-                // No less than the ports.
-                let quoted = arriving.frame.len() - back.payload_at - 8;
-                (back.tuple.destination == key.destination && quoted >= 28 + 40).then(|| Self::Report(left.clone()))
-            }
-            _ if back.has_ports() && back.tuple == key => Some(Self::Answer(left.clone())),
-            _ => None,
+        if back.payload == Payload::Error {
+            let translated = forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED;
+            // No less than the ports, behind any header.
+            let quoted = arriving.frame.len() - back.payload_at - 8;
+            let fits = back.tuple.destination == key.destination && quoted >= 60 + 8;
+            return (translated && fits).then(|| Self::Report(left.clone()));
         }
+        (back.has_ports() && back.tuple == key).then(|| Self::Answer(left.clone()))
     }
 
     fn check(&self, arriving: &Arriving, outcome: &Outcome) {

@@ -163,7 +163,7 @@ fn leave<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &Translation<
     Some(frame)
 }
 
-fn update_sums<A: Family>(frame: &mut Vec<u8>, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
+fn update_sums<A: Family>(frame: &mut [u8], packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
     let protocol = packet.tuple.protocol;
     let at = packet.payload_at
         + match protocol {
@@ -176,7 +176,7 @@ fn update_sums<A: Family>(frame: &mut Vec<u8>, packet: &Packet<A>, translation: 
         if delta == 0 {
             continue;
         }
-        let old: u16 = frame[..].read(at)?;
+        let old: u16 = frame.read(at)?;
         if old == 0 && protocol == protocol::UDP {
             continue;
         }

@@ -235,10 +235,10 @@ impl Sent {
 }
 
 impl Turn {
-    fn apply(&self, mut packet: Ipv4Frame) -> Vec<u8> {
+    fn apply(self, mut packet: Ipv4Frame) -> Vec<u8> {
         packet.ttl = if self.ttl < 240 { 64 } else { self.ttl - 240 };
+        let first = packet.is_first();
         let payload = &mut packet.payload;
-        let first = packet.fragment & 0x1fff == 0;
         let unsummed = packet.protocol == protocol::UDP && payload.get(6..8) == Some(&[0, 0]);
         match packet.protocol {
             protocol::TCP if first && payload.len() >= 20 => {
@@ -281,7 +281,7 @@ impl Report {
     fn frame(&self, left: &Left, scene: &Scene) -> Option<Vec<u8>> {
         let mut quoted = Ipv4Frame::read(&left.frame)?;
         quoted.ttl = quoted.ttl.saturating_sub(3);
-        let by_peer = scene.container_at(left.output).is_some() || self.by % 2 == 0;
+        let by_peer = scene.container_at(left.output).is_some() || self.by.is_multiple_of(2);
         let mut answer = quoted.reversed();
         if !by_peer {
             answer.source = NEAR;
