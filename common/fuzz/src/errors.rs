@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     for arriving in sent {
         match run_program(arriving.hook, &arriving.frame, arriving.input, true, &model) {
             Outcome::Leave { frame, output, .. } => left.push((frame, output)),
-            outcome @ (Outcome::Answer(..) | Outcome::Stop(_) | Outcome::Pass) => {
+            outcome @ (Outcome::Answer(..) | Outcome::Stop(_) | Outcome::Pass | Outcome::Again) => {
                 panic!("{arriving:?} begins a flow, and is {outcome:?}")
             }
         }

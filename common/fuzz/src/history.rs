@@ -118,9 +118,21 @@ impl History {
         let (frame, output) = match outcome {
             Outcome::Leave { frame, output, .. } => (frame, output),
             Outcome::Pass => (arriving.frame.clone(), arriving.input),
+            Outcome::Again => return self.come_again(&arriving),
             Outcome::Stop(_) | Outcome::Answer(..) => return,
         };
         self.memory.push(Left { came: arriving, frame, output });
+    }
+
+    /// What was held for a first fragment, and it itself: each once more, and then none of them again.
+    fn come_again(&mut self, first: &Arriving) {
+        let frames: Vec<_> = self.model.again.borrow_mut().drain(..).collect();
+        for frame in frames {
+            let arriving = Arriving { frame, ..first.clone() };
+            let outcome = run_program(arriving.hook, &arriving.frame, arriving.input, true, &self.model);
+            assert_ne!(outcome, Outcome::Again, "{arriving:?} comes again and again");
+            check_outcome(&arriving, &outcome, &self.model);
+        }
     }
 
     /// Of the flows that count each has two halves, which are inverse; nobody has another's; and each is counted once.
@@ -169,6 +181,9 @@ enum Promise {
 impl Promise {
     fn of(arriving: &Arriving, left: &Left, model: &Model<V4>) -> Option<Self> {
         let (sent, back) = (parse(&left.came)?, parse(arriving)?);
+        if sent.is_fragment() || back.is_fragment() {
+            return None;
+        }
         if !sent.has_ports() || back.ttl <= 1 || back.length > 1500 || !in_use(model, &sent.tuple) {
             return None;
         }
@@ -227,7 +242,7 @@ pub fn check_outcome(arriving: &Arriving, outcome: &Outcome, model: &Model<V4>) 
     match outcome {
         Outcome::Leave { frame, output, exit } => check_left(arriving, frame, *output, *exit, model),
         Outcome::Answer(_, answer) => check_answer(arriving, answer, model),
-        Outcome::Stop(_) | Outcome::Pass => {}
+        Outcome::Stop(_) | Outcome::Pass | Outcome::Again => {}
     }
 }
 
