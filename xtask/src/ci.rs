@@ -9,12 +9,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::fuzz::{self, Target};
 use crate::interrupt;
 use crate::kernels;
 use crate::recipe::{self, Toolchain};
 use crate::setup::{self, Needs};
 use crate::test;
 use crate::workspace::Workspace;
+
+/// How long each fuzz target runs: what it must find anew is little, the saved inputs come first.
+const FUZZ_SECONDS: u32 = 10;
 
 /// Runs every check and prints a table of them.
 pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
@@ -39,6 +43,11 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
         let mut doc = workspace.cargo();
         succeeds(doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
     });
+    for target in Target::PURE {
+        checks.add(&format!("fuzz {}", target.name()), || {
+            Ok(fuzz::verb(workspace, Some(target), FUZZ_SECONDS, 0)? == ExitCode::SUCCESS)
+        });
+    }
     for kernel in kernels::MATRIX {
         checks.add(&format!("Linux {kernel}"), || {
             Ok(kernels::verb(workspace, &[kernel], &kernels::QUICK, &[])? == ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod ci;
 mod debian;
+mod fuzz;
 mod instructions;
 mod interrupt;
 mod kernels;
@@ -81,7 +82,18 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         args: Vec<OsString>,
     },
-    /// Runs everything that gates a change: format, clippy, documentation, tests.
+    /// Looks for packets and histories that break what must hold; without a target, in all that need no kernel.
+    Fuzz {
+        /// What to look at.
+        target: Option<fuzz::Target>,
+        /// How long each target runs.
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u32,
+        /// How many frames, for `frames`.
+        #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+        count: u64,
+    },
+    /// Runs everything that gates a change: format, clippy, documentation, tests, each fuzz target for a while.
     Ci,
 }
 
@@ -109,6 +121,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Test { filter, .. } => test::verb(&workspace, &filter),
         Verb::Lab { shell, keep } => lab::verb(&workspace, shell, keep),
         Verb::Bench { args } => bench::verb(&workspace, &args),
+        Verb::Fuzz { target, seconds, count } => fuzz::verb(&workspace, target, seconds, count),
         Verb::Ci => ci::verb(&workspace),
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Needs {
     Programs,
     /// And what runs another kernel.
     Machine,
+    /// And what builds a fuzzer.
+    Fuzzer,
     /// And what causeway is measured against.
     Contenders,
     /// And the clippy of Debian's compiler, if that compiler is here.
@@ -48,6 +50,8 @@ const PROGRAMS: [(&str, &str); 8] = [
 
 /// Programs that run the tests on another kernel.
 const MACHINE: [(&str, &str); 3] = [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
+/// Builds libFuzzer.
+const FUZZER: [(&str, &str); 1] = [("c++", "g++")];
 /// The other contenders of the benchmark: what of them is looked for, and the package it is in.
 const CONTENDERS: [(&str, &str); 3] =
     [("iptables-legacy", "iptables"), ("iptables-nft", "iptables"), (CNI_BRIDGE, "containernetworking-plugins")];
@@ -191,6 +195,9 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     let mut missing = PROGRAMS.to_vec();
     if matches!(needs, Needs::Machine | Needs::Lints) && env::consts::ARCH == "x86_64" {
         missing.extend(MACHINE);
+    }
+    if matches!(needs, Needs::Fuzzer | Needs::Lints) {
+        missing.extend(FUZZER);
     }
     if needs == Needs::Contenders {
         missing.extend(CONTENDERS);

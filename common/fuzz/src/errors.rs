@@ -30,7 +30,9 @@ pub fn run(data: &[u8]) {
     for arriving in sent {
         match run_program(arriving.hook, &arriving.frame, arriving.input, true, &model) {
             Outcome::Leave { frame, output, .. } => left.push((frame, output)),
-            outcome => panic!("{arriving:?} begins a flow, and is {outcome:?}"),
+            outcome @ (Outcome::Answer(..) | Outcome::Stop(_) | Outcome::Pass | Outcome::Again) => {
+                panic!("{arriving:?} begins a flow, and is {outcome:?}")
+            }
         }
     }
     let (frame, output) = &left[usize::from(*which) % left.len()];

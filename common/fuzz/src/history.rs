@@ -89,7 +89,7 @@ impl History {
                 }
             }
             Step::Socket(back) => {
-                if let Some(packet) = self.memory.get(back).and_then(|left| parse(&self.answer_to(left))) {
+                if let Some(packet) = self.memory.get(back).and_then(|left| parse(&Self::answer_to(left))) {
                     self.model.sockets.insert(packet.tuple);
                 }
             }
@@ -100,7 +100,7 @@ impl History {
         *self.model.epochs.entry(slot).or_default() += 1;
     }
 
-    fn answer_to(&self, left: &Left) -> Arriving {
+    fn answer_to(left: &Left) -> Arriving {
         let frame = Ipv4Frame::read(&left.frame).map(|frame| frame.reversed().bytes()).unwrap_or_default();
         let hook = if Scene::MODEL.container_at(left.output).is_some() { Hook::HostSide } else { Hook::Uplink };
         Arriving { hook, input: left.output, frame }
@@ -118,9 +118,21 @@ impl History {
         let (frame, output) = match outcome {
             Outcome::Leave { frame, output, .. } => (frame, output),
             Outcome::Pass => (arriving.frame.clone(), arriving.input),
+            Outcome::Again => return self.come_again(&arriving),
             Outcome::Stop(_) | Outcome::Answer(..) => return,
         };
         self.memory.push(Left { came: arriving, frame, output });
+    }
+
+    /// What was held for a first fragment, and it itself: each once more, and then none of them again.
+    fn come_again(&mut self, first: &Arriving) {
+        let frames: Vec<_> = self.model.again.borrow_mut().drain(..).collect();
+        for frame in frames {
+            let arriving = Arriving { frame, ..first.clone() };
+            let outcome = run_program(arriving.hook, &arriving.frame, arriving.input, true, &self.model);
+            assert_ne!(outcome, Outcome::Again, "{arriving:?} comes again and again");
+            check_outcome(&arriving, &outcome, &self.model);
+        }
     }
 
     /// Of the flows that count each has two halves, which are inverse; nobody has another's; and each is counted once.
@@ -169,6 +181,9 @@ enum Promise {
 impl Promise {
     fn of(arriving: &Arriving, left: &Left, model: &Model<V4>) -> Option<Self> {
         let (sent, back) = (parse(&left.came)?, parse(arriving)?);
+        if sent.is_fragment() || back.is_fragment() {
+            return None;
+        }
         if !sent.has_ports() || back.ttl <= 1 || back.length > 1500 || !in_use(model, &sent.tuple) {
             return None;
         }
@@ -182,15 +197,14 @@ impl Promise {
         if half.translation.tuple != reply || (half.input != 0 && half.input != arriving.input) {
             return None;
         }
-        match back.payload {
-            Payload::Error if forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED => {
-                // No less than the ports.
-                let quoted = arriving.frame.len() - back.payload_at - 8;
-                (back.tuple.destination == key.destination && quoted >= 28 + 40).then(|| Self::Report(left.clone()))
-            }
-            _ if back.has_ports() && back.tuple == key => Some(Self::Answer(left.clone())),
-            _ => None,
+        if back.payload == Payload::Error {
+            let translated = forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED;
+            // No less than the ports, behind any header.
+            let quoted = arriving.frame.len() - back.payload_at - 8;
+            let fits = back.tuple.destination == key.destination && quoted >= 60 + 8;
+            return (translated && fits).then(|| Self::Report(left.clone()));
         }
+        (back.has_ports() && back.tuple == key).then(|| Self::Answer(left.clone()))
     }
 
     fn check(&self, arriving: &Arriving, outcome: &Outcome) {
@@ -228,7 +242,7 @@ pub fn check_outcome(arriving: &Arriving, outcome: &Outcome, model: &Model<V4>) 
     match outcome {
         Outcome::Leave { frame, output, exit } => check_left(arriving, frame, *output, *exit, model),
         Outcome::Answer(_, answer) => check_answer(arriving, answer, model),
-        Outcome::Stop(_) | Outcome::Pass => {}
+        Outcome::Stop(_) | Outcome::Pass | Outcome::Again => {}
     }
 }
 

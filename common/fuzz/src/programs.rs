@@ -8,8 +8,10 @@ use causeway_common::{
     answer::{self, Answer, Why},
     arp, checksum,
     forward::{self, Decision},
+    fragment,
     icmp_error::{self, ErrorTranslation, FrameMut as _},
     model::Model,
+    mss::{self, Search},
     packet::{Arrival, ETHERNET, Ethernet, Family, Frame as _, Packet, Payload, ether_type},
     reason::{Fate, Reason},
     tables::Tables as _,
@@ -43,6 +45,8 @@ pub enum Outcome {
     Stop(Reason),
     /// It ends here, and its sender gets that frame.
     Answer(Reason, Vec<u8>),
+    /// It and the fragments that were held for it come again, where they arrived: what is in [`Model::again`].
+    Again,
     /// It leaves as it is: the host's own.
     Pass,
 }
@@ -55,6 +59,7 @@ pub fn run(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<
         Hook::Uplink => side::UPLINK,
         Hook::UplinkOut => side::HOST,
     };
+    tables.frame.replace(frame.to_vec());
     let header: Option<Ethernet> = frame.read(0);
     let arrival = Arrival { side, input, length: u32::try_from(frame.len()).expect("a short frame"), gso_size: 0 };
     match (hook, header.map(|header| header.ether_type)) {
@@ -80,12 +85,11 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Mo
         return from_host(frame, &packet, tables);
     }
     match forward::decide(frame, &packet, tables) {
-        Decision::Forward(translation) => match leave(frame, &packet, &translation) {
-            Some(frame) => Outcome::Leave { frame, output: translation.output, exit: translation.exit },
-            None => Outcome::Stop(Reason::RewriteFailed),
-        },
-        // What becomes of these is more than one frame.
-        Decision::ForwardFragment(..) | Decision::PutBack => Outcome::Pass,
+        Decision::Forward(translation) => left(&translation, leave(frame, &packet, &translation, tables)),
+        Decision::ForwardFragment(translation, id) => {
+            left(&translation, leave_fragment(frame, &packet, &translation, id, tables))
+        }
+        Decision::PutBack => Outcome::Again,
         Decision::ForwardError(translation) => leave_error(frame, &packet, &translation),
         Decision::Stop(reason) => stop(frame, &packet, reason, 0, tables),
         Decision::TooLong(mtu) => stop(frame, &packet, Reason::TooLong, mtu, tables),
@@ -104,8 +108,12 @@ fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, tables: &Model<A>) -> 
     }
     let hidden = packet.payload == Payload::Echo;
     let Some(translation) = forward::decide_from_host(packet, hidden, tables) else { return Outcome::Pass };
-    match leave(frame, packet, &translation) {
-        Some(frame) => Outcome::Leave { frame, output: packet.input, exit: exit::HOST },
+    left(&translation, leave(frame, packet, &translation, tables))
+}
+
+fn left<A>(translation: &Translation<A>, frame: Option<Vec<u8>>) -> Outcome {
+    match frame {
+        Some(frame) => Outcome::Leave { frame, output: translation.output, exit: translation.exit },
         None => Outcome::Stop(Reason::RewriteFailed),
     }
 }
@@ -130,8 +138,21 @@ pub fn answered<A: Family>(frame: &[u8], packet: &Packet<A>, why: Why, mtu: u16,
 }
 
 /// The frame rewritten; none if it is shorter than it said.
-fn leave<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &Translation<A>) -> Option<Vec<u8>> {
+fn leave<A: Family>(
+    frame: &[u8],
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+    tables: &Model<A>,
+) -> Option<Vec<u8>> {
     let mut frame = frame.to_vec();
+    if let Some(limit) = mss::limit(packet, translation, tables) {
+        let mut search = Search::new(packet.payload_at);
+        let _ = (0..Search::STEPS).all(|_| search.step(&frame[..]));
+        match search.lower(&mut frame[..], limit)? {
+            0 => {}
+            delta => add_to_sum(&mut frame, packet.payload_at + 16, delta, protocol::TCP)?,
+        }
+    }
     match translation.exit {
         exit::BRIDGED => {
             frame.put(0, &translation.macs)?;
@@ -142,12 +163,7 @@ fn leave<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &Translation<
     }
     update_sums(&mut frame, packet, translation)?;
     if translation.exit != exit::HOST {
-        if translation.exit == exit::PEER {
-            frame.put(0, &translation.macs)?;
-        }
-        let mut header: A::Header = frame[..].read(ETHERNET)?;
-        A::rewrite(&mut header, translation);
-        frame.put(ETHERNET, &header)?;
+        rewrite(&mut frame, translation)?;
     }
     let tuple = &translation.tuple;
     let at = packet.payload_at;
@@ -163,7 +179,39 @@ fn leave<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &Translation<
     Some(frame)
 }
 
-fn update_sums<A: Family>(frame: &mut Vec<u8>, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
+/// A fragment rewritten: a later one has no ports and no checksum.
+fn leave_fragment<A: Family>(
+    frame: &[u8],
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+    id: u32,
+    tables: &Model<A>,
+) -> Option<Vec<u8>> {
+    let mut frame = frame.to_vec();
+    let translated = fragment::is_translated(translation);
+    if translated {
+        A::rewrite_id(&mut frame[..], packet, id)?;
+    } else if !packet.first_fragment && translation.exit == exit::HOST {
+        return Some(frame);
+    }
+    if packet.first_fragment || !translated {
+        return leave(&frame, packet, translation, tables);
+    }
+    rewrite(&mut frame, translation)?;
+    Some(frame)
+}
+
+/// Rewrites MACs and header.
+fn rewrite<A: Family>(frame: &mut [u8], translation: &Translation<A>) -> Option<()> {
+    if translation.exit == exit::PEER || translation.macs.are_known() {
+        frame.put(0, &translation.macs)?;
+    }
+    let mut header: A::Header = frame.read(ETHERNET)?;
+    A::rewrite(&mut header, translation);
+    frame.put(ETHERNET, &header)
+}
+
+fn update_sums<A: Family>(frame: &mut [u8], packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
     let protocol = packet.tuple.protocol;
     let at = packet.payload_at
         + match protocol {
@@ -176,17 +224,21 @@ fn update_sums<A: Family>(frame: &mut Vec<u8>, packet: &Packet<A>, translation: 
         if delta == 0 {
             continue;
         }
-        let old: u16 = frame[..].read(at)?;
-        if old == 0 && protocol == protocol::UDP {
-            continue;
-        }
-        let new = match checksum::update(old, u32::from(delta)) {
-            0 if protocol == protocol::UDP => u16::MAX,
-            new => new,
-        };
-        frame.put(at, &new)?;
+        add_to_sum(frame, at, delta, protocol)?;
     }
     Some(())
+}
+
+fn add_to_sum(frame: &mut [u8], at: usize, delta: u16, protocol: u8) -> Option<()> {
+    let old: u16 = frame.read(at)?;
+    if old == 0 && protocol == protocol::UDP {
+        return Some(());
+    }
+    let new = match checksum::update(old, u32::from(delta)) {
+        0 if protocol == protocol::UDP => u16::MAX,
+        new => new,
+    };
+    frame.put(at, &new)
 }
 
 fn leave_error<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &ErrorTranslation<A>) -> Outcome {
@@ -211,6 +263,7 @@ pub fn action(outcome: &Outcome) -> i32 {
     match outcome {
         Outcome::Leave { exit: exit::HOST, .. } | Outcome::Pass => -1,
         Outcome::Leave { .. } | Outcome::Answer(..) => 7,
+        Outcome::Again => 2,
         Outcome::Stop(reason) => match reason.fate() {
             Fate::Punt => -1,
             Fate::Drop | Fate::Hold => 2,

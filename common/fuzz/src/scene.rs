@@ -71,6 +71,9 @@ pub fn slot_of(container: usize) -> u32 {
 /// The slot of the first publish; the others follow.
 pub const FIRST_PUBLISH: u32 = 6;
 
+/// The MTUs of the networks in the model; the uplink's is between them.
+const MTUS: [u32; 3] = [9000, 1500, 1280];
+
 /// Makes a container known.
 pub fn put_container(model: &mut Model<V4>, container: usize) {
     let [a, b, ..] = CONTAINERS[container];
@@ -85,7 +88,7 @@ pub fn put_container(model: &mut Model<V4>, container: usize) {
         slot: slot_of(container),
         network: flags[number as usize],
         network_number: 1 + number,
-        mtu: 1500,
+        mtu: MTUS[number as usize],
         macs: Macs::new(mac_of(container), BRIDGE_MAC),
     };
     model.endpoints.insert(V4::new(CONTAINERS[container]), endpoint);

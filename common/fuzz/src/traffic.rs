@@ -218,8 +218,16 @@ impl Sent {
         let echo = |kind| [&[kind, 0, 0, 0], &ports[..2], &[0, 7], &data[..]].concat();
         match self.kind {
             Kind::Tcp => {
-                let head = [0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0, 0xff, 0xff, 0, 0, 0, 0];
-                (protocol::TCP, [&ports[..], &head, &data].concat())
+                // Options, in every second one: an MSS, at any place of a word.
+                let words = usize::from(self.shape.length / 64 % 2) * 3;
+                let mut options = vec![1; words * 4];
+                if words > 0 {
+                    let at = usize::from(self.shape.length % 4);
+                    options[at..at + 4].copy_from_slice(&[2, 4, 8 + self.shape.options % 32, self.shape.length]);
+                }
+                let offset = u8::try_from(5 + words).expect("a short header") << 4;
+                let head = [0, 0, 0, 0, 0, 0, 0, 0, offset, 0, 0xff, 0xff, 0, 0, 0, 0];
+                (protocol::TCP, [&ports[..], &head, &options, &data].concat())
             }
             Kind::Udp => (protocol::UDP, udp([1, 1])),
             Kind::UdpUnsummed => (protocol::UDP, udp([0, 0])),
@@ -235,10 +243,10 @@ impl Sent {
 }
 
 impl Turn {
-    fn apply(&self, mut packet: Ipv4Frame) -> Vec<u8> {
+    fn apply(self, mut packet: Ipv4Frame) -> Vec<u8> {
         packet.ttl = if self.ttl < 240 { 64 } else { self.ttl - 240 };
+        let first = packet.is_first();
         let payload = &mut packet.payload;
-        let first = packet.fragment & 0x1fff == 0;
         let unsummed = packet.protocol == protocol::UDP && payload.get(6..8) == Some(&[0, 0]);
         match packet.protocol {
             protocol::TCP if first && payload.len() >= 20 => {
@@ -281,7 +289,7 @@ impl Report {
     fn frame(&self, left: &Left, scene: &Scene) -> Option<Vec<u8>> {
         let mut quoted = Ipv4Frame::read(&left.frame)?;
         quoted.ttl = quoted.ttl.saturating_sub(3);
-        let by_peer = scene.container_at(left.output).is_some() || self.by % 2 == 0;
+        let by_peer = scene.container_at(left.output).is_some() || self.by.is_multiple_of(2);
         let mut answer = quoted.reversed();
         if !by_peer {
             answer.source = NEAR;

@@ -76,11 +76,16 @@ impl Ipv4Frame {
         })
     }
 
+    /// Whether it is no later fragment.
+    pub const fn is_first(&self) -> bool {
+        self.fragment.trailing_zeros() >= 13
+    }
+
     /// The ports; none if the protocol has none, or this is no first or only fragment. An echo has its identifier for both.
     pub fn ports(&self) -> Option<(u16, u16)> {
         let word = |at: usize| Some(u16::from_be_bytes([*self.payload.get(at)?, *self.payload.get(at + 1)?]));
         match self.protocol {
-            _ if self.fragment & 0x1fff != 0 => None,
+            _ if !self.is_first() => None,
             protocol::TCP | protocol::UDP | protocol::SCTP => Some((word(0)?, word(2)?)),
             protocol::ICMP if matches!(self.payload.first()?, 0 | 8) => Some((word(4)?, word(4)?)),
             _ => None,
@@ -151,7 +156,7 @@ impl Ipv4Frame {
         };
         match self.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP if answer.payload.len() >= 4 => {
-                answer.payload[..4].rotate_left(2)
+                answer.payload[..4].rotate_left(2);
             }
             protocol::ICMP if !answer.payload.is_empty() => {
                 answer.payload[0] = if self.payload[0] == 8 { 0 } else { 8 }
