@@ -102,7 +102,7 @@ pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t
     let mut half = tables.flow(&packet.tuple)?;
     let translation = &half.translation;
     let elsewhere = half.input != packet.input && half.input != 0;
-    let too_long = packet.segment > u32::from(translation.mtu) && translation.mtu != 0;
+    let too_long = is_too_long(packet, translation);
     // In every tick a mapping is kept alive anew; and the next hop's MAC asked for, if the flow is used in each.
     let ages = translation.exit == exit::NEIGHBOUR
         && half.last_used != now
@@ -266,10 +266,18 @@ pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> 
             _ => return Decision::Stop(Reason::TtlExceeded),
         }
     }
-    if packet.segment > u32::from(translation.mtu) && translation.mtu != 0 {
+    if is_too_long(packet, &translation) {
         return Decision::TooLong(translation.mtu);
     }
     Decision::Forward(translation)
+}
+
+/// Whether a packet is longer than what comes next can carry. A container takes what it would have put together itself.
+#[inline(always)]
+fn is_too_long<A>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
+    packet.segment > u32::from(translation.mtu)
+        && translation.mtu != 0
+        && (packet.dont_fragment || translation.exit == exit::NEIGHBOUR)
 }
 
 /// Decides about a packet that the host itself sends out of an uplink; none if it leaves as it is. `hidden` is as for [`from_host::step`].

@@ -210,15 +210,23 @@ fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu() {
 
 /// RFC 4787 REQ-13a.
 #[test]
-fn a_packet_longer_than_the_uplinks_that_may_be_fragmented_arrives() {
+fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented() {
     let lab = Lab::new();
     lab.json(&["network", "create", "jumbo", "--subnet", "172.28.0.0/16", "--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
     let server = udp::bind(&lab.world, (FAR, 7));
     server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
-    let raw = Raw::open(&c1.netns, 255);
+    let client = udp::bind(&c1.netns, (c1.address, 4000));
+    let (listener, raw) = (Raw::open(&c1.netns, 1), Raw::open(&c1.netns, 255));
     let data: Vec<u8> = (0..4000_u32).map(|place| (place % 251) as u8).collect();
     raw.send(&Ipv4::udp((c1.address, 4000), (FAR, 7), &data));
+    let mtu = listener.wait("the container is told", |answer| {
+        let ((3, 4), quote) = answer.error()? else { return None };
+        (quote.ports() == (4000, 7)).then_some(answer.word(6))
+    });
+    assert_eq!(mtu, 1500);
+    // From then on its own stack cuts them.
+    client.send_to(&data, (FAR, 7)).unwrap();
     let mut buffer = [0; 8000];
     let (length, peer) = server.recv_from(&mut buffer).expect("the datagram arrives");
     assert_eq!((peer, &buffer[..length]), ((HOST, 4000).into(), &data[..]));
