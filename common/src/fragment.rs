@@ -11,14 +11,14 @@
 
 use crate::{
     abi::{Datagram, Fragments, HeldKey, Translation, exit},
-    address::Address,
+    address::{Address, Port},
     flow::{Ticks, ticks},
     forward::{self, Decision, of_flow},
     packet::{Family, Packet},
     plan::{First, plan},
     reason::{Fate, Reason},
     tables::{DatagramTables, Tables},
-    tuple::{Tuple, side},
+    tuple::{Tuple, echo, side},
 };
 
 /// How long a datagram is waited for: as Linux does.
@@ -143,7 +143,11 @@ fn decide_later<A: Family>(
 fn as_fragment<A>(decision: Decision<A>, id: u32) -> Decision<A> {
     match decision {
         Decision::Forward(translation) => Decision::ForwardFragment(translation, id),
-        other => other,
+        Decision::ForwardFragment(..)
+        | Decision::PutBack
+        | Decision::ForwardError(_)
+        | Decision::Stop(_)
+        | Decision::TooLong(_) => decision,
     }
 }
 
@@ -258,7 +262,7 @@ pub fn take_ports<A: Address>(
 #[inline(always)]
 pub fn forget_ports<A: Address>(packet: &mut Packet<A>) {
     let Packet { tuple, .. } = packet;
-    *tuple = Tuple { source_port: Default::default(), destination_port: Default::default(), echo: 0, ..*tuple };
+    *tuple = Tuple { source_port: Port::ZERO, destination_port: Port::ZERO, echo: echo::NONE, ..*tuple };
 }
 
 /// How it went to hold a fragment.
@@ -319,9 +323,9 @@ fn fresh(state: u64, now: Ticks) -> Fragments {
         state,
         since: now,
         id: 0,
-        source_port: Default::default(),
-        destination_port: Default::default(),
-        echo: 0,
+        source_port: Port::ZERO,
+        destination_port: Port::ZERO,
+        echo: echo::NONE,
         _pad: [0; 3],
     }
 }

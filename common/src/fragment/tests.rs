@@ -89,7 +89,9 @@ fn deliver(model: &Model<V4>, input: u32, frame: Vec<u8>) -> Vec<Result<Left, (u
             }
             Decision::Stop(reason) => seen.push(Err((number, reason))),
             Decision::PutBack => {}
-            other => panic!("{other:?}"),
+            decision @ (Decision::Forward(_) | Decision::ForwardError(_) | Decision::TooLong(_)) => {
+                panic!("{decision:?}")
+            }
         }
     }
     panic!("it comes again for ever");
