@@ -94,8 +94,12 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
         reply_key.destination_port = walk.next();
         beginning.translate();
     }
+    // A container's own published port, from that very port: what it sends and what answers would have one tuple.
+    let is_itself = *reply_key == packet.tuple;
     if beginning.as_host
-        && (tables.host_socket(reply_key) || mapping::is_in_the_way(mapped, reply_key, half.last_used, tables))
+        && (is_itself
+            || tables.host_socket(reply_key)
+            || mapping::is_in_the_way(mapped, reply_key, half.last_used, tables))
     {
         return true;
     }
