@@ -94,8 +94,12 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
         reply_key.destination_port = walk.next();
         beginning.translate();
     }
+    // A container's own published port, from that very port: what it sends and what answers would have one tuple.
+    let is_itself = *reply_key == packet.tuple;
     if beginning.as_host
-        && (tables.host_socket(reply_key) || mapping::is_in_the_way(mapped, reply_key, half.last_used, tables))
+        && (is_itself
+            || tables.host_socket(reply_key)
+            || mapping::is_in_the_way(mapped, reply_key, half.last_used, tables))
     {
         return true;
     }
@@ -119,10 +123,7 @@ pub fn complete<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Re
         tables.uncount_flow(first.half.owner);
     }
     // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is brought all the same.
-    let reason = match completed {
-        Ok(_) => return Ok(()),
-        Err(reason) => reason,
-    };
+    let Err(reason) = completed else { return Ok(()) };
     if first.beginning.forward.exit == exit::BRIDGED
         && !matches!(reason, Reason::PortsExhausted | Reason::SctpPortTaken)
     {

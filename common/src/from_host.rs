@@ -38,7 +38,8 @@ pub fn concerns<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> bool
         Payload::Udp | Payload::Echo => true,
         // Only a SYN begins one, and it is rare that there is any.
         Payload::Tcp => packet.flags & tcp::SYN != 0 || is_ahead(tables.host_tcp_until(), tables.now()),
-        _ => false,
+        // The kernel finds no socket of SCTP's, so there is none to keep apart.
+        Payload::Sctp | Payload::Error | Payload::Fragment | Payload::Other => false,
     }
 }
 

@@ -117,6 +117,7 @@ reasons! {
 
 impl Reason {
     /// What the sender is told, where it is told something.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most are nobody's business")]
     #[inline(always)]
     pub const fn answer(self) -> Option<Why> {
         match self {

@@ -462,3 +462,14 @@ fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gon
         assert_eq!(then, Some(there.tuple), "protocol {number}");
     }
 }
+
+#[test]
+fn a_container_reaches_its_own_published_port_from_that_very_port() {
+    let mut model = model();
+    model.publishes.get_mut(&PUBLISH_SLOT).expect("a publish").container_port = Port::new(5000);
+    let sent = udp(C1_SIDE, (C1, 5000), (GATEWAY, 5000));
+    let there = left(&model, &sent).expect("a hairpin");
+    assert_eq!((there.tuple.source, there.tuple.destination_port.get()), (GATEWAY, 5000));
+    let back = left(&model, &answer(&there, 0)).expect("its answer");
+    assert_eq!(back.tuple, sent.tuple.reversed());
+}
