@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-const MARKS: [&str; 5] = ["yes", "partly", "no", "in work", "does not apply"];
+const MARKS: [&str; 4] = ["yes", "partly", "no", "does not apply"];
 /// How many requirements there are, by RFC.
 const REQUIREMENTS: [(&str, u32); 3] = [("4787", 14), ("5382", 10), ("5508", 11)];
 /// How many cases causeway set itself.

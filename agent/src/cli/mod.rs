@@ -240,7 +240,7 @@ pub struct WhichFlows {
     /// Those of that protocol: tcp, udp, icmp, sctp or a number
     #[arg(long, value_name = "P", value_parser = flow_filter::parse_protocol)]
     protocol: Option<u8>,
-    /// Those in that state: unreplied, replied, syn-sent, syn-received, established, half-closed, closing, closed, reset
+    /// Those in that state: unreplied, replied, syn-sent, syn-received, established, half-closed, closing, closed, reset, mapping
     #[arg(long, value_name = "S", value_parser = flow_filter::parse_state)]
     state: Option<String>,
     /// Those that come from there or go there, translated or not: an address, or a subnet as 203.0.113.0/24

@@ -67,7 +67,9 @@ impl FlowTable {
 
     /// The live flows.
     pub(super) fn list(&self) -> anyhow::Result<Vec<FlowRecord>> {
-        Ok(self.live()?.into_iter().map(|(_, record)| record).collect())
+        let mut records: Vec<_> = self.live()?.into_iter().map(|(_, record)| record).collect();
+        records.sort_by_key(|record| (record.container, record.protocol, record.forward, record.reply));
+        Ok(records)
     }
 
     /// Ends the live flows that are `wanted`; answers how many.
@@ -82,11 +84,8 @@ impl FlowTable {
         let halves = self.halves()?;
         let mut live = Vec::new();
         for (key, forward) in &halves {
-            // The host's own are nobody's business, and mappings carry nothing.
-            if forward.is_reply != 0
-                || matches!(key.side, side::HOST | side::MAPPING)
-                || self.epoch(forward)? != forward.epoch
-            {
+            // The host's own are nobody's business.
+            if forward.is_reply != 0 || key.side == side::HOST || self.epoch(forward)? != forward.epoch {
                 continue;
             }
             let reply = halves.get(&forward.translation.tuple.reversed());
@@ -214,13 +213,18 @@ fn time_left(half: &Flow<V4>, now: Ticks) -> Option<Ticks> {
     half.timeout.checked_sub(idle)
 }
 
+/// The state of a full-cone mapping, which is kept as a flow without another side: its reply is the external address and port.
+const MAPPING_STATE: &str = "mapping";
+
 fn record(key: &Tuple<V4>, forward: &Flow<V4>, reply: Option<&Flow<V4>>, left: Ticks) -> FlowRecord {
     let leaves = &forward.translation.tuple;
+    let mapping = key.side == side::MAPPING;
     let masqueraded = key.side == side::CONTAINER && leaves.side == side::UPLINK;
+    let state = State::from_number(forward.state).map_or("unknown", State::name);
     FlowRecord {
         protocol: key.protocol,
-        state: State::from_number(forward.state).map_or("unknown", State::name),
-        container: ip(if masqueraded { key.source } else { leaves.destination }),
+        state: if mapping { MAPPING_STATE } else { state },
+        container: ip(if masqueraded || mapping { key.source } else { leaves.destination }),
         forward: ends(key),
         reply: ends(&leaves.reversed()),
         packets: forward.packets + reply.map_or(0, |reply| reply.packets),

@@ -82,6 +82,7 @@ pub fn parse_protocol(text: &str) -> anyhow::Result<u8> {
 /// Checks the name of a state.
 pub fn parse_state(text: &str) -> anyhow::Result<String> {
     let mut names = State::ALL.map(State::name).to_vec();
+    names.push("mapping");
     // Two states are half-closed: by one side and by the other.
     names.dedup();
     ensure!(names.contains(&text), "there is no such state; there is {}", names.join(", "));
