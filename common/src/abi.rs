@@ -91,7 +91,7 @@ pub mod name {
     pub const EPOCHS: &str = "EPOCHS";
     /// Array: a network's number to [`super::Network`].
     pub const NETWORKS: &str = "NETWORKS";
-    /// Array: an endpoint's slot to how many flows it has.
+    /// Array: an endpoint's slot to how many flows it has, and [`super::SLOTS`] further how many mappings.
     pub const COUNTS: &str = "COUNTS";
     /// Per-CPU array: reason to count.
     pub const REASONS: &str = "REASONS";

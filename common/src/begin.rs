@@ -1,7 +1,7 @@
 //! The beginning of a flow: a port, and two entries in the table.
 
 use crate::{
-    abi::{Network, exit},
+    abi::{self, Network, exit},
     address::{Address, Port},
     flow::State,
     half::{bury, touch},
@@ -28,6 +28,10 @@ pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Resul
     }
     complete(first, tables)
 }
+
+/// For how many of them a flow keeps off the ports of mappings. Where it meets so many, others must do with them too: a port that two have
+/// still belongs to one of them toward each destination.
+const SHY_TRIES: u32 = PORT_TRIES / 2;
 
 /// How the reservation of a port went.
 pub mod reservation {
@@ -57,9 +61,9 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     half.epoch = beginning.epoch;
     half.last_used = tables.now();
     half.is_reply = 1;
-    half.owner = beginning.owner;
-    half.network = beginning.network;
     let is_mapping = packet.tuple.side == side::MAPPING;
+    half.owner = if is_mapping { beginning.owner | abi::SLOTS } else { beginning.owner };
+    half.network = beginning.network;
     let state = if is_mapping { mapping::state(protocol) } else { State::first(protocol) };
     half.state = state as u8;
     half.acknowledged = 0;
@@ -69,7 +73,9 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     *walk = PortWalk::new(network, tables.random());
     *reservation = if bridged && !packet.begins() {
         reservation::NONE
-    } else if half.owner != 0 && !tables.count_flow(half.owner, network.max_flows) {
+    } else if half.owner != 0
+        && !tables.count_flow(half.owner, if is_mapping { mapping::MOST } else { network.max_flows })
+    {
         reservation::TOO_MANY
     } else {
         reservation::TAKEN
@@ -99,7 +105,8 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
     if beginning.as_host
         && (is_itself
             || tables.host_socket(reply_key)
-            || mapping::is_in_the_way(mapped, reply_key, half.last_used, tables))
+            || ((attempt < SHY_TRIES || reply_key.side == side::MAPPING)
+                && mapping::is_in_the_way(mapped, reply_key, half.last_used, tables)))
     {
         return true;
     }

@@ -124,7 +124,8 @@ pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t
 /// Begins the planned flow, if need be in the room of another.
 fn begin_with_room<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
     match begin(first, tables) {
-        Err(Reason::TableFull) if room::make(tables) => begin(first, tables),
+        Err(Reason::TableFull) if room::make(0, tables) => begin(first, tables),
+        Err(Reason::TooManyFlows) if room::make(first.half.owner, tables) => begin(first, tables),
         begun => begun,
     }
 }

@@ -99,6 +99,9 @@ pub fn stand_out<A: Address>(first: &mut First<A>) {
     beginning.leaves = Tuple { source, source_port, side: side::UPLINK, ..*sent };
 }
 
+/// How many mappings a container may have at once: an eighth of all ports, for its neighbours want some too.
+pub(crate) const MOST: u32 = 1 << 13;
+
 /// The state that a mapping is in for good.
 #[inline(always)]
 pub(crate) const fn state(protocol: u8) -> State {

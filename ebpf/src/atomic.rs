@@ -33,6 +33,13 @@ impl Counter {
         value
     }
 
+    /// Puts another number there.
+    #[inline(always)]
+    pub(crate) fn set(self, value: u64) {
+        // SAFETY: as above. Volatile, because others read it.
+        unsafe { self.0.write_volatile(value) }
+    }
+
     /// What is there.
     #[inline(always)]
     pub(crate) fn get(self) -> u64 {

@@ -76,13 +76,13 @@ static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
 #[map]
 static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
 #[map]
-static COUNTS: Array<u64> = Array::with_max_entries(abi::SLOTS, 0);
+static COUNTS: Array<u64> = Array::with_max_entries(2 * abi::SLOTS, 0);
 // One for each CPU: no other program runs on the CPU meanwhile.
 #[map]
 static FIRST4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
-// The tick, and how many errors were sent in it.
+// By side: the tick, and how many errors were sent in it.
 #[map]
-static ANSWERS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
+static ANSWERS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(4, 0);
 #[map]
 static PASSAGE4: PerCpuArray<Passage<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -106,10 +106,10 @@ pub(crate) fn host_tcp_until<A: Family>() -> Option<&'static mut Ticks> {
     A::maps().host_tcp_until.get_ptr_mut(0).map(|until| unsafe { &mut *until })
 }
 
-/// Whether this CPU may send another error in the tick `now`.
+/// Whether this CPU may send another error to that side in the tick `now`.
 #[inline(always)]
-pub(crate) fn may_answer(now: Ticks) -> bool {
-    let Some(sent) = ANSWERS.get_ptr_mut(0) else { return false };
+pub(crate) fn may_answer(side: u8, now: Ticks) -> bool {
+    let Some(sent) = ANSWERS.get_ptr_mut(side.into()) else { return false };
     // SAFETY: as for `count`.
     let [tick, count] = unsafe { &mut *sent };
     if *tick != now {
@@ -171,13 +171,17 @@ pub(crate) fn oldest_begun<A: Family>() -> Option<Tuple<A>> {
     let next = ring_counter::<A>(NEXT)?.get();
     let oldest = ring_counter::<A>(OLDEST)?;
     let behind = next.wrapping_sub(oldest.get()).cast_signed();
+    let mask = BEGUN_MASK.load();
     if behind <= 0 {
+        // Less than zero after two CPUs took the last one.
+        oldest.set(next);
         return None;
     }
-    let mask = BEGUN_MASK.load();
-    let overwritten = behind - i64::from(mask) - 1;
-    let at = oldest.add(if overwritten > 0 { overwritten + 1 } else { 1 }) as u32;
-    let at = if overwritten > 0 { at.wrapping_add(overwritten as u32) } else { at };
+    if behind > i64::from(mask) + 1 {
+        // What was overwritten. Another CPU that does the same at the same time writes nearly the same.
+        oldest.set(next.wrapping_sub(u64::from(mask) + 1));
+    }
+    let at = oldest.add(1) as u32;
     A::maps().begun.get(at & mask).copied()
 }
 

@@ -256,7 +256,9 @@ fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let mut skb = Skb::again(&context);
     let First { packet, refusal, answer, .. } = place;
     let now = Tables::<A>::now(&Kernel::new(&context));
-    if !answer::may_be_answered(packet) || !maps::may_answer(now) {
+    // Who sends too long packets sends them until it is told, and what it gets is shorter: that has no limit.
+    let limited = refusal.why != Why::TooLong as u8;
+    if !answer::may_be_answered(packet) || (limited && !maps::may_answer(packet.tuple.side, now)) {
         return TC_ACT_SHOT;
     }
     skb.reach_for((ETHERNET + answer::QUOTE) as u32);
@@ -311,7 +313,8 @@ fn find_mapping<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
 #[inline(never)]
 fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     match begin(skb, place) {
-        Err(Reason::TableFull) if make_room::<A>(skb) => begin(skb, place),
+        Err(Reason::TableFull) if make_room::<A>(skb, 0) => begin(skb, place),
+        Err(Reason::TooManyFlows) if make_room::<A>(skb, place.half.owner) => begin(skb, place),
         begun => begun,
     }
 }
@@ -380,8 +383,8 @@ extern "C" fn try_port<A: Family>(attempt: u64, trial: *mut PortTrial<A>) -> u64
 }
 
 #[inline(never)]
-fn make_room<A: Family>(skb: *mut __sk_buff) -> bool {
-    let mut search = RoomSearch { skb, found: false };
+fn make_room<A: Family>(skb: *mut __sk_buff, owner: u32) -> bool {
+    let mut search = RoomSearch { skb, owner, found: false };
     // SAFETY: as for the loop over the ports.
     unsafe {
         bpf_loop(room::LOOKS, look_for_room::<A> as *mut c_void, (&raw mut search).cast(), 0);
@@ -392,6 +395,7 @@ fn make_room<A: Family>(skb: *mut __sk_buff) -> bool {
 /// What one turn of the loop over the oldest flows needs.
 struct RoomSearch {
     skb: *mut __sk_buff,
+    owner: u32,
     found: bool,
 }
 
@@ -400,7 +404,7 @@ extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u
     // SAFETY: `make_room` gives it a search that lives, and looks at it no more until the loop is over.
     let search = unsafe { &mut *search };
     let context = TcContext::new(search.skb);
-    let look = room::look::<A>(&Kernel::new(&context));
+    let look = room::look::<A>(search.owner, &Kernel::new(&context));
     search.found = look == Look::Room;
     u64::from(look != Look::Next)
 }

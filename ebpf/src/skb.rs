@@ -205,7 +205,8 @@ impl<'a> Skb<'a> {
         if length < ETHERNET as u32 || length > answer::ROOM as u32 {
             return None;
         }
-        // A sum that was left to the hardware stays so, of no use to anybody: only who is near sends such, and near ones do not look.
+        // A sum that was left to the hardware stays so. Only who is near sends such, and is believed by those who are; but an uplink that
+        // does not leave it to the hardware either spoils the error.
         // SAFETY: no pointer into the frame is held, and the buffer is as long as said.
         unsafe {
             if bpf_skb_change_tail(self.raw, length, 0) != 0
@@ -280,10 +281,10 @@ impl<'a> Skb<'a> {
 
     #[inline(always)]
     fn redirect<A>(&self, translation: &Translation<A>) -> i32 {
-        // SAFETY: redirects by number; the kernel checks what it finds there.
         if translation.exit == exit::HOST {
             return TCX_NEXT;
         }
+        // SAFETY: redirects by number; the kernel checks what it finds there.
         let action = unsafe {
             if translation.exit == exit::NEIGHBOUR && translation.macs.are_known() {
                 bpf_redirect(translation.output, 0)

@@ -269,7 +269,12 @@ impl<A: Family> DatagramTables<A> for Kernel<'_> {
     #[inline(always)]
     fn hold(&self, key: &HeldKey<A>) -> bool {
         let Some(frame) = maps::frame() else { return false };
-        Skb::again(self.context).copy_to(frame) && A::maps().held.insert(key, &*frame, REPLACE).is_ok()
+        if !Skb::again(self.context).copy_to(frame) {
+            return false;
+        }
+        // By reference: as a value it would go over the stack.
+        let frame: &_ = frame;
+        A::maps().held.insert(key, frame, REPLACE).is_ok()
     }
 
     #[inline(always)]

@@ -631,6 +631,7 @@ fn check(bench: &mut Bench, rows: Vec<Row>) {
 }
 
 /// The error that a row's sender gets: by the gateway of its network, or by the host.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most are nobody's business")]
 fn answered(row: &Row, reason: Reason) -> Option<Vec<u8>> {
     let Frame::Ipv4(frame) = &row.frame else { return None };
     let (kind, code, mtu) = match reason {

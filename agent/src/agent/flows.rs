@@ -22,10 +22,6 @@ impl Agent {
 
     pub(super) fn flow_flush(&mut self, filter: &FlowFilter) -> anyhow::Result<Flushed> {
         self.check_filter(filter)?;
-        // What has ended or lost its other half goes too where all are meant.
-        if filter.is_empty() {
-            return Ok(Flushed { flows: self.datapath.flush_flows()? });
-        }
         let owners = self.owners();
         let flows = self.datapath.end_flows(|record| filter.admits(&candidate(record, &owners)))?;
         Ok(Flushed { flows })

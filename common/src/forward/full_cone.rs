@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    abi::{Endpoint, Network, mapping::FULL_CONE},
+    abi::{self, Endpoint, Network, mapping::FULL_CONE},
     address::{Port, V4},
     flow::{Timer, ticks},
     model::Model,
@@ -168,14 +168,37 @@ fn it_ends_with_its_endpoint() {
 }
 
 #[test]
-fn it_counts_for_its_endpoint_and_what_fails_leaves_nothing() {
-    for (quota, begins, left_over) in [(0, false, 0), (1, false, 1), (2, true, 2)] {
+fn flows_and_mappings_are_counted_apart_for_their_endpoint() {
+    let counts = |model: &Model<V4>| {
+        let counts = model.counts.borrow();
+        [C1_SLOT, C1_SLOT | abi::SLOTS].map(|slot| counts.get(&slot).copied().unwrap_or(0))
+    };
+    for (flows, mappings, begins, left_over) in
+        [(0, 0, false, [0, 1]), (1, 0, true, [1, 1]), (1, mapping::MOST, false, [0, mapping::MOST])]
+    {
         let mut model = model();
-        model.networks.insert(1, Network { mapping: FULL_CONE, max_flows: quota, ..Network::DEFAULT });
-        assert_eq!(port_to(&model, protocol::UDP, 4000, (WORLD, 53)).is_ok(), begins, "of {quota}");
-        assert_eq!(model.counts.borrow().get(&C1_SLOT).copied().unwrap_or(0), left_over);
-        assert_eq!(model.flows.borrow().len() as u32, left_over * 2);
+        model.networks.insert(1, Network { mapping: FULL_CONE, max_flows: flows, ..Network::DEFAULT });
+        model.counts.borrow_mut().insert(C1_SLOT | abi::SLOTS, mappings);
+        assert_eq!(port_to(&model, protocol::UDP, 4000, (WORLD, 53)).is_ok(), begins, "{flows} and {mappings}");
+        assert_eq!(counts(&model), left_over, "{flows} and {mappings}");
     }
+}
+
+#[test]
+fn a_container_that_maps_every_port_takes_none_from_other_networks() {
+    let mut model = model();
+    model.networks.insert(1, Network { mapping: FULL_CONE, first_port: 20_000, ports: 10, ..Network::DEFAULT });
+    let symmetric = Network { first_port: 20_000, ports: 10, ..Network::DEFAULT };
+    model.networks.insert(0, Network { mapping: FULL_CONE, ..symmetric });
+    for port in 20_000..20_010 {
+        port_to(&model, protocol::UDP, port, (WORLD, 53)).unwrap();
+    }
+    model.endpoints.get_mut(&C2).unwrap().network_number = 2;
+    model.networks.insert(2, symmetric);
+    let other = left(&model, &udp(C2_SIDE, (C2, 20_000), (OTHER, 53))).unwrap();
+    assert!((20_000..20_010).contains(&other.tuple.source_port.get()));
+    // Its answer is its own.
+    assert_eq!(left(&model, &answer(&other, 0)).unwrap().tuple.destination, C2);
 }
 
 #[test]
