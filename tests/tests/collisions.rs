@@ -86,7 +86,7 @@ fn a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple() {
 }
 
 #[test]
-fn a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_keeps_its_tuple() {
+fn a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_is_answered() {
     let (lab, c1, echo) = container_first();
     let own = bound_to_device(&lab.host, 40104);
     both_are_answered(&echo, &contained(&c1, 40104), &own);

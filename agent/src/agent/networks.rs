@@ -58,7 +58,7 @@ impl Agent {
             let interface = Interface { index, name: network.bridge.clone() };
             self.datapath.put_bridge(&interface, &network.subnets, &self.terms_of(&network))?;
         }
-        info!(network = name, "network keeps its flows otherwise");
+        info!(network = name, "network changed: timeouts, ports, mapping, max_flows");
         Ok(())
     }
 

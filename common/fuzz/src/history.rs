@@ -289,7 +289,11 @@ pub fn check_answer(arriving: &Arriving, answer: &[u8], model: &Model<V4>) {
     let quoted = &said.payload[8..];
     assert_eq!(quoted, &arriving.frame[14..][..quoted.len()], "{arriving:?}: quotes something else");
     // The header and eight bytes at least, where there are as many.
-    let least = (usize::from(header) * 4 + 8).min(arriving.frame.len() - 14) & !1;
+    let total = match u16::from_be_bytes([arriving.frame[16], arriving.frame[17]]) {
+        0 => usize::MAX,
+        total => total.into(),
+    };
+    let least = (usize::from(header) * 4 + 8).min(arriving.frame.len() - 14).min(total) & !1;
     assert!(quoted.len() >= least.min(96), "{arriving:?}: quotes {} bytes", quoted.len());
     assert!(answer.len() <= 576, "{arriving:?}: answered at length");
 }
