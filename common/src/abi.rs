@@ -15,6 +15,12 @@ pub const LAYOUT: u32 = 1;
 /// How many slots there are. Slot 0 is nobody's.
 pub const SLOTS: u32 = 1 << 16;
 
+/// Added to an endpoint's slot, the place in [`name::COUNTS`] for its mappings.
+pub const OF_MAPPINGS: u32 = SLOTS;
+
+/// The same for the flows that others outside begin with it: they take nothing from what it may begin itself.
+pub const FROM_OUTSIDE: u32 = 2 * SLOTS;
+
 /// How many endpoints there is room for on all networks of an instance.
 pub const ENDPOINTS: u32 = 1 << 14;
 
@@ -91,7 +97,7 @@ pub mod name {
     pub const EPOCHS: &str = "EPOCHS";
     /// Array: a network's number to [`super::Network`].
     pub const NETWORKS: &str = "NETWORKS";
-    /// Array: an endpoint's slot to how many flows it has, and [`super::SLOTS`] further how many mappings.
+    /// Array: an endpoint's slot to how many flows it has begun; [`super::OF_MAPPINGS`] and [`super::FROM_OUTSIDE`] further those.
     pub const COUNTS: &str = "COUNTS";
     /// Per-CPU array: reason to count.
     pub const REASONS: &str = "REASONS";

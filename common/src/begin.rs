@@ -62,7 +62,7 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     half.last_used = tables.now();
     half.is_reply = 1;
     let is_mapping = packet.tuple.side == side::MAPPING;
-    half.owner = if is_mapping { beginning.owner | abi::SLOTS } else { beginning.owner };
+    half.owner = if is_mapping { beginning.owner | abi::OF_MAPPINGS } else { beginning.owner };
     half.network = beginning.network;
     let state = if is_mapping { mapping::state(protocol) } else { State::first(protocol) };
     half.state = state as u8;

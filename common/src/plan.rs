@@ -3,7 +3,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{Door, Endpoint, Flow, Macs, Network, Uplink, exit, network, publish},
+    abi::{self, Door, Endpoint, Flow, Macs, Network, Uplink, exit, network, publish},
     address::{Address, Port},
     answer::Answer,
     begin::{PortWalk, reservation},
@@ -284,6 +284,9 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
     if mapped != 0 && !is_outside(&packet.tuple.source, tables) {
         return Err(Reason::SourceNotOutside);
     }
+    if packet.ttl <= 1 {
+        return Err(Reason::TtlExceeded);
+    }
     let target = inside.target;
     let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
     Ok(Beginning {
@@ -294,7 +297,7 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
         reply_input: target.host_side,
         slot: inside.slot,
         epoch: inside.epoch,
-        owner: target.slot,
+        owner: target.slot | abi::FROM_OUTSIDE,
         network: target.network_number as u16,
         as_host: false,
     })

@@ -76,7 +76,7 @@ static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
 #[map]
 static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
 #[map]
-static COUNTS: Array<u64> = Array::with_max_entries(2 * abi::SLOTS, 0);
+static COUNTS: Array<u64> = Array::with_max_entries(3 * abi::SLOTS, 0);
 // One for each CPU: no other program runs on the CPU meanwhile.
 #[map]
 static FIRST4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);

@@ -51,6 +51,14 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 /// The longest input, in bytes: some dozens of steps of a history.
 const LONGEST: &str = "-max_len=600";
 
+/// Fuzzes one target for so many seconds at most, in a way that does not change from run to run: a change is judged by what it does, and not
+/// by what was found this time.
+pub(crate) fn check(workspace: &Workspace, target: Target, seconds: u32) -> Result<bool> {
+    setup::ensure(workspace, Needs::Fuzzer)?;
+    build(workspace)?;
+    run(workspace, target, seconds, &["-seed=1", "-runs=50000"])
+}
+
 /// Fuzzes one target, or one after another all that need no kernel, for so many seconds each; `count` is for frames.
 pub(crate) fn verb(workspace: &Workspace, target: Option<Target>, seconds: u32, count: u64) -> Result<ExitCode> {
     if target == Some(Target::Frames) {
@@ -61,7 +69,7 @@ pub(crate) fn verb(workspace: &Workspace, target: Option<Target>, seconds: u32, 
     let targets = target.map_or(Target::PURE.to_vec(), |target| vec![target]);
     let mut clean = true;
     for target in targets {
-        clean &= run(workspace, target, seconds)?;
+        clean &= run(workspace, target, seconds, &[])?;
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -80,10 +88,15 @@ fn build(workspace: &Workspace) -> Result<()> {
 }
 
 /// Runs a target; false if it found something.
-fn run(workspace: &Workspace, target: Target, seconds: u32) -> Result<bool> {
+fn run(workspace: &Workspace, target: Target, seconds: u32, more: &[&str]) -> Result<bool> {
     let name = target.name();
     let directory = directory(workspace);
-    let (grown, found) = (directory.join("corpus").join(name), directory.join("found"));
+    // What an earlier run found new would change this one.
+    let grown = directory.join(if more.is_empty() { "corpus" } else { "check" }).join(name);
+    let found = directory.join("found");
+    if !more.is_empty() && grown.exists() {
+        fs::remove_dir_all(&grown).with_context(|| format!("cannot remove {}", grown.display()))?;
+    }
     for path in [&grown, &found] {
         fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
     }
@@ -91,7 +104,7 @@ fn run(workspace: &Workspace, target: Target, seconds: u32) -> Result<bool> {
     println!("xtask fuzz: {name}, for {seconds} s");
     let program = directory.join(triple()).join("fuzz").join(name);
     let mut command = Command::new(&program);
-    command.args([LONGEST, "-len_control=20", "-print_final_stats=1"]);
+    command.args([LONGEST, "-len_control=20", "-print_final_stats=1"]).args(more);
     command.arg(format!("-max_total_time={seconds}"));
     let mut prefix = OsString::from("-artifact_prefix=");
     prefix.push(found.join(format!("{name}-")));

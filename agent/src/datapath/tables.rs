@@ -366,7 +366,7 @@ impl Tables {
         let slot = self.slots.take()?;
         // Whatever began through the slot's last owner is stale, even what a packet in flight began after it was freed.
         self.bump(slot)?;
-        for index in [slot, slot + abi::SLOTS] {
+        for index in [slot, slot | abi::OF_MAPPINGS, slot | abi::FROM_OUTSIDE] {
             self.counts.set(index, 0, 0).with_context(|| format!("counting the flows of slot {slot} from zero"))?;
         }
         Ok(slot)

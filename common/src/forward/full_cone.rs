@@ -171,14 +171,14 @@ fn it_ends_with_its_endpoint() {
 fn flows_and_mappings_are_counted_apart_for_their_endpoint() {
     let counts = |model: &Model<V4>| {
         let counts = model.counts.borrow();
-        [C1_SLOT, C1_SLOT | abi::SLOTS].map(|slot| counts.get(&slot).copied().unwrap_or(0))
+        [C1_SLOT, C1_SLOT | abi::OF_MAPPINGS].map(|slot| counts.get(&slot).copied().unwrap_or(0))
     };
     for (flows, mappings, begins, left_over) in
         [(0, 0, false, [0, 1]), (1, 0, true, [1, 1]), (1, mapping::MOST, false, [0, mapping::MOST])]
     {
         let mut model = model();
         model.networks.insert(1, Network { mapping: FULL_CONE, max_flows: flows, ..Network::DEFAULT });
-        model.counts.borrow_mut().insert(C1_SLOT | abi::SLOTS, mappings);
+        model.counts.borrow_mut().insert(C1_SLOT | abi::OF_MAPPINGS, mappings);
         assert_eq!(port_to(&model, protocol::UDP, 4000, (WORLD, 53)).is_ok(), begins, "{flows} and {mappings}");
         assert_eq!(counts(&model), left_over, "{flows} and {mappings}");
     }
