@@ -4,11 +4,12 @@ use std::{collections::HashSet, vec::Vec};
 
 use super::*;
 use crate::{
-    abi::{Endpoint, Macs, Network, Publish, Uplink, network},
+    abi::{self, Endpoint, Macs, Network, Publish, Uplink, network},
     address::{Port, V4},
     flow::{tcp, ticks},
     model::Model,
     packet::Payload,
+    sweep::{Which, sweep},
     tuple::{Tuple, echo, protocol, side},
 };
 
@@ -472,4 +473,80 @@ fn a_container_reaches_its_own_published_port_from_that_very_port() {
     assert_eq!((there.tuple.source, there.tuple.destination_port.get()), (GATEWAY, 5000));
     let back = left(&model, &answer(&there, 0)).expect("its answer");
     assert_eq!(back.tuple, sent.tuple.reversed());
+}
+
+#[test]
+fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody() {
+    let mut model = model();
+    model.room = 6;
+    let stream = udp(C1_SIDE, (C1, 4000), (WORLD, 53));
+    let answered = udp(C1_SIDE, (C1, 4001), (WORLD, 53));
+    // The first is sent twice and never answered, the second is answered, the third is neither.
+    let _ = left(&model, &stream).unwrap();
+    let there = left(&model, &answered).unwrap();
+    let _ = left(&model, &stream).unwrap();
+    let _ = left(&model, &answer(&there, 0)).unwrap();
+    let _ = left(&model, &udp(C1_SIDE, (C1, 4002), (WORLD, 53))).unwrap();
+    // Each new one takes the place of the one before it: only that is half open, and not in use.
+    for port in 4003..4010 {
+        assert!(left(&model, &udp(C1_SIDE, (C1, port), (WORLD, 53))).is_ok(), "{port}");
+        assert!(model.flows.borrow().contains_key(&stream.tuple) && model.flows.borrow().contains_key(&answered.tuple));
+    }
+    // Those in use were noted again: once they have ended there is room in their place.
+    model.now.set(model.now.get() + ticks(3600));
+    for port in 5000..5003 {
+        let there = left(&model, &udp(C1_SIDE, (C1, port), (WORLD, 53))).unwrap();
+        assert!(left(&model, &answer(&there, 0)).is_ok(), "{port}");
+    }
+    assert_eq!(left(&model, &udp(C1_SIDE, (C1, 5003), (WORLD, 53))), Err(Reason::TableFull));
+}
+
+#[test]
+fn what_outsiders_begin_is_counted_apart_from_what_the_container_begins() {
+    let mut model = model();
+    model.networks.insert(0, Network { max_flows: 2, ..Network::DEFAULT });
+    for port in 1..=3 {
+        let there = left(&model, &udp(UPLINK, (WORLD, port), (HOST, 5000)));
+        match there {
+            Ok(there) => assert!(left(&model, &answer(&there, 0)).is_ok()),
+            Err(reason) => assert_eq!((port, reason), (3, Reason::TooManyFlows)),
+        }
+    }
+    let there = left(&model, &udp(C1_SIDE, (C1, 4000), (WORLD, 53))).unwrap();
+    assert!(left(&model, &answer(&there, 0)).is_ok());
+    let counts = model.counts.borrow();
+    assert_eq!((counts[&(C1_SLOT | abi::FROM_OUTSIDE)], counts[&C1_SLOT]), (2, 1));
+}
+
+#[test]
+fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or_that_have_ended() {
+    let mut model = model();
+    model.networks.insert(0, Network { max_flows: 2, ..Network::DEFAULT });
+    // A neighbour's half-open flow is none of its.
+    let _ = left(&model, &udp(C2_SIDE, (C2, 4000), (WORLD, 53))).unwrap();
+    for port in 4000..4010 {
+        assert!(left(&model, &udp(C1_SIDE, (C1, port), (WORLD, 53))).is_ok(), "{port}");
+    }
+    assert_eq!((model.counts.borrow()[&C1_SLOT], model.counts.borrow()[&C2_SLOT]), (2, 1));
+    for port in [4008, 4009] {
+        let there = left(&model, &udp(C1_SIDE, (C1, port), (WORLD, 53))).unwrap();
+        let _ = left(&model, &answer(&there, 0)).unwrap();
+    }
+    assert_eq!(left(&model, &udp(C1_SIDE, (C1, 4010), (WORLD, 53))), Err(Reason::TooManyFlows));
+    model.now.set(model.now.get() + ticks(3600));
+    assert!(left(&model, &udp(C1_SIDE, (C1, 4010), (WORLD, 53))).is_ok(), "no agent has swept");
+}
+
+#[test]
+fn sweeping_any_flow_takes_both_halves_by_either() {
+    for by_reply in [false, true] {
+        let model = model();
+        let sent = udp(C1_SIDE, (C1, 4000), (WORLD, 53));
+        let there = left(&model, &sent).unwrap();
+        let key = if by_reply { there.tuple.reversed() } else { sent.tuple };
+        assert!(!sweep(&model, &key, Which::Ended), "it has not ended");
+        assert!(sweep(&model, &key, Which::Any));
+        assert!(model.flows.borrow().is_empty());
+        assert_eq!(model.counts.borrow()[&C1_SLOT], 0);
+    }
 }
