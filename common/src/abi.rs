@@ -70,7 +70,7 @@ pub mod name {
     /// Array: the keys of flows, in the order in which they began, over and over.
     pub const BEGUN4: &str = "BEGUN4";
     /// Array of one: until when flows of the host's own may live that are TCP, or have moved.
-    pub const HOST_TCP_UNTIL4: &str = "HOST_TCP_UNTIL4";
+    pub const HOST_UNTIL4: &str = "HOST_UNTIL4";
     /// Array: how many of those were written, and how many read.
     pub const BEGUN_COUNTERS4: &str = "BEGUN_COUNTERS4";
     /// Hash: address to [`super::Endpoint`].

@@ -37,7 +37,7 @@ pub fn concerns<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> bool
     match packet.payload {
         Payload::Udp | Payload::Echo => true,
         // Only a SYN begins one, and it is rare that there is any.
-        Payload::Tcp => packet.flags & tcp::SYN != 0 || is_ahead(tables.host_tcp_until(), tables.now()),
+        Payload::Tcp => packet.flags & tcp::SYN != 0 || is_ahead(tables.host_until(), tables.now()),
         // The kernel finds no socket of SCTP's, so there is none to keep apart.
         Payload::Sctp | Payload::Error | Payload::Fragment | Payload::Other => false,
     }
@@ -50,8 +50,8 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
     let reply = Tuple { side: side::UPLINK, ..packet.tuple.reversed() };
     let Some(half) = tables.flow(&reply) else {
         // Whoever had its tuple may be gone: the host's exchange keeps the port that it got.
-        if is_ahead(tables.host_tcp_until(), now) && tables.flow(&packet.tuple).is_some() {
-            tables.set_host_tcp_until(until(tables, now));
+        if is_ahead(tables.host_until(), now) && tables.flow(&packet.tuple).is_some() {
+            tables.set_host_until(until(tables, now));
             return Step::Known;
         }
         return if hidden && packet.begins() { Step::Note } else { Step::Pass };
@@ -62,7 +62,7 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
     drop(half);
     if own || tables.flow(&packet.tuple).is_some() {
         if packet.payload == Payload::Tcp || !own {
-            tables.set_host_tcp_until(until(tables, now));
+            tables.set_host_until(until(tables, now));
         }
         return Step::Known;
     }
@@ -73,7 +73,7 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
 #[inline(always)]
 pub fn beginning<A: Address>(packet: &Packet<A>, step: Step, tables: &impl Tables<A>) -> Beginning<A> {
     if packet.payload == Payload::Tcp || step == Step::Shift {
-        tables.set_host_tcp_until(until(tables, tables.now()));
+        tables.set_host_until(until(tables, tables.now()));
     }
     let door = Door { output: packet.input, macs: Macs::new([0; 6], [0; 6]), exit: exit::HOST, mapped: 0, mtu: 0 };
     Beginning {

@@ -51,7 +51,7 @@ pub struct Model<A> {
     /// Epochs by slot.
     pub epochs: HashMap<u32, u32>,
     /// Until when flows of the host's own may live that are TCP, or have moved.
-    pub host_tcp_until: Cell<Ticks>,
+    pub host_until: Cell<Ticks>,
     /// Records of datagrams in fragments.
     pub datagrams: RefCell<HashMap<Datagram<A>, Fragments>>,
     /// Frames that are held.
@@ -86,7 +86,7 @@ impl<A> Default for Model<A> {
             begun: RefCell::default(),
             counts: RefCell::default(),
             epochs: HashMap::new(),
-            host_tcp_until: Cell::new(0),
+            host_until: Cell::new(0),
             datagrams: RefCell::default(),
             held: RefCell::default(),
             frame: RefCell::default(),
@@ -146,12 +146,12 @@ impl<A: Address> Tables<A> for Model<A> {
         fits
     }
 
-    fn host_tcp_until(&self) -> Ticks {
-        self.host_tcp_until.get()
+    fn host_until(&self) -> Ticks {
+        self.host_until.get()
     }
 
-    fn set_host_tcp_until(&self, until: Ticks) {
-        self.host_tcp_until.set(until);
+    fn set_host_until(&self, until: Ticks) {
+        self.host_until.set(until);
     }
 
     fn note_begun(&self, key: &Tuple<A>) {

@@ -1,4 +1,5 @@
-//! Room in a full table, or for an endpoint that has all the flows it may have: one that has ended, or that never got an answer, gives way to a new one. One in use never does.
+//! Room in a full table, or for an endpoint that has all the flows it may have: one that has ended, or that never got an answer, gives way
+//! to a new one. One in use never does.
 //!
 //! Every flow that begins is noted in a ring. When the table is full the oldest notes are looked at, a few for each new flow; those of
 //! flows in use are noted again, so that in time each flow is looked at, whether an agent runs or not.

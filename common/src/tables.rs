@@ -60,9 +60,9 @@ pub trait Tables<A: Address> {
     /// Counts a flow for an endpoint's slot, if it has not `most` of them yet; false if it has.
     fn count_flow(&self, slot: u32, most: u32) -> bool;
     /// Until when flows of the host's own may live that are TCP, or have moved.
-    fn host_tcp_until(&self) -> Ticks;
+    fn host_until(&self) -> Ticks;
     /// Says so.
-    fn set_host_tcp_until(&self, until: Ticks);
+    fn set_host_until(&self, until: Ticks);
     /// Notes that a flow with that key began.
     fn note_begun(&self, key: &Tuple<A>);
     /// Takes the oldest note.

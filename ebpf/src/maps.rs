@@ -50,7 +50,7 @@ static BEGUN4: Array<Tuple<V4>> = Array::with_max_entries(1 << 18, 0);
 #[map]
 static BEGUN_COUNTERS4: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
-static HOST_TCP_UNTIL4: Array<Ticks> = Array::with_max_entries(1, 0);
+static HOST_UNTIL4: Array<Ticks> = Array::with_max_entries(1, 0);
 #[map]
 static ENDPOINTS4: HashMap<V4, Endpoint<V4>> = HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
 #[map]
@@ -101,9 +101,9 @@ pub(crate) fn count(reason: Reason) {
 
 /// Until when flows of the host's own may live that are TCP, or have moved.
 #[inline(always)]
-pub(crate) fn host_tcp_until<A: Family>() -> Option<&'static mut Ticks> {
+pub(crate) fn host_until<A: Family>() -> Option<&'static mut Ticks> {
     // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this one's.
-    A::maps().host_tcp_until.get_ptr_mut(0).map(|until| unsafe { &mut *until })
+    A::maps().host_until.get_ptr_mut(0).map(|until| unsafe { &mut *until })
 }
 
 /// Whether this CPU may send another error to that side in the tick `now`.
@@ -190,7 +190,7 @@ pub(crate) struct Maps<A: 'static> {
     pub(crate) flows: &'static HashMap<Tuple<A>, Flow<A>>,
     pub(crate) begun: &'static Array<Tuple<A>>,
     pub(crate) begun_counters: &'static Array<u64>,
-    pub(crate) host_tcp_until: &'static Array<Ticks>,
+    pub(crate) host_until: &'static Array<Ticks>,
     pub(crate) endpoints: &'static HashMap<A, Endpoint<A>>,
     pub(crate) publishes: &'static Array<Publish<A>>,
     pub(crate) ports: &'static Array<u32>,
@@ -224,7 +224,7 @@ impl Family for V4 {
             flows: &FLOWS4,
             begun: &BEGUN4,
             begun_counters: &BEGUN_COUNTERS4,
-            host_tcp_until: &HOST_TCP_UNTIL4,
+            host_until: &HOST_UNTIL4,
             endpoints: &ENDPOINTS4,
             publishes: &PUBLISHES4,
             ports: &PORTS4,

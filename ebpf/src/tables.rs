@@ -111,8 +111,7 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     #[inline(always)]
     fn count_flow(&self, slot: u32, most: u32) -> bool {
         let Some(count) = maps::flow_count(slot) else { return false };
-        // Counted first: two CPUs that look at once would both find room.
-        // Less than zero is what a flow leaves that outlived its owner.
+        // Counted first: two CPUs that look at once would both find room. Below zero is where a flow leaves it that outlived its owner.
         if count.add(1).cast_signed() < i64::from(most) {
             return true;
         }
@@ -121,13 +120,13 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn host_tcp_until(&self) -> Ticks {
-        maps::host_tcp_until::<A>().map_or(0, |until| *until)
+    fn host_until(&self) -> Ticks {
+        maps::host_until::<A>().map_or(0, |until| *until)
     }
 
     #[inline(always)]
-    fn set_host_tcp_until(&self, until: Ticks) {
-        if let Some(known) = maps::host_tcp_until::<A>() {
+    fn set_host_until(&self, until: Ticks) {
+        if let Some(known) = maps::host_until::<A>() {
             *known = until;
         }
     }

@@ -111,6 +111,15 @@ impl Lab {
         Ok(Self { instance, world, host, container_prefix, keep, for_people: false, undo: Arc::new(Mutex::new(undo)) })
     }
 
+    /// A lab whose flow table has room for as many flows.
+    pub fn with_room(flows: u32) -> Self {
+        let lab = Self::without_agent();
+        let path = lab.folder("config").join("causeway.toml");
+        fs::write(&path, format!("[tables]\nflows = {flows}\n")).expect("a configuration file");
+        lab.start_agent(&["--config", &path.display().to_string()]);
+        lab
+    }
+
     /// Starts the agent, with more arguments for `up`, and waits until it is ready.
     pub fn start_agent(&self, arguments: &[&str]) {
         self.try_start_agent(arguments).unwrap_or_else(|error| {

@@ -1,7 +1,6 @@
 //! What is in use goes on, whoever fills the table; and new flows find room as soon as there is any that nobody uses.
 
 use std::{
-    fs,
     net::{Ipv4Addr, TcpStream, UdpSocket},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -18,15 +17,6 @@ use causeway_tests::{
 
 const FLOOD: u32 = 500_000;
 const SERVER: (Ipv4Addr, u16) = (FAR, 7);
-
-/// A lab whose table has room for as many flows.
-fn with_room(flows: u32) -> Lab {
-    let lab = Lab::without_agent();
-    let path = lab.folder("config").join("causeway.toml");
-    fs::write(&path, format!("[tables]\nflows = {flows}\n")).unwrap();
-    lab.start_agent(&["--config", &path.display().to_string()]);
-    lab
-}
 
 /// A network whose containers may fill the table.
 fn without_quota(lab: &Lab, more: &[&str]) {
@@ -112,7 +102,7 @@ fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl Fn
 
 #[test]
 fn half_open_floods_break_no_flow_in_use() {
-    let lab = with_room(2048);
+    let lab = Lab::with_room(2048);
     without_quota(&lab, &["--timeout", "tcp-transitory=4", "--timeout", "udp=4"]);
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
     let c2 = lab.container("c2", &["--network", "crowd"]);
@@ -130,7 +120,7 @@ fn half_open_floods_break_no_flow_in_use() {
 
 #[test]
 fn new_flows_begin_in_the_middle_of_a_flood() {
-    let lab = with_room(2048);
+    let lab = Lab::with_room(2048);
     without_quota(&lab, &[]);
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
     let c2 = lab.container("c2", &["--network", "crowd"]);
@@ -158,7 +148,7 @@ fn new_flows_begin_in_the_middle_of_a_flood() {
 #[test]
 fn a_table_full_of_flows_in_use_refuses_the_next_at_once() {
     const ROOM: usize = 1024;
-    let lab = with_room(1024);
+    let lab = Lab::with_room(1024);
     without_quota(&lab, &[]);
     let c1 = lab.container("c1", &["--network", "crowd"]);
     let _far = udp::Echo::start(&lab.world, SERVER, "");
@@ -222,7 +212,7 @@ fn a_container_has_no_more_flows_than_its_network_lets_it() {
 /// Without any option: one container's flood is not the others' concern.
 #[test]
 fn one_container_cannot_fill_the_table() {
-    let lab = with_room(2048);
+    let lab = Lab::with_room(2048);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let _far = udp::Echo::start(&lab.world, SERVER, "");
     let sent = AtomicU32::new(0);

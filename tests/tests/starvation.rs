@@ -1,7 +1,6 @@
 //! What one sender takes, others do not lack: floods of one kind leave room, ports and answers for those of another.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd as _,
     sync::atomic::{AtomicBool, Ordering},
@@ -19,15 +18,6 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt::BindToDevice,
 };
 
-/// A lab with a small flow table, and the quota that is the default: half of it for each container.
-fn with_room(flows: u32) -> Lab {
-    let lab = Lab::without_agent();
-    let path = lab.folder("config").join("causeway.toml");
-    fs::write(&path, format!("[tables]\nflows = {flows}\n")).unwrap();
-    lab.start_agent(&["--config", &path.display().to_string()]);
-    lab
-}
-
 /// One of many outside, nobody answers for whom.
 fn somebody(number: u32) -> (Ipv4Addr, u16) {
     (Ipv4Addr::from(0xc612_0000 | number & 0x1_ffff), 1024 + (number >> 4) as u16 % 60_000)
@@ -35,7 +25,7 @@ fn somebody(number: u32) -> (Ipv4Addr, u16) {
 
 #[test]
 fn half_open_flows_to_a_publish_leave_its_container_room() {
-    let lab = with_room(4096);
+    let lab = Lab::with_room(4096);
     let c1 = lab.container("c1", &["-p", "5000:7"]);
     let _inside = tcp::Echo::start(&c1.netns, c1.at(7));
     let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
@@ -69,7 +59,7 @@ fn a_container_that_maps_every_port_leaves_others_some() {
 
 #[test]
 fn clients_of_a_service_of_the_hosts_leave_containers_room() {
-    let lab = with_room(1024);
+    let lab = Lab::with_room(1024);
     let c1 = lab.container("c1", &[]);
     let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
     let server = place::run(&lab.host, || {

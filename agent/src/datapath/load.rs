@@ -17,7 +17,7 @@ const MAPS: [&str; 18] = [
     name::FLOWS4,
     name::BEGUN4,
     name::BEGUN_COUNTERS4,
-    name::HOST_TCP_UNTIL4,
+    name::HOST_UNTIL4,
     name::ENDPOINTS4,
     name::PUBLISHES4,
     name::PORTS4,

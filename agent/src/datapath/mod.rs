@@ -314,7 +314,7 @@ impl Datapath {
         self.flows.list()
     }
 
-    /// Ends every flow; answers how many.
+    /// Ends every flow, the host's own and what is hidden from [`Self::flows`] too; answers how many.
     pub fn flush_flows(&mut self) -> anyhow::Result<u64> {
         self.flows.flush()
     }
