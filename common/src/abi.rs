@@ -27,13 +27,13 @@ pub const ENDPOINTS: u32 = 1 << 14;
 /// How many networks there is room for. Number 0 is nobody's: what flows of none go by.
 pub const NETWORKS: u32 = 1 << 10;
 
-/// The entries of [`name::PORTS4`]: one for each port of each published protocol.
+/// The entries of [`name::Maps::ports`]: one for each port of each published protocol.
 pub const PORTS: u32 = 3 << 16;
 
-/// The slot in [`name::ADMITTED4`] under which the subnets of the networks are: nobody's own, so that no publish has it.
+/// The slot in [`name::Maps::admitted`] under which the subnets of the networks are: nobody's own, so that no publish has it.
 pub const INSIDE: u32 = 0;
 
-/// In an entry of [`name::PORTS4`]: publishes with a host address use the port, look there.
+/// In an entry of [`name::Maps::ports`]: publishes with a host address use the port, look there.
 pub const BY_ADDRESS: u32 = 1 << 31;
 
 /// The mark of a socket by which the agent finds out whether a port is taken: it alone may bind one that is published.
@@ -65,34 +65,87 @@ pub mod name {
     /// cgroup, `bind(2)`, of IPv4 and IPv6 sockets.
     pub const BINDS: [&str; 2] = ["bind4", "bind6"];
 
-    /// Hash: `Tuple` to [`super::Flow`].
-    pub const FLOWS4: &str = "FLOWS4";
-    /// Array: the keys of flows, in the order in which they began, over and over.
-    pub const BEGUN4: &str = "BEGUN4";
-    /// Array of one: until when flows of the host's own may live that are TCP, or have moved.
-    pub const HOST_UNTIL4: &str = "HOST_UNTIL4";
-    /// Array: how many of those were written, and how many read.
-    pub const BEGUN_COUNTERS4: &str = "BEGUN_COUNTERS4";
-    /// Hash: address to [`super::Endpoint`].
-    pub const ENDPOINTS4: &str = "ENDPOINTS4";
-    /// Array: slot to [`super::Publish`].
-    pub const PUBLISHES4: &str = "PUBLISHES4";
-    /// Array: [`super::port_index`] to slot, or [`super::BY_ADDRESS`].
-    pub const PORTS4: &str = "PORTS4";
-    /// Hash: [`super::AddressPort`] to slot.
-    pub const ADDRESS_PORTS4: &str = "ADDRESS_PORTS4";
-    /// Trie: [`super::Admitted`] to nothing of interest.
-    pub const ADMITTED4: &str = "ADMITTED4";
-    /// Hash: an address of the host to nothing of interest.
-    pub const LOCAL4: &str = "LOCAL4";
-    /// Hash: interface index to [`super::Uplink`].
-    pub const UPLINKS4: &str = "UPLINKS4";
-    /// Hash, oldest out: [`super::SocketPeer`] to the address the process meant.
-    pub const SOCKETS4: &str = "SOCKETS4";
-    /// Hash, oldest out: [`super::Datagram`] to [`super::Fragments`].
-    pub const FRAGMENTS4: &str = "FRAGMENTS4";
-    /// Hash, oldest out: [`super::HeldKey`] to [`super::HeldFrame`].
-    pub const HELD4: &str = "HELD4";
+    /// The maps that each family has of its own.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Maps {
+        /// Hash: `Tuple` to [`super::Flow`].
+        pub flows: &'static str,
+        /// Array: the keys of flows, in the order in which they began, over and over.
+        pub begun: &'static str,
+        /// Array: how many of those were written, and how many read.
+        pub begun_counters: &'static str,
+        /// Array of one: until when flows of the host's own may live that are TCP, or have moved.
+        pub host_until: &'static str,
+        /// Hash: address to [`super::Endpoint`].
+        pub endpoints: &'static str,
+        /// Array: slot to [`super::Publish`].
+        pub publishes: &'static str,
+        /// Array: [`super::port_index`] to slot, or [`super::BY_ADDRESS`].
+        pub ports: &'static str,
+        /// Hash: [`super::AddressPort`] to slot.
+        pub address_ports: &'static str,
+        /// Trie: [`super::Admitted`] to nothing of interest.
+        pub admitted: &'static str,
+        /// Hash: an address of the host to nothing of interest.
+        pub local: &'static str,
+        /// Hash: interface index to [`super::Uplink`].
+        pub uplinks: &'static str,
+        /// Hash, oldest out: [`super::SocketPeer`] to the address the process meant.
+        pub sockets: &'static str,
+        /// Hash, oldest out: [`super::Datagram`] to [`super::Fragments`].
+        pub fragments: &'static str,
+        /// Hash, oldest out: [`super::HeldKey`] to [`super::HeldFrame`].
+        pub held: &'static str,
+    }
+
+    impl Maps {
+        /// All of them.
+        pub const fn all(&self) -> [&'static str; 14] {
+            [
+                self.flows,
+                self.begun,
+                self.begun_counters,
+                self.host_until,
+                self.endpoints,
+                self.publishes,
+                self.ports,
+                self.address_ports,
+                self.admitted,
+                self.local,
+                self.uplinks,
+                self.sockets,
+                self.fragments,
+                self.held,
+            ]
+        }
+    }
+
+    macro_rules! maps {
+        ($family:literal) => {
+            Maps {
+                flows: concat!("FLOWS", $family),
+                begun: concat!("BEGUN", $family),
+                begun_counters: concat!("BEGUN_COUNTERS", $family),
+                host_until: concat!("HOST_UNTIL", $family),
+                endpoints: concat!("ENDPOINTS", $family),
+                publishes: concat!("PUBLISHES", $family),
+                ports: concat!("PORTS", $family),
+                address_ports: concat!("ADDRESS_PORTS", $family),
+                admitted: concat!("ADMITTED", $family),
+                local: concat!("LOCAL", $family),
+                uplinks: concat!("UPLINKS", $family),
+                sockets: concat!("SOCKETS", $family),
+                fragments: concat!("FRAGMENTS", $family),
+                held: concat!("HELD", $family),
+            }
+        };
+    }
+
+    /// IPv4's.
+    pub const V4: Maps = maps!(4);
+    /// IPv6's.
+    pub const V6: Maps = maps!(6);
+
     /// Array: slot to epoch.
     pub const EPOCHS: &str = "EPOCHS";
     /// Array: a network's number to [`super::Network`].
@@ -101,13 +154,13 @@ pub mod name {
     pub const COUNTS: &str = "COUNTS";
     /// Per-CPU array: reason to count.
     pub const REASONS: &str = "REASONS";
-    /// Global: one less than the size of [`BEGUN4`].
+    /// Global: one less than the size of [`Maps::begun`], in both families.
     pub const BEGUN_MASK: &str = "BEGUN_MASK";
     /// Global: the cookie of the host's namespace.
     pub const HOST_COOKIE: &str = "HOST_COOKIE";
 }
 
-/// The index of a port in [`name::PORTS4`]; none for a protocol that is not published.
+/// The index of a port in [`name::Maps::ports`]; none for a protocol that is not published.
 #[inline(always)]
 pub const fn port_index(protocol: u8, port: Port) -> Option<u32> {
     let block = match protocol {
@@ -321,7 +374,7 @@ pub struct Publish<A> {
 
 /// What a publish is like.
 pub mod publish {
-    /// Its sources are listed in [`super::name::ADMITTED4`].
+    /// Its sources are listed in [`super::name::Maps::admitted`].
     pub const SOURCES_LISTED: u32 = 1;
 }
 

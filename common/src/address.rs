@@ -7,10 +7,14 @@ use core::{fmt::Debug, hash::Hash};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::abi;
+
 /// An address of either family.
 pub trait Address: Copy + Debug + Eq + Hash + Ord + Pod {
     /// `AF_INET` or `AF_INET6`.
     const FAMILY: u8;
+    /// The names of its maps.
+    const MAPS: abi::name::Maps;
     /// The unspecified address.
     const UNSPECIFIED: Self;
 
@@ -59,6 +63,7 @@ impl V4 {
 
 impl Address for V4 {
     const FAMILY: u8 = 2;
+    const MAPS: abi::name::Maps = abi::name::V4;
     const UNSPECIFIED: Self = Self(0);
 
     #[inline(always)]
@@ -112,6 +117,7 @@ impl V6 {
 
 impl Address for V6 {
     const FAMILY: u8 = 10;
+    const MAPS: abi::name::Maps = abi::name::V6;
     const UNSPECIFIED: Self = Self([0; 4]);
 
     #[inline(always)]

@@ -50,11 +50,11 @@ impl FlowTable {
         program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
         let sweep = SchedClassifier::from_pin(&pin);
         fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
-        let table = MapInfo::from_pin(pins.map(name::FLOWS4))?;
+        let table = MapInfo::from_pin(pins.map(name::V4.flows))?;
         Ok(Self {
             entries: table.max_entries(),
             fd: table.fd()?,
-            flows: aya::maps::HashMap::try_from(Map::HashMap(map(name::FLOWS4)?))?,
+            flows: aya::maps::HashMap::try_from(Map::HashMap(map(name::V4.flows)?))?,
             epochs: Array::try_from(Map::Array(map(name::EPOCHS)?))?,
             sweep: sweep.context("opening the program 'sweep'")?,
         })

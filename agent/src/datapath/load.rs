@@ -12,40 +12,21 @@ use super::{LoadOptions, pins::Pins};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
 
-/// Every map; all are pinned.
-const MAPS: [&str; 18] = [
-    name::FLOWS4,
-    name::BEGUN4,
-    name::BEGUN_COUNTERS4,
-    name::HOST_UNTIL4,
-    name::ENDPOINTS4,
-    name::PUBLISHES4,
-    name::PORTS4,
-    name::ADDRESS_PORTS4,
-    name::ADMITTED4,
-    name::LOCAL4,
-    name::UPLINKS4,
-    name::SOCKETS4,
-    name::FRAGMENTS4,
-    name::HELD4,
-    name::EPOCHS,
-    name::NETWORKS,
-    name::COUNTS,
-    name::REASONS,
-];
+/// The maps that are no family's.
+const SHARED: [&str; 4] = [name::EPOCHS, name::NETWORKS, name::COUNTS, name::REASONS];
 
 /// Makes or reuses the maps and loads every program.
 pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     let entries = options.flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;
-    let kept = MapInfo::from_pin(pins.map(name::FLOWS4)).ok().map(|kept| kept.max_entries());
+    let kept = MapInfo::from_pin(pins.map(name::V4.flows)).ok().map(|kept| kept.max_entries());
     let notes = (kept.unwrap_or(entries) / 2).next_power_of_two();
     let begun_mask = notes - 1;
     let mut loader = EbpfLoader::new();
     loader.override_global(name::HOST_COOKIE, &options.host_cookie, true);
     loader.override_global(name::BEGUN_MASK, &begun_mask, true);
-    loader.map_max_entries(name::FLOWS4, entries);
-    loader.map_max_entries(name::BEGUN4, notes);
-    for map in MAPS {
+    loader.map_max_entries(name::V4.flows, entries);
+    loader.map_max_entries(name::V4.begun, notes);
+    for map in name::V4.all().into_iter().chain(SHARED) {
         loader.map_pin_path(map, pins.map(map));
     }
     if let Some(kept) = kept

@@ -19,8 +19,8 @@ pub(super) struct HostSockets {
 impl HostSockets {
     /// Opens the map.
     pub(super) fn open(pins: &Pins) -> anyhow::Result<Self> {
-        let map = MapData::from_pin(pins.map(name::SOCKETS4));
-        let map = map.with_context(|| format!("opening the map '{}'", name::SOCKETS4))?;
+        let map = MapData::from_pin(pins.map(name::V4.sockets));
+        let map = map.with_context(|| format!("opening the map '{}'", name::V4.sockets))?;
         Ok(Self { v4: HashMap::try_from(Map::LruHashMap(map))? })
     }
 

@@ -69,13 +69,13 @@ impl Tables {
     /// Takes the maps from the loaded object.
     pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         let v4 = Family {
-            endpoints: take(ebpf, name::ENDPOINTS4)?,
-            publishes: take(ebpf, name::PUBLISHES4)?,
-            ports: take(ebpf, name::PORTS4)?,
-            address_ports: take(ebpf, name::ADDRESS_PORTS4)?,
-            admitted: take(ebpf, name::ADMITTED4)?,
-            local: take(ebpf, name::LOCAL4)?,
-            uplinks: take(ebpf, name::UPLINKS4)?,
+            endpoints: take(ebpf, name::V4.endpoints)?,
+            publishes: take(ebpf, name::V4.publishes)?,
+            ports: take(ebpf, name::V4.ports)?,
+            address_ports: take(ebpf, name::V4.address_ports)?,
+            admitted: take(ebpf, name::V4.admitted)?,
+            local: take(ebpf, name::V4.local)?,
+            uplinks: take(ebpf, name::V4.uplinks)?,
         };
         let mut slots = Slots::default();
         for slot in v4.slots_in_use()? {
