@@ -26,6 +26,10 @@ pub trait Address: Copy + Debug + Eq + Hash + Ord + Pod {
     fn is_in(&self, subnet: &Self, mask: &Self) -> bool;
     /// Whether it is the all-ones address of the subnet, which IPv4 calls its broadcast address. Never so for IPv6.
     fn is_broadcast_of(&self, subnet: &Self, mask: &Self) -> bool;
+    /// Whether no packet with it leaves its link: IPv6's link-local addresses (RFC 4291 section 2.5.6). IPv4's are nobody's here, and leave as others do.
+    fn stays_on_link(&self) -> bool;
+    /// Whether it is an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2): no packet on a wire has it.
+    fn is_mapped(&self) -> bool;
     /// The one's complement sum of its 16-bit words, not folded (RFC 1071).
     fn sum(&self) -> u32;
 }
@@ -87,10 +91,23 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn stays_on_link(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_mapped(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn sum(&self) -> u32 {
         (self.0 & 0xffff) + (self.0 >> 16)
     }
 }
+
+/// What stands before the IPv4 address in one of IPv6's form, after eight bytes of zero.
+const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// An IPv6 address.
 #[repr(transparent)]
@@ -107,6 +124,30 @@ impl V6 {
             u32::from_ne_bytes([o[8], o[9], o[10], o[11]]),
             u32::from_ne_bytes([o[12], o[13], o[14], o[15]]),
         ])
+    }
+
+    /// An IPv4 address in IPv6's form.
+    #[inline(always)]
+    pub const fn mapped(address: V4) -> Self {
+        Self([0, 0, MAPPED, address.word()])
+    }
+
+    /// The IPv4 address, if it is one in IPv6's form.
+    #[inline(always)]
+    pub fn unmapped(self) -> Option<V4> {
+        if self.is_mapped() { Some(V4::from_word(self.0[3])) } else { None }
+    }
+
+    /// From words that already hold the bytes in network order.
+    #[inline(always)]
+    pub const fn from_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    /// The words that hold the bytes in network order.
+    #[inline(always)]
+    pub const fn words(self) -> [u32; 4] {
+        self.0
     }
 
     /// The bytes in network order.
@@ -142,6 +183,16 @@ impl Address for V6 {
     #[inline(always)]
     fn is_broadcast_of(&self, _subnet: &Self, _mask: &Self) -> bool {
         false
+    }
+
+    #[inline(always)]
+    fn stays_on_link(&self) -> bool {
+        self.0[0] & u32::from_ne_bytes([0xff, 0xc0, 0, 0]) == u32::from_ne_bytes([0xfe, 0x80, 0, 0])
+    }
+
+    #[inline(always)]
+    fn is_mapped(&self) -> bool {
+        self.0[0] | self.0[1] == 0 && self.0[2] == MAPPED
     }
 
     #[inline(always)]

@@ -9,6 +9,9 @@ use crate::{
     tables::Tables,
 };
 
+/// Bytes that are looked at.
+pub const HEADERS: u32 = (ETHERNET + size_of::<Message>()) as u32;
+
 /// A message about IPv4 on Ethernet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

@@ -16,7 +16,7 @@ use crate::{
     reason::Reason,
     room,
     tables::{DatagramTables, Tables},
-    tuple::Tuple,
+    tuple::{Tuple, side},
 };
 
 /// What becomes of a packet.
@@ -37,6 +37,20 @@ pub enum Decision<A> {
     TooLong(u16),
 }
 
+impl<A> Decision<A> {
+    /// That it leaves, or that it does not and why.
+    pub(crate) fn of(leaves: Result<(), Reason>, translation: &Translation<A>) -> Self
+    where
+        A: Copy,
+    {
+        match leaves {
+            Ok(()) => Self::Forward(*translation),
+            Err(Reason::TooLong) => Self::TooLong(translation.mtu),
+            Err(reason) => Self::Stop(reason),
+        }
+    }
+}
+
 /// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has no answer, [`icmp_error::translate`] or
 /// [`plan`], [`begin`] and [`leave`]; [`fragment::decide`] about a fragment.
 ///
@@ -51,17 +65,22 @@ pub fn decide<A: Family>(
     if packet.is_fragment() {
         return fragment::decide(&mut first, tables);
     }
+    if packet.payload == Payload::Link && packet.tuple.side == side::CONTAINER {
+        return Decision::Stop(A::link_from_container(frame, packet, tables));
+    }
     if let Some(half) = established(packet, tables) {
         return Decision::Forward(half.translation);
     }
-    if let Some(decision) = known(packet, tables) {
-        return decision;
+    if let Some(leaves) = known(packet, &mut first.half.translation, tables) {
+        return Decision::of(leaves, &first.half.translation);
     }
     if packet.payload == Payload::Error
         && let Some(quote) = icmp_error::quote(frame, packet.payload_at, packet.tuple.side)
-        && let Some(answer) = icmp_error::translate(packet, &quote, tables)
     {
-        return answer.map_or_else(Decision::Stop, Decision::ForwardError);
+        first.error.quote = quote;
+        if let Some(translated) = icmp_error::translate(packet, &mut first.error, tables) {
+            return translated.map_or_else(Decision::Stop, |()| Decision::ForwardError(first.error));
+        }
     }
     begin_flow(&mut first, tables)
 }
@@ -86,7 +105,7 @@ pub(crate) fn begin_planned<A: Address>(first: &mut First<A>, tables: &impl Tabl
     }
     let begun = begin_with_room(first, tables);
     match begun {
-        Ok(()) => leave(&first.packet, first.half.translation),
+        Ok(()) => Decision::of(leave(&first.packet, &first.half.translation), &first.half.translation),
         Err(reason) => Decision::Stop(reason),
     }
 }
@@ -136,53 +155,63 @@ const fn is_next(last: Ticks, now: Ticks) -> bool {
     now.wrapping_sub(last) == 1
 }
 
-/// Decides about a packet of a flow that is in the table; none if it is of no flow.
+/// Decides about a packet of a flow that is in the table, whose translation is then in `leaving`; none if it is of no flow.
 #[inline(always)]
-pub fn known<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
+pub fn known<A: Address>(
+    packet: &Packet<A>,
+    leaving: &mut Translation<A>,
+    tables: &impl Tables<A>,
+) -> Option<Result<(), Reason>> {
     if packet.first_fragment || !packet.has_ports() {
         return None;
     }
-    of_flow(packet, tables)
+    of_flow(packet, leaving, tables)
 }
 
 /// The same for a packet whose ports are known, whatever it carries.
 #[inline(always)]
-pub fn of_flow<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<Decision<A>> {
+pub fn of_flow<A: Address>(
+    packet: &Packet<A>,
+    leaving: &mut Translation<A>,
+    tables: &impl Tables<A>,
+) -> Option<Result<(), Reason>> {
     let now = tables.now();
     let mut half = tables.flow(&packet.tuple)?;
+    *leaving = half.translation;
     // A MAC that it has is of the last tick.
-    let translation = Translation { macs: half.translation.macs_of_container(), ..half.translation };
+    leaving.macs = half.translation.macs_of_container();
     if half.input != packet.input && half.input != 0 {
         let seen = Seen::new(&half);
         drop(half);
-        return elsewhere(packet, seen, &translation.tuple.reversed(), tables);
+        return elsewhere(packet, seen, &leaving.tuple.reversed(), tables);
     }
     if half.epoch != tables.epoch(half.slot) {
         let seen = Seen::new(&half);
         drop(half);
-        remove(tables, seen, &packet.tuple, &translation.tuple.reversed(), now);
+        remove(tables, seen, &packet.tuple, &leaving.tuple.reversed(), now);
         return None;
     }
     if is_idle(&half, now) {
         let seen = Seen::new(&half);
         drop(half);
         // A half is idle while the other is in use when packets go one way only.
-        let other = translation.tuple.reversed();
+        let other = leaving.tuple.reversed();
         if is_gone_or_idle(tables, &other, now) {
             remove(tables, seen, &packet.tuple, &other, now);
             return None;
         }
         half = tables.flow(&packet.tuple)?;
     }
-    if translation.exit == exit::NEIGHBOUR && half.last_used != now {
+    if leaving.exit == exit::NEIGHBOUR && half.last_used != now {
         // This packet asks the neighbour table, which so learns that the entry is in use; those after it need not.
         let busy = is_next(half.last_used, now);
-        let macs = if busy { tables.next_hop(&translation.tuple, translation.output) } else { None };
+        let bridge = tables.network(u32::from(half.network)).map_or(0, |network| network.bridge);
+        let macs = if busy { tables.next_hop(&leaving.tuple, bridge, leaving.output) } else { None };
         half.translation.macs = macs.unwrap_or_default();
     }
-    if translation.mapped != 0 && half.last_used != now {
+    if leaving.mapped != 0 && half.last_used != now {
         drop(half);
-        mapping::refresh(&packet.tuple, &translation.tuple, now, tables);
+        mapping::refresh(&packet.tuple, &leaving.tuple, now, tables);
         half = tables.flow(&packet.tuple)?;
     }
     touch(&mut half, packet, now);
@@ -198,10 +227,10 @@ pub fn of_flow<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Optio
         }
         if next != state {
             drop(half);
-            advance(packet, &translation.tuple.reversed(), state, next, network, tables);
+            advance(packet, &leaving.tuple.reversed(), state, next, network, tables);
         }
     }
-    Some(leave(packet, translation))
+    Some(leave(packet, leaving))
 }
 
 /// Moves both halves of a flow to another state.
@@ -248,29 +277,26 @@ fn elsewhere<A: Address>(
     seen: Seen,
     other: &Tuple<A>,
     tables: &impl Tables<A>,
-) -> Option<Decision<A>> {
+) -> Option<Result<(), Reason>> {
     match tables.endpoint(&packet.tuple.source) {
         Some(own) if own.host_side == packet.input => {
             end(tables, seen, &packet.tuple, other);
             None
         }
-        _ => Some(Decision::Stop(Reason::SourceAddressSpoofed)),
+        _ => Some(Err(Reason::SourceAddressSpoofed)),
     }
 }
 
 /// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long.
 #[inline(always)]
-pub fn leave<A>(packet: &Packet<A>, translation: Translation<A>) -> Decision<A> {
+pub fn leave<A>(packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
     if packet.ttl <= 1 {
         match translation.exit {
             exit::BRIDGED | exit::HOST => {}
-            _ => return Decision::Stop(Reason::TtlExceeded),
+            _ => return Err(Reason::TtlExceeded),
         }
     }
-    if is_too_long(packet, &translation) {
-        return Decision::TooLong(translation.mtu);
-    }
-    Decision::Forward(translation)
+    if is_too_long(packet, translation) { Err(Reason::TooLong) } else { Ok(()) }
 }
 
 /// Whether a packet is longer than what comes next can carry. A container takes what it would have put together itself.
@@ -291,9 +317,10 @@ pub fn decide_from_host<A: Family>(
         return None;
     }
     let mut step = from_host::step(packet, hidden, tables);
+    let mut first = First::new(*packet, [0; 6]);
     if step == Step::Known {
-        if let Some(Decision::Forward(translation)) = of_flow(packet, tables) {
-            return Some(translation);
+        if of_flow(packet, &mut first.half.translation, tables) == Some(Ok(())) {
+            return Some(first.half.translation);
         }
         // It has ended, and is gone.
         step = from_host::step(packet, hidden, tables);
@@ -301,7 +328,6 @@ pub fn decide_from_host<A: Family>(
     if !matches!(step, Step::Note | Step::Shift) {
         return None;
     }
-    let mut first = First::new(*packet, [0; 6]);
     first.beginning = from_host::beginning(packet, step, tables);
     begin(&mut first, tables).ok().map(|()| first.half.translation)
 }

@@ -9,8 +9,10 @@
 //! same destination (RFC 6864 section 5.3). What there is room for is bounded, and the oldest makes room: a flood of fragments costs other
 //! fragments, and nothing else (RFC 4787 REQ-14).
 
+use bytemuck::Zeroable as _;
+
 use crate::{
-    abi::{Datagram, Fragments, HeldKey, Translation, exit},
+    abi::{Fragments, HeldKey, Translation, exit},
     address::{Address, Port},
     flow::{Ticks, ticks},
     forward::{self, Decision, of_flow},
@@ -56,11 +58,25 @@ pub struct Passage<A> {
 
 impl<A: Address> Passage<A> {
     /// Of a fragment as it arrived.
-    #[inline(always)]
     pub fn new(packet: &Packet<A>) -> Self {
-        let Tuple { source, destination, protocol, side, .. } = packet.tuple;
-        let datagram = Datagram { source, destination, id: packet.id, input: packet.input, protocol, side, _pad: 0 };
-        Self { key: HeldKey { datagram, number: 0 }, id: packet.id }
+        let mut passage = Self { key: HeldKey::zeroed(), id: 0 };
+        passage.set(packet);
+        passage
+    }
+
+    /// Makes it that of a fragment as it arrived.
+    #[inline(always)]
+    pub fn set(&mut self, packet: &Packet<A>) {
+        let HeldKey { datagram, number } = &mut self.key;
+        datagram.source = packet.tuple.source;
+        datagram.destination = packet.tuple.destination;
+        datagram.id = packet.id;
+        datagram.input = packet.input;
+        datagram.protocol = packet.tuple.protocol;
+        datagram.side = packet.tuple.side;
+        datagram._pad = 0;
+        *number = 0;
+        self.id = packet.id;
     }
 }
 
@@ -81,8 +97,8 @@ fn decide_first<A: Family>(
     passage: &mut Passage<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> Decision<A> {
-    let decision = match of_flow(&first.packet, tables) {
-        Some(decision) => decision,
+    let decision = match of_flow(&first.packet, &mut first.half.translation, tables) {
+        Some(leaves) => Decision::of(leaves, &first.half.translation),
         None => forward::begin_flow(first, tables),
     };
     let (leaves, outcome) = match &decision {
@@ -118,8 +134,8 @@ fn decide_later<A: Family>(
 ) -> Decision<A> {
     let ready = take_ports(&mut first.packet, passage, tables);
     if ready {
-        match of_flow(&first.packet, tables) {
-            Some(decision) => return as_fragment(decision, passage.id),
+        match of_flow(&first.packet, &mut first.half.translation, tables) {
+            Some(leaves) => return as_fragment(Decision::of(leaves, &first.half.translation), passage.id),
             None => forget_ports(&mut first.packet),
         }
     }

@@ -3,19 +3,27 @@
 //!
 //! All of it happens on plain bytes, in place, on the host as in the kernel: errors are rare, and a helper call less counts for little.
 
-use bytemuck::NoUninit;
+use bytemuck::{NoUninit, Zeroable as _};
 
 use crate::{
     abi::{Translation, exit},
-    checksum,
+    address::Address,
+    checksum, ipv6,
     packet::{ETHERNET, Family, Frame, Packet, Ports},
     reason::Reason,
     tables::Tables,
     tuple::{Tuple, echo, protocol, side},
 };
 
-/// Bytes that translation of an error may touch: Ethernet, two of the longest IPv4 headers, ICMP, and TCP up to its checksum.
-pub const HEADERS: u32 = 14 + 60 + 8 + 60 + 18;
+/// Bytes that translation of an error may touch: Ethernet, two of the longest IP headers, ICMP, and TCP up to its checksum.
+pub const HEADERS: u32 = (ETHERNET + 2 * ipv6::LONGEST + ICMP + 18) as u32;
+
+/// No quoted header begins later in a frame than this says, and no quoted payload than the other.
+pub const HEADER_MASK: usize = 0xff;
+/// See [`HEADER_MASK`].
+pub const PAYLOAD_MASK: usize = 0x1ff;
+
+const _: () = assert!(ETHERNET + ipv6::LONGEST + ICMP <= HEADER_MASK && HEADERS as usize <= PAYLOAD_MASK);
 
 /// Bytes of ICMP's header before the quote.
 const ICMP: usize = 8;
@@ -55,22 +63,35 @@ pub struct ErrorTranslation<A> {
     pub quoted: Tuple<A>,
 }
 
-/// Finds the flow that an error belongs to. None if it belongs to none.
+impl<A: Address> ErrorTranslation<A> {
+    /// Nothing is known yet.
+    pub fn none() -> Self {
+        Self {
+            outer: Translation::zeroed(),
+            quote: Quote { tuple: Tuple::zeroed(), header_at: 0, payload_at: 0 },
+            quoted: Tuple::zeroed(),
+        }
+    }
+}
+
+/// Finds the flow that an error belongs to, given what it quotes, and how both are translated. None if it belongs to none.
 #[inline(always)]
 pub fn translate<A: Family>(
     packet: &Packet<A>,
-    quote: &Quote<A>,
+    error: &mut ErrorTranslation<A>,
     tables: &impl Tables<A>,
-) -> Option<Result<ErrorTranslation<A>, Reason>> {
+) -> Option<Result<(), Reason>> {
+    let ErrorTranslation { outer, quote, quoted } = error;
     // The answer to the quoted packet would arrive where the error did, and under that key is how such packets are translated.
     let key = quote.tuple.reversed();
     let half = tables.flow(&key)?;
     if half.epoch != tables.epoch(half.slot) || (half.input != 0 && half.input != packet.input) {
         return None;
     }
-    let translation = half.translation;
+    // In place: as values of its own all this would take its room on BPF's stack.
+    *outer = half.translation;
     drop(half);
-    if translation.exit == exit::BRIDGED {
+    if outer.exit == exit::BRIDGED {
         // Between neighbours nothing was translated.
         return None;
     }
@@ -79,17 +100,20 @@ pub fn translate<A: Family>(
     if packet.tuple.side == side::CONTAINER && !by_peer {
         return Some(Err(Reason::SourceAddressSpoofed));
     }
-    if packet.ttl <= 1 && translation.exit != exit::HOST {
+    if packet.ttl <= 1 && outer.exit != exit::HOST {
         return Some(Err(Reason::TtlExceeded));
     }
-    let source = if by_peer { translation.tuple.source } else { packet.tuple.source };
-    let to = Tuple { source, destination: translation.tuple.destination, ..packet.tuple };
-    let mut outer = translation;
-    outer.address_delta = checksum::delta(packet.tuple.address_sum(), to.address_sum());
+    *quoted = outer.tuple.reversed();
+    quoted.side = quote.tuple.side;
+    let Tuple { source, destination, .. } = outer.tuple;
+    outer.tuple = packet.tuple;
+    outer.tuple.destination = destination;
+    if by_peer {
+        outer.tuple.source = source;
+    }
+    outer.address_delta = checksum::delta(packet.tuple.address_sum(), outer.tuple.address_sum());
     outer.port_delta = 0;
-    outer.tuple = to;
-    let quoted = Tuple { side: quote.tuple.side, ..translation.tuple.reversed() };
-    Some(Ok(ErrorTranslation { outer, quote: *quote, quoted }))
+    Some(Ok(()))
 }
 
 /// Translates an error in place: its own header, with one hop less, and what it quotes. None if the frame is shorter than it was.
@@ -100,6 +124,8 @@ pub fn apply<A: Family>(
     translation: &ErrorTranslation<A>,
 ) -> Option<()> {
     let ErrorTranslation { outer, quote, quoted } = translation;
+    // Bounds that hold for every quote that was parsed, and that BPF's verifier has lost.
+    let (header_at, payload_at) = (quote.header_at & HEADER_MASK, quote.payload_at & PAYLOAD_MASK);
     let mut header: A::Header = frame.read(ETHERNET)?;
     if outer.exit == exit::HOST {
         // It is where it goes, or where it comes from: no hop.
@@ -109,14 +135,17 @@ pub fn apply<A: Family>(
     }
     frame.put(ETHERNET, &header)?;
 
-    let mut header: A::Header = frame.read(quote.header_at)?;
+    let mut header: A::Header = frame.read(header_at)?;
     let address_delta = checksum::delta(quote.tuple.address_sum(), quoted.address_sum());
     A::rewrite_quoted(&mut header, quoted, address_delta);
-    frame.put(quote.header_at, &header)?;
+    frame.put(header_at, &header)?;
 
-    // An IP header that sums up adds nothing to ICMP's checksum, whatever its addresses; the quoted ports do.
     let port_delta = checksum::delta(quote.tuple.port_sum(), quoted.port_sum());
     let mut icmp_delta = u32::from(port_delta);
+    // IPv4's header sums up: its addresses add nothing to ICMP's checksum. IPv6's has no sum, and there ICMP's covers the outer addresses too.
+    if A::has_pseudo_header(A::ICMP) {
+        icmp_delta += u32::from(address_delta) + u32::from(outer.address_delta);
+    }
     let (sum_at, sum_delta) = match quoted.protocol {
         protocol::TCP => (16, u32::from(address_delta) + u32::from(port_delta)),
         protocol::UDP => (6, u32::from(address_delta) + u32::from(port_delta)),
@@ -128,22 +157,22 @@ pub fn apply<A: Family>(
     match quoted.echo {
         echo::NONE => {
             let ports = Ports { source: quoted.source_port, destination: quoted.destination_port };
-            frame.put(quote.payload_at, &ports)?;
+            frame.put(payload_at, &ports)?;
         }
-        echo::REQUEST => frame.put(quote.payload_at + 4, &quoted.source_port)?,
-        _ => frame.put(quote.payload_at + 4, &quoted.destination_port)?,
+        echo::REQUEST => frame.put(payload_at + 4, &quoted.source_port)?,
+        _ => frame.put(payload_at + 4, &quoted.destination_port)?,
     }
     // A quote need not reach as far as TCP's checksum, and UDP may have none.
     // SCTP's covers neither the addresses nor ports that change.
     if quoted.protocol != protocol::SCTP
-        && let Some(old) = frame.read::<u16>(quote.payload_at + sum_at)
+        && let Some(old) = frame.read::<u16>(payload_at + sum_at)
         && !(old == 0 && quoted.protocol == protocol::UDP)
     {
         let new = match checksum::update(old, sum_delta) {
             0 if quoted.protocol == protocol::UDP => u16::MAX,
             new => new,
         };
-        frame.put(quote.payload_at + sum_at, &new)?;
+        frame.put(payload_at + sum_at, &new)?;
         icmp_delta += u32::from(checksum::delta(u32::from(old), u32::from(new)));
     }
 

@@ -23,10 +23,13 @@ pub mod fragment;
 pub mod from_host;
 mod half;
 pub mod icmp_error;
+pub mod ipv4;
+pub mod ipv6;
 pub mod mapping;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod mss;
+pub mod nd;
 pub mod packet;
 pub mod plan;
 mod pod;

@@ -15,15 +15,6 @@ use crate::{
     tuple::{Tuple, echo, protocol, side},
 };
 
-/// Where a mapping leads, and by which epoch it stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Mapping<A> {
-    pub(crate) address: A,
-    pub(crate) port: Port,
-    pub(crate) slot: u32,
-    pub(crate) epoch: u32,
-}
-
 /// Whether flows of a network that carry `protocol` go by mappings.
 #[inline(always)]
 pub(crate) fn is_for<A: Address>(network: u32, protocol: u8, tables: &impl Tables<A>) -> bool {
@@ -133,9 +124,14 @@ pub(crate) fn is_in_the_way<A: Address>(
     tables.flow(&key).is_some() && !bury(tables, &key, now)
 }
 
-/// The mapping that a packet to an address of the host goes by; none if there is none.
+/// Leads a packet to an address of the host where a mapping says, given what it arrives with; answers the slot and the epoch by which that
+/// stands. None if there is no mapping.
 #[inline(always)]
-pub(crate) fn lookup<A: Address>(arriving: &Tuple<A>, tables: &impl Tables<A>) -> Option<Mapping<A>> {
+pub(crate) fn lead<A: Address>(
+    arriving: &Tuple<A>,
+    leaves: &mut Tuple<A>,
+    tables: &impl Tables<A>,
+) -> Option<(u32, u32)> {
     if !are_there(arriving.protocol, tables) {
         return None;
     }
@@ -144,8 +140,9 @@ pub(crate) fn lookup<A: Address>(arriving: &Tuple<A>, tables: &impl Tables<A>) -
         return None;
     }
     let half = tables.flow(&key)?;
-    let Tuple { destination, destination_port, .. } = half.translation.tuple;
-    Some(Mapping { address: destination, port: destination_port, slot: half.slot, epoch: half.epoch })
+    leaves.destination = half.translation.tuple.destination;
+    leaves.destination_port = half.translation.tuple.destination_port;
+    Some((half.slot, half.epoch))
 }
 
 /// Keeps the mapping of a flow alive that the container sends a packet of. `leaves` is that packet's tuple as it leaves.

@@ -179,8 +179,8 @@ impl<A: Address> Tables<A> for Model<A> {
         of(None).or_else(|| of(Some(to.destination)))
     }
 
-    fn publish(&self, slot: u32) -> Option<Publish<A>> {
-        self.publishes.get(&slot).copied()
+    fn publish(&self, slot: u32) -> Option<&Publish<A>> {
+        self.publishes.get(&slot)
     }
 
     fn admits(&self, slot: u32, source: &A) -> bool {
@@ -191,8 +191,8 @@ impl<A: Address> Tables<A> for Model<A> {
         self.local.contains(address)
     }
 
-    fn uplink(&self, index: u32) -> Option<Uplink<A>> {
-        self.uplinks.get(&index).copied()
+    fn uplink(&self, index: u32) -> Option<&Uplink<A>> {
+        self.uplinks.get(&index)
     }
 
     fn route(&self, packet: &Tuple<A>, _input: u32) -> Route {
@@ -202,7 +202,7 @@ impl<A: Address> Tables<A> for Model<A> {
             .map_or(Route::None, |(_, _, output)| Route::Through(*output))
     }
 
-    fn next_hop(&self, _leaving: &Tuple<A>, output: u32) -> Option<Macs> {
+    fn next_hop(&self, _leaving: &Tuple<A>, _bridge: u32, output: u32) -> Option<Macs> {
         self.next_hops.get(&output).copied()
     }
 

@@ -4,10 +4,11 @@ use bytemuck::Zeroable as _;
 
 use crate::{
     abi::{self, Door, Endpoint, Flow, Macs, Network, Uplink, exit, network, publish},
-    address::{Address, Port},
+    address::Address,
     answer::Answer,
     begin::{PortWalk, reservation},
-    mapping::{self, Mapping},
+    icmp_error::ErrorTranslation,
+    mapping,
     mss::Search,
     packet::{Packet, Payload},
     reason::Reason,
@@ -34,8 +35,10 @@ pub struct First<A> {
     pub walk: PortWalk,
     /// How that went: one of [`crate::begin::reservation`].
     pub reservation: u8,
-    /// Why its sender gets an error instead.
-    pub refusal: Refusal,
+    /// How it is translated if it is an ICMP error.
+    pub error: ErrorTranslation<A>,
+    /// A [`crate::answer::Why`]: why its sender gets an error instead. If it is too long, for what `half.translation` says.
+    pub refusal: u8,
     /// Where a SYN says how long segments may be.
     pub search: Search,
     /// That error.
@@ -69,20 +72,12 @@ impl<A: Address> First<A> {
             half,
             walk,
             reservation: reservation::TAKEN,
-            refusal: Refusal { why: 0, mtu: 0 },
+            error: ErrorTranslation::none(),
+            refusal: 0,
             search: Search::new(0),
             answer: Answer::NONE,
         }
     }
-}
-
-/// Why a packet does not go on.
-#[derive(Clone, Copy, Debug)]
-pub struct Refusal {
-    /// A [`crate::answer::Why`].
-    pub why: u8,
-    /// In bytes, if it is longer than that.
-    pub mtu: u16,
 }
 
 /// A flow that is to begin.
@@ -119,19 +114,21 @@ impl<A> Beginning<A> {
 /// Decides what a packet of no flow may begin.
 #[inline(always)]
 pub fn plan<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
-    first.beginning = match first.packet.tuple.side {
-        side::CONTAINER => first_from_container(&first.packet, &first.source_mac, tables)?,
-        _ => first_from_uplink(&first.packet, tables)?,
-    };
-    Ok(())
+    // Written where it is to be: on its way there each beginning would take its room on BPF's stack.
+    let First { packet, source_mac, beginning, .. } = first;
+    match packet.tuple.side {
+        side::CONTAINER => first_from_container(packet, source_mac, beginning, tables),
+        _ => first_from_uplink(packet, beginning, tables),
+    }
 }
 
 #[inline(always)]
 fn first_from_container<A: Address>(
     packet: &Packet<A>,
     source_mac: &[u8; 6],
+    beginning: &mut Beginning<A>,
     tables: &impl Tables<A>,
-) -> Result<Beginning<A>, Reason> {
+) -> Result<(), Reason> {
     let tuple = &packet.tuple;
     let own = tables.endpoint(&tuple.source).ok_or(Reason::SourceAddressSpoofed)?;
     if own.host_side != packet.input {
@@ -143,25 +140,31 @@ fn first_from_container<A: Address>(
     if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask) {
         return Err(Reason::ToBridge);
     }
-    if packet.begins()
+    // What has a link-local source can be answered on its link alone.
+    let answerable = packet.begins() && !tuple.source.stays_on_link();
+    if answerable
         && let Some(slot) = tables.published(tuple)
         && tables.is_local(&tuple.destination)
     {
-        return hairpin(packet, own, &by_publish(packet, slot, tables)?);
+        let inside = by_publish(packet, slot, &mut beginning.leaves, tables)?;
+        return hairpin(packet, own, &inside, beginning);
     }
     if let Some(other) = tables.endpoint(&tuple.destination) {
-        return to_container(packet, own, other, tables);
+        return to_container(packet, own, other, beginning, tables);
     }
     if tables.is_local(&tuple.destination) {
-        return match by_mapping(packet, tables) {
-            Ok(inside) => hairpin(packet, own, &inside),
-            Err(_) => Err(Reason::ToHost),
+        return match by_mapping(packet, &mut beginning.leaves, tables) {
+            Ok(inside) if answerable => hairpin(packet, own, &inside, beginning),
+            _ => Err(Reason::ToHost),
         };
     }
-    if tuple.destination.is_in(&own.subnet, &own.mask) {
+    if tuple.destination.is_in(&own.subnet, &own.mask) || tuple.destination.stays_on_link() {
         return Err(Reason::ToBridge);
     }
-    to_outside(packet, own, tables)
+    if tuple.source.stays_on_link() {
+        return Err(Reason::NoRoute);
+    }
+    to_outside(packet, own, beginning, tables)
 }
 
 #[inline(always)]
@@ -169,8 +172,9 @@ fn to_container<A: Address>(
     packet: &Packet<A>,
     own: &Endpoint<A>,
     other: &Endpoint<A>,
+    beginning: &mut Beginning<A>,
     tables: &impl Tables<A>,
-) -> Result<Beginning<A>, Reason> {
+) -> Result<(), Reason> {
     if other.bridge != own.bridge {
         return Err(Reason::OtherNetwork);
     }
@@ -186,33 +190,33 @@ fn to_container<A: Address>(
         mtu: 0,
         ..Door::container(to)
     };
-    Ok(Beginning {
-        leaves: packet.tuple,
-        forward: door(own, other),
-        reply: door(other, own),
-        forward_input: own.host_side,
-        reply_input: other.host_side,
-        slot: other.slot,
-        epoch: tables.epoch(other.slot),
-        owner: own.slot,
-        network: own.network_number as u16,
-        as_host: false,
-    })
+    beginning.leaves = packet.tuple;
+    beginning.forward = door(own, other);
+    beginning.reply = door(other, own);
+    beginning.forward_input = own.host_side;
+    beginning.reply_input = other.host_side;
+    beginning.slot = other.slot;
+    beginning.epoch = tables.epoch(other.slot);
+    beginning.owner = own.slot;
+    beginning.network = own.network_number as u16;
+    beginning.as_host = false;
+    Ok(())
 }
 
 #[inline(always)]
 fn to_outside<A: Address>(
     packet: &Packet<A>,
     own: &Endpoint<A>,
+    beginning: &mut Beginning<A>,
     tables: &impl Tables<A>,
-) -> Result<Beginning<A>, Reason> {
+) -> Result<(), Reason> {
     if own.network & network::INTERNAL != 0 {
         return Err(Reason::InternalNetwork);
     }
     match packet.payload {
         Payload::Fragment => return Err(Reason::Fragment),
         Payload::Error => return Err(Reason::ErrorOfNoFlow),
-        Payload::Other => return Err(Reason::ProtocolNotTranslated),
+        Payload::Link | Payload::Other => return Err(Reason::ProtocolNotTranslated),
         Payload::Tcp | Payload::Udp | Payload::Sctp | Payload::Echo => {}
     }
     if !packet.begins() {
@@ -226,48 +230,59 @@ fn to_outside<A: Address>(
     };
     let uplink = tables.uplink(output).ok_or(Reason::NotAnUplink)?;
     let masquerade = own.network & network::MASQUERADE != 0;
-    let source = if masquerade { uplink.address } else { packet.tuple.source };
     let mapped = masquerade && mapping::is_for(own.network_number, packet.tuple.protocol, tables);
-    Ok(Beginning {
-        leaves: Tuple { source, side: side::UPLINK, ..packet.tuple },
-        forward: Door { mapped: u8::from(mapped), ..Door::uplink(output, &uplink) },
-        reply: Door::container(own),
-        forward_input: own.host_side,
-        reply_input: 0,
-        slot: own.slot,
-        epoch: tables.epoch(own.slot),
-        owner: own.slot,
-        network: own.network_number as u16,
-        as_host: masquerade,
-    })
+    beginning.leaves = packet.tuple;
+    beginning.leaves.side = side::UPLINK;
+    if masquerade {
+        beginning.leaves.source = uplink.address;
+    }
+    beginning.forward = Door { mapped: u8::from(mapped), ..Door::uplink(output, uplink) };
+    beginning.reply = Door::container(own);
+    beginning.forward_input = own.host_side;
+    beginning.reply_input = 0;
+    beginning.slot = own.slot;
+    beginning.epoch = tables.epoch(own.slot);
+    beginning.owner = own.slot;
+    beginning.network = own.network_number as u16;
+    beginning.as_host = masquerade;
+    Ok(())
 }
 
 /// From a container to a port of the host that leads to a container.
 #[inline(always)]
-fn hairpin<A: Address>(packet: &Packet<A>, own: &Endpoint<A>, inside: &Inside<'_, A>) -> Result<Beginning<A>, Reason> {
+fn hairpin<A: Address>(
+    packet: &Packet<A>,
+    own: &Endpoint<A>,
+    inside: &Inside<'_, A>,
+    beginning: &mut Beginning<A>,
+) -> Result<(), Reason> {
     let target = inside.target;
     if own.network & network::INTERNAL != 0 && target.bridge != own.bridge {
         return Err(Reason::InternalNetwork);
     }
     // A container takes no packet from its own address, so to itself it speaks as the gateway.
-    let to_itself = inside.address == packet.tuple.source;
-    let source = if to_itself { own.gateway } else { packet.tuple.source };
-    Ok(Beginning {
-        leaves: Tuple { source, ..inside.tuple(&packet.tuple) },
-        forward: Door::container(target),
-        reply: Door::container(own),
-        forward_input: own.host_side,
-        reply_input: target.host_side,
-        slot: inside.slot,
-        epoch: inside.epoch,
-        owner: own.slot,
-        network: own.network_number as u16,
-        as_host: to_itself,
-    })
+    let to_itself = beginning.leaves.destination == packet.tuple.source;
+    if to_itself {
+        beginning.leaves.source = own.gateway;
+    }
+    beginning.forward = Door::container(target);
+    beginning.reply = Door::container(own);
+    beginning.forward_input = own.host_side;
+    beginning.reply_input = target.host_side;
+    beginning.slot = inside.slot;
+    beginning.epoch = inside.epoch;
+    beginning.owner = own.slot;
+    beginning.network = own.network_number as u16;
+    beginning.as_host = to_itself;
+    Ok(())
 }
 
 #[inline(always)]
-fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> Result<Beginning<A>, Reason> {
+fn first_from_uplink<A: Address>(
+    packet: &Packet<A>,
+    beginning: &mut Beginning<A>,
+    tables: &impl Tables<A>,
+) -> Result<(), Reason> {
     if !packet.has_ports() {
         return Err(Reason::NotOurs);
     }
@@ -278,8 +293,8 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
     let (inside, mapped) = match tables.published(&packet.tuple) {
         Some(_) if !tables.is_local(&packet.tuple.destination) => return Err(Reason::NotOurs),
         Some(_) if !is_outside(&packet.tuple.source, tables) => return Err(Reason::SourceNotOutside),
-        Some(slot) => (by_publish(packet, slot, tables)?, 0),
-        None => (by_mapping(packet, tables)?, 1),
+        Some(slot) => (by_publish(packet, slot, &mut beginning.leaves, tables)?, 0),
+        None => (by_mapping(packet, &mut beginning.leaves, tables)?, 1),
     };
     if mapped != 0 && !is_outside(&packet.tuple.source, tables) {
         return Err(Reason::SourceNotOutside);
@@ -289,49 +304,38 @@ fn first_from_uplink<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) ->
     }
     let target = inside.target;
     let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
-    Ok(Beginning {
-        leaves: inside.tuple(&packet.tuple),
-        forward: Door::container(target),
-        reply: Door { mapped, ..Door::uplink(packet.input, &uplink) },
-        forward_input: 0,
-        reply_input: target.host_side,
-        slot: inside.slot,
-        epoch: inside.epoch,
-        owner: target.slot | abi::FROM_OUTSIDE,
-        network: target.network_number as u16,
-        as_host: false,
-    })
+    beginning.forward = Door::container(target);
+    beginning.reply = Door { mapped, ..Door::uplink(packet.input, uplink) };
+    beginning.forward_input = 0;
+    beginning.reply_input = target.host_side;
+    beginning.slot = inside.slot;
+    beginning.epoch = inside.epoch;
+    beginning.owner = target.slot | abi::FROM_OUTSIDE;
+    beginning.network = target.network_number as u16;
+    beginning.as_host = false;
+    Ok(())
 }
 
 /// Whether a packet from an uplink may have that source. An answer to another one would go elsewhere than back, and to the host's own exchange
 /// with the container if it took its tuple.
 #[inline(always)]
 fn is_outside<A: Address>(source: &A, tables: &impl Tables<A>) -> bool {
-    !(source.is_martian_source() || tables.is_local(source) || tables.is_inside(source))
+    !(source.is_martian_source() || source.stays_on_link() || tables.is_local(source) || tables.is_inside(source))
 }
 
-/// Where a port of the host leads: to a container's.
+/// Where a port of the host leads.
 struct Inside<'t, A> {
-    address: A,
-    port: Port,
     target: &'t Endpoint<A>,
     slot: u32,
     epoch: u32,
 }
 
-impl<A: Address> Inside<'_, A> {
-    /// What a packet to the host's port leaves with.
-    #[inline(always)]
-    fn tuple(&self, packet: &Tuple<A>) -> Tuple<A> {
-        Tuple { destination: self.address, destination_port: self.port, side: side::CONTAINER, ..*packet }
-    }
-}
-
-/// Where a publish leads.
+/// Leads a packet where a publish does, and makes that the destination that it leaves with.
 #[inline(always)]
 fn by_publish<'t, A: Address>(
     packet: &Packet<A>,
     slot: u32,
+    leaves: &mut Tuple<A>,
     tables: &'t impl Tables<A>,
 ) -> Result<Inside<'t, A>, Reason> {
     // UDP does not say which side began: an answer to the host's own socket must not begin a flow.
@@ -349,21 +353,32 @@ fn by_publish<'t, A: Address>(
         return Err(Reason::SourceNotAdmitted);
     }
     let target = tables.endpoint(&publish.container).ok_or(Reason::ContainerGone)?;
-    let port = publish.container_port_of(packet.tuple.destination_port);
-    Ok(Inside { address: publish.container, port, target, slot, epoch })
+    *leaves = packet.tuple;
+    leaves.destination = publish.container;
+    leaves.destination_port = publish.container_port_of(packet.tuple.destination_port);
+    leaves.side = side::CONTAINER;
+    Ok(Inside { target, slot, epoch })
 }
 
-/// Where a mapping leads, if there is one.
+/// The same for a mapping.
 #[inline(always)]
-fn by_mapping<'t, A: Address>(packet: &Packet<A>, tables: &'t impl Tables<A>) -> Result<Inside<'t, A>, Reason> {
-    let mapping = if packet.begins() { mapping::lookup(&packet.tuple, tables) } else { None };
-    let Mapping { address, port, slot, epoch } = mapping.ok_or(Reason::NotOurs)?;
+fn by_mapping<'t, A: Address>(
+    packet: &Packet<A>,
+    leaves: &mut Tuple<A>,
+    tables: &'t impl Tables<A>,
+) -> Result<Inside<'t, A>, Reason> {
+    if !packet.begins() {
+        return Err(Reason::NotOurs);
+    }
+    *leaves = packet.tuple;
+    leaves.side = side::CONTAINER;
+    let (slot, epoch) = mapping::lead(&packet.tuple, leaves, tables).ok_or(Reason::NotOurs)?;
     if tables.host_socket(&packet.tuple) {
         return Err(Reason::HostSocket);
     }
-    let target = tables.endpoint(&address).ok_or(Reason::ContainerGone)?;
+    let target = tables.endpoint(&leaves.destination).ok_or(Reason::ContainerGone)?;
     if !mapping::is_for(target.network_number, packet.tuple.protocol, tables) {
         return Err(Reason::NotOurs);
     }
-    Ok(Inside { address, port, target, slot, epoch })
+    Ok(Inside { target, slot, epoch })
 }

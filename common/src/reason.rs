@@ -49,6 +49,8 @@ reasons! {
     NotOurs = 1, "not-ours", Punt;
     /// ARP of a container.
     Arp = 2, "arp", Punt;
+    /// Neighbour discovery or multicast listener discovery of a container.
+    Nd = 6, "nd", Punt;
     /// From a container to an address of the host.
     ToHost = 3, "to-host", Punt;
     /// From a container to a neighbour that is no endpoint, or to many.
@@ -67,8 +69,6 @@ reasons! {
     SourceMacSpoofed = 17, "source-mac-spoofed", Drop;
     /// From a container: neither IP nor ARP.
     NotIp = 18, "not-ip", Drop;
-    /// From a container: of a family its network does not have.
-    FamilyNotOnNetwork = 19, "family-not-on-network", Drop;
     /// Its headers contradict themselves or the frame's length.
     Malformed = 20, "malformed", Drop;
     /// A fragment of a datagram whose first one did not leave, or that is ahead of that one and cannot be held.
@@ -107,6 +107,10 @@ reasons! {
     SourceNotOutside = 38, "source-not-outside", Drop;
     /// ARP of a container in the name of another address or MAC.
     ArpSpoofed = 39, "arp-spoofed", Drop;
+    /// Neighbour discovery of a container in the name of another address or MAC.
+    NdSpoofed = 43, "nd-spoofed", Drop;
+    /// From a container: what only a router may say (router advertisements, redirects, multicast listener queries).
+    RouterAdvertisement = 44, "router-advertisement", Drop;
     /// The container has as many flows as its network lets it have.
     TooManyFlows = 40, "too-many-flows", Drop;
     /// SCTP whose port is taken toward that destination: its checksum covers the ports, so it keeps its own.

@@ -76,7 +76,7 @@ pub trait Tables<A: Address> {
     /// The slot of the publish that a packet's destination falls to. The address is known to be the host's by [`Tables::is_local`] only.
     fn published(&self, to: &Tuple<A>) -> Option<u32>;
     /// The publish with that slot.
-    fn publish(&self, slot: u32) -> Option<Publish<A>>;
+    fn publish(&self, slot: u32) -> Option<&Publish<A>>;
     /// Whether a publish that lists its sources has that one in its list.
     fn admits(&self, slot: u32, source: &A) -> bool;
     /// Whether the address is in the subnet of a network.
@@ -86,11 +86,11 @@ pub trait Tables<A: Address> {
     /// Whether the address is one of the host's, loopback's left out.
     fn is_local(&self, address: &A) -> bool;
     /// The interface, if it is an uplink.
-    fn uplink(&self, index: u32) -> Option<Uplink<A>>;
+    fn uplink(&self, index: u32) -> Option<&Uplink<A>>;
     /// Where the host would send a packet that arrived at the interface `input`.
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route;
-    /// The MACs for the next hop of a packet that leaves through `output`; none if they are not known.
-    fn next_hop(&self, leaving: &Tuple<A>, output: u32) -> Option<Macs>;
+    /// The MACs for the next hop of a packet that leaves a network, whose bridge that is, through `output`; none if they are not known.
+    fn next_hop(&self, leaving: &Tuple<A>, bridge: u32, output: u32) -> Option<Macs>;
     /// Whether a socket of the host would receive a packet with that tuple.
     fn host_socket(&self, arriving: &Tuple<A>) -> bool;
 }

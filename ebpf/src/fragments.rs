@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use causeway_common::{
-    forward::{self, Decision},
+    forward,
     fragment::{self, Hold, Passage},
     plan::First,
     reason::Reason,
@@ -25,7 +25,7 @@ use crate::{
 #[inline(never)]
 pub(crate) fn handle<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let Some(passage) = A::passage() else { return stop(Reason::Fragment) };
-    *passage = Passage::new(&place.packet);
+    passage.set(&place.packet);
     if place.packet.first_fragment { first(skb, place, passage) } else { later(skb, place, passage) }
 }
 
@@ -50,7 +50,7 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Pas
     }
     match outcome {
         Ok(()) => send(skb, place, passage),
-        Err(reason) => refuse(place, reason, place.half.translation.mtu),
+        Err(reason) => refuse(place, reason),
     }
 }
 
@@ -60,7 +60,7 @@ fn later<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Pas
     if ready {
         match of_flow(skb, place) {
             Some(Ok(())) => return send(skb, place, passage),
-            Some(Err(reason)) => return refuse(place, reason, place.half.translation.mtu),
+            Some(Err(reason)) => return refuse(place, reason),
             None => fragment::forget_ports(&mut place.packet),
         }
     }
@@ -85,27 +85,15 @@ fn later<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Pas
     };
     match outcome {
         Ok(()) => send(skb, place, passage),
-        Err(reason) => refuse(place, reason, place.half.translation.mtu),
+        Err(reason) => refuse(place, reason),
     }
 }
 
-/// What becomes of a packet of a flow in the table. Its translation is in the place then, or at least the MTU that it does not fit.
+/// What becomes of a packet of a flow in the table. Its translation is in the place then.
 #[inline(never)]
 fn of_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
     let context = TcContext::new(skb);
-    let decision = forward::of_flow(&place.packet, &Kernel::new(&context))?;
-    Some(match decision {
-        Decision::Forward(translation) => {
-            place.half.translation = translation;
-            Ok(())
-        }
-        Decision::TooLong(mtu) => {
-            place.half.translation.mtu = mtu;
-            Err(Reason::TooLong)
-        }
-        Decision::Stop(reason) => Err(reason),
-        Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack => Err(Reason::Malformed),
-    })
+    forward::of_flow(&place.packet, &mut place.half.translation, &Kernel::new(&context))
 }
 
 #[inline(always)]
@@ -126,11 +114,7 @@ fn begin_planned<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result
 
 #[inline(never)]
 fn may_leave<A: Family>(place: &First<A>) -> Result<(), Reason> {
-    match forward::leave(&place.packet, place.half.translation) {
-        Decision::Stop(reason) => Err(reason),
-        Decision::TooLong(_) => Err(Reason::TooLong),
-        Decision::Forward(_) | Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack => Ok(()),
-    }
+    forward::leave(&place.packet, &place.half.translation)
 }
 
 #[inline(never)]
@@ -165,7 +149,7 @@ fn put_back<A: Family>(skb: *mut __sk_buff, counted: Option<&First<A>>) {
     if let Some(place) = counted {
         fragment::uncount(&place.packet, &Kernel::new(&context));
     }
-    Skb::again(&context).put_back();
+    Skb::new(&context).put_back();
 }
 
 /// Puts the held fragments back, or forgets them.
@@ -198,7 +182,7 @@ extern "C" fn release_one<A: Family>(number: u64, run: *mut Release<A>) -> u64 {
 #[inline(never)]
 fn send<A: Family>(skb: *mut __sk_buff, place: &First<A>, passage: &Passage<A>) -> i32 {
     let context = TcContext::new(skb);
-    match Skb::again(&context).leave_fragment(&place.packet, &place.half.translation, passage.id) {
+    match Skb::new(&context).leave_fragment(&place.packet, &place.half.translation, passage.id) {
         Ok(action) => action,
         Err(reason) => stop(reason),
     }

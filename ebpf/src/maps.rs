@@ -3,8 +3,8 @@
 use aya_ebpf::{
     Global,
     bindings::{
-        BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1 as SockTuple,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
+        BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as SockTuple6,
     },
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
@@ -14,7 +14,7 @@ use causeway_common::{
         self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HeldFrame, HeldKey, Network, Publish,
         SocketAddress, SocketPeer, Uplink,
     },
-    address::V4,
+    address::{V4, V6},
     answer,
     flow::Ticks,
     fragment::Passage,
@@ -40,51 +40,137 @@ pub(crate) fn host_cookie() -> u64 {
     HOST_COOKIE.load()
 }
 
-// Two entries for each flow; the loader sets the size. Allocated at load: a new flow waits for no allocator and cannot fail for
-// want of memory.
-#[map]
-static FLOWS4: HashMap<Tuple<V4>, Flow<V4>> = HashMap::with_max_entries(2 << 18, 0);
-// A note for each flow; the loader sets the size, a power of two.
-#[map]
-static BEGUN4: Array<Tuple<V4>> = Array::with_max_entries(1 << 18, 0);
-#[map]
-static BEGUN_COUNTERS4: Array<u64> = Array::with_max_entries(2, 0);
-#[map]
-static HOST_UNTIL4: Array<Ticks> = Array::with_max_entries(1, 0);
-#[map]
-static ENDPOINTS4: HashMap<V4, Endpoint<V4>> = HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
-#[map]
-static PUBLISHES4: Array<Publish<V4>> = Array::with_max_entries(abi::SLOTS, 0);
-#[map]
-static PORTS4: Array<u32> = Array::with_max_entries(abi::PORTS, 0);
-#[map]
-static ADDRESS_PORTS4: HashMap<AddressPort<V4>, u32> = HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
-#[map]
-static ADMITTED4: LpmTrie<Admitted<V4>, u32> = LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
-#[map]
-static LOCAL4: HashMap<V4, u32> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
-#[map]
-static UPLINKS4: HashMap<u32, Uplink<V4>> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
-#[map]
-static SOCKETS4: LruHashMap<SocketPeer<V4>, SocketAddress<V4>> = LruHashMap::with_max_entries(1 << 14, 0);
-#[map]
-static FRAGMENTS4: LruHashMap<Datagram<V4>, Fragments> = LruHashMap::with_max_entries(abi::DATAGRAMS, 0);
-#[map]
-static HELD4: LruHashMap<HeldKey<V4>, HeldFrame> = LruHashMap::with_max_entries(abi::HELD, 0);
+/// The maps that a family has of its own.
+macro_rules! maps_of {
+    (
+        $address:ty, $flows:ident, $begun:ident, $begun_counters:ident, $host_until:ident, $endpoints:ident, $publishes:ident, $ports:ident,
+        $address_ports:ident, $admitted:ident, $local:ident, $uplinks:ident, $sockets:ident, $fragments:ident, $held:ident, $first:ident,
+        $passage:ident
+    ) => {
+        // Two entries for each flow; the loader sets the size. Allocated at load: a new flow waits for no allocator and cannot fail for
+        // want of memory.
+        #[map]
+        static $flows: HashMap<Tuple<$address>, Flow<$address>> = HashMap::with_max_entries(2 << 18, 0);
+        // A note for each flow; the loader sets the size, a power of two.
+        #[map]
+        static $begun: Array<Tuple<$address>> = Array::with_max_entries(1 << 18, 0);
+        #[map]
+        static $begun_counters: Array<u64> = Array::with_max_entries(2, 0);
+        #[map]
+        static $host_until: Array<Ticks> = Array::with_max_entries(1, 0);
+        #[map]
+        static $endpoints: HashMap<$address, Endpoint<$address>> =
+            HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
+        #[map]
+        static $publishes: Array<Publish<$address>> = Array::with_max_entries(abi::SLOTS, 0);
+        #[map]
+        static $ports: Array<u32> = Array::with_max_entries(abi::PORTS, 0);
+        #[map]
+        static $address_ports: HashMap<AddressPort<$address>, u32> =
+            HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
+        #[map]
+        static $admitted: LpmTrie<Admitted<$address>, u32> = LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+        #[map]
+        static $local: HashMap<$address, u32> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
+        #[map]
+        static $uplinks: HashMap<u32, Uplink<$address>> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
+        #[map]
+        static $sockets: LruHashMap<SocketPeer<$address>, SocketAddress<$address>> =
+            LruHashMap::with_max_entries(1 << 14, 0);
+        #[map]
+        static $fragments: LruHashMap<Datagram<$address>, Fragments> = LruHashMap::with_max_entries(abi::DATAGRAMS, 0);
+        #[map]
+        static $held: LruHashMap<HeldKey<$address>, HeldFrame> = LruHashMap::with_max_entries(abi::HELD, 0);
+        // One for each CPU: no other program runs on the CPU meanwhile.
+        #[map]
+        static $first: PerCpuArray<First<$address>> = PerCpuArray::with_max_entries(1, 0);
+        #[map]
+        static $passage: PerCpuArray<Passage<$address>> = PerCpuArray::with_max_entries(1, 0);
+
+        impl Mapped for $address {
+            #[inline(always)]
+            fn maps() -> Maps<Self> {
+                Maps {
+                    flows: &$flows,
+                    begun: &$begun,
+                    begun_counters: &$begun_counters,
+                    host_until: &$host_until,
+                    endpoints: &$endpoints,
+                    publishes: &$publishes,
+                    ports: &$ports,
+                    address_ports: &$address_ports,
+                    admitted: &$admitted,
+                    local: &$local,
+                    uplinks: &$uplinks,
+                    sockets: &$sockets,
+                    fragments: &$fragments,
+                    held: &$held,
+                }
+            }
+
+            #[inline(always)]
+            fn first() -> Option<&'static mut First<Self>> {
+                // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of it is valid as zeroes.
+                $first.get_ptr_mut(0).map(|first| unsafe { &mut *first })
+            }
+
+            #[inline(always)]
+            fn passage() -> Option<&'static mut Passage<Self>> {
+                // SAFETY: as for `first`.
+                $passage.get_ptr_mut(0).map(|passage| unsafe { &mut *passage })
+            }
+        }
+    };
+}
+
+maps_of!(
+    V4,
+    FLOWS4,
+    BEGUN4,
+    BEGUN_COUNTERS4,
+    HOST_UNTIL4,
+    ENDPOINTS4,
+    PUBLISHES4,
+    PORTS4,
+    ADDRESS_PORTS4,
+    ADMITTED4,
+    LOCAL4,
+    UPLINKS4,
+    SOCKETS4,
+    FRAGMENTS4,
+    HELD4,
+    FIRST4,
+    PASSAGE4
+);
+maps_of!(
+    V6,
+    FLOWS6,
+    BEGUN6,
+    BEGUN_COUNTERS6,
+    HOST_UNTIL6,
+    ENDPOINTS6,
+    PUBLISHES6,
+    PORTS6,
+    ADDRESS_PORTS6,
+    ADMITTED6,
+    LOCAL6,
+    UPLINKS6,
+    SOCKETS6,
+    FRAGMENTS6,
+    HELD6,
+    FIRST6,
+    PASSAGE6
+);
+
 #[map]
 static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
 #[map]
 static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
 #[map]
 static COUNTS: Array<u64> = Array::with_max_entries(3 * abi::SLOTS, 0);
-// One for each CPU: no other program runs on the CPU meanwhile.
-#[map]
-static FIRST4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
 // By side: the tick, and how many errors were sent in it.
 #[map]
 static ANSWERS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(4, 0);
-#[map]
-static PASSAGE4: PerCpuArray<Passage<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static FRAME: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -203,62 +289,48 @@ pub(crate) struct Maps<A: 'static> {
     pub(crate) held: &'static LruHashMap<HeldKey<A>, HeldFrame>,
 }
 
-/// A family that the datapath handles: its maps, and the kernel's own structures for it.
-pub(crate) trait Family: packet::Family + 'static {
+/// A family that has maps.
+pub(crate) trait Mapped: Sized + 'static {
     /// Its maps.
     fn maps() -> Maps<Self>;
     /// This CPU's place for the first packet of a flow.
     fn first() -> Option<&'static mut First<Self>>;
     /// This CPU's place for a fragment on its way.
     fn passage() -> Option<&'static mut Passage<Self>>;
-    /// The kernel's key for a socket lookup, and its size.
-    fn sock_tuple(tuple: &Tuple<Self>) -> (bpf_sock_tuple, u32);
+}
+
+/// A family that the datapath handles: its maps, and the kernel's own structures for it.
+pub(crate) trait Family: packet::Family + Mapped {
+    /// Of the protocol, by which the program `sweep` knows it.
+    const NUMBER: u8;
+    /// Whether the kernel finds a route for what leaves through an interface that does not forward. Otherwise the route is looked for as for a packet
+    /// that arrived at the network's bridge: IPv6 asks the interface itself, and an uplink that forwards takes no router advertisements.
+    const ROUTES_FROM_OUTPUT: bool;
+    /// Whether a translation leaves the sum over the frame's bytes as it was, without an IP header checksum that changes too.
+    const SUM_OF_FRAME_STAYS: bool;
+    /// Bytes of the kernel's key for a socket lookup.
+    const SOCK_TUPLE: u32;
+    /// Puts a packet's addresses and ports into that key.
+    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple);
     /// Puts a packet's addresses into the parameters of a route lookup.
     fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup);
 }
 
 impl Family for V4 {
-    #[inline(always)]
-    fn maps() -> Maps<Self> {
-        Maps {
-            flows: &FLOWS4,
-            begun: &BEGUN4,
-            begun_counters: &BEGUN_COUNTERS4,
-            host_until: &HOST_UNTIL4,
-            endpoints: &ENDPOINTS4,
-            publishes: &PUBLISHES4,
-            ports: &PORTS4,
-            address_ports: &ADDRESS_PORTS4,
-            admitted: &ADMITTED4,
-            local: &LOCAL4,
-            uplinks: &UPLINKS4,
-            sockets: &SOCKETS4,
-            fragments: &FRAGMENTS4,
-            held: &HELD4,
-        }
-    }
+    const NUMBER: u8 = 4;
+    const ROUTES_FROM_OUTPUT: bool = true;
+    const SUM_OF_FRAME_STAYS: bool = false;
+
+    const SOCK_TUPLE: u32 = size_of::<SockTuple4>() as u32;
 
     #[inline(always)]
-    fn first() -> Option<&'static mut First<Self>> {
-        // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of it is valid as zeroes.
-        FIRST4.get_ptr_mut(0).map(|first| unsafe { &mut *first })
-    }
-
-    #[inline(always)]
-    fn passage() -> Option<&'static mut Passage<Self>> {
-        // SAFETY: as for `first`.
-        PASSAGE4.get_ptr_mut(0).map(|passage| unsafe { &mut *passage })
-    }
-
-    #[inline(always)]
-    fn sock_tuple(tuple: &Tuple<Self>) -> (bpf_sock_tuple, u32) {
-        let ipv4 = SockTuple4 {
+    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) {
+        key.__bindgen_anon_1.ipv4 = SockTuple4 {
             saddr: tuple.source.word(),
             daddr: tuple.destination.word(),
             sport: tuple.source_port.word(),
             dport: tuple.destination_port.word(),
         };
-        (bpf_sock_tuple { __bindgen_anon_1: SockTuple { ipv4 } }, size_of::<SockTuple4>() as u32)
     }
 
     #[inline(always)]
@@ -266,4 +338,41 @@ impl Family for V4 {
         params.__bindgen_anon_3.ipv4_src = tuple.source.word();
         params.__bindgen_anon_4.ipv4_dst = tuple.destination.word();
     }
+}
+
+impl Family for V6 {
+    const NUMBER: u8 = 6;
+    const ROUTES_FROM_OUTPUT: bool = false;
+    const SUM_OF_FRAME_STAYS: bool = true;
+
+    const SOCK_TUPLE: u32 = size_of::<SockTuple6>() as u32;
+
+    #[inline(always)]
+    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) {
+        // SAFETY: whatever is in the union, it is words.
+        let key = unsafe { &mut key.__bindgen_anon_1.ipv6 };
+        set_words(&mut key.saddr, &tuple.source);
+        set_words(&mut key.daddr, &tuple.destination);
+        key.sport = tuple.source_port.word();
+        key.dport = tuple.destination_port.word();
+    }
+
+    #[inline(always)]
+    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup) {
+        // SAFETY: as above.
+        unsafe {
+            set_words(&mut params.__bindgen_anon_3.ipv6_src, &tuple.source);
+            set_words(&mut params.__bindgen_anon_4.ipv6_dst, &tuple.destination);
+        }
+    }
+}
+
+/// Word by word: as a whole the address goes over the stack once more.
+#[inline(always)]
+fn set_words(place: &mut [u32; 4], address: &V6) {
+    let [a, b, c, d] = address.words();
+    place[0] = a;
+    place[1] = b;
+    place[2] = c;
+    place[3] = d;
 }

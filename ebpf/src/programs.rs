@@ -10,16 +10,17 @@ use aya_ebpf::{
 };
 use causeway_common::{
     abi::Translation,
-    address::V4,
+    address::{V4, V6},
     answer::{self, Why},
     arp, begin,
     flow::tcp,
-    forward::{self, Decision},
+    forward,
     from_host::{self, Step},
     icmp_error, mapping,
     mss::{self, Search},
+    nd,
     packet::{ETHERNET, Packet, Payload, ether_type, source_mac},
-    plan::{First, Refusal},
+    plan::First,
     reason::{Fate, Reason},
     room::{self, Look},
     sweep::{self, Which},
@@ -37,14 +38,17 @@ use crate::{
 /// tc ingress on a host side: everything a container sends.
 #[classifier]
 pub(crate) fn host_side(ctx: TcContext) -> i32 {
-    let skb = Skb::new(&ctx);
+    let mut skb = Skb::new(&ctx);
     if skb.is_tagged() {
         return stop(Reason::NotIp);
     }
     match skb.ether_type() {
         Some(ether_type::IPV4) => handle::<V4>(&skb, side::CONTAINER, Reason::Malformed),
-        Some(ether_type::ARP) => stop(arp::from_container(&skb, skb.arrival(side::CONTAINER), &Kernel::new(&ctx))),
-        Some(ether_type::IPV6) => stop(Reason::FamilyNotOnNetwork),
+        Some(ether_type::IPV6) => handle::<V6>(&skb, side::CONTAINER, Reason::Malformed),
+        Some(ether_type::ARP) => {
+            skb.reach_for(arp::HEADERS);
+            stop(arp::from_container(&skb, skb.arrival(side::CONTAINER), &Kernel::new(&ctx)))
+        }
         _ => stop(Reason::NotIp),
     }
 }
@@ -58,6 +62,7 @@ pub(crate) fn uplink(ctx: TcContext) -> i32 {
     }
     match skb.ether_type() {
         Some(ether_type::IPV4) => handle::<V4>(&skb, side::UPLINK, Reason::NotOurs),
+        Some(ether_type::IPV6) => handle::<V6>(&skb, side::UPLINK, Reason::NotOurs),
         _ => stop(Reason::NotOurs),
     }
 }
@@ -65,13 +70,14 @@ pub(crate) fn uplink(ctx: TcContext) -> i32 {
 /// tc egress on an uplink: what the host itself sends.
 #[classifier]
 pub(crate) fn uplink_out(ctx: TcContext) -> i32 {
-    let skb = Skb::again(&ctx);
+    let skb = Skb::new(&ctx);
     // What came in elsewhere is forwarded, by the stack or by us.
     if skb.came_by() != 0 || skb.is_tagged() {
         return TCX_NEXT;
     }
     match skb.ether_type() {
-        Some(ether_type::IPV4) => from_host::<V4>(Skb::new(&ctx).context().skb.skb),
+        Some(ether_type::IPV4) => from_host::<V4>(ctx.skb.skb),
+        Some(ether_type::IPV6) => from_host::<V6>(ctx.skb.skb),
         _ => TCX_NEXT,
     }
 }
@@ -79,12 +85,17 @@ pub(crate) fn uplink_out(ctx: TcContext) -> i32 {
 /// The host's packet leaves as it is, if nothing was begun with it.
 #[inline(always)]
 fn from_host<A: Family>(skb: *mut __sk_buff) -> i32 {
-    let action = host_known::<A>(skb);
+    let mut action = host_known::<A>(skb);
+    let Some(place) = A::first() else { return TCX_NEXT };
+    if action == UNPARSED {
+        if !parse(skb, place, side::HOST) {
+            return TCX_NEXT;
+        }
+        action = host_known_whole(skb, place);
+    }
     if action != UNDECIDED {
         return action;
     }
-    let Some(place) = A::first() else { return TCX_NEXT };
-    let mut action = UNDECIDED;
     if place.packet.payload == Payload::Error {
         action = error(skb, place);
     } else if host_begins(skb, place) && begin(skb, place).is_ok() {
@@ -98,33 +109,47 @@ fn from_host<A: Family>(skb: *mut __sk_buff) -> i32 {
 #[inline(never)]
 fn host_known<A: Family>(skb: *mut __sk_buff) -> i32 {
     let context = TcContext::new(skb);
-    let mut skb = Skb::again(&context);
-    let tables = Kernel::new(&context);
-    let Ok(packet) = A::parse(&skb, skb.arrival(side::HOST)) else { return TCX_NEXT };
-    if packet.payload != Payload::Error {
-        if !from_host::concerns(&packet, &tables) {
-            return TCX_NEXT;
-        }
-        match from_host::step(&packet, skb.is_hidden(&packet), &tables) {
-            Step::Pass => return TCX_NEXT,
-            Step::Note | Step::Shift => {}
-            Step::Known => {
-                if let Some(Decision::Forward(translation)) = forward::of_flow(&packet, &tables) {
-                    return leave(&mut skb, &packet, &translation);
-                }
-            }
-        }
-    }
+    let mut skb = Skb::new(&context);
+    let Ok(packet) = skb.parse_usual::<A>(side::HOST) else { return UNPARSED };
     let Some(place) = A::first() else { return TCX_NEXT };
-    place.packet = packet;
-    UNDECIDED
+    let action = host_decided(&mut skb, &packet, &mut place.half.translation);
+    if action == UNDECIDED {
+        place.packet = packet;
+    }
+    action
+}
+
+/// The same for one that has been parsed whole.
+#[inline(never)]
+fn host_known_whole<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    let context = TcContext::new(skb);
+    host_decided(&mut Skb::new(&context), &place.packet, &mut place.half.translation)
+}
+
+#[inline(always)]
+fn host_decided<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, leaving: &mut Translation<A>) -> i32 {
+    if packet.payload == Payload::Error {
+        return UNDECIDED;
+    }
+    let tables = Kernel::new(skb.context());
+    if !from_host::concerns(packet, &tables) {
+        return TCX_NEXT;
+    }
+    match from_host::step(packet, skb.is_hidden(packet), &tables) {
+        Step::Pass => TCX_NEXT,
+        Step::Note | Step::Shift => UNDECIDED,
+        Step::Known => match forward::of_flow(packet, leaving, &tables) {
+            Some(Ok(())) => leave(skb, packet, leaving),
+            _ => UNDECIDED,
+        },
+    }
 }
 
 /// Plans the flow that a packet of the host's begins; false if it begins none.
 #[inline(never)]
 fn host_begins<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
     let context = TcContext::new(skb);
-    let skb = Skb::again(&context);
+    let skb = Skb::new(&context);
     let tables = Kernel::new(&context);
     let step = from_host::step(&place.packet, skb.is_hidden(&place.packet), &tables);
     if !matches!(step, Step::Note | Step::Shift) {
@@ -138,14 +163,17 @@ fn host_begins<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
 #[classifier]
 pub(crate) fn guard(ctx: TcContext) -> i32 {
     // Nothing of the frame is read.
-    stop(forward::into_bridge(Skb::again(&ctx).came_by()))
+    stop(forward::into_bridge(Skb::new(&ctx).came_by()))
 }
 
-/// Run by the agent alone, with a frame of its own making: after the Ethernet header, whose first byte says which ([`Which`]), the keys of
-/// flows to remove. Answers how many it did.
+/// Run by the agent alone, with a frame of its own making: after the Ethernet header, whose first byte says which ([`Which`]) and whose
+/// second of which family ([`Family::NUMBER`]), the keys of flows to remove. Answers how many it did.
 #[classifier]
 pub(crate) fn sweep(ctx: TcContext) -> i32 {
-    sweep_family::<V4>(&ctx)
+    match ctx.load::<u8>(1) {
+        Ok(V6::NUMBER) => sweep_family::<V6>(&ctx),
+        _ => sweep_family::<V4>(&ctx),
+    }
 }
 
 #[inline(always)]
@@ -182,11 +210,14 @@ extern "C" fn sweep_one<A: Family>(turn: u64, run: *mut SweepRun) -> u64 {
 fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
     let raw = skb.context().skb.skb;
     let action = established::<A>(raw, side, malformed);
-    if action != UNDECIDED {
+    if action != UNDECIDED && action != UNPARSED {
         return action;
     }
     // There is always one; without it a container's packet must not pass undecided.
     let Some(place) = A::first() else { return stop(malformed) };
+    if action == UNPARSED && !parse(raw, place, side) {
+        return stop(malformed);
+    }
     let mut action = known(raw, place);
     if action == UNDECIDED {
         action = first(raw, place);
@@ -203,15 +234,27 @@ const UNDECIDED: i32 = -2;
 /// What a step answers that leaves it to [`answer`].
 const REFUSED: i32 = -3;
 
+/// What a step answers that leaves the packet to [`parse`], and then to the next one.
+const UNPARSED: i32 = -4;
+
+/// Parses a packet, whatever is in its header, into this CPU's place. What it says is then the same to the verifier for all of them; false if it is malformed.
+#[inline(never)]
+fn parse<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, side: u8) -> bool {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::new(&context);
+    let Ok(packet) = skb.parse(side) else { return false };
+    place.packet = packet;
+    place.source_mac = source_mac(&skb);
+    true
+}
+
 /// A packet of a flow in the table that changes nothing. What the function holds on the stack is not there while the next ones run, which
 /// find the packet in this CPU's place.
 #[inline(never)]
 fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i32 {
     let context = TcContext::new(skb);
-    let mut skb = Skb::again(&context);
-    let Ok(packet) = A::parse(&skb, skb.arrival(side)) else {
-        return stop(malformed);
-    };
+    let mut skb = Skb::new(&context);
+    let Ok(packet) = skb.parse_usual::<A>(side) else { return UNPARSED };
     // Out of the table, without a copy: a step in between costs more than it can change.
     if let Some(half) = forward::established(&packet, &Kernel::new(&context)) {
         return match skb.leave(&packet, &half.translation) {
@@ -229,23 +272,20 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
 #[inline(never)]
 fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
-    let mut skb = Skb::again(&context);
-    match forward::known(&place.packet, &Kernel::new(&context)) {
-        Some(Decision::Forward(translation)) => leave(&mut skb, &place.packet, &translation),
-        // Only `error` and `fragments` have such, and see to them themselves.
-        Some(Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack) => stop(Reason::Malformed),
-        Some(Decision::Stop(reason)) => refuse(place, reason, 0),
-        Some(Decision::TooLong(mtu)) => refuse(place, Reason::TooLong, mtu),
+    let mut skb = Skb::new(&context);
+    match forward::known(&place.packet, &mut place.half.translation, &Kernel::new(&context)) {
+        Some(Ok(())) => leave(&mut skb, &place.packet, &place.half.translation),
+        Some(Err(reason)) => refuse(place, reason),
         None => UNDECIDED,
     }
 }
 
 /// Leaves a packet to [`answer`], if its sender is told why it does not go on.
 #[inline(always)]
-pub(crate) fn refuse<A>(place: &mut First<A>, reason: Reason, mtu: u16) -> i32 {
+pub(crate) fn refuse<A>(place: &mut First<A>, reason: Reason) -> i32 {
     let Some(why) = reason.answer() else { return stop(reason) };
     maps::count(reason);
-    place.refusal = Refusal { why: why as u8, mtu };
+    place.refusal = why as u8;
     REFUSED
 }
 
@@ -253,18 +293,18 @@ pub(crate) fn refuse<A>(place: &mut First<A>, reason: Reason, mtu: u16) -> i32 {
 #[inline(never)]
 fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
-    let mut skb = Skb::again(&context);
-    let First { packet, refusal, answer, .. } = place;
+    let mut skb = Skb::new(&context);
+    let First { packet, refusal, answer, half, .. } = place;
     let now = Tables::<A>::now(&Kernel::new(&context));
     // Who sends too long packets sends them until it is told, and what it gets is shorter: that has no limit.
-    let limited = refusal.why != Why::TooLong as u8;
+    let limited = *refusal != Why::TooLong as u8;
     if !answer::may_be_answered(packet) || (limited && !maps::may_answer(packet.tuple.side, now)) {
         return TC_ACT_SHOT;
     }
     skb.reach_for((ETHERNET + answer::QUOTE) as u32);
     let Some(speaker) = answer::speaker(packet, &Kernel::new(&context)) else { return TC_ACT_SHOT };
-    let Some(why) = Why::from_number(refusal.why) else { return TC_ACT_SHOT };
-    match answer::make(answer, &skb, packet, speaker, why, refusal.mtu) {
+    let Some(why) = Why::from_number(*refusal) else { return TC_ACT_SHOT };
+    match answer::make(answer, &skb, packet, speaker, why, half.translation.mtu) {
         Some(()) => skb.send_back(packet, answer).unwrap_or(TC_ACT_SHOT),
         None => TC_ACT_SHOT,
     }
@@ -282,13 +322,25 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
             return action;
         }
     }
+    if place.packet.payload == Payload::Link && place.packet.tuple.side == side::CONTAINER {
+        return link(skb, place);
+    }
     if let Err(reason) = plan(skb, place) {
-        return refuse(place, reason, 0);
+        return refuse(place, reason);
     }
     if let Err(reason) = begin_planned(skb, place) {
-        return refuse(place, reason, 0);
+        return refuse(place, reason);
     }
     send(skb, place)
+}
+
+/// What keeps a container's link going.
+#[inline(never)]
+fn link<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::new(&context);
+    skb.reach_for(nd::HEADERS);
+    stop(A::link_from_container(&skb, &place.packet, &Kernel::new(&context)))
 }
 
 /// Begins the planned flow, and the mapping that it goes by.
@@ -323,26 +375,25 @@ fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Resu
 #[inline(never)]
 fn send<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
-    match forward::leave(&place.packet, place.half.translation) {
-        Decision::Forward(translation) => leave(&mut Skb::again(&context), &place.packet, &translation),
-        Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack => stop(Reason::Malformed),
-        Decision::Stop(reason) => refuse(place, reason, 0),
-        Decision::TooLong(mtu) => refuse(place, Reason::TooLong, mtu),
+    match forward::leave(&place.packet, &place.half.translation) {
+        Ok(()) => leave(&mut Skb::new(&context), &place.packet, &place.half.translation),
+        Err(reason) => refuse(place, reason),
     }
 }
 
 /// An ICMP error, which may be of a flow.
 #[inline(never)]
-fn error<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
+fn error<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
-    let mut skb = Skb::again(&context);
+    let mut skb = Skb::new(&context);
     skb.reach_for(icmp_error::HEADERS);
-    let packet = &place.packet;
+    let First { packet, error, .. } = place;
     let Some(quote) = icmp_error::quote(&skb, skb::payload_at(packet), packet.tuple.side) else { return UNDECIDED };
-    match icmp_error::translate(packet, &quote, &Kernel::new(&context)) {
+    error.quote = quote;
+    match icmp_error::translate(packet, error, &Kernel::new(&context)) {
         None => UNDECIDED,
         Some(Err(reason)) => stop(reason),
-        Some(Ok(translation)) => match skb.leave_error(packet, &translation) {
+        Some(Ok(())) => match skb.leave_error(packet, error) {
             Ok(action) => action,
             Err(reason) => stop(reason),
         },
@@ -357,14 +408,25 @@ pub(crate) fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Resu
 
 #[inline(never)]
 fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
-    let context = TcContext::new(skb);
-    begin::prepare(place, &Kernel::new(&context));
+    prepare(skb, place);
     let mut trial = PortTrial { skb, place };
     // A loop of the kernel's: the verifier looks at one turn of it, and not at each.
     // SAFETY: the function has the signature that the helper wants, and what it is given lives until the loop is over.
     unsafe {
         bpf_loop(begin::PORT_TRIES, try_port::<A> as *mut c_void, (&raw mut trial).cast(), 0);
     }
+    complete(skb, place)
+}
+
+#[inline(never)]
+fn prepare<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) {
+    let context = TcContext::new(skb);
+    begin::prepare(place, &Kernel::new(&context));
+}
+
+#[inline(never)]
+fn complete<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+    let context = TcContext::new(skb);
     begin::complete(place, &Kernel::new(&context))
 }
 
@@ -426,10 +488,10 @@ fn leave<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, translation: &Transla
 #[inline(never)]
 fn clamp_mss<A: Family>(skb: *mut __sk_buff, packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
-    let mut skb = Skb::again(&context);
+    let mut skb = Skb::new(&context);
     let Some(limit) = mss::limit(packet, translation, &Kernel::new(&context)) else { return Ok(()) };
     let Some(First { search, .. }) = A::first() else { return Ok(()) };
-    skb.reach_for_options();
+    skb.reach_for_options(packet);
     *search = Search::new(skb::payload_at(packet));
     let mut walk = Walk { skb: skb.context().skb.skb, search };
     // SAFETY: as in `begin`.
@@ -450,7 +512,7 @@ extern "C" fn step(_: u64, walk: *mut Walk) -> u64 {
     // SAFETY: as in `try_port`.
     let (skb, search) = unsafe { ((*walk).skb, &mut *(*walk).search) };
     let context = TcContext::new(skb);
-    u64::from(!search.step(&Skb::again(&context)))
+    u64::from(!search.step(&Skb::new(&context)))
 }
 
 /// Counts the reason, and answers its action.

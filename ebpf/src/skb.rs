@@ -8,8 +8,9 @@ use aya_ebpf::{
         tcx_action_base::TCX_NEXT,
     },
     helpers::{
-        bpf_clone_redirect, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_fullsock,
-        bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_clone_redirect, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+        bpf_sk_fullsock, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -21,18 +22,12 @@ use causeway_common::{
     fragment,
     icmp_error::{self, ErrorTranslation, FrameMut},
     mss::{self, Search},
-    packet::{Arrival, ETHERNET, Ethernet, Frame, Packet, Payload},
+    packet::{Arrival, ETHERNET, Ethernet, Frame, Malformed, Packet, Payload},
     reason::Reason,
     tuple::{Tuple, echo, protocol, side},
 };
 
 use crate::maps::Family;
-
-/// Bytes that parsing may look at: Ethernet, the longest IPv4 header, TCP without options.
-const HEADERS: u32 = 14 + 60 + 20;
-
-/// Bytes of the longest IPv4 header.
-const LONGEST_IPV4: usize = 60;
 
 const PACKET_HOST: u32 = 0;
 
@@ -44,12 +39,24 @@ pub(crate) struct Skb<'a> {
 }
 
 impl<'a> Skb<'a> {
-    /// The frame, its headers in reach: a driver may have left them in a fragment.
+    /// The frame. Of its bytes only those of the Ethernet header are in reach for sure.
     #[inline(always)]
     pub(crate) fn new(context: &'a TcContext) -> Self {
-        let mut skb = Self::again(context);
-        skb.reach_for(HEADERS);
-        skb
+        Self { raw: context.skb.skb, context, _frame: PhantomData }
+    }
+
+    /// Parses a packet whose header has nothing in it that nearly none has; see [`Self::parse`].
+    #[inline(always)]
+    pub(crate) fn parse_usual<A: Family>(&mut self, side: u8) -> Result<Packet<A>, Malformed> {
+        self.reach_for(A::USUAL);
+        A::parse_usual(self, self.arrival(side))
+    }
+
+    /// Parses the packet, its headers brought in reach: a driver may have left them in a fragment.
+    #[inline(always)]
+    pub(crate) fn parse<A: Family>(&mut self, side: u8) -> Result<Packet<A>, Malformed> {
+        self.reach_for(A::LONGEST);
+        A::parse(self, self.arrival(side))
     }
 
     /// Brings the first `bytes` of the frame in reach, or what there is of them.
@@ -61,12 +68,6 @@ impl<'a> Skb<'a> {
             // SAFETY: no pointer into the frame is held.
             let _ = unsafe { bpf_skb_pull_data(self.raw, wanted) };
         }
-    }
-
-    /// A frame that has been through `new`.
-    #[inline(always)]
-    pub(crate) fn again(context: &'a TcContext) -> Self {
-        Self { raw: context.skb.skb, context, _frame: PhantomData }
     }
 
     #[inline(always)]
@@ -167,13 +168,18 @@ impl<'a> Skb<'a> {
 
     /// Brings TCP's options in reach.
     #[inline(always)]
-    pub(crate) fn reach_for_options(&mut self) {
-        self.reach_for((ETHERNET + LONGEST_IPV4 + mss::LONGEST) as u32);
+    pub(crate) fn reach_for_options<A: Family>(&mut self, packet: &Packet<A>) {
+        self.reach_for((payload_at(packet) + mss::LONGEST) as u32);
     }
 
     /// Lowers the longest segment that was found in TCP's options, if it is longer than `limit` bytes.
     #[inline(always)]
-    pub(crate) fn lower_mss<A>(&mut self, packet: &Packet<A>, search: &Search, limit: u16) -> Result<(), Reason> {
+    pub(crate) fn lower_mss<A: Family>(
+        &mut self,
+        packet: &Packet<A>,
+        search: &Search,
+        limit: u16,
+    ) -> Result<(), Reason> {
         match search.lower(self, limit).ok_or(Reason::RewriteFailed)? {
             0 => Ok(()),
             delta => self.add_to_checksum((payload_at(packet) + 16) as u32, delta, 0),
@@ -187,14 +193,10 @@ impl<'a> Skb<'a> {
         packet: &Packet<A>,
         translation: &ErrorTranslation<A>,
     ) -> Result<i32, Reason> {
-        let mut translation = *translation;
-        // Bounds that hold for every quote that was parsed, and that the verifier has lost.
-        translation.quote.header_at &= 0x7f;
-        translation.quote.payload_at &= 0xff;
         if translation.outer.exit == exit::PEER {
             self.write_macs(&translation.outer.macs).ok_or(Reason::RewriteFailed)?;
         }
-        icmp_error::apply(self, payload_at(packet), &translation).ok_or(Reason::RewriteFailed)?;
+        icmp_error::apply(self, payload_at(packet), translation).ok_or(Reason::RewriteFailed)?;
         Ok(self.redirect(&translation.outer))
     }
 
@@ -317,6 +319,13 @@ impl<'a> Skb<'a> {
         }
         if translation.address_delta != 0 && A::has_pseudo_header(protocol) {
             self.add_to_checksum(field, translation.address_delta, flags | u64::from(BPF_F_PSEUDO_HDR))?;
+            if A::SUM_OF_FRAME_STAYS {
+                // The helper has taken the change from the sum over the frame that some devices give, as is right where a header checksum
+                // changes by as much (mended by a flag in Linux 6.16, commit ead7f9b8de65). Where there is no such sum this fails, and
+                // nothing is to be done.
+                // SAFETY: no pointer into the frame is held.
+                unsafe { bpf_csum_update(self.raw, translation.address_delta.into()) };
+            }
         }
         Ok(())
     }
@@ -366,10 +375,10 @@ fn length_of(frame: &HeldFrame) -> u32 {
     (frame.length.wrapping_sub(1) & (HELD_BYTES as u32 - 1)) + 1
 }
 
-/// Where the payload begins: at most 74, which the verifier cannot know of a packet that was put aside.
+/// Where the payload begins, with a bound that the verifier cannot know of a packet that was put aside.
 #[inline(always)]
-pub(crate) fn payload_at<A>(packet: &Packet<A>) -> usize {
-    packet.payload_at & 0x7f
+pub(crate) fn payload_at<A: Family>(packet: &Packet<A>) -> usize {
+    packet.payload_at & A::PAYLOAD_MASK
 }
 
 impl FrameMut for Skb<'_> {

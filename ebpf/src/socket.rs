@@ -12,12 +12,12 @@ use aya_ebpf::{
 };
 use causeway_common::{
     abi::{self, SocketAddress, SocketPeer},
-    address::{Address as _, Port, V4},
+    address::{Address as _, Port, V4, V6},
     tuple::protocol,
 };
 
 use crate::{
-    maps::{self, Family},
+    maps::{self, Family, Mapped as _},
     tables::{self, REPLACE},
 };
 
@@ -56,25 +56,25 @@ pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
 /// `connect(2)` of an IPv6 socket.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    to_container::<Mapped>(&ctx, Call::Connect)
+    to_container_of_either(&ctx, Call::Connect)
 }
 
 /// `sendmsg(2)` with an address, of an IPv6 socket.
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    to_container::<Mapped>(&ctx, Call::Send)
+    to_container_of_either(&ctx, Call::Send)
 }
 
 /// `recvmsg(2)` of an IPv6 socket.
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    to_publish::<Mapped>(&ctx)
+    to_publish_of_either(&ctx)
 }
 
 /// `getpeername(2)` of an IPv6 socket.
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
-    to_publish::<Mapped>(&ctx)
+    to_publish_of_either(&ctx)
 }
 
 /// `bind(2)`.
@@ -86,7 +86,7 @@ pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
 /// `bind(2)` of an IPv6 socket.
 #[cgroup_sock_addr(bind6)]
 pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
-    bind::<Mapped>(&ctx)
+    if bind::<Ipv6>(&ctx) == REFUSE { REFUSE } else { bind::<Mapped>(&ctx) }
 }
 
 /// What a process does with the address.
@@ -126,6 +126,23 @@ impl Spoken for V4 {
     fn peer(ctx: &SockAddrContext) -> Self {
         // SAFETY: the context's socket, of which the verifier lets this field be read. One of IPv6 has it too.
         Self::from_word(unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_ip4 })
+    }
+}
+
+impl Spoken for V6 {
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        let [a, b, c, d] = self.words();
+        a | b | c == 0 && (d == 0 || d == 1_u32.to_be())
+    }
+
+    #[inline(always)]
+    fn peer(ctx: &SockAddrContext) -> Self {
+        // SAFETY: the context's socket, of which the verifier lets these words be read, one by one.
+        unsafe {
+            let words = &raw const (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_ip6;
+            Self::from_words(one_by_one(words.cast()))
+        }
     }
 }
 
@@ -181,13 +198,55 @@ impl Form for Mapped {
     }
 }
 
+/// IPv6, by an IPv6 socket. What it speaks with in the end may be IPv4 all the same: where the container has nothing else.
+struct Ipv6;
+
+impl Form for Ipv6 {
+    type Family = V6;
+
+    #[inline(always)]
+    fn address(ctx: &SockAddrContext) -> Option<V6> {
+        Some(V6::from_words(words(ctx)))
+    }
+
+    #[inline(always)]
+    fn set_address(ctx: &SockAddrContext, address: V6) {
+        let [a, b, c, d] = address.words();
+        // SAFETY: fields of the program's context that it may write, a word at a time.
+        unsafe {
+            let words = &raw mut (*ctx.sock_addr).user_ip6;
+            let words: *mut u32 = words.cast();
+            words.write_volatile(a);
+            words.add(1).write_volatile(b);
+            words.add(2).write_volatile(c);
+            words.add(3).write_volatile(d);
+        }
+    }
+
+    #[inline(always)]
+    fn bound(ctx: &SockAddrContext) -> Option<V6> {
+        Self::address(ctx)
+    }
+}
+
 /// The address of an IPv6 socket's call.
 #[inline(always)]
 fn words(ctx: &SockAddrContext) -> [u32; 4] {
-    // SAFETY: fields of the program's context, read one by one: the verifier lets a word at a time.
+    // SAFETY: fields of the program's context.
     unsafe {
         let words = &raw const (*ctx.sock_addr).user_ip6;
-        let words: *const u32 = words.cast();
+        one_by_one(words.cast())
+    }
+}
+
+/// Four words of the program's context, of which the verifier lets one at a time be read.
+///
+/// # Safety
+/// There are four.
+#[inline(always)]
+unsafe fn one_by_one(words: *const u32) -> [u32; 4] {
+    // SAFETY: the caller's.
+    unsafe {
         [
             words.read_volatile(),
             words.add(1).read_volatile(),
@@ -195,6 +254,21 @@ fn words(ctx: &SockAddrContext) -> [u32; 4] {
             words.add(3).read_volatile(),
         ]
     }
+}
+
+/// What an IPv6 socket addresses: IPv4 in IPv6's form, or IPv6.
+#[inline(always)]
+fn to_container_of_either(ctx: &SockAddrContext, call: Call) -> i32 {
+    if Mapped::address(ctx).is_some() { to_container::<Mapped>(ctx, call) } else { to_container::<Ipv6>(ctx, call) }
+}
+
+/// Who speaks to an IPv6 socket. One with an IPv4 address may be what the process meant by one of either family.
+#[inline(always)]
+fn to_publish_of_either(ctx: &SockAddrContext) -> i32 {
+    if Mapped::address(ctx).is_some() {
+        to_publish::<Mapped>(ctx);
+    }
+    to_publish::<Ipv6>(ctx)
 }
 
 /// Whether `IPV6_V6ONLY` is set, which no helper tells.
@@ -251,7 +325,9 @@ fn to_container<F: Form>(ctx: &SockAddrContext, call: Call) -> i32 {
     let Some(address) = F::address(ctx) else { return ALLOW };
     let meant = SocketAddress { address, port: port(ctx), _pad: 0 };
     let sockets = F::Family::maps().sockets;
-    if let Some(peer) = container_of(ctx, &meant) {
+    let peer = container_of(ctx, &meant).filter(|peer| !peer.address.is_mapped() || call == Call::Connect);
+    // The kernel goes over to IPv4 with a socket that connects, and not for a packet alone.
+    if let Some(peer) = peer {
         // Without a place to remember what was meant, the answers would carry an address that the process never used.
         if sockets.insert(peer, meant, REPLACE).is_ok() {
             F::set_address(ctx, peer.address);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{
         BPF_ANY, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
-        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT, BPF_NOEXIST, bpf_fib_lookup,
+        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT, BPF_NOEXIST, bpf_fib_lookup, bpf_sock_tuple,
     },
     helpers::{
         bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
@@ -165,8 +165,8 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn publish(&self, slot: u32) -> Option<Publish<A>> {
-        A::maps().publishes.get(slot).copied()
+    fn publish(&self, slot: u32) -> Option<&Publish<A>> {
+        A::maps().publishes.get(slot)
     }
 
     #[inline(always)]
@@ -181,9 +181,9 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn uplink(&self, index: u32) -> Option<Uplink<A>> {
-        // SAFETY: copied at once; see `flow` for what another CPU may do.
-        unsafe { A::maps().uplinks.get(index).copied() }
+    fn uplink(&self, index: u32) -> Option<&Uplink<A>> {
+        // SAFETY: as for `endpoint`.
+        unsafe { A::maps().uplinks.get(index) }
     }
 
     #[inline(always)]
@@ -199,15 +199,22 @@ impl<A: Family> Tables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn next_hop(&self, leaving: &Tuple<A>, output: u32) -> Option<Macs> {
-        let (answer, params) = self.look_up_route(leaving, output, BPF_FIB_LOOKUP_OUTPUT);
+    fn next_hop(&self, leaving: &Tuple<A>, bridge: u32, output: u32) -> Option<Macs> {
+        let (answer, params) = if A::ROUTES_FROM_OUTPUT {
+            self.look_up_route(leaving, output, BPF_FIB_LOOKUP_OUTPUT)
+        } else {
+            self.look_up_route(leaving, bridge, 0)
+        };
         let known = answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) && params.ifindex == output;
         known.then(|| Macs::new(params.dmac, params.smac))
     }
 
     #[inline(always)]
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
-        let (mut tuple, size) = A::sock_tuple(arriving);
+        // SAFETY: all of it is integers.
+        let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
+        A::set_sock_tuple(arriving, &mut tuple);
+        let size = A::SOCK_TUPLE;
         let context: *mut c_void = self.context.as_ptr();
         let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
         // SAFETY: `tuple` is this program's own and `size` what of it counts; a socket found is released below.
@@ -268,7 +275,7 @@ impl<A: Family> DatagramTables<A> for Kernel<'_> {
     #[inline(always)]
     fn hold(&self, key: &HeldKey<A>) -> bool {
         let Some(frame) = maps::frame() else { return false };
-        if !Skb::again(self.context).copy_to(frame) {
+        if !Skb::new(self.context).copy_to(frame) {
             return false;
         }
         // By reference: as a value it would go over the stack.
@@ -283,15 +290,15 @@ impl<A: Family> DatagramTables<A> for Kernel<'_> {
 
     #[inline(always)]
     fn put_back(&self) {
-        Skb::again(self.context).put_back();
+        Skb::new(self.context).put_back();
     }
 
     #[inline(always)]
     fn put_back_held(&self, key: &HeldKey<A>) {
         // SAFETY: as for `flow`, but that it may become another's is not nothing: whoever removes it afterwards knows that it did not.
         let Some(frame) = (unsafe { A::maps().held.get(key) }) else { return };
-        if Skb::again(self.context).become_frame(frame) && DatagramTables::<A>::forget_held(self, key) {
-            Skb::again(self.context).put_back();
+        if Skb::new(self.context).become_frame(frame) && DatagramTables::<A>::forget_held(self, key) {
+            Skb::new(self.context).put_back();
         }
     }
 }

@@ -66,7 +66,6 @@ pub fn run(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<
         (Hook::Uplink, _) if !for_host => Outcome::Stop(Reason::NotOurs),
         (_, Some(ether_type::IPV4)) => run_family::<V4>(hook, frame, arrival, tables),
         (Hook::HostSide, Some(ether_type::ARP)) => Outcome::Stop(arp::from_container(frame, arrival, tables)),
-        (Hook::HostSide, Some(ether_type::IPV6)) => Outcome::Stop(Reason::FamilyNotOnNetwork),
         (Hook::HostSide, _) => Outcome::Stop(Reason::NotIp),
         (Hook::Uplink, _) => Outcome::Stop(Reason::NotOurs),
         (Hook::UplinkOut, _) => Outcome::Pass,
@@ -100,8 +99,10 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Mo
 fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, tables: &Model<A>) -> Outcome {
     if packet.payload == Payload::Error {
         let quote = icmp_error::quote(frame, packet.payload_at, packet.tuple.side);
-        return match quote.and_then(|quote| icmp_error::translate(packet, &quote, tables)) {
-            Some(Ok(translation)) => leave_error(frame, packet, &translation),
+        let Some(quote) = quote else { return Outcome::Pass };
+        let mut error = ErrorTranslation { quote, ..ErrorTranslation::none() };
+        return match icmp_error::translate(packet, &mut error, tables) {
+            Some(Ok(())) => leave_error(frame, packet, &error),
             Some(Err(reason)) => Outcome::Stop(reason),
             None => Outcome::Pass,
         };

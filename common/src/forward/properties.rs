@@ -17,8 +17,9 @@ use crate::{
     address::V4,
     checksum,
     flow::{Ticks, Timer, tcp, ticks},
+    ipv4::Ipv4,
     model::Model,
-    packet::{Arrival, ETHERNET, Ipv4},
+    packet::{Arrival, ETHERNET},
     sweep::{Which, sweep},
     tuple::{Tuple, echo, protocol, side},
 };

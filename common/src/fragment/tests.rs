@@ -8,8 +8,9 @@ use super::*;
 use crate::{
     address::V4,
     forward::tests::{C1, C1_SIDE, C1_SLOT, C2, C2_SIDE, C2_SLOT, GATEWAY, HOST, UPLINK, WORLD, model},
+    ipv4::Ipv4,
     model::Model,
-    packet::{Arrival, Ipv4},
+    packet::Arrival,
     tuple::protocol,
 };
 

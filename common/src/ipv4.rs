@@ -1,0 +1,386 @@
+//! IPv4 (RFC 791) and its ICMP (RFC 792).
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    abi::Translation,
+    address::{Address as _, Port, V4},
+    answer::Why,
+    checksum,
+    icmp_error::{FrameMut, Quote},
+    packet::{Arrival, ETHERNET, Family, Frame, IcmpHead, Malformed, Packet, Payload, Ports, TCP},
+    reason::Reason,
+    sctp,
+    tables::Tables,
+    tuple::{Tuple, echo, protocol},
+};
+
+/// An IPv4 header (RFC 791), without options.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Ipv4 {
+    /// Version, and header length in words of 32 bits.
+    pub version_ihl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Bytes of header and payload, in network order.
+    pub total_length: u16,
+    /// Identification.
+    pub id: u16,
+    /// Flags and fragment offset, in network order.
+    pub fragment: u16,
+    /// Hops left.
+    pub ttl: u8,
+    /// IANA number of what follows.
+    pub protocol: u8,
+    /// Checksum of this header.
+    pub checksum: u16,
+    /// Source address.
+    pub source: V4,
+    /// Destination address.
+    pub destination: V4,
+}
+
+/// Bytes of a header without options.
+const HEADER: usize = size_of::<Ipv4>();
+
+/// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every fragment.
+const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
+
+/// In the same field: routers must not fragment the packet.
+const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
+
+/// In the same field: zero in a first fragment.
+const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
+
+impl Family for V4 {
+    type Header = Ipv4;
+
+    const USUAL: u32 = (ETHERNET + HEADER) as u32 + TCP;
+    const LONGEST: u32 = (ETHERNET + 60) as u32 + TCP;
+    const ICMP: u8 = protocol::ICMP;
+    const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
+    const ECHO_REPLY: u8 = icmp::ECHO_REPLY;
+    const PAYLOAD_MASK: usize = 0x7f;
+
+    #[inline(always)]
+    fn rewrite(header: &mut Ipv4, translation: &Translation<Self>) {
+        // One less in the first byte of the word (TTL, protocol).
+        const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
+        header.ttl = header.ttl.wrapping_sub(1);
+        let delta = u32::from(translation.address_delta) + u32::from(ONE_HOP);
+        header.checksum = checksum::update(header.checksum, delta);
+        header.source = translation.tuple.source;
+        header.destination = translation.tuple.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_quoted(header: &mut Ipv4, to: &Tuple<Self>, address_delta: u16) {
+        header.checksum = checksum::update(header.checksum, u32::from(address_delta));
+        header.source = to.source;
+        header.destination = to.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_id(frame: &mut (impl FrameMut + ?Sized), _packet: &Packet<Self>, id: u32) -> Option<()> {
+        let mut header: Ipv4 = frame.read(ETHERNET)?;
+        let delta = checksum::delta(u32::from(header.id), u32::from(id as u16));
+        header.checksum = checksum::update(header.checksum, u32::from(delta));
+        header.id = id as u16;
+        frame.put(ETHERNET, &header)
+    }
+
+    #[inline(always)]
+    fn of_icmp(kind: u8) -> Payload {
+        match kind {
+            icmp::ECHO_REQUEST | icmp::ECHO_REPLY => Payload::Echo,
+            icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => Payload::Error,
+            _ => Payload::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn link_from_container(
+        _frame: &(impl Frame + ?Sized),
+        _packet: &Packet<Self>,
+        _tables: &impl Tables<Self>,
+    ) -> Reason {
+        // IPv4's link is kept going by ARP: no packet of it is of that kind.
+        Reason::Malformed
+    }
+
+    #[inline(always)]
+    fn has_pseudo_header(protocol: u8) -> bool {
+        !matches!(protocol, protocol::ICMP | protocol::SCTP)
+    }
+
+    #[inline(always)]
+    fn total_length(header: &Ipv4) -> u32 {
+        match u16::from_be(header.total_length) {
+            // BIG TCP.
+            0 => u32::MAX,
+            length => u32::from(length),
+        }
+    }
+
+    #[inline(always)]
+    fn answer_header(source: Self, destination: Self, length: u16) -> Ipv4 {
+        let mut header = Ipv4 {
+            version_ihl: 0x45,
+            // Internetwork control (RFC 1812 section 4.3.2.5).
+            tos: 0xc0,
+            total_length: (size_of::<Ipv4>() as u16 + length).to_be(),
+            id: 0,
+            fragment: DONT_FRAGMENT,
+            ttl: 64,
+            protocol: protocol::ICMP,
+            checksum: 0,
+            source,
+            destination,
+        };
+        let sum = u32::from(u16::from_ne_bytes([header.version_ihl, header.tos]))
+            + u32::from(header.total_length)
+            + u32::from(header.fragment)
+            + u32::from(u16::from_ne_bytes([header.ttl, header.protocol]))
+            + source.sum()
+            + destination.sum();
+        header.checksum = !checksum::fold(sum);
+        header
+    }
+
+    #[inline(always)]
+    fn answer_sum(_header: &Ipv4) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn answer_kind(why: Why) -> (u8, u8) {
+        match why {
+            Why::TimeExceeded => (icmp::TIME_EXCEEDED, 0),
+            Why::TooLong => (icmp::UNREACHABLE, 4),
+            Why::Prohibited => (icmp::UNREACHABLE, 13),
+            Why::NoRoute => (icmp::UNREACHABLE, 0),
+        }
+    }
+
+    #[inline(always)]
+    fn parse_quote(frame: &(impl Frame + ?Sized), header_at: usize, side: u8) -> Option<Quote<Self>> {
+        let ip: Ipv4 = frame.read(header_at)?;
+        let header = usize::from(ip.version_ihl & 0x0f) * 4;
+        if ip.version_ihl >> 4 != 4 || header < 20 || ip.fragment & FRAGMENT_OFFSET != 0 {
+            return None;
+        }
+        let payload_at = header_at + header;
+        let mut tuple = Tuple {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: Port::ZERO,
+            destination_port: Port::ZERO,
+            protocol: ip.protocol,
+            side,
+            echo: echo::NONE,
+            _pad: 0,
+        };
+        match ip.protocol {
+            protocol::TCP | protocol::UDP | protocol::SCTP => {
+                let ports: Ports = frame.read(payload_at)?;
+                tuple.source_port = ports.source;
+                tuple.destination_port = ports.destination;
+            }
+            protocol::ICMP => {
+                let head: IcmpHead = frame.read(payload_at)?;
+                if !tuple.set_echo(head) {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+        Some(Quote { tuple, header_at, payload_at })
+    }
+
+    #[inline(always)]
+    fn parse_usual(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+        parse::<true>(frame, arrival)
+    }
+
+    #[inline(always)]
+    fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+        parse::<false>(frame, arrival)
+    }
+}
+
+#[inline(always)]
+fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<V4>, Malformed> {
+    let ip: Ipv4 = frame.read(ETHERNET).ok_or(Malformed)?;
+    if USUAL && ip.version_ihl != 0x45 {
+        return Err(Malformed);
+    }
+    let header = if USUAL { HEADER } else { usize::from(ip.version_ihl & 0x0f) * 4 };
+    let length = arrival.length.wrapping_sub(ETHERNET as u32);
+    // A total length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
+    let total = u32::from(u16::from_be(ip.total_length));
+    if ip.version_ihl >> 4 != 4 || header < 20 || total > length || (total != 0 && (total as usize) < header) {
+        return Err(Malformed);
+    }
+    let payload_at = ETHERNET + header;
+    let mut packet = Packet {
+        tuple: Tuple {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: Port::ZERO,
+            destination_port: Port::ZERO,
+            protocol: ip.protocol,
+            side: arrival.side,
+            echo: echo::NONE,
+            _pad: 0,
+        },
+        payload: Payload::Other,
+        flags: 0,
+        sequence: 0,
+        acknowledgment: 0,
+        payload_at,
+        ttl: ip.ttl,
+        input: arrival.input,
+        length,
+        segment: length,
+        dont_fragment: ip.fragment & DONT_FRAGMENT != 0,
+        first_fragment: false,
+        id: 0,
+    };
+    if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
+        packet.id = u32::from(ip.id);
+        if ip.fragment & FRAGMENT_OFFSET != 0 {
+            packet.payload = Payload::Fragment;
+            return Ok(packet);
+        }
+        packet.first_fragment = true;
+    }
+    let carried = if total == 0 { usize::MAX } else { total as usize - header };
+    let payload_header = packet.read_ports(frame, carried)?;
+    if arrival.gso_size == sctp::GSO_BY_FRAGMENTS {
+        // How long the longest is nobody says: no longer than the sender found its path to be.
+        packet.segment = 0;
+    } else if arrival.gso_size != 0 {
+        packet.segment = (header as u32) + payload_header + arrival.gso_size;
+    }
+    Ok(packet)
+}
+
+/// Types of ICMP messages.
+mod icmp {
+    pub(super) const ECHO_REPLY: u8 = 0;
+    pub(super) const UNREACHABLE: u8 = 3;
+    pub(super) const ECHO_REQUEST: u8 = 8;
+    pub(super) const TIME_EXCEEDED: u8 = 11;
+    pub(super) const PARAMETER_PROBLEM: u8 = 12;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::tuple::side;
+
+    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, gso_size: 0 };
+
+    fn parse(frame: &[u8]) -> Result<Packet<V4>, Malformed> {
+        V4::parse(frame, Arrival { length: u32::try_from(frame.len()).unwrap(), ..ARRIVAL })
+    }
+
+    fn tcp() -> Vec<u8> {
+        let mut frame = std::vec![0; ETHERNET];
+        frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 172, 18, 0, 2, 203, 0, 113, 10]);
+        frame.extend([0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x12, 0xff, 0xff, 0, 0, 0, 0]);
+        frame
+    }
+
+    fn changed(at: usize, value: u8) -> Vec<u8> {
+        let mut frame = tcp();
+        frame[at] = value;
+        frame
+    }
+
+    #[test]
+    fn a_tcp_packet_says_who_and_what() {
+        let packet = parse(&tcp()).unwrap();
+        assert_eq!(packet.tuple.source.octets(), [172, 18, 0, 2]);
+        assert_eq!(packet.tuple.destination.octets(), [203, 0, 113, 10]);
+        assert_eq!((packet.tuple.source_port.get(), packet.tuple.destination_port.get()), (4000, 80));
+        assert_eq!((packet.payload, packet.flags, packet.payload_at), (Payload::Tcp, 0x12, 34));
+        assert_eq!((packet.ttl, packet.length, packet.input), (64, 40, 7));
+        assert!(!packet.begins());
+    }
+
+    #[test]
+    fn no_frame_cut_short_is_read_beyond_its_end() {
+        let frame = tcp();
+        for length in 0..frame.len() {
+            assert_eq!(parse(&frame[..length]), Err(Malformed), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn headers_that_contradict_themselves_are_malformed() {
+        for (what, at, value) in [
+            ("version 6", 14, 0x65),
+            ("a header of four words", 14, 0x44),
+            ("a header longer than the packet", 14, 0x4f),
+            ("longer than the frame", 17, 41),
+            ("shorter than its header", 17, 19),
+            ("no room for TCP", 17, 39),
+            ("a TCP header of four words", 46, 0x40),
+        ] {
+            assert_eq!(parse(&changed(at, value)), Err(Malformed), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_total_length_of_zero_is_a_large_gso_packet() {
+        assert!(parse(&changed(17, 0)).is_ok());
+    }
+
+    #[test]
+    fn what_begins_a_flow() {
+        for (flags, begins) in
+            [(0x02, true), (0xc2, true), (0x12, false), (0x06, false), (0x03, false), (0x10, false), (0, false)]
+        {
+            assert_eq!(parse(&changed(47, flags)).unwrap().begins(), begins, "flags {flags:#x}");
+        }
+        let mut echo = changed(23, protocol::ICMP);
+        for (kind, payload, begins) in [
+            (8, Payload::Echo, true),
+            (0, Payload::Echo, false),
+            (3, Payload::Error, false),
+            (5, Payload::Other, false),
+        ] {
+            echo[34] = kind;
+            let packet = parse(&echo).unwrap();
+            assert_eq!((packet.payload, packet.begins()), (payload, begins), "type {kind}");
+        }
+        let fragment = parse(&changed(21, 8)).unwrap();
+        assert_eq!((fragment.payload, fragment.begins(), fragment.has_ports()), (Payload::Fragment, false, false));
+        assert!(parse(&changed(23, protocol::UDP)).unwrap().begins());
+    }
+
+    #[test]
+    fn any_bytes_are_parsed_or_refused() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut parsed = 0;
+        for round in 0..200_000_u32 {
+            let mut frame = tcp();
+            for _ in 0..=round % 6 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let at = usize::try_from(state >> 33).unwrap() % frame.len();
+                frame[at] = (state >> 24) as u8;
+            }
+            frame.truncate(frame.len() - usize::try_from(state >> 60).unwrap());
+            if let Ok(packet) = parse(&frame) {
+                parsed += 1;
+                assert!((34..=74).contains(&packet.payload_at));
+                assert!(packet.payload_at <= frame.len());
+            }
+        }
+        assert!(parsed > 1000);
+    }
+}

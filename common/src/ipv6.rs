@@ -1,0 +1,336 @@
+//! IPv6 (RFC 8200) and its ICMP (RFC 4443).
+//!
+//! Between the header and the payload there may be extension headers. [`EXTENSIONS`] of them are walked, as long as all together have no more
+//! than [`EXTENSION_BYTES`]: hop-by-hop options, destination options, a routing header that has nothing left to visit, and the fragment
+//! header, which is the last one that is looked at. What has more of them, or others, has no ports for us.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    abi::Translation,
+    address::{Address as _, Port, V6},
+    answer::Why,
+    icmp_error::{FrameMut, Quote},
+    nd,
+    packet::{Arrival, ETHERNET, Family, Frame, IcmpHead, Malformed, Packet, Payload, Ports, TCP},
+    reason::Reason,
+    sctp,
+    tables::Tables,
+    tuple::{Tuple, echo, protocol},
+};
+
+/// An IPv6 header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Ipv6 {
+    /// Version, traffic class and flow label.
+    pub version_class_flow: [u8; 4],
+    /// Bytes after this header, in network order; zero for a jumbogram (RFC 2675).
+    pub payload_length: u16,
+    /// IANA number of what follows.
+    pub next_header: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: V6,
+    /// Destination address.
+    pub destination: V6,
+}
+
+/// How many extension headers are walked.
+pub const EXTENSIONS: usize = 4;
+
+/// How many bytes they have at most, all together.
+pub const EXTENSION_BYTES: usize = 128;
+
+const HEADER: usize = size_of::<Ipv6>();
+
+/// Bytes of the longest header, with extension headers.
+pub const LONGEST: usize = HEADER + EXTENSION_BYTES;
+
+/// IANA numbers of extension headers.
+mod extension {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const DESTINATION: u8 = 60;
+}
+
+/// A fragment header (RFC 8200 section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct FragmentHead {
+    next_header: u8,
+    _reserved: u8,
+    /// In network order: the offset in the upper 13 bits, in the lowest whether more follow.
+    offset: u16,
+    id: [u16; 2],
+}
+
+const OFFSET: u16 = 0xfff8_u16.to_be();
+const MORE: u16 = 1_u16.to_be();
+
+/// Where extension headers lead.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// What follows them.
+    protocol: u8,
+    /// Where, in bytes from the first of them.
+    length: usize,
+    /// Of the fragment header, if there is one: the offset and whether more follow, in network order.
+    fragment: u16,
+    id: u32,
+}
+
+/// Whether what follows is an extension header.
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, extension::HOP_BY_HOP | extension::ROUTING | extension::FRAGMENT | extension::DESTINATION)
+}
+
+/// Walks the extension headers that begin at `at`; none if the frame ends before they do. Beyond the bound it ends at an extension header.
+#[inline(always)]
+fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
+    let mut walk = Walk { protocol: next, length: 0, fragment: 0, id: 0 };
+    for _ in 0..EXTENSIONS {
+        if !is_extension(walk.protocol) {
+            break;
+        }
+        // For the verifier, which does not see that what is longer has been left below.
+        let here = at + (walk.length & (EXTENSION_BYTES - 1));
+        if walk.protocol == extension::FRAGMENT {
+            let head: FragmentHead = frame.read(here)?;
+            if walk.length + size_of::<FragmentHead>() > EXTENSION_BYTES {
+                break;
+            }
+            walk.length += size_of::<FragmentHead>();
+            walk.protocol = head.next_header;
+            walk.fragment = head.offset & (OFFSET | MORE);
+            walk.id = u32::from(head.id[0]) | u32::from(head.id[1]) << 16;
+            break;
+        }
+        let [next, words, _, left]: [u8; 4] = frame.read(here)?;
+        let length = (usize::from(words) + 1) * 8;
+        if walk.length + length >= EXTENSION_BYTES || (walk.protocol == extension::ROUTING && left != 0) {
+            break;
+        }
+        walk.length += length;
+        walk.protocol = next;
+    }
+    Some(walk)
+}
+
+impl Family for V6 {
+    type Header = Ipv6;
+
+    const USUAL: u32 = (ETHERNET + HEADER) as u32 + TCP;
+    const LONGEST: u32 = (ETHERNET + LONGEST) as u32 + TCP;
+    const ICMP: u8 = protocol::ICMPV6;
+    const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
+    const ECHO_REPLY: u8 = icmp::ECHO_REPLY;
+    const PAYLOAD_MASK: usize = 0xff;
+
+    #[inline(always)]
+    fn parse_usual(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+        parse::<true>(frame, arrival)
+    }
+
+    #[inline(always)]
+    fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+        parse::<false>(frame, arrival)
+    }
+
+    #[inline(always)]
+    fn parse_quote(frame: &(impl Frame + ?Sized), header_at: usize, side: u8) -> Option<Quote<Self>> {
+        let ip: Ipv6 = frame.read(header_at)?;
+        if ip.version_class_flow[0] >> 4 != 6 {
+            return None;
+        }
+        let walk = walk(frame, header_at + HEADER, ip.next_header)?;
+        if walk.fragment & OFFSET != 0 {
+            return None;
+        }
+        let payload_at = header_at + HEADER + walk.length;
+        let mut tuple = Tuple {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: Port::ZERO,
+            destination_port: Port::ZERO,
+            protocol: walk.protocol,
+            side,
+            echo: echo::NONE,
+            _pad: 0,
+        };
+        match walk.protocol {
+            protocol::TCP | protocol::UDP | protocol::SCTP => {
+                let ports: Ports = frame.read(payload_at)?;
+                tuple.source_port = ports.source;
+                tuple.destination_port = ports.destination;
+            }
+            protocol::ICMPV6 => {
+                let head: IcmpHead = frame.read(payload_at)?;
+                if !tuple.set_echo(head) {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+        Some(Quote { tuple, header_at, payload_at })
+    }
+
+    #[inline(always)]
+    fn of_icmp(kind: u8) -> Payload {
+        match kind {
+            icmp::ECHO_REQUEST | icmp::ECHO_REPLY => Payload::Echo,
+            icmp::UNREACHABLE..=icmp::PARAMETER_PROBLEM => Payload::Error,
+            nd::LISTENER_QUERY..=nd::REDIRECT | nd::LISTENER_REPORT_V2 => Payload::Link,
+            _ => Payload::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn link_from_container(frame: &(impl Frame + ?Sized), packet: &Packet<Self>, tables: &impl Tables<Self>) -> Reason {
+        nd::from_container(frame, packet, tables)
+    }
+
+    #[inline(always)]
+    fn rewrite(header: &mut Ipv6, translation: &Translation<Self>) {
+        header.hop_limit = header.hop_limit.wrapping_sub(1);
+        header.source = translation.tuple.source;
+        header.destination = translation.tuple.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_quoted(header: &mut Ipv6, to: &Tuple<Self>, _address_delta: u16) {
+        header.source = to.source;
+        header.destination = to.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_id(frame: &mut (impl FrameMut + ?Sized), packet: &Packet<Self>, id: u32) -> Option<()> {
+        // The fragment header is the last one before the payload, and the identification is its second half.
+        frame.put(packet.payload_at.wrapping_sub(4) & Self::PAYLOAD_MASK, &[id as u16, (id >> 16) as u16])
+    }
+
+    #[inline(always)]
+    fn has_pseudo_header(protocol: u8) -> bool {
+        protocol != protocol::SCTP
+    }
+
+    #[inline(always)]
+    fn total_length(header: &Ipv6) -> u32 {
+        match u16::from_be(header.payload_length) {
+            // BIG TCP.
+            0 => u32::MAX,
+            length => HEADER as u32 + u32::from(length),
+        }
+    }
+
+    #[inline(always)]
+    fn answer_header(source: Self, destination: Self, length: u16) -> Ipv6 {
+        Ipv6 {
+            version_class_flow: [0x60, 0, 0, 0],
+            payload_length: length.to_be(),
+            next_header: protocol::ICMPV6,
+            hop_limit: 64,
+            source,
+            destination,
+        }
+    }
+
+    #[inline(always)]
+    fn answer_sum(header: &Ipv6) -> u32 {
+        header.source.sum()
+            + header.destination.sum()
+            + u32::from(header.payload_length)
+            + u32::from(u16::from(protocol::ICMPV6).to_be())
+    }
+
+    #[inline(always)]
+    fn answer_kind(why: Why) -> (u8, u8) {
+        match why {
+            Why::TimeExceeded => (icmp::TIME_EXCEEDED, 0),
+            Why::TooLong => (icmp::TOO_BIG, 0),
+            Why::Prohibited => (icmp::UNREACHABLE, 1),
+            Why::NoRoute => (icmp::UNREACHABLE, 0),
+        }
+    }
+}
+
+#[inline(always)]
+fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<V6>, Malformed> {
+    let ip: Ipv6 = frame.read(ETHERNET).ok_or(Malformed)?;
+    let length = arrival.length.wrapping_sub(ETHERNET as u32);
+    let carried = u32::from(u16::from_be(ip.payload_length));
+    // A payload length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
+    let jumbo = carried == 0 && arrival.gso_size != 0;
+    if ip.version_class_flow[0] >> 4 != 6
+        || HEADER as u32 + carried > length
+        || ip.source.is_mapped()
+        || ip.destination.is_mapped()
+        || (USUAL && is_extension(ip.next_header))
+    {
+        return Err(Malformed);
+    }
+    let mut packet = Packet {
+        tuple: Tuple {
+            source: ip.source,
+            destination: ip.destination,
+            source_port: Port::ZERO,
+            destination_port: Port::ZERO,
+            protocol: ip.next_header,
+            side: arrival.side,
+            echo: echo::NONE,
+            _pad: 0,
+        },
+        payload: Payload::Other,
+        flags: 0,
+        sequence: 0,
+        acknowledgment: 0,
+        payload_at: ETHERNET + HEADER,
+        ttl: ip.hop_limit,
+        input: arrival.input,
+        length,
+        segment: length,
+        dont_fragment: true,
+        first_fragment: false,
+        id: 0,
+    };
+    if !USUAL && is_extension(ip.next_header) {
+        let walk = walk(frame, ETHERNET + HEADER, ip.next_header).ok_or(Malformed)?;
+        packet.tuple.protocol = walk.protocol;
+        packet.payload_at += walk.length;
+        if !jumbo && (carried as usize) < walk.length {
+            return Err(Malformed);
+        }
+        // One with neither offset nor more to come is whole (RFC 6946).
+        if walk.fragment != 0 {
+            packet.id = walk.id;
+            if walk.fragment & OFFSET != 0 {
+                packet.payload = Payload::Fragment;
+                return Ok(packet);
+            }
+            packet.first_fragment = true;
+        }
+    }
+    let header = packet.payload_at - ETHERNET;
+    let carried = if jumbo { usize::MAX } else { carried as usize + HEADER - header };
+    let payload_header = packet.read_ports(frame, carried)?;
+    if arrival.gso_size == sctp::GSO_BY_FRAGMENTS {
+        // How long the longest is nobody says: no longer than the sender found its path to be.
+        packet.segment = 0;
+    } else if arrival.gso_size != 0 {
+        packet.segment = header as u32 + payload_header + arrival.gso_size;
+    }
+    Ok(packet)
+}
+
+/// Types of ICMPv6 messages.
+mod icmp {
+    pub(super) const UNREACHABLE: u8 = 1;
+    pub(super) const TOO_BIG: u8 = 2;
+    pub(super) const TIME_EXCEEDED: u8 = 3;
+    pub(super) const PARAMETER_PROBLEM: u8 = 4;
+    pub(super) const ECHO_REQUEST: u8 = 128;
+    pub(super) const ECHO_REPLY: u8 = 129;
+}

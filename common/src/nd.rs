@@ -1,0 +1,107 @@
+//! Neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810) from a container: as with ARP it may speak of itself only.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    abi::Endpoint,
+    address::{Address as _, V6},
+    packet::{ETHERNET, Family as _, Frame, Packet, source_mac},
+    reason::Reason,
+    tables::Tables,
+};
+
+/// ICMPv6's type of a multicast listener query: the first of all these.
+pub(crate) const LISTENER_QUERY: u8 = 130;
+const LISTENER_REPORT: u8 = 131;
+const LISTENER_DONE: u8 = 132;
+const ROUTER_SOLICITATION: u8 = 133;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// The last in their row.
+pub(crate) const REDIRECT: u8 = 137;
+pub(crate) const LISTENER_REPORT_V2: u8 = 143;
+
+/// Where ICMPv6 begins in a message without extension headers: those of neighbour discovery have none here.
+const ICMP_AT: usize = ETHERNET + 40;
+
+/// How many options of a message are looked at: Linux sends one.
+const OPTIONS: usize = 4;
+
+/// Bytes that are looked at, at most.
+pub const HEADERS: u32 = (ICMP_AT + size_of::<Message>() + OPTIONS * size_of::<LinkLayer>()) as u32;
+
+/// A neighbour solicitation or advertisement.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Message {
+    kind: u8,
+    code: u8,
+    checksum: u16,
+    flags: [u8; 4],
+    target: [u8; 16],
+}
+
+/// A link-layer address option, as one of eight bytes is.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct LinkLayer {
+    kind: u8,
+    /// In units of eight bytes.
+    length: u8,
+    mac: [u8; 6],
+}
+
+const SOURCE_LINK_LAYER: u8 = 1;
+const TARGET_LINK_LAYER: u8 = 2;
+
+/// Decides about such a message that a container sent.
+#[inline(always)]
+pub fn from_container(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, tables: &impl Tables<V6>) -> Reason {
+    // One that cannot be read is of no kind, and ends below.
+    let [kind, _] = frame.read::<u16>(packet.payload_at & V6::PAYLOAD_MASK).unwrap_or(0).to_ne_bytes();
+    let mac = source_mac(frame);
+    let source = &packet.tuple.source;
+    let is_own = |address: &V6| tables.endpoint(address).is_some_and(|endpoint| is_of(endpoint, packet, &mac));
+    match kind {
+        // Whose MAC that is nobody can say while its source is unspecified: it is sent again when it has one.
+        LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 | ROUTER_SOLICITATION if is_own(source) => Reason::Nd,
+        NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT => {
+            let Some(message) = frame.read::<Message>(ICMP_AT) else { return Reason::Malformed };
+            let target = V6::new(message.target);
+            // A probe (RFC 4862 section 5.4.2) has no source yet: it asks for the address that it is about to use.
+            let probe = kind == NEIGHBOUR_SOLICITATION && *source == V6::UNSPECIFIED;
+            let own_target = probe || kind == NEIGHBOUR_ADVERTISEMENT;
+            let honest = packet.payload_at == ICMP_AT
+                && (probe || is_own(source))
+                && (!own_target || is_own(&target))
+                && are_own_options(frame, packet, &mac);
+            if honest { Reason::Nd } else { Reason::NdSpoofed }
+        }
+        LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 | ROUTER_SOLICITATION => Reason::NdSpoofed,
+        _ => Reason::RouterAdvertisement,
+    }
+}
+
+#[inline(always)]
+fn is_of(endpoint: &Endpoint<V6>, packet: &Packet<V6>, mac: &[u8; 6]) -> bool {
+    endpoint.host_side == packet.input && endpoint.macs.destination() == *mac
+}
+
+/// Whether every link-layer address in the options is the frame's source MAC, and there are no more options than are looked at.
+#[inline(always)]
+fn are_own_options(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, mac: &[u8; 6]) -> bool {
+    let end = ETHERNET + packet.length as usize;
+    let mut at = ICMP_AT + size_of::<Message>();
+    for _ in 0..OPTIONS {
+        if at >= end {
+            return true;
+        }
+        let Some(option) = frame.read::<LinkLayer>(at) else { return false };
+        // One of another length says nothing that could be told here.
+        if option.length != 1 || (matches!(option.kind, SOURCE_LINK_LAYER | TARGET_LINK_LAYER) && option.mac != *mac) {
+            return false;
+        }
+        at += size_of::<LinkLayer>();
+    }
+    at >= end
+}
