@@ -138,7 +138,7 @@ impl Bench {
             self.model.admitted.push((abi::INSIDE, v4(subnet.network()), v4(subnet.netmask())));
         }
         let uplink = self.interface("up0");
-        self.datapath.put_uplink(&uplink, IpAddr::from([10, 0, 2, 15]), 1500).expect("the uplink");
+        self.datapath.put_uplink(&uplink, Some([10, 0, 2, 15].into()), None, 1500).expect("the uplink");
         let local = [[10, 0, 2, 15], [192, 168, 9, 1], [172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 0, 1]];
         self.datapath.set_local_addresses(&BTreeSet::from(local.map(IpAddr::from))).expect("the host's addresses");
         self.model.local.extend(local.map(V4::new));
@@ -270,7 +270,8 @@ pub fn publish_entry(container: [u8; 4], publish: &str, from: &[&str]) -> Publis
         host_address: spec.host_address,
         host_ports: spec.host_ports,
         container_ports: spec.container_ports,
-        container_address: container.into(),
+        container_v4: Some(container.into()),
+        container_v6: None,
         from: from.iter().map(|source| source.parse().expect("a subnet")).collect(),
     }
 }

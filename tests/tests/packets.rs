@@ -1,7 +1,10 @@
 //! Tables of packets. Each row goes through the pure decisions and through the programs in the kernel, with the same tables: the
 //! action, the frame to the last byte and the reason that was counted must be the same, and be what the row says.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use causeway::{
     datapath::{Entry, Interface},
@@ -1087,7 +1090,7 @@ fn a_syn_asks_for_no_longer_segments_than_go_through() {
         // The bench's networks have an MTU of 1500.
         let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
         for (mtu, most) in [(1400, 1360), (9000, 1460), (1500, u16::MAX)] {
-            bench.datapath.put_uplink(&uplink, IpAddr::from(HOST), mtu).expect("another MTU");
+            bench.datapath.put_uplink(&uplink, Some(HOST.into()), None, mtu).expect("another MTU");
             for (what, before, value_at) in
                 [("alone", vec![], 2), ("behind others", vec![4, 2, 3, 3, 7, 1], 8), ("across two words", vec![1], 3)]
             {
@@ -1713,7 +1716,7 @@ fn an_uplink_that_is_not_put_again_is_none() {
     with_bench(|bench| {
         set_up(bench);
         let lan = Interface { index: bench.index("lan0"), name: "lan0".to_owned() };
-        bench.datapath.put_uplink(&lan, [192, 168, 9, 1].into(), 1500).expect("a second uplink");
+        bench.datapath.put_uplink(&lan, Some([192, 168, 9, 1].into()), None, 1500).expect("a second uplink");
         let syn = from(C1, [192, 168, 9, 7], Payload::Tcp(4000, 80, SYN)).bytes();
         assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, 7);
         bench.restart();
@@ -1733,7 +1736,9 @@ fn an_uplink_with_another_address_ends_the_flows_of_the_old_one() {
         let source = |bench: &Bench| bench.kernel(Entry::HostSide, "h1", &datagram).frame[26..30].to_vec();
         assert_eq!(source(bench), HOST);
         let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
-        bench.datapath.put_uplink(&uplink, [10, 0, 2, 16].into(), 1500).expect("another address");
+        bench.datapath.put_uplink(&uplink, Some([10, 0, 2, 16].into()), None, 1500).expect("another address");
+        assert_eq!(source(bench), HOST, "the old one may be the host's still");
+        bench.datapath.end_flows_of_addresses(&BTreeSet::from([IpAddr::from(HOST)])).expect("it is not");
         assert_eq!(source(bench), [10, 0, 2, 16]);
     });
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -50,7 +50,7 @@ pub(super) struct Uplink {
     index: u32,
     name: String,
     /// What masqueraded flows get.
-    address: IpAddr,
+    address: Ipv4Addr,
     mtu: u32,
 }
 
@@ -127,8 +127,9 @@ impl Agent {
     pub(super) async fn sync_host(&mut self) -> anyhow::Result<()> {
         let sight = self.host.look().await?;
         let local = sight.local_addresses();
+        let mut lost = BTreeSet::new();
         if local != self.host.local {
-            self.datapath.set_local_addresses(&local)?;
+            lost = self.datapath.set_local_addresses(&local)?;
             self.host.local = local;
         }
         let found = sight.uplinks(&self.host.wanted, &self.host.uplinks);
@@ -145,10 +146,14 @@ impl Agent {
             }
             let interface = Interface { index, name: uplink.name.clone() };
             self.datapath
-                .put_uplink(&interface, uplink.address, uplink.mtu)
+                .put_uplink(&interface, Some(uplink.address), None, uplink.mtu)
                 .with_context(|| format!("cannot take the interface '{}' as an uplink", uplink.name))?;
             info!(uplink = uplink.name, address = %uplink.address, "uplink");
             self.host.uplinks.insert(index, uplink);
+        }
+        // Once new flows have another address.
+        if !lost.is_empty() {
+            self.datapath.end_flows_of_addresses(&lost)?;
         }
         let none = self.host.uplinks.is_empty();
         if none && !self.host.said_no_uplink {
@@ -203,10 +208,14 @@ impl Sight {
     }
 
     /// The interface's first address; a link-local one only if there is no other.
-    fn masquerade_address(&self, index: u32) -> Option<IpAddr> {
-        let on_it = || self.addresses.iter().filter(|(on, _)| *on == index).map(|(_, address)| address.addr());
-        let wide = on_it().find(|address| matches!(address, IpAddr::V4(address) if !address.is_link_local()));
-        wide.or_else(|| on_it().find(IpAddr::is_ipv4))
+    fn masquerade_address(&self, index: u32) -> Option<Ipv4Addr> {
+        let on_it = self.addresses.iter().filter(|(on, _)| *on == index);
+        let mut on_it = on_it.filter_map(|(_, address)| match address {
+            IpNet::V4(address) => Some(address.addr()),
+            IpNet::V6(_) => None,
+        });
+        let first = on_it.clone().next();
+        on_it.find(|address| !address.is_link_local()).or(first)
     }
 
     fn why_no_uplink(&self, wanted: &[String]) -> String {

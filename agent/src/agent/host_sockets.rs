@@ -94,7 +94,7 @@ impl Agent {
                     containers.flat_map(|container| &container.publishes).filter(move |publish| publish.spec == *spec);
                 let drains = publishes.flat_map(|publish| &publish.drains);
                 let draining = drains.filter_map(|drain| self.state.containers.get(&drain.container)?.address());
-                draining.chain([entry.container_address])
+                draining.chain(entry.container_addresses())
             })
             .any(|address: IpAddr| address == socket.container.ip() && self.endpoints.contains(&address))
     }
@@ -123,7 +123,8 @@ mod tests {
                 host_address: spec.host_address,
                 host_ports: spec.host_ports,
                 container_ports: spec.container_ports,
-                container_address: "172.18.0.2".parse().unwrap(),
+                container_v4: Some("172.18.0.2".parse().unwrap()),
+                container_v6: None,
                 from: Vec::new(),
             }
         };

@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::time;
 use tracing::info;
 
-use super::{Agent, presence::what_is_gone, view::view_publish, warn_all};
+use super::{Agent, presence::what_is_gone, publishes::by_family, view::view_publish, warn_all};
 use crate::{
     api::{self, PublishMove},
     datapath::PublishEntry,
@@ -121,8 +121,8 @@ impl Agent {
         if let Some(gone) = what_is_gone(entering, &self.link_names().await?) {
             bail!("{gone}; remove the container with 'causeway container rm {target}', and make it again");
         }
-        let container_address = entering.address().context("the container has no address")?;
-        Ok(PublishEntry { container_address, ..from.clone() })
+        let (container_v4, container_v6) = by_family(entering.address().context("the container has no address")?);
+        Ok(PublishEntry { container_v4, container_v6, ..from.clone() })
     }
 
     /// Notes that a publish is another container's.

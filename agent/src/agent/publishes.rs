@@ -1,6 +1,6 @@
 //! Publishes: added, listed, removed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
@@ -80,12 +80,14 @@ impl Agent {
     /// Writes it into the datapath.
     pub(super) fn put_publish(&mut self, publish: &Publish, container: IpAddr) -> anyhow::Result<()> {
         let spec = publish.spec;
+        let (container_v4, container_v6) = by_family(container);
         let entry = PublishEntry {
             protocol: spec.protocol,
             host_address: spec.host_address,
             host_ports: spec.host_ports,
             container_ports: spec.container_ports,
-            container_address: container,
+            container_v4,
+            container_v6,
             from: publish.from.clone(),
         };
         self.datapath.put_publish(&entry)?;
@@ -117,6 +119,14 @@ impl Agent {
     pub(super) fn network_of(&self, container: &Container) -> anyhow::Result<&Network> {
         let endpoint = container.endpoints.first().context("the container is on no network")?;
         self.network(&endpoint.network)
+    }
+}
+
+/// A container's address, as the datapath takes it.
+pub(super) const fn by_family(container: IpAddr) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    match container {
+        IpAddr::V4(address) => (Some(address), None),
+        IpAddr::V6(address) => (None, Some(address)),
     }
 }
 

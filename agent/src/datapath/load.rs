@@ -17,26 +17,29 @@ const SHARED: [&str; 4] = [name::EPOCHS, name::NETWORKS, name::COUNTS, name::REA
 
 /// Makes or reuses the maps and loads every program.
 pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
-    let entries = options.flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;
-    let kept = MapInfo::from_pin(pins.map(name::V4.flows)).ok().map(|kept| kept.max_entries());
-    let notes = (kept.unwrap_or(entries) / 2).next_power_of_two();
+    let kept = MapInfo::from_pin(pins.map(name::V4.flows)).ok().map(|kept| kept.max_entries() / 2);
+    if let Some(kept) = kept
+        && kept != options.flows
+    {
+        tracing::warn!(
+            kept,
+            wanted = options.flows,
+            "the flow table of the earlier agent is kept with its size; 'causeway down' first to change it"
+        );
+    }
+    let flows = kept.unwrap_or(options.flows);
+    let entries = flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;
+    let notes = flows.next_power_of_two();
     let begun_mask = notes - 1;
     let mut loader = EbpfLoader::new();
     loader.override_global(name::HOST_COOKIE, &options.host_cookie, true);
     loader.override_global(name::BEGUN_MASK, &begun_mask, true);
-    loader.map_max_entries(name::V4.flows, entries);
-    loader.map_max_entries(name::V4.begun, notes);
-    for map in name::V4.all().into_iter().chain(SHARED) {
-        loader.map_pin_path(map, pins.map(map));
+    for family in [name::V4, name::V6] {
+        loader.map_max_entries(family.flows, entries);
+        loader.map_max_entries(family.begun, notes);
     }
-    if let Some(kept) = kept
-        && kept != entries
-    {
-        tracing::warn!(
-            kept = kept / 2,
-            wanted = options.flows,
-            "the flow table of the earlier agent is kept with its size; 'causeway down' first to change it"
-        );
+    for map in name::V4.all().into_iter().chain(name::V6.all()).chain(SHARED) {
+        loader.map_pin_path(map, pins.map(map));
     }
     let mut ebpf = loader
         .load(OBJECT)

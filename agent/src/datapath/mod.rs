@@ -5,20 +5,24 @@
 //! drop the rest.
 
 mod abi;
+mod address;
 mod attach;
 mod batch;
+mod family;
 mod flows;
+mod halves;
 mod load;
 mod pins;
 mod slots;
 mod sockets;
+mod sweeper;
 mod tables;
 mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use anyhow::Context as _;
@@ -32,9 +36,10 @@ use ipnet::IpNet;
 pub use self::trial::{Entry, Trial};
 use self::{
     attach::{Attached, Hook},
-    flows::{FlowTable, Sweeper},
+    flows::FlowTable,
     pins::Pins,
     sockets::HostSockets,
+    sweeper::Sweeper,
     tables::Tables,
 };
 use crate::{
@@ -58,7 +63,7 @@ pub struct LoadOptions {
     pub instance: String,
     /// The host's namespace ([`crate::net::netns::Netns::cookie`]).
     pub host_cookie: u64,
-    /// How many flows the table has room for.
+    /// How many flows there is to be room for, in each family.
     pub flows: u32,
     /// Processes of the host may bind published ports.
     pub allow_bind: bool,
@@ -73,14 +78,14 @@ pub struct Interface {
     pub name: String,
 }
 
-/// One container's place on one network, as the programs need it.
+/// One address of a container on one network, as the programs need it. All of them at one host side are one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointEntry {
-    /// IPv4 only today.
+    /// Of either family. An IPv4-mapped one is where IPv6 clients of a container find it that has IPv4 alone.
     pub address: IpAddr,
-    /// The gateway's address on the network.
+    /// The gateway's address on the network, of the address's family.
     pub gateway: IpAddr,
-    /// The network's subnet.
+    /// The network's subnet of that family.
     pub subnet: IpNet,
     /// The container side's.
     pub mac: Mac,
@@ -126,16 +131,31 @@ impl Default for Terms {
 pub struct PublishEntry {
     /// TCP, UDP or SCTP, which has the same host and container ports.
     pub protocol: Protocol,
-    /// None for any of the host's.
+    /// None for any of the host's, in each family that the container has an address of.
     pub host_address: Option<IpAddr>,
     /// As many as `container_ports`.
     pub host_ports: PortRange,
     /// The container's.
     pub container_ports: PortRange,
-    /// The container's: an endpoint with it must have been put.
-    pub container_address: IpAddr,
-    /// Clients that may use it; any if empty.
+    /// The container's, for IPv4 clients: an endpoint with it must have been put.
+    pub container_v4: Option<Ipv4Addr>,
+    /// The container's, for IPv6 clients: likewise. An IPv4-mapped one if it has IPv4 alone.
+    pub container_v6: Option<Ipv6Addr>,
+    /// Clients that may use it; any if empty. A family with none in a list that is not empty admits nobody.
     pub from: Vec<IpNet>,
+}
+
+impl PublishEntry {
+    /// The container's addresses.
+    pub fn container_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.written_addresses().map(|address| address.to_canonical())
+    }
+
+    /// The same as they are in the maps.
+    fn written_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let (v4, v6) = (self.container_v4.map(IpAddr::V4), self.container_v6.map(IpAddr::V6));
+        v4.into_iter().chain(v6)
+    }
 }
 
 /// A socket of the host's that a published port connected with a container.
@@ -143,13 +163,13 @@ pub struct PublishEntry {
 pub struct HostSocket {
     /// Its number in the kernel.
     pub cookie: u64,
-    /// Where it speaks.
+    /// Where it speaks. An IPv4-mapped address is here as IPv4.
     pub container: SocketAddr,
     /// What its process addressed.
     pub meant: SocketAddr,
 }
 
-/// A live flow.
+/// A live flow. IPv4-mapped addresses are here as IPv4.
 #[derive(Clone, Debug)]
 pub struct FlowRecord {
     /// IANA number.
@@ -192,7 +212,7 @@ impl Datapath {
         Ok(Self { attached, tables, flows, sweeper, sockets })
     }
 
-    /// How many flows there is room for: that of an earlier agent, if its table was kept.
+    /// How many flows there is room for, in each family: that of an earlier agent, if its table was kept.
     pub fn room(&self) -> u32 {
         self.flows.room()
     }
@@ -207,12 +227,16 @@ impl Datapath {
         Ok(left)
     }
 
-    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get `address`. Again with another address ends the flows that go by it; with another MTU it
-    /// is an update for flows that begin from then on.
-    pub fn put_uplink(&mut self, uplink: &Interface, address: IpAddr, mtu: u32) -> anyhow::Result<()> {
-        if self.tables.put_uplink(uplink.index, address, mtu)? {
-            self.flows.end_of_interface(uplink.index)?;
-        }
+    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get its address of their family, and without one there are none. Again is an update
+    /// for flows that begin from then on.
+    pub fn put_uplink(
+        &mut self,
+        uplink: &Interface,
+        v4: Option<Ipv4Addr>,
+        v6: Option<Ipv6Addr>,
+        mtu: u32,
+    ) -> anyhow::Result<()> {
+        self.tables.put_uplink(uplink.index, v4, v6, mtu)?;
         self.attached.put(Hook::UplinkOut, uplink)?;
         self.attached.put(Hook::Uplink, uplink)
     }
@@ -240,19 +264,25 @@ impl Datapath {
         self.attached.remove(Hook::Bridge, index)
     }
 
-    /// The addresses that are the host's own, on whatever interface, loopback's left out.
-    pub fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+    /// The addresses that are the host's own, on whatever interface, loopback's left out. Answers those that are so no longer, also if it
+    /// was an earlier agent that they were told.
+    pub fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<BTreeSet<IpAddr>> {
         self.tables.set_local_addresses(addresses)
     }
 
-    /// Attaches to an endpoint's host side and makes it known. Again, unchanged, is done.
+    /// Ends the flows that leave with these addresses of the host or are addressed to them; answers how many.
+    pub fn end_flows_of_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<u64> {
+        self.flows.end_of_addresses(addresses)
+    }
+
+    /// Attaches to an endpoint's host side and makes one of its addresses known. Again, unchanged, is done.
     pub fn put_endpoint(&mut self, endpoint: &EndpointEntry, host_side: &Interface) -> anyhow::Result<()> {
         // Known first: a packet that the program sees before that would be taken for a spoofed one.
         self.tables.put_endpoint(endpoint)?;
         self.attached.put(Hook::HostSide, host_side)
     }
 
-    /// Forgets an endpoint and ends its flows at once. Its publishes must have been removed.
+    /// Forgets an endpoint's address, and with the last one the endpoint, whose flows end at once. Its publishes must have been removed.
     pub fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         if let Some(host_side) = self.tables.remove_endpoint(address)? {
             self.attached.remove(Hook::HostSide, host_side)?;

@@ -1,52 +1,77 @@
 //! The sockets of the host's processes that speak with a container because they addressed a published port.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, Map, MapData};
 use causeway_common::{
-    abi::{SocketAddress, SocketPeer, name},
-    address::{Port, V4},
+    abi::{SocketAddress, SocketPeer},
+    address::{Port, V4, V6},
 };
 
-use super::{HostSocket, abi::Raw, pins::Pins, tables};
+use super::{HostSocket, abi::Raw, address::Ip, pins::Pins, tables};
 
 /// What the cgroup programs noted.
 pub(super) struct HostSockets {
-    v4: HashMap<MapData, Raw<SocketPeer<V4>>, Raw<SocketAddress<V4>>>,
+    v4: Noted<V4>,
+    v6: Noted<V6>,
 }
 
 impl HostSockets {
-    /// Opens the map.
+    /// Opens the maps.
     pub(super) fn open(pins: &Pins) -> anyhow::Result<Self> {
-        let map = MapData::from_pin(pins.map(name::V4.sockets));
-        let map = map.with_context(|| format!("opening the map '{}'", name::V4.sockets))?;
-        Ok(Self { v4: HashMap::try_from(Map::LruHashMap(map))? })
+        Ok(Self { v4: Noted::open(pins)?, v6: Noted::open(pins)? })
     }
 
     /// All that are noted. One that was closed stays until others need its place.
     pub(super) fn list(&self) -> anyhow::Result<Vec<HostSocket>> {
         let mut sockets = Vec::new();
-        for entry in &self.v4 {
+        self.v4.list(&mut sockets)?;
+        self.v6.list(&mut sockets)?;
+        Ok(sockets)
+    }
+
+    /// Forgets one. Gone is done.
+    pub(super) fn forget(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
+        // By what was meant: the other may be IPv4, although the socket's process spoke of IPv6.
+        match socket.meant.ip() {
+            IpAddr::V4(_) => self.v4.forget(socket),
+            IpAddr::V6(_) => self.v6.forget(socket),
+        }
+    }
+}
+
+/// The same of one family.
+struct Noted<A: Ip>(HashMap<MapData, Raw<SocketPeer<A>>, Raw<SocketAddress<A>>>);
+
+impl<A: Ip> Noted<A> {
+    fn open(pins: &Pins) -> anyhow::Result<Self> {
+        let map = MapData::from_pin(pins.map(A::MAPS.sockets));
+        let map = map.with_context(|| format!("opening the map '{}'", A::MAPS.sockets))?;
+        Ok(Self(HashMap::try_from(Map::LruHashMap(map))?))
+    }
+
+    fn list(&self, sockets: &mut Vec<HostSocket>) -> anyhow::Result<()> {
+        for entry in &self.0 {
             let (Raw(peer), Raw(meant)) = entry.context("walking through the sockets of the host")?;
-            let at = |address: V4, port: Port| SocketAddr::new(tables::ip(address), port.get());
+            let at = |address: A, port: Port| SocketAddr::new(address.ip(), port.get());
             sockets.push(HostSocket {
                 cookie: u64::from(peer.cookie[0]) | u64::from(peer.cookie[1]) << 32,
                 container: at(peer.address, peer.port),
                 meant: at(meant.address, meant.port),
             });
         }
-        Ok(sockets)
+        Ok(())
     }
 
-    /// Forgets one. Gone is done.
-    pub(super) fn forget(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
+    fn forget(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
+        let Some(address) = A::of_shown(socket.container.ip()) else { return Ok(()) };
         let peer = SocketPeer {
             cookie: [socket.cookie as u32, (socket.cookie >> 32) as u32],
-            address: tables::v4(socket.container.ip())?,
+            address,
             port: Port::new(socket.container.port()),
             _pad: 0,
         };
-        tables::gone_is_done(self.v4.remove(&Raw(peer))).context("forgetting a socket of the host")
+        tables::gone_is_done(self.0.remove(&Raw(peer))).context("forgetting a socket of the host")
     }
 }

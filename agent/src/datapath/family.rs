@@ -1,0 +1,365 @@
+//! The maps of one family. What is of the other one is none of its business: asked for it, it does nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    maps::{
+        Array, HashMap, MapData,
+        lpm_trie::{Key, LpmTrie},
+    },
+};
+use causeway_common::{
+    abi::{self, AddressPort, Admitted, Endpoint, Macs, Publish, Uplink, network, publish},
+    address::Port,
+};
+use ipnet::IpNet;
+
+use super::{
+    EndpointEntry, PublishEntry,
+    abi::Raw,
+    address::Ip,
+    tables::{gone_is_done, take},
+};
+
+pub(super) struct Family<A: Ip> {
+    endpoints: HashMap<MapData, Raw<A>, Raw<Endpoint<A>>>,
+    publishes: Array<MapData, Raw<Publish<A>>>,
+    ports: Array<MapData, u32>,
+    address_ports: HashMap<MapData, Raw<AddressPort<A>>, u32>,
+    admitted: LpmTrie<MapData, Raw<Admitted<A>>, u32>,
+    local: HashMap<MapData, Raw<A>, u32>,
+    uplinks: HashMap<MapData, u32, Raw<Uplink<A>>>,
+}
+
+/// What an earlier agent wrote of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Nothing at all.
+    Nothing,
+    /// Just what it is, with that slot.
+    Slot(u32),
+    /// Something else.
+    Other,
+}
+
+impl<A: Ip> Family<A> {
+    /// Takes the maps from the loaded object.
+    pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        Ok(Self {
+            endpoints: take(ebpf, A::MAPS.endpoints)?,
+            publishes: take(ebpf, A::MAPS.publishes)?,
+            ports: take(ebpf, A::MAPS.ports)?,
+            address_ports: take(ebpf, A::MAPS.address_ports)?,
+            admitted: take(ebpf, A::MAPS.admitted)?,
+            local: take(ebpf, A::MAPS.local)?,
+            uplinks: take(ebpf, A::MAPS.uplinks)?,
+        })
+    }
+
+    /// The slots of the endpoints, by their host sides.
+    pub(super) fn host_sides(&self) -> anyhow::Result<BTreeMap<u32, u32>> {
+        let endpoints = self.endpoints.iter().map(|entry| {
+            let (_, Raw(endpoint)) = entry.context("reading the endpoints")?;
+            Ok((endpoint.host_side, endpoint.slot))
+        });
+        endpoints.collect()
+    }
+
+    /// Every slot that an endpoint or a published port names.
+    pub(super) fn slots_in_use(&self) -> anyhow::Result<BTreeSet<u32>> {
+        let mut slots = BTreeSet::new();
+        for entry in &self.endpoints {
+            slots.insert(entry.context("reading the endpoints")?.1.0.slot);
+        }
+        for entry in &self.address_ports {
+            slots.insert(entry.context("reading the publishes with an address")?.1);
+        }
+        for slot in self.ports.iter() {
+            slots.insert(slot.context("reading the published ports")?);
+        }
+        slots.remove(&0);
+        slots.remove(&abi::BY_ADDRESS);
+        Ok(slots)
+    }
+
+    pub(super) fn put_endpoint(&mut self, entry: &EndpointEntry, slot: u32, network: u32) -> anyhow::Result<()> {
+        let Some(address) = A::of(entry.address) else { return Ok(()) };
+        let value = endpoint_value(entry, slot, network)?;
+        self.endpoints.insert(Raw(address), Raw(value), 0).with_context(|| {
+            format!("making the endpoint {} known (there is room for {})", entry.address, abi::ENDPOINTS)
+        })
+    }
+
+    pub(super) fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
+        let Some(key) = A::of(address) else { return Ok(()) };
+        gone_is_done(self.endpoints.remove(&Raw(key))).with_context(|| format!("forgetting the endpoint {address}"))
+    }
+
+    /// Without an address nothing of this family leaves by it.
+    pub(super) fn put_uplink(&mut self, index: u32, address: Option<A>, mtu: u32) -> anyhow::Result<()> {
+        let Some(address) = address else { return self.remove_uplink(index) };
+        // No IPv4 packet is longer, nor an IPv6 one but a jumbogram (RFC 2675), whatever the interface can carry.
+        let uplink = Uplink { address, mtu: mtu.min(u32::from(u16::MAX)) };
+        self.uplinks
+            .insert(index, Raw(uplink), 0)
+            .with_context(|| format!("noting the uplink's address {}", address.ip()))
+    }
+
+    pub(super) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
+        gone_is_done(self.uplinks.remove(&index)).context("forgetting an uplink's address")
+    }
+
+    pub(super) fn put_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
+        let Some(key) = admitted_key(subnet, abi::INSIDE) else { return Ok(()) };
+        self.admitted.insert(&key, 0, 0).with_context(|| format!("noting the subnet {subnet}"))
+    }
+
+    pub(super) fn remove_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
+        let Some(key) = admitted_key(subnet, abi::INSIDE) else { return Ok(()) };
+        gone_is_done(self.admitted.remove(&key)).with_context(|| format!("forgetting the subnet {subnet}"))
+    }
+
+    /// Answers those that were the host's before.
+    pub(super) fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<Vec<IpAddr>> {
+        let wanted: BTreeSet<A> = addresses.iter().filter_map(|address| A::of(*address)).collect();
+        let known: BTreeSet<A> = self.local.keys().filter_map(|key| Some(key.ok()?.0)).collect();
+        for address in wanted.difference(&known) {
+            self.local.insert(Raw(*address), 0, 0).context("noting an address of the host")?;
+        }
+        for address in known.difference(&wanted) {
+            gone_is_done(self.local.remove(&Raw(*address))).context("forgetting an address of the host")?;
+        }
+        Ok(known.difference(&wanted).map(|address| address.ip()).collect())
+    }
+
+    /// Writes what the publish is before where it is found: no packet finds it half made.
+    pub(super) fn write_publish(&mut self, entry: &PublishEntry, slot: u32) -> anyhow::Result<()> {
+        let Some(served) = Served::of(entry) else { return Ok(()) };
+        self.publishes.set(slot, Raw(served.value), 0).context("writing the publish")?;
+        for source in &entry.from {
+            let Some(key) = admitted_key(source, slot) else { continue };
+            self.admitted.insert(&key, 0, 0).with_context(|| format!("admitting the sources {source}"))?;
+        }
+        for port in ports(entry) {
+            let index = port_index(entry, port)?;
+            match served.host_address {
+                None => self.ports.set(index, slot, 0),
+                Some(address) => {
+                    let key = Raw(address_port(entry, address, port));
+                    self.address_ports.insert(key, slot, 0).and_then(|()| self.ports.set(index, abi::BY_ADDRESS, 0))
+                }
+            }
+            .with_context(|| format!("publishing port {port}"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes `to`, with that slot, in the place of `from`.
+    pub(super) fn move_publish(&mut self, from: &PublishEntry, to: &PublishEntry, slot: u32) -> anyhow::Result<()> {
+        if Served::<A>::of(to).is_none() {
+            self.clear_ports(from)?;
+        }
+        self.write_publish(to, slot)
+    }
+
+    /// The reverse of `write_publish`, in reverse order.
+    pub(super) fn clear_publish(&mut self, entry: &PublishEntry, slot: u32) -> anyhow::Result<()> {
+        self.clear_ports(entry)?;
+        for source in &entry.from {
+            let Some(key) = admitted_key(source, slot) else { continue };
+            gone_is_done(self.admitted.remove(&key)).with_context(|| format!("forgetting the sources {source}"))?;
+        }
+        Ok(())
+    }
+
+    fn clear_ports(&mut self, entry: &PublishEntry) -> anyhow::Result<()> {
+        let Some(served) = Served::<A>::of(entry) else { return Ok(()) };
+        let by_address: BTreeSet<(Port, u8)> = match served.host_address {
+            None => BTreeSet::new(),
+            Some(address) => {
+                for port in ports(entry) {
+                    gone_is_done(self.address_ports.remove(&Raw(address_port(entry, address, port))))
+                        .with_context(|| format!("ending the publish of port {port}"))?;
+                }
+                let keys = self.address_ports.keys().filter_map(Result::ok);
+                keys.map(|Raw(key)| (key.port, key.protocol)).collect()
+            }
+        };
+        for port in ports(entry) {
+            // Other addresses may publish the same port.
+            if !by_address.contains(&(Port::new(port), entry.protocol.number())) {
+                self.ports
+                    .set(port_index(entry, port)?, 0, 0)
+                    .with_context(|| format!("ending the publish of port {port}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the sources that the publish with that slot listed.
+    pub(super) fn forget_sources(&mut self, slot: u32) -> anyhow::Result<()> {
+        let keys: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
+        for key in keys.iter().filter(|key| u32::from_be_bytes(key.data().0.slot) == slot) {
+            gone_is_done(self.admitted.remove(key)).context("forgetting sources")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn kept(&self, entry: &PublishEntry) -> anyhow::Result<Kept> {
+        let Some(served) = Served::of(entry) else { return Ok(Kept::Nothing) };
+        let mut slots = BTreeSet::new();
+        for port in ports(entry) {
+            let found = match served.host_address {
+                None => self.ports.get(&port_index(entry, port)?, 0).ok(),
+                Some(address) => self.address_ports.get(&Raw(address_port(entry, address, port)), 0).ok(),
+            };
+            slots.insert(found.filter(|slot| *slot != 0 && *slot != abi::BY_ADDRESS));
+        }
+        match slots.pop_first() {
+            Some(None) if slots.is_empty() => Ok(Kept::Nothing),
+            Some(Some(slot)) if slots.is_empty() => {
+                let kept = self.publishes.get(&slot, 0);
+                let kept = kept.with_context(|| format!("reading the publish in slot {slot}"))?;
+                Ok(if kept.0 == served.value { Kept::Slot(slot) } else { Kept::Other })
+            }
+            _ => Ok(Kept::Other),
+        }
+    }
+
+    /// Removes every uplink, endpoint, publish and source that is of none of those.
+    pub(super) fn retain(
+        &mut self,
+        uplinks: &BTreeSet<u32>,
+        endpoints: &BTreeMap<IpAddr, u32>,
+        publishes: &BTreeSet<u32>,
+        inside: &BTreeSet<IpNet>,
+    ) -> anyhow::Result<()> {
+        self.retain_uplinks(uplinks)?;
+        self.retain_endpoints(endpoints)?;
+        self.retain_publishes(publishes)?;
+        self.retain_admitted(publishes, inside)
+    }
+
+    fn retain_uplinks(&mut self, indexes: &BTreeSet<u32>) -> anyhow::Result<()> {
+        let known: Vec<u32> = self.uplinks.keys().filter_map(Result::ok).collect();
+        known.into_iter().filter(|index| !indexes.contains(index)).try_for_each(|index| self.remove_uplink(index))
+    }
+
+    fn retain_endpoints(&mut self, put: &BTreeMap<IpAddr, u32>) -> anyhow::Result<()> {
+        let put: BTreeSet<A> = put.keys().filter_map(|address| A::of(*address)).collect();
+        let known: Vec<_> = self.endpoints.keys().filter_map(Result::ok).collect();
+        for address in known.iter().filter(|address| !put.contains(&address.0)) {
+            gone_is_done(self.endpoints.remove(address)).context("forgetting an endpoint")?;
+        }
+        Ok(())
+    }
+
+    fn retain_publishes(&mut self, slots: &BTreeSet<u32>) -> anyhow::Result<()> {
+        let mut by_address = BTreeSet::new();
+        let address_ports: Vec<_> = self.address_ports.iter().filter_map(Result::ok).collect();
+        for (key, slot) in address_ports {
+            if slots.contains(&slot) {
+                by_address.insert(abi::port_index(key.0.protocol, key.0.port));
+            } else {
+                gone_is_done(self.address_ports.remove(&key)).context("ending a publish")?;
+            }
+        }
+        for index in 0..self.ports.len() {
+            let slot = self.ports.get(&index, 0).context("reading the published ports")?;
+            let keep = match slot {
+                0 => true,
+                abi::BY_ADDRESS => by_address.contains(&Some(index)),
+                slot => slots.contains(&slot),
+            };
+            if !keep {
+                self.ports.set(index, 0, 0).context("ending a publish")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn retain_admitted(&mut self, slots: &BTreeSet<u32>, inside: &BTreeSet<IpNet>) -> anyhow::Result<()> {
+        let admitted: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
+        for key in admitted {
+            let slot = u32::from_be_bytes(key.data().0.slot);
+            let is_of_network = || inside.iter().any(|subnet| is_key_of(&key, subnet));
+            if !(slots.contains(&slot) || slot == abi::INSIDE && is_of_network()) {
+                gone_is_done(self.admitted.remove(&key)).context("forgetting sources")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A publish as a family has it that serves it: one with a container's address and, if there is a host address, with that.
+pub(super) struct Served<A> {
+    host_address: Option<A>,
+    value: Publish<A>,
+}
+
+impl<A: Ip> Served<A> {
+    /// None if the family does not serve it.
+    pub(super) fn of(entry: &PublishEntry) -> Option<Self> {
+        let host_address = match entry.host_address {
+            Some(address) => Some(A::of(address)?),
+            None => None,
+        };
+        let value = Publish {
+            container: entry.written_addresses().find_map(A::of)?,
+            host_port: Port::new(entry.host_ports.start()),
+            container_port: Port::new(entry.container_ports.start()),
+            flags: if entry.from.is_empty() { 0 } else { publish::SOURCES_LISTED },
+        };
+        Some(Self { host_address, value })
+    }
+}
+
+fn endpoint_value<A: Ip>(entry: &EndpointEntry, slot: u32, network_number: u32) -> anyhow::Result<Endpoint<A>> {
+    let of = |address| {
+        A::of(address).with_context(|| format!("{address} is not of the family of the endpoint {}", entry.address))
+    };
+    let flag = |set, bit| if set { bit } else { 0 };
+    Ok(Endpoint {
+        subnet: of(entry.subnet.network())?,
+        mask: of(entry.subnet.netmask())?,
+        gateway: of(entry.gateway)?,
+        host_side: entry.host_side,
+        bridge: entry.bridge,
+        slot,
+        network: flag(entry.masquerade, network::MASQUERADE)
+            | flag(entry.internal, network::INTERNAL)
+            | flag(!entry.icc, network::NO_ICC),
+        network_number,
+        mtu: entry.mtu.min(u32::from(u16::MAX)),
+        macs: Macs::new(entry.mac.0, entry.bridge_mac.0),
+    })
+}
+
+fn ports(entry: &PublishEntry) -> std::ops::RangeInclusive<u16> {
+    entry.host_ports.start()..=entry.host_ports.end()
+}
+
+fn port_index(entry: &PublishEntry, port: u16) -> anyhow::Result<u32> {
+    abi::port_index(entry.protocol.number(), Port::new(port))
+        .with_context(|| format!("{} ports are not published", entry.protocol))
+}
+
+fn address_port<A: Ip>(entry: &PublishEntry, address: A, port: u16) -> AddressPort<A> {
+    AddressPort { address, port: Port::new(port), protocol: entry.protocol.number(), _pad: 0 }
+}
+
+/// None for a subnet of the other family.
+fn admitted_key<A: Ip>(source: &IpNet, slot: u32) -> Option<Key<Raw<Admitted<A>>>> {
+    let data = Admitted { slot: slot.to_be_bytes(), source: A::of(source.network())? };
+    Some(Key::new(32 + u32::from(source.prefix_len()), Raw(data)))
+}
+
+fn is_key_of<A: Ip>(key: &Key<Raw<Admitted<A>>>, subnet: &IpNet) -> bool {
+    let of_subnet = admitted_key::<A>(subnet, abi::INSIDE);
+    of_subnet.is_some_and(|wanted| wanted.prefix_len() == key.prefix_len() && wanted.data().0 == key.data().0)
+}

@@ -1,0 +1,210 @@
+//! The flow table of one family: walked through, and ended by key.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    net::{IpAddr, SocketAddr},
+};
+
+use anyhow::Context as _;
+use aya::{
+    maps::{self, Array, Map, MapData, MapFd, MapInfo},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use causeway_common::{
+    abi::{Flow, name},
+    address::Port,
+    flow::{self, State, Ticks},
+    packet::ETHERNET,
+    sweep::{self, Which},
+    tuple::{Tuple, echo, side},
+};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{FlowRecord, abi::Raw, address::Ip, batch, pins::Pins};
+
+type FlowMap<A> = maps::HashMap<MapData, Raw<Tuple<A>>, Raw<Flow<A>>>;
+
+/// The halves of flows, and the program that removes flows: it gives back what they count for, and looks again whether they have ended.
+pub(super) struct Halves<A: Ip> {
+    entries: u32,
+    fd: MapFd,
+    flows: FlowMap<A>,
+    epochs: Array<MapData, u32>,
+    sweep: SchedClassifier,
+}
+
+impl<A: Ip> Halves<A> {
+    /// Opens both. The program is pinned for a moment: that is how a second name for it is had.
+    pub(super) fn open(program: &mut SchedClassifier, pins: &Pins) -> anyhow::Result<Self> {
+        let map = |name: &str| MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"));
+        let pin = pins.link(name::SWEEP);
+        let _ = fs::remove_file(&pin);
+        program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
+        let sweep = SchedClassifier::from_pin(&pin);
+        fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
+        let table = MapInfo::from_pin(pins.map(A::MAPS.flows))?;
+        Ok(Self {
+            entries: table.max_entries(),
+            fd: table.fd()?,
+            flows: FlowMap::try_from(Map::HashMap(map(A::MAPS.flows)?))?,
+            epochs: Array::try_from(Map::Array(map(name::EPOCHS)?))?,
+            sweep: sweep.context("opening the program 'sweep'")?,
+        })
+    }
+
+    /// How many there is room for: two for each flow.
+    pub(super) fn room(&self) -> u32 {
+        self.entries
+    }
+
+    /// Appends the live flows.
+    pub(super) fn list(&self, records: &mut Vec<FlowRecord>) -> anyhow::Result<()> {
+        records.extend(self.live()?.into_iter().map(|(_, record)| record));
+        Ok(())
+    }
+
+    /// Ends the live flows that are `wanted`; answers how many.
+    pub(super) fn end_live(&self, wanted: impl Fn(&FlowRecord) -> bool) -> anyhow::Result<u64> {
+        let live = self.live()?;
+        self.remove(live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key), Which::Any)
+    }
+
+    /// Ends every flow; answers how many.
+    pub(super) fn flush(&self) -> anyhow::Result<u64> {
+        self.end(|_, _| true)
+    }
+
+    /// Ends the flows that come or go by an interface; answers how many.
+    pub(super) fn end_of_interface(&self, index: u32) -> anyhow::Result<u64> {
+        self.end(|_, half| half.translation.output == index || half.input == index)
+    }
+
+    /// Ends the flows that come from or go to one of those addresses, translated or not; answers how many.
+    pub(super) fn end_of_addresses(&self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<u64> {
+        self.end(|key, _| [key.source, key.destination].iter().any(|address| addresses.contains(&address.ip())))
+    }
+
+    /// Ends the flows of which one half or the other is `wanted`.
+    fn end(&self, wanted: impl Fn(&Tuple<A>, &Flow<A>) -> bool) -> anyhow::Result<u64> {
+        let halves = self.halves()?;
+        self.remove(halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key), Which::Any)
+    }
+
+    /// The live flows, with the keys of their forward halves.
+    fn live(&self) -> anyhow::Result<Vec<(Tuple<A>, FlowRecord)>> {
+        let now = now()?;
+        let halves = self.halves()?;
+        let mut live = Vec::new();
+        for (key, forward) in &halves {
+            // The host's own are nobody's business.
+            if forward.is_reply != 0 || key.side == side::HOST || self.epoch(forward)? != forward.epoch {
+                continue;
+            }
+            let reply = halves.get(&forward.translation.tuple.reversed());
+            let left = time_left(forward, now).max(reply.and_then(|reply| time_left(reply, now)));
+            if let Some(left) = left {
+                live.push((*key, record(key, forward, reply, left)));
+            }
+        }
+        Ok(live)
+    }
+
+    /// Frees the entries of flows that have ended; answers how many.
+    pub(super) fn sweep(&self) -> anyhow::Result<u64> {
+        let now = now()?;
+        let halves = self.halves()?;
+        let (mut ended, mut lost) = (Vec::new(), Vec::new());
+        for (key, half) in &halves {
+            let other = halves.get(&half.translation.tuple.reversed());
+            if half.is_reply == 0 && other.is_none() {
+                // The reply half is inserted first: a forward half alone has lost it to another CPU that cleared up.
+                lost.push(*key);
+            } else if self.epoch(half)? != half.epoch
+                || is_over(half, now) && other.is_none_or(|other| is_over(other, now))
+            {
+                ended.push(*key);
+            }
+        }
+        // One that was just beginning has got its other half since.
+        lost.retain(|key| {
+            let other = halves[key].translation.tuple.reversed();
+            self.flows.get(&Raw(other), 0).is_err()
+        });
+        Ok(self.remove(ended.into_iter(), Which::Ended)? + self.remove(lost.into_iter(), Which::Any)?)
+    }
+
+    fn remove(&self, keys: impl Iterator<Item = Tuple<A>>, which: Which) -> anyhow::Result<u64> {
+        let mut frame = Vec::new();
+        let mut removed = 0;
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
+            frame.clear();
+            frame.resize(ETHERNET, 0);
+            frame[..2].copy_from_slice(&[which as u8, A::VERSION]);
+            for key in keys.by_ref().take(sweep::KEYS) {
+                frame.extend_from_slice(bytemuck::bytes_of(&key));
+            }
+            let result = self
+                .sweep
+                .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })
+                .context("running the program 'sweep'")?;
+            removed += u64::from(result.return_value);
+        }
+        Ok(removed)
+    }
+
+    fn halves(&self) -> anyhow::Result<HashMap<Tuple<A>, Flow<A>>> {
+        batch::entries(&self.fd)
+    }
+
+    fn epoch(&self, half: &Flow<A>) -> anyhow::Result<u32> {
+        self.epochs.get(&half.slot, 0).with_context(|| format!("reading the epoch of slot {}", half.slot))
+    }
+}
+
+fn now() -> anyhow::Result<Ticks> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the monotonic clock")?;
+    let nanoseconds = time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
+    Ok((nanoseconds >> flow::TICK_SHIFT) as Ticks)
+}
+
+fn is_over<A>(half: &Flow<A>, now: Ticks) -> bool {
+    time_left(half, now).is_none()
+}
+
+/// None if its time is over.
+fn time_left<A>(half: &Flow<A>, now: Ticks) -> Option<Ticks> {
+    let idle = now.wrapping_sub(half.last_used).cast_signed().max(0).cast_unsigned();
+    half.timeout.checked_sub(idle)
+}
+
+/// The state of a full-cone mapping, which is kept as a flow without another side: its reply is the external address and port.
+const MAPPING_STATE: &str = "mapping";
+
+fn record<A: Ip>(key: &Tuple<A>, forward: &Flow<A>, reply: Option<&Flow<A>>, left: Ticks) -> FlowRecord {
+    let leaves = &forward.translation.tuple;
+    let mapping = key.side == side::MAPPING;
+    let masqueraded = key.side == side::CONTAINER && leaves.side == side::UPLINK;
+    let state = State::from_number(forward.state).map_or("unknown", State::name);
+    FlowRecord {
+        protocol: key.protocol,
+        state: if mapping { MAPPING_STATE } else { state },
+        container: (if masqueraded || mapping { key.source } else { leaves.destination }).ip(),
+        forward: ends(key),
+        reply: ends(&leaves.reversed()),
+        packets: forward.packets + reply.map_or(0, |reply| reply.packets),
+        bytes: forward.bytes + reply.map_or(0, |reply| reply.bytes),
+        expires_in_s: flow::seconds(left),
+    }
+}
+
+/// Source and destination; both with the identifier for an ICMP echo.
+fn ends<A: Ip>(tuple: &Tuple<A>) -> (SocketAddr, SocketAddr) {
+    let identifier = Port::from_word(tuple.source_port.word() | tuple.destination_port.word());
+    let (source, destination) = match tuple.echo {
+        echo::NONE => (tuple.source_port, tuple.destination_port),
+        _ => (identifier, identifier),
+    };
+    (SocketAddr::new(tuple.source.ip(), source.get()), SocketAddr::new(tuple.destination.ip(), destination.get()))
+}
