@@ -21,6 +21,12 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name),+ }
             }
 
+            /// The one with that number.
+            #[inline(always)]
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+
             /// What becomes of the packet.
             #[inline(always)]
             pub const fn fate(self) -> Fate {

@@ -16,7 +16,7 @@ use causeway_common::{
 
 use crate::{
     maps::Family,
-    programs::{self, plan, refuse, stop},
+    programs::{self, refuse, stop},
     skb::Skb,
     tables::Kernel,
 };
@@ -64,7 +64,7 @@ fn later<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Pas
             None => fragment::forget_ports(&mut place.packet),
         }
     }
-    let planned = plan(skb, place);
+    let planned = A::plan(skb, place);
     if !ready && concerns(skb, place, planned) {
         match hold(skb, passage) {
             Hold::Held | Hold::Taken => {
@@ -98,7 +98,7 @@ fn of_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Resul
 
 #[inline(always)]
 fn begin_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
-    match plan(skb, place) {
+    match A::plan(skb, place) {
         Ok(()) => begin_planned(skb, place),
         refused => refused,
     }

@@ -17,6 +17,8 @@ mod skb;
 #[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 mod socket;
 #[cfg(target_arch = "bpf")]
+mod steps;
+#[cfg(target_arch = "bpf")]
 mod tables;
 
 /// On the host there is nothing to run: `cargo xtask build` makes the object for the kernel.

@@ -24,7 +24,7 @@ use causeway_common::{
     tuple::Tuple,
 };
 
-use crate::atomic::Counter;
+use crate::{atomic::Counter, steps::Steps};
 
 /// The cookie of the host's namespace: sockets elsewhere are none of ours.
 #[unsafe(no_mangle)]
@@ -300,7 +300,7 @@ pub(crate) trait Mapped: Sized + 'static {
 }
 
 /// A family that the datapath handles: its maps, and the kernel's own structures for it.
-pub(crate) trait Family: packet::Family + Mapped {
+pub(crate) trait Family: packet::Family + Mapped + Steps {
     /// Of the protocol, by which the program `sweep` knows it.
     const NUMBER: u8;
     /// Whether the kernel finds a route for what leaves through an interface that does not forward. Otherwise the route is looked for as for a packet

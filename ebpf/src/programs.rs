@@ -82,23 +82,42 @@ pub(crate) fn uplink_out(ctx: TcContext) -> i32 {
     }
 }
 
-/// The host's packet leaves as it is, if nothing was begun with it.
 #[inline(always)]
 fn from_host<A: Family>(skb: *mut __sk_buff) -> i32 {
-    let mut action = host_known::<A>(skb);
-    let Some(place) = A::first() else { return TCX_NEXT };
-    if action == UNPARSED {
-        if !parse(skb, place, side::HOST) {
-            return TCX_NEXT;
-        }
-        action = host_known_whole(skb, place);
-    }
-    if action != UNDECIDED {
+    let action = host_passes::<A>(skb);
+    if action != UNDECIDED && action != UNPARSED {
         return action;
     }
-    if place.packet.payload == Payload::Error {
-        action = error(skb, place);
-    } else if host_begins(skb, place) && begin(skb, place).is_ok() {
+    let Some(place) = A::first() else { return TCX_NEXT };
+    if action == UNPARSED && !parse(skb, place, side::HOST) {
+        return TCX_NEXT;
+    }
+    A::decide_of_host(skb, place)
+}
+
+/// Nearly every packet of the host's is of no flow, and begins none: it leaves as it is.
+#[inline(never)]
+fn host_passes<A: Family>(skb: *mut __sk_buff) -> i32 {
+    let context = TcContext::new(skb);
+    let mut skb = Skb::new(&context);
+    let Ok(packet) = skb.parse_usual::<A>(side::HOST) else { return UNPARSED };
+    let tables = Kernel::new(&context);
+    if packet.payload != Payload::Error
+        && (!from_host::concerns(&packet, &tables)
+            || from_host::step(&packet, skb.is_hidden(&packet), &tables) == Step::Pass)
+    {
+        return TCX_NEXT;
+    }
+    let Some(place) = A::first() else { return TCX_NEXT };
+    place.packet = packet;
+    UNDECIDED
+}
+
+/// Everything about a packet of the host's in this CPU's place. It leaves as it is, if nothing was begun with it.
+#[inline(always)]
+pub(crate) fn decide_of_host<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    let mut action = if place.packet.payload == Payload::Error { error(skb, place) } else { host_known(skb, place) };
+    if action == UNDECIDED && host_begins(skb, place) && A::begin(skb, place).is_ok() {
         action = send(skb, place);
     }
     // Half translated it must not leave.
@@ -107,39 +126,19 @@ fn from_host<A: Family>(skb: *mut __sk_buff) -> i32 {
 
 /// A packet of a flow of the host's own.
 #[inline(never)]
-fn host_known<A: Family>(skb: *mut __sk_buff) -> i32 {
+fn host_known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
-    let Ok(packet) = skb.parse_usual::<A>(side::HOST) else { return UNPARSED };
-    let Some(place) = A::first() else { return TCX_NEXT };
-    let action = host_decided(&mut skb, &packet, &mut place.half.translation);
-    if action == UNDECIDED {
-        place.packet = packet;
-    }
-    action
-}
-
-/// The same for one that has been parsed whole.
-#[inline(never)]
-fn host_known_whole<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
-    let context = TcContext::new(skb);
-    host_decided(&mut Skb::new(&context), &place.packet, &mut place.half.translation)
-}
-
-#[inline(always)]
-fn host_decided<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, leaving: &mut Translation<A>) -> i32 {
-    if packet.payload == Payload::Error {
-        return UNDECIDED;
-    }
-    let tables = Kernel::new(skb.context());
+    let tables = Kernel::new(&context);
+    let First { packet, half, .. } = place;
     if !from_host::concerns(packet, &tables) {
         return TCX_NEXT;
     }
     match from_host::step(packet, skb.is_hidden(packet), &tables) {
         Step::Pass => TCX_NEXT,
         Step::Note | Step::Shift => UNDECIDED,
-        Step::Known => match forward::of_flow(packet, leaving, &tables) {
-            Some(Ok(())) => leave(skb, packet, leaving),
+        Step::Known => match forward::of_flow(packet, &mut half.translation, &tables) {
+            Some(Ok(())) => leave(&mut skb, packet, &half.translation),
             _ => UNDECIDED,
         },
     }
@@ -218,12 +217,18 @@ fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
     if action == UNPARSED && !parse(raw, place, side) {
         return stop(malformed);
     }
-    let mut action = known(raw, place);
+    A::decide(raw, place)
+}
+
+/// Everything about a packet in this CPU's place but the usual.
+#[inline(always)]
+pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    let mut action = known(skb, place);
     if action == UNDECIDED {
-        action = first(raw, place);
+        action = first(skb, place);
     }
     if action == REFUSED {
-        return answer(raw, place);
+        return answer(skb, place);
     }
     action
 }
@@ -325,7 +330,7 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     if place.packet.payload == Payload::Link && place.packet.tuple.side == side::CONTAINER {
         return link(skb, place);
     }
-    if let Err(reason) = plan(skb, place) {
+    if let Err(reason) = A::plan(skb, place) {
         return refuse(place, reason);
     }
     if let Err(reason) = begin_planned(skb, place) {
@@ -348,11 +353,11 @@ fn link<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
 pub(crate) fn begin_planned<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     if mapping::is_wanted(place) && !find_mapping(skb, place) {
         mapping::stand_in(place);
-        let begun = begin_with_room(skb, place);
+        let begun = A::begin_with_room(skb, place);
         mapping::stand_out(place);
         begun?;
     }
-    begin_with_room(skb, place)
+    A::begin_with_room(skb, place)
 }
 
 #[inline(never)]
@@ -362,11 +367,11 @@ fn find_mapping<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
 }
 
 /// Begins the planned flow, if need be in the room of another.
-#[inline(never)]
-fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
-    match begin(skb, place) {
-        Err(Reason::TableFull) if make_room::<A>(skb, 0) => begin(skb, place),
-        Err(Reason::TooManyFlows) if make_room::<A>(skb, place.half.owner) => begin(skb, place),
+#[inline(always)]
+pub(crate) fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+    match A::begin(skb, place) {
+        Err(Reason::TableFull) if make_room::<A>(skb, 0) => A::begin(skb, place),
+        Err(Reason::TooManyFlows) if make_room::<A>(skb, place.half.owner) => A::begin(skb, place),
         begun => begun,
     }
 }
@@ -400,14 +405,14 @@ fn error<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     let context = TcContext::new(skb);
     causeway_common::plan::plan(place, &Kernel::new(&context))
 }
 
-#[inline(never)]
-fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+#[inline(always)]
+pub(crate) fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     prepare(skb, place);
     let mut trial = PortTrial { skb, place };
     // A loop of the kernel's: the verifier looks at one turn of it, and not at each.

@@ -1,0 +1,126 @@
+//! Steps that the verifier looks at by themselves, once for each program: what it calls global functions. Every other function it looks at anew for
+//! each way that leads to it, and there are many to the beginning of a flow.
+//!
+//! Such a function has a name of its own in the object and takes nothing but numbers and pointers that may be null, which is why there is a thin
+//! one for each family around those that do the work.
+
+use aya_ebpf::bindings::{__sk_buff, tcx_action_base::TCX_NEXT};
+use causeway_common::{
+    address::{V4, V6},
+    plan::First,
+    reason::Reason,
+};
+
+use crate::programs;
+
+/// A family's steps. What they share is in this CPU's place for the first packet of a flow.
+pub(crate) trait Steps: Sized {
+    /// Everything about a packet but the usual; answers the action.
+    fn decide(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
+    /// The same for a packet that the host itself sends.
+    fn decide_of_host(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
+    /// Decides what a packet of no flow may begin.
+    fn plan(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
+    /// Begins the planned flow, if need be in the room of another.
+    fn begin_with_room(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
+    /// Begins the planned flow, if there is room.
+    fn begin(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
+}
+
+macro_rules! steps_of {
+    ($address:ty, $decide:ident, $decide_of_host:ident, $plan:ident, $begin_with_room:ident, $begin:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $decide(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+            // SAFETY: this CPU's place, or null.
+            match unsafe { place.as_mut() } {
+                Some(place) => programs::decide(skb, place),
+                None => programs::stop(Reason::Malformed),
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $decide_of_host(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+            // SAFETY: this CPU's place, or null.
+            match unsafe { place.as_mut() } {
+                Some(place) => programs::decide_of_host(skb, place),
+                None => TCX_NEXT,
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $plan(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+            // SAFETY: this CPU's place, or null.
+            match unsafe { place.as_mut() } {
+                Some(place) => to_number(programs::plan(skb, place)),
+                None => to_number(Err(Reason::Malformed)),
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $begin(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+            // SAFETY: this CPU's place, or null.
+            match unsafe { place.as_mut() } {
+                Some(place) => to_number(programs::begin(skb, place)),
+                None => to_number(Err(Reason::Malformed)),
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $begin_with_room(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+            // SAFETY: this CPU's place, or null.
+            match unsafe { place.as_mut() } {
+                Some(place) => to_number(programs::begin_with_room(skb, place)),
+                None => to_number(Err(Reason::Malformed)),
+            }
+        }
+
+        impl Steps for $address {
+            #[inline(always)]
+            fn decide(skb: *mut __sk_buff, place: &mut First<Self>) -> i32 {
+                $decide(skb, place)
+            }
+
+            #[inline(always)]
+            fn decide_of_host(skb: *mut __sk_buff, place: &mut First<Self>) -> i32 {
+                $decide_of_host(skb, place)
+            }
+
+            #[inline(always)]
+            fn plan(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
+                from_number($plan(skb, place))
+            }
+
+            #[inline(always)]
+            fn begin_with_room(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
+                from_number($begin_with_room(skb, place))
+            }
+
+            #[inline(always)]
+            fn begin(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
+                from_number($begin(skb, place))
+            }
+        }
+    };
+}
+
+steps_of!(V4, decide4, decide_of_host4, plan4, begin_with_room4, begin4);
+steps_of!(V6, decide6, decide_of_host6, plan6, begin_with_room6, begin6);
+
+/// Zero, or the reason's number.
+#[inline(always)]
+fn to_number(result: Result<(), Reason>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(reason) => reason as i32,
+    }
+}
+
+#[inline(always)]
+fn from_number(number: i32) -> Result<(), Reason> {
+    if number == 0 { Ok(()) } else { Err(Reason::from_number(number as u8).unwrap_or(Reason::Malformed)) }
+}
