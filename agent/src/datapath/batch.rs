@@ -1,9 +1,10 @@
-//! A walk through a hash map in steps of many entries. aya has none: entry by entry it costs two system calls each, and starts over when
-//! the entry it stands on goes.
+//! A walk through a map in steps of many entries. aya has none: entry by entry it costs up to two system calls each, and starts over
+//! when the entry it stands on goes.
 #![expect(unsafe_code, reason = "one system call, with pointers into buffers whose sizes it is told")]
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     io,
     os::fd::{AsFd as _, AsRawFd as _},
 };
@@ -34,15 +35,23 @@ struct Attributes {
 }
 
 /// Every entry of a hash map; one that is moved meanwhile may be missed, as with every walk.
-pub(super) fn entries<K: Pod + Eq + std::hash::Hash, V: Pod>(map: &MapFd) -> anyhow::Result<HashMap<K, V>> {
+pub(super) fn entries<K: Pod + Eq + Hash, V: Pod>(map: &MapFd) -> anyhow::Result<HashMap<K, V>> {
     let mut found = HashMap::new();
+    for_each(map, |key, value| {
+        found.insert(key, value);
+    })?;
+    Ok(found)
+}
+
+/// Visits every entry of a hash map or an array.
+pub(super) fn for_each<K: Pod, V: Pod>(map: &MapFd, mut visit: impl FnMut(K, V)) -> anyhow::Result<()> {
     let mut keys = vec![K::zeroed(); STEP as usize];
     let mut values = vec![V::zeroed(); STEP as usize];
     let mut place = None;
     loop {
         let (count, next) = step(map, place, &mut keys, &mut values)?;
-        found.extend(keys[..count].iter().copied().zip(values[..count].iter().copied()));
-        let Some(next) = next else { return Ok(found) };
+        keys[..count].iter().zip(&values[..count]).for_each(|(key, value)| visit(*key, *value));
+        let Some(next) = next else { return Ok(()) };
         place = Some(next);
     }
 }
@@ -77,5 +86,5 @@ fn step<K: Pod, V: Pod>(
         // The end; what was found on the way counts.
         return Ok((count, None));
     }
-    Err(error).context("walking through the flow table")
+    Err(error).context("walking through a map")
 }

@@ -5,11 +5,11 @@ use std::{
     net::IpAddr,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::{
     Ebpf,
     maps::{
-        Array, HashMap, MapData,
+        Array, HashMap, Map, MapData, MapFd,
         lpm_trie::{Key, LpmTrie},
     },
 };
@@ -23,6 +23,7 @@ use super::{
     EndpointEntry, PublishEntry,
     abi::Raw,
     address::Ip,
+    batch,
     tables::{gone_is_done, take},
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Family<A: Ip> {
     endpoints: HashMap<MapData, Raw<A>, Raw<Endpoint<A>>>,
     publishes: Array<MapData, Raw<Publish<A>>>,
     ports: Array<MapData, u32>,
+    /// To read all of them at once.
+    ports_fd: MapFd,
     address_ports: HashMap<MapData, Raw<AddressPort<A>>, u32>,
     admitted: LpmTrie<MapData, Raw<Admitted<A>>, u32>,
     local: HashMap<MapData, Raw<A>, u32>,
@@ -53,6 +56,7 @@ impl<A: Ip> Family<A> {
         Ok(Self {
             endpoints: take(ebpf, A::MAPS.endpoints)?,
             publishes: take(ebpf, A::MAPS.publishes)?,
+            ports_fd: fd(ebpf, A::MAPS.ports)?,
             ports: take(ebpf, A::MAPS.ports)?,
             address_ports: take(ebpf, A::MAPS.address_ports)?,
             admitted: take(ebpf, A::MAPS.admitted)?,
@@ -79,10 +83,7 @@ impl<A: Ip> Family<A> {
         for entry in &self.address_ports {
             slots.insert(entry.context("reading the publishes with an address")?.1);
         }
-        for slot in self.ports.iter() {
-            slots.insert(slot.context("reading the published ports")?);
-        }
-        slots.remove(&0);
+        slots.extend(self.ports()?.into_values());
         slots.remove(&abi::BY_ADDRESS);
         Ok(slots)
     }
@@ -269,10 +270,8 @@ impl<A: Ip> Family<A> {
                 gone_is_done(self.address_ports.remove(&key)).context("ending a publish")?;
             }
         }
-        for index in 0..self.ports.len() {
-            let slot = self.ports.get(&index, 0).context("reading the published ports")?;
+        for (index, slot) in self.ports()? {
             let keep = match slot {
-                0 => true,
                 abi::BY_ADDRESS => by_address.contains(&Some(index)),
                 slot => slots.contains(&slot),
             };
@@ -281,6 +280,18 @@ impl<A: Ip> Family<A> {
             }
         }
         Ok(())
+    }
+
+    /// The published ones' slots, by index.
+    fn ports(&self) -> anyhow::Result<BTreeMap<u32, u32>> {
+        let mut published = BTreeMap::new();
+        let read = batch::for_each(&self.ports_fd, |index, slot| {
+            if slot != 0 {
+                published.insert(index, slot);
+            }
+        });
+        read.context("reading the published ports")?;
+        Ok(published)
     }
 
     fn retain_admitted(&mut self, slots: &BTreeSet<u32>, inside: &BTreeSet<IpNet>) -> anyhow::Result<()> {
@@ -317,6 +328,12 @@ impl<A: Ip> Served<A> {
         };
         Some(Self { host_address, value })
     }
+}
+
+/// A second handle of an array.
+fn fd(ebpf: &Ebpf, name: &str) -> anyhow::Result<MapFd> {
+    let Some(Map::Array(map)) = ebpf.map(name) else { bail!("the object lacks the array '{name}'") };
+    map.info().and_then(|info| info.fd()).with_context(|| format!("opening the map '{name}'"))
 }
 
 fn endpoint_value<A: Ip>(entry: &EndpointEntry, slot: u32, network_number: u32) -> anyhow::Result<Endpoint<A>> {

@@ -155,7 +155,7 @@ impl<A: Ip> Halves<A> {
     }
 
     fn halves(&self) -> anyhow::Result<HashMap<Tuple<A>, Flow<A>>> {
-        batch::entries(&self.fd)
+        batch::entries(&self.fd).context("reading the flow table")
     }
 
     fn epoch(&self, half: &Flow<A>) -> anyhow::Result<u32> {
