@@ -10,6 +10,7 @@ use crate::model::{
     flow_filter::FlowFilter,
     flows::{FlowOptions, Mapping, Timeout},
     host_ports::HostPorts,
+    masquerade::Masquerade,
     publish::{PortRange, PublishSpec},
 };
 
@@ -121,7 +122,7 @@ pub enum Reply {
 pub struct NetworkSpec {
     /// The network's name.
     pub name: String,
-    /// At least one; addresses are given from it.
+    /// One of IPv4, one of IPv6, or both; addresses are given from each.
     pub subnets: Vec<IpNet>,
     /// The bridge's name; `cwN` with the lowest free N if absent.
     #[serde(default)]
@@ -135,9 +136,9 @@ pub struct NetworkSpec {
     /// Nothing leaves or enters the network, the host excepted.
     #[serde(default)]
     pub internal: bool,
-    /// Source addresses are translated to the uplink's.
-    #[serde(default = "yes")]
-    pub masquerade: bool,
+    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or `"ipv6"`.
+    #[serde(default = "both")]
+    pub masquerade: Masquerade,
     /// Containers of the network reach each other.
     #[serde(default = "yes")]
     pub icc: bool,
@@ -154,10 +155,10 @@ pub struct ContainerSpec {
     /// The network's name; `default` if absent.
     #[serde(default)]
     pub network: Option<String>,
-    /// At most one of each family; the next free one of the subnet if absent.
+    /// At most one of each family; of a family of the network without one, the next free one.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
-    /// `02:63:` and the IPv4 address if absent.
+    /// Derived from the first address if absent.
     #[serde(default)]
     pub mac: Option<String>,
     /// Published once the container is there.
@@ -204,8 +205,8 @@ pub struct Network {
     pub mtu: u32,
     /// Nothing leaves or enters the network, the host excepted.
     pub internal: bool,
-    /// Source addresses are translated to the uplink's.
-    pub masquerade: bool,
+    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or `"ipv6"`.
+    pub masquerade: Masquerade,
     /// Containers of the network reach each other.
     pub icc: bool,
     /// How long flows last after their last packet, in seconds, by the names of `--timeout`.
@@ -352,8 +353,12 @@ pub struct Flushed {
     pub flows: u64,
 }
 
-fn yes() -> bool {
+const fn yes() -> bool {
     true
+}
+
+const fn both() -> Masquerade {
+    Masquerade::ON
 }
 
 #[cfg(test)]
@@ -388,7 +393,7 @@ mod tests {
             bridge: "cw0".to_owned(),
             mtu: 1500,
             internal: false,
-            masquerade: true,
+            masquerade: Masquerade::ON,
             icc: true,
             timeouts: BTreeMap::from([(Timeout::UdpStream, 300)]),
             ports: PortRange::MASQUERADE,
@@ -498,6 +503,6 @@ mod tests {
     #[test]
     fn what_a_specification_leaves_out_has_its_default() {
         let spec: NetworkSpec = serde_json::from_value(json!({"name": "front", "subnets": ["10.20.0.0/16"]})).unwrap();
-        assert!(spec.masquerade && spec.icc && !spec.internal && spec.bridge.is_none());
+        assert!(spec.masquerade == Masquerade::ON && spec.icc && !spec.internal && spec.bridge.is_none());
     }
 }

@@ -10,12 +10,12 @@
 //!
 //! [[network]]                     # without any, there is the network `default`
 //! name = "front"
-//! subnets = ["10.20.0.0/16"]
-//! gateways = ["10.20.0.1"]        # default: the subnet's first address
+//! subnets = ["10.20.0.0/16", "fd12:3456:789a::/64"]    # one of IPv4, one of IPv6, or both
+//! gateways = ["10.20.0.1"]        # default: each subnet's first address
 //! bridge = "cw1"                  # default: cwN with the lowest free N
 //! mtu = 1500                      # bytes; default: the uplink's
 //! internal = false                # true: nothing leaves or enters, the host excepted
-//! masquerade = true               # false: source addresses are kept
+//! masquerade = true               # false: source addresses are kept; "ipv4", "ipv6": they are translated for that family alone
 //! icc = true                      # false: its containers do not reach each other
 //! timeouts = { tcp-established = 7440, udp = 120 }     # seconds; the names and defaults are those of `network create --timeout`
 //! ports = "1024-32767"            # where masquerade takes a source port from when the container's own is taken
@@ -25,8 +25,8 @@
 //! [[container]]                   # its namespace /run/netns/web is made
 //! name = "web"
 //! network = "front"               # default: default
-//! ip = "10.20.0.10"               # default: the next free address
-//! mac = "02:63:0a:14:00:0a"       # default: derived from the address
+//! ip = "10.20.0.10"               # default: the next free address; one of each family: ["10.20.0.10", "fd12:3456:789a::10"]
+//! mac = "02:63:0a:14:00:0a"       # default: derived from the first address
 //! publish = ["8080:80/tcp", "127.0.0.1:5300:53/udp"]
 //! ```
 //!
@@ -35,20 +35,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, de};
 
 use crate::{
     api::{ContainerSpec, NetworkSpec},
     line,
     model::{
         flows::{FlowOptions, Mapping, Timeout},
+        masquerade::Masquerade,
         name, network,
         publish::{PortRange, PublishSpec},
     },
@@ -122,7 +123,7 @@ impl Config {
         for spec in &self.networks {
             name::check(&spec.name)
                 .and_then(|()| network::check_subnets(&spec.subnets))
-                .and_then(|()| spec.flows.check())
+                .and_then(|_| spec.flows.check())
                 .with_context(|| format!("network '{}'", spec.name))?;
             ensure!(seen.insert(&spec.name), "network '{}' is declared twice; leave one out, or rename it", spec.name);
         }
@@ -221,7 +222,7 @@ struct NetworkTable {
     gateways: Vec<IpAddr>,
     mtu: Option<u32>,
     internal: Option<bool>,
-    masquerade: Option<bool>,
+    masquerade: Option<Masquerade>,
     icc: Option<bool>,
     #[serde(default)]
     timeouts: BTreeMap<Timeout, u32>,
@@ -235,10 +236,38 @@ struct NetworkTable {
 struct ContainerTable {
     name: String,
     network: Option<String>,
-    ip: Option<IpAddr>,
+    ip: Option<Addresses>,
     mac: Option<String>,
     #[serde(default)]
     publish: Vec<PublishSpec>,
+}
+
+/// One address, or a list of them.
+struct Addresses(Vec<IpAddr>);
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+
+        impl<'de> de::Visitor<'de> for OneOrSeveral {
+            type Value = Addresses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address in quotes, such as \"10.20.0.10\", or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Addresses, E> {
+                let address = IpAddr::deserialize(de::value::StrDeserializer::new(text))?;
+                Ok(Addresses(vec![address]))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<Addresses, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(list)).map(Addresses)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrSeveral)
+    }
 }
 
 impl From<NetworkTable> for NetworkSpec {
@@ -250,7 +279,7 @@ impl From<NetworkTable> for NetworkSpec {
             gateways: table.gateways,
             mtu: table.mtu,
             internal: table.internal.unwrap_or(false),
-            masquerade: table.masquerade.unwrap_or(true),
+            masquerade: table.masquerade.unwrap_or(Masquerade::ON),
             icc: table.icc.unwrap_or(true),
             flows: FlowOptions {
                 timeouts: table.timeouts,
@@ -267,7 +296,7 @@ impl From<ContainerTable> for ContainerSpec {
         Self {
             name: table.name,
             network: table.network,
-            addresses: table.ip.into_iter().collect(),
+            addresses: table.ip.map(|Addresses(addresses)| addresses).unwrap_or_default(),
             mac: table.mac,
             publishes: table.publish,
         }
@@ -311,8 +340,21 @@ mod tests {
     fn what_is_left_out_has_its_default() {
         let config = parse("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n").unwrap();
         let spec = &config.networks[0];
-        assert!(!spec.internal && spec.masquerade && spec.icc);
+        assert!(!spec.internal && spec.masquerade == Masquerade::ON && spec.icc);
         assert!(spec.bridge.is_none() && spec.mtu.is_none() && spec.gateways.is_empty());
+    }
+
+    #[test]
+    fn each_family_can_be_named_for_itself() {
+        let text = "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\", \"fd00::/64\"]\nmasquerade = \"ipv4\"\n\
+                    [[container]]\nname = \"c\"\nip = [\"10.0.0.9\", \"fd00::9\"]\n[[container]]\nname = \"d\"\nip = \"fd00::7\"";
+        let config = parse(text).unwrap();
+        assert_eq!(config.networks[0].masquerade, Masquerade::only(crate::model::family::Family::V4));
+        let addresses = |at: usize| config.containers[at].addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            (addresses(0), addresses(1)),
+            (vec!["10.0.0.9".to_owned(), "fd00::9".to_owned()], vec!["fd00::7".to_owned()])
+        );
     }
 
     #[test]
@@ -330,6 +372,13 @@ mod tests {
             ("[tables]\nflows = -1", "lab.toml:2: integer `-1` stands where a number from 0 to 4294967295 is needed"),
             ("[[container]]\nname = \"a\"\nip = \"10.0.0\"", "lab.toml:3: it is not an address such as"),
             ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0/24\"]", "lab.toml:3: it is not an address such as"),
+            ("[[container]]\nname = \"a\"\nip = [\"10.0.0\"]", "lab.toml:3: it is not an address such as"),
+            ("[[container]]\nname = \"a\"\nip = 7", "lab.toml:3: integer `7` stands where an address in quotes"),
+            (
+                "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nmasquerade = \"no\"",
+                "lab.toml:4: string \"no\" stands where true, false, \"ipv4\" or \"ipv6\" is needed",
+            ),
+            ("[[network]]\nname = \"a\"\nsubnets = [\"fd00::/64\", \"fd01::/64\"]", "fd01::/64 is a second IPv6 one"),
             ("[[network]]\nname = \"a\"\nsubnets = [7]", "is needed"),
             ("[[container]]\nname = \"a\"\nip = 7", "is needed"),
             ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nicc = 1", "true or false is needed"),

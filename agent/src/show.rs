@@ -199,15 +199,9 @@ fn lines(pairs: &[(&str, String)]) -> String {
 }
 
 fn policy(network: &Network) -> String {
-    let words: Vec<&str> = [
-        (network.internal, "internal"),
-        (network.masquerade && !network.internal, "masquerade"),
-        (!network.icc, "no-icc"),
-    ]
-    .into_iter()
-    .filter_map(|(is, word)| is.then_some(word))
-    .collect();
-    or_dash(words.join(", "))
+    let leaving = if network.internal { "internal".to_owned() } else { network.masquerade.to_string() };
+    let among = if network.icc { String::new() } else { "no-icc".to_owned() };
+    or_dash(join([leaving, among].iter().filter(|word| !word.is_empty())))
 }
 
 fn container_state(container: &Container) -> &'static str {
@@ -251,6 +245,7 @@ fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{family::Family, masquerade::Masquerade};
 
     fn publish(host_address: Option<&str>) -> Publish {
         Publish {
@@ -290,7 +285,7 @@ mod tests {
             bridge: "cw1".to_owned(),
             mtu: 1500,
             internal: true,
-            masquerade: true,
+            masquerade: Masquerade::ON,
             icc: false,
             timeouts: [(crate::model::flows::Timeout::Udp, 30)].into(),
             ports: crate::model::publish::PortRange::MASQUERADE,
@@ -304,6 +299,10 @@ mod tests {
         assert!(text.contains("\ntimeouts    udp 30 s\nports       1024-32767\nmapping     symmetric\n"), "{text}");
         assert!(text.contains("\nmax flows   half of the table\n"), "{text}");
         assert!(text.ends_with("\ncontainers  -\n"), "{text}");
+        let policy_of = |masquerade| policy(&Network { masquerade, internal: false, ..network.clone() });
+        assert_eq!(policy_of(Masquerade::ON), "masquerade, no-icc");
+        assert_eq!(policy_of(Masquerade::only(Family::V4)), "masquerade ipv4, no-icc");
+        assert_eq!(policy_of(Masquerade::OFF), "no-icc");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Of the file's layout. A newer agent reads older files; an older one refuses newer files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// All that an instance has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ impl State {
             version <= VERSION,
             "it is of version {version} and this causeway knows up to {VERSION}; use the causeway that wrote it"
         );
-        Ok(serde_json::from_slice(text)?)
+        Ok(Self { version: VERSION, ..serde_json::from_slice(text)? })
     }
 
     /// Writes the file: a reader, or the next agent after a crash, sees the old one or the new one, whole.
@@ -158,9 +158,35 @@ mod tests {
     }
 
     #[test]
+    fn a_state_of_before_ipv6_is_read() {
+        let text = br#"{
+            "version": 1,
+            "host": {"netns": "/proc/1/ns/net", "cookie": 1, "sysctls": [{"key": "ipv4/ip_forward", "value": "0"}]},
+            "networks": {"default": {
+                "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"], "bridge": "cw0", "mtu": 1500,
+                "internal": false, "masquerade": true, "icc": true, "last": "172.18.0.2"
+            }},
+            "containers": {"web": {
+                "name": "web", "netns": "/run/netns/web", "cookie": 7, "made": true,
+                "endpoints": [{
+                    "network": "default", "addresses": ["172.18.0.2/16"], "mac": "02:63:ac:12:00:02", "interface": "eth0",
+                    "host_side": "cwv01234567"
+                }],
+                "publishes": [{"spec": "8080:80/tcp"}]
+            }}
+        }"#;
+        let state = State::parse(text).unwrap();
+        assert_eq!(state.version, VERSION, "what is written next is of this version");
+        let last: std::net::IpAddr = "172.18.0.2".parse().unwrap();
+        assert_eq!(state.networks["default"].last, [last]);
+        let again = State::parse(&serde_json::to_vec(&state).unwrap()).unwrap();
+        assert_eq!(again, state);
+    }
+
+    #[test]
     fn a_newer_or_broken_state_is_refused() {
-        let newer = br#"{"version": 2, "something": "new"}"#;
-        assert!(State::parse(newer).unwrap_err().to_string().contains("version 2"));
+        let newer = br#"{"version": 3, "something": "new"}"#;
+        assert!(State::parse(newer).unwrap_err().to_string().contains("version 3"));
         assert!(State::parse(b"{").is_err());
         assert!(State::parse(b"").is_err());
     }

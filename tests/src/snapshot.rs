@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use causeway::net::{netlink::Netlink, netns::Netns};
+use causeway::net::{
+    netlink::{InterfaceAddress, Netlink},
+    netns::Netns,
+};
 
 use crate::{netfilter, place};
 
@@ -60,7 +63,7 @@ fn links(netns: &Netns) -> BTreeMap<String, String> {
         for link in netlink.links().await? {
             all.insert(format!("link {}", link.name), format!("{link:?}"));
         }
-        for (index, address) in netlink.addresses().await? {
+        for InterfaceAddress { index, address, .. } in netlink.addresses().await? {
             if !is_link_local(&address.to_string()) {
                 all.insert(format!("address {address} on {index}"), String::new());
             }

@@ -85,9 +85,8 @@ impl Agent {
             self.put_endpoint(endpoint, *index)?;
             self.join_bridge(endpoint, *index).await?;
         }
-        let address = container.address().context("the container has no address")?;
         for publish in &container.publishes {
-            self.put_publish(publish, address)?;
+            self.put_publish(publish, container)?;
         }
         info!(container = container.name, "container taken over");
         Ok(())

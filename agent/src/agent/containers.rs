@@ -1,6 +1,6 @@
 //! Containers: made, attached, listed, removed.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context as _, ensure};
 use ipnet::IpNet;
@@ -45,16 +45,18 @@ impl Agent {
         attach: Option<&Path>,
     ) -> anyhow::Result<api::Container> {
         let container = self.plan().await?.container_of(spec, attach).await?;
-        self.add_container(container, spec.addresses.is_empty()).await
+        self.add_container(container, &spec.addresses).await
     }
 
-    /// Makes what was planned; its address was `given` if nobody asked for it.
-    pub(super) async fn add_container(&mut self, container: Container, given: bool) -> anyhow::Result<api::Container> {
+    /// Makes what was planned; `asked` are the addresses that were asked for.
+    pub(super) async fn add_container(
+        &mut self,
+        container: Container,
+        asked: &[IpAddr],
+    ) -> anyhow::Result<api::Container> {
         let name = container.name.clone();
         let networks = self.state.networks.clone();
-        if given {
-            remember_given(&mut self.state, &container);
-        }
+        remember_given(&mut self.state, &container, asked);
         // Named before it is made: an agent that dies in between leaves nothing that the next one does not know.
         self.state.containers.insert(name.clone(), container.clone());
         let built = match self.save() {
@@ -69,8 +71,8 @@ impl Agent {
             return Err(error);
         }
         let view = self.container_inspect(&name).await?;
-        let address = container.address().map(|address| address.to_string());
-        info!(container = name, address, "container created");
+        let addresses: Vec<String> = container.addresses().map(|address| address.to_string()).collect();
+        info!(container = name, address = addresses.join(", "), "container created");
         Ok(view)
     }
 
@@ -102,9 +104,8 @@ impl Agent {
         for endpoint in &container.endpoints {
             self.build_endpoint(container, endpoint, &netns).await?;
         }
-        let address = container.address().context("the container has no address")?;
         for publish in &container.publishes {
-            self.put_publish(publish, address)?;
+            self.put_publish(publish, container)?;
         }
         self.save()
     }
@@ -135,11 +136,12 @@ impl Agent {
     }
 }
 
-/// The next address that is given is one after these.
-pub(super) fn remember_given(state: &mut State, container: &Container) {
+/// The next addresses that are given are those after these, but for what was `asked` for.
+pub(super) fn remember_given(state: &mut State, container: &Container, asked: &[IpAddr]) {
     for endpoint in &container.endpoints {
         if let Some(network) = state.networks.get_mut(&endpoint.network) {
-            network.last = endpoint.addresses.first().map(IpNet::addr);
+            let given = endpoint.addresses.iter().map(IpNet::addr).filter(|address| !asked.contains(address));
+            given.for_each(|address| network.remember(address));
         }
     }
 }

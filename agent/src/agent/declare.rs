@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     model::{
         container::Container,
+        family::Family,
         network::{self, Network},
         publish::{Publish, PublishSpec},
     },
@@ -67,7 +68,7 @@ impl Agent {
     async fn declare_container(&mut self, spec: &ContainerSpec) -> anyhow::Result<()> {
         if !self.state.containers.contains_key(&spec.name) {
             let container = self.plan().await?.for_file().container_of(spec, None).await?;
-            return self.add_container(container, spec.addresses.is_empty()).await.map(|_| ());
+            return self.add_container(container, &spec.addresses).await.map(|_| ());
         }
         for publish in &spec.publishes {
             if !self.container(&spec.name)?.publishes.iter().any(|there| there.spec == *publish) {
@@ -133,9 +134,7 @@ fn foresee_default(plan: &mut Plan<'_>) -> anyhow::Result<()> {
 async fn foresee_container(plan: &mut Plan<'_>, spec: &ContainerSpec) -> anyhow::Result<()> {
     let Some(there) = plan.state.containers.get(&spec.name) else {
         let container = plan.container_of(spec, None).await?;
-        if spec.addresses.is_empty() {
-            remember_given(&mut plan.state, &container);
-        }
+        remember_given(&mut plan.state, &container, &spec.addresses);
         plan.state.containers.insert(container.name.clone(), container);
         return Ok(());
     };
@@ -209,12 +208,14 @@ fn outdated_publishes(state: &State, config: &Config) -> Vec<(String, PublishSpe
 }
 
 fn is_as_declared(network: &Network, spec: &NetworkSpec) -> bool {
-    let gateways = network::choose_gateways(&spec.subnets, &spec.gateways);
-    network.subnets == spec.subnets
+    let families: Vec<Family> = network.families().collect();
+    let gateways = network::choose_gateways(&network.subnets, &spec.gateways);
+    network::check_subnets(&spec.subnets).is_ok_and(|subnets| subnets == network.subnets)
         && gateways.is_ok_and(|gateways| gateways == network.gateways)
         && spec.bridge.as_ref().is_none_or(|bridge| *bridge == network.bridge)
         && spec.mtu.is_none_or(|mtu| mtu == network.mtu)
-        && (spec.internal, spec.masquerade, spec.icc) == (network.internal, network.masquerade, network.icc)
+        && (spec.internal, spec.icc) == (network.internal, network.icc)
+        && spec.masquerade.among(&families) == network.masquerade
 }
 
 fn container_is_as_declared(container: &Container, spec: &ContainerSpec) -> bool {
@@ -231,7 +232,7 @@ fn container_is_as_declared(container: &Container, spec: &ContainerSpec) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flows::FlowOptions;
+    use crate::model::{flows::FlowOptions, masquerade::Masquerade};
 
     #[test]
     fn what_is_left_open_is_as_declared_whatever_was_chosen() {
@@ -243,10 +244,10 @@ mod tests {
             bridge: "cw0".to_owned(),
             mtu: 1400,
             internal: false,
-            masquerade: true,
+            masquerade: Masquerade::ON,
             icc: true,
             flows: FlowOptions::default(),
-            last: None,
+            last: Vec::new(),
             declared: false,
         };
         assert!(is_as_declared(&network, &spec));
@@ -256,8 +257,29 @@ mod tests {
         assert!(!is_as_declared(&network, &NetworkSpec { icc: false, ..spec.clone() }));
         let flows = FlowOptions { max_flows: Some(7), ..FlowOptions::default() };
         assert!(is_as_declared(&network, &NetworkSpec { flows, ..spec.clone() }), "it is changed as it is");
+        let only = |family| NetworkSpec { masquerade: Masquerade::only(family), ..spec.clone() };
+        assert!(is_as_declared(&network, &only(Family::V4)) && !is_as_declared(&network, &only(Family::V6)));
         network.gateways = vec!["172.18.0.9".parse().unwrap()];
         assert!(!is_as_declared(&network, &open));
+    }
+
+    #[test]
+    fn the_order_of_subnets_and_gateways_does_not_matter() {
+        let spec = NetworkSpec {
+            subnets: vec!["fd00::/64".parse().unwrap(), "10.0.0.0/24".parse().unwrap()],
+            gateways: vec!["fd00::9".parse().unwrap()],
+            ..network::default_spec()
+        };
+        let subnets = network::check_subnets(&spec.subnets).unwrap();
+        let network: Network = serde_json::from_value(serde_json::json!({
+            "name": spec.name, "subnets": subnets, "gateways": network::choose_gateways(&subnets, &spec.gateways).unwrap(),
+            "bridge": "cw0", "mtu": 1500, "internal": false, "masquerade": true, "icc": true,
+        }))
+        .unwrap();
+        assert!(is_as_declared(&network, &spec));
+        assert!(!is_as_declared(&network, &NetworkSpec { gateways: Vec::new(), ..spec.clone() }));
+        assert!(!is_as_declared(&network, &NetworkSpec { masquerade: Masquerade::only(Family::V4), ..spec.clone() }));
+        assert!(!is_as_declared(&network, &NetworkSpec { subnets: vec!["10.0.0.0/24".parse().unwrap()], ..spec }));
     }
 
     #[test]

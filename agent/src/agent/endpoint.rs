@@ -1,12 +1,20 @@
 //! Endpoints: the veth pair of a container, and what the datapath knows of it.
 
-use anyhow::Context as _;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::{Agent, forwarding::disable_ipv6, networks::bridge_mac};
+use anyhow::Context as _;
+use ipnet::IpNet;
+
+use super::{
+    Agent,
+    ipv6::{disable_ipv6, enable_ipv6},
+    networks::bridge_mac,
+};
 use crate::{
     datapath::{EndpointEntry, Interface},
     model::{
         container::{Container, Endpoint},
+        family::Family,
         network::Network,
     },
     net::{
@@ -35,11 +43,13 @@ impl Agent {
             alias: &container.name,
         };
         let index = self.host.handles.netlink.create_veth(&spec).await?;
+        // A port of a bridge needs no address, whatever passes through it.
         disable_ipv6(&self.host.handles.netns, &endpoint.host_side)?;
-        // The program is there before the first packet can be.
+        // The program is there, and the container has all that it has, before the first packet can be: until it joins its bridge the
+        // link has no carrier.
         self.put_endpoint(endpoint, index)?;
-        self.join_bridge(endpoint, index).await?;
-        furnish(netns, endpoint, &network).await
+        furnish(netns, endpoint, &network).await?;
+        self.join_bridge(endpoint, index).await
     }
 
     /// Connects an endpoint that the datapath knows with its bridge. Again is done.
@@ -56,37 +66,67 @@ impl Agent {
         let network = self.network(&endpoint.network)?.clone();
         let bridge = *self.bridges.get(&network.name).context("its network has no bridge")?;
         let interface = Interface { index: host_side, name: endpoint.host_side.clone() };
-        for address in &endpoint.addresses {
-            let (subnet, gateway) =
-                network.place_of(address.addr()).context("its address is of none of its network's subnets")?;
+        for place in places(endpoint, &network)? {
             let entry = EndpointEntry {
-                address: address.addr(),
-                gateway,
-                subnet,
+                address: place.address,
+                gateway: place.gateway,
+                subnet: place.subnet,
                 mac: endpoint.mac,
                 bridge_mac: bridge_mac(&network)?,
                 host_side,
                 bridge,
-                masquerade: network.masquerade,
+                masquerade: network.masquerade.has(Family::of(place.address.to_canonical())),
                 internal: network.internal,
                 icc: network.icc,
                 mtu: network.mtu,
             };
             self.datapath.put_endpoint(&entry, &interface)?;
-            self.endpoints.insert(address.addr());
+            self.endpoints.insert(place.address);
         }
         Ok(())
     }
 
     /// Takes an endpoint that has no link any more out of the datapath. Absent is done.
     pub(super) fn forget_endpoint(&mut self, endpoint: &Endpoint) -> anyhow::Result<()> {
-        for address in &endpoint.addresses {
-            if self.endpoints.contains(&address.addr()) {
-                self.datapath.remove_endpoint(address.addr())?;
-                self.endpoints.remove(&address.addr());
+        for address in endpoint.known_by() {
+            if self.endpoints.contains(&address) {
+                self.datapath.remove_endpoint(address)?;
+                self.endpoints.remove(&address);
             }
         }
         Ok(())
+    }
+}
+
+/// An address that an endpoint is known by, and where it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    address: IpAddr,
+    subnet: IpNet,
+    gateway: IpAddr,
+}
+
+/// One for each of [`Endpoint::known_by`].
+fn places(endpoint: &Endpoint, network: &Network) -> anyhow::Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for address in endpoint.addresses.iter().map(IpNet::addr) {
+        let (subnet, gateway) = network.place_of(address).context("its address is of none of its network's subnets")?;
+        places.push(Place { address, subnet, gateway });
+    }
+    // That of its IPv6 address, or of its only one.
+    if let (Some(alias), Some(Place { subnet, gateway, .. })) = (endpoint.alias(), places.last()) {
+        let prefix_len = if subnet.addr().is_ipv6() { subnet.prefix_len() } else { 96 + subnet.prefix_len() };
+        let subnet = IpNet::new(IpAddr::V6(mapped(subnet.addr())), prefix_len)?;
+        places.push(Place { address: alias.into(), subnet, gateway: mapped(*gateway).into() });
+    }
+    Ok(places)
+}
+
+/// IPv4 as it is among IPv6 addresses.
+const fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
 }
 
@@ -100,10 +140,14 @@ pub(super) async fn delete_named(netlink: &Netlink, name: &str) -> anyhow::Resul
     }
 }
 
-/// What the container has on its side: `lo`, its address, its default route.
+/// What the container has on its side: `lo`, its addresses, its default routes.
 async fn furnish(netns: &Netns, endpoint: &Endpoint, network: &Network) -> anyhow::Result<()> {
     let netlink = Netlink::open(netns).await?;
-    disable_ipv6(netns, &endpoint.interface)?;
+    if network.has(Family::V6) {
+        enable_ipv6(netns, &endpoint.interface)?;
+    } else {
+        disable_ipv6(netns, &endpoint.interface)?;
+    }
     if let Some(loopback) = netlink.link(LOOPBACK).await?.filter(|loopback| !loopback.up) {
         netlink.set_up(loopback.index).await?;
     }
@@ -115,4 +159,41 @@ async fn furnish(netns: &Netns, endpoint: &Endpoint, network: &Network) -> anyho
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::network;
+
+    #[test]
+    fn every_address_has_its_place() {
+        let places_of = |addresses: &[&str], subnets: &[&str]| {
+            let subnets: Vec<IpNet> = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
+            let network: Network = serde_json::from_value(serde_json::json!({
+                "name": "n", "subnets": subnets, "gateways": network::choose_gateways(&subnets, &[]).unwrap(),
+                "bridge": "cw0", "mtu": 1500, "internal": false, "masquerade": true, "icc": true,
+            }))
+            .unwrap();
+            let endpoint: Endpoint = serde_json::from_value(serde_json::json!({
+                "network": "n", "addresses": addresses, "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv0",
+            }))
+            .unwrap();
+            let places = places(&endpoint, &network).unwrap();
+            assert!(places.iter().map(|place| place.address).eq(endpoint.known_by()));
+            places
+                .iter()
+                .map(|place| format!("{} {} {}", place.address, place.subnet, place.gateway))
+                .collect::<Vec<_>>()
+        };
+        let v4 = "172.18.0.2 172.18.0.0/16 172.18.0.1";
+        let v6 = "fd00::2 fd00::/64 fd00::1";
+        let link_local = "fe80::63:acff:fe12:2 fd00::/64 fd00::1";
+        assert_eq!(
+            places_of(&["172.18.0.2/16"], &["172.18.0.0/16"]),
+            [v4, "::ffff:172.18.0.2 ::ffff:172.18.0.0/112 ::ffff:172.18.0.1"]
+        );
+        assert_eq!(places_of(&["fd00::2/64"], &["fd00::/64"]), [v6, link_local]);
+        assert_eq!(places_of(&["172.18.0.2/16", "fd00::2/64"], &["172.18.0.0/16", "fd00::/64"]), [v4, v6, link_local]);
+    }
 }

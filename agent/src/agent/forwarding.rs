@@ -58,13 +58,3 @@ pub(super) fn restore(netns: &Netns, sysctls: &[Sysctl]) -> Vec<anyhow::Error> {
     }
     errors
 }
-
-/// A network of IPv4 alone has interfaces without IPv6: no link-local address that would be a way around its policy.
-pub(super) fn disable_ipv6(netns: &Netns, interface: &str) -> anyhow::Result<()> {
-    let key = format!("ipv6/conf/{interface}/disable_ipv6");
-    match sysctl::get(netns, &key)? {
-        // A kernel without IPv6.
-        None => Ok(()),
-        Some(_) => sysctl::set(netns, &key, "1").map(|_| ()),
-    }
-}

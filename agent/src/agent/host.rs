@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -13,8 +13,13 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::{
     datapath::Interface,
-    model::network,
-    net::{address::Route, link::Link, netlink::Netlink, netns::Netns, watch},
+    model::{family::Family, network},
+    net::{
+        link::Link,
+        netlink::{InterfaceAddress, Netlink, Route},
+        netns::Netns,
+        watch,
+    },
 };
 
 /// The MTU where no uplink says one.
@@ -49,16 +54,19 @@ pub(super) struct Host {
 pub(super) struct Uplink {
     index: u32,
     name: String,
-    /// What masqueraded flows get.
-    address: Ipv4Addr,
+    /// What masqueraded flows get, of each family; one at least is there.
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
     mtu: u32,
+    /// The families whose default route it has, or had last.
+    routed: BTreeSet<Family>,
 }
 
 /// What the host has at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Sight {
     pub(super) links: Vec<Link>,
-    addresses: Vec<(u32, IpNet)>,
+    addresses: Vec<InterfaceAddress>,
     routes: Vec<Route>,
 }
 
@@ -146,9 +154,15 @@ impl Agent {
             }
             let interface = Interface { index, name: uplink.name.clone() };
             self.datapath
-                .put_uplink(&interface, Some(uplink.address), None, uplink.mtu)
+                .put_uplink(&interface, uplink.v4, uplink.v6, uplink.mtu)
                 .with_context(|| format!("cannot take the interface '{}' as an uplink", uplink.name))?;
-            info!(uplink = uplink.name, address = %uplink.address, "uplink");
+            let Uplink { name, v4, v6, .. } = &uplink;
+            info!(
+                uplink = name,
+                ipv4 = v4.map(tracing::field::display),
+                ipv6 = v6.map(tracing::field::display),
+                "uplink"
+            );
             self.host.uplinks.insert(index, uplink);
         }
         // Once new flows have another address.
@@ -165,40 +179,56 @@ impl Agent {
 }
 
 impl Sight {
-    /// Whether an address is one of the host's own, 127.0.0.0/8 included.
+    /// Whether an address is one of the host's own, 127.0.0.0/8 and `::1` included.
     pub(super) fn has(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.addresses.iter().any(|(_, ours)| ours.addr() == address)
+        address.is_loopback() || self.addresses.iter().any(|ours| ours.address.addr() == address)
     }
 
-    /// All of the host's addresses but loopback's.
+    /// All of the host's addresses that can be used, but loopback's.
     fn local_addresses(&self) -> BTreeSet<IpAddr> {
-        let addresses = self.addresses.iter().map(|(_, address)| address.addr());
+        let addresses = self.addresses.iter().filter(|ours| !ours.tentative).map(|ours| ours.address.addr());
         addresses.filter(|address| !address.is_loopback()).collect()
     }
 
-    /// Those that were asked for, else those of the default route. While there is no default route the present ones stay: what is on
-    /// their own link is still to be reached, and the route may be back in a moment.
+    /// Those that were asked for, else those of the default routes of either family, as far as they have an address.
     fn uplinks(&self, wanted: &[String], present: &BTreeMap<u32, Uplink>) -> BTreeMap<u32, Uplink> {
-        let candidates = if wanted.is_empty() {
-            let outputs = self.default_outputs();
-            if outputs.is_empty() { present.keys().copied().collect() } else { outputs }
+        let mut candidates: BTreeMap<u32, BTreeSet<Family>> = BTreeMap::new();
+        if wanted.is_empty() {
+            for family in Family::ALL {
+                for index in self.routed(family, present) {
+                    candidates.entry(index).or_default().insert(family);
+                }
+            }
         } else {
             let named = self.links.iter().filter(|link| wanted.contains(&link.name));
-            named.map(|link| link.index).collect()
-        };
-        let usable = |link: &&Link| candidates.contains(&link.index) && has_ethernet_header(link);
-        let links = self.links.iter().filter(usable);
+            candidates.extend(named.map(|link| (link.index, BTreeSet::new())));
+        }
+        let links = self.links.iter().filter(|link| has_ethernet_header(link));
         let uplinks = links.filter_map(|link| {
-            let address = self.masquerade_address(link.index)?;
-            Some(Uplink { index: link.index, name: link.name.clone(), address, mtu: link.mtu })
+            let routed = candidates.remove(&link.index)?;
+            let before = present.get(&link.index).and_then(|uplink| uplink.v6);
+            let (v4, v6) = (self.masquerade_v4(link.index), self.masquerade_v6(link.index, before));
+            let uplink = Uplink { index: link.index, name: link.name.clone(), v4, v6, mtu: link.mtu, routed };
+            (v4.is_some() || v6.is_some()).then_some((link.index, uplink))
         });
-        uplinks.map(|uplink| (uplink.index, uplink)).collect()
+        uplinks.collect()
+    }
+
+    /// The interfaces of a family's default routes. While it has none those that had it stay: what is on their own link is still to be reached,
+    /// and the route may be back in a moment.
+    fn routed(&self, family: Family, present: &BTreeMap<u32, Uplink>) -> BTreeSet<u32> {
+        let outputs = self.default_outputs(family);
+        if !outputs.is_empty() {
+            return outputs;
+        }
+        let routed = present.values().filter(|uplink| uplink.routed.contains(&family));
+        routed.map(|uplink| uplink.index).collect()
     }
 
     /// The interfaces of the default routes that the kernel prefers.
-    fn default_outputs(&self) -> BTreeSet<u32> {
+    fn default_outputs(&self, family: Family) -> BTreeSet<u32> {
         let default = |route: &&Route| {
-            let everything = route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4();
+            let everything = route.destination.prefix_len() == 0 && Family::of_subnet(route.destination) == family;
             everything && route.output.is_some()
         };
         let routes: Vec<&Route> = self.routes.iter().filter(default).collect();
@@ -208,9 +238,9 @@ impl Sight {
     }
 
     /// The interface's first address; a link-local one only if there is no other.
-    fn masquerade_address(&self, index: u32) -> Option<Ipv4Addr> {
-        let on_it = self.addresses.iter().filter(|(on, _)| *on == index);
-        let mut on_it = on_it.filter_map(|(_, address)| match address {
+    fn masquerade_v4(&self, index: u32) -> Option<Ipv4Addr> {
+        let on_it = self.addresses.iter().filter(|ours| ours.index == index);
+        let mut on_it = on_it.filter_map(|ours| match ours.address {
             IpNet::V4(address) => Some(address.addr()),
             IpNet::V6(_) => None,
         });
@@ -218,8 +248,22 @@ impl Sight {
         on_it.find(|address| !address.is_link_local()).or(first)
     }
 
+    /// The interface's best global address: first one that is still preferred, then one that the whole world can answer, then one that lasts. Of equals
+    /// the one that it is already.
+    fn masquerade_v6(&self, index: u32, before: Option<Ipv6Addr>) -> Option<Ipv6Addr> {
+        let on_it = self.addresses.iter().filter(|ours| ours.index == index && !ours.tentative);
+        let candidates = on_it.filter_map(|ours| {
+            let IpNet::V6(address) = ours.address else { return None };
+            let address = address.addr();
+            let rank = (ours.deprecated, address.is_unique_local(), ours.temporary, Some(address) != before);
+            (!address.is_unicast_link_local() && !address.is_loopback()).then_some((rank, address))
+        });
+        candidates.min_by_key(|(rank, _)| *rank).map(|(_, address)| address)
+    }
+
     fn why_no_uplink(&self, wanted: &[String]) -> String {
-        let candidates = self.default_outputs();
+        let candidates: BTreeSet<u32> =
+            Family::ALL.into_iter().flat_map(|family| self.default_outputs(family)).collect();
         let named =
             |link: &&Link| wanted.contains(&link.name) || (wanted.is_empty() && candidates.contains(&link.index));
         match self.links.iter().find(named) {
@@ -228,14 +272,16 @@ impl Sight {
             Some(link) if !has_ethernet_header(link) => {
                 format!("the interface '{}' has no Ethernet header, so it is no uplink", link.name)
             }
-            Some(link) => format!("the interface '{}' has no IPv4 address, so it is no uplink", link.name),
+            Some(link) => {
+                format!("the interface '{}' has no IPv4 address and no global IPv6 one, so it is no uplink", link.name)
+            }
         }
     }
 
     /// As if those interfaces were not there.
     pub(super) fn without(mut self, indexes: &[u32]) -> Self {
         self.links.retain(|link| !indexes.contains(&link.index));
-        self.addresses.retain(|(index, _)| !indexes.contains(index));
+        self.addresses.retain(|ours| !indexes.contains(&ours.index));
         self.routes.retain(|route| route.output.is_none_or(|index| !indexes.contains(&index)));
         self
     }
@@ -247,7 +293,7 @@ impl Sight {
             link.map_or_else(String::new, |link| format!(" on {}", link.name))
         };
         // Addresses first: each has a route too, and the address says more.
-        for (index, address) in &self.addresses {
+        for InterfaceAddress { index, address, .. } in &self.addresses {
             ensure!(
                 !network::overlap(address.trunc(), subnet),
                 "the subnet {subnet} overlaps the host's address {address}{}; take another subnet",
@@ -255,8 +301,11 @@ impl Sight {
             );
         }
         for route in &self.routes {
-            // The default route, and the two halves that VPNs put over it, say nothing about who has which address.
-            let everything = route.destination.prefix_len() <= 1;
+            // The default route, and what VPNs put over it (two halves; of IPv6 also 2000::/3), say nothing about who has which address.
+            let everything = match route.destination {
+                IpNet::V4(_) => route.destination.prefix_len() <= 1,
+                IpNet::V6(_) => route.destination.prefix_len() <= 3,
+            };
             ensure!(
                 everything || !network::overlap(route.destination, subnet),
                 "the subnet {subnet} overlaps the host's route {}{}; take another subnet",
@@ -296,9 +345,21 @@ mod tests {
         Route { destination: destination.parse().unwrap(), output: Some(output), gateway: None, metric }
     }
 
+    /// What follows the address: `tentative`, `deprecated`, `temporary`.
+    fn on(index: u32, address: &str) -> InterfaceAddress {
+        let (address, flags) = address.split_once(' ').unwrap_or((address, ""));
+        let has = |flag| flags.contains(flag);
+        InterfaceAddress {
+            index,
+            address: address.parse().unwrap(),
+            tentative: has("tentative"),
+            deprecated: has("deprecated"),
+            temporary: has("temporary"),
+        }
+    }
+
     fn sight() -> Sight {
         let ethernet = Some(Mac([2, 0, 0, 0, 0, 1]));
-        let on = |index: u32, address: &str| (index, address.parse().unwrap());
         Sight {
             links: vec![
                 link(1, "lo", Some(Mac([0; 6]))),
@@ -321,11 +382,14 @@ mod tests {
 
     fn names(sight: &Sight, wanted: &[&str]) -> Vec<String> {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        sight
-            .uplinks(&wanted, &BTreeMap::new())
-            .into_values()
-            .map(|uplink| format!("{} {}", uplink.name, uplink.address))
-            .collect()
+        let uplinks = sight.uplinks(&wanted, &BTreeMap::new());
+        uplinks.values().map(describe).collect()
+    }
+
+    fn describe(uplink: &Uplink) -> String {
+        let (v4, v6) = (uplink.v4.map(IpAddr::V4), uplink.v6.map(IpAddr::V6));
+        let addresses = v4.into_iter().chain(v6).map(|address| format!(" {address}"));
+        format!("{}{}", uplink.name, addresses.collect::<String>())
     }
 
     #[test]
@@ -341,11 +405,11 @@ mod tests {
         sight.routes.clear();
         assert_eq!(sight.uplinks(&[], &present), present);
         sight.routes = others;
-        sight.addresses.push((3, "10.0.3.15/24".parse().unwrap()));
+        sight.addresses.push(on(3, "10.0.3.15/24"));
         sight.routes.push(route("0.0.0.0/0", 3, 0));
         assert_eq!(sight.uplinks(&[], &present).into_keys().collect::<Vec<_>>(), [3]);
         sight.routes.clear();
-        sight.addresses.retain(|(index, _)| *index != 2);
+        sight.addresses.retain(|ours| ours.index != 2);
         assert!(sight.uplinks(&[], &present).is_empty());
     }
 
@@ -353,14 +417,14 @@ mod tests {
     fn two_default_routes_of_one_metric_are_two_uplinks() {
         let mut sight = sight();
         sight.routes[1].metric = 100;
-        sight.addresses.push((3, "10.0.3.15/24".parse().unwrap()));
+        sight.addresses.push(on(3, "10.0.3.15/24"));
         assert_eq!(names(&sight, &[]), ["eth0 10.0.2.15", "eth1 10.0.3.15"]);
     }
 
     #[test]
     fn a_named_uplink_is_taken_whatever_the_routes_say() {
         let mut sight = sight();
-        sight.addresses.push((3, "10.0.3.15/24".parse().unwrap()));
+        sight.addresses.push(on(3, "10.0.3.15/24"));
         assert_eq!(names(&sight, &["eth1"]), ["eth1 10.0.3.15"]);
         assert!(names(&sight, &["eth7"]).is_empty());
     }
@@ -371,7 +435,9 @@ mod tests {
         assert!(names(&sight, &["tun0"]).is_empty());
         assert!(names(&sight, &["lo"]).is_empty());
         assert!(names(&sight, &["eth1"]).is_empty());
-        assert!(sight.why_no_uplink(&["eth1".to_owned()]).contains("'eth1' has no IPv4 address"));
+        assert!(
+            sight.why_no_uplink(&["eth1".to_owned()]).contains("'eth1' has no IPv4 address and no global IPv6 one")
+        );
         assert!(sight.why_no_uplink(&["tun0".to_owned()]).contains("'tun0' has no Ethernet header"));
         assert!(sight.why_no_uplink(&["eth7".to_owned()]).contains("none of the uplinks eth7"));
         sight.routes.clear();
@@ -381,7 +447,7 @@ mod tests {
     #[test]
     fn a_link_local_address_is_better_than_none() {
         let mut sight = sight();
-        sight.addresses.retain(|(_, address)| !address.to_string().starts_with("10.0.2."));
+        sight.addresses.retain(|ours| !ours.address.to_string().starts_with("10.0.2."));
         assert_eq!(names(&sight, &[]), ["eth0 169.254.3.4"]);
     }
 
@@ -390,16 +456,86 @@ mod tests {
         let local = sight().local_addresses();
         assert_eq!(local.len(), 5);
         assert!(local.contains(&"10.0.2.16".parse().unwrap()) && local.contains(&"fe80::1".parse().unwrap()));
+        let mut sight = sight();
+        sight.addresses.extend([on(2, "2001:db8::1/64 tentative"), on(2, "2001:db8::2/64 deprecated")]);
+        assert_eq!(sight.local_addresses().len(), 6, "one that cannot be used yet is none");
+    }
+
+    #[test]
+    fn an_uplink_may_have_either_family_alone() {
+        let mut sight = sight();
+        sight.routes = vec![route("::/0", 3, 1024)];
+        assert_eq!(names(&sight, &[]), [""; 0], "a link-local address is none that the world can answer");
+        sight.addresses.push(on(3, "2001:db8:2::15/64"));
+        assert_eq!(names(&sight, &[]), ["eth1 2001:db8:2::15"]);
+        sight.routes.push(route("0.0.0.0/0", 2, 100));
+        assert_eq!(
+            names(&sight, &[]),
+            ["eth0 10.0.2.15", "eth1 2001:db8:2::15"],
+            "metrics of two families do not compare"
+        );
+        sight.addresses.push(on(2, "2001:db8:3::15/64"));
+        assert_eq!(names(&sight, &["eth0"]), ["eth0 10.0.2.15 2001:db8:3::15"]);
+    }
+
+    #[test]
+    fn an_uplink_stays_while_its_own_family_has_no_default_route() {
+        let mut sight = sight();
+        sight.addresses.push(on(3, "2001:db8:2::15/64"));
+        sight.routes = vec![route("0.0.0.0/0", 2, 100), route("::/0", 3, 1024)];
+        let present = sight.uplinks(&[], &BTreeMap::new());
+        for (left, expected) in [("::/0", vec![2, 3]), ("0.0.0.0/0", vec![2, 3]), ("10.0.0.0/8", vec![2, 3])] {
+            let mut sight = Sight { routes: sight.routes.clone(), ..sight_without_routes(&sight) };
+            sight.routes.retain(|route| route.destination.to_string() == left);
+            let uplinks = sight.uplinks(&[], &present);
+            assert_eq!(uplinks.keys().copied().collect::<Vec<_>>(), expected, "{left}");
+            assert_eq!(uplinks, present);
+        }
+        sight.routes = vec![route("0.0.0.0/0", 3, 100), route("::/0", 3, 1024)];
+        sight.addresses.push(on(3, "10.0.3.15/24"));
+        assert_eq!(sight.uplinks(&[], &present).into_keys().collect::<Vec<_>>(), [3], "another one has it");
+    }
+
+    fn sight_without_routes(sight: &Sight) -> Sight {
+        Sight { links: sight.links.clone(), addresses: sight.addresses.clone(), routes: Vec::new() }
+    }
+
+    #[test]
+    fn new_flows_get_the_address_that_will_last_and_be_answered() {
+        for (addresses, before, expected) in [
+            (&["2001:db8::1/64"][..], None, Some("2001:db8::1")),
+            (&["2001:db8::1/64 tentative"], None, None),
+            (&["2001:db8::1/64 deprecated"], None, Some("2001:db8::1")),
+            (&["2001:db8::1/64 deprecated", "fd00::1/64"], Some("2001:db8::1"), Some("fd00::1")),
+            (&["2001:db8::1/64 temporary", "2001:db8::2/64"], None, Some("2001:db8::2")),
+            (&["2001:db8::1/64 temporary", "2001:db8::2/64 deprecated"], None, Some("2001:db8::1")),
+            (&["2001:db8::1/64 temporary deprecated", "2001:db8::2/64 temporary"], None, Some("2001:db8::2")),
+            (&["fd00::1/64", "2001:db8::2/64 temporary"], None, Some("2001:db8::2")),
+            (&["2001:db8::1/64", "2001:db8::2/64"], None, Some("2001:db8::1")),
+            (&["2001:db8::1/64", "2001:db8::2/64"], Some("2001:db8::2"), Some("2001:db8::2")),
+            (&["2001:db8::1/64", "2001:db8::2/64 temporary"], Some("2001:db8::2"), Some("2001:db8::1")),
+            (&["2001:db8::1/64", "2001:db8::2/64 tentative"], Some("2001:db8::2"), Some("2001:db8::1")),
+            (&["fe80::2/64"], None, None),
+        ] {
+            let sight = Sight { addresses: addresses.iter().map(|address| on(3, address)).collect(), ..sight() };
+            let address = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+            assert_eq!(sight.masquerade_v6(3, before.map(address)), expected.map(address), "{addresses:?} {before:?}");
+        }
     }
 
     #[test]
     fn an_overlap_names_the_address_or_route_and_its_interface() {
-        let check = |subnet: &str| sight().check_free(subnet.parse().unwrap());
+        let check = |subnet: &str| {
+            let mut sight = sight();
+            sight.routes.extend([route("2001:db8::/32", 2, 1024), route("::/0", 2, 1024)]);
+            sight.check_free(subnet.parse().unwrap())
+        };
         assert!(check("172.18.0.0/16").is_ok());
         for (subnet, reason) in [
             ("10.0.0.0/8", "the host's address 10.0.2.15/24 on eth0"),
             ("10.0.2.128/25", "the host's address 10.0.2.15/24 on eth0"),
             ("192.168.7.0/24", "the host's route 192.168.0.0/16 on tun0"),
+            ("2001:db8:7::/64", "the host's route 2001:db8::/32 on eth0"),
         ] {
             let error = check(subnet).unwrap_err().to_string();
             assert!(error.contains(reason), "{subnet}: {error}");
@@ -411,5 +547,7 @@ mod tests {
         let mut sight = sight();
         sight.routes.extend([route("0.0.0.0/1", 4, 0), route("128.0.0.0/1", 4, 0)]);
         assert!(sight.check_free("172.18.0.0/16".parse().unwrap()).is_ok());
+        sight.routes.extend([route("::/1", 4, 0), route("8000::/1", 4, 0), route("2000::/3", 4, 0)]);
+        assert!(sight.check_free("2001:db8::/64".parse().unwrap()).is_ok());
     }
 }

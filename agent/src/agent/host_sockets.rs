@@ -11,7 +11,7 @@ use super::Agent;
 use crate::{
     datapath::{HostSocket, PublishEntry},
     line,
-    model::publish::Protocol,
+    model::{container::Container, publish::Protocol},
     net::sock_diag::{Connected, Ended, SockDiag},
 };
 
@@ -93,8 +93,8 @@ impl Agent {
                 let publishes =
                     containers.flat_map(|container| &container.publishes).filter(move |publish| publish.spec == *spec);
                 let drains = publishes.flat_map(|publish| &publish.drains);
-                let draining = drains.filter_map(|drain| self.state.containers.get(&drain.container)?.address());
-                draining.chain(entry.container_addresses())
+                let draining = drains.filter_map(|drain| self.state.containers.get(&drain.container));
+                draining.flat_map(Container::addresses).chain(entry.container_addresses())
             })
             .any(|address: IpAddr| address == socket.container.ip() && self.endpoints.contains(&address))
     }
@@ -140,6 +140,11 @@ mod tests {
             ("8080:80/udp", "127.0.0.1:8080", "172.18.0.2:80", false),
             ("10.0.2.15:8080:80", "10.0.2.15:8080", "172.18.0.2:80", true),
             ("10.0.2.15:8080:80", "127.0.0.1:8080", "172.18.0.2:80", false),
+            ("8080:80", "[::1]:8080", "[fd00::2]:80", true),
+            ("8080:80", "[::1]:8080", "172.18.0.2:80", true),
+            ("10.0.2.15:8080:80", "[::1]:8080", "[fd00::2]:80", false),
+            ("[2001:db8::1]:8080:80", "[2001:db8::1]:8080", "[fd00::2]:80", true),
+            ("[2001:db8::1]:8080:80", "[::1]:8080", "[fd00::2]:80", false),
             ("6000-6010:7000-7010", "10.0.2.15:6010", "172.18.0.2:7010", true),
             ("6000-6010:7000-7010", "10.0.2.15:6010", "172.18.0.2:7009", false),
             ("6000-6010:7000-7010", "10.0.2.15:6011", "172.18.0.2:7011", false),

@@ -11,6 +11,7 @@ mod flows;
 mod forwarding;
 mod host;
 mod host_sockets;
+mod ipv6;
 mod moves;
 mod networks;
 mod plan;
@@ -172,6 +173,7 @@ impl Agent {
     }
 
     async fn bring_up(&mut self, config: Option<&Config>) -> anyhow::Result<()> {
+        self.end_inheriting()?;
         self.enable_forwarding().await?;
         self.sync_host().await?;
         self.adopt_drains();

@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::time;
 use tracing::info;
 
-use super::{Agent, presence::what_is_gone, publishes::by_family, view::view_publish, warn_all};
+use super::{Agent, presence::what_is_gone, publishes::where_it_leads, view::view_publish, warn_all};
 use crate::{
     api::{self, PublishMove},
     datapath::PublishEntry,
@@ -121,7 +121,7 @@ impl Agent {
         if let Some(gone) = what_is_gone(entering, &self.link_names().await?) {
             bail!("{gone}; remove the container with 'causeway container rm {target}', and make it again");
         }
-        let (container_v4, container_v6) = by_family(entering.address().context("the container has no address")?);
+        let (container_v4, container_v6) = where_it_leads(entering);
         Ok(PublishEntry { container_v4, container_v6, ..from.clone() })
     }
 

@@ -1,11 +1,9 @@
 //! Networks: made, listed, removed.
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, ensure};
 use tracing::{info, warn};
 
-use super::{Agent, forwarding::disable_ipv6, warn_all};
+use super::{Agent, warn_all};
 use crate::{
     api::{self, NetworkSpec},
     datapath::{Interface, Terms},
@@ -110,9 +108,7 @@ impl Agent {
     }
 
     async fn build_network(&mut self, network: &Network) -> anyhow::Result<()> {
-        let netlink = self.host.handles.netlink.clone();
-        let mac = bridge_mac(network)?;
-        let index = netlink.create_bridge(&network.bridge, mac, network.mtu).await?;
+        let index = self.create_bridge(network, bridge_mac(network)?).await?;
         self.bridges.insert(network.name.clone(), index);
         self.finish_bridge(network, index).await?;
         self.sync_host().await
@@ -123,7 +119,7 @@ impl Agent {
         let interface = Interface { index, name: network.bridge.clone() };
         // Guarded before it has an address, so before anything is forwarded into it.
         self.datapath.put_bridge(&interface, &network.subnets, &self.terms_of(network))?;
-        disable_ipv6(&self.host.handles.netns, &network.bridge)?;
+        self.settle_ipv6(network)?;
         for (subnet, gateway) in network.subnets.iter().zip(&network.gateways) {
             let address = ipnet::IpNet::new(*gateway, subnet.prefix_len())?;
             self.host.handles.netlink.add_address(index, address).await?;
@@ -162,11 +158,8 @@ fn say_floors(network: &Network) {
     }
 }
 
-/// Of the bridge, from its gateway address.
+/// Of the bridge, from its first gateway address.
 pub(super) fn bridge_mac(network: &Network) -> anyhow::Result<Mac> {
-    let first = network.gateways.iter().find_map(|gateway| match gateway {
-        IpAddr::V4(address) => Some(Mac::from_ipv4(*address)),
-        IpAddr::V6(_) => None,
-    });
-    first.with_context(|| format!("network '{}' has no IPv4 gateway", network.name))
+    let first = network.gateways.first().with_context(|| format!("network '{}' has no gateway", network.name))?;
+    Ok(Mac::from_address(*first, 0))
 }

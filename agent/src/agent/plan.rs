@@ -14,6 +14,7 @@ use super::{
     Agent,
     containers::cookie_at,
     host::{Host, Sight},
+    ipv6::check_ipv6,
     networks::bridge_mac,
     presence::bridge_gone,
     publishes::check_publishable,
@@ -23,13 +24,14 @@ use crate::{
     api::{ContainerSpec, NetworkSpec},
     model::{
         container::{Container, Endpoint, INTERFACE, host_side_name},
+        family::Family,
         ipam, name,
         network::{self, Network},
         publish::{Publish, PublishSpec},
     },
     net::{
         mac::Mac,
-        netlink::Netlink,
+        netlink::{Netlink, Route},
         netns::{self, Netns},
     },
     state::State,
@@ -109,12 +111,12 @@ impl<'a> Plan<'a> {
             spec.name,
             self.or_command(&format!("remove it with 'causeway network rm {}'", spec.name))
         );
-        network::check_subnets(&spec.subnets)?;
-        let gateways = network::choose_gateways(&spec.subnets, &spec.gateways)?;
+        let subnets = network::check_subnets(&spec.subnets)?;
+        let gateways = network::choose_gateways(&subnets, &spec.gateways)?;
         let mtu = spec.mtu.unwrap_or_else(|| self.host.mtu(&self.sight));
-        network::check_mtu(mtu)?;
+        network::check_mtu_for(mtu, &subnets)?;
         spec.flows.check()?;
-        for subnet in &spec.subnets {
+        for subnet in &subnets {
             for other in others() {
                 let clash = other.subnets.iter().find(|theirs| network::overlap(**theirs, *subnet));
                 if let Some(theirs) = clash {
@@ -122,6 +124,10 @@ impl<'a> Plan<'a> {
                 }
             }
             self.sight.check_free(*subnet)?;
+        }
+        let families: Vec<Family> = subnets.iter().copied().map(Family::of_subnet).collect();
+        if families.contains(&Family::V6) {
+            check_ipv6(&self.host.handles.netns)?;
         }
         let bridge = match &spec.bridge {
             None => self.free_bridge_name(),
@@ -137,19 +143,24 @@ impl<'a> Plan<'a> {
                 bridge.clone()
             }
         };
-        Ok(Network {
+        let network = Network {
             name: spec.name.clone(),
-            subnets: spec.subnets.clone(),
+            subnets,
             gateways,
             bridge,
             mtu,
             internal: spec.internal,
-            masquerade: spec.masquerade,
+            masquerade: spec.masquerade.among(&families),
             icc: spec.icc,
             flows: spec.flows.clone(),
-            last: None,
+            last: Vec::new(),
             declared: false,
-        })
+        };
+        let mac = bridge_mac(&network)?;
+        if let Some(owner) = self.owner_of_mac(&network, mac)? {
+            bail!("the bridge would have the MAC address {mac}, which belongs to {owner}; give another gateway");
+        }
+        Ok(network)
     }
 
     /// Checks everything and chooses what was left open.
@@ -163,8 +174,8 @@ impl<'a> Plan<'a> {
         );
         let network = self.network(spec.network.as_deref().unwrap_or(network::DEFAULT))?;
         self.check_bridge(network)?;
-        let address = self.choose_address(network, &spec.addresses)?;
-        let mac = self.choose_mac(network, address.addr(), spec.mac.as_deref())?;
+        let addresses = self.choose_addresses(network, &spec.addresses)?;
+        let mac = self.choose_mac(network, &addresses, spec.mac.as_deref())?;
         let mut publishes: Vec<Publish> = Vec::new();
         for publish in &spec.publishes {
             if let Some(other) = publishes.iter().find(|other| other.spec.conflicts(publish)) {
@@ -179,7 +190,7 @@ impl<'a> Plan<'a> {
         };
         let endpoint = Endpoint {
             network: network.name.clone(),
-            addresses: vec![address],
+            addresses,
             mac,
             interface: INTERFACE.to_owned(),
             host_side: self.free_host_side_name(name, &network.name)?,
@@ -215,8 +226,10 @@ impl<'a> Plan<'a> {
                 "the host has no address {address}; give one of the host's own, or none for any"
             );
         }
+        let own: Vec<Family> = network.families().collect();
+        let served: Vec<Family> = spec.families(&own).collect();
         if !self.host.allow_bind
-            && let Some(port) = sockets::taken_port(&self.host.handles.netns, spec)?
+            && let Some(port) = sockets::taken_port(&self.host.handles.netns, spec, &served)?
         {
             bail!(
                 "a process of the host has port {port}/{} already; take another host port, stop it, or allow both with 'causeway up \
@@ -249,75 +262,114 @@ impl<'a> Plan<'a> {
         names.find(|name| !taken.contains(name.as_str())).unwrap_or_default()
     }
 
-    fn choose_address(&self, network: &Network, asked: &[IpAddr]) -> anyhow::Result<IpNet> {
-        let mut taken: BTreeSet<IpAddr> = network.gateways.iter().copied().collect();
-        let on_it =
-            |container: &Container| container.endpoint_on(&network.name).map(|endpoint| endpoint.addresses.clone());
-        let addresses = self.state.containers.values().filter_map(on_it).flatten();
-        taken.extend(addresses.map(|address| address.addr()));
-        if let Some(address) = asked.iter().find(|address| address.is_ipv6()) {
-            bail!("the address {address} is IPv6, which is not supported yet; give an IPv4 address or none");
-        }
-        let another = "give another, or none for the next free one";
-        match asked {
-            [] => {
-                let free = |subnet: &IpNet| {
-                    let address = ipam::next_free(*subnet, network.last, &taken)?;
-                    IpNet::new(address, subnet.prefix_len()).ok()
-                };
-                network.subnets.iter().find_map(free).with_context(|| {
-                    format!(
-                        "every address of network '{}' is taken; remove a container, or use a larger network",
-                        network.name
-                    )
-                })
-            }
-            [address] => {
-                let Some((subnet, gateway)) = network.place_of(*address) else {
-                    let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
-                    bail!(
-                        "the address {address} is not in the subnet {} of network '{}'; {another}",
-                        subnets.join(", "),
-                        network.name
-                    );
-                };
-                ensure!(
-                    *address != gateway,
-                    "the address {address} is the gateway of network '{}'; {another}",
-                    network.name
-                );
-                ensure!(
-                    ipam::is_assignable(subnet, *address),
-                    "the address {address} is the network or broadcast address of {subnet}; {another}"
-                );
-                if let Some(owner) = self.owner_of(&network.name, *address) {
-                    bail!("the address {address} belongs to container '{owner}'; {another}");
-                }
-                Ok(IpNet::new(*address, subnet.prefix_len())?)
-            }
-            [_, second, ..] => {
-                bail!("the address {second} is a second IPv4 address; a container has one on a network, so give one")
-            }
-        }
-    }
-
-    fn choose_mac(&self, network: &Network, address: IpAddr, asked: Option<&str>) -> anyhow::Result<Mac> {
-        let mac = match (asked, address) {
-            (Some(text), _) => text.parse()?,
-            (None, IpAddr::V4(address)) => Mac::from_ipv4(address),
-            (None, IpAddr::V6(_)) => bail!("an endpoint needs an IPv4 address"),
-        };
-        ensure!(mac != bridge_mac(network)?, "the MAC address {mac} is the bridge's; give another");
-        let has_it =
-            |container: &&Container| container.endpoint_on(&network.name).is_some_and(|endpoint| endpoint.mac == mac);
-        if let Some(owner) = self.state.containers.values().find(has_it) {
+    /// One of each of the network's subnets.
+    fn choose_addresses(&self, network: &Network, asked: &[IpAddr]) -> anyhow::Result<Vec<IpNet>> {
+        if let Some(address) = asked.iter().find(|address| !network.has(Family::of(**address))) {
+            let family = Family::of(*address);
             bail!(
-                "the MAC address {mac} belongs to container '{}' on network '{}'; give another",
-                owner.name,
-                network.name
+                "the address {address} is {family}, and network '{}' has {} alone; give an {1} address, or none for the next free one",
+                network.name,
+                family.other()
             );
         }
+        let mut addresses = Vec::new();
+        for subnet in &network.subnets {
+            let family = Family::of_subnet(*subnet);
+            let mut of_family = asked.iter().filter(|address| Family::of(**address) == family);
+            let address = match of_family.next() {
+                Some(address) => self.check_address(network, *subnet, *address)?,
+                None => self.give_address(network, *subnet)?,
+            };
+            if let Some(second) = of_family.next() {
+                bail!(
+                    "the address {second} is a second {family} address; a container has one of each family on a network, so give one"
+                );
+            }
+            addresses.push(IpNet::new(address, subnet.prefix_len())?);
+        }
+        Ok(addresses)
+    }
+
+    fn give_address(&self, network: &Network, subnet: IpNet) -> anyhow::Result<IpAddr> {
+        let mut taken: BTreeSet<IpAddr> = network.gateways.iter().copied().collect();
+        let endpoints = self.state.containers.values().filter_map(|container| container.endpoint_on(&network.name));
+        taken.extend(endpoints.flat_map(|endpoint| &endpoint.addresses).map(IpNet::addr));
+        let last = network.last.iter().copied().find(|last| subnet.contains(last));
+        ipam::next_free(subnet, last, &taken).with_context(|| {
+            format!(
+                "every address of the subnet {subnet} of network '{}' is taken; remove a container, or use a larger network",
+                network.name
+            )
+        })
+    }
+
+    fn check_address(&self, network: &Network, subnet: IpNet, address: IpAddr) -> anyhow::Result<IpAddr> {
+        let another = "give another, or none for the next free one";
+        ensure!(
+            subnet.contains(&address),
+            "the address {address} is not in the subnet {subnet} of network '{}'; {another}",
+            network.name
+        );
+        ensure!(
+            !network.gateways.contains(&address),
+            "the address {address} is the gateway of network '{}'; {another}",
+            network.name
+        );
+        ensure!(
+            ipam::is_assignable(subnet, address),
+            "the address {address} is {} of {subnet}; {another}",
+            ipam::nobodys(subnet)
+        );
+        if let Some(owner) = self.owner_of(&network.name, address) {
+            bail!("the address {address} belongs to container '{owner}'; {another}");
+        }
+        Ok(address)
+    }
+
+    /// Derived from the first address, so that a container made again has the same one.
+    fn choose_mac(&self, network: &Network, addresses: &[IpNet], asked: Option<&str>) -> anyhow::Result<Mac> {
+        let first = addresses.first().context("the container has no address")?.addr();
+        let (mac, owner) = match asked {
+            Some(text) => {
+                let mac = text.parse()?;
+                (mac, self.owner_of_mac(network, mac)?)
+            }
+            None => {
+                let mut attempt = 0;
+                loop {
+                    let mac = Mac::from_address(first, attempt);
+                    let owner = self.owner_of_mac(network, mac)?;
+                    // An IPv4 address gives one alone.
+                    if owner.is_none() || first.is_ipv4() {
+                        break (mac, owner);
+                    }
+                    attempt += 1;
+                }
+            }
+        };
+        if let Some(owner) = owner {
+            bail!("the MAC address {mac} belongs to {owner}; give another");
+        }
         Ok(mac)
+    }
+
+    /// Who has a MAC that somebody else on the network would have too. With IPv6 it gives the link-local address, which is to lead to one
+    /// container alone, whatever network it is on.
+    fn owner_of_mac(&self, network: &Network, mac: Mac) -> anyhow::Result<Option<String>> {
+        for other in self.state.networks.values() {
+            if other.name != network.name && !(other.has(Family::V6) && network.has(Family::V6)) {
+                continue;
+            }
+            if bridge_mac(other)? == mac {
+                return Ok(Some(format!("the bridge of network '{}'", other.name)));
+            }
+            let has_it =
+                |container: &&Container| container.endpoint_on(&other.name).is_some_and(|endpoint| endpoint.mac == mac);
+            if let Some(owner) = self.state.containers.values().find(has_it) {
+                return Ok(Some(format!("container '{}' on network '{}'", owner.name, other.name)));
+            }
+        }
+        Ok(None)
     }
 
     fn owner_of(&self, network: &str, address: IpAddr) -> Option<&str> {
@@ -348,13 +400,15 @@ impl<'a> Plan<'a> {
             path.display()
         );
         let routes = netlink.routes().await?;
-        let default =
-            routes.iter().find(|route| route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4());
-        ensure!(
-            network.internal || default.is_none(),
-            "{} has a default route already; remove it, or use a network that was created with --internal",
-            path.display()
-        );
+        let is_in_the_way =
+            |route: &&Route| route.destination.prefix_len() == 0 && network.has(Family::of_subnet(route.destination));
+        if let Some(default) = routes.iter().find(is_in_the_way).filter(|_| !network.internal) {
+            bail!(
+                "{} has an {} default route already; remove it, or use a network that was created with --internal",
+                path.display(),
+                Family::of_subnet(default.destination)
+            );
+        }
         Ok(cookie)
     }
 

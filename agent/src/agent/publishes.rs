@@ -12,6 +12,7 @@ use crate::{
     datapath::PublishEntry,
     model::{
         container::Container,
+        family::Family,
         network::Network,
         publish::{Publish, PublishSpec},
     },
@@ -31,10 +32,9 @@ impl Agent {
     }
 
     pub(super) async fn add_publish(&mut self, name: &str, publish: Publish) -> anyhow::Result<api::Publish> {
-        let container = self.container(name)?;
-        let network = self.network_of(container)?;
-        let address = container.address().context("the container has no address")?;
-        if let Some(gone) = what_is_gone(container, &self.link_names().await?) {
+        let container = self.container(name)?.clone();
+        let network = self.network_of(&container)?;
+        if let Some(gone) = what_is_gone(&container, &self.link_names().await?) {
             bail!("{gone}; remove the container with 'causeway container rm {name}', and make it again");
         }
         let mut plan = self.plan().await?;
@@ -47,7 +47,7 @@ impl Agent {
             self.sync_host().await?;
         }
         let view = view_publish(name, &publish);
-        self.put_publish(&publish, address)?;
+        self.put_publish(&publish, &container)?;
         if let Some(container) = self.state.containers.get_mut(name) {
             container.publishes.push(publish.clone());
         }
@@ -78,9 +78,9 @@ impl Agent {
     }
 
     /// Writes it into the datapath.
-    pub(super) fn put_publish(&mut self, publish: &Publish, container: IpAddr) -> anyhow::Result<()> {
+    pub(super) fn put_publish(&mut self, publish: &Publish, container: &Container) -> anyhow::Result<()> {
         let spec = publish.spec;
-        let (container_v4, container_v6) = by_family(container);
+        let (container_v4, container_v6) = where_it_leads(container);
         let entry = PublishEntry {
             protocol: spec.protocol,
             host_address: spec.host_address,
@@ -122,19 +122,25 @@ impl Agent {
     }
 }
 
-/// A container's address, as the datapath takes it.
-pub(super) const fn by_family(container: IpAddr) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    match container {
-        IpAddr::V4(address) => (Some(address), None),
-        IpAddr::V6(address) => (None, Some(address)),
+/// Where IPv4 and IPv6 clients find a container. One of IPv4 alone is found by IPv6 clients too.
+pub(super) fn where_it_leads(container: &Container) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let (mut v4, mut v6) = (None, None);
+    for address in container.addresses() {
+        match address {
+            IpAddr::V4(address) => v4 = Some(address),
+            IpAddr::V6(address) => v6 = Some(address),
+        }
     }
+    (v4, v6.or_else(|| v4.map(|address| address.to_ipv6_mapped())))
 }
 
 /// What can be said before it is known which ports are taken.
 pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
+    let families: Vec<Family> = network.families().collect();
     ensure!(
-        spec.host_address.is_none_or(|address| address.is_ipv4()),
-        "the publish {spec} has an IPv6 host address, which is not supported yet; give an IPv4 address or none"
+        spec.families(&families).next().is_some(),
+        "the publish {spec} has an IPv4 host address, and network '{}' has IPv6 alone; give an IPv6 address of the host, or none",
+        network.name
     );
     ensure!(
         !network.internal,
@@ -144,14 +150,15 @@ pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow
     Ok(())
 }
 
-/// Clients that may use a publish: IPv4 today, and subnets that are some.
+/// Clients that may use a publish: subnets that are some.
 fn check_from(from: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
     let mut checked: Vec<IpNet> = Vec::new();
     for subnet in from {
-        ensure!(
-            matches!(subnet, IpNet::V4(_)),
-            "--from {subnet} is IPv6, which is not supported yet; give an IPv4 subnet"
-        );
+        if let IpNet::V6(v6) = subnet
+            && let (Some(mapped), Some(prefix_len)) = (v6.network().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
+        {
+            bail!("--from {subnet} is of IPv4 addresses; write {mapped}/{prefix_len}");
+        }
         ensure!(subnet.addr() == subnet.network(), "--from {subnet} has host bits set; write {}", subnet.trunc());
         if !checked.contains(subnet) {
             checked.push(*subnet);
@@ -165,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_are_ipv4_subnets() {
+    fn clients_are_subnets() {
         let check = |text: &str| {
             let from: Vec<IpNet> = text.split_whitespace().map(|subnet| subnet.parse().unwrap()).collect();
             check_from(&from).map(|from| from.len()).map_err(|error| error.to_string())
@@ -173,6 +180,48 @@ mod tests {
         assert_eq!(check(""), Ok(0));
         assert_eq!(check("10.0.0.0/8 192.168.1.1/32 10.0.0.0/8"), Ok(2));
         assert!(check("10.1.0.0/8").unwrap_err().contains("write 10.0.0.0/8"));
-        assert!(check("2001:db8::/32").unwrap_err().contains("not supported yet"));
+        assert_eq!(check("10.0.0.0/8 2001:db8::/32 ::/0"), Ok(3));
+        assert!(check("2001:db8::1/32").unwrap_err().contains("write 2001:db8::/32"));
+        assert!(check("::ffff:10.0.0.0/104").unwrap_err().contains("write 10.0.0.0/8"));
+    }
+
+    #[test]
+    fn clients_of_both_families_find_a_container_unless_it_has_ipv6_alone() {
+        let leads_to = |addresses: &[&str]| {
+            let container: Container = serde_json::from_value(serde_json::json!({
+                "name": "web", "netns": "/run/netns/web", "cookie": 1, "made": true,
+                "endpoints": [{
+                    "network": "n", "addresses": addresses, "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv0",
+                }],
+            }))
+            .unwrap();
+            let (v4, v6) = where_it_leads(&container);
+            (v4.map(|address| address.to_string()), v6.map(|address| address.to_string()))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(leads_to(&["172.18.0.2/16"]), (some("172.18.0.2"), some("::ffff:172.18.0.2")));
+        assert_eq!(leads_to(&["fd00::2/64"]), (None, some("fd00::2")));
+        assert_eq!(leads_to(&["172.18.0.2/16", "fd00::2/64"]), (some("172.18.0.2"), some("fd00::2")));
+    }
+
+    #[test]
+    fn what_would_serve_nobody_is_refused() {
+        let check = |subnet: &str, internal: bool, publish: &str| {
+            let network: Network = serde_json::from_value(serde_json::json!({
+                "name": "n", "subnets": [subnet], "gateways": [], "bridge": "cw0", "mtu": 1500, "internal": internal,
+                "masquerade": true, "icc": true,
+            }))
+            .unwrap();
+            check_publishable(&network, &publish.parse().unwrap()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("10.0.0.0/24", false, "[2001:db8::1]:80:80"), Ok(()));
+        assert_eq!(check("10.0.0.0/24", false, "10.0.2.15:80:80"), Ok(()));
+        assert_eq!(check("fd00::/64", false, "80:80"), Ok(()));
+        assert!(
+            check("fd00::/64", false, "10.0.2.15:80:80")
+                .unwrap_err()
+                .contains("network 'n' has IPv6 alone; give an IPv6")
+        );
+        assert!(check("fd00::/64", true, "80:80").unwrap_err().contains("internal"));
     }
 }

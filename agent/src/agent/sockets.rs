@@ -1,7 +1,7 @@
 //! Which ports processes of the host have.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsRawFd as _,
 };
 
@@ -10,21 +10,28 @@ use nix::{
     errno::Errno,
     sys::socket::{
         AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
-        sockopt::{Mark, ReuseAddr},
+        sockopt::{Ipv6V6Only, Mark, ReuseAddr},
     },
 };
 
 use crate::{
-    model::publish::{Protocol, PublishSpec},
+    model::{
+        family::Family,
+        publish::{Protocol, PublishSpec},
+    },
     net::netns::Netns,
 };
 
-/// The first port of the publish that a socket of the host has.
-pub(super) fn taken_port(host: &Netns, spec: &PublishSpec) -> anyhow::Result<Option<u16>> {
-    let address = spec.host_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+/// The first port of the publish that a socket of the host has, for clients of one of the families.
+pub(super) fn taken_port(host: &Netns, spec: &PublishSpec, families: &[Family]) -> anyhow::Result<Option<u16>> {
+    let any = families.iter().map(|family| match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    });
+    let addresses: Vec<IpAddr> = spec.host_address.map_or_else(|| any.collect(), |address| vec![address]);
     host.run(|| {
         let mut ports = spec.host_ports.start()..=spec.host_ports.end();
-        ports.find(|port| is_taken(spec.protocol, SocketAddr::new(address, *port)))
+        ports.find(|port| addresses.iter().any(|address| is_taken(spec.protocol, SocketAddr::new(*address, *port))))
     })
 }
 
@@ -46,6 +53,10 @@ fn is_taken(protocol: Protocol, address: SocketAddr) -> bool {
     if protocol == Protocol::Tcp && setsockopt(&probe, ReuseAddr, &true).is_err() {
         return false;
     }
+    // Else it would be for IPv4 too, and a port taken that is so only there. Only an IPv6 socket takes it.
+    if address.is_ipv6() && setsockopt(&probe, Ipv6V6Only, &true).is_err() {
+        return false;
+    }
     bind(probe.as_raw_fd(), &SockaddrStorage::from(address)) == Err(Errno::EADDRINUSE)
 }
 
@@ -64,6 +75,21 @@ mod tests {
         assert!(!is_taken(Protocol::Tcp, SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), address.port())));
         drop(listener);
         assert!(!is_taken(Protocol::Tcp, address));
+    }
+
+    #[test]
+    fn a_port_is_taken_in_the_family_of_its_socket() {
+        // An IPv6 socket that is for IPv4 too takes both.
+        for (listening, v4, v6) in [("0.0.0.0:0", true, false), ("[::1]:0", false, true), ("[::]:0", true, true)] {
+            let listener = TcpListener::bind(listening).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let spec: PublishSpec = format!("{port}:80").parse().unwrap();
+            let host = Netns::current().unwrap();
+            for (families, taken) in [(&[Family::V4][..], v4), (&[Family::V6], v6), (&Family::ALL, v4 || v6)] {
+                let found = taken_port(&host, &spec, families).unwrap();
+                assert_eq!(found, taken.then_some(port), "{listening} {families:?}");
+            }
+        }
     }
 
     #[test]

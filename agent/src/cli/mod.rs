@@ -16,6 +16,7 @@ use crate::{
         flow_filter::{self, FlowFilter},
         flows::{self, FlowOptions, Mapping, Timeout},
         host_ports::HostPorts,
+        masquerade::Masquerade,
         network,
         publish::{PortRange, PublishSpec},
     },
@@ -262,13 +263,13 @@ pub struct NetworkCreate {
     /// Its name
     #[arg(value_name = "NAME", value_parser = value::plain_name)]
     name: String,
-    /// Where its containers' addresses are from, as 10.20.0.0/16
+    /// Where its containers' addresses are from, as 10.20.0.0/16; can be given twice, for IPv4 and for IPv6
     #[arg(long = "subnet", value_name = "CIDR", required = true, value_parser = value::subnet)]
     subnets: Vec<IpNet>,
     /// The bridge's name [default: cwN with the lowest free N]
     #[arg(long, value_name = "IF", value_parser = value::interface)]
     bridge: Option<String>,
-    /// The bridge's address in the subnet [default: the first]
+    /// The bridge's address in a subnet [default: the first]
     #[arg(long = "gateway", value_name = "IP", value_parser = value::address)]
     gateways: Vec<IpAddr>,
     /// Largest packet in bytes, IP header included [default: the uplink's]
@@ -277,9 +278,16 @@ pub struct NetworkCreate {
     /// Nothing leaves or enters the network, the host excepted
     #[arg(long)]
     internal: bool,
-    /// Keep the containers' source addresses; the world must then know a route to the subnet
-    #[arg(long)]
-    no_masquerade: bool,
+    /// Keep the containers' source addresses, of one family or of both; the world must then know a route to the subnet
+    #[arg(
+        long,
+        value_name = "ipv4|ipv6",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "both",
+        value_parser = value::masquerade_without
+    )]
+    no_masquerade: Option<Masquerade>,
     /// Containers of the network do not reach each other
     #[arg(long)]
     no_icc: bool,
@@ -304,10 +312,10 @@ pub struct Placement {
     /// The network it is on
     #[arg(long, value_name = "N", default_value = network::DEFAULT, value_parser = value::plain_name)]
     network: String,
-    /// Its address [default: the next free one of the subnet]
+    /// Its address; can be given twice, for IPv4 and for IPv6 [default: the next free one of each subnet]
     #[arg(long = "ip", value_name = "IP", value_parser = value::address)]
     addresses: Vec<IpAddr>,
-    /// Its MAC address, as 02:63:0a:14:00:0a [default: derived from the IPv4 address]
+    /// Its MAC address, as 02:63:0a:14:00:0a [default: derived from the first address]
     #[arg(long, value_name = "MAC", value_parser = value::mac)]
     mac: Option<String>,
     /// Published once the container is there.
@@ -374,7 +382,7 @@ pub struct PublishAdd {
     /// Which ports.
     #[arg(value_name = "PUBLISH", help = "[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")]
     pub publish: PublishSpec,
-    /// Clients that may use it, as 203.0.113.0/24; can be given several times [default: any]
+    /// Clients that may use it, as 203.0.113.0/24 or 2001:db8::/32; can be given several times [default: any]
     #[arg(long, value_name = "CIDR", value_parser = value::subnet)]
     pub from: Vec<IpNet>,
 }
@@ -431,7 +439,7 @@ impl NetworkCreate {
             gateways: self.gateways,
             mtu: self.mtu,
             internal: self.internal,
-            masquerade: !self.no_masquerade,
+            masquerade: self.no_masquerade.unwrap_or(Masquerade::ON),
             icc: !self.no_icc,
             flows: FlowOptions {
                 timeouts: self.timeouts.into_iter().collect(),
@@ -494,6 +502,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::model::family::Family;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("causeway").chain(line.split_whitespace()))
@@ -515,6 +524,8 @@ mod tests {
             "--json --instance lab down",
             "network create front --subnet 10.20.0.0/16",
             "network create front --subnet 10.20.0.0/16 --subnet 2001:db8::/64 --bridge br0 --gateway 10.20.0.1 --mtu 9000 --internal --no-masquerade --no-icc",
+            "network create front --no-masquerade=ipv6 --subnet 10.20.0.0/16 --subnet fd12:3456:789a::/64 --gateway fd12:3456:789a::9",
+            "container create web --network front --ip 10.20.0.9 --ip fd12:3456:789a::9",
             "network create front --subnet 10.20.0.0/16 --timeout udp=30 --timeout tcp-established=7440 --ports 20000-20009 --mapping full-cone --max-flows 1000",
             "network ls",
             "network ls --json --instance lab",
@@ -556,7 +567,20 @@ mod tests {
             panic!("it is network create");
         };
         let spec = create.into_spec();
-        assert!(spec.masquerade && !spec.icc && !spec.internal);
+        assert!(spec.masquerade == Masquerade::ON && !spec.icc && !spec.internal);
+
+        for (option, expected) in [
+            ("--no-masquerade", Masquerade::OFF),
+            ("--no-masquerade=ipv4", Masquerade::only(Family::V6)),
+            ("--no-masquerade=ipv6", Masquerade::only(Family::V4)),
+        ] {
+            let Ok(Cli { verb: Verb::Network { verb: NetworkVerb::Create(create) }, .. }) =
+                read(&format!("network create {option} front --subnet 10.20.0.0/16"))
+            else {
+                panic!("it is network create");
+            };
+            assert_eq!(create.into_spec().masquerade, expected, "{option}");
+        }
 
         let Ok(Cli { verb: Verb::Container { verb: ContainerVerb::Attach(attach) }, .. }) =
             read("container attach web --pid 7")

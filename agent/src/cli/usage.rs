@@ -50,6 +50,11 @@ mod tests {
             ("network create a --subnet 10.0.0.0/24 --timeout tcp=9", "no timeout 'tcp'", "causeway network create"),
             ("network create a --subnet 10.0.0.0/24 --timeout udp=0", "from 1 to 2000000", "causeway network create"),
             ("network create a --subnet 10.0.0.0/24 --ports 9-5", "write PORT or LO-HI", "causeway network create"),
+            (
+                "network create a --subnet 10.0.0.0/24 --no-masquerade=v6",
+                "'v6' is not ipv4 or ipv6",
+                "causeway network create",
+            ),
             ("network create a --subnet 10.0.0.0/24 --mapping cone", "full-cone", "causeway network create"),
             ("network create a --subnet 10.0.0.0/24 --max-flows 0", "at least 1", "causeway network create"),
             ("network create a/b --subnet 10.0.0.0/24", "letters, digits", "causeway network create"),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use ipnet::IpNet;
 
 use crate::{
-    model::{name, network},
+    model::{family::Family, masquerade::Masquerade, name, network},
     net::{mac::Mac, netns},
 };
 
@@ -29,6 +29,14 @@ pub(super) fn subnet(text: &str) -> anyhow::Result<IpNet> {
 
 pub(super) fn address(text: &str) -> anyhow::Result<IpAddr> {
     text.parse().ok().context("it is not an IP address, such as 10.20.0.10")
+}
+
+/// What is left of masquerade without that for `ipv4`, for `ipv6`, or for `both`, which is what the option means without a value.
+pub(super) fn masquerade_without(text: &str) -> anyhow::Result<Masquerade> {
+    match text {
+        "both" => Ok(Masquerade::OFF),
+        family => Ok(Masquerade::only(family.parse::<Family>()?.other())),
+    }
 }
 
 pub(super) fn mtu(text: &str) -> anyhow::Result<u32> {

@@ -1,11 +1,14 @@
 //! A container: a network namespace with one veth pair for each network it is on.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::publish::Publish;
+use super::{family::Family, publish::Publish};
 use crate::net::mac::Mac;
 
 /// The container side's name, in the container.
@@ -37,7 +40,7 @@ pub struct Container {
 pub struct Endpoint {
     /// The network's name.
     pub network: String,
-    /// One of IPv4 today, with its subnet's prefix length.
+    /// One of each subnet of the network, in its order, with the subnet's prefix length.
     pub addresses: Vec<IpNet>,
     /// The container side's.
     #[serde(with = "mac_text")]
@@ -48,11 +51,32 @@ pub struct Endpoint {
     pub host_side: String,
 }
 
+impl Endpoint {
+    /// Another address that it is known by: link-local if it has IPv6; else its IPv4 address mapped into IPv6, by which IPv6 clients reach it.
+    pub fn alias(&self) -> Option<Ipv6Addr> {
+        let mapped = |address: &IpNet| match address {
+            IpNet::V4(address) => Some(address.addr().to_ipv6_mapped()),
+            IpNet::V6(_) => None,
+        };
+        let has_v6 = self.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
+        if has_v6 { Some(self.mac.link_local()) } else { self.addresses.iter().find_map(mapped) }
+    }
+
+    /// Its addresses and its alias.
+    pub fn known_by(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(IpNet::addr).chain(self.alias().map(IpAddr::V6))
+    }
+}
+
 impl Container {
-    /// The first address: where its publishes lead.
-    pub fn address(&self) -> Option<IpAddr> {
-        let first = self.endpoints.first()?;
-        first.addresses.first().map(IpNet::addr)
+    /// Its addresses on the network that its publishes lead to, the first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.endpoints.first().into_iter().flat_map(|endpoint| &endpoint.addresses).map(IpNet::addr)
+    }
+
+    /// That of one family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses().find(|address| Family::of(*address) == family)
     }
 
     /// Its place on the network of that name.
@@ -120,6 +144,24 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_is_known_by_one_address_more() {
+        let known_by = |addresses: &str| {
+            let addresses = addresses.split(' ').map(|address| address.parse().unwrap()).collect();
+            let mac = "02:63:ac:12:00:02".parse().unwrap();
+            let (network, interface, host_side) = Default::default();
+            let endpoint = Endpoint { network, addresses, mac, interface, host_side };
+            endpoint.known_by().map(|known| known.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        for (addresses, expected) in [
+            ("172.18.0.2/16", "172.18.0.2 ::ffff:172.18.0.2"),
+            ("fd00::2/64", "fd00::2 fe80::63:acff:fe12:2"),
+            ("172.18.0.2/16 fd00::2/64", "172.18.0.2 fd00::2 fe80::63:acff:fe12:2"),
+        ] {
+            assert_eq!(known_by(addresses), expected);
+        }
+    }
+
+    #[test]
     fn a_container_reads_what_it_prints() {
         let container = Container {
             name: "web".to_owned(),
@@ -128,7 +170,7 @@ mod tests {
             made: true,
             endpoints: vec![Endpoint {
                 network: "default".to_owned(),
-                addresses: vec!["172.18.0.2/16".parse().unwrap()],
+                addresses: vec!["172.18.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],
                 mac: "02:63:ac:12:00:02".parse().unwrap(),
                 interface: INTERFACE.to_owned(),
                 host_side: "cwv01234567".to_owned(),
@@ -143,6 +185,7 @@ mod tests {
         };
         let json = serde_json::to_string(&container).unwrap();
         assert_eq!(serde_json::from_str::<Container>(&json).unwrap(), container);
-        assert_eq!(container.address(), Some("172.18.0.2".parse().unwrap()));
+        assert_eq!(container.address(Family::V4), Some("172.18.0.2".parse().unwrap()));
+        assert_eq!(container.address(Family::V6), Some("fd00::2".parse().unwrap()));
     }
 }

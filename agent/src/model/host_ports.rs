@@ -91,6 +91,7 @@ mod tests {
             ("0.0.0.0:8080", "8080/tcp"),
             ("127.0.0.1:8000-8010/udp", "127.0.0.1:8000-8010/udp"),
             ("[2001:db8::1]:53/udp", "[2001:db8::1]:53/udp"),
+            ("[::]:53/udp", "53/udp"),
         ] {
             let ports: HostPorts = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(ports.to_string(), printed);

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 /// The next free address of `subnet` after `last`, wrapping around: one that was given back a moment ago is not given again as
 /// long as there is another, since neighbours and clients may still remember it. None if there is none left.
 ///
-/// The network's own address and its broadcast address are never given, nor what is in `taken` (the gateway belongs there).
+/// What is [`nobodys`] is never given, nor what is in `taken` (the gateway belongs there).
 pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let first = number(subnet.network()).checked_add(1)?;
     let end = match subnet {
@@ -23,7 +23,7 @@ pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) 
     }
     let start = last
         .filter(|last| subnet.contains(last))
-        .map(|last| number(last).saturating_add(1))
+        .and_then(|last| number(last).checked_add(1))
         .filter(|start| (first..=end).contains(start))
         .unwrap_or(first);
     let free = |candidate: &IpAddr| !taken.contains(candidate);
@@ -33,6 +33,15 @@ pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) 
 /// Whether a container can have `address` on `subnet`, as far as the subnet itself goes.
 pub fn is_assignable(subnet: IpNet, address: IpAddr) -> bool {
     subnet.contains(&address) && address != subnet.network() && (address != subnet.broadcast() || address.is_ipv6())
+}
+
+/// What no host can have of a subnet.
+pub const fn nobodys(subnet: IpNet) -> &'static str {
+    match subnet {
+        IpNet::V4(_) => "the network or broadcast address",
+        // Every router of the subnet has it (RFC 4291 section 2.6.1).
+        IpNet::V6(_) => "the subnet-router anycast address",
+    }
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -77,7 +86,13 @@ mod tests {
             ("10.0.0.0/24", Some("2001:db8::7"), "10.0.0.1", Some("10.0.0.2")),
             ("255.255.255.0/24", Some("255.255.255.254"), "255.255.255.1", Some("255.255.255.2")),
             ("2001:db8::/64", None, "2001:db8::1", Some("2001:db8::2")),
-            ("2001:db8::/127", None, "", Some("2001:db8::1")),
+            ("2001:db8::/64", Some("2001:db8::2"), "2001:db8::1", Some("2001:db8::3")),
+            ("2001:db8::/64", Some("10.0.0.7"), "2001:db8::1", Some("2001:db8::2")),
+            ("2001:db8::/64", Some("2001:db8::ffff:ffff:ffff:ffff"), "2001:db8::1", Some("2001:db8::2")),
+            ("2001:db8::/64", Some("2001:db8::ffff:ffff:ffff:fffe"), "", Some("2001:db8::ffff:ffff:ffff:ffff")),
+            ("2001:db8::/126", Some("2001:db8::3"), "2001:db8::1", Some("2001:db8::2")),
+            ("2001:db8::/126", None, "2001:db8::1 2001:db8::2 2001:db8::3", None),
+            ("ffff::/16", Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "ffff::1", Some("ffff::2")),
         ] {
             let taken = taken.split_whitespace().map(|text| text.parse().unwrap()).collect();
             let given = next_free(subnet.parse().unwrap(), last.map(|text: &str| text.parse().unwrap()), &taken);
@@ -99,12 +114,20 @@ mod tests {
     }
 
     #[test]
-    fn network_and_broadcast_are_nobodys() {
-        let subnet: IpNet = "10.0.0.0/24".parse().unwrap();
-        for (address, assignable) in
-            [("10.0.0.0", false), ("10.0.0.255", false), ("10.0.1.1", false), ("10.0.0.1", true), ("10.0.0.254", true)]
-        {
-            assert_eq!(is_assignable(subnet, address.parse().unwrap()), assignable, "{address}");
+    fn network_broadcast_and_anycast_are_nobodys() {
+        for (subnet, address, assignable) in [
+            ("10.0.0.0/24", "10.0.0.0", false),
+            ("10.0.0.0/24", "10.0.0.255", false),
+            ("10.0.0.0/24", "10.0.1.1", false),
+            ("10.0.0.0/24", "10.0.0.1", true),
+            ("10.0.0.0/24", "10.0.0.254", true),
+            ("10.0.0.0/24", "2001:db8::1", false),
+            ("2001:db8::/120", "2001:db8::", false),
+            ("2001:db8::/120", "2001:db8::1", true),
+            ("2001:db8::/120", "2001:db8::ff", true),
+            ("2001:db8::/120", "2001:db8::100", false),
+        ] {
+            assert_eq!(is_assignable(subnet.parse().unwrap(), address.parse().unwrap()), assignable, "{address}");
         }
     }
 }

@@ -1,36 +1,46 @@
-//! A network: a subnet with a bridge, a gateway address on it, and a policy.
+//! A network: a subnet of either family or one of each, with a bridge, its gateway addresses, and a policy.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+};
 
-use anyhow::{bail, ensure};
-use ipnet::{IpNet, Ipv4Net};
+use anyhow::{Context as _, bail, ensure};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use super::{flows::FlowOptions, ipam};
+use super::{family::Family, flows::FlowOptions, ipam, masquerade::Masquerade};
 use crate::api::NetworkSpec;
 
 /// The network that `up` makes when no configuration file declares one, and that a container is on when it names none.
 pub const DEFAULT: &str = "default";
 
 /// What the kernel takes for a bridge, from the smallest that every IPv4 host must take.
-const MTU: std::ops::RangeInclusive<u32> = 576..=65535;
+const MTU: RangeInclusive<u32> = 576..=65535;
+
+/// The smallest that IPv6 has (RFC 8200 section 5). The kernel has no IPv6 on an interface with less.
+const MTU_V6: u32 = 1280;
 
 /// What no container can have an address of, and why.
-const UNUSABLE: [(Ipv4Net, &str); 5] = [
-    (Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8), "means this host before it has an address"),
-    (Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8), "every host keeps to itself (loopback)"),
-    (Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16), "is for one link alone and is not routed (link-local)"),
-    (Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4), "is for groups of hosts (multicast)"),
-    (Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4), "is reserved"),
+const UNUSABLE: [(IpNet, &str); 9] = [
+    (v4([0, 0, 0, 0], 8), "means this host before it has an address"),
+    (v4([127, 0, 0, 0], 8), "every host keeps to itself (loopback)"),
+    (v4([169, 254, 0, 0], 16), "is for one link alone and is not routed (link-local)"),
+    (v4([224, 0, 0, 0], 4), "is for groups of hosts (multicast)"),
+    (v4([240, 0, 0, 0], 4), "is reserved"),
+    (v6(0x0000, 8), "is reserved, for loopback and for IPv4 addresses among others"),
+    (v6(0xfe80, 10), "is for one link alone and is not routed (link-local)"),
+    (v6(0xfec0, 10), "is no longer used (site-local)"),
+    (v6(0xff00, 8), "is for groups of hosts (multicast)"),
 ];
 
 /// A network as it is.
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that a person types")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Its name.
     pub name: String,
-    /// One of IPv4 today.
+    /// One of IPv4, one of IPv6, or both in this order.
     pub subnets: Vec<IpNet>,
     /// One for each subnet.
     pub gateways: Vec<IpAddr>,
@@ -40,16 +50,16 @@ pub struct Network {
     pub mtu: u32,
     /// Nothing leaves or enters the network, the host excepted.
     pub internal: bool,
-    /// Source addresses are translated to the uplink's.
-    pub masquerade: bool,
+    /// For which families source addresses are translated to the uplink's.
+    pub masquerade: Masquerade,
     /// Containers of the network reach each other.
     pub icc: bool,
     /// How its flows are kept.
     #[serde(default)]
     pub flows: FlowOptions,
-    /// The address given last.
-    #[serde(default)]
-    pub last: Option<IpAddr>,
+    /// The addresses given last, at most one of each family.
+    #[serde(default, deserialize_with = "one_or_several")]
+    pub last: Vec<IpAddr>,
     /// The configuration file has it: it goes when the file has it no longer.
     #[serde(default)]
     pub declared: bool,
@@ -61,57 +71,93 @@ impl Network {
         let mut places = self.subnets.iter().zip(&self.gateways);
         places.find(|(subnet, _)| subnet.contains(&address)).map(|(subnet, gateway)| (*subnet, *gateway))
     }
+
+    /// Whether its containers have addresses of that family.
+    pub fn has(&self, family: Family) -> bool {
+        self.families().any(|own| own == family)
+    }
+
+    /// The families that its containers have addresses of.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        self.subnets.iter().copied().map(Family::of_subnet)
+    }
+
+    /// Notes which address was given last.
+    pub fn remember(&mut self, given: IpAddr) {
+        self.last.retain(|last| Family::of(*last) != Family::of(given));
+        self.last.push(given);
+    }
+}
+
+/// Those written before there was IPv6 have one address, or null.
+fn one_or_several<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(Option<IpAddr>),
+        Several(Vec<IpAddr>),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::One(last) => last.into_iter().collect(),
+        Written::Several(last) => last,
+    })
 }
 
 /// What the default network is made from.
 pub fn default_spec() -> NetworkSpec {
     NetworkSpec {
         name: DEFAULT.to_owned(),
-        subnets: vec![IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(172, 18, 0, 0), 16))],
+        subnets: vec![v4([172, 18, 0, 0], 16)],
         bridge: Some("cw0".to_owned()),
         gateways: vec![Ipv4Addr::new(172, 18, 0, 1).into()],
         mtu: None,
         internal: false,
-        masquerade: true,
+        masquerade: Masquerade::ON,
         icc: true,
         flows: FlowOptions::default(),
     }
 }
 
-/// Checks a subnet for itself: family, size, host bits, a range that hosts have addresses of.
+/// Checks a subnet for itself: size, host bits, a range that hosts have addresses of.
 pub fn check_subnet(subnet: IpNet) -> anyhow::Result<()> {
-    let IpNet::V4(subnet) = subnet else {
-        bail!("the subnet {subnet} is IPv6, which is not supported yet; give an IPv4 subnet");
+    let (lengths, instead) = match subnet {
+        IpNet::V4(_) => (8..=30, "a private one such as 10.20.0.0/16"),
+        IpNet::V6(_) => (16..=126, "a unique local one such as fd12:3456:789a::/64"),
     };
     ensure!(
-        (8..=30).contains(&subnet.prefix_len()),
-        "the subnet {subnet} has the prefix length {}; from 8 to 30 is possible",
-        subnet.prefix_len()
+        lengths.contains(&subnet.prefix_len()),
+        "the subnet {subnet} has the prefix length {}; from {} to {} is possible",
+        subnet.prefix_len(),
+        lengths.start(),
+        lengths.end()
     );
     ensure!(subnet.addr() == subnet.network(), "the subnet {subnet} has host bits set; write {}", subnet.trunc());
     for (range, reason) in UNUSABLE {
         ensure!(
-            !overlap(subnet.into(), range.into()),
-            "the subnet {subnet} has addresses of {range}, which {reason}; take a private one such as 10.20.0.0/16"
+            !overlap(subnet, range),
+            "the subnet {subnet} has addresses of {range}, which {reason}; take {instead}"
         );
     }
     Ok(())
 }
 
-/// Checks the subnets of one network together.
-pub fn check_subnets(subnets: &[IpNet]) -> anyhow::Result<()> {
+/// Checks the subnets of one network together, and answers them in their order.
+pub fn check_subnets(subnets: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
+    ensure!(!subnets.is_empty(), "a network needs a subnet; give one such as 10.20.0.0/16");
     for subnet in subnets {
         check_subnet(*subnet)?;
     }
-    match subnets {
-        [] => bail!("a network needs a subnet; give one such as 10.20.0.0/16"),
-        [_] => Ok(()),
-        [_, second, ..] => {
+    let mut ordered: Vec<IpNet> = Vec::new();
+    for family in Family::ALL {
+        let mut of_family = subnets.iter().copied().filter(|subnet| Family::of_subnet(*subnet) == family);
+        ordered.extend(of_family.next());
+        if let Some(second) = of_family.next() {
             bail!(
-                "a network has one subnet of each family, and {second} is a second IPv4 one; create another network for it"
-            )
+                "a network has one subnet of each family, and {second} is a second {family} one; create another network for it"
+            );
         }
     }
+    Ok(ordered)
 }
 
 /// One gateway for each subnet: the one asked for, else the subnet's first address.
@@ -125,16 +171,16 @@ pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Ve
         };
         ensure!(
             ipam::is_assignable(*subnet, *gateway),
-            "the gateway {gateway} is the network or broadcast address of {subnet}; give another, or none for its first"
+            "the gateway {gateway} is {} of {subnet}; give another, or none for its first",
+            ipam::nobodys(*subnet)
         );
     }
     let mut left = asked.to_vec();
     let mut gateways = Vec::new();
     for subnet in subnets {
-        match left.iter().position(|gateway| subnet.contains(gateway)) {
-            Some(position) => gateways.push(left.remove(position)),
-            None => gateways.extend(subnet.hosts().next()),
-        }
+        let own = left.iter().position(|gateway| subnet.contains(gateway)).map(|position| left.remove(position));
+        let first = || ipam::next_free(*subnet, None, &BTreeSet::new());
+        gateways.push(own.or_else(first).with_context(|| format!("the subnet {subnet} has no address for a gateway"))?);
     }
     if let Some(gateway) = left.first() {
         bail!("the gateway {gateway} is a second one for its subnet; give one");
@@ -153,6 +199,16 @@ pub fn check_mtu(mtu: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Checks an MTU in bytes for a network of these subnets.
+pub fn check_mtu_for(mtu: u32, subnets: &[IpNet]) -> anyhow::Result<()> {
+    check_mtu(mtu)?;
+    ensure!(
+        mtu >= MTU_V6 || subnets.iter().all(|subnet| Family::of_subnet(*subnet) == Family::V4),
+        "the MTU {mtu} is below the {MTU_V6} bytes that IPv6 needs; give {MTU_V6} or more, or no IPv6 subnet"
+    );
+    Ok(())
+}
+
 /// Whether two subnets have an address in common.
 pub fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
@@ -162,6 +218,15 @@ pub fn overlap(one: IpNet, other: IpNet) -> bool {
 pub fn join(subnets: &[IpNet]) -> String {
     let texts: Vec<String> = subnets.iter().map(ToString::to_string).collect();
     texts.join(", ")
+}
+
+const fn v4([a, b, c, d]: [u8; 4], prefix_len: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len))
+}
+
+/// Of the addresses that begin with those 16 bits.
+const fn v6(first: u16, prefix_len: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix_len))
 }
 
 #[cfg(test)]
@@ -178,9 +243,21 @@ mod tests {
 
     #[test]
     fn usable_subnets_are_taken() {
-        for subnets in ["10.0.0.0/8", "172.18.0.0/16", "192.168.7.4/30", "100.64.0.0/10", "203.0.113.0/24"] {
-            check_subnets(&nets(subnets)).unwrap_or_else(|error| panic!("{subnets}: {error}"));
+        for subnets in [
+            "10.0.0.0/8",
+            "172.18.0.0/16",
+            "192.168.7.4/30",
+            "100.64.0.0/10",
+            "203.0.113.0/24",
+            "2001:db8::/64",
+            "fd00::/16",
+            "2001:db8::4/126",
+            "10.0.0.0/8 fd12:3456:789a::/48",
+        ] {
+            let checked = check_subnets(&nets(subnets)).unwrap_or_else(|error| panic!("{subnets}: {error}"));
+            assert_eq!(checked, nets(subnets));
         }
+        assert_eq!(check_subnets(&nets("fd00::/64 10.0.0.0/8")).unwrap(), nets("10.0.0.0/8 fd00::/64"));
     }
 
     #[test]
@@ -198,9 +275,18 @@ mod tests {
             ("169.0.0.0/8", "link-local"),
             ("169.254.9.0/24", "link-local"),
             ("250.0.0.0/8", "reserved"),
-            ("2001:db8::/64", "not supported yet"),
-            ("10.1.0.0/16 10.2.0.0/16", "10.2.0.0/16 is a second"),
-            ("10.1.0.0/16 2001:db8::/64", "not supported yet"),
+            ("10.1.0.0/16 10.2.0.0/16", "10.2.0.0/16 is a second IPv4 one"),
+            ("fd00::/64 10.1.0.0/16 fd01::/64", "fd01::/64 is a second IPv6 one"),
+            ("10.1.0.0/16 2001:db8::1/64", "write 2001:db8::/64"),
+            ("fd00::/15", "prefix length 15; from 16 to 126"),
+            ("2001:db8::/127", "prefix length 127"),
+            ("::/0", "prefix length 0"),
+            ("::/96", "has addresses of ::/8"),
+            ("::ffff:10.0.0.0/112", "for IPv4 addresses"),
+            ("64:ff9b::/96", "has addresses of ::/8"),
+            ("fe80::/64", "link-local"),
+            ("fec0::/64", "site-local"),
+            ("ff02::/16", "multicast"),
         ] {
             let error = check_subnets(&nets(subnets)).unwrap_err().to_string();
             assert!(error.contains(reason), "{subnets}: {error}");
@@ -213,6 +299,11 @@ mod tests {
             ("172.18.0.0/16", "", "172.18.0.1"),
             ("172.18.0.0/16", "172.18.255.254", "172.18.255.254"),
             ("10.0.0.4/30", "", "10.0.0.5"),
+            ("2001:db8::/64", "", "2001:db8::1"),
+            ("2001:db8::4/126", "", "2001:db8::5"),
+            ("10.0.0.0/24 2001:db8::/64", "", "10.0.0.1 2001:db8::1"),
+            ("10.0.0.0/24 2001:db8::/64", "2001:db8::ffff", "10.0.0.1 2001:db8::ffff"),
+            ("10.0.0.0/24 2001:db8::/64", "2001:db8::9 10.0.0.9", "10.0.0.9 2001:db8::9"),
         ] {
             let chosen = choose_gateways(&nets(subnet), &addresses(asked)).unwrap();
             assert_eq!(chosen, addresses(expected), "{subnet} {asked}");
@@ -221,14 +312,17 @@ mod tests {
 
     #[test]
     fn impossible_gateways_are_refused() {
-        for (asked, reason) in [
-            ("10.0.1.1", "is not in the subnet 10.0.0.0/24"),
-            ("10.0.0.0", "network or broadcast"),
-            ("10.0.0.255", "network or broadcast"),
-            ("10.0.0.1 10.0.0.2", "10.0.0.2 is a second"),
-            ("2001:db8::1", "is not in the subnet"),
+        for (subnets, asked, reason) in [
+            ("10.0.0.0/24", "10.0.1.1", "is not in the subnet 10.0.0.0/24"),
+            ("10.0.0.0/24", "10.0.0.0", "network or broadcast"),
+            ("10.0.0.0/24", "10.0.0.255", "network or broadcast"),
+            ("10.0.0.0/24", "10.0.0.1 10.0.0.2", "10.0.0.2 is a second"),
+            ("10.0.0.0/24", "2001:db8::1", "is not in the subnet"),
+            ("10.0.0.0/24 2001:db8::/64", "2001:db8::", "is the subnet-router anycast address of 2001:db8::/64"),
+            ("10.0.0.0/24 2001:db8::/64", "2001:db9::1", "is not in the subnet 10.0.0.0/24, 2001:db8::/64"),
+            ("10.0.0.0/24 2001:db8::/64", "2001:db8::1 2001:db8::2", "2001:db8::2 is a second"),
         ] {
-            let error = choose_gateways(&nets("10.0.0.0/24"), &addresses(asked)).unwrap_err().to_string();
+            let error = choose_gateways(&nets(subnets), &addresses(asked)).unwrap_err().to_string();
             assert!(error.contains(reason), "{asked}: {error}");
         }
     }
@@ -241,6 +335,8 @@ mod tests {
             ("10.1.0.0/16", "10.1.0.0/16", true),
             ("10.1.0.0/16", "10.2.0.0/16", false),
             ("10.1.0.0/16", "2001:db8::/32", false),
+            ("2001:db8::/32", "2001:db8:18::/64", true),
+            ("2001:db8:17::/64", "2001:db8:18::/64", false),
         ] {
             assert_eq!(overlap(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
         }
@@ -250,6 +346,40 @@ mod tests {
     fn the_mtu_has_bounds() {
         for (mtu, ok) in [(575, false), (576, true), (1500, true), (65535, true), (65536, false), (0, false)] {
             assert_eq!(check_mtu(mtu).is_ok(), ok, "{mtu}");
+        }
+        for (mtu, subnets, ok) in [
+            (576, "10.0.0.0/24", true),
+            (1279, "10.0.0.0/24", true),
+            (1279, "10.0.0.0/24 2001:db8::/64", false),
+            (1279, "2001:db8::/64", false),
+            (1280, "10.0.0.0/24 2001:db8::/64", true),
+            (575, "10.0.0.0/24", false),
+        ] {
+            assert_eq!(check_mtu_for(mtu, &nets(subnets)).is_ok(), ok, "{mtu} {subnets}");
+        }
+    }
+
+    #[test]
+    fn a_network_of_before_ipv6_is_read() {
+        let written = |last: &str| {
+            let json = format!(
+                r#"{{"name": "a", "subnets": ["10.0.0.0/24"], "gateways": ["10.0.0.1"], "bridge": "cw0", "mtu": 1500,
+                    "internal": false, "masquerade": true, "icc": true, "last": {last}}}"#
+            );
+            serde_json::from_str::<Network>(&json).unwrap()
+        };
+        for (last, expected) in
+            [("null", ""), ("\"10.0.0.7\"", "10.0.0.7"), ("[\"10.0.0.7\", \"fd00::7\"]", "10.0.0.7 fd00::7")]
+        {
+            let mut network = written(last);
+            assert_eq!(network.last, addresses(expected), "{last}");
+            assert_eq!(network.masquerade, Masquerade::ON);
+            assert!(network.has(Family::V4) && !network.has(Family::V6));
+            network.remember("10.0.0.8".parse().unwrap());
+            network.remember("fd00::8".parse().unwrap());
+            assert_eq!(BTreeSet::from_iter(network.last.clone()), addresses("10.0.0.8 fd00::8").into_iter().collect());
+            let json = serde_json::to_string(&network).unwrap();
+            assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
         }
     }
 }

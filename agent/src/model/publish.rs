@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::host_ports::HostPorts;
+use super::{family::Family, host_ports::HostPorts};
 
 /// Which host ports lead to which ports of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,6 +86,16 @@ impl PublishSpec {
             None => format!("{noun} {host_ports}/{protocol} of any address"),
             Some(address) => format!("{noun} {host_ports}/{protocol} of {address}"),
         }
+    }
+
+    /// The families of the clients that it serves, of a container that has those families.
+    pub fn families(&self, container: &[Family]) -> impl Iterator<Item = Family> {
+        // IPv6 clients reach a container of IPv4 alone.
+        let has_v4 = container.contains(&Family::V4);
+        let wanted = self.host_address.map(Family::of);
+        Family::ALL
+            .into_iter()
+            .filter(move |family| wanted.is_none_or(|wanted| wanted == *family) && (*family == Family::V6 || has_v4))
     }
 }
 
@@ -243,7 +253,7 @@ impl From<PublishSpec> for String {
     }
 }
 
-/// Takes the host address off the front of what has so many parts without it. The unspecified IPv4 address is Docker's way to say any.
+/// Takes the host address off the front of what has so many parts without it. The unspecified address is Docker's way to say any.
 pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<IpAddr>, &str)> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((address, ports)) = rest.split_once(']') else {
@@ -254,7 +264,14 @@ pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<
         let Some(ports) = ports.strip_prefix(':') else {
             bail!("':' and the host port are missing after '[{address}]'");
         };
-        return Ok((Some(IpAddr::V6(parsed)), ports));
+        if let Some(mapped) = parsed.to_ipv4_mapped() {
+            bail!("the host address '{address}' is the IPv4 address {mapped}; write it so");
+        }
+        ensure!(
+            !parsed.is_unicast_link_local(),
+            "the host address '{address}' is link-local, and no port of such an address can be published"
+        );
+        return Ok(((!parsed.is_unspecified()).then_some(IpAddr::V6(parsed)), ports));
     }
     match text.split(':').count() {
         found if found <= count => Ok((None, text)),
@@ -304,7 +321,8 @@ mod tests {
             ("127.0.0.1:8080:80", "127.0.0.1:8080:80/tcp"),
             ("0.0.0.0:8080:80", "8080:80/tcp"),
             ("[2001:db8::1]:8080:80/udp", "[2001:db8::1]:8080:80/udp"),
-            ("[::]:8080:80", "[::]:8080:80/tcp"),
+            ("[::]:8080:80", "8080:80/tcp"),
+            ("[::1]:8080:80", "[::1]:8080:80/tcp"),
             ("8000-8010:9000-9010", "8000-8010:9000-9010/tcp"),
             ("10.0.2.2:8000-8010:9000-9010/udp", "10.0.2.2:8000-8010:9000-9010/udp"),
             ("1-65535:1-65535", "1-65535:1-65535/tcp"),
@@ -347,6 +365,8 @@ mod tests {
             ("[10.0.0.1]:80:80", "not an IPv6 address"),
             ("[2001:db8::1]80:80", "are missing after"),
             ("[2001:db8::1]:80", "one port where"),
+            ("[::ffff:10.0.2.15]:80:80", "is the IPv4 address 10.0.2.15; write it so"),
+            ("[fe80::1]:80:80", "is link-local"),
             ("8080:80/sctp", "give 80:80/sctp"),
             ("10.0.2.15:8000-8001:9000-9001/sctp", "give 9000-9001:9000-9001/sctp"),
         ] {
@@ -374,6 +394,10 @@ mod tests {
             ("10.0.2.2:80:1", "10.0.2.3:80:1", false),
             ("10.0.2.2:80:1", "10.0.2.2:80:2", true),
             ("127.0.0.1:80:1", "80:2", true),
+            ("80:1", "[2001:db8::1]:80:1", true),
+            ("10.0.2.2:80:1", "[2001:db8::1]:80:1", false),
+            ("[2001:db8::1]:80:1", "[2001:db8::1]:80:2", true),
+            ("[2001:db8::1]:80:1", "[2001:db8::2]:80:1", false),
             ("80-90:80-90", "90-91:1-2", true),
             ("80-90:80-90", "91-92:1-2", false),
             ("80-90:80-90", "85:1", true),
@@ -382,6 +406,24 @@ mod tests {
             let other: PublishSpec = other.parse().unwrap();
             assert_eq!(one.conflicts(&other), conflict, "{one} {other}");
             assert_eq!(other.conflicts(&one), conflict, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn who_is_served_depends_on_both_addresses() {
+        use Family::{V4, V6};
+        for (spec, container, expected) in [
+            ("80:80", &[V4, V6][..], &[V4, V6][..]),
+            ("80:80", &[V4], &[V4, V6]),
+            ("80:80", &[V6], &[V6]),
+            ("10.0.2.2:80:80", &[V4, V6], &[V4]),
+            ("10.0.2.2:80:80", &[V4], &[V4]),
+            ("10.0.2.2:80:80", &[V6], &[]),
+            ("[2001:db8::1]:80:80", &[V4], &[V6]),
+            ("[2001:db8::1]:80:80", &[V6], &[V6]),
+        ] {
+            let families: Vec<Family> = spec.parse::<PublishSpec>().unwrap().families(container).collect();
+            assert_eq!(families, expected, "{spec} {container:?}");
         }
     }
 

@@ -17,12 +17,27 @@ use rtnetlink::{
 
 use super::netlink::{Netlink, errno, reason};
 
+/// An address of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The interface.
+    pub index: u32,
+    /// With its prefix length.
+    pub address: IpNet,
+    /// IPv6 whose duplicate address detection has not ended: it cannot be used yet.
+    pub tentative: bool,
+    /// IPv6 whose preferred lifetime is over: it is for what began before (RFC 4862 section 5.5.4).
+    pub deprecated: bool,
+    /// IPv6 for privacy, which another one replaces within days (RFC 8981).
+    pub temporary: bool,
+}
+
 /// A route of the main table: one that leads somewhere, or that says that nothing does (`blackhole`, `unreachable`, `prohibit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `0.0.0.0/0` for a default route.
     pub destination: IpNet,
-    /// The interface it leaves through; none where it leads nowhere.
+    /// The interface it leaves through; none where it leads nowhere (the kernel names loopback for such a one of IPv6).
     pub output: Option<u32>,
     /// The next hop; none if on link.
     pub gateway: Option<IpAddr>,
@@ -51,8 +66,8 @@ impl Netlink {
         }
     }
 
-    /// Every address, with the interface it is on.
-    pub async fn addresses(&self) -> anyhow::Result<Vec<(u32, IpNet)>> {
+    /// Every address but those that turned out to be another's.
+    pub async fn addresses(&self) -> anyhow::Result<Vec<InterfaceAddress>> {
         let messages: Vec<_> = self
             .handle
             .address()
@@ -134,21 +149,28 @@ impl Netlink {
     }
 }
 
-fn address_of(message: &AddressMessage) -> Option<(u32, IpNet)> {
+fn address_of(message: &AddressMessage) -> Option<InterfaceAddress> {
     // On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL is ours; IPv6 mostly has the first only.
-    let mut own = None;
+    let (mut own, mut flags) = (None, AddressFlags::empty());
     for attribute in &message.attributes {
         if let AddressAttribute::Local(address) = attribute {
             own = Some(*address);
         } else if let AddressAttribute::Address(address) = attribute {
             own = own.or(Some(*address));
-        } else if let AddressAttribute::Flags(flags) = attribute
-            && flags.contains(AddressFlags::Dadfailed)
-        {
-            return None;
+        } else if let AddressAttribute::Flags(all) = attribute {
+            flags = *all;
         }
     }
-    Some((message.header.index, IpNet::new(own?, message.header.prefix_len).ok()?))
+    let address = IpNet::new(own?, message.header.prefix_len).ok()?;
+    let has = |flag| address.addr().is_ipv6() && flags.contains(flag);
+    (!has(AddressFlags::Dadfailed)).then(|| InterfaceAddress {
+        index: message.header.index,
+        address,
+        tentative: has(AddressFlags::Tentative),
+        deprecated: has(AddressFlags::Deprecated),
+        // The same bit is IFA_F_TEMPORARY; of IPv4 it says that the address is not the first of its subnet.
+        temporary: has(AddressFlags::Secondary),
+    })
 }
 
 /// One for each next hop.
@@ -185,6 +207,7 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
         return Vec::new();
     }
     if hops.is_empty() {
+        let output = output.filter(|_| message.header.kind == RouteType::Unicast);
         return vec![Route { destination, output, gateway, metric }];
     }
     let through =
@@ -236,8 +259,9 @@ mod tests {
         assert_eq!(routes_of(&local), []);
         let other = RouteMessageBuilder::<Ipv6Addr>::new().table_id(1000).build();
         assert_eq!(routes_of(&other), []);
-        let nowhere = RouteMessageBuilder::<Ipv4Addr>::new().kind(RouteType::BlackHole).build();
-        assert_eq!(routes_of(&nowhere).len(), 1, "what leads nowhere takes its addresses too");
+        let nowhere = RouteMessageBuilder::<Ipv6Addr>::new().kind(RouteType::BlackHole).output_interface(1).build();
+        let outputs: Vec<_> = routes_of(&nowhere).iter().map(|route| route.output).collect();
+        assert_eq!(outputs, [None], "what leads nowhere takes its addresses too");
     }
 
     #[test]
@@ -249,6 +273,28 @@ mod tests {
             AddressAttribute::Address(Ipv4Addr::new(10, 9, 0, 2).into()),
             AddressAttribute::Local(Ipv4Addr::new(10, 9, 0, 1).into()),
         ];
-        assert_eq!(address_of(&message), Some((4, "10.9.0.1/32".parse().unwrap())));
+        let own = address_of(&message).unwrap();
+        assert_eq!((own.index, own.address), (4, "10.9.0.1/32".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_an_address_is_good_for_is_in_its_flags() {
+        let of = |address: IpAddr, flags: AddressFlags| {
+            let mut message = AddressMessage::default();
+            message.header.prefix_len = 24;
+            message.attributes = vec![AddressAttribute::Address(address), AddressAttribute::Flags(flags)];
+            address_of(&message).map(|address| [address.tentative, address.deprecated, address.temporary])
+        };
+        let (v4, v6) = (Ipv4Addr::new(10, 0, 2, 15).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+        let tentative = AddressFlags::Tentative | AddressFlags::Optimistic;
+        for (address, flags, expected) in [
+            (v6, AddressFlags::Permanent, Some([false, false, false])),
+            (v6, tentative, Some([true, false, false])),
+            (v6, AddressFlags::Deprecated | AddressFlags::Secondary, Some([false, true, true])),
+            (v6, tentative | AddressFlags::Dadfailed, None),
+            (v4, AddressFlags::Secondary, Some([false, false, false])),
+        ] {
+            assert_eq!(of(address, flags), expected, "{address} {flags:?}");
+        }
     }
 }

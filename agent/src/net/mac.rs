@@ -1,6 +1,10 @@
 //! An Ethernet address.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// Six bytes as they stand in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +16,30 @@ impl Mac {
     pub const fn from_ipv4(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x63, a, b, c, d])
+    }
+
+    /// The same from an address of either family. An IPv6 address does not fit: four bytes are made of it, and `attempt` counts up from 0
+    /// while another address has given the same ones.
+    pub fn from_address(address: IpAddr, attempt: u32) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::from_ipv4(address),
+            IpAddr::V6(address) => {
+                // FNV-1a: it has to be the same in every version, which the standard library's hashes do not promise.
+                let bytes = address.octets().into_iter().chain(attempt.to_be_bytes());
+                let hash =
+                    bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+                let [a, b, c, d] = hash.to_be_bytes();
+                // Another first byte, so that no IPv4 address gives it.
+                Self([0x06, 0x63, a, b, c, d])
+            }
+        }
+    }
+
+    /// The link-local address of an interface that has it: the modified EUI-64 (RFC 4291 appendix A).
+    pub const fn link_local(self) -> Ipv6Addr {
+        let Self([a, b, c, d, e, f]) = self;
+        let pair = u16::from_be_bytes;
+        Ipv6Addr::new(0xfe80, 0, 0, 0, pair([a ^ 2, b]), pair([c, 0xff]), pair([0xfe, d]), pair([e, f]))
     }
 }
 
@@ -54,6 +82,29 @@ mod tests {
         let mac = Mac::from_ipv4(Ipv4Addr::new(172, 18, 0, 2));
         assert_eq!(mac.to_string(), "02:63:ac:12:00:02");
         assert_eq!(mac.to_string().parse::<Mac>().unwrap(), mac);
+    }
+
+    #[test]
+    fn a_mac_is_that_of_its_address() {
+        let of = |address: &str, attempt| Mac::from_address(address.parse().unwrap(), attempt);
+        assert_eq!(of("172.18.0.2", 0), Mac::from_ipv4(Ipv4Addr::new(172, 18, 0, 2)));
+        assert_eq!(of("2001:db8:18::2", 0).to_string(), "06:63:f3:40:2c:a5", "it is the same in every version");
+        for (one, other) in [
+            (of("2001:db8:18::2", 0), of("2001:db8:18::3", 0)),
+            (of("2001:db8:18::2", 0), of("2001:db8:19::2", 0)),
+            (of("2001:db8:18::2", 0), of("2001:db8:18::2", 1)),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_is_the_kernels() {
+        for (mac, address) in
+            [("02:63:ac:12:00:02", "fe80::63:acff:fe12:2"), ("06:63:00:00:00:01", "fe80::463:ff:fe00:1")]
+        {
+            assert_eq!(mac.parse::<Mac>().unwrap().link_local(), address.parse::<Ipv6Addr>().unwrap());
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use rtnetlink::{
     },
 };
 
-pub use super::{address::Route, link::Link};
+pub use super::{
+    address::{InterfaceAddress, Route},
+    link::Link,
+};
 use super::{mac::Mac, netns::Netns};
 use crate::model::name;
 
