@@ -74,7 +74,6 @@ impl<A: Address> Passage<A> {
         datagram.input = packet.input;
         datagram.protocol = packet.tuple.protocol;
         datagram.side = packet.tuple.side;
-        datagram._pad = 0;
         *number = 0;
         self.id = packet.id;
     }

@@ -325,7 +325,7 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
     Ok(packet)
 }
 
-/// Types of ICMPv6 messages.
+/// Types of its ICMP messages.
 mod icmp {
     pub(super) const UNREACHABLE: u8 = 1;
     pub(super) const TOO_BIG: u8 = 2;

@@ -10,7 +10,7 @@ use crate::{
     tables::Tables,
 };
 
-/// ICMPv6's type of a multicast listener query: the first of all these.
+/// The type of a multicast listener query: the first of all these.
 pub(crate) const LISTENER_QUERY: u8 = 130;
 const LISTENER_REPORT: u8 = 131;
 const LISTENER_DONE: u8 = 132;
@@ -21,7 +21,7 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 pub(crate) const REDIRECT: u8 = 137;
 pub(crate) const LISTENER_REPORT_V2: u8 = 143;
 
-/// Where ICMPv6 begins in a message without extension headers: those of neighbour discovery have none here.
+/// Where the message begins in a packet without extension headers: those of neighbour discovery have none here.
 const ICMP_AT: usize = ETHERNET + 40;
 
 /// How many options of a message are looked at: Linux sends one.

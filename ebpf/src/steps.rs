@@ -51,7 +51,7 @@ macro_rules! steps_of {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $plan(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+        extern "C" fn $plan(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
             // SAFETY: this CPU's place, or null.
             match unsafe { place.as_mut() } {
                 Some(place) => to_number(programs::plan(skb, place)),
@@ -61,7 +61,7 @@ macro_rules! steps_of {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $begin(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+        extern "C" fn $begin(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
             // SAFETY: this CPU's place, or null.
             match unsafe { place.as_mut() } {
                 Some(place) => to_number(programs::begin(skb, place)),
@@ -71,7 +71,7 @@ macro_rules! steps_of {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $begin_with_room(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
+        extern "C" fn $begin_with_room(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
             // SAFETY: this CPU's place, or null.
             match unsafe { place.as_mut() } {
                 Some(place) => to_number(programs::begin_with_room(skb, place)),
@@ -113,14 +113,14 @@ steps_of!(V6, decide6, decide_of_host6, plan6, begin_with_room6, begin6);
 
 /// Zero, or the reason's number.
 #[inline(always)]
-fn to_number(result: Result<(), Reason>) -> i32 {
+fn to_number(result: Result<(), Reason>) -> u32 {
     match result {
         Ok(()) => 0,
-        Err(reason) => reason as i32,
+        Err(reason) => reason as u32,
     }
 }
 
 #[inline(always)]
-fn from_number(number: i32) -> Result<(), Reason> {
+fn from_number(number: u32) -> Result<(), Reason> {
     if number == 0 { Ok(()) } else { Err(Reason::from_number(number as u8).unwrap_or(Reason::Malformed)) }
 }
