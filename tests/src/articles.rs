@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt::Display,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use causeway::net::{netlink::Netlink, netns::Netns};
 
 use crate::{
+    family::V4,
     http::{self, Page},
     lab::{Container, FAR, GATEWAY, HOST, Lab},
     netfilter, ping, place,
@@ -50,7 +51,7 @@ impl Row {
 pub fn check(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     let _outside = Page::serve(&lab.world, (FAR, 80), OUTSIDE_PAGE);
     let far = SocketAddr::from((FAR, 80));
-    let published = |address: Ipv4Addr| SocketAddr::from((address, PORT));
+    let published = |address: IpAddr| SocketAddr::from((address, PORT));
     let mut rows = vec![
         ping_row("c1 pings c2", &c1.netns, c2.address),
         ping_row("c2 pings c1", &c2.netns, c1.address),
@@ -64,7 +65,7 @@ pub fn check(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
         routes_row(lab),
         page_row("the world fetches the published page", &lab.world, published(HOST), PAGE),
         page_row("the host fetches it through its uplink address", &lab.host, published(HOST), PAGE),
-        page_row("the host fetches it through 127.0.0.1", &lab.host, published(Ipv4Addr::LOCALHOST), PAGE),
+        page_row("the host fetches it through 127.0.0.1", &lab.host, published(V4.loopback()), PAGE),
         page_row("c2 fetches it through the host's uplink address", &c2.netns, published(HOST), PAGE),
         page_row("c1 fetches it from itself, the same way", &c1.netns, published(HOST), PAGE),
     ];
@@ -76,7 +77,7 @@ pub fn check(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     rows
 }
 
-fn ping_row(what: &str, from: &Netns, to: Ipv4Addr) -> Row {
+fn ping_row(what: &str, from: &Netns, to: IpAddr) -> Row {
     let seen = ping::try_ping(from, to, 0x5000, 56, PATIENCE);
     Row::new(format!("{what} ({to})"), "an answer", in_words(seen.map(|()| "an answer")))
 }
@@ -103,7 +104,7 @@ fn neighbours(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     let bridge =
         bridge.ok().flatten().and_then(|link| link.mac).map_or_else(|| "no bridge".to_owned(), |mac| mac.to_string());
     let mac_of = |container: &Container| container.made["endpoints"][0]["mac"].as_str().unwrap_or("none").to_owned();
-    let row = |what: &str, of: &Container, address: Ipv4Addr, mac: String| {
+    let row = |what: &str, of: &Container, address: IpAddr, mac: String| {
         let seen = place::run(&of.netns, arp_table).remove(&address).unwrap_or_else(|| "no entry".to_owned());
         Row::new(format!("{what} ({address})"), mac, seen)
     };
@@ -116,7 +117,7 @@ fn neighbours(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
 }
 
 /// Address, hardware type, flags, MAC, mask, device; flag 2 is a complete entry.
-fn arp_table() -> BTreeMap<Ipv4Addr, String> {
+fn arp_table() -> BTreeMap<IpAddr, String> {
     let text = fs::read_to_string("/proc/thread-self/net/arp").unwrap_or_default();
     let entry = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();

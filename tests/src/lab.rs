@@ -7,11 +7,14 @@
 //!   no route to 172.18.0.0/16    default via 10.0.2.2         as the agent makes them
 //! ```
 //!
+//! All of it has IPv6 addresses too: those of [`Family`]. Nothing of the lab's own is looked for by duplicate address detection, so that
+//! everything can be used at once.
+//!
 //! What lies behind the world, where a test needs more of it, is made by [`crate::wide`].
 
 use std::{
     fmt, fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,19 +33,20 @@ use serde_json::Value;
 
 use crate::{
     agent::Agent,
+    family::{Family, V4, V6},
     place,
     undo::{self, Undo},
     verb::{self, Output},
 };
 
 /// The host's address on the uplink.
-pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub const HOST: IpAddr = V4.host();
 /// The world's address on the uplink's other end: the host's router.
-pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub const ROUTER: IpAddr = V4.router();
 /// An address of the rest of the world.
-pub const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+pub const FAR: IpAddr = V4.far();
 /// The default network's gateway.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 1);
+pub const GATEWAY: IpAddr = V4.gateway();
 /// The uplink.
 pub const UPLINK: &str = "uplink0";
 /// The uplink's other end.
@@ -53,6 +57,8 @@ pub const WORLD_SIDE: &str = "world0";
 pub struct Lab {
     /// The instance's name.
     pub instance: String,
+    /// What its containers are for: their network, where a test names none, has it, and their [`Container::address`] is of it.
+    pub family: Family,
     /// The outside.
     pub world: Netns,
     /// Where the agent works.
@@ -71,8 +77,8 @@ pub struct Container {
     pub name: String,
     /// Its namespace.
     pub netns: Netns,
-    /// On its first network.
-    pub address: Ipv4Addr,
+    /// On its first network, of the lab's family.
+    pub address: IpAddr,
     /// What `container create` printed.
     pub made: Value,
 }
@@ -83,6 +89,18 @@ impl Lab {
         let lab = Self::without_agent();
         lab.start_agent(&[]);
         lab
+    }
+
+    /// The same for a family.
+    pub fn of(family: Family) -> Self {
+        Self::new().of_family(family)
+    }
+
+    /// Itself, for a family.
+    #[must_use]
+    pub fn of_family(mut self, family: Family) -> Self {
+        self.family = family;
+        self
     }
 
     /// The namespaces alone.
@@ -108,7 +126,8 @@ impl Lab {
             undo.all();
         }
         let (world, host) = made?;
-        Ok(Self { instance, world, host, container_prefix, keep, for_people: false, undo: Arc::new(Mutex::new(undo)) })
+        let undo = Arc::new(Mutex::new(undo));
+        Ok(Self { instance, family: V4, world, host, container_prefix, keep, for_people: false, undo })
     }
 
     /// A lab whose flow table has room for as many flows.
@@ -183,9 +202,39 @@ impl Lab {
         self.causeway(&[arguments, &["--json"]].concat()).ok().json()
     }
 
+    /// How often packets went that way for that reason, since the agent came.
+    #[track_caller]
+    pub fn counted(&self, reason: &str) -> u64 {
+        self.json(&["stats"])["reasons"][reason].as_u64().unwrap_or(0)
+    }
+
     /// The name of this lab's container that a test calls `short`.
     pub fn name_of(&self, short: &str) -> String {
         format!("{}{short}", self.container_prefix)
+    }
+
+    /// Makes the network where containers are if nobody says otherwise, if it is not there.
+    pub fn make_network(&self) -> anyhow::Result<()> {
+        if self.family == V4 || self.causeway(&["network", "inspect", self.family.network()]).status == Some(0) {
+            return Ok(());
+        }
+        let network = ["network", "create", V6.network(), "--subnet", "172.27.0.0/16", "--subnet", V6.subnet()];
+        let output = self.causeway(&network);
+        anyhow::ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
+        Ok(())
+    }
+
+    /// Makes a network, with more arguments for `network create`. Its subnets are those of [`Family::subnet_of`] that number: IPv4's, and if
+    /// the lab is for IPv6 that one's beside it.
+    #[track_caller]
+    pub fn network(&self, name: &str, number: u8, arguments: &[&str]) -> Value {
+        let subnets: Vec<String> = Family::ALL
+            .into_iter()
+            .filter(|family| *family <= self.family)
+            .map(|family| format!("--subnet={}", family.subnet_of(number)))
+            .collect();
+        let subnets: Vec<&str> = subnets.iter().map(String::as_str).collect();
+        self.json(&[&["network", "create", name], &subnets[..], arguments].concat())
     }
 
     /// Makes a container, with more arguments for `container create`.
@@ -197,12 +246,18 @@ impl Lab {
     /// As [`Self::container`].
     pub fn try_container(&self, short: &str, arguments: &[&str]) -> anyhow::Result<Container> {
         let name = self.name_of(short);
-        let output = self.causeway(&[&["container", "create", &name, "--json"], arguments].concat());
+        let network: &[_] = if self.family == V4 || arguments.contains(&"--network") {
+            &[]
+        } else {
+            self.make_network()?;
+            &["--network", self.family.network()]
+        };
+        let output = self.causeway(&[&["container", "create", &name, "--json"], network, arguments].concat());
         anyhow::ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
         self.undo().containers.push(name.clone());
         let made = output.json();
-        let address = made["endpoints"][0]["addresses"][0].as_str().context("a container has an address")?;
-        let address = address.split('/').next().unwrap_or_default().parse().with_context(|| address.to_owned())?;
+        let address =
+            address_in(&made, self.family).with_context(|| format!("{made} has no address of {}", self.family))?;
         Ok(Container { netns: Netns::open(&netns::named(&name))?, name, address, made })
     }
 
@@ -257,6 +312,12 @@ impl Drop for Lab {
 }
 
 impl Container {
+    /// Its address of a family on its first network.
+    #[track_caller]
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        address_in(&self.made, family).unwrap_or_else(|| panic!("{self} has no address of {family}"))
+    }
+
     /// A socket address of it.
     pub fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::from((self.address, port))
@@ -271,6 +332,13 @@ impl Container {
     pub fn interface(&self) -> &str {
         self.made["endpoints"][0]["interface"].as_str().expect("an endpoint has an interface")
     }
+}
+
+/// The address of a family in what `container create` printed.
+fn address_in(made: &Value, family: Family) -> Option<IpAddr> {
+    let all = made["endpoints"][0]["addresses"].as_array()?;
+    let plain = |address: &Value| address.as_str()?.split('/').next()?.parse().ok();
+    all.iter().filter_map(plain).find(|address| Family::of(*address) == family)
 }
 
 impl fmt::Display for Container {
@@ -290,16 +358,28 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
     for netns in [&world, &host] {
         // A new namespace inherits it from the machine's. The agent has to set it where it needs it.
         sysctl::set(netns, "ipv4/ip_forward", "0")?;
+        sysctl::set(netns, "ipv6/conf/default/accept_dad", "0")?;
     }
+    speak_freely(&world)?;
     place::block_on(async {
         let (outside, inside) = (Netlink::open(&world).await?, Netlink::open(&host).await?);
         let uplink = inside.create_veth_between(UPLINK, WORLD_SIDE, &world).await?;
         let world_side = outside.link(WORLD_SIDE).await?.context("the uplink has another end")?.index;
         let loopback = outside.link("lo").await?.context("every namespace has lo")?.index;
-        outside.add_address(world_side, ipnet::IpNet::new(ROUTER.into(), 24)?).await?;
-        outside.add_address(loopback, ipnet::IpNet::new(FAR.into(), 24)?).await?;
-        inside.add_address(uplink, ipnet::IpNet::new(HOST.into(), 24)?).await?;
-        inside.add_default_route(IpAddr::from(ROUTER), uplink).await
+        for (family, prefix, far_prefix) in [(V4, 24, 24), (V6, 64, 128)] {
+            outside.add_address(world_side, ipnet::IpNet::new(family.router(), prefix)?).await?;
+            outside.add_address(loopback, ipnet::IpNet::new(family.far(), far_prefix)?).await?;
+            inside.add_address(uplink, ipnet::IpNet::new(family.host(), prefix)?).await?;
+            inside.add_default_route(family.router(), uplink).await?;
+        }
+        anyhow::Ok(())
     })?;
     Ok((world, host))
+}
+
+/// Takes away a namespace's limit of ICMP errors: tests ask more often than Linux likes to answer one peer.
+pub fn speak_freely(netns: &Netns) -> anyhow::Result<()> {
+    sysctl::set(netns, "ipv4/icmp_ratelimit", "0")?;
+    sysctl::set(netns, "ipv6/icmp/ratelimit", "0")?;
+    Ok(())
 }

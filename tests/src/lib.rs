@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod articles;
 pub mod bench;
+pub mod family;
 pub mod http;
 pub mod lab;
 pub mod netfilter;
@@ -19,7 +20,9 @@ pub mod raw;
 pub mod report;
 pub mod route;
 pub mod sctp;
+pub mod shared;
 pub mod snapshot;
+pub mod snmp;
 pub mod tcp;
 pub mod transfer;
 pub mod udp;

@@ -1,8 +1,8 @@
-//! ICMP echo, with an identifier of the caller's choice.
+//! ICMP echo of either family, with an identifier of the caller's choice.
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{FromRawFd as _, IntoRawFd as _},
     time::{Duration, Instant},
 };
@@ -10,29 +10,42 @@ use std::{
 use causeway::net::netns::Netns;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use crate::{place, wait::DEADLINE};
-
-const ECHO_REPLY: u8 = 0;
-const ECHO_REQUEST: u8 = 8;
+use crate::{
+    family::{Family, V4, V6},
+    packet::checksum,
+    place,
+    wait::DEADLINE,
+};
 
 /// Pings `to` once from `netns` with `size` bytes of payload, and fails the test if no answer comes.
 #[track_caller]
-pub fn ping(netns: &Netns, to: Ipv4Addr, identifier: u16, size: usize) {
+pub fn ping(netns: &Netns, to: impl Into<IpAddr>, identifier: u16, size: usize) {
+    let to = to.into();
     try_ping(netns, to, identifier, size, DEADLINE)
         .unwrap_or_else(|error| panic!("no ping from {} to {to} with {size} bytes: {error}", netns.path().display()));
 }
 
 /// Pings `to` once from `netns`.
-pub fn try_ping(netns: &Netns, to: Ipv4Addr, identifier: u16, size: usize, patience: Duration) -> io::Result<()> {
-    let socket = raw(netns)?;
-    let request = echo(ECHO_REQUEST, identifier, 1, size);
+pub fn try_ping(
+    netns: &Netns,
+    to: impl Into<IpAddr>,
+    identifier: u16,
+    size: usize,
+    patience: Duration,
+) -> io::Result<()> {
+    let to = to.into();
+    let family = Family::of(to);
+    let (request, reply) = family.echo();
+    let socket = raw(netns, family)?;
+    let request = echo(request, identifier, 1, size);
     socket.send_to(&request, SocketAddr::from((to, 0)))?;
     let end = Instant::now() + patience;
     loop {
-        let message = receive(&socket, end)?;
-        if message.source == to && message.icmp.len() == request.len() && message.icmp[0] == ECHO_REPLY {
+        let message = receive(&socket, family, end)?;
+        if message.source == to && message.icmp.len() == request.len() && message.icmp[0] == reply {
             let same = message.icmp[4..] == request[4..];
-            if same && checksum(&message.icmp) == 0 {
+            // The kernel itself looks at that of ICMPv6, which covers addresses.
+            if same && (family == V6 || checksum(&message.icmp) == 0) {
                 return Ok(());
             }
             if same {
@@ -44,21 +57,25 @@ pub fn try_ping(netns: &Netns, to: Ipv4Addr, identifier: u16, size: usize, patie
 
 /// Sees the pings that arrive in a namespace.
 #[derive(Debug)]
-pub struct Listener(UdpSocket);
+pub struct Listener {
+    socket: UdpSocket,
+    family: Family,
+}
 
 impl Listener {
     /// From now on.
-    pub fn start(netns: &Netns) -> Self {
-        Self(raw(netns).expect("root may open a raw socket"))
+    pub fn start(netns: &Netns, family: Family) -> Self {
+        Self { socket: raw(netns, family).expect("root may open a raw socket"), family }
     }
 
     /// Where the next one comes from, and its identifier.
     #[track_caller]
-    pub fn next(&self) -> (Ipv4Addr, u16) {
+    pub fn next(&self) -> (IpAddr, u16) {
         let end = Instant::now() + DEADLINE;
         loop {
-            let message = receive(&self.0, end).unwrap_or_else(|error| panic!("no ping arrives: {error}"));
-            if message.icmp.first() == Some(&ECHO_REQUEST) {
+            let message =
+                receive(&self.socket, self.family, end).unwrap_or_else(|error| panic!("no ping arrives: {error}"));
+            if message.icmp.first() == Some(&self.family.echo().0) {
                 return (message.source, u16::from_be_bytes([message.icmp[4], message.icmp[5]]));
             }
         }
@@ -66,18 +83,21 @@ impl Listener {
 }
 
 struct Message {
-    source: Ipv4Addr,
+    source: IpAddr,
     icmp: Vec<u8>,
 }
 
-fn raw(netns: &Netns) -> io::Result<UdpSocket> {
-    let socket =
-        place::run(netns, || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp))?;
+fn raw(netns: &Netns, family: Family) -> io::Result<UdpSocket> {
+    let (domain, protocol) = match family {
+        V4 => (AddressFamily::Inet, SockProtocol::Icmp),
+        V6 => (AddressFamily::Inet6, SockProtocol::IcmpV6),
+    };
+    let socket = place::run(netns, || socket(domain, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol))?;
     // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any socket of IP datagrams.
     Ok(unsafe { UdpSocket::from_raw_fd(socket.into_raw_fd()) })
 }
 
-fn receive(socket: &UdpSocket, end: Instant) -> io::Result<Message> {
+fn receive(socket: &UdpSocket, family: Family, end: Instant) -> io::Result<Message> {
     let mut buffer = vec![0; 65536];
     loop {
         let left = end.saturating_duration_since(Instant::now());
@@ -85,15 +105,19 @@ fn receive(socket: &UdpSocket, end: Instant) -> io::Result<Message> {
             return Err(io::ErrorKind::TimedOut.into());
         }
         socket.set_read_timeout(Some(left))?;
-        let length = socket.recv(&mut buffer)?;
-        let header = usize::from(buffer[0] & 0x0f) * 4;
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        let header = match family {
+            V4 => usize::from(buffer[0] & 0x0f) * 4,
+            // The kernel keeps it for itself.
+            V6 => 0,
+        };
         if length >= header + 8 {
-            let source = Ipv4Addr::new(buffer[12], buffer[13], buffer[14], buffer[15]);
-            return Ok(Message { source, icmp: buffer[header..length].to_vec() });
+            return Ok(Message { source: from.ip(), icmp: buffer[header..length].to_vec() });
         }
     }
 }
 
+/// That of IPv6 gets its checksum from the kernel.
 fn echo(kind: u8, identifier: u16, sequence: u16, size: usize) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0];
     message.extend(identifier.to_be_bytes());
@@ -104,16 +128,6 @@ fn echo(kind: u8, identifier: u16, sequence: u16, size: usize) -> Vec<u8> {
     message
 }
 
-/// RFC 1071; 0 if the message has a right one in it.
-fn checksum(message: &[u8]) -> u16 {
-    let words = message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).expect("folded to 16 bits")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,7 +135,7 @@ mod tests {
     #[test]
     fn a_message_with_its_checksum_in_it_sums_to_zero() {
         for size in [0, 1, 56, 1001] {
-            assert_eq!(checksum(&echo(ECHO_REQUEST, 0x1234, 1, size)), 0);
+            assert_eq!(checksum(&echo(8, 0x1234, 1, size)), 0);
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::{
     future::Future,
+    net::IpAddr,
     process::{Child, Command},
 };
 
-use causeway::net::netns::Netns;
+use anyhow::Context as _;
+use causeway::net::{netlink::Netlink, netns::Netns};
+use ipnet::IpNet;
 
 /// Starts a command in `netns`.
 pub fn start(netns: &Netns, command: &mut Command) -> Child {
@@ -30,6 +33,23 @@ pub fn output(netns: &Netns, command: &mut Command) -> Option<String> {
 pub fn ip(netns: &Netns, arguments: &str) -> String {
     let output = output(netns, Command::new("ip").args(arguments.split(' ')));
     output.expect("the lab needs 'ip' (the package iproute2)")
+}
+
+/// Adds an address to an interface of `netns`.
+#[track_caller]
+pub fn add_address(netns: &Netns, interface: &str, address: IpAddr, prefix: u8) {
+    let added = block_on(async {
+        let netlink = Netlink::open(netns).await?;
+        let index = netlink.link(interface).await?.context("there is no such interface")?.index;
+        netlink.add_address(index, IpNet::new(address, prefix)?).await
+    });
+    added.unwrap_or_else(|error| panic!("{interface}: {error:#}"));
+}
+
+/// Adds a route through a gateway.
+#[track_caller]
+pub fn add_route(netns: &Netns, destination: &str, gateway: IpAddr) {
+    ip(netns, &format!("route add {destination} via {gateway}"));
 }
 
 /// Does something in `netns`, on a thread made for that.

@@ -1,18 +1,28 @@
-//! IPv4 packets as they are on the wire, sent and seen by raw sockets: for what no ordinary socket says.
+//! IP packets as they are on the wire, sent and seen by raw sockets: for what no ordinary socket says.
 //!
-//! What is received has been put together from its fragments and has right IP checksums; those of the transport are not looked at.
+//! What is received has been put together from its fragments and has a right checksum of IPv4; those of the transport are looked at by
+//! [`Packet::sums_up`] alone.
 
 use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
-    os::fd::FromRawFd as _,
+    io::{self, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::{AsRawFd as _, FromRawFd as _},
     time::{Duration, Instant},
 };
 
 use causeway::net::netns::Netns;
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg},
+};
 
-use crate::{packet::checksum, place, wait::DEADLINE};
+use crate::{
+    family::{Family, V4, V6},
+    packet::checksum,
+    place,
+    wait::DEADLINE,
+};
 
 /// TCP's flags.
 pub mod flag {
@@ -28,62 +38,144 @@ pub mod flag {
     pub const ACK: u8 = 0x10;
 }
 
-/// An IPv4 packet without options, or a fragment of one.
+/// IPv6's extension headers by number.
+pub mod header {
+    /// Hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// Routing.
+    pub const ROUTING: u8 = 43;
+    /// Fragment.
+    pub const FRAGMENT: u8 = 44;
+    /// Authentication.
+    pub const AUTHENTICATION: u8 = 51;
+    /// None follows, and no payload.
+    pub const NONE: u8 = 59;
+    /// Options for the destination.
+    pub const DESTINATION: u8 = 60;
+}
+
+/// An IP packet without options of IPv4, or a fragment of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ipv4 {
+pub struct Packet {
     /// Source address.
-    pub source: Ipv4Addr,
-    /// Destination address.
-    pub destination: Ipv4Addr,
-    /// IANA number.
+    pub source: IpAddr,
+    /// Destination address, of the same family.
+    pub destination: IpAddr,
+    /// IANA number of what it carries.
     pub protocol: u8,
-    /// What its fragments have in common. Zero lets the kernel choose.
-    pub id: u16,
+    /// What its fragments have in common; of IPv4 16 bits, where zero lets the kernel choose.
+    pub id: u32,
     /// Hops left.
     pub ttl: u8,
-    /// Whether it must not be fragmented.
+    /// Whether it must not be fragmented on its way. No packet of IPv6 is.
     pub dont_fragment: bool,
     /// Whether more fragments follow.
     pub more: bool,
     /// Where a fragment's payload belongs, in bytes; a multiple of eight.
     pub offset: usize,
+    /// Of IPv6: extension headers by number, each without the first of its bytes. One that tells a fragment's place comes after them,
+    /// where that place says that there is one.
+    pub extensions: Vec<(u8, Vec<u8>)>,
     /// What it carries.
     pub payload: Vec<u8>,
 }
 
-impl Ipv4 {
+/// What an ICMP error tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// There is no route.
+    NoRoute,
+    /// The host does not answer its neighbours, or what Linux calls so.
+    NoHost,
+    /// Nobody has the port.
+    PortClosed,
+    /// It is forbidden.
+    Prohibited,
+    /// It is longer than this MTU, in bytes.
+    TooLong(u32),
+    /// No hops are left.
+    HopsExceeded,
+    /// Something else, of this type and code.
+    Other(u8, u8),
+}
+
+impl Told {
+    fn of(family: Family, kind: u8, code: u8, field: u32) -> Option<Self> {
+        Some(match (family, kind, code) {
+            (V4, 3, 0) | (V6, 1, 0) => Self::NoRoute,
+            (V4, 3, 1) | (V6, 1, 3) => Self::NoHost,
+            (V4, 3, 3) | (V6, 1, 4) => Self::PortClosed,
+            (V4, 3, 13) | (V6, 1, 1) => Self::Prohibited,
+            (V4, 3, 4) => Self::TooLong(field & 0xffff),
+            (V6, 2, 0) => Self::TooLong(field),
+            (V4, 11, 0) | (V6, 3, 0) => Self::HopsExceeded,
+            (V4, 3 | 11 | 12, _) | (V6, 1..=4, _) => Self::Other(kind, code),
+            _ => return None,
+        })
+    }
+}
+
+impl Packet {
     /// A whole packet.
-    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: Vec<u8>) -> Self {
-        Self { source, destination, protocol, id: 0, ttl: 64, dont_fragment: false, more: false, offset: 0, payload }
+    pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, payload: Vec<u8>) -> Self {
+        assert_eq!(Family::of(source), Family::of(destination), "a packet is of one family");
+        Self {
+            source,
+            destination,
+            protocol,
+            id: 0,
+            ttl: 64,
+            dont_fragment: false,
+            more: false,
+            offset: 0,
+            extensions: Vec::new(),
+            payload,
+        }
     }
 
     /// A UDP datagram.
-    pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), data: &[u8]) -> Self {
+    pub fn udp(from: (IpAddr, u16), to: (IpAddr, u16), data: &[u8]) -> Self {
         let length = u16::try_from(8 + data.len()).expect("a datagram's length");
         let mut segment: Vec<u8> = [from.1, to.1, length, 0].into_iter().flat_map(u16::to_be_bytes).collect();
         segment.extend(data);
-        let sum = match transport_checksum(from.0, to.0, 17, &segment) {
-            0 => 0xffff,
-            sum => sum,
-        };
-        segment[6..8].copy_from_slice(&sum.to_be_bytes());
-        Self::new(from.0, to.0, 17, segment)
+        let mut packet = Self::new(from.0, to.0, 17, segment);
+        packet.sum_up();
+        packet
     }
 
     /// A TCP segment without data. An acknowledgment of zero is as good as none.
-    pub fn tcp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8, sequence: u32, acknowledgment: u32) -> Self {
+    pub fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, sequence: u32, acknowledgment: u32) -> Self {
         let mut segment: Vec<u8> = [from.1, to.1].into_iter().flat_map(u16::to_be_bytes).collect();
         segment.extend(sequence.to_be_bytes());
         segment.extend(acknowledgment.to_be_bytes());
         segment.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-        let sum = transport_checksum(from.0, to.0, 6, &segment);
-        segment[16..18].copy_from_slice(&sum.to_be_bytes());
-        Self::new(from.0, to.0, 6, segment)
+        let mut packet = Self::new(from.0, to.0, 6, segment);
+        packet.sum_up();
+        packet
+    }
+
+    /// A message of the ICMP of that family, by type, code and what follows the checksum.
+    pub fn icmp(source: IpAddr, destination: IpAddr, (kind, code): (u8, u8), rest: &[u8]) -> Self {
+        let message = [&[kind, code, 0, 0], rest].concat();
+        let mut packet = Self::new(source, destination, Family::of(source).icmp(), message);
+        packet.sum_up();
+        packet
+    }
+
+    /// An echo request with an identifier and some data.
+    pub fn echo(source: IpAddr, destination: IpAddr, identifier: u16, data: &[u8]) -> Self {
+        let rest = [&identifier.to_be_bytes(), &[0, 1], data].concat();
+        Self::icmp(source, destination, (Family::of(source).echo().0, 0), &rest)
+    }
+
+    /// Its family.
+    pub fn family(&self) -> Family {
+        Family::of(self.source)
     }
 
     /// The same with another identification.
     #[must_use]
-    pub fn with_id(self, id: u16) -> Self {
+    pub fn with_id(self, id: u32) -> Self {
         Self { id, ..self }
     }
 
@@ -110,42 +202,108 @@ impl Ipv4 {
 
     /// Its bytes.
     pub fn bytes(&self) -> Vec<u8> {
-        let length = u16::try_from(20 + self.payload.len()).expect("a packet's length");
         let offset = u16::try_from(self.offset / 8).expect("an offset within a packet");
-        let fragment = u16::from(self.dont_fragment) << 14 | u16::from(self.more) << 13 | offset;
-        let mut bytes = vec![0x45, 0];
-        bytes.extend([length, self.id, fragment].into_iter().flat_map(u16::to_be_bytes));
-        bytes.extend([self.ttl, self.protocol, 0, 0]);
-        bytes.extend(self.source.octets());
-        bytes.extend(self.destination.octets());
-        let sum = checksum(&bytes);
-        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-        bytes.extend(&self.payload);
-        bytes
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                assert!(self.extensions.is_empty(), "IPv4 has no extension headers");
+                let length = u16::try_from(20 + self.payload.len()).expect("a packet's length");
+                let id = u16::try_from(self.id).expect("IPv4's identification has 16 bits");
+                let fragment = u16::from(self.dont_fragment) << 14 | u16::from(self.more) << 13 | offset;
+                let mut bytes = vec![0x45, 0];
+                bytes.extend([length, id, fragment].into_iter().flat_map(u16::to_be_bytes));
+                bytes.extend([self.ttl, self.protocol, 0, 0]);
+                bytes.extend(source.octets());
+                bytes.extend(destination.octets());
+                let sum = checksum(&bytes);
+                bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+                bytes.extend(&self.payload);
+                bytes
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let mut headers = self.extensions.clone();
+                if self.more || offset > 0 {
+                    let field = offset << 3 | u16::from(self.more);
+                    headers.push((header::FRAGMENT, [&[0][..], &field.to_be_bytes(), &self.id.to_be_bytes()].concat()));
+                }
+                let kinds: Vec<u8> = headers.iter().map(|(kind, _)| *kind).chain([self.protocol]).collect();
+                let extensions =
+                    headers.iter().zip(&kinds[1..]).flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat());
+                let body: Vec<u8> = extensions.chain(self.payload.iter().copied()).collect();
+                let mut bytes = vec![0x60, 0, 0, 0];
+                bytes.extend(u16::try_from(body.len()).expect("a packet's length").to_be_bytes());
+                bytes.extend([kinds[0], self.ttl]);
+                bytes.extend(source.octets());
+                bytes.extend(destination.octets());
+                bytes.extend(body);
+                bytes
+            }
+            (source, destination) => panic!("no packet goes from {source} to {destination}"),
+        }
     }
 
     /// A packet's, or those of as much of one as an ICMP error quotes.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let header = usize::from(bytes.first()? & 0x0f) * 4;
-        let word = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+        match bytes.first()? >> 4 {
+            4 => Self::parse_v4(bytes),
+            6 => Self::parse_v6(bytes),
+            _ => None,
+        }
+    }
+
+    fn parse_v4(bytes: &[u8]) -> Option<Self> {
+        let start = usize::from(bytes.first()? & 0x0f) * 4;
         let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?));
-        let fragment = word(6)?;
+        let fragment = word(bytes, 6)?;
         Some(Self {
-            source: address(12)?,
-            destination: address(16)?,
+            source: address(12)?.into(),
+            destination: address(16)?.into(),
             protocol: *bytes.get(9)?,
-            id: word(4)?,
+            id: word(bytes, 4)?.into(),
             ttl: *bytes.get(8)?,
             dont_fragment: fragment & 0x4000 != 0,
             more: fragment & 0x2000 != 0,
             offset: usize::from(fragment & 0x1fff) * 8,
-            payload: bytes.get(header..)?.to_vec(),
+            extensions: Vec::new(),
+            payload: bytes.get(start..)?.to_vec(),
         })
+    }
+
+    fn parse_v6(bytes: &[u8]) -> Option<Self> {
+        let address = |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?));
+        let mut packet = Self {
+            ttl: *bytes.get(7)?,
+            dont_fragment: true,
+            ..Self::new(address(8)?.into(), address(24)?.into(), *bytes.get(6)?, Vec::new())
+        };
+        let mut at = 40;
+        loop {
+            let length = match packet.protocol {
+                header::HOP_BY_HOP | header::ROUTING | header::DESTINATION => usize::from(*bytes.get(at + 1)?) * 8 + 8,
+                header::AUTHENTICATION => usize::from(*bytes.get(at + 1)?) * 4 + 8,
+                header::FRAGMENT => {
+                    let field = word(bytes, at + 2)?;
+                    packet.id = u32::from(word(bytes, at + 4)?) << 16 | u32::from(word(bytes, at + 6)?);
+                    (packet.offset, packet.more) = (usize::from(field & !7), field & 1 != 0);
+                    8
+                }
+                _ => break,
+            };
+            if packet.protocol != header::FRAGMENT || (packet.offset, packet.more) == (0, false) {
+                packet.extensions.push((packet.protocol, bytes.get(at + 1..at + length)?.to_vec()));
+            }
+            packet.protocol = *bytes.get(at)?;
+            at += length;
+            if packet.offset > 0 {
+                break;
+            }
+        }
+        packet.payload = bytes.get(at..)?.to_vec();
+        Some(packet)
     }
 
     /// A two-byte field of what it carries; zero beyond its end.
     pub fn word(&self, at: usize) -> u16 {
-        self.payload.get(at..at + 2).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+        word(&self.payload, at).unwrap_or(0)
     }
 
     /// A four-byte field of what it carries.
@@ -178,109 +336,279 @@ impl Ipv4 {
         }
     }
 
-    /// Type and code of an ICMP error, and the packet it quotes.
-    pub fn error(&self) -> Option<((u8, u8), Self)> {
-        let (kind, code) = (*self.payload.first()?, *self.payload.get(1)?);
-        let is_error = self.protocol == 1 && matches!(kind, 3 | 11 | 12);
-        if !is_error {
-            return None;
-        }
-        Some(((kind, code), Self::parse(self.payload.get(8..)?)?))
+    /// Type and code of ICMP.
+    pub fn kind(&self) -> Option<(u8, u8)> {
+        let kind = (*self.payload.first()?, *self.payload.get(1)?);
+        (self.protocol == self.family().icmp()).then_some(kind)
     }
+
+    /// What an ICMP error tells, and the packet it quotes.
+    pub fn error(&self) -> Option<(Told, Self)> {
+        let (kind, code) = self.kind()?;
+        let told = Told::of(self.family(), kind, code, self.long(4))?;
+        Some((told, Self::parse(self.payload.get(8..)?)?))
+    }
+
+    /// Makes the checksum of what it carries right: TCP, UDP or ICMP, and not a fragment.
+    pub fn sum_up(&mut self) {
+        let at = self.place_of_sum().expect("a protocol with a checksum");
+        self.payload[at..at + 2].fill(0);
+        let sum = match (self.protocol, self.sum()) {
+            // RFC 768: a sum of zero is sent as its other form, for zero says that there is none.
+            (17, 0) => 0xffff,
+            (_, sum) => sum,
+        };
+        self.payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// Whether the checksum of what it carries is right, and of UDP over IPv6 there.
+    pub fn sums_up(&self) -> bool {
+        let Some(at) = self.place_of_sum() else { return false };
+        match (self.family(), self.protocol, self.word(at)) {
+            (V4, 17, 0) => true,
+            (V6, 17, 0) => false,
+            _ => self.sum() == 0,
+        }
+    }
+
+    fn place_of_sum(&self) -> Option<usize> {
+        match self.protocol {
+            6 => Some(16),
+            17 => Some(6),
+            protocol if protocol == self.family().icmp() => Some(2),
+            _ => None,
+        }
+    }
+
+    /// Over all of it and what of the IP header it covers; zero where a right one is in it.
+    fn sum(&self) -> u16 {
+        let length = u32::try_from(self.payload.len()).expect("a packet's length").to_be_bytes();
+        let before = match (self.source, self.destination) {
+            (IpAddr::V4(_), _) if self.protocol == 1 => Vec::new(),
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                [&source.octets()[..], &destination.octets(), &[0, self.protocol], &length[2..]].concat()
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, self.protocol]].concat()
+            }
+            (source, destination) => panic!("no packet goes from {source} to {destination}"),
+        };
+        checksum(&[before, self.payload.clone()].concat())
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 /// A raw socket for one protocol.
 #[derive(Debug)]
-pub struct Raw(UdpSocket);
+pub struct Raw {
+    socket: UdpSocket,
+    family: Family,
+    protocol: u8,
+}
 
 impl Raw {
     /// One that sends whole packets, and receives those of that protocol which arrive from now on.
-    pub fn open(netns: &Netns, protocol: u8) -> Self {
-        static ON: libc::c_int = 1;
+    pub fn open(netns: &Netns, family: Family, protocol: u8) -> Self {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        let domain = match family {
+            V4 => libc::AF_INET,
+            V6 => libc::AF_INET6,
+        };
         // SAFETY: makes a new descriptor, which nobody else has, out of three numbers.
-        let open = || unsafe { Errno::result(libc::socket(libc::AF_INET, kind, i32::from(protocol))) };
+        let open = || unsafe { Errno::result(libc::socket(domain, kind, i32::from(protocol))) };
         let descriptor = place::run(netns, open).expect("root may open a raw socket");
         // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any socket of IP datagrams.
         let socket = unsafe { UdpSocket::from_raw_fd(descriptor) };
-        // SAFETY: the kernel reads an int from `ON`, and its size is given.
-        let set = unsafe {
-            let size = libc::socklen_t::try_from(size_of_val(&ON)).expect("four bytes");
-            libc::setsockopt(descriptor, libc::IPPROTO_IP, libc::IP_HDRINCL, (&raw const ON).cast(), size)
+        let options: &[_] = match family {
+            V4 => &[(libc::IPPROTO_IP, libc::IP_HDRINCL)],
+            V6 => &[
+                (libc::IPPROTO_IPV6, libc::IPV6_HDRINCL),
+                (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+                (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT),
+            ],
         };
-        Errno::result(set).expect("a raw socket takes whole packets");
-        Self(socket)
+        for (level, option) in options {
+            switch_on(&socket, *level, *option);
+        }
+        Self { socket, family, protocol }
     }
 
-    /// Sends a packet as it is. The kernel fills in the IP checksum alone.
+    /// One for the messages of the family's ICMP.
+    pub fn icmp(netns: &Netns, family: Family) -> Self {
+        Self::open(netns, family, family.icmp())
+    }
+
+    /// One that sends whole packets and receives none.
+    pub fn sender(netns: &Netns, family: Family) -> Self {
+        Self::open(netns, family, 255)
+    }
+
+    /// Sends a packet as it is. The kernel fills in IPv4's checksum alone.
     #[track_caller]
-    pub fn send(&self, packet: &Ipv4) {
+    pub fn send(&self, packet: &Packet) {
         let (from, to, length) = (packet.source, packet.destination, packet.payload.len());
         self.try_send(packet).unwrap_or_else(|error| panic!("cannot send {length} bytes from {from} to {to}: {error}"));
     }
 
     /// As [`Self::send`].
-    pub fn try_send(&self, packet: &Ipv4) -> io::Result<()> {
-        self.0.send_to(&packet.bytes(), SocketAddr::from((packet.destination, 0))).map(drop)
+    pub fn try_send(&self, packet: &Packet) -> io::Result<()> {
+        self.socket.send_to(&packet.bytes(), SocketAddr::from((packet.destination, 0))).map(drop)
     }
 
     /// The first packet that `which` has an answer to, or none within `patience`.
-    pub fn find<T>(&self, patience: Duration, mut which: impl FnMut(&Ipv4) -> Option<T>) -> Option<T> {
+    pub fn find<T>(&self, patience: Duration, mut which: impl FnMut(&Packet) -> Option<T>) -> Option<T> {
         let (end, mut buffer) = (Instant::now() + patience, vec![0; 65536]);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
             }
-            self.0.set_read_timeout(Some(left)).expect("a timeout can be set");
-            let Ok(length) = self.0.recv(&mut buffer) else { continue };
-            if let Some(answer) = Ipv4::parse(&buffer[..length]).and_then(|packet| which(&packet)) {
+            self.socket.set_read_timeout(Some(left)).expect("a timeout can be set");
+            if let Some(answer) = self.receive(&mut buffer).and_then(|packet| which(&packet)) {
                 return Some(answer);
             }
         }
     }
 
+    fn receive(&self, buffer: &mut [u8]) -> Option<Packet> {
+        match self.family {
+            V4 => {
+                let length = self.socket.recv(buffer).ok()?;
+                Packet::parse(&buffer[..length])
+            }
+            V6 => self.receive_v6(buffer),
+        }
+    }
+
+    /// The kernel keeps IPv6's header for itself, and tells what it said.
+    fn receive_v6(&self, buffer: &mut [u8]) -> Option<Packet> {
+        let mut space = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int);
+        let mut slices = [IoSliceMut::new(buffer)];
+        let got =
+            recvmsg::<SockaddrIn6>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty()).ok()?;
+        let (mut destination, mut ttl) = (None, None);
+        for message in got.cmsgs().ok()? {
+            if let ControlMessageOwned::Ipv6PacketInfo(info) = message {
+                destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr));
+            } else if let ControlMessageOwned::Ipv6HopLimit(hops) = message {
+                ttl = u8::try_from(hops).ok();
+            }
+        }
+        let (source, length) = (got.address?.ip(), got.bytes);
+        let packet = Packet::new(source.into(), destination?.into(), self.protocol, buffer[..length].to_vec());
+        Some(Packet { ttl: ttl?, dont_fragment: true, ..packet })
+    }
+
     /// The first packet that `which` has an answer to; fails the test if none comes.
     #[track_caller]
-    pub fn wait<T>(&self, what: &str, which: impl FnMut(&Ipv4) -> Option<T>) -> T {
+    pub fn wait<T>(&self, what: &str, which: impl FnMut(&Packet) -> Option<T>) -> T {
         self.find(DEADLINE, which).unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain: {what}"))
     }
 }
 
-fn transport_checksum(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, segment: &[u8]) -> u16 {
-    let length = u16::try_from(segment.len()).expect("a packet's length").to_be_bytes();
-    checksum(&[&source.octets()[..], &destination.octets(), &[0, protocol], &length, segment].concat())
+fn switch_on(socket: &UdpSocket, level: libc::c_int, option: libc::c_int) {
+    static ON: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&ON)).expect("four bytes");
+    // SAFETY: the kernel reads an int from `ON`, and its size is given.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const ON).cast(), size) };
+    Errno::result(set).expect("a raw socket takes whole packets");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+    fn pair(family: Family) -> ((IpAddr, u16), (IpAddr, u16)) {
+        ((family.far(), 1), (family.host(), 2))
+    }
 
     #[test]
     fn fragments_put_together_are_the_packet() {
-        let whole = Ipv4::udp((A, 1), (B, 2), &[7; 100]).with_id(9);
-        let parts = whole.cut(&[8, 64]);
-        assert_eq!(
-            parts.iter().map(|part| (part.offset, part.more)).collect::<Vec<_>>(),
-            [(0, true), (8, true), (64, false)]
-        );
-        assert_eq!(parts.into_iter().flat_map(|part| part.payload).collect::<Vec<_>>(), whole.payload);
+        for family in Family::ALL {
+            let (from, to) = pair(family);
+            let whole = Packet::udp(from, to, &[7; 100]).with_id(9);
+            let parts = whole.cut(&[8, 64]);
+            assert_eq!(
+                parts.iter().map(|part| (part.offset, part.more)).collect::<Vec<_>>(),
+                [(0, true), (8, true), (64, false)]
+            );
+            for part in &parts {
+                let read = Packet::parse(&part.bytes()).unwrap();
+                assert_eq!(
+                    (read.id, read.offset, read.more, &read.payload),
+                    (9, part.offset, part.more, &part.payload)
+                );
+            }
+            assert_eq!(parts.into_iter().flat_map(|part| part.payload).collect::<Vec<_>>(), whole.payload);
+        }
     }
 
     #[test]
     fn what_is_written_reads_back() {
-        let packet = Ipv4::tcp((A, 1), (B, 2), flag::SYN, 3, 4).with_id(5);
-        assert_eq!(Ipv4::parse(&packet.bytes()), Some(packet.clone()));
-        assert_eq!((packet.ports(), packet.flags(), packet.long(4), packet.long(8)), ((1, 2), flag::SYN, 3, 4));
-        assert_eq!(checksum(&packet.bytes()[..20]), 0);
+        for family in Family::ALL {
+            let (from, to) = pair(family);
+            let packet = Packet { dont_fragment: true, ..Packet::tcp(from, to, flag::SYN, 3, 4) };
+            assert_eq!(Packet::parse(&packet.bytes()), Some(packet.clone()));
+            assert_eq!((packet.ports(), packet.flags(), packet.long(4), packet.long(8)), ((1, 2), flag::SYN, 3, 4));
+            assert!(packet.sums_up());
+        }
+        let (from, to) = pair(V4);
+        assert_eq!(checksum(&Packet::udp(from, to, b"").bytes()[..20]), 0);
+    }
+
+    #[test]
+    fn extension_headers_read_back_and_do_not_count_for_the_checksum() {
+        let (from, to) = pair(V6);
+        let padding = [&[0][..], &[1, 4, 0, 0, 0, 0]].concat();
+        let atomic = vec![0, 0, 0, 0, 0, 0, 7];
+        let packet = Packet {
+            dont_fragment: true,
+            id: 7,
+            extensions: vec![
+                (header::HOP_BY_HOP, padding.clone()),
+                (header::DESTINATION, padding),
+                (header::FRAGMENT, atomic),
+            ],
+            ..Packet::udp(from, to, b"hello")
+        };
+        let bytes = packet.bytes();
+        assert_eq!((bytes[6], bytes[40], bytes[48], bytes[56], bytes.len()), (0, 60, 44, 17, 40 + 24 + 8 + 5));
+        assert_eq!(Packet::parse(&bytes), Some(packet.clone()));
+        assert!(packet.sums_up());
+    }
+
+    #[test]
+    fn a_checksum_that_is_wrong_or_missing_does_not_sum_up() {
+        for family in Family::ALL {
+            let (from, to) = pair(family);
+            for mut packet in [Packet::udp(from, to, b"odd"), Packet::echo(from.0, to.0, 5, b"data")] {
+                assert!(packet.sums_up());
+                *packet.payload.last_mut().unwrap() ^= 1;
+                assert!(!packet.sums_up());
+            }
+            let mut without = Packet::udp(from, to, b"data");
+            without.payload[6..8].fill(0);
+            assert_eq!(without.sums_up(), family == V4, "{family}");
+        }
+    }
+
+    #[test]
+    fn an_error_tells_the_same_in_both_families() {
+        for (family, kind, rest) in [(V4, (3, 4), [0, 0, 0x05, 0x78]), (V6, (2, 0), [0, 0, 0x05, 0x78])] {
+            let (from, to) = pair(family);
+            let quote = Packet { dont_fragment: true, ..Packet::udp(from, to, b"too long") };
+            let error = Packet::icmp(to.0, from.0, kind, &[&rest[..], &quote.bytes()].concat());
+            assert_eq!(error.error(), Some((Told::TooLong(1400), quote)));
+        }
     }
 
     #[test]
     fn the_mss_is_found_among_other_options() {
-        let mut syn = Ipv4::tcp((A, 1), (B, 2), flag::SYN, 0, 0);
+        let (from, to) = pair(V4);
+        let mut syn = Packet::tcp(from, to, flag::SYN, 0, 0);
         assert_eq!(syn.mss(), None);
         syn.payload[12] = 0x80;
         syn.payload.extend([1, 3, 3, 7, 2, 4, 0x05, 0xb4, 0, 0, 0, 0]);

@@ -1,10 +1,13 @@
 //! Finding the way to an address hop by hop, as traceroute does.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use causeway::net::netns::Netns;
 
-use crate::raw::{Ipv4, Raw, flag};
+use crate::{
+    family::Family,
+    raw::{Packet, Raw, Told, flag},
+};
 
 /// What is sent on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,65 +29,56 @@ impl Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Where the probe was to go.
-    There(Ipv4Addr),
-    /// Somebody on the way, or there, by an ICMP error of that type and code.
-    Error(Ipv4Addr, u8, u8),
+    There(IpAddr),
+    /// Somebody on the way, or there, by an ICMP error.
+    Error(IpAddr, Told),
 }
 
-/// ICMP time exceeded, in transit.
+/// Time exceeded, in transit.
 #[must_use]
-pub fn exceeded(by: Ipv4Addr) -> Answer {
-    Answer::Error(by, 11, 0)
+pub fn exceeded(by: IpAddr) -> Answer {
+    Answer::Error(by, Told::HopsExceeded)
 }
 
 /// Sends a probe that may make `hops` hops, and waits for what comes of it. An error must quote the probe as it was sent, or it is none of its.
 #[track_caller]
-pub fn probe(netns: &Netns, kind: Probe, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), hops: u8) -> Answer {
+pub fn probe(netns: &Netns, kind: Probe, from: (IpAddr, u16), to: (IpAddr, u16), hops: u8) -> Answer {
     let packet = match kind {
-        Probe::Udp => Ipv4::udp(from, to, b"who is there?"),
-        Probe::Tcp => Ipv4::tcp(from, to, flag::SYN, 1000, 0),
-        Probe::Echo => echo(from, to.0),
+        Probe::Udp => Packet::udp(from, to, b"who is there?"),
+        Probe::Tcp => Packet::tcp(from, to, flag::SYN, 1000, 0),
+        Probe::Echo => Packet::echo(from.0, to.0, from.1, b"who is there?"),
     };
-    let (errors, answers) = (Raw::open(netns, 1), Raw::open(netns, packet.protocol));
-    answers.send(&Ipv4 { ttl: hops, ..packet.clone() });
+    let family = Family::of(to.0);
+    let (errors, answers) = (Raw::icmp(netns, family), Raw::open(netns, family, packet.protocol));
+    answers.send(&Packet { ttl: hops, ..packet.clone() });
     let head = 8.min(packet.payload.len());
     let what = || format!("an answer to {kind:?} from {from:?} to {to:?} with {hops} hops");
     if hops == u8::MAX {
         return answers.wait(&what(), |answer| answers_to(&packet, answer).then_some(Answer::There(answer.source)));
     }
-    let is_ours = |quote: &Ipv4| {
+    let is_ours = |quote: &Packet| {
         (quote.source, quote.destination, quote.protocol) == (packet.source, packet.destination, packet.protocol)
             // The checksum of an echo is beside its identifier, and right after the ports of UDP.
             && quote.payload.get(..head) == packet.payload.get(..head)
     };
     errors.wait(&what(), |answer| {
-        let (kind, quote) = answer.error()?;
-        (answer.destination == packet.source && is_ours(&quote)).then_some(Answer::Error(answer.source, kind.0, kind.1))
+        let (told, quote) = answer.error()?;
+        (answer.destination == packet.source && is_ours(&quote)).then_some(Answer::Error(answer.source, told))
     })
 }
 
 /// As [`probe`], with as many hops as it takes.
 #[track_caller]
-pub fn reach(netns: &Netns, kind: Probe, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Answer {
+pub fn reach(netns: &Netns, kind: Probe, from: (IpAddr, u16), to: (IpAddr, u16)) -> Answer {
     probe(netns, kind, from, to, u8::MAX)
 }
 
-fn answers_to(packet: &Ipv4, answer: &Ipv4) -> bool {
+fn answers_to(packet: &Packet, answer: &Packet) -> bool {
     let there = (answer.source, answer.destination) == (packet.destination, packet.source);
-    let same = if packet.protocol == 1 {
-        (answer.payload.first(), answer.word(4)) == (Some(&0), packet.word(4))
+    let same = if packet.kind().is_some() {
+        (answer.kind(), answer.word(4)) == (Some((packet.family().echo().1, 0)), packet.word(4))
     } else {
         answer.ports() == (packet.ports().1, packet.ports().0)
     };
     there && same
-}
-
-fn echo(from: (Ipv4Addr, u16), to: Ipv4Addr) -> Ipv4 {
-    let mut message = vec![8, 0, 0, 0];
-    message.extend(from.1.to_be_bytes());
-    message.extend([0, 1]);
-    message.extend(b"who is there?");
-    let sum = crate::packet::checksum(&message);
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
-    Ipv4::new(from.0, to, 1, message)
 }

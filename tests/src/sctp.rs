@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _},
     time::Duration,
 };
@@ -10,10 +10,11 @@ use std::{
 use causeway::net::netns::Netns;
 use nix::{
     libc,
-    sys::socket::{SockaddrIn, bind},
+    sys::socket::{SockaddrStorage, bind},
 };
 
 use crate::{
+    family::{Family, V4, V6},
     place,
     wait::{DEADLINE, SILENCE},
 };
@@ -101,38 +102,46 @@ impl Packet {
 
 /// Sends SCTP packets, and sees every one that arrives at its address.
 #[derive(Debug)]
-pub struct Peer(UdpSocket);
+pub struct Peer {
+    socket: UdpSocket,
+    family: Family,
+}
 
 impl Peer {
     /// From now on, at any address of the namespace.
-    pub fn start(netns: &Netns) -> Self {
-        Self::at(netns, Ipv4Addr::UNSPECIFIED)
+    pub fn start(netns: &Netns, family: Family) -> Self {
+        Self::at(netns, family.any())
     }
 
     /// From now on, at that address.
-    pub fn at(netns: &Netns, address: Ipv4Addr) -> Self {
+    pub fn at(netns: &Netns, address: IpAddr) -> Self {
+        let family = Family::of(address);
+        let domain = match family {
+            V4 => libc::AF_INET,
+            V6 => libc::AF_INET6,
+        };
         let socket = place::run(netns, || {
             // SAFETY: a plain system call.
-            match unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_SCTP) } {
+            match unsafe { libc::socket(domain, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_SCTP) } {
                 -1 => Err(io::Error::last_os_error()),
                 // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any socket of IP datagrams.
                 descriptor => Ok(unsafe { UdpSocket::from_raw_fd(descriptor) }),
             }
         });
         let socket = socket.expect("root may open a raw socket");
-        let address = SockaddrIn::from(SocketAddrV4::new(address, 0));
+        let address = SockaddrStorage::from(SocketAddr::new(address, 0));
         bind(socket.as_raw_fd(), &address).expect("an address of the namespace");
-        Self(socket)
+        Self { socket, family }
     }
 
     /// Sends one.
-    pub fn send(&self, to: Ipv4Addr, packet: &Packet) {
-        self.0.send_to(&packet.bytes(), SocketAddr::from((to, 0))).expect("a raw socket sends");
+    pub fn send(&self, to: IpAddr, packet: &Packet) {
+        self.socket.send_to(&packet.bytes(), SocketAddr::from((to, 0))).expect("a raw socket sends");
     }
 
     /// The next one that arrives, and from where.
     #[track_caller]
-    pub fn next(&self) -> (Ipv4Addr, Packet) {
+    pub fn next(&self) -> (IpAddr, Packet) {
         self.receive(DEADLINE).expect("no SCTP packet arrives")
     }
 
@@ -141,14 +150,17 @@ impl Peer {
         self.receive(SILENCE).is_none()
     }
 
-    fn receive(&self, patience: Duration) -> Option<(Ipv4Addr, Packet)> {
-        self.0.set_read_timeout(Some(patience)).expect("a timeout can be set");
+    fn receive(&self, patience: Duration) -> Option<(IpAddr, Packet)> {
+        self.socket.set_read_timeout(Some(patience)).expect("a timeout can be set");
         let mut buffer = vec![0; 65536];
-        let length = self.0.recv(&mut buffer).ok()?;
-        let header = usize::from(buffer[0] & 0x0f) * 4;
-        let source = Ipv4Addr::new(buffer[12], buffer[13], buffer[14], buffer[15]);
+        let (length, from) = self.socket.recv_from(&mut buffer).ok()?;
+        let header = match self.family {
+            V4 => usize::from(buffer[0] & 0x0f) * 4,
+            // The kernel keeps it for itself.
+            V6 => 0,
+        };
         let packet = Packet::parse(&buffer[header..length]);
-        Some((source, packet.unwrap_or_else(|| panic!("a wrong checksum: {:02x?}", &buffer[..length]))))
+        Some((from.ip(), packet.unwrap_or_else(|| panic!("a wrong checksum: {:02x?}", &buffer[..length]))))
     }
 }
 

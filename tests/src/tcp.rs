@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::Duration,
@@ -14,7 +14,7 @@ use nix::{
     errno::Errno,
     sys::{
         socket::{
-            AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect as connect_socket, setsockopt, socket,
+            AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect as connect_socket, setsockopt, socket,
             sockopt::{ReuseAddr, SendTimeout},
         },
         time::{TimeVal, TimeValLike as _},
@@ -22,7 +22,11 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
-use crate::{place, wait::DEADLINE};
+use crate::{
+    family::{Family, V4, V6},
+    place,
+    wait::DEADLINE,
+};
 
 /// How long a connection attempt that must not succeed is given.
 pub const UNREACHABLE: Duration = Duration::from_millis(1500);
@@ -101,15 +105,24 @@ pub fn try_connect(netns: &Netns, to: impl Into<SocketAddr>, patience: Duration)
 }
 
 /// Connects from a port of its own choice.
-pub fn connect_from(netns: &Netns, port: u16, to: SocketAddrV4) -> io::Result<TcpStream> {
-    let socket = place::run(netns, || socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None))?;
+pub fn connect_from(netns: &Netns, port: u16, to: impl Into<SocketAddr>) -> io::Result<TcpStream> {
+    let to = to.into();
+    let socket = place::run(netns, || socket(domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None))?;
     setsockopt(&socket, ReuseAddr, &true)?;
     setsockopt(&socket, SendTimeout, &TimeVal::seconds(10))?;
     let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
-    bind(raw, &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
-    match connect_socket(raw, &SockaddrIn::from(to)) {
+    bind(raw, &SockaddrStorage::from(SocketAddr::new(Family::of(to.ip()).any(), port)))?;
+    match connect_socket(raw, &SockaddrStorage::from(to)) {
         Err(Errno::EINPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
         other => with_deadlines(other.map(|()| TcpStream::from(socket))?),
+    }
+}
+
+/// What a socket for that address is made of.
+pub fn domain(address: SocketAddr) -> AddressFamily {
+    match Family::of(address.ip()) {
+        V4 => AddressFamily::Inet,
+        V6 => AddressFamily::Inet6,
     }
 }
 

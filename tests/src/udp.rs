@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,9 +14,11 @@ use std::{
 };
 
 use causeway::net::netns::Netns;
+use nix::sys::socket::{self, SockFlag, SockType, SockaddrStorage, setsockopt, socket, sockopt::BindToDevice};
 
 use crate::{
-    place,
+    family::Family,
+    place, tcp,
     wait::{DEADLINE, SILENCE},
 };
 
@@ -68,8 +71,20 @@ pub fn bind(netns: &Netns, address: impl Into<SocketAddr>) -> UdpSocket {
 }
 
 /// A socket of `netns` with any address and port.
-pub fn client(netns: &Netns) -> UdpSocket {
-    bind(netns, (Ipv4Addr::UNSPECIFIED, 0))
+pub fn client(netns: &Netns, family: Family) -> UdpSocket {
+    bind(netns, (family.any(), 0))
+}
+
+/// A socket of `netns` that is bound to an interface too.
+pub fn bound_to(netns: &Netns, interface: &str, address: impl Into<SocketAddr>) -> UdpSocket {
+    let address = address.into();
+    let bound = place::run(netns, || {
+        let socket = socket(tcp::domain(address), SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&socket, BindToDevice, &interface.into())?;
+        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+        nix::Result::Ok(UdpSocket::from(socket))
+    });
+    bound.unwrap_or_else(|error| panic!("cannot bind UDP {address} at {interface}: {error}"))
 }
 
 /// Asks once; the answer without the question in it: the server's tag.

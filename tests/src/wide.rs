@@ -1,31 +1,24 @@
 //! What lies behind the world, where one host is not enough.
 //!
 //! ```text
-//!   host ── world ─── world1 203.0.113.65/26 ── other0 203.0.113.66 other
-//!               └──── world2 203.0.113.129/30 ──1400── hop0 203.0.113.130 hop 203.0.113.193/26 hop1 ── beyond0 203.0.113.194 beyond
+//!   host ── world ── world1 ── other0 other
+//!               └─── world2 ──1400── hop0 hop hop1 ── beyond0 beyond
 //! ```
+//!
+//! Their addresses are those of [`Family`].
 //!
 //! The narrow link is the one in the middle: both ends of a path through it have an MTU of 1500 of their own, and learn of it by being told.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use causeway::net::{netlink::Netlink, netns::Netns, sysctl};
 
 use crate::{
-    lab::{Lab, UPLINK},
+    family::{Family, V4, V6},
+    lab::{self, Lab, UPLINK},
     place,
 };
 
-/// A second host outside.
-pub const OTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
-/// The world's address on the narrow link.
-pub const NEAR_HOP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 129);
-/// The address of the router behind the world.
-pub const HOP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 130);
-/// That router's address toward the host behind it.
-pub const FAR_HOP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 193);
-/// A host behind the narrow link.
-pub const BEYOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 194);
 /// The narrow link's MTU.
 pub const NARROW: u32 = 1400;
 
@@ -51,21 +44,35 @@ impl Lab {
         };
         let wide = Wide { other: make("other"), hop: make("hop"), beyond: make("beyond") };
         for router in [&self.world, &wide.hop] {
-            sysctl::set(router, "ipv4/ip_forward", "1").expect("it forwards");
+            for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                sysctl::set(router, key, "1").expect("it forwards");
+            }
         }
         for netns in [&self.world, &wide.other, &wide.hop, &wide.beyond] {
-            // The tests ask more often than Linux likes to answer one peer.
-            sysctl::set(netns, "ipv4/icmp_ratelimit", "0").expect("no limit");
+            lab::speak_freely(netns).expect("no limit");
         }
-        link(&self.world, ("world1", "203.0.113.65/26"), &wide.other, ("other0", "203.0.113.66/26"));
-        link(&self.world, ("world2", "203.0.113.129/30"), &wide.hop, ("hop0", "203.0.113.130/30"));
-        link(&wide.hop, ("hop1", "203.0.113.193/26"), &wide.beyond, ("beyond0", "203.0.113.194/26"));
+        let links = [
+            ((&self.world, "world1", Family::near_other as At), (&wide.other, "other0", Family::other as At), 26),
+            ((&self.world, "world2", Family::near_hop), (&wide.hop, "hop0", Family::hop), 30),
+            ((&wide.hop, "hop1", Family::far_hop), (&wide.beyond, "beyond0", Family::beyond), 26),
+        ];
+        for (near, far, prefix) in links {
+            link(near, far, prefix);
+        }
         set_mtu(&self.world, "world2", NARROW);
         set_mtu(&wide.hop, "hop0", NARROW);
-        place::ip(&self.world, "route add 203.0.113.192/26 via 203.0.113.130");
-        place::ip(&wide.other, "route add default via 203.0.113.65");
-        place::ip(&wide.hop, "route add default via 203.0.113.129");
-        place::ip(&wide.beyond, "route add default via 203.0.113.193");
+        for family in Family::ALL {
+            let behind = match family {
+                V4 => "203.0.113.192/26",
+                V6 => "2001:db8:113:3::/64",
+            };
+            place::ip(&self.world, &format!("route add {behind} via {}", family.hop()));
+            for (netns, gateway) in
+                [(&wide.other, family.near_other()), (&wide.hop, family.near_hop()), (&wide.beyond, family.far_hop())]
+            {
+                place::ip(netns, &format!("route add default via {gateway}"));
+            }
+        }
         wide
     }
 
@@ -75,14 +82,20 @@ impl Lab {
     }
 }
 
-/// A link between two namespaces.
-fn link(near: &Netns, (near_name, near_address): (&str, &str), far: &Netns, (far_name, far_address): (&str, &str)) {
+/// Where something is by a family.
+type At = fn(Family) -> IpAddr;
+
+/// A link between two namespaces: where, by which name, and with which addresses. The prefix's length is IPv4's.
+fn link((near, near_name, near_at): (&Netns, &str, At), (far, far_name, far_at): (&Netns, &str, At), prefix: u8) {
     place::block_on(async {
         let (near, far_side) = (Netlink::open(near).await?, Netlink::open(far).await?);
         let index = near.create_veth_between(near_name, far_name, far).await?;
-        near.add_address(index, near_address.parse()?).await?;
-        let index = far_side.link(far_name).await?.expect("the link has another end").index;
-        far_side.add_address(index, far_address.parse()?).await
+        let far_index = far_side.link(far_name).await?.expect("the link has another end").index;
+        for (family, prefix) in [(V4, prefix), (V6, 64)] {
+            near.add_address(index, ipnet::IpNet::new(near_at(family), prefix)?).await?;
+            far_side.add_address(far_index, ipnet::IpNet::new(far_at(family), prefix)?).await?;
+        }
+        anyhow::Ok(())
     })
     .unwrap_or_else(|error| panic!("no link {near_name}: {error:#}"));
 }
@@ -93,7 +106,7 @@ pub fn set_mtu(netns: &Netns, interface: &str, mtu: u32) {
 }
 
 /// What a namespace has learned of the MTU on the way to an address; none if nothing yet.
-pub fn path_mtu(netns: &Netns, to: Ipv4Addr) -> Option<u32> {
-    let route = place::ip(netns, &format!("route get {to}"));
+pub fn path_mtu(netns: &Netns, to: impl Into<IpAddr>) -> Option<u32> {
+    let route = place::ip(netns, &format!("route get {}", to.into()));
     route.split_once(" mtu ")?.1.split_whitespace().next()?.parse().ok()
 }

@@ -2,12 +2,13 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsRawFd as _,
 };
 
 use causeway::net::netns::Netns;
 use causeway_tests::{
+    family::{V4, V6, by_ipv6},
     lab::{GATEWAY, HOST, Lab},
     place, tcp, udp,
 };
@@ -19,8 +20,8 @@ use nix::{
     },
 };
 
-const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const ANY: IpAddr = V4.any();
+const LOOPBACK: IpAddr = V4.loopback();
 
 /// Binds as plain programs do.
 fn try_bind(netns: &Netns, protocol: &str, address: SocketAddr) -> io::Result<()> {
@@ -53,37 +54,36 @@ fn a_published_port_cannot_be_bound_where_another_socket_could_not_be() {
             "6000-6010:70-80/udp",
         ],
     );
-    let mapped = |address: Ipv4Addr| IpAddr::V6(address.to_ipv6_mapped());
-    let (v4, all, own) = (|address: Ipv4Addr| IpAddr::V4(address), Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST);
+    let (all, own) = (V6.any(), V6.loopback());
     let rows = [
-        ("tcp", v4(ANY), 8080, true),
-        ("tcp", v4(LOOPBACK), 8080, true),
-        ("tcp", v4(HOST), 8080, true),
-        ("tcp", v4(GATEWAY), 8080, true),
-        ("tcp", mapped(HOST), 8080, true),
-        ("tcp", mapped(ANY), 8080, true),
-        ("tcp", all.into(), 8080, true),
-        ("tcp", own.into(), 8080, false),
-        ("udp", v4(ANY), 8080, true),
-        ("udp", v4(HOST), 8080, true),
-        ("udp", mapped(LOOPBACK), 8080, true),
-        ("udp", all.into(), 8080, true),
-        ("udp", v4(Ipv4Addr::new(239, 1, 2, 3)), 8080, false),
-        ("tcp", v4(ANY), 8081, true),
-        ("udp", v4(ANY), 8081, false),
-        ("tcp", v4(ANY), 8082, true),
-        ("tcp", all.into(), 8082, true),
-        ("tcp", v4(LOOPBACK), 8082, true),
-        ("tcp", mapped(LOOPBACK), 8082, true),
-        ("tcp", v4(HOST), 8082, false),
-        ("tcp", mapped(HOST), 8082, false),
-        ("udp", v4(ANY), 6000, true),
-        ("udp", v4(ANY), 6010, true),
-        ("udp", v4(ANY), 6011, false),
-        ("tcp", v4(ANY), 6000, false),
-        ("tcp", v4(ANY), 70, false),
-        ("tcp", v4(ANY), 0, false),
-        ("udp", all.into(), 0, false),
+        ("tcp", ANY, 8080, true),
+        ("tcp", LOOPBACK, 8080, true),
+        ("tcp", HOST, 8080, true),
+        ("tcp", GATEWAY, 8080, true),
+        ("tcp", by_ipv6(HOST), 8080, true),
+        ("tcp", by_ipv6(ANY), 8080, true),
+        ("tcp", all, 8080, true),
+        ("tcp", own, 8080, false),
+        ("udp", ANY, 8080, true),
+        ("udp", HOST, 8080, true),
+        ("udp", by_ipv6(LOOPBACK), 8080, true),
+        ("udp", all, 8080, true),
+        ("udp", [239, 1, 2, 3].into(), 8080, false),
+        ("tcp", ANY, 8081, true),
+        ("udp", ANY, 8081, false),
+        ("tcp", ANY, 8082, true),
+        ("tcp", all, 8082, true),
+        ("tcp", LOOPBACK, 8082, true),
+        ("tcp", by_ipv6(LOOPBACK), 8082, true),
+        ("tcp", HOST, 8082, false),
+        ("tcp", by_ipv6(HOST), 8082, false),
+        ("udp", ANY, 6000, true),
+        ("udp", ANY, 6010, true),
+        ("udp", ANY, 6011, false),
+        ("tcp", ANY, 6000, false),
+        ("tcp", ANY, 70, false),
+        ("tcp", ANY, 0, false),
+        ("udp", all, 0, false),
     ];
     for (protocol, address, port, refused) in rows {
         let result = try_bind(&lab.host, protocol, SocketAddr::new(address, port));
@@ -192,5 +192,5 @@ fn what_a_process_has_bound_is_published_only_where_that_is_allowed() {
     lab.start_agent(&["--allow-bind"]);
     lab.json(&["publish", "add", &c1.name, "10.0.2.15:9003:80/udp"]);
     let _echo = udp::Echo::start(&c1.netns, c1.at(80), "c1");
-    assert_eq!(udp::answer(&udp::client(&lab.host), (HOST, 9003)), "c1");
+    assert_eq!(udp::answer(&udp::client(&lab.host, V4), (HOST, 9003)), "c1");
 }

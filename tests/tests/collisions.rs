@@ -3,40 +3,57 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
-    os::fd::AsRawFd as _,
+    net::{IpAddr, SocketAddr, UdpSocket},
     thread,
 };
 
-use causeway::net::netns::Netns;
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab, UPLINK},
-    ping, place,
+    families,
+    family::Family,
+    lab::{Container, Lab, UPLINK},
+    ping,
     raw::Raw,
+    shared::Shared,
     tcp, udp,
     wait::{DEADLINE, SILENCE},
 };
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt::BindToDevice,
-};
 
-const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+families! {
+    ; V4:
+    a_bound_socket_of_the_host_that_came_first_keeps_its_tuple,
+    a_connected_socket_of_the_host_that_came_first_keeps_its_tuple,
+    a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple,
+    a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_is_answered,
+    a_socket_of_the_host_that_came_later_has_an_exchange_of_its_own,
+    an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own,
+    a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own,
+    a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own,
+    a_connection_of_the_host_that_came_first_keeps_its_tuple,
+    a_connection_of_the_host_that_came_later_is_one_of_its_own,
+    a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any,
+    an_error_finds_the_one_whose_packet_it_is_about,
+    a_long_datagram_of_the_host_that_came_later_is_answered,
+    a_ping_of_the_host_that_came_first_keeps_its_identifier,
+    a_ping_of_the_host_that_came_later_is_answered_to_the_host,
+    a_service_of_the_host_keeps_its_port_whoever_talks_to_it,
+}
+
+fn server(family: Family) -> (IpAddr, u16) {
+    (family.far(), 7)
+}
 
 /// A UDP socket of the host that is bound to the uplink's device, which hides it from a lookup that names none.
-fn bound_to_device(netns: &Netns, port: u16) -> UdpSocket {
-    let made = place::run(netns, || socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None));
-    let socket = made.unwrap();
-    setsockopt(&socket, BindToDevice, &UPLINK.into()).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))).unwrap();
-    UdpSocket::from(socket)
+fn bound_to_device(lab: &Lab, port: u16) -> UdpSocket {
+    udp::bound_to(&lab.host, UPLINK, (lab.family.any(), port))
 }
 
 /// Both ask in turn, each gets its own answers, and the world sees two peers.
 #[track_caller]
 fn both_are_answered(echo: &udp::Echo, contained: &UdpSocket, own: &UdpSocket) {
+    let to = server(Family::of(own.local_addr().unwrap().ip()));
     for _ in 0..3 {
-        udp::answer(contained, SERVER);
-        udp::answer(own, SERVER);
+        udp::answer(contained, to);
+        udp::answer(own, to);
     }
     assert_eq!(echo.peers().len(), 2, "the world cannot tell them apart: {:?}", echo.peers());
     for (whose, socket) in [("the container", contained), ("the host", own)] {
@@ -45,104 +62,95 @@ fn both_are_answered(echo: &udp::Echo, contained: &UdpSocket, own: &UdpSocket) {
     }
 }
 
-fn container_first() -> (Lab, Container, udp::Echo) {
-    let lab = Lab::new();
+fn container_first(family: Family) -> (Shared, Container, udp::Echo) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let echo = udp::Echo::start(&lab.world, SERVER, "far");
+    let echo = udp::Echo::start(&lab.world, server(family), "far");
     (lab, c1, echo)
 }
 
 fn contained(c1: &Container, port: u16) -> UdpSocket {
-    udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, port))
+    udp::bind(&c1.netns, (Family::of(c1.address).any(), port))
 }
 
-#[test]
-fn a_bound_socket_of_the_host_that_came_first_keeps_its_tuple() {
-    let (lab, c1, echo) = container_first();
-    let own = udp::bind(&lab.host, (HOST, 40101));
-    udp::answer(&own, SERVER);
+fn a_bound_socket_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
+    let (lab, c1, echo) = container_first(family);
+    let own = udp::bind(&lab.host, (family.host(), 40101));
+    udp::answer(&own, server(family));
     both_are_answered(&echo, &contained(&c1, 40101), &own);
 }
 
-#[test]
-fn a_connected_socket_of_the_host_that_came_first_keeps_its_tuple() {
-    let (lab, c1, echo) = container_first();
-    let own = udp::bind(&lab.host, (Ipv4Addr::UNSPECIFIED, 40102));
+fn a_connected_socket_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
+    let (lab, c1, echo) = container_first(family);
+    let own = udp::bind(&lab.host, (family.any(), 40102));
     // A connected socket would take its answers from the server alone, and is asked here like any other.
-    own.connect(SERVER).unwrap();
+    own.connect(server(family)).unwrap();
     own.send(b"mine").unwrap();
     own.set_read_timeout(Some(DEADLINE)).unwrap();
     own.recv(&mut [0; 64]).unwrap();
-    udp::answer(&contained(&c1, 40102), SERVER);
+    udp::answer(&contained(&c1, 40102), server(family));
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-#[test]
-fn a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple() {
-    let (lab, c1, echo) = container_first();
-    let own = bound_to_device(&lab.host, 40103);
-    udp::answer(&own, SERVER);
+fn a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple(family: Family) {
+    let (lab, c1, echo) = container_first(family);
+    let own = bound_to_device(&lab, 40103);
+    udp::answer(&own, server(family));
     both_are_answered(&echo, &contained(&c1, 40103), &own);
 }
 
-#[test]
-fn a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_is_answered() {
-    let (lab, c1, echo) = container_first();
-    let own = bound_to_device(&lab.host, 40104);
+fn a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_is_answered(family: Family) {
+    let (lab, c1, echo) = container_first(family);
+    let own = bound_to_device(&lab, 40104);
     both_are_answered(&echo, &contained(&c1, 40104), &own);
 }
 
-#[test]
-fn a_socket_of_the_host_that_came_later_has_an_exchange_of_its_own() {
-    let (lab, c1, echo) = container_first();
+fn a_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(family: Family) {
+    let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40105);
-    udp::answer(&contained, SERVER);
-    let own = udp::bind(&lab.host, (HOST, 40105));
+    udp::answer(&contained, server(family));
+    let own = udp::bind(&lab.host, (family.host(), 40105));
     both_are_answered(&echo, &contained, &own);
 }
 
-#[test]
-fn an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own() {
-    let (lab, c1, echo) = container_first();
+fn an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(family: Family) {
+    let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40106);
-    udp::answer(&contained, SERVER);
-    let own = udp::bind(&lab.host, (Ipv4Addr::UNSPECIFIED, 40106));
+    udp::answer(&contained, server(family));
+    let own = udp::bind(&lab.host, (family.any(), 40106));
     both_are_answered(&echo, &contained, &own);
 }
 
-#[test]
-fn a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own() {
-    let (lab, c1, echo) = container_first();
+fn a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own(family: Family) {
+    let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40107);
-    udp::answer(&contained, SERVER);
-    let own = bound_to_device(&lab.host, 40107);
+    udp::answer(&contained, server(family));
+    let own = bound_to_device(&lab, 40107);
     both_are_answered(&echo, &contained, &own);
 }
 
-#[test]
-fn a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own() {
-    let (lab, c1, echo) = container_first();
+fn a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(family: Family) {
+    let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40108);
-    udp::answer(&contained, SERVER);
-    let own = udp::bind(&lab.host, (Ipv4Addr::UNSPECIFIED, 40108));
-    own.connect(SERVER).unwrap();
+    udp::answer(&contained, server(family));
+    let own = udp::bind(&lab.host, (family.any(), 40108));
+    own.connect(server(family)).unwrap();
     own.set_read_timeout(Some(DEADLINE)).unwrap();
     for question in [b"one", b"two"] {
         own.send(question).unwrap();
         let (mut buffer, tag) = ([0; 64], b"far");
         let length = own.recv(&mut buffer).expect("the host is answered");
         assert_eq!(buffer[..length], [&tag[..], question].concat(), "it is the host's own answer");
-        udp::answer(&contained, SERVER);
+        udp::answer(&contained, server(family));
     }
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-#[test]
-fn a_connection_of_the_host_that_came_first_keeps_its_tuple() {
-    let lab = Lab::new();
+fn a_connection_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let echo = tcp::Echo::start(&lab.world, SERVER);
-    let connect = |netns| tcp::connect_from(netns, 40110, SocketAddrV4::new(FAR, 7)).unwrap();
+    let echo = tcp::Echo::start(&lab.world, server(family));
+    let connect = |netns| tcp::connect_from(netns, 40110, (family.far(), 7)).unwrap();
     let mut own = connect(&lab.host);
     tcp::echoes(&mut own).unwrap();
     let mut contained = connect(&c1.netns);
@@ -153,12 +161,11 @@ fn a_connection_of_the_host_that_came_first_keeps_its_tuple() {
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-#[test]
-fn a_connection_of_the_host_that_came_later_is_one_of_its_own() {
-    let lab = Lab::new();
+fn a_connection_of_the_host_that_came_later_is_one_of_its_own(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let echo = tcp::Echo::start(&lab.world, SERVER);
-    let connect = |netns| tcp::connect_from(netns, 40111, SocketAddrV4::new(FAR, 7));
+    let echo = tcp::Echo::start(&lab.world, server(family));
+    let connect = |netns| tcp::connect_from(netns, 40111, (family.far(), 7));
     let mut contained = connect(&c1.netns).unwrap();
     tcp::echoes(&mut contained).unwrap();
     let mut own = connect(&lab.host).expect("the host connects");
@@ -169,13 +176,12 @@ fn a_connection_of_the_host_that_came_later_is_one_of_its_own() {
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-#[test]
-fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any() {
+fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any(family: Family) {
     const MANY: usize = 20_000_000;
-    let lab = Lab::new();
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let listener = tcp::listen(&lab.world, SERVER);
-    let connect = |netns| tcp::connect_from(netns, 40112, SocketAddrV4::new(FAR, 7)).expect("it connects");
+    let listener = tcp::listen(&lab.world, server(family));
+    let connect = |netns| tcp::connect_from(netns, 40112, (family.far(), 7)).expect("it connects");
     let contained = connect(&c1.netns);
     let (kept, _) = listener.accept().unwrap();
     let mut own = connect(&lab.host);
@@ -196,12 +202,11 @@ fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any()
     drop((contained, kept));
 }
 
-#[test]
-fn an_error_finds_the_one_whose_packet_it_is_about() {
-    let lab = Lab::new();
+fn an_error_finds_the_one_whose_packet_it_is_about(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let closed = (FAR, 9);
-    let (contained, own) = (contained(&c1, 40113), udp::bind(&lab.host, (HOST, 40113)));
+    let closed = (family.far(), 9);
+    let (contained, own) = (contained(&c1, 40113), udp::bind(&lab.host, (family.host(), 40113)));
     for socket in [&contained, &own] {
         socket.connect(closed).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -214,29 +219,29 @@ fn an_error_finds_the_one_whose_packet_it_is_about() {
     }
 }
 
-#[test]
-fn a_long_datagram_of_the_host_that_came_later_is_answered() {
-    let (lab, c1, echo) = container_first();
+fn a_long_datagram_of_the_host_that_came_later_is_answered(family: Family) {
+    let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40114);
-    udp::answer(&contained, SERVER);
-    let own = udp::bind(&lab.host, (HOST, 40114));
+    udp::answer(&contained, server(family));
+    let own = udp::bind(&lab.host, (family.host(), 40114));
     let long: Vec<u8> = (0..8000_u32).map(|place| (place % 251) as u8).collect();
-    assert_eq!(udp::ask(&own, SERVER, &long, DEADLINE).expect("the host is answered"), "far");
+    assert_eq!(udp::ask(&own, server(family), &long, DEADLINE).expect("the host is answered"), "far");
     both_are_answered(&echo, &contained, &own);
 }
 
 /// The first keeps the identifier, the second gets another: the host sees its own answers, and none that is not.
 #[track_caller]
 fn pings_are_kept_apart(lab: &Lab, c1: &Container, identifier: u16) {
-    let seen = Raw::open(&lab.host, 1);
+    let family = lab.family;
+    let seen = Raw::icmp(&lab.host, family);
     // Told apart by their size.
     for _ in 0..2 {
-        ping::ping(&c1.netns, FAR, identifier, 100);
-        ping::ping(&lab.host, FAR, identifier, 200);
+        ping::ping(&c1.netns, family.far(), identifier, 100);
+        ping::ping(&lab.host, family.far(), identifier, 200);
     }
     let mut own = 0;
     seen.find(SILENCE, |packet| {
-        if packet.payload.first() == Some(&0) {
+        if packet.kind() == Some((family.echo().1, 0)) {
             assert_eq!(
                 (packet.word(4), packet.payload.len()),
                 (identifier, 208),
@@ -249,30 +254,31 @@ fn pings_are_kept_apart(lab: &Lab, c1: &Container, identifier: u16) {
     assert_eq!(own, 2, "the host sees its own answers");
 }
 
-#[test]
-fn a_ping_of_the_host_that_came_first_keeps_its_identifier() {
-    let lab = Lab::new();
+fn a_ping_of_the_host_that_came_first_keeps_its_identifier(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    ping::ping(&lab.host, FAR, 7777, 200);
+    ping::ping(&lab.host, family.far(), 7777, 200);
     pings_are_kept_apart(&lab, &c1, 7777);
 }
 
-#[test]
-fn a_ping_of_the_host_that_came_later_is_answered_to_the_host() {
-    let lab = Lab::new();
+fn a_ping_of_the_host_that_came_later_is_answered_to_the_host(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    ping::ping(&c1.netns, FAR, 7778, 100);
+    ping::ping(&c1.netns, family.far(), 7778, 100);
     pings_are_kept_apart(&lab, &c1, 7778);
 }
 
 /// Somebody outside answers a service of the host, and a container has a flow to that very peer.
-#[test]
-fn a_service_of_the_host_keeps_its_port_whoever_talks_to_it() {
-    let (lab, c1, echo) = container_first();
-    let _service = udp::Echo::start(&lab.host, (HOST, 40109), "host");
+fn a_service_of_the_host_keeps_its_port_whoever_talks_to_it(family: Family) {
+    let (lab, c1, echo) = container_first(family);
+    let _service = udp::Echo::start(&lab.host, (family.host(), 40109), "host");
     let contained = contained(&c1, 40109);
-    udp::answer(&contained, SERVER);
-    assert!(!echo.peers().contains(&SocketAddr::from((HOST, 40109))), "the service's port: {:?}", echo.peers());
+    udp::answer(&contained, server(family));
+    assert!(
+        !echo.peers().contains(&SocketAddr::from((family.host(), 40109))),
+        "the service's port: {:?}",
+        echo.peers()
+    );
     drop(echo);
-    assert_eq!(udp::answer(&udp::bind(&lab.world, SERVER), (HOST, 40109)), "host");
+    assert_eq!(udp::answer(&udp::bind(&lab.world, server(family)), (family.host(), 40109)), "host");
 }

@@ -102,7 +102,7 @@ fn a_first_agent_whose_default_network_has_no_room_says_so_before_it_begins() {
     let lab = Lab::without_agent();
     causeway_tests::place::block_on(async {
         let netlink = causeway::net::netlink::Netlink::open(&lab.host).await?;
-        netlink.add_route("172.16.0.0/12".parse()?, causeway_tests::lab::ROUTER.into()).await
+        netlink.add_route("172.16.0.0/12".parse()?, causeway_tests::lab::ROUTER).await
     })
     .unwrap();
     let output = lab.causeway(&["up", "--netns", &lab.host_name()]);

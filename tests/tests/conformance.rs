@@ -53,8 +53,12 @@ fn exists(test: &str, tests: &Path) -> bool {
     files.into_iter().flatten().filter_map(|file| fs::read_to_string(file).ok()).any(|text| has_test(&text, name))
 }
 
-/// Whether a function of that name follows its `#[test]`.
+/// Whether a function of that name follows its `#[test]`, or is one of those that are tests of each family.
 fn has_test(text: &str, name: &str) -> bool {
+    let listed = |list: &str| list.split([',', ';', ':', ' ', '\n']).any(|word| word == name);
+    if text.split("families! {").skip(1).any(|rest| rest.split('}').next().is_some_and(listed)) {
+        return true;
+    }
     let mut is_test = false;
     text.lines().map(str::trim).any(|line| {
         let found = is_test
@@ -108,4 +112,6 @@ fn a_test_is_found_by_its_name_alone() {
     let text = "#[test]\n#[ignore]\nfn one() {}\n\nfn two() {}\n\n    #[test]\n    fn three(a in 0..1) {}\n";
     assert!(has_test(text, "one") && has_test(text, "three"));
     assert!(!has_test(text, "two") && !has_test(text, "thr"));
+    let text = "families! {\n    one,\n    two;\n    V4:\n    three,\n}\n\nfn four(family: Family) {}\n";
+    assert!(["one", "two", "three"].iter().all(|name| has_test(text, name)) && !has_test(text, "four"));
 }

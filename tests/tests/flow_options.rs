@@ -3,6 +3,7 @@
 use std::fs;
 
 use causeway_tests::{
+    family::V4,
     lab::{FAR, Lab},
     tcp, udp,
 };
@@ -78,10 +79,10 @@ fn a_file_that_declares_it_otherwise_ends_no_flow() {
     let c1 = causeway::net::netns::Netns::open(&causeway::net::netns::named(&name)).unwrap();
     let (_far, _far_udp) = (tcp::Echo::start(&lab.world, (FAR, 7)), udp::Echo::start(&lab.world, (FAR, 7), "far"));
     let mut stream = tcp::exchange(&c1, (FAR, 7));
-    let chatter = udp::Chatter::start(udp::client(&c1), (FAR, 7));
+    let chatter = udp::Chatter::start(udp::client(&c1, V4), (FAR, 7));
     assert_eq!(shown(&lab, "front")[0]["udp"], 600);
     let unanswered = |port: u16| {
-        udp::client(&c1).send_to(b"to nobody", (FAR, port)).unwrap();
+        udp::client(&c1, V4).send_to(b"to nobody", (FAR, port)).unwrap();
         let flows = lab.json(&["flows"]);
         let to = json!(format!("{FAR}:{port}"));
         let flow = flows.as_array().unwrap().iter().find(|flow| flow["forward"]["destination"] == to);

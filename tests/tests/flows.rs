@@ -1,12 +1,19 @@
 //! Flows that are asked for and ended by what they are like.
 
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
 use causeway_tests::{
-    lab::{FAR, HOST, Lab, ROUTER},
+    families,
+    family::{Family, V4, V6},
+    lab::{Container, Lab},
     ping, tcp, udp, wait,
 };
 use serde_json::Value;
+
+families! {
+    ; V4:
+    flows_are_listed_and_ended_by_what_they_are_like,
+}
 
 /// What is listed with those filters, as `PROTOCOL SOURCE`, sorted.
 fn listed(lab: &Lab, filters: &str) -> Vec<String> {
@@ -20,32 +27,33 @@ fn listed(lab: &Lab, filters: &str) -> Vec<String> {
     names
 }
 
-#[test]
-fn flows_are_listed_and_ended_by_what_they_are_like() {
-    let lab = Lab::new();
-    lab.json(&["network", "create", "other", "--subnet", "172.30.0.0/24"]);
+fn flows_are_listed_and_ended_by_what_they_are_like(family: Family) {
+    let lab = Lab::of(family);
+    let other = if family == V4 { V6 } else { V4 };
+    lab.network("other", 30, &[]);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let c2 = lab.container("c2", &["--network", "other"]);
-    let _echoes = [tcp::Echo::start(&lab.world, (FAR, 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
-    let _udp = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    let mut outgoing = tcp::exchange(&c1.netns, (FAR, 7));
-    let mut incoming = tcp::exchange(&lab.world, (HOST, 8080));
-    let answered = udp::bind(&c2.netns, (Ipv4Addr::UNSPECIFIED, 40001));
-    udp::answer(&answered, (FAR, 7));
-    let unanswered = udp::bind(&c2.netns, (Ipv4Addr::UNSPECIFIED, 40002));
-    unanswered.send_to(b"to nobody", (FAR, 9)).unwrap();
-    ping::ping(&c1.netns, FAR, 4711, 56);
+    let _echoes = [tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
+    let _udp = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    let mut outgoing = tcp::exchange(&c1.netns, (family.far(), 7));
+    let mut incoming = tcp::exchange(&lab.world, (family.host(), 8080));
+    let answered = udp::bind(&c2.netns, (family.any(), 40001));
+    udp::answer(&answered, (family.far(), 7));
+    let unanswered = udp::bind(&c2.netns, (family.any(), 40002));
+    unanswered.send_to(b"to nobody", (family.far(), 9)).unwrap();
+    ping::ping(&c1.netns, family.far(), 4711, 56);
 
     let out = format!("tcp {}", outgoing.local_addr().unwrap());
     let into = format!("tcp {}", incoming.local_addr().unwrap());
-    let [yes, no, echo] =
-        [format!("udp {}:40001", c2.address), format!("udp {}:40002", c2.address), format!("icmp {}:4711", c1.address)];
+    let from = |container: &Container, port| SocketAddr::from((container.address, port));
+    let (yes, no) = (format!("udp {}", from(&c2, 40001)), format!("udp {}", from(&c2, 40002)));
+    let echo = format!("{} {}", family.icmp_name(), from(&c1, 4711));
     let all = [&out, &into, &yes, &no, &echo];
     let rows: [(String, &[&String]); 20] = [
         (String::new(), &all),
         (format!("--container {}", c1.name), &[&out, &into, &echo]),
         (format!("--container {}", c2.name), &[&yes, &no]),
-        ("--network default".to_owned(), &[&out, &into, &echo]),
+        (format!("--network {}", family.network()), &[&out, &into, &echo]),
         ("--network other".to_owned(), &[&yes, &no]),
         ("--protocol tcp".to_owned(), &[&out, &into]),
         ("--protocol 17".to_owned(), &[&yes, &no]),
@@ -53,15 +61,15 @@ fn flows_are_listed_and_ended_by_what_they_are_like() {
         ("--state established".to_owned(), &[&out, &into]),
         ("--state unreplied".to_owned(), &[&no]),
         ("--state closing".to_owned(), &[]),
-        (format!("--address {FAR}"), &[&out, &yes, &no, &echo]),
-        (format!("--address {ROUTER}"), &[&into]),
+        (format!("--address {}", family.far()), &[&out, &yes, &no, &echo]),
+        (format!("--address {}", family.router()), &[&into]),
         // The address that outgoing flows are translated to, and the one that an incoming one was made to.
-        (format!("--address {HOST}"), &all),
+        (format!("--address {}", family.host()), &all),
         (format!("--address {}", c2.address), &[&yes, &no]),
-        ("--address 172.18.0.0/16".to_owned(), &[&out, &into, &echo]),
-        ("--address 0.0.0.0/0".to_owned(), &all),
-        ("--address 2001:db8::/32".to_owned(), &[]),
-        (format!("--address {FAR} --protocol udp --state unreplied"), &[&no]),
+        (format!("--address {}", family.subnet()), &[&out, &into, &echo]),
+        (format!("--address {}/0", family.any()), &all),
+        (format!("--address {}", other.subnet()), &[]),
+        (format!("--address {} --protocol udp --state unreplied", family.far()), &[&no]),
         (format!("--container {} --network other", c1.name), &[]),
     ];
     for (filters, expected) in rows {
@@ -73,8 +81,9 @@ fn flows_are_listed_and_ended_by_what_they_are_like() {
     let table = lab.causeway(&["flows", "--state", "unreplied"]).ok().stdout;
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 2, "{table}");
+    let size = (family.header() + 8 + 9).to_string();
     let left: u64 = lines[1].last().unwrap().parse().unwrap();
-    assert!(lines[1].contains(&"37") && (1..=121).contains(&left), "one datagram of 37 bytes: {table}");
+    assert!(lines[1].contains(&&*size) && (1..=121).contains(&left), "one datagram of {size} bytes: {table}");
 
     for (filters, number) in [("--protocol sctp", 0), ("--state unreplied", 1), ("--network other", 1)] {
         let flushed = lab.json(&[&["flows", "flush"], filters.split(' ').collect::<Vec<_>>().as_slice()].concat());
@@ -83,7 +92,7 @@ fn flows_are_listed_and_ended_by_what_they_are_like() {
     let mut rest = vec![out.clone(), into.clone(), echo];
     rest.sort();
     assert_eq!(listed(&lab, ""), rest);
-    assert_eq!(lab.json(&["flows", "flush", "--address", &ROUTER.to_string()])["flows"], 1);
+    assert_eq!(lab.json(&["flows", "flush", "--address", &family.router().to_string()])["flows"], 1);
     tcp::echoes(&mut outgoing).unwrap();
     incoming.set_read_timeout(Some(wait::SILENCE)).unwrap();
     assert!(tcp::echoes(&mut incoming).is_err(), "it was ended");

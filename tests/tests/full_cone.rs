@@ -1,107 +1,113 @@
 //! Containers of a full-cone network, as games and calls need it: one external port for each of their own, open to anybody outside.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab},
+    families,
+    family::Family,
+    lab::{Container, Lab},
     tcp, udp, wait,
-    wide::OTHER,
 };
 
+families! {
+    ; V4:
+    two_hosts_outside_see_one_port_and_a_third_party_is_heard,
+    on_other_networks_strangers_are_not_heard,
+    two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them,
+    somebody_else_connects_to_a_port_that_the_container_connected_from,
+    a_mapping_goes_with_its_container,
+}
+
 fn full_cone(lab: &Lab, short: &str) -> Container {
-    if lab.json(&["network", "ls"]).as_array().is_some_and(|networks| networks.len() == 1) {
-        lab.json(&["network", "create", "open", "--subnet", "172.28.0.0/16", "--mapping", "full-cone"]);
+    if lab.causeway(&["network", "inspect", "open"]).status != Some(0) {
+        lab.network("open", 28, &["--mapping", "full-cone"]);
     }
     lab.container(short, &["--network", "open"])
 }
 
-#[test]
-fn two_hosts_outside_see_one_port_and_a_third_party_is_heard() {
-    let lab = Lab::new();
+fn two_hosts_outside_see_one_port_and_a_third_party_is_heard(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = full_cone(&lab, "c1");
-    let echoes = [udp::Echo::start(&lab.world, (FAR, 7), "far"), udp::Echo::start(&wide.other, (OTHER, 7), "other")];
-    let socket = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 40001));
-    assert_eq!(udp::answer(&socket, (FAR, 7)), "far");
-    assert_eq!(udp::answer(&socket, (OTHER, 7)), "other");
+    let echoes = [
+        udp::Echo::start(&lab.world, (family.far(), 7), "far"),
+        udp::Echo::start(&wide.other, (family.other(), 7), "other"),
+    ];
+    let socket = udp::bind(&c1.netns, (family.any(), 40001));
+    assert_eq!(udp::answer(&socket, (family.far(), 7)), "far");
+    assert_eq!(udp::answer(&socket, (family.other(), 7)), "other");
     for echo in &echoes {
-        assert_eq!(echo.peers(), [SocketAddr::from((HOST, 40001))].into());
+        assert_eq!(echo.peers(), [SocketAddr::from((family.host(), 40001))].into());
     }
     // From a port and a host that the container never sent to.
-    let stranger = udp::bind(&wide.other, (OTHER, 7777));
-    stranger.send_to(b"hello", (HOST, 40001)).expect("it is sent");
+    let stranger = udp::bind(&wide.other, (family.other(), 7777));
+    stranger.send_to(b"hello", (family.host(), 40001)).expect("it is sent");
     let mut buffer = [0; 16];
     socket.set_read_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
     let (length, from) = socket.recv_from(&mut buffer).expect("it arrives");
-    assert_eq!((&buffer[..length], from), (&b"hello"[..], SocketAddr::from((OTHER, 7777))));
+    assert_eq!((&buffer[..length], from), (&b"hello"[..], SocketAddr::from((family.other(), 7777))));
     socket.send_to(b"you too", from).expect("an answer");
     stranger.set_read_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
     let (length, from) = stranger.recv_from(&mut buffer).expect("it arrives");
-    assert_eq!((&buffer[..length], from), (&b"you too"[..], SocketAddr::from((HOST, 40001))));
+    assert_eq!((&buffer[..length], from), (&b"you too"[..], SocketAddr::from((family.host(), 40001))));
 }
 
-#[test]
-fn on_other_networks_strangers_are_not_heard() {
-    let lab = Lab::new();
+fn on_other_networks_strangers_are_not_heard(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     // There are mappings, of another container.
     let open = full_cone(&lab, "c1");
-    udp::bind(&open.netns, (Ipv4Addr::UNSPECIFIED, 40002)).send_to(b"hello", (FAR, 9)).expect("it is sent");
+    udp::bind(&open.netns, (family.any(), 40002)).send_to(b"hello", (family.far(), 9)).expect("it is sent");
     let c2 = lab.container("c2", &[]);
-    let _echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    let socket = udp::bind(&c2.netns, (Ipv4Addr::UNSPECIFIED, 40001));
-    udp::answer(&socket, (FAR, 7));
-    udp::bind(&wide.other, (OTHER, 7777)).send_to(b"hello", (HOST, 40001)).expect("it is sent");
+    let _echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    let socket = udp::bind(&c2.netns, (family.any(), 40001));
+    udp::answer(&socket, (family.far(), 7));
+    udp::bind(&wide.other, (family.other(), 7777)).send_to(b"hello", (family.host(), 40001)).expect("it is sent");
     socket.set_read_timeout(Some(wait::SILENCE)).expect("a timeout can be set");
     assert!(socket.recv_from(&mut [0; 16]).is_err());
 }
 
-#[test]
-fn two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them() {
-    let lab = Lab::new();
+fn two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2) = (full_cone(&lab, "c1"), full_cone(&lab, "c2"));
-    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     for container in [&c1, &c2] {
-        udp::answer(&udp::bind(&container.netns, (Ipv4Addr::UNSPECIFIED, 40001)), (FAR, 7));
+        udp::answer(&udp::bind(&container.netns, (family.any(), 40001)), (family.far(), 7));
     }
     let peers = echo.peers();
     assert_eq!(peers.len(), 2, "{peers:?}");
-    assert!(peers.contains(&SocketAddr::from((HOST, 40001))));
+    assert!(peers.contains(&SocketAddr::from((family.host(), 40001))));
     let _inside = udp::Echo::start(&c1.netns, (c1.address, 40001), "c1");
-    assert_eq!(udp::answer(&udp::client(&c2.netns), (HOST, 40001)), "c1");
+    assert_eq!(udp::answer(&udp::client(&c2.netns, family), (family.host(), 40001)), "c1");
 }
 
-#[test]
-fn somebody_else_connects_to_a_port_that_the_container_connected_from() {
-    let lab = Lab::new();
+fn somebody_else_connects_to_a_port_that_the_container_connected_from(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = full_cone(&lab, "c1");
-    let _echo = tcp::Echo::start(&lab.world, (FAR, 7));
-    let mut out = tcp::connect_from(&c1.netns, 40001, SocketAddrV4::new(FAR, 7)).expect("a connection");
+    let _echo = tcp::Echo::start(&lab.world, (family.far(), 7));
+    let mut out = tcp::connect_from(&c1.netns, 40001, (family.far(), 7)).expect("a connection");
     tcp::echoes(&mut out).expect("an echo");
     let listener = tcp::listen(&c1.netns, (c1.address, 40001));
-    let stranger = tcp::try_connect(&wide.other, (HOST, 40001), Duration::from_secs(10)).expect("a connection");
+    let stranger =
+        tcp::try_connect(&wide.other, (family.host(), 40001), Duration::from_secs(10)).expect("a connection");
     let (_, peer) = listener.accept().expect("it arrives");
     assert_eq!(peer, stranger.local_addr().expect("an address"));
 }
 
-#[test]
-fn a_mapping_goes_with_its_container() {
-    let lab = Lab::new();
+fn a_mapping_goes_with_its_container(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = full_cone(&lab, "c1");
-    udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 40001)).send_to(b"hello", (FAR, 9)).expect("it is sent");
+    udp::bind(&c1.netns, (family.any(), 40001)).send_to(b"hello", (family.far(), 9)).expect("it is sent");
     lab.json(&["container", "rm", &c1.name]);
     lab.undo().containers.retain(|name| *name != c1.name);
     let c2 = full_cone(&lab, "c2");
-    let socket = udp::bind(&c2.netns, (Ipv4Addr::UNSPECIFIED, 40001));
-    udp::bind(&wide.other, (OTHER, 7777)).send_to(b"hello", (HOST, 40001)).expect("it is sent");
+    let socket = udp::bind(&c2.netns, (family.any(), 40001));
+    udp::bind(&wide.other, (family.other(), 7777)).send_to(b"hello", (family.host(), 40001)).expect("it is sent");
     socket.set_read_timeout(Some(wait::SILENCE)).expect("a timeout can be set");
     assert!(socket.recv_from(&mut [0; 16]).is_err(), "nothing of the old one leads to the new one");
-    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    udp::answer(&socket, (FAR, 7));
-    assert_eq!(echo.peers(), [SocketAddr::from((HOST, 40001))].into(), "the port is free again");
+    let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    udp::answer(&socket, (family.far(), 7));
+    assert_eq!(echo.peers(), [SocketAddr::from((family.host(), 40001))].into(), "the port is free again");
 }

@@ -2,81 +2,83 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::Ipv4Addr,
     time::Duration,
 };
 
-use causeway_tests::{
-    lab::{FAR, GATEWAY, HOST, Lab},
-    ping, tcp, transfer, udp,
-    wait::DEADLINE,
-};
+use causeway_tests::{families, family::Family, lab::Lab, ping, tcp, transfer, udp, wait::DEADLINE};
 
-#[test]
-fn the_hosts_own_traffic_passes_both_ways() {
-    let lab = Lab::new();
-    let _c1 = lab.container("c1", &["-p", "8080:80"]);
-    let _far = (tcp::Echo::start(&lab.world, (FAR, 7)), udp::Echo::start(&lab.world, (FAR, 7), "far"));
-    let _own = (tcp::Echo::start(&lab.host, (HOST, 7)), udp::Echo::start(&lab.host, (HOST, 7), "host"));
-    tcp::exchange(&lab.host, (FAR, 7));
-    tcp::exchange(&lab.world, (HOST, 7));
-    assert_eq!(udp::answer(&udp::client(&lab.host), (FAR, 7)), "far");
-    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 7)), "host");
-    ping::ping(&lab.host, FAR, 1, 1472);
-    ping::ping(&lab.world, HOST, 1, 1472);
-    // In fragments too: they are no business of the datapath's.
-    ping::ping(&lab.host, FAR, 1, 8000);
-    ping::ping(&lab.world, HOST, 1, 8000);
-    transfer::both_ways(&lab.world, (FAR, 9), &lab.host, (FAR, 9), transfer::SIZE / 10);
+families! {
+    ; V4:
+    the_hosts_own_traffic_passes_both_ways,
+    a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container,
+    a_closed_port_of_the_world_is_refused_and_not_waited_for,
+    a_published_port_that_nobody_serves_is_refused_and_not_waited_for,
+    a_datagram_to_a_closed_port_comes_back_as_refused,
+    a_connection_closed_by_one_side_ends_on_the_other,
 }
 
-#[test]
-fn a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container() {
-    let lab = Lab::new();
+fn the_hosts_own_traffic_passes_both_ways(family: Family) {
+    let lab = Lab::shared(family);
+    let _c1 = lab.container("c1", &["-p", "8080:80"]);
+    let _far =
+        (tcp::Echo::start(&lab.world, (family.far(), 7)), udp::Echo::start(&lab.world, (family.far(), 7), "far"));
+    let _own =
+        (tcp::Echo::start(&lab.host, (family.host(), 7)), udp::Echo::start(&lab.host, (family.host(), 7), "host"));
+    tcp::exchange(&lab.host, (family.far(), 7));
+    tcp::exchange(&lab.world, (family.host(), 7));
+    assert_eq!(udp::answer(&udp::client(&lab.host, family), (family.far(), 7)), "far");
+    assert_eq!(udp::answer(&udp::client(&lab.world, family), (family.host(), 7)), "host");
+    // In fragments too: they are no business of the datapath's.
+    for size in [family.data_of(1500), 8000] {
+        ping::ping(&lab.host, family.far(), 1, size);
+        ping::ping(&lab.world, family.host(), 1, size);
+    }
+    transfer::both_ways(&lab.world, (family.far(), 9), &lab.host, (family.far(), 9), transfer::SIZE / 10);
+}
+
+fn a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _own =
-        (tcp::Echo::start(&lab.host, (Ipv4Addr::UNSPECIFIED, 7)), udp::Echo::start(&lab.host, (HOST, 7), "host"));
-    for address in [HOST, GATEWAY] {
+        (tcp::Echo::start(&lab.host, (family.any(), 7)), udp::Echo::start(&lab.host, (family.host(), 7), "host"));
+    for address in [family.host(), family.gateway()] {
         tcp::exchange(&c1.netns, (address, 7));
     }
-    assert_eq!(udp::answer(&udp::client(&c1.netns), (HOST, 7)), "host");
+    assert_eq!(udp::answer(&udp::client(&c1.netns, family), (family.host(), 7)), "host");
     let _inside = (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
     tcp::exchange(&lab.host, c1.at(7));
-    assert_eq!(udp::answer(&udp::client(&lab.host), c1.at(7)), "c1");
+    assert_eq!(udp::answer(&udp::client(&lab.host, family), c1.at(7)), "c1");
 }
 
-#[test]
-fn a_closed_port_of_the_world_is_refused_and_not_waited_for() {
-    let lab = Lab::new();
+fn a_closed_port_of_the_world_is_refused_and_not_waited_for(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let refused = tcp::try_connect(&c1.netns, (FAR, 1), DEADLINE).unwrap_err();
+    let refused = tcp::try_connect(&c1.netns, (family.far(), 1), DEADLINE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
-#[test]
-fn a_published_port_that_nobody_serves_is_refused_and_not_waited_for() {
-    let lab = Lab::new();
+fn a_published_port_that_nobody_serves_is_refused_and_not_waited_for(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     for from in [&lab.world, &lab.host, &c1.netns] {
-        let refused = tcp::try_connect(from, (HOST, 8080), DEADLINE).unwrap_err();
+        let refused = tcp::try_connect(from, (family.host(), 8080), DEADLINE).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "from {}", from.path().display());
     }
 }
 
-#[test]
-fn a_datagram_to_a_closed_port_comes_back_as_refused() {
-    let lab = Lab::new();
+fn a_datagram_to_a_closed_port_comes_back_as_refused(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
     // A closed port of the world; and a published one that nobody serves, from each side.
     for (from, to) in [
-        (&c1.netns, (FAR, 1)),
-        (&lab.world, (HOST, 8080)),
-        (&c2.netns, (HOST, 8080)),
-        (&c1.netns, (HOST, 8080)),
-        (&lab.host, (HOST, 8080)),
+        (&c1.netns, (family.far(), 1)),
+        (&lab.world, (family.host(), 8080)),
+        (&c2.netns, (family.host(), 8080)),
+        (&c1.netns, (family.host(), 8080)),
+        (&lab.host, (family.host(), 8080)),
     ] {
-        let client = udp::client(from);
+        let client = udp::client(from, family);
         client.connect(to).unwrap_or_else(|error| panic!("from {}: {error}", from.path().display()));
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.send(b"is anybody there?").unwrap();
@@ -86,13 +88,12 @@ fn a_datagram_to_a_closed_port_comes_back_as_refused() {
     }
 }
 
-#[test]
-fn a_connection_closed_by_one_side_ends_on_the_other() {
-    let lab = Lab::new();
+fn a_connection_closed_by_one_side_ends_on_the_other(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let listener = tcp::listen(&c1.netns, c1.at(80));
     for _ in 0..3 {
-        let mut client = tcp::connect(&lab.world, (HOST, 8080));
+        let mut client = tcp::connect(&lab.world, (family.host(), 8080));
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"the last word").unwrap();
         drop(client);

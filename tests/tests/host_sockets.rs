@@ -3,21 +3,30 @@
 use std::{
     fs,
     io::{self, Read as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     path::PathBuf,
     time::Duration,
 };
 
 use causeway::net::netlink::Netlink;
 use causeway_tests::{
-    lab::{Container, HOST, Lab},
+    families,
+    family::{Family, bracketed, by_ipv6},
+    lab::{Container, Lab},
     place, tcp, udp,
     wait::{self, DEADLINE},
 };
 use nix::errno::Errno;
 use serde_json::Value;
 
-const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+families! {
+    ; V4:
+    they_end_at_once_with_their_publish_and_no_other_does,
+    they_end_with_the_container,
+    they_follow_a_move_and_its_drain,
+    they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could,
+    three_hundred_of_them_end_together,
+}
 
 /// TCP and UDP at ports 80 and 81 of a container.
 fn serve(container: &Container) -> impl Drop {
@@ -28,7 +37,7 @@ fn serve(container: &Container) -> impl Drop {
         }
     }
     let one = |port| {
-        let at = (Ipv4Addr::UNSPECIFIED, port);
+        let at = container.at(port);
         (tcp::Echo::start(&container.netns, at), udp::Echo::start(&container.netns, at, &container.name))
     };
     Servers(vec![one(80), one(81)])
@@ -36,8 +45,7 @@ fn serve(container: &Container) -> impl Drop {
 
 /// A UDP socket of the host that is connected, and has had an answer.
 fn connect_udp(lab: &Lab, to: SocketAddr) -> UdpSocket {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = udp::bind(&lab.host, (any, 0));
+    let socket = udp::client(&lab.host, Family::of(to.ip()));
     socket.connect(to).unwrap();
     asks(&socket).unwrap();
     socket
@@ -66,24 +74,23 @@ fn udp_is_over(socket: &UdpSocket) {
     is_told(socket.recv(&mut [0]).err());
 }
 
-#[test]
-fn they_end_at_once_with_their_publish_and_no_other_does() {
-    let lab = Lab::new();
-    let c1 = lab.container(
-        "c1",
-        &["-p", "8080:80", "-p", "8080:80/udp", "-p", "8090:80", "-p", "10.0.2.15:8081:81", "-p", "8090:80/udp"],
-    );
+fn they_end_at_once_with_their_publish_and_no_other_does(family: Family) {
+    let lab = Lab::of(family);
+    let of_host = format!("{}:8081:81", bracketed(family.host()));
+    let c1 = lab
+        .container("c1", &["-p", "8080:80", "-p", "8080:80/udp", "-p", "8090:80", "-p", &of_host, "-p", "8090:80/udp"]);
     let _servers = serve(&c1);
-    let to = |address: Ipv4Addr, port| SocketAddr::from((address, port));
-    let mapped = |address: Ipv4Addr, port| SocketAddr::from((address.to_ipv6_mapped(), port));
-    let mut ending =
-        [to(LOOPBACK, 8080), to(HOST, 8080), mapped(LOOPBACK, 8080)].map(|to| tcp::exchange(&lab.host, to));
-    let mut staying = [to(LOOPBACK, 8090), to(HOST, 8081), c1.at(80)].map(|to| tcp::exchange(&lab.host, to));
-    let ending_udp = [to(LOOPBACK, 8080), mapped(HOST, 8080)].map(|to| connect_udp(&lab, to));
-    let staying_udp = [to(LOOPBACK, 8090), c1.at(80)].map(|to| connect_udp(&lab, to));
-    let mut from_outside = tcp::exchange(&lab.world, (HOST, 8090));
-    let open = udp::client(&lab.host);
-    assert_eq!(udp::answer(&open, (LOOPBACK, 8080)), c1.name);
+    let to = |address: IpAddr, port| SocketAddr::from((address, port));
+    let mapped = |address: IpAddr, port| SocketAddr::from((by_ipv6(address), port));
+    let mut ending = [to(family.loopback(), 8080), to(family.host(), 8080), mapped(family.loopback(), 8080)]
+        .map(|to| tcp::exchange(&lab.host, to));
+    let mut staying =
+        [to(family.loopback(), 8090), to(family.host(), 8081), c1.at(80)].map(|to| tcp::exchange(&lab.host, to));
+    let ending_udp = [to(family.loopback(), 8080), mapped(family.host(), 8080)].map(|to| connect_udp(&lab, to));
+    let staying_udp = [to(family.loopback(), 8090), c1.at(80)].map(|to| connect_udp(&lab, to));
+    let mut from_outside = tcp::exchange(&lab.world, (family.host(), 8090));
+    let open = udp::client(&lab.host, family);
+    assert_eq!(udp::answer(&open, (family.loopback(), 8080)), c1.name);
 
     lab.json(&["publish", "rm", &c1.name, "8080:80"]);
     ending.iter_mut().for_each(tcp_is_over);
@@ -99,21 +106,20 @@ fn they_end_at_once_with_their_publish_and_no_other_does() {
         asks(socket).unwrap();
     }
     // One without a peer goes where it says.
-    assert_eq!(udp::answer(&open, (LOOPBACK, 8090)), c1.name);
-    assert!(tcp::try_connect(&lab.host, (LOOPBACK, 8080), DEADLINE).is_err());
+    assert_eq!(udp::answer(&open, (family.loopback(), 8090)), c1.name);
+    assert!(tcp::try_connect(&lab.host, (family.loopback(), 8080), DEADLINE).is_err());
     // The container's side is told too.
-    lab.json(&["publish", "rm", &c1.name, "10.0.2.15:8081:81"]);
+    lab.json(&["publish", "rm", &c1.name, &of_host]);
     tcp_is_over(&mut staying[1]);
 }
 
-#[test]
-fn they_end_with_the_container() {
-    let lab = Lab::new();
+fn they_end_with_the_container(family: Family) {
+    let lab = Lab::of(family);
     for how in ["removed", "link gone"] {
         let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
         let servers = serve(&c1);
-        let mut stream = tcp::exchange(&lab.host, (LOOPBACK, 8080));
-        let socket = connect_udp(&lab, (LOOPBACK, 8080).into());
+        let mut stream = tcp::exchange(&lab.host, (family.loopback(), 8080));
+        let socket = connect_udp(&lab, (family.loopback(), 8080).into());
         if how == "link gone" {
             place::block_on(async {
                 let netlink = Netlink::open(&lab.host).await?;
@@ -133,9 +139,8 @@ fn they_end_with_the_container() {
     }
 }
 
-#[test]
-fn they_follow_a_move_and_its_drain() {
-    let lab = Lab::new();
+fn they_follow_a_move_and_its_drain(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2) = (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
     let _servers = (serve(&c1), serve(&c2));
     let move_to = |container: &Container, options: &[&str]| {
@@ -143,13 +148,14 @@ fn they_follow_a_move_and_its_drain() {
             lab.json(&[&["publish", "move", ports, &container.name], options].concat());
         }
     };
-    let connect = || (tcp::exchange(&lab.host, (LOOPBACK, 8080)), connect_udp(&lab, (LOOPBACK, 8080).into()));
+    let connect =
+        || (tcp::exchange(&lab.host, (family.loopback(), 8080)), connect_udp(&lab, (family.loopback(), 8080).into()));
     let (mut stream, socket) = connect();
     move_to(&c2, &[]);
     tcp_is_over(&mut stream);
     udp_is_over(&socket);
     // The same socket can be used again.
-    socket.connect((LOOPBACK, 8080)).unwrap();
+    socket.connect((family.loopback(), 8080)).unwrap();
     asks(&socket).unwrap();
 
     let (mut stream, socket) = connect();
@@ -167,13 +173,12 @@ fn they_follow_a_move_and_its_drain() {
     udp_is_over(&socket);
 }
 
-#[test]
-fn they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could() {
-    let lab = Lab::new();
+fn they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8081:81/udp"]);
     let _servers = serve(&c1);
-    let mut stream = tcp::exchange(&lab.host, (LOOPBACK, 8080));
-    let socket = connect_udp(&lab, (LOOPBACK, 8081).into());
+    let mut stream = tcp::exchange(&lab.host, (family.loopback(), 8080));
+    let socket = connect_udp(&lab, (family.loopback(), 8081).into());
     lab.kill_agent();
     // As one does that noted the removal and came no further.
     let path = PathBuf::from(format!("/run/causeway/{}.json", lab.instance));
@@ -191,13 +196,12 @@ fn they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could() {
     lab.wait_for_agent();
 }
 
-#[test]
-fn three_hundred_of_them_end_together() {
-    let lab = Lab::new();
+fn three_hundred_of_them_end_together(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8090:80"]);
     let _servers = serve(&c1);
-    let mut ending: Vec<_> = (0..300).map(|_| tcp::exchange(&lab.host, (LOOPBACK, 8080))).collect();
-    let mut staying: Vec<_> = (0..10).map(|_| tcp::exchange(&lab.host, (LOOPBACK, 8090))).collect();
+    let mut ending: Vec<_> = (0..300).map(|_| tcp::exchange(&lab.host, (family.loopback(), 8080))).collect();
+    let mut staying: Vec<_> = (0..10).map(|_| tcp::exchange(&lab.host, (family.loopback(), 8090))).collect();
     lab.json(&["publish", "rm", &c1.name, "8080:80"]);
     ending.iter_mut().for_each(tcp_is_over);
     for stream in &mut staying {

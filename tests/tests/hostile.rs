@@ -1,7 +1,7 @@
 //! What somebody does who means harm, or who does not know better: nothing passes unchecked, and nothing is left half done.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,13 +14,23 @@ use causeway::net::{
     netns::{self, Netns},
 };
 use causeway_tests::{
-    lab::{FAR, HOST, Lab},
+    families,
+    family::{Family, V4, V6},
+    lab::{HOST, Lab},
     ping, place,
     snapshot::Snapshot,
     udp, undo,
     verb::{self, Output},
     wait,
 };
+
+families! {
+    ; V4:
+    nothing_leaves_untranslated_while_a_container_comes_or_goes,
+    a_container_that_went_away_by_itself_is_forgotten_by_the_datapath,
+    frames_with_anothers_mac_take_nothing_away_from_it,
+    the_bridge_still_carries_what_is_for_all,
+}
 
 /// Sends from a namespace to an address outside without pause, whether it can or not.
 struct Blaster {
@@ -29,13 +39,13 @@ struct Blaster {
 }
 
 impl Blaster {
-    fn start(netns: &Netns) -> Self {
-        let (socket, stop) = (udp::client(netns), Arc::new(AtomicBool::new(false)));
+    fn start(netns: &Netns, family: Family) -> Self {
+        let (socket, stop) = (udp::client(netns, family), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 // Most of the time there is no route.
-                let _ = socket.send_to(b"blast", (FAR, 7));
+                let _ = socket.send_to(b"blast", (family.far(), 7));
             }
         });
         Self { stop, thread: Some(thread) }
@@ -56,10 +66,6 @@ fn namespace(lab: &Lab, short: &str) -> Netns {
     Netns::create(&name).unwrap()
 }
 
-fn reason(lab: &Lab, name: &str) -> u64 {
-    lab.json(&["stats"])["reasons"][name].as_u64().unwrap_or(0)
-}
-
 fn delete_link(netns: &Netns, name: &str) {
     place::block_on(async {
         let netlink = Netlink::open(netns).await?;
@@ -78,24 +84,24 @@ fn is_refused(output: &Output, words: &[&str]) {
     }
 }
 
-#[test]
-fn nothing_leaves_untranslated_while_a_container_comes_or_goes() {
-    let lab = Lab::new();
+fn nothing_leaves_untranslated_while_a_container_comes_or_goes(family: Family) {
+    let lab = Lab::of(family);
     // So that the world takes what comes with a container's address, instead of taking it for a martian.
-    place::ip(&lab.world, "route add 172.18.0.0/16 via 10.0.2.15");
-    let far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    place::add_route(&lab.world, family.subnet(), family.host());
+    let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let netns = namespace(&lab, "busy");
     let (name, path) = (lab.name_of("c1"), netns.path().display().to_string());
-    let _blaster = Blaster::start(&netns);
+    lab.make_network().unwrap();
+    let _blaster = Blaster::start(&netns, family);
     for round in 1..=5 {
         let before = far.peers().len();
-        lab.json(&["container", "attach", &name, "--netns", &path]);
+        lab.json(&["container", "attach", &name, "--netns", &path, "--network", family.network()]);
         if round == 1 {
             wait::until("the blaster reaches the world", || (far.peers().len() > before).then_some(()));
         }
         lab.json(&["container", "rm", &name]);
     }
-    let leaked: Vec<_> = far.peers().into_iter().filter(|peer| peer.ip() != IpAddr::V4(HOST)).collect();
+    let leaked: Vec<_> = far.peers().into_iter().filter(|peer| peer.ip() != family.host()).collect();
     assert!(leaked.is_empty(), "the world has heard from {leaked:?}");
 }
 
@@ -121,14 +127,13 @@ fn a_second_instance_on_the_same_host_is_refused() {
     lab.start_agent(&[]);
 }
 
-#[test]
-fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath() {
-    let lab = Lab::new();
+fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2) = (lab.container("c1", &["-p", "8081:80/udp"]), lab.container("c2", &["-p", "8082:80/udp"]));
-    let client = udp::client(&lab.world);
+    let client = udp::client(&lab.world, family);
     for (container, port) in [(&c1, 8081), (&c2, 8082)] {
         let _echo = udp::Echo::start(&container.netns, container.at(80), &container.name);
-        assert_eq!(udp::answer(&client, (HOST, port)), container.name);
+        assert_eq!(udp::answer(&client, (family.host(), port)), container.name);
     }
     delete_link(&lab.host, c1.host_side());
     // Its namespace ends with the last handle on it.
@@ -137,9 +142,9 @@ fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath() {
     drop(c2);
     for port in [8081, 8082] {
         wait::until("a packet to its port is counted as 'container-gone'", || {
-            let before = reason(&lab, "container-gone");
-            client.send_to(b"is anybody there?", (HOST, port)).unwrap();
-            (reason(&lab, "container-gone") > before).then_some(())
+            let before = lab.counted("container-gone");
+            client.send_to(b"is anybody there?", (family.host(), port)).unwrap();
+            (lab.counted("container-gone") > before).then_some(())
         });
     }
     let flows = lab.json(&["flows", "ls"]);
@@ -151,15 +156,14 @@ fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath() {
     }
     let again = lab.container("c1", &["-p", "8081:80/udp"]);
     let _echo = udp::Echo::start(&again.netns, again.at(80), "again");
-    assert_eq!(udp::answer(&client, (HOST, 8081)), "again");
+    assert_eq!(udp::answer(&client, (family.host(), 8081)), "again");
 }
 
-#[test]
-fn frames_with_anothers_mac_take_nothing_away_from_it() {
-    let lab = Lab::new();
+fn frames_with_anothers_mac_take_nothing_away_from_it(family: Family) {
+    let lab = Lab::of(family);
     let [thief, peer, victim] = ["c1", "c2", "c3"].map(|short| lab.container(short, &[]));
     let _echoes = [&peer, &victim].map(|c| udp::Echo::start(&c.netns, c.at(7), &c.name));
-    let (thieving, host) = (udp::client(&thief.netns), udp::client(&lab.host));
+    let (thieving, host) = (udp::client(&thief.netns, family), udp::client(&lab.host, family));
     assert_eq!(udp::answer(&thieving, peer.at(7)), peer.name);
     assert_eq!(udp::answer(&host, victim.at(7)), victim.name);
 
@@ -167,28 +171,42 @@ fn frames_with_anothers_mac_take_nothing_away_from_it() {
     place::ip(&thief.netns, &format!("link set {} address {mac}", thief.interface()));
     for last in 100..120 {
         // Nobody's, so that it is asked for at once, by a broadcast from the victim's MAC.
-        let _ = thieving.send_to(b"", (Ipv4Addr::new(172, 18, 0, last), 7));
+        let nobody = match family {
+            V4 => IpAddr::from([172, 18, 0, last]),
+            V6 => IpAddr::from([0x2001, 0xdb8, 0x18, 0, 0, 0, 0, last.into()]),
+        };
+        let _ = thieving.send_to(b"", (nobody, 7));
         assert_eq!(udp::answer(&host, victim.at(7)), victim.name);
     }
-    assert_eq!(udp::answer(&udp::client(&peer.netns), victim.at(7)), victim.name);
+    assert_eq!(udp::answer(&udp::client(&peer.netns, family), victim.at(7)), victim.name);
 }
 
-#[test]
-fn the_bridge_still_carries_what_is_for_all() {
-    let lab = Lab::new();
+fn the_bridge_still_carries_what_is_for_all(family: Family) {
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let group = Ipv4Addr::new(239, 1, 2, 3);
-    let listener = udp::bind(&c2.netns, (Ipv4Addr::UNSPECIFIED, 7));
+    let listener = udp::bind(&c2.netns, (family.any(), 7));
     listener.set_read_timeout(Some(wait::DEADLINE)).unwrap();
-    listener.join_multicast_v4(&group, &c2.address).unwrap();
-    let sender = |netns: &Netns| -> UdpSocket {
-        let socket = udp::client(netns);
-        socket.set_broadcast(true).unwrap();
-        socket
+    let index = place::run(&c2.netns, || nix::net::if_::if_nametoindex(c2.interface())).unwrap();
+    let group = match c2.address {
+        IpAddr::V4(address) => {
+            let group = Ipv4Addr::new(239, 1, 2, 3);
+            listener.join_multicast_v4(&group, &address).unwrap();
+            group.into()
+        }
+        IpAddr::V6(_) => {
+            let group = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3);
+            listener.join_multicast_v6(&group, index).unwrap();
+            group.into()
+        }
     };
-    let broadcast = Ipv4Addr::new(172, 18, 255, 255);
-    for (from, to) in [(&c1.netns, broadcast), (&lab.host, broadcast), (&c1.netns, group)] {
-        sender(from).send_to(to.to_string().as_bytes(), (to, 7)).unwrap();
+    let broadcast = (family == V4).then(|| IpAddr::from([172, 18, 255, 255]));
+    let ways = broadcast.into_iter().flat_map(|all| [(&c1.netns, all), (&lab.host, all)]).chain([(&c1.netns, group)]);
+    for (from, to) in ways {
+        let sender = udp::client(from, family);
+        if family == V4 {
+            sender.set_broadcast(true).unwrap();
+        }
+        sender.send_to(to.to_string().as_bytes(), (to, 7)).unwrap();
         let mut buffer = [0; 64];
         let (length, _) = listener.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{to}: {error}"));
         assert_eq!(buffer[..length], *to.to_string().as_bytes());
@@ -220,7 +238,7 @@ fn a_container_that_cannot_be_put_on_its_bridge_leaves_nothing() {
     nothing_is_left(&lab, &name, &before);
     let again = lab.container("c1", &["--network", "other", "-p", "8080:80/udp"]);
     let _echo = udp::Echo::start(&again.netns, again.at(80), "again");
-    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), "again");
+    assert_eq!(udp::answer(&udp::client(&lab.world, V4), (HOST, 8080)), "again");
 }
 
 #[test]
@@ -240,5 +258,5 @@ fn a_namespace_that_cannot_be_furnished_is_left_as_it_was() {
     let made = lab.json(&attach);
     let address = made["endpoints"][0]["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_owned();
     let _echo = udp::Echo::start(&netns, (address.parse::<Ipv4Addr>().unwrap(), 80), "again");
-    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), "again");
+    assert_eq!(udp::answer(&udp::client(&lab.world, V4), (HOST, 8080)), "again");
 }

@@ -2,289 +2,306 @@
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket},
+    net::{IpAddr, TcpStream, UdpSocket},
     process::Command,
     thread,
 };
 
 use causeway::net::netns::Netns;
 use causeway_tests::{
-    lab::{Container, FAR, GATEWAY, HOST, Lab, ROUTER},
+    families,
+    family::{Family, V4},
+    lab::{Container, Lab},
     place,
-    raw::{Ipv4, Raw},
+    raw::{Packet, Raw, Told},
     route::{self, Answer, Probe, exceeded},
     tcp, udp, wait,
-    wide::{BEYOND, FAR_HOP, HOP, NARROW, NEAR_HOP, path_mtu},
+    wide::{NARROW, path_mtu},
 };
+
+families! {
+    ; V4:
+    a_closed_port_of_the_world_is_told_to_the_container,
+    a_closed_port_of_a_container_is_told_to_the_client_of_its_publish,
+    an_error_ends_no_flow,
+    every_hop_to_the_world_says_when_a_packet_ends_there,
+    every_hop_speaks_of_open_connections_too,
+    every_hop_to_a_published_port_says_when_a_packet_ends_there,
+    a_neighbours_last_hop_to_a_published_port_is_the_gateway,
+    an_answer_that_ends_at_the_host_is_told_to_who_sent_it,
+    a_narrow_link_in_the_world_is_told_to_the_container,
+    a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways,
+    a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways,
+    a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish,
+    a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu,
+    who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented,
+    a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu,
+    an_error_of_no_flow_goes_nowhere,
+    a_packet_longer_than_the_containers_that_may_be_fragmented_arrives,
+}
 
 /// Enough segments that a path too narrow for them must be found out.
 const MANY: usize = 200_000;
 
-#[test]
-fn a_closed_port_of_the_world_is_told_to_the_container() {
-    let lab = Lab::new();
+fn a_closed_port_of_the_world_is_told_to_the_container(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    hears_of_the_closed_port("the container", &udp::client(&c1.netns), (FAR, 9));
+    hears_of_the_closed_port("the container", &udp::client(&c1.netns, family), (family.far(), 9));
 }
 
-#[test]
-fn a_closed_port_of_a_container_is_told_to_the_client_of_its_publish() {
-    let lab = Lab::new();
+fn a_closed_port_of_a_container_is_told_to_the_client_of_its_publish(family: Family) {
+    let lab = Lab::shared(family);
     let _c1 = lab.container("c1", &["-p", "5000:9/udp"]);
     let c2 = lab.container("c2", &[]);
-    hears_of_the_closed_port("the world", &udp::client(&lab.world), (HOST, 5000));
-    for address in [HOST, GATEWAY] {
-        hears_of_the_closed_port("a neighbour", &udp::client(&c2.netns), (address, 5000));
+    hears_of_the_closed_port("the world", &udp::client(&lab.world, family), (family.host(), 5000));
+    for address in [family.host(), family.gateway()] {
+        hears_of_the_closed_port("a neighbour", &udp::client(&c2.netns, family), (address, 5000));
     }
 }
 
 /// A closed port is none of a flow's end: what was sent to it can be sent again and answered (RFC 4787 REQ-12, RFC 5508 REQ-6).
-#[test]
-fn an_error_ends_no_flow() {
-    let lab = Lab::new();
+fn an_error_ends_no_flow(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let client = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 4000));
-    let listener = Raw::open(&lab.world, 17);
-    hears_of_the_closed_port("the container", &client, (FAR, 9));
+    let client = udp::bind(&c1.netns, (family.any(), 4000));
+    let listener = Raw::open(&lab.world, family, 17);
+    hears_of_the_closed_port("the container", &client, (family.far(), 9));
     let mapped = listener.wait("the datagram arrives", |packet| (packet.ports().1 == 9).then_some(packet.ports().0));
-    let echo = udp::Echo::start(&lab.world, (FAR, 9), "open");
-    wait::until("the port answers", || udp::ask(&client, (FAR, 9), b"again", wait::SILENCE).ok());
-    assert_eq!(echo.peers(), [(HOST, mapped).into()].into(), "the flow is the same");
+    let echo = udp::Echo::start(&lab.world, (family.far(), 9), "open");
+    wait::until("the port answers", || udp::ask(&client, (family.far(), 9), b"again", wait::SILENCE).ok());
+    assert_eq!(echo.peers(), [(family.host(), mapped).into()].into(), "the flow is the same");
 }
 
-#[test]
-fn every_hop_to_the_world_says_when_a_packet_ends_there() {
-    let lab = Lab::new();
+fn every_hop_to_the_world_says_when_a_packet_ends_there(family: Family) {
+    let lab = Lab::of(family);
     let _wide = lab.widen();
     let c1 = lab.container("c1", &[]);
     for (port, probe) in (4000..).zip(Probe::ALL) {
-        for (hops, by) in [(1, GATEWAY), (2, ROUTER), (3, HOP)] {
-            let answer = route::probe(&c1.netns, probe, (c1.address, port), (BEYOND, 33434), hops);
+        for (hops, by) in [(1, family.gateway()), (2, family.router()), (3, family.hop())] {
+            let answer = route::probe(&c1.netns, probe, (c1.address, port), (family.beyond(), 33434), hops);
             assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
         }
     }
-    let there = route::probe(&c1.netns, Probe::Udp, (c1.address, 4000), (BEYOND, 33434), 4);
-    assert_eq!(there, Answer::Error(BEYOND, 3, 3), "the port is closed");
+    let there = route::probe(&c1.netns, Probe::Udp, (c1.address, 4000), (family.beyond(), 33434), 4);
+    assert_eq!(there, Answer::Error(family.beyond(), Told::PortClosed), "the port is closed");
     for (port, probe) in [(4001, Probe::Tcp), (4002, Probe::Echo)] {
-        assert_eq!(route::reach(&c1.netns, probe, (c1.address, port), (BEYOND, 33434)), Answer::There(BEYOND));
+        assert_eq!(
+            route::reach(&c1.netns, probe, (c1.address, port), (family.beyond(), 33434)),
+            Answer::There(family.beyond())
+        );
     }
 }
 
 /// Also of the packets of a connection that is open: the fast path's own, where the first hop is the host.
-#[test]
-fn every_hop_speaks_of_open_connections_too() {
-    let lab = Lab::new();
+fn every_hop_speaks_of_open_connections_too(family: Family) {
+    let lab = Lab::of(family);
     let _wide = lab.widen();
     let c1 = lab.container("c1", &[]);
     for (port, probe) in (4000..).zip(Probe::ALL) {
         let from = (c1.address, port);
         let there = match probe {
-            Probe::Udp => route::probe(&c1.netns, probe, from, (BEYOND, 33434), 64),
-            Probe::Tcp | Probe::Echo => route::reach(&c1.netns, probe, from, (BEYOND, 33434)),
+            Probe::Udp => route::probe(&c1.netns, probe, from, (family.beyond(), 33434), 64),
+            Probe::Tcp | Probe::Echo => route::reach(&c1.netns, probe, from, (family.beyond(), 33434)),
         };
-        assert!(matches!(there, Answer::There(BEYOND) | Answer::Error(BEYOND, 3, 3)), "{there:?}");
-        for (hops, by) in [(1, GATEWAY), (2, ROUTER), (3, HOP)] {
-            let answer = route::probe(&c1.netns, probe, from, (BEYOND, 33434), hops);
+        let answers = [Answer::There(family.beyond()), Answer::Error(family.beyond(), Told::PortClosed)];
+        assert!(answers.contains(&there), "{there:?}");
+        for (hops, by) in [(1, family.gateway()), (2, family.router()), (3, family.hop())] {
+            let answer = route::probe(&c1.netns, probe, from, (family.beyond(), 33434), hops);
             assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
         }
     }
 }
 
-#[test]
-fn every_hop_to_a_published_port_says_when_a_packet_ends_there() {
-    let lab = Lab::new();
+fn every_hop_to_a_published_port_says_when_a_packet_ends_there(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = lab.container("c1", &["-p", "5000:80", "-p", "5000:80/udp"]);
     let _servers = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
     for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
         // Once with the flow still to begin, and once with it open.
         for _ in 0..2 {
-            for (hops, by) in [(1, FAR_HOP), (2, NEAR_HOP), (3, HOST)] {
-                let answer = route::probe(&wide.beyond, probe, (BEYOND, port), (HOST, 5000), hops);
+            for (hops, by) in [(1, family.far_hop()), (2, family.near_hop()), (3, family.host())] {
+                let answer = route::probe(&wide.beyond, probe, (family.beyond(), port), (family.host(), 5000), hops);
                 assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
             }
-            assert_eq!(route::reach(&wide.beyond, probe, (BEYOND, port), (HOST, 5000)), Answer::There(HOST));
+            assert_eq!(
+                route::reach(&wide.beyond, probe, (family.beyond(), port), (family.host(), 5000)),
+                Answer::There(family.host())
+            );
         }
     }
 }
 
-#[test]
-fn a_neighbours_last_hop_to_a_published_port_is_the_gateway() {
-    let lab = Lab::new();
+fn a_neighbours_last_hop_to_a_published_port_is_the_gateway(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:80/udp"]);
     let c2 = lab.container("c2", &[]);
     let _server = udp::Echo::start(&c1.netns, c1.at(80), "");
     for _ in 0..2 {
-        let answer = route::probe(&c2.netns, Probe::Udp, (c2.address, 4000), (HOST, 5000), 1);
-        assert_eq!(answer, exceeded(GATEWAY));
-        assert_eq!(route::reach(&c2.netns, Probe::Udp, (c2.address, 4000), (HOST, 5000)), Answer::There(HOST));
+        let answer = route::probe(&c2.netns, Probe::Udp, (c2.address, 4000), (family.host(), 5000), 1);
+        assert_eq!(answer, exceeded(family.gateway()));
+        assert_eq!(
+            route::reach(&c2.netns, Probe::Udp, (c2.address, 4000), (family.host(), 5000)),
+            Answer::There(family.host())
+        );
     }
 }
 
 /// The answer's last hop is the host: whoever answers is told.
-#[test]
-fn an_answer_that_ends_at_the_host_is_told_to_who_sent_it() {
-    let lab = Lab::new();
+fn an_answer_that_ends_at_the_host_is_told_to_who_sent_it(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:80/udp"]);
-    let far = udp::bind(&lab.world, (FAR, 7));
-    let client = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 4000));
-    client.send_to(b"question", (FAR, 7)).unwrap();
+    let far = udp::bind(&lab.world, (family.far(), 7));
+    let client = udp::bind(&c1.netns, (family.any(), 4000));
+    client.send_to(b"question", (family.far(), 7)).unwrap();
     let (_, mapped) = far.recv_from(&mut [0; 64]).unwrap();
-    let answer = route::probe(&lab.world, Probe::Udp, (FAR, 7), (HOST, mapped.port()), 1);
-    assert_eq!(answer, exceeded(HOST), "to the world, of a masqueraded flow");
+    let answer = route::probe(&lab.world, Probe::Udp, (family.far(), 7), (family.host(), mapped.port()), 1);
+    assert_eq!(answer, exceeded(family.host()), "to the world, of a masqueraded flow");
     let inside = udp::bind(&c1.netns, c1.at(80));
-    udp::bind(&lab.world, (FAR, 4000)).send_to(b"question", (HOST, 5000)).unwrap();
+    udp::bind(&lab.world, (family.far(), 4000)).send_to(b"question", (family.host(), 5000)).unwrap();
     inside.recv_from(&mut [0; 64]).unwrap();
-    let answer = route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (FAR, 4000), 1);
-    assert_eq!(answer, exceeded(GATEWAY), "to the container, of a published flow");
+    let answer = route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (family.far(), 4000), 1);
+    assert_eq!(answer, exceeded(family.gateway()), "to the container, of a published flow");
 }
 
-#[test]
-fn a_narrow_link_in_the_world_is_told_to_the_container() {
-    let lab = Lab::new();
+fn a_narrow_link_in_the_world_is_told_to_the_container(family: Family) {
+    let lab = Lab::of(family);
     let _wide = lab.widen();
     let c1 = lab.container("c1", &[]);
-    let said = ping(&c1.netns, &["-M", "do", "-s", "1400"]);
+    let said = ping(&c1.netns, family, &["-M", "do"], 1400);
     assert!(
         said.contains("mtu = 1400") || said.contains("mtu=1400"),
         "the first packet is answered with the MTU: {said}"
     );
-    let said = ping(&c1.netns, &["-M", "do", "-s", "1372"]);
-    assert!(said.contains("1380 bytes from"), "what fits arrives: {said}");
+    let fits = family.data_of(1400);
+    let said = ping(&c1.netns, family, &["-M", "do"], fits);
+    assert!(said.contains(&format!("{} bytes from", fits + 8)), "what fits arrives: {said}");
 }
 
-#[test]
-fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways() {
-    let lab = Lab::new();
+fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = lab.container("c1", &[]);
-    let listener = tcp::listen(&wide.beyond, (BEYOND, 9));
-    let near = tcp::connect(&c1.netns, (BEYOND, 9));
+    let listener = tcp::listen(&wide.beyond, (family.beyond(), 9));
+    let near = tcp::connect(&c1.netns, (family.beyond(), 9));
     carries_many(near, listener.accept().unwrap().0);
-    assert_eq!(path_mtu(&c1.netns, BEYOND), Some(NARROW), "the container was told");
-    assert_eq!(path_mtu(&wide.beyond, HOST), Some(NARROW), "the host beyond was told");
+    assert_eq!(path_mtu(&c1.netns, family.beyond()), Some(NARROW), "the container was told");
+    assert_eq!(path_mtu(&wide.beyond, family.host()), Some(NARROW), "the host beyond was told");
 }
 
-#[test]
-fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways() {
-    let lab = Lab::new();
+fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = lab.container("c1", &["-p", "5000:9"]);
     let listener = tcp::listen(&c1.netns, c1.at(9));
-    let near = tcp::connect(&wide.beyond, (HOST, 5000));
+    let near = tcp::connect(&wide.beyond, (family.host(), 5000));
     carries_many(near, listener.accept().unwrap().0);
-    assert_eq!(path_mtu(&c1.netns, BEYOND), Some(NARROW), "the container was told");
-    assert_eq!(path_mtu(&wide.beyond, HOST), Some(NARROW), "the host beyond was told");
+    assert_eq!(path_mtu(&c1.netns, family.beyond()), Some(NARROW), "the container was told");
+    assert_eq!(path_mtu(&wide.beyond, family.host()), Some(NARROW), "the host beyond was told");
 }
 
-#[test]
-fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish() {
-    let lab = Lab::new();
+fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
-    let server = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 7));
-    let client = udp::client(&wide.beyond);
-    client.send_to(b"hello", (HOST, 5000)).expect("the client sends");
+    let server = udp::bind(&c1.netns, (family.any(), 7));
+    let client = udp::client(&wide.beyond, family);
+    client.send_to(b"hello", (family.host(), 5000)).expect("the client sends");
     let (_, peer) = server.recv_from(&mut [0; 16]).expect("the container hears of it");
-    assert_eq!(peer.ip(), IpAddr::from(BEYOND));
+    assert_eq!(peer.ip(), family.beyond());
     // Linux discovers the path MTU for UDP: too long a datagram is an error, once the narrow link was told.
     assert_eq!(server.send_to(&[0; 1400], peer).expect("the first is sent"), 1400);
     wait::until("the container's path MTU becomes 1400", || {
         // An error says that the datagram is longer than the path MTU, which is what is waited for.
         let _ = server.send_to(&[0; 1400], peer);
-        path_mtu(&c1.netns, BEYOND).filter(|mtu| *mtu == NARROW)
+        path_mtu(&c1.netns, family.beyond()).filter(|mtu| *mtu == NARROW)
     });
 }
 
-#[test]
-fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu() {
-    let lab = Lab::new();
+fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu(family: Family) {
+    let lab = Lab::of(family);
     let _wide = lab.widen();
-    lab.json(&["network", "create", "jumbo", "--subnet", "172.28.0.0/16", "--mtu", "9000"]);
+    lab.network("jumbo", 28, &["--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
-    let said = ping(&c1.netns, &["-M", "do", "-s", "4000"]);
+    let said = ping(&c1.netns, family, &["-M", "do"], 4000);
     assert!(said.contains("mtu = 1500") || said.contains("mtu=1500"), "{said}");
-    let said = ping(&c1.netns, &["-s", "1000"]);
+    let said = ping(&c1.netns, family, &[], 1000);
     assert!(said.contains("1008 bytes from"), "what fits arrives: {said}");
 }
 
 /// RFC 4787 REQ-13a.
-#[test]
-fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented() {
-    let lab = Lab::new();
-    lab.json(&["network", "create", "jumbo", "--subnet", "172.28.0.0/16", "--mtu", "9000"]);
+fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented(family: Family) {
+    let lab = Lab::shared(family);
+    lab.network("jumbo", 28, &["--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
-    let server = udp::bind(&lab.world, (FAR, 7));
+    let server = udp::bind(&lab.world, (family.far(), 7));
     server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
     let client = udp::bind(&c1.netns, (c1.address, 4000));
-    let (listener, raw) = (Raw::open(&c1.netns, 1), Raw::open(&c1.netns, 255));
+    let (listener, raw) = (Raw::icmp(&c1.netns, family), Raw::sender(&c1.netns, family));
     let data: Vec<u8> = (0..4000_u32).map(|place| (place % 251) as u8).collect();
-    raw.send(&Ipv4::udp((c1.address, 4000), (FAR, 7), &data));
+    raw.send(&Packet::udp((c1.address, 4000), (family.far(), 7), &data));
     let mtu = listener.wait("the container is told", |answer| {
-        let ((3, 4), quote) = answer.error()? else { return None };
-        (quote.ports() == (4000, 7)).then_some(answer.word(6))
+        let (Told::TooLong(mtu), quote) = answer.error()? else { return None };
+        (quote.ports() == (4000, 7)).then_some(mtu)
     });
     assert_eq!(mtu, 1500);
     // From then on its own stack cuts them.
-    client.send_to(&data, (FAR, 7)).unwrap();
+    client.send_to(&data, (family.far(), 7)).unwrap();
     let mut buffer = [0; 8000];
     let (length, peer) = server.recv_from(&mut buffer).expect("the datagram arrives");
-    assert_eq!((peer, &buffer[..length]), ((HOST, 4000).into(), &data[..]));
+    assert_eq!((peer, &buffer[..length]), ((family.host(), 4000).into(), &data[..]));
 }
 
-#[test]
-fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu() {
-    let (lab, c1) = small_network();
-    let (listener, raw) = (Raw::open(&lab.world, 1), Raw::open(&lab.world, 255));
-    raw.send(&Ipv4 { dont_fragment: true, ..Ipv4::udp((FAR, 4000), (HOST, 5000), &[7; 1400]) });
+fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu(family: Family) {
+    let (lab, c1) = small_network(family);
+    let (listener, raw) = (Raw::icmp(&lab.world, family), Raw::sender(&lab.world, family));
+    raw.send(&Packet { dont_fragment: true, ..Packet::udp((family.far(), 4000), (family.host(), 5000), &[7; 1400]) });
     let mtu = listener.wait("the client is told", |answer| {
-        let ((3, 4), quote) = answer.error()? else { return None };
-        (answer.source == HOST && quote.ports() == (4000, 5000)).then_some(answer.word(6))
+        let (Told::TooLong(mtu), quote) = answer.error()? else { return None };
+        (answer.source == family.host() && quote.ports() == (4000, 5000)).then_some(mtu)
     });
     assert_eq!(mtu, 1280);
     let listener = tcp::listen(&c1.netns, c1.at(9));
-    let near = tcp::connect(&lab.world, (HOST, 5000));
+    let near = tcp::connect(&lab.world, (family.host(), 5000));
     carries_many(near, listener.accept().unwrap().0);
 }
 
-#[test]
-fn a_packet_longer_than_the_containers_that_may_be_fragmented_arrives() {
-    let (lab, c1) = small_network();
+fn a_packet_longer_than_the_containers_that_may_be_fragmented_arrives(family: Family) {
+    let (lab, c1) = small_network(family);
     let server = udp::bind(&c1.netns, c1.at(7));
     server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
-    Raw::open(&lab.world, 255).send(&Ipv4::udp((FAR, 4000), (HOST, 5000), &[7; 1400]));
+    Raw::sender(&lab.world, family).send(&Packet::udp((family.far(), 4000), (family.host(), 5000), &[7; 1400]));
     let (length, peer) = server.recv_from(&mut [0; 2000]).expect("the datagram arrives");
-    assert_eq!((length, peer), (1400, (FAR, 4000).into()));
+    assert_eq!((length, peer), (1400, (family.far(), 4000).into()));
 }
 
 /// RFC 5508 REQ-4 and REQ-5.
-#[test]
-fn an_error_of_no_flow_goes_nowhere() {
-    let lab = Lab::new();
+fn an_error_of_no_flow_goes_nowhere(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let (inside, outside) = (Raw::open(&c1.netns, 1), Raw::open(&lab.world, 1));
-    let error = |from, to, quote: Ipv4| {
-        let mut message = [&[3, 1, 0, 0, 0, 0, 0, 0], &quote.bytes()[..]].concat();
-        let sum = causeway_tests::packet::checksum(&message);
-        message[2..4].copy_from_slice(&sum.to_be_bytes());
-        Ipv4::new(from, to, 1, message)
-    };
-    outside.send(&error(FAR, HOST, Ipv4::udp((HOST, 4000), (FAR, 7), b"never sent")));
-    inside.send(&error(c1.address, FAR, Ipv4::udp((FAR, 7), (c1.address, 4000), b"never came")));
-    let is_error = |packet: &Ipv4| packet.error().map(|_| packet.clone());
+    let (inside, outside) = (Raw::icmp(&c1.netns, family), Raw::icmp(&lab.world, family));
+    let unreachable = if family == V4 { (3, 1) } else { (1, 3) };
+    let error = |from, to, quote: Packet| Packet::icmp(from, to, unreachable, &[&[0; 4][..], &quote.bytes()].concat());
+    outside.send(&error(
+        family.far(),
+        family.host(),
+        Packet::udp((family.host(), 4000), (family.far(), 7), b"never sent"),
+    ));
+    inside.send(&error(c1.address, family.far(), Packet::udp((family.far(), 7), (c1.address, 4000), b"never came")));
+    let is_error = |packet: &Packet| packet.error().map(|_| packet.clone());
     assert_eq!(inside.find(wait::SILENCE, is_error), None, "the container hears of it");
     assert_eq!(outside.find(wait::SILENCE, is_error), None, "the world hears of it");
 }
 
 /// A container whose packets are shorter than the world's, with a published port.
-fn small_network() -> (Lab, Container) {
-    let lab = Lab::new();
-    lab.json(&["network", "create", "small", "--subnet", "172.28.0.0/16", "--mtu", "1280"]);
+fn small_network(family: Family) -> (Lab, Container) {
+    let lab = Lab::of(family);
+    lab.network("small", 28, &["--mtu", "1280"]);
     let c1 = lab.container("c1", &["--network", "small", "-p", "5000:7/udp", "-p", "5000:9"]);
     (lab, c1)
 }
 
-fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (Ipv4Addr, u16)) {
+fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (IpAddr, u16)) {
     socket.connect(to).expect("a UDP socket connects");
     let refused = |result: io::Result<usize>| result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
     wait::until(&format!("{who} hears that {to:?} is closed"), || {
@@ -315,9 +332,9 @@ fn one_way(what: &str, from: &mut TcpStream, to: &mut TcpStream) {
     assert!(sent == received, "the bytes that arrive are not those that were sent");
 }
 
-fn ping(netns: &Netns, arguments: &[&str]) -> String {
+fn ping(netns: &Netns, family: Family, options: &[&str], size: usize) -> String {
     let mut command = Command::new("ping");
-    command.args(["-n", "-c", "1", "-W", "5"]).args(arguments).arg(BEYOND.to_string());
+    command.args(["-n", "-c", "1", "-W", "5", "-s", &size.to_string()]).args(options).arg(family.beyond().to_string());
     // It exits with 1 where it was told of an error, which is what is wanted here.
     let output = place::run(netns, || command.output()).expect("ping runs");
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()

@@ -10,6 +10,7 @@ use causeway::net::{
     sysctl,
 };
 use causeway_tests::{
+    family::V4,
     lab::{FAR, HOST, Lab},
     ping, pins,
     snapshot::Snapshot,
@@ -37,7 +38,7 @@ fn down_leaves_the_host_as_it_was_before() {
     lab.json(&["container", "attach", &c3, "--netns", &path, "-p", "8082:80"]);
     let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
     for container in [&c1.netns, &c2.netns, &attached] {
-        udp::answer(&udp::client(container), (FAR, 7));
+        udp::answer(&udp::client(container, V4), (FAR, 7));
     }
     let _echo = tcp::Echo::start(&c1.netns, c1.at(80));
     for from in [&lab.world, &lab.host, &c1.netns] {
@@ -100,10 +101,10 @@ fn traffic_survives(interrupt: impl Fn(&Lab)) {
     let (_far, _far_tcp) = (udp::Echo::start(&lab.world, (FAR, 7), "far"), tcp::Echo::start(&lab.world, (FAR, 7)));
     let (_inside, _inside_tcp) = (udp::Echo::start(&c1.netns, c1.at(80), "c1"), tcp::Echo::start(&c1.netns, c1.at(80)));
     let chatters = [
-        ("to the world", udp::Chatter::start(udp::client(&c1.netns), (FAR, 7))),
-        ("from the world", udp::Chatter::start(udp::client(&lab.world), (HOST, 8080))),
-        ("through the hairpin", udp::Chatter::start(udp::client(&c2.netns), (HOST, 8080))),
-        ("between containers", udp::Chatter::start(udp::client(&c2.netns), c1.at(80))),
+        ("to the world", udp::Chatter::start(udp::client(&c1.netns, V4), (FAR, 7))),
+        ("from the world", udp::Chatter::start(udp::client(&lab.world, V4), (HOST, 8080))),
+        ("through the hairpin", udp::Chatter::start(udp::client(&c2.netns, V4), (HOST, 8080))),
+        ("between containers", udp::Chatter::start(udp::client(&c2.netns, V4), c1.at(80))),
     ];
     let lost = || chatters.iter().filter(|(_, chatter)| chatter.has_lost()).map(|(what, _)| *what).collect::<Vec<_>>();
     let mut streams = [
@@ -177,17 +178,17 @@ fn a_second_instance_on_a_second_host_minds_its_own_business() {
     let from = |netns| udp::bind(netns, (Ipv4Addr::UNSPECIFIED, 40006));
     assert_eq!(udp::answer(&from(&one.world), (HOST, 8080)), "one");
     assert_eq!(udp::answer(&from(&other.world), (HOST, 8080)), "other");
-    assert_eq!(udp::answer(&udp::client(&one.host), (Ipv4Addr::LOCALHOST, 8080)), "one");
-    assert_eq!(udp::answer(&udp::client(&other.host), (Ipv4Addr::LOCALHOST, 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&one.host, V4), (Ipv4Addr::LOCALHOST, 8080)), "one");
+    assert_eq!(udp::answer(&udp::client(&other.host, V4), (Ipv4Addr::LOCALHOST, 8080)), "other");
     assert_eq!(udp::answer(&from(&in_one.netns), (FAR, 7)), "world of one");
     assert_eq!(udp::answer(&from(&in_other.netns), (FAR, 7)), "world of the other");
 
-    let chatter = udp::Chatter::start(udp::client(&other.world), (HOST, 8080));
+    let chatter = udp::Chatter::start(udp::client(&other.world, V4), (HOST, 8080));
     drop(echoes);
     let _echo = udp::Echo::start(&in_other.netns, in_other.at(80), "other");
     drop(one);
-    assert_eq!(udp::answer(&udp::client(&other.world), (HOST, 8080)), "other");
-    assert_eq!(udp::answer(&udp::client(&other.host), (Ipv4Addr::LOCALHOST, 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&other.world, V4), (HOST, 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&other.host, V4), (Ipv4Addr::LOCALHOST, 8080)), "other");
     drop(chatter);
 }
 
@@ -248,7 +249,7 @@ fn an_attached_namespace_stays_when_its_container_is_removed() {
     let address: Ipv4Addr =
         made["endpoints"][0]["addresses"][0].as_str().unwrap().split('/').next().unwrap().parse().unwrap();
     let _echo = udp::Echo::start(&netns, SocketAddr::from((address, 80)), "attached");
-    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), "attached");
+    assert_eq!(udp::answer(&udp::client(&lab.world, V4), (HOST, 8080)), "attached");
     lab.json(&["container", "rm", &container]);
     assert!(fs::exists(netns.path()).unwrap());
     let differences = before.differences(&Snapshot::of_links(&netns));

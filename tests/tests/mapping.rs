@@ -1,18 +1,31 @@
 //! How a network maps what leaves it: one port toward each destination alone (`symmetric`), or one for all, open to all (`full-cone`).
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab},
+    families,
+    family::Family,
+    lab::{Container, Lab},
     tcp, udp,
     wait::{DEADLINE, SILENCE},
-    wide::{OTHER, Wide},
+    wide::Wide,
 };
 
-fn network(mapping: &[&str]) -> (Lab, Wide, [Container; 2]) {
-    let lab = Lab::new();
+families! {
+    ; V4:
+    full_cone_keeps_one_port_toward_every_destination,
+    full_cone_lets_anybody_in_by_a_mapped_port,
+    full_cone_lets_containers_in_by_a_neighbours_mapped_port,
+    full_cone_of_tcp_keeps_one_port_toward_every_destination,
+    full_cone_opens_nothing_but_what_is_mapped,
+    full_cone_leaves_published_ports_and_the_hosts_services_alone,
+    symmetric_is_the_default_and_lets_only_the_one_asked_answer,
+}
+
+fn network(family: Family, mapping: &[&str]) -> (Lab, Wide, [Container; 2]) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
-    lab.json(&[&["network", "create", "games", "--subnet", "172.29.0.0/16"], mapping].concat());
+    lab.network("games", 29, mapping);
     let containers = ["c1", "c2"].map(|short| lab.container(short, &["--network", "games"]));
     (lab, wide, containers)
 }
@@ -20,7 +33,7 @@ fn network(mapping: &[&str]) -> (Lab, Wide, [Container; 2]) {
 const FULL_CONE: [&str; 2] = ["--mapping", "full-cone"];
 
 fn socket(container: &Container, port: u16) -> UdpSocket {
-    udp::bind(&container.netns, (Ipv4Addr::UNSPECIFIED, port))
+    udp::bind(&container.netns, (Family::of(container.address).any(), port))
 }
 
 /// What the one peer of an echo server is.
@@ -47,42 +60,40 @@ fn does_not_hear(socket: &UdpSocket, from: &UdpSocket, to: SocketAddr) {
     assert!(socket.recv_from(&mut [0; 64]).is_err(), "it comes from {from:?} by {to}");
 }
 
-#[test]
-fn full_cone_keeps_one_port_toward_every_destination() {
-    let (lab, wide, [c1, c2]) = network(&FULL_CONE);
-    let (far, other) = (udp::Echo::start(&lab.world, (FAR, 7), ""), udp::Echo::start(&wide.other, (OTHER, 9), ""));
+fn full_cone_keeps_one_port_toward_every_destination(family: Family) {
+    let (lab, wide, [c1, c2]) = network(family, &FULL_CONE);
+    let (far, other) =
+        (udp::Echo::start(&lab.world, (family.far(), 7), ""), udp::Echo::start(&wide.other, (family.other(), 9), ""));
     // The second has to take another port than its own, and has to stay with it.
     for socket in [socket(&c1, 41000), socket(&c2, 41000)] {
-        udp::answer(&socket, (FAR, 7));
-        udp::answer(&socket, (OTHER, 9));
+        udp::answer(&socket, (family.far(), 7));
+        udp::answer(&socket, (family.other(), 9));
     }
     assert_eq!(far.peers(), other.peers(), "the same two ports at both");
     assert_eq!(far.peers().len(), 2, "{:?}", far.peers());
 }
 
-#[test]
-fn full_cone_lets_anybody_in_by_a_mapped_port() {
-    let (lab, wide, [c1, _]) = network(&FULL_CONE);
-    let far = udp::Echo::start(&lab.world, (FAR, 7), "");
+fn full_cone_lets_anybody_in_by_a_mapped_port(family: Family) {
+    let (lab, wide, [c1, _]) = network(family, &FULL_CONE);
+    let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let client = socket(&c1, 41001);
-    udp::answer(&client, (FAR, 7));
+    udp::answer(&client, (family.far(), 7));
     let mapped = only_peer(&far);
-    let stranger = udp::bind(&wide.other, (OTHER, 5555));
+    let stranger = udp::bind(&wide.other, (family.other(), 5555));
     hears(&client, &stranger, mapped);
-    hears(&client, &udp::bind(&lab.world, (FAR, 5556)), mapped);
+    hears(&client, &udp::bind(&lab.world, (family.far(), 5556)), mapped);
     // And is answered from the same port.
     stranger.set_read_timeout(Some(DEADLINE)).unwrap();
-    client.send_to(b"answer", (OTHER, 5555)).unwrap();
+    client.send_to(b"answer", (family.other(), 5555)).unwrap();
     assert_eq!(stranger.recv_from(&mut [0; 64]).unwrap().1, mapped);
 }
 
-#[test]
-fn full_cone_lets_containers_in_by_a_neighbours_mapped_port() {
-    let (lab, _wide, [c1, c2]) = network(&FULL_CONE);
-    let far = udp::Echo::start(&lab.world, (FAR, 7), "");
+fn full_cone_lets_containers_in_by_a_neighbours_mapped_port(family: Family) {
+    let (lab, _wide, [c1, c2]) = network(family, &FULL_CONE);
+    let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let (one, other) = (socket(&c1, 41002), socket(&c2, 41003));
-    udp::answer(&one, (FAR, 7));
-    udp::answer(&other, (FAR, 7));
+    udp::answer(&one, (family.far(), 7));
+    udp::answer(&other, (family.far(), 7));
     // RFC 4787 REQ-9a: each sees the other by its mapped port, as two peers do who learned of each other outside.
     let mapped = |port| *far.peers().iter().find(|peer| peer.port() == port).expect("the port is kept");
     one.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -93,58 +104,55 @@ fn full_cone_lets_containers_in_by_a_neighbours_mapped_port() {
     assert_eq!(other.recv_from(&mut [0; 64]).expect("and back").1, mapped(41002));
 }
 
-#[test]
-fn full_cone_of_tcp_keeps_one_port_toward_every_destination() {
-    let (lab, wide, [c1, _]) = network(&FULL_CONE);
-    let (far, other) = (tcp::Echo::start(&lab.world, (FAR, 7)), tcp::Echo::start(&wide.other, (OTHER, 7)));
-    for server in [FAR, OTHER] {
-        let mut stream = tcp::connect_from(&c1.netns, 41004, SocketAddrV4::new(server, 7)).unwrap();
+fn full_cone_of_tcp_keeps_one_port_toward_every_destination(family: Family) {
+    let (lab, wide, [c1, _]) = network(family, &FULL_CONE);
+    let (far, other) =
+        (tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&wide.other, (family.other(), 7)));
+    for server in [family.far(), family.other()] {
+        let mut stream = tcp::connect_from(&c1.netns, 41004, (server, 7)).unwrap();
         tcp::echoes(&mut stream).unwrap();
     }
     assert_eq!(far.peers(), other.peers());
     assert_eq!(far.peers().len(), 1, "{:?}", far.peers());
 }
 
-#[test]
-fn full_cone_opens_nothing_but_what_is_mapped() {
-    let (lab, wide, [c1, c2]) = network(&FULL_CONE);
-    let far = udp::Echo::start(&lab.world, (FAR, 7), "");
+fn full_cone_opens_nothing_but_what_is_mapped(family: Family) {
+    let (lab, wide, [c1, c2]) = network(family, &FULL_CONE);
+    let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let (client, silent) = (socket(&c1, 41005), socket(&c2, 41006));
-    udp::answer(&client, (FAR, 7));
+    udp::answer(&client, (family.far(), 7));
     let mapped = only_peer(&far);
-    let stranger = udp::bind(&wide.other, (OTHER, 5555));
-    does_not_hear(&silent, &stranger, (HOST, 41006).into());
-    does_not_hear(&client, &stranger, (HOST, mapped.port() + 1).into());
+    let stranger = udp::bind(&wide.other, (family.other(), 5555));
+    does_not_hear(&silent, &stranger, (family.host(), 41006).into());
+    does_not_hear(&client, &stranger, (family.host(), mapped.port() + 1).into());
     lab.json(&["container", "rm", &c1.name]);
     stranger.send_to(b"unasked", mapped).unwrap();
     assert!(udp::is_silent(&stranger, mapped), "the container is gone");
 }
 
-#[test]
-fn full_cone_leaves_published_ports_and_the_hosts_services_alone() {
-    let (lab, wide, [c1, c2]) = network(&FULL_CONE);
+fn full_cone_leaves_published_ports_and_the_hosts_services_alone(family: Family) {
+    let (lab, wide, [c1, c2]) = network(family, &FULL_CONE);
     lab.json(&["publish", "add", &c2.name, "41007:7/udp"]);
     let _published = udp::Echo::start(&c2.netns, c2.at(7), "published");
-    let _service = udp::Echo::start(&lab.host, (HOST, 41008), "host");
-    let far = udp::Echo::start(&lab.world, (FAR, 7), "");
+    let _service = udp::Echo::start(&lab.host, (family.host(), 41008), "host");
+    let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     for port in [41007, 41008] {
-        udp::answer(&socket(&c1, port), (FAR, 7));
+        udp::answer(&socket(&c1, port), (family.far(), 7));
     }
     assert!(far.peers().iter().all(|peer| ![41007, 41008].contains(&peer.port())), "{:?}", far.peers());
-    let stranger = udp::bind(&wide.other, (OTHER, 0));
-    assert_eq!(udp::answer(&stranger, (HOST, 41007)), "published");
-    assert_eq!(udp::answer(&stranger, (HOST, 41008)), "host");
+    let stranger = udp::bind(&wide.other, (family.other(), 0));
+    assert_eq!(udp::answer(&stranger, (family.host(), 41007)), "published");
+    assert_eq!(udp::answer(&stranger, (family.host(), 41008)), "host");
 }
 
-#[test]
-fn symmetric_is_the_default_and_lets_only_the_one_asked_answer() {
+fn symmetric_is_the_default_and_lets_only_the_one_asked_answer(family: Family) {
     for mapping in [&[][..], &["--mapping", "symmetric"]] {
-        let (lab, wide, [c1, _]) = network(mapping);
-        let far = udp::Echo::start(&lab.world, (FAR, 7), "");
+        let (lab, wide, [c1, _]) = network(family, mapping);
+        let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
         let client = socket(&c1, 41009);
-        udp::answer(&client, (FAR, 7));
+        udp::answer(&client, (family.far(), 7));
         let mapped = only_peer(&far);
-        does_not_hear(&client, &udp::bind(&wide.other, (OTHER, 7)), mapped);
-        does_not_hear(&client, &udp::bind(&lab.world, (FAR, 9)), mapped);
+        does_not_hear(&client, &udp::bind(&wide.other, (family.other(), 7)), mapped);
+        does_not_hear(&client, &udp::bind(&lab.world, (family.far(), 9)), mapped);
     }
 }

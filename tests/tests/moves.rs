@@ -3,17 +3,31 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::{Ipv4Addr, TcpStream, UdpSocket},
+    net::{TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab, ROUTER},
+    families,
+    family::Family,
+    lab::{Container, Lab},
     tcp, udp, wait,
 };
 use serde_json::{Value, json};
+
+families! {
+    ; V4:
+    a_publish_that_is_moved_takes_its_clients_along_at_once,
+    no_datagram_is_lost_while_a_publish_is_moved,
+    no_connection_fails_while_a_publish_drains_from_one_container_to_the_other,
+    what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent,
+    a_drain_ends_by_itself,
+    moved_back_it_takes_up_what_still_drains_there,
+    what_drains_ends_with_its_publish_and_with_its_container,
+    a_range_and_its_clients_list_move_as_they_are,
+}
 
 /// TCP and UDP at port 80 of a container, with its name as the tag.
 struct Server {
@@ -60,19 +74,18 @@ fn draining(lab: &Lab) -> Vec<Value> {
     drains.flatten().cloned().collect()
 }
 
-#[test]
-fn a_publish_that_is_moved_takes_its_clients_along_at_once() {
-    let lab = Lab::new();
+fn a_publish_that_is_moved_takes_its_clients_along_at_once(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2, one, other) = two(&lab);
     let neighbour = lab.container("c3", &[]);
     // From one port each, before and after: nothing tells the old exchange from the new one but the move.
     let clients = [
-        (udp::bind(&lab.world, (FAR, 40008)), HOST),
-        (udp::bind(&lab.world, (ROUTER, 40009)), HOST),
-        (udp::bind(&neighbour.netns, (neighbour.address, 40008)), HOST),
-        (udp::client(&lab.host), Ipv4Addr::LOCALHOST),
+        (udp::bind(&lab.world, (family.far(), 40008)), family.host()),
+        (udp::bind(&lab.world, (family.router(), 40009)), family.host()),
+        (udp::bind(&neighbour.netns, (neighbour.address, 40008)), family.host()),
+        (udp::client(&lab.host, family), family.loopback()),
     ];
-    let mut stream = tcp::exchange(&lab.world, (HOST, 8080));
+    let mut stream = tcp::exchange(&lab.world, (family.host(), 8080));
     assert!(one.has(&stream));
     for (to, tag) in [(&c2, &c2.name), (&c1, &c1.name), (&c2, &c2.name)] {
         move_both(&lab, to, &[]);
@@ -81,7 +94,7 @@ fn a_publish_that_is_moved_takes_its_clients_along_at_once() {
         }
     }
     assert!(is_dead(&mut stream), "a connection of before the move goes on");
-    assert!(other.has(&tcp::exchange(&lab.world, (HOST, 8080))));
+    assert!(other.has(&tcp::exchange(&lab.world, (family.host(), 8080))));
     let publishes = lab.json(&["publish", "ls"]);
     assert!(publishes.as_array().unwrap().iter().all(|publish| publish["container"] == *c2.name), "{publishes}");
     assert_eq!(draining(&lab), [] as [Value; 0]);
@@ -112,12 +125,11 @@ fn gather(socket: &UdpSocket, stop: &AtomicBool) -> BTreeSet<u64> {
     }
 }
 
-#[test]
-fn no_datagram_is_lost_while_a_publish_is_moved() {
-    let lab = Lab::new();
+fn no_datagram_is_lost_while_a_publish_is_moved(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
     let receivers = [udp::bind(&c1.netns, c1.at(53)), udp::bind(&c2.netns, c2.at(53))];
-    let senders = [40001, 40002, 40003].map(|port| udp::bind(&lab.world, (FAR, port)));
+    let senders = [40001, 40002, 40003].map(|port| udp::bind(&lab.world, (family.far(), port)));
     let (moved, sent) = (AtomicBool::new(false), AtomicBool::new(false));
     let (number, seen) = thread::scope(|scope| {
         let (all_moved, all_sent) = (Over(&moved), Over(&sent));
@@ -126,7 +138,7 @@ fn no_datagram_is_lost_while_a_publish_is_moved() {
             let mut number = 0_u64;
             while !moved.load(Ordering::Acquire) {
                 for socket in &senders {
-                    socket.send_to(&number.to_be_bytes(), (HOST, 5353)).unwrap();
+                    socket.send_to(&number.to_be_bytes(), (family.host(), 5353)).unwrap();
                     number += 1;
                 }
                 thread::sleep(Duration::from_micros(200));
@@ -150,9 +162,8 @@ fn no_datagram_is_lost_while_a_publish_is_moved() {
     assert!(lost.is_empty(), "{} of {number} were lost: {lost:?}", lost.len());
 }
 
-#[test]
-fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other() {
-    let lab = Lab::new();
+fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2, one, other) = two(&lab);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -160,7 +171,7 @@ fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other() 
         let connections = scope.spawn(|| {
             let mut number = 0_u32;
             while !stop.load(Ordering::Acquire) {
-                let mut stream = tcp::exchange(&lab.world, (HOST, 8080));
+                let mut stream = tcp::exchange(&lab.world, (family.host(), 8080));
                 tcp::echoes(&mut stream).expect("it goes on");
                 number += 1;
             }
@@ -180,12 +191,11 @@ fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other() 
     });
 }
 
-#[test]
-fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent() {
-    let lab = Lab::new();
+fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2, one, other) = two(&lab);
-    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
-    let chatter = udp::Chatter::start(udp::bind(&lab.world, (FAR, 40011)), (HOST, 8080));
+    let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
+    let chatter = udp::Chatter::start(udp::bind(&lab.world, (family.far(), 40011)), (family.host(), 8080));
     move_both(&lab, &c2, &["--drain", "600"]);
     for restart in [None, Some(Lab::kill_agent as fn(&Lab)), Some(Lab::end_agent)] {
         if let Some(end) = restart {
@@ -196,8 +206,8 @@ fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(
             lab.json(&["container", "rm", &container.name]);
         }
         tcp::echoes(&mut old).unwrap();
-        assert!(other.has(&tcp::exchange(&lab.world, (HOST, 8080))));
-        assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 8080)), c2.name);
+        assert!(other.has(&tcp::exchange(&lab.world, (family.host(), 8080))));
+        assert_eq!(udp::answer(&udp::client(&lab.world, family), (family.host(), 8080)), c2.name);
         let drains = draining(&lab);
         assert_eq!(drains.len(), 2, "{drains:?}");
         for drain in drains {
@@ -211,7 +221,7 @@ fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(
     chatter.finish();
 
     // Moved again without a drain, all that is left ends.
-    let mut newer = tcp::exchange(&lab.world, (HOST, 8080));
+    let mut newer = tcp::exchange(&lab.world, (family.host(), 8080));
     let c3 = lab.container("c3", &[]);
     let _third = Server::start(&c3);
     move_both(&lab, &c3, &[]);
@@ -219,20 +229,19 @@ fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(
     assert_eq!(draining(&lab), [] as [Value; 0]);
 }
 
-#[test]
-fn a_drain_ends_by_itself() {
-    let lab = Lab::new();
+fn a_drain_ends_by_itself(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2, _one, _other) = two(&lab);
-    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
-    let client = udp::bind(&lab.world, (FAR, 40012));
-    assert_eq!(udp::answer(&client, (HOST, 8080)), c1.name);
+    let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
+    let client = udp::bind(&lab.world, (family.far(), 40012));
+    assert_eq!(udp::answer(&client, (family.host(), 8080)), c1.name);
     move_both(&lab, &c2, &["--drain", "2"]);
     wait::until("the drain is over", || draining(&lab).is_empty().then_some(()));
     assert!(is_dead(&mut old), "the connection outlives its drain");
-    assert_eq!(udp::answer(&client, (HOST, 8080)), c2.name);
+    assert_eq!(udp::answer(&client, (family.host(), 8080)), c2.name);
 
     // One that was over while no agent ran ends with the next.
-    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
+    let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
     move_both(&lab, &c1, &["--drain", "1"]);
     lab.kill_agent();
     thread::sleep(Duration::from_millis(1100));
@@ -241,46 +250,44 @@ fn a_drain_ends_by_itself() {
     assert!(is_dead(&mut old), "the connection outlives its drain");
 }
 
-#[test]
-fn moved_back_it_takes_up_what_still_drains_there() {
-    let lab = Lab::new();
+fn moved_back_it_takes_up_what_still_drains_there(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2, one, other) = two(&lab);
-    let mut old = tcp::exchange(&lab.world, (HOST, 8080));
+    let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
     move_both(&lab, &c2, &["--drain", "600"]);
-    let mut newer = tcp::exchange(&lab.world, (HOST, 8080));
+    let mut newer = tcp::exchange(&lab.world, (family.host(), 8080));
     move_both(&lab, &c1, &[]);
     tcp::echoes(&mut old).unwrap();
     assert!(is_dead(&mut newer), "it was not to drain");
-    assert!(one.has(&old) && one.has(&tcp::exchange(&lab.world, (HOST, 8080))) && other.has(&newer));
+    assert!(one.has(&old) && one.has(&tcp::exchange(&lab.world, (family.host(), 8080))) && other.has(&newer));
     assert_eq!(draining(&lab), [] as [Value; 0]);
     lab.json(&["publish", "rm", &c1.name, "8080:80"]);
     assert!(is_dead(&mut old), "it belongs to the publish again, and ends with it");
 }
 
-#[test]
-fn what_drains_ends_with_its_publish_and_with_its_container() {
+fn what_drains_ends_with_its_publish_and_with_its_container(family: Family) {
     for end in ["publish", "old", "new"] {
-        let lab = Lab::new();
+        let lab = Lab::of(family);
         let (c1, c2, _one, _other) = two(&lab);
-        let mut old = tcp::exchange(&lab.world, (HOST, 8080));
-        let client = udp::bind(&lab.world, (FAR, 40013));
-        assert_eq!(udp::answer(&client, (HOST, 8080)), c1.name);
+        let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
+        let client = udp::bind(&lab.world, (family.far(), 40013));
+        assert_eq!(udp::answer(&client, (family.host(), 8080)), c1.name);
         move_both(&lab, &c2, &["--drain", "600"]);
         tcp::echoes(&mut old).unwrap();
         match end {
             "publish" => {
                 lab.json(&["publish", "rm", &c2.name, "8080:80"]);
                 assert!(is_dead(&mut old) && draining(&lab).len() == 1, "of the other publish");
-                assert_eq!(udp::answer(&client, (HOST, 8080)), c1.name, "the other publish's");
+                assert_eq!(udp::answer(&client, (family.host(), 8080)), c1.name, "the other publish's");
             }
             "old" => {
                 lab.json(&["container", "rm", &c1.name]);
                 assert!(is_dead(&mut old) && draining(&lab).is_empty());
-                assert_eq!(udp::answer(&client, (HOST, 8080)), c2.name);
+                assert_eq!(udp::answer(&client, (family.host(), 8080)), c2.name);
             }
             _ => {
                 lab.json(&["container", "rm", &c2.name]);
-                assert!(is_dead(&mut old) && udp::is_silent(&client, (HOST, 8080)));
+                assert!(is_dead(&mut old) && udp::is_silent(&client, (family.host(), 8080)));
             }
         }
     }
@@ -342,15 +349,14 @@ fn a_move_that_cannot_be_is_one_line_and_changes_nothing() {
     assert_eq!(lab.json(&["publish", "ls"]), before);
 }
 
-#[test]
-fn a_range_and_its_clients_list_move_as_they_are() {
-    let lab = Lab::new();
+fn a_range_and_its_clients_list_move_as_they_are(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    lab.json(&["publish", "add", &c1.name, "6000-6010:7000-7010/udp", "--from", "203.0.113.0/24"]);
+    lab.json(&["publish", "add", &c1.name, "6000-6010:7000-7010/udp", "--from", family.outside()]);
     let _echoes = [7000, 7010].map(|port| udp::Echo::start(&c2.netns, c2.at(port), &c2.name));
     lab.json(&["publish", "move", "6000-6010/udp", &c2.name]);
     for port in [6000, 6010] {
-        assert_eq!(udp::answer(&udp::bind(&lab.world, (FAR, 0)), (HOST, port)), c2.name);
-        assert!(udp::is_silent(&udp::bind(&lab.world, (ROUTER, 0)), (HOST, port)), "not in the list");
+        assert_eq!(udp::answer(&udp::bind(&lab.world, (family.far(), 0)), (family.host(), port)), c2.name);
+        assert!(udp::is_silent(&udp::bind(&lab.world, (family.router(), 0)), (family.host(), port)), "not in the list");
     }
 }

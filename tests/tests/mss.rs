@@ -2,34 +2,47 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     os::fd::AsRawFd as _,
     thread,
 };
 
 use causeway::net::netns::Netns;
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab, WORLD_SIDE},
+    families,
+    family::Family,
+    lab::{Container, Lab, WORLD_SIDE},
     offload, place,
     raw::{Raw, flag},
     tcp,
     wait::DEADLINE,
 };
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt::TcpMaxSeg,
-};
+use nix::sys::socket::{SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt::TcpMaxSeg};
+
+families! {
+    ; V4:
+    both_sides_of_a_connection_to_the_world_are_told,
+    both_sides_of_a_connection_to_a_published_port_are_told,
+    neighbours_and_the_hairpin_keep_what_they_have,
+    nothing_is_changed_where_the_uplink_is_as_wide,
+    less_than_what_fits_is_left_alone,
+    many_bytes_come_through_a_narrow_uplink,
+}
 
 const NARROW: u32 = 1400;
-/// Without the headers of IP and TCP.
-const CLAMPED: u16 = 1360;
-const FULL: u16 = 1460;
+const FULL: u32 = 1500;
+
+/// A segment of a packet of that length: without the headers of IP and TCP.
+fn segment(family: Family, packet: u32) -> u16 {
+    u16::try_from(packet).unwrap() - u16::try_from(family.header()).unwrap() - 20
+}
 
 /// An uplink of 1400 bytes, and a container of a network of 1500 whose port 9 is the host's 5000.
-fn narrow() -> (Lab, Container) {
-    let lab = Lab::without_agent();
+fn narrow(family: Family) -> (Lab, Container) {
+    let lab = Lab::without_agent().of_family(family);
     lab.narrow_uplink(NARROW);
     lab.start_agent(&[]);
-    lab.json(&["network", "create", "wide", "--subnet", "172.29.0.0/16", "--mtu", "1500"]);
+    lab.network("wide", 29, &["--mtu", "1500"]);
     let c1 = lab.container("c1", &["--network", "wide", "-p", "5000:9"]);
     (lab, c1)
 }
@@ -46,62 +59,78 @@ fn announced(listener: &Raw, port: u16, flags: u8) -> u16 {
 
 /// The MSS that the server's and the client's side see of each other.
 #[track_caller]
-fn seen(server: (&Netns, (Ipv4Addr, u16)), client: (&Netns, (Ipv4Addr, u16))) -> (u16, u16) {
-    let (at_server, at_client) = (Raw::open(server.0, 6), Raw::open(client.0, 6));
+fn seen(server: (&Netns, (IpAddr, u16)), client: (&Netns, (IpAddr, u16))) -> (u16, u16) {
+    let family = Family::of(server.1.0);
+    let (at_server, at_client) = (Raw::open(server.0, family, 6), Raw::open(client.0, family, 6));
     let _echo = tcp::Echo::start(server.0, server.1);
     tcp::exchange(client.0, client.1);
     (announced(&at_server, server.1.1, flag::SYN), announced(&at_client, client.1.1, flag::SYN | flag::ACK))
 }
 
-#[test]
-fn both_sides_of_a_connection_to_the_world_are_told() {
-    let (lab, c1) = narrow();
-    assert_eq!(seen((&lab.world, (FAR, 9)), (&c1.netns, (FAR, 9))), (CLAMPED, CLAMPED));
+fn both_sides_of_a_connection_to_the_world_are_told(family: Family) {
+    let (lab, c1) = narrow(family);
+    assert_eq!(
+        seen((&lab.world, (family.far(), 9)), (&c1.netns, (family.far(), 9))),
+        (segment(family, NARROW), segment(family, NARROW))
+    );
 }
 
-#[test]
-fn both_sides_of_a_connection_to_a_published_port_are_told() {
-    let (lab, c1) = narrow();
-    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&lab.world, (HOST, 5000))), (CLAMPED, CLAMPED));
+fn both_sides_of_a_connection_to_a_published_port_are_told(family: Family) {
+    let (lab, c1) = narrow(family);
+    assert_eq!(
+        seen((&c1.netns, (c1.address, 9)), (&lab.world, (family.host(), 5000))),
+        (segment(family, NARROW), segment(family, NARROW))
+    );
 }
 
-#[test]
-fn neighbours_and_the_hairpin_keep_what_they_have() {
-    let (lab, c1) = narrow();
+fn neighbours_and_the_hairpin_keep_what_they_have(family: Family) {
+    let (lab, c1) = narrow(family);
     let c2 = lab.container("c2", &["--network", "wide"]);
-    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&c2.netns, (c1.address, 9))), (FULL, FULL));
-    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&c2.netns, (HOST, 5000))), (FULL, FULL));
+    assert_eq!(
+        seen((&c1.netns, (c1.address, 9)), (&c2.netns, (c1.address, 9))),
+        (segment(family, FULL), segment(family, FULL))
+    );
+    assert_eq!(
+        seen((&c1.netns, (c1.address, 9)), (&c2.netns, (family.host(), 5000))),
+        (segment(family, FULL), segment(family, FULL))
+    );
 }
 
-#[test]
-fn nothing_is_changed_where_the_uplink_is_as_wide() {
-    let lab = Lab::new();
+fn nothing_is_changed_where_the_uplink_is_as_wide(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "5000:9"]);
-    assert_eq!(seen((&lab.world, (FAR, 9)), (&c1.netns, (FAR, 9))), (FULL, FULL));
-    assert_eq!(seen((&c1.netns, (c1.address, 9)), (&lab.world, (HOST, 5000))), (FULL, FULL));
+    assert_eq!(
+        seen((&lab.world, (family.far(), 9)), (&c1.netns, (family.far(), 9))),
+        (segment(family, FULL), segment(family, FULL))
+    );
+    assert_eq!(
+        seen((&c1.netns, (c1.address, 9)), (&lab.world, (family.host(), 5000))),
+        (segment(family, FULL), segment(family, FULL))
+    );
 }
 
-#[test]
-fn less_than_what_fits_is_left_alone() {
-    let (lab, c1) = narrow();
-    let listener = Raw::open(&lab.world, 6);
-    let _echo = tcp::Echo::start(&lab.world, (FAR, 9));
-    let made = place::run(&c1.netns, || socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None));
+fn less_than_what_fits_is_left_alone(family: Family) {
+    let (lab, c1) = narrow(family);
+    let listener = Raw::open(&lab.world, family, 6);
+    let _echo = tcp::Echo::start(&lab.world, (family.far(), 9));
+    let to = SocketAddr::from((family.far(), 9));
+    let made = place::run(&c1.netns, || socket(tcp::domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None));
     let socket = made.unwrap();
     setsockopt(&socket, TcpMaxSeg, &1000).unwrap();
-    connect(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(FAR, 9))).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
     assert_eq!(announced(&listener, 9, flag::SYN), 1000);
 }
 
 /// Nothing else tells the world: packets longer than the uplink's MTU are lost there without a word.
-#[test]
-fn many_bytes_come_through_a_narrow_uplink() {
+fn many_bytes_come_through_a_narrow_uplink(family: Family) {
     const MANY: usize = 500_000;
-    let (lab, c1) = narrow();
+    let (lab, c1) = narrow(family);
     // Segments that are not cut yet would slip through a veth pair of any MTU.
     offload::set(&lab.world, WORLD_SIDE, false);
-    let ends =
-        [((&lab.world, (FAR, 9)), (&c1.netns, (FAR, 9))), ((&c1.netns, (c1.address, 9)), (&lab.world, (HOST, 5000)))];
+    let ends = [
+        ((&lab.world, (family.far(), 9)), (&c1.netns, (family.far(), 9))),
+        ((&c1.netns, (c1.address, 9)), (&lab.world, (family.host(), 5000))),
+    ];
     for ((server, listen), (client, to)) in ends {
         let listener = tcp::listen(server, listen);
         let mut near = tcp::connect(client, to);

@@ -1,77 +1,89 @@
 //! Containers reach the world, which sees the host.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use causeway_tests::{
-    lab::{FAR, HOST, Lab, ROUTER, WORLD_SIDE},
+    families,
+    family::Family,
+    lab::{Lab, WORLD_SIDE},
     ping, place,
-    raw::{Ipv4, Raw},
+    raw::{Packet, Raw},
     tcp, udp,
     wait::{self, SILENCE},
 };
 
-#[test]
-fn a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host() {
-    let lab = Lab::new();
+families! {
+    ; V4:
+    a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host,
+    a_container_reaches_the_world_over_udp_and_the_world_sees_the_host,
+    a_masqueraded_exchange_keeps_its_source_port_when_that_is_free,
+    a_container_pings_the_world_with_payloads_of_any_size,
+    two_containers_ping_the_same_address_with_the_same_identifier,
+    two_containers_use_the_same_tcp_source_port_to_the_same_destination,
+    two_containers_use_the_same_udp_source_port_to_the_same_destination,
+    the_host_itself_keeps_the_port_that_a_container_wants_too,
+    two_thousand_connections_from_a_container_are_open_at_once,
+    containers_reach_each_other_and_the_gateway_with_their_own_addresses,
+    other_protocols_do_not_leave,
+    a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow,
+}
+
+fn a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    for server in [FAR, ROUTER] {
+    for server in [family.far(), family.router()] {
         let echo = tcp::Echo::start(&lab.world, (server, 7));
         tcp::exchange(&c1.netns, (server, 7));
-        assert!(echo.peers().iter().all(|peer| peer.ip() == HOST), "{:?}", echo.peers());
+        assert!(echo.peers().iter().all(|peer| peer.ip() == family.host()), "{:?}", echo.peers());
     }
 }
 
-#[test]
-fn a_container_reaches_the_world_over_udp_and_the_world_sees_the_host() {
-    let lab = Lab::new();
+fn a_container_reaches_the_world_over_udp_and_the_world_sees_the_host(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    assert_eq!(udp::answer(&udp::client(&c1.netns), (FAR, 7)), "far");
-    assert!(echo.peers().iter().all(|peer| peer.ip() == HOST), "{:?}", echo.peers());
+    let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    assert_eq!(udp::answer(&udp::client(&c1.netns, family), (family.far(), 7)), "far");
+    assert!(echo.peers().iter().all(|peer| peer.ip() == family.host()), "{:?}", echo.peers());
 }
 
-#[test]
-fn a_masqueraded_exchange_keeps_its_source_port_when_that_is_free() {
-    let lab = Lab::new();
+fn a_masqueraded_exchange_keeps_its_source_port_when_that_is_free(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    udp::answer(&udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 40001)), (FAR, 7));
-    assert_eq!(echo.peers(), [SocketAddr::from((HOST, 40001))].into());
+    let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    udp::answer(&udp::bind(&c1.netns, (family.any(), 40001)), (family.far(), 7));
+    assert_eq!(echo.peers(), [SocketAddr::from((family.host(), 40001))].into());
 }
 
-#[test]
-fn a_container_pings_the_world_with_payloads_of_any_size() {
-    let lab = Lab::new();
+fn a_container_pings_the_world_with_payloads_of_any_size(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    for size in [0, 1, 56, 57, 1472] {
-        ping::ping(&c1.netns, FAR, 0x1234, size);
+    for size in [0, 1, 56, 57, family.data_of(1500)] {
+        ping::ping(&c1.netns, family.far(), 0x1234, size);
     }
 }
 
-#[test]
-fn two_containers_ping_the_same_address_with_the_same_identifier() {
-    let lab = Lab::new();
+fn two_containers_ping_the_same_address_with_the_same_identifier(family: Family) {
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let seen = ping::Listener::start(&lab.world);
-    ping::ping(&c1.netns, FAR, 7777, 56);
+    let seen = ping::Listener::start(&lab.world, family);
+    ping::ping(&c1.netns, family.far(), 7777, 56);
     let (first_source, first) = seen.next();
-    ping::ping(&c2.netns, FAR, 7777, 56);
+    ping::ping(&c2.netns, family.far(), 7777, 56);
     let (second_source, second) = seen.next();
-    assert_eq!([first_source, second_source], [HOST; 2]);
+    assert_eq!([first_source, second_source], [family.host(); 2]);
     assert_ne!(first, second, "the world has to tell them apart");
-    ping::ping(&c1.netns, FAR, 7777, 56);
-    assert_eq!(seen.next(), (HOST, first), "the first goes on as it began");
+    ping::ping(&c1.netns, family.far(), 7777, 56);
+    assert_eq!(seen.next(), (family.host(), first), "the first goes on as it began");
 }
 
-#[test]
-fn two_containers_use_the_same_tcp_source_port_to_the_same_destination() {
-    let lab = Lab::new();
+fn two_containers_use_the_same_tcp_source_port_to_the_same_destination(family: Family) {
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let echo = tcp::Echo::start(&lab.world, (FAR, 7));
-    let connect = |netns| tcp::connect_from(netns, 40002, SocketAddrV4::new(FAR, 7)).unwrap();
+    let echo = tcp::Echo::start(&lab.world, (family.far(), 7));
+    let connect = |netns| tcp::connect_from(netns, 40002, (family.far(), 7)).unwrap();
     let (mut one, mut other) = (connect(&c1.netns), connect(&c2.netns));
     for _ in 0..3 {
         tcp::echoes(&mut one).unwrap();
@@ -79,100 +91,96 @@ fn two_containers_use_the_same_tcp_source_port_to_the_same_destination() {
     }
     let peers = echo.peers();
     assert_eq!(peers.len(), 2, "{peers:?}");
-    assert!(peers.iter().all(|peer| peer.ip() == HOST), "{peers:?}");
+    assert!(peers.iter().all(|peer| peer.ip() == family.host()), "{peers:?}");
 }
 
-#[test]
-fn two_containers_use_the_same_udp_source_port_to_the_same_destination() {
-    let lab = Lab::new();
+fn two_containers_use_the_same_udp_source_port_to_the_same_destination(family: Family) {
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    let bind = |netns| udp::bind(netns, (Ipv4Addr::UNSPECIFIED, 40003));
+    let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    let bind = |netns| udp::bind(netns, (family.any(), 40003));
     let (one, other) = (bind(&c1.netns), bind(&c2.netns));
     for _ in 0..3 {
-        udp::answer(&one, (FAR, 7));
-        udp::answer(&other, (FAR, 7));
+        udp::answer(&one, (family.far(), 7));
+        udp::answer(&other, (family.far(), 7));
     }
     let peers = echo.peers();
     assert_eq!(peers.len(), 2, "{peers:?}");
-    assert!(peers.iter().all(|peer| peer.ip() == HOST), "{peers:?}");
+    assert!(peers.iter().all(|peer| peer.ip() == family.host()), "{peers:?}");
 }
 
-#[test]
-fn the_host_itself_keeps_the_port_that_a_container_wants_too() {
-    let lab = Lab::new();
+fn the_host_itself_keeps_the_port_that_a_container_wants_too(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    let own = udp::bind(&lab.host, (HOST, 40004));
-    udp::answer(&own, (FAR, 7));
-    let contained = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 40004));
-    udp::answer(&contained, (FAR, 7));
-    udp::answer(&own, (FAR, 7));
-    udp::answer(&contained, (FAR, 7));
+    let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    let own = udp::bind(&lab.host, (family.host(), 40004));
+    udp::answer(&own, (family.far(), 7));
+    let contained = udp::bind(&c1.netns, (family.any(), 40004));
+    udp::answer(&contained, (family.far(), 7));
+    udp::answer(&own, (family.far(), 7));
+    udp::answer(&contained, (family.far(), 7));
     let peers = echo.peers();
     assert_eq!(peers.len(), 2, "one of them has another's answers: {peers:?}");
 }
 
-#[test]
-fn two_thousand_connections_from_a_container_are_open_at_once() {
-    let lab = Lab::new();
+fn two_thousand_connections_from_a_container_are_open_at_once(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
-    let echo = tcp::Echo::start(&lab.world, (FAR, 7));
-    let mut streams: Vec<_> = (0..2000).map(|_| tcp::exchange(&c1.netns, (FAR, 7))).collect();
+    let echo = tcp::Echo::start(&lab.world, (family.far(), 7));
+    let mut streams: Vec<_> = (0..2000).map(|_| tcp::exchange(&c1.netns, (family.far(), 7))).collect();
     for stream in &mut streams {
         tcp::echoes(stream).unwrap();
     }
     let peers = echo.peers();
     assert_eq!(peers.len(), 2000);
-    assert!(peers.iter().all(|peer| peer.ip() == HOST));
+    assert!(peers.iter().all(|peer| peer.ip() == family.host()));
 }
 
-#[test]
-fn containers_reach_each_other_and_the_gateway_with_their_own_addresses() {
-    let lab = Lab::new();
+fn containers_reach_each_other_and_the_gateway_with_their_own_addresses(family: Family) {
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let (tcp_echo, udp_echo) = (tcp::Echo::start(&c2.netns, c2.at(7)), udp::Echo::start(&c2.netns, c2.at(7), "c2"));
     tcp::exchange(&c1.netns, c2.at(7));
-    assert_eq!(udp::answer(&udp::client(&c1.netns), c2.at(7)), "c2");
+    assert_eq!(udp::answer(&udp::client(&c1.netns, family), c2.at(7)), "c2");
     for peers in [tcp_echo.peers(), udp_echo.peers()] {
-        assert!(peers.iter().all(|peer| peer.ip() == IpAddr::V4(c1.address)), "{peers:?}");
+        assert!(peers.iter().all(|peer| peer.ip() == c1.address), "{peers:?}");
     }
-    ping::ping(&c1.netns, c2.address, 1, 1472);
-    ping::ping(&c1.netns, causeway_tests::lab::GATEWAY, 1, 1472);
-    ping::ping(&c1.netns, HOST, 1, 1472);
-    ping::ping(&lab.host, c1.address, 1, 1472);
+    let size = family.data_of(1500);
+    for to in [c2.address, family.gateway(), family.host()] {
+        ping::ping(&c1.netns, to, 1, size);
+    }
+    ping::ping(&lab.host, c1.address, 1, size);
 }
 
 /// The rule for what has no ports that are known: it stays inside, and is counted.
-#[test]
-fn other_protocols_do_not_leave() {
+fn other_protocols_do_not_leave(family: Family) {
     const GRE: u8 = 47;
-    let lab = Lab::new();
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let (near, far) = (Raw::open(&c1.netns, GRE), Raw::open(&lab.world, GRE));
-    near.send(&Ipv4::new(c1.address, FAR, GRE, vec![0; 16]));
+    let (near, far) = (Raw::open(&c1.netns, family, GRE), Raw::open(&lab.world, family, GRE));
+    let before = lab.counted("protocol-not-translated");
+    near.send(&Packet::new(c1.address, family.far(), GRE, vec![0; 16]));
     assert_eq!(far.find(SILENCE, |packet| Some(packet.source)), None, "the world hears of it");
-    assert_eq!(lab.json(&["stats"])["reasons"]["protocol-not-translated"], 1);
+    assert_eq!(lab.counted("protocol-not-translated"), before + 1);
 }
 
-#[test]
-fn a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow() {
-    let lab = Lab::new();
+fn a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
-    let _echo = udp::Echo::start(&lab.world, (FAR, 7), "far");
-    let client = udp::client(&c1.netns);
+    let _echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    let client = udp::client(&c1.netns, family);
     // For longer than the datapath knows a MAC without asking.
     let ask_for = |duration: Duration| {
         let begin = Instant::now();
         while begin.elapsed() < duration {
-            udp::answer(&client, (FAR, 7));
+            udp::answer(&client, (family.far(), 7));
         }
     };
     ask_for(Duration::from_secs(3));
     place::ip(&lab.world, &format!("link set {WORLD_SIDE} address 02:00:00:00:99:99"));
     // The router says so, as one that takes over from another does.
     place::ip(&lab.world, "neigh flush all");
-    ping::ping(&lab.world, HOST, 9, 56);
-    wait::until("the flow goes on", || udp::ask(&client, (FAR, 7), b"again", Duration::from_millis(100)).ok());
+    ping::ping(&lab.world, family.host(), 9, 56);
+    wait::until("the flow goes on", || udp::ask(&client, (family.far(), 7), b"again", Duration::from_millis(100)).ok());
     ask_for(Duration::from_secs(3));
 }

@@ -3,31 +3,44 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
 };
 
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab},
+    families,
+    family::Family,
+    lab::{Container, Lab},
     ping,
+    raw::Told,
     route::{self, Answer, Probe},
     tcp, udp,
     wait::DEADLINE,
-    wide::OTHER,
 };
 use nix::errno::Errno;
 
-const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+families! {
+    ; V4:
+    a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range,
+    every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once,
+    every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once,
+    a_ping_without_a_free_identifier_is_refused_at_once,
+    a_port_toward_one_peer_is_never_given_twice,
+}
+
+fn server(family: Family) -> (IpAddr, u16) {
+    (family.far(), 7)
+}
 /// Both containers use these, so that the second needs others.
 const WANTED: std::ops::Range<u16> = 41000..41010;
 
 /// Two containers of a network that has ten ports to pick from.
 fn ten_ports(lab: &Lab) -> [Container; 2] {
-    lab.json(&["network", "create", "ten", "--subnet", "172.29.0.0/16", "--ports", "20000-20009"]);
+    lab.network("ten", 29, &["--ports", "20000-20009"]);
     ["c1", "c2"].map(|short| lab.container(short, &["--network", "ten"]))
 }
 
 fn socket(container: &Container, port: u16) -> UdpSocket {
-    udp::bind(&container.netns, (Ipv4Addr::UNSPECIFIED, port))
+    udp::bind(&container.netns, (Family::of(container.address).any(), port))
 }
 
 /// Refused at once, by an error that says so: not by silence.
@@ -38,67 +51,60 @@ fn is_refused<T: std::fmt::Debug>(result: io::Result<T>) {
     assert!(refused.map(|errno| Some(errno as i32)).contains(&error.raw_os_error()), "it is not told, but: {error}");
 }
 
-fn counted(lab: &Lab) -> u64 {
-    lab.json(&["stats"])["reasons"]["ports-exhausted"].as_u64().unwrap_or(0)
-}
-
-#[test]
-fn a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range() {
-    let lab = Lab::new();
+fn a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range(family: Family) {
+    let lab = Lab::shared(family);
     let [c1, c2] = ten_ports(&lab);
-    let echo = udp::Echo::start(&lab.world, SERVER, "");
-    udp::answer(&socket(&c1, 41000), SERVER);
-    udp::answer(&socket(&c2, 41000), SERVER);
+    let echo = udp::Echo::start(&lab.world, server(family), "");
+    udp::answer(&socket(&c1, 41000), server(family));
+    udp::answer(&socket(&c2, 41000), server(family));
     let ports: Vec<u16> = echo.peers().iter().map(SocketAddr::port).collect();
     assert!(ports.contains(&41000) && ports.iter().any(|port| (20000..20010).contains(port)), "{ports:?}");
 }
 
-#[test]
-fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once() {
-    let lab = Lab::new();
+fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let [c1, c2] = ten_ports(&lab);
-    let echo = udp::Echo::start(&lab.world, SERVER, "");
+    let echo = udp::Echo::start(&lab.world, server(family), "");
     let kept: Vec<UdpSocket> = (41000..41011).map(|port| socket(&c1, port)).collect();
     for socket in &kept {
-        udp::answer(socket, SERVER);
+        udp::answer(socket, server(family));
     }
     let picked: Vec<UdpSocket> = WANTED.map(|port| socket(&c2, port)).collect();
     for socket in &picked {
-        udp::answer(socket, SERVER);
+        udp::answer(socket, server(family));
     }
     let used: BTreeSet<u16> = echo.peers().iter().map(SocketAddr::port).filter(|port| *port < 41000).collect();
     assert_eq!(used, (20000..20010).collect(), "all ten are used");
 
-    let before = counted(&lab);
+    let before = lab.counted("ports-exhausted");
     let eleventh = socket(&c2, 41010);
     eleventh.set_read_timeout(Some(DEADLINE)).unwrap();
-    eleventh.connect(SERVER).unwrap();
+    eleventh.connect(server(family)).unwrap();
     eleventh.send(b"anybody?").unwrap();
     is_refused(eleventh.recv(&mut [0; 64]));
-    assert!(counted(&lab) > before, "it is counted");
+    assert!(lab.counted("ports-exhausted") > before, "it is counted");
 
     // What was established goes on.
     for socket in kept.iter().chain(&picked) {
-        udp::answer(socket, SERVER);
+        udp::answer(socket, server(family));
     }
     // Toward another destination the ports are free.
-    let other = udp::Echo::start(&wide.other, (OTHER, 7), "other");
-    assert_eq!(udp::answer(&socket(&c2, 41011), (OTHER, 7)), "other");
+    let other = udp::Echo::start(&wide.other, (family.other(), 7), "other");
+    assert_eq!(udp::answer(&socket(&c2, 41011), (family.other(), 7)), "other");
     for port in WANTED {
-        udp::answer(&socket(&c1, port + 1000), (OTHER, 7));
-        udp::answer(&socket(&c2, port + 1000), (OTHER, 7));
+        udp::answer(&socket(&c1, port + 1000), (family.other(), 7));
+        udp::answer(&socket(&c2, port + 1000), (family.other(), 7));
     }
     assert!(other.peers().iter().any(|peer| (20000..20010).contains(&peer.port())), "{:?}", other.peers());
 }
 
-#[test]
-fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once() {
-    let lab = Lab::new();
+fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let [c1, c2] = ten_ports(&lab);
-    let echo = tcp::Echo::start(&lab.world, SERVER);
-    let connect = |container: &Container, port| tcp::connect_from(&container.netns, port, SocketAddrV4::new(FAR, 7));
+    let echo = tcp::Echo::start(&lab.world, server(family));
+    let connect = |container: &Container, port| tcp::connect_from(&container.netns, port, (family.far(), 7));
     let mut kept: Vec<_> = (41000..41011).map(|port| connect(&c1, port).unwrap()).collect();
     let mut picked: Vec<_> = WANTED.map(|port| connect(&c2, port).unwrap()).collect();
     for stream in &mut picked {
@@ -107,46 +113,44 @@ fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once() 
     let used: BTreeSet<u16> = echo.peers().iter().map(SocketAddr::port).filter(|port| *port < 41000).collect();
     assert_eq!(used, (20000..20010).collect(), "all ten are used");
 
-    let before = counted(&lab);
+    let before = lab.counted("ports-exhausted");
     is_refused(connect(&c2, 41010));
-    assert!(counted(&lab) > before, "it is counted");
+    assert!(lab.counted("ports-exhausted") > before, "it is counted");
 
     for stream in kept.iter_mut().chain(&mut picked) {
         tcp::echoes(stream).unwrap();
     }
-    let _other = tcp::Echo::start(&wide.other, (OTHER, 7));
-    tcp::exchange(&c2.netns, (OTHER, 7));
+    let _other = tcp::Echo::start(&wide.other, (family.other(), 7));
+    tcp::exchange(&c2.netns, (family.other(), 7));
 }
 
-#[test]
-fn a_ping_without_a_free_identifier_is_refused_at_once() {
-    let lab = Lab::new();
+fn a_ping_without_a_free_identifier_is_refused_at_once(family: Family) {
+    let lab = Lab::shared(family);
     let [c1, c2] = ten_ports(&lab);
     for identifier in 0..11 {
-        ping::ping(&c1.netns, FAR, 5000 + identifier, 56);
+        ping::ping(&c1.netns, family.far(), 5000 + identifier, 56);
     }
     for identifier in 0..10 {
-        ping::ping(&c2.netns, FAR, 5000 + identifier, 56);
+        ping::ping(&c2.netns, family.far(), 5000 + identifier, 56);
     }
     let from = (c2.address, 5010);
-    let answer = route::probe(&c2.netns, Probe::Echo, from, (FAR, 0), 64);
-    assert!(matches!(answer, Answer::Error(_, 3, 13)), "{answer:?}");
+    let answer = route::probe(&c2.netns, Probe::Echo, from, (family.far(), 0), 64);
+    assert!(matches!(answer, Answer::Error(_, Told::Prohibited)), "{answer:?}");
 }
 
 /// RFC 4787 REQ-3, RFC 5382 REQ-7, RFC 7857 section 3: one port, and one peer, is one flow's.
-#[test]
-fn a_port_toward_one_peer_is_never_given_twice() {
-    let lab = Lab::new();
+fn a_port_toward_one_peer_is_never_given_twice(family: Family) {
+    let lab = Lab::shared(family);
     let containers: Vec<Container> = (0..6).map(|number| lab.container(&format!("c{number}"), &[])).collect();
-    let echo = udp::Echo::start(&lab.world, SERVER, "");
+    let echo = udp::Echo::start(&lab.world, server(family), "");
     let sockets: Vec<UdpSocket> =
         containers.iter().flat_map(|container| (42000..42100).map(|port| socket(container, port))).collect();
     for _ in 0..2 {
         for socket in &sockets {
-            udp::answer(socket, SERVER);
+            udp::answer(socket, server(family));
         }
     }
     let peers = echo.peers();
     assert_eq!(peers.len(), sockets.len());
-    assert!(peers.iter().all(|peer| peer.ip() == HOST && peer.port() >= 1024), "{peers:?}");
+    assert!(peers.iter().all(|peer| peer.ip() == family.host() && peer.port() >= 1024), "{peers:?}");
 }

@@ -1,7 +1,7 @@
 //! What is in use goes on, whoever fills the table; and new flows find room as soon as there is any that nobody uses.
 
 use std::{
-    net::{Ipv4Addr, TcpStream, UdpSocket},
+    net::{IpAddr, TcpStream, UdpSocket},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
@@ -9,23 +9,40 @@ use std::{
 
 use causeway::net::netns::Netns;
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab},
-    raw::{Ipv4, Raw, flag},
+    families,
+    family::{Family, V4, V6},
+    lab::{Container, Lab},
+    raw::{Packet, Raw, flag},
     tcp, udp,
     wait::{self, DEADLINE, SILENCE},
 };
+use nix::errno::Errno;
+
+families! {
+    ; V4:
+    half_open_floods_break_no_flow_in_use,
+    new_flows_begin_in_the_middle_of_a_flood,
+    a_table_full_of_flows_in_use_refuses_the_next_at_once,
+    a_container_has_no_more_flows_than_its_network_lets_it,
+    one_container_cannot_fill_the_table,
+}
 
 const FLOOD: u32 = 500_000;
-const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+fn server(family: Family) -> (IpAddr, u16) {
+    (family.far(), 7)
+}
 
 /// A network whose containers may fill the table.
 fn without_quota(lab: &Lab, more: &[&str]) {
-    let arguments = ["network", "create", "crowd", "--subnet", "172.29.0.0/16", "--max-flows", "16777216"];
-    lab.json(&[&arguments[..], more].concat());
+    lab.network("crowd", 29, &[&["--max-flows", "16777216"], more].concat());
 }
 
-fn counted(lab: &Lab, reason: &str) -> u64 {
-    lab.json(&["stats"])["reasons"][reason].as_u64().unwrap_or(0)
+/// What a socket is told where going on is forbidden.
+fn prohibited(family: Family) -> Errno {
+    match family {
+        V4 => Errno::EHOSTUNREACH,
+        V6 => Errno::EACCES,
+    }
 }
 
 fn flows(lab: &Lab) -> usize {
@@ -33,13 +50,13 @@ fn flows(lab: &Lab) -> usize {
 }
 
 /// An address and port that only this number has; nobody is there.
-fn somebody(number: u32) -> (Ipv4Addr, u16) {
-    (Ipv4Addr::from(0xc612_0000 | number & 0x1_ffff), 1024 + (number >> 4) as u16 % 60_000)
+fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
+    (family.somebody(number), 1024 + (number >> 4) as u16 % 60_000)
 }
 
 /// Sends as many packets as `packet` makes out of numbers, and says how far it is.
-fn flood(netns: &Netns, sent: &AtomicU32, packet: impl Fn(u32) -> Ipv4) {
-    let raw = Raw::open(netns, 255);
+fn flood((netns, family): (&Netns, Family), sent: &AtomicU32, packet: impl Fn(u32) -> Packet) {
+    let raw = Raw::sender(netns, family);
     for number in 0..FLOOD {
         // Where the sender's own buffer is full, or it has been told of an error, that one is lost as any other can be.
         let _ = raw.try_send(&packet(number));
@@ -49,6 +66,7 @@ fn flood(netns: &Netns, sent: &AtomicU32, packet: impl Fn(u32) -> Ipv4) {
 
 /// Flows in use, which must answer whenever they are asked.
 struct InUse {
+    family: Family,
     tcp: Vec<TcpStream>,
     udp: Vec<UdpSocket>,
 }
@@ -56,12 +74,14 @@ struct InUse {
 impl InUse {
     /// Half of them to the world, half from it.
     fn begin(lab: &Lab, container: &Container, each: usize) -> Self {
+        let family = lab.family;
         Self {
-            tcp: (0..each).map(|_| tcp::exchange(&lab.world, (HOST, 5001))).collect(),
+            family,
+            tcp: (0..each).map(|_| tcp::exchange(&lab.world, (family.host(), 5001))).collect(),
             udp: (0..each)
                 .map(|_| {
-                    let socket = udp::client(&container.netns);
-                    udp::answer(&socket, SERVER);
+                    let socket = udp::client(&container.netns, family);
+                    udp::answer(&socket, server(family));
                     socket
                 })
                 .collect(),
@@ -70,27 +90,33 @@ impl InUse {
 
     #[track_caller]
     fn go_on(&mut self) {
+        let to = server(self.family);
         for stream in &mut self.tcp {
             tcp::echoes(stream).unwrap_or_else(|error| panic!("a connection in use ended: {error}"));
         }
         for socket in &self.udp {
-            udp::answer(socket, SERVER);
+            udp::answer(socket, to);
         }
     }
 }
 
 /// A lab under both floods while `work` is done, again and again until they end; how often it was done before that.
 fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl FnMut()) -> u32 {
+    let family = lab.family;
     let _inside = tcp::Echo::start(&served.netns, served.at(7));
     let sent = [AtomicU32::new(0), AtomicU32::new(0)];
     let mut rounds = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
-            flood(&lab.world, &sent[0], |number| Ipv4::tcp(somebody(number), (HOST, 5000), flag::SYN, number, 0));
+            flood((&lab.world, family), &sent[0], |number| {
+                Packet::tcp(somebody(family, number), (family.host(), 5000), flag::SYN, number, 0)
+            });
         });
         scope.spawn(|| {
             let from = (flooding.address, 2000);
-            flood(&flooding.netns, &sent[1], |number| Ipv4::udp(from, somebody(number), b"anybody?"));
+            flood((&flooding.netns, family), &sent[1], |number| {
+                Packet::udp(from, somebody(family, number), b"anybody?")
+            });
         });
         while sent.iter().any(|sent| sent.load(Ordering::Relaxed) < FLOOD) {
             work();
@@ -100,42 +126,42 @@ fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl Fn
     rounds
 }
 
-#[test]
-fn half_open_floods_break_no_flow_in_use() {
-    let lab = Lab::with_room(2048);
+fn half_open_floods_break_no_flow_in_use(family: Family) {
+    let lab = Lab::with_room(2048).of_family(family);
     without_quota(&lab, &["--timeout", "tcp-transitory=4", "--timeout", "udp=4"]);
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
     let c2 = lab.container("c2", &["--network", "crowd"]);
     let _inside = tcp::Echo::start(&c1.netns, c1.at(8));
-    let (_far, _far_tcp) = (udp::Echo::start(&lab.world, SERVER, ""), tcp::Echo::start(&lab.world, SERVER));
+    let (_far, _far_tcp) =
+        (udp::Echo::start(&lab.world, server(family), ""), tcp::Echo::start(&lab.world, server(family)));
     let mut in_use = InUse::begin(&lab, &c1, 250);
     under_flood(&lab, [&c1, &c2], || in_use.go_on());
     in_use.go_on();
-    assert!(counted(&lab, "table-full") > 0, "the flood was no burden");
+    assert!(lab.counted("table-full") > 0, "the flood was no burden");
     wait::until("the table has recovered", || (flows(&lab) <= 500).then_some(()));
     in_use.go_on();
-    tcp::exchange(&c2.netns, SERVER);
-    udp::answer(&udp::client(&c1.netns), SERVER);
+    tcp::exchange(&c2.netns, server(family));
+    udp::answer(&udp::client(&c1.netns, family), server(family));
 }
 
-#[test]
-fn new_flows_begin_in_the_middle_of_a_flood() {
-    let lab = Lab::with_room(2048);
+fn new_flows_begin_in_the_middle_of_a_flood(family: Family) {
+    let lab = Lab::with_room(2048).of_family(family);
     without_quota(&lab, &[]);
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
     let c2 = lab.container("c2", &["--network", "crowd"]);
     let _inside = tcp::Echo::start(&c1.netns, c1.at(8));
-    let (_far, _far_tcp) = (udp::Echo::start(&lab.world, SERVER, ""), tcp::Echo::start(&lab.world, SERVER));
+    let (_far, _far_tcp) =
+        (udp::Echo::start(&lab.world, server(family), ""), tcp::Echo::start(&lab.world, server(family)));
     let mut in_use = InUse::begin(&lab, &c1, 250);
     let (mut connections, mut exchanges) = (0, 0);
     let rounds = under_flood(&lab, [&c1, &c2], || {
         // One may lose its place to the flood before it is answered, as any datagram may be lost: not one after the other.
-        let connected = tcp::try_connect(&c2.netns, SERVER, Duration::from_secs(2));
+        let connected = tcp::try_connect(&c2.netns, server(family), Duration::from_secs(2));
         connections += u32::from(connected.is_ok_and(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             tcp::echoes(&mut stream).is_ok()
         }));
-        exchanges += u32::from(udp::ask(&udp::client(&c1.netns), SERVER, b"new", SILENCE).is_ok());
+        exchanges += u32::from(udp::ask(&udp::client(&c1.netns, family), server(family), b"new", SILENCE).is_ok());
     });
     // The last round may have met the flood's end.
     assert!(
@@ -145,17 +171,16 @@ fn new_flows_begin_in_the_middle_of_a_flood() {
     in_use.go_on();
 }
 
-#[test]
-fn a_table_full_of_flows_in_use_refuses_the_next_at_once() {
+fn a_table_full_of_flows_in_use_refuses_the_next_at_once(family: Family) {
     const ROOM: usize = 1024;
-    let lab = Lab::with_room(1024);
+    let lab = Lab::with_room(1024).of_family(family);
     without_quota(&lab, &[]);
     let c1 = lab.container("c1", &["--network", "crowd"]);
-    let _far = udp::Echo::start(&lab.world, SERVER, "");
+    let _far = udp::Echo::start(&lab.world, server(family), "");
     let mut in_use = Vec::new();
     let refused = loop {
-        let socket = udp::client(&c1.netns);
-        socket.connect(SERVER).unwrap();
+        let socket = udp::client(&c1.netns, family);
+        socket.connect(server(family)).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.send(b"one more").unwrap();
         match socket.recv(&mut [0; 64]) {
@@ -165,64 +190,62 @@ fn a_table_full_of_flows_in_use_refuses_the_next_at_once() {
         assert!(in_use.len() <= 2 * ROOM, "there is no end of it");
     };
     assert!(in_use.len() >= ROOM - 8, "only {} find room", in_use.len());
-    assert_eq!(refused.raw_os_error(), Some(nix::errno::Errno::EHOSTUNREACH as i32), "it is told: {refused}");
-    assert!(counted(&lab, "table-full") > 0);
-    assert!(tcp::try_connect(&c1.netns, SERVER, DEADLINE).is_err_and(|error| error.raw_os_error().is_some()));
+    assert_eq!(refused.raw_os_error(), Some(prohibited(family) as i32), "it is told: {refused}");
+    assert!(lab.counted("table-full") > 0);
+    assert!(tcp::try_connect(&c1.netns, server(family), DEADLINE).is_err_and(|error| error.raw_os_error().is_some()));
     for socket in &in_use {
         socket.send(b"still here").unwrap();
         assert_eq!(socket.recv(&mut [0; 64]).expect("what is in use goes on"), 10);
     }
     // Where one ends, another finds room.
     lab.json(&["flows", "flush"]);
-    udp::answer(&udp::client(&c1.netns), SERVER);
+    udp::answer(&udp::client(&c1.netns, family), server(family));
 }
 
-#[test]
-fn a_container_has_no_more_flows_than_its_network_lets_it() {
+fn a_container_has_no_more_flows_than_its_network_lets_it(family: Family) {
     const MOST: usize = 100;
-    let lab = Lab::new();
-    lab.json(&["network", "create", "few", "--subnet", "172.29.0.0/16", "--max-flows", "100"]);
+    let lab = Lab::of(family);
+    lab.network("few", 29, &["--max-flows", "100"]);
     let (c1, c2) = (lab.container("c1", &["--network", "few"]), lab.container("c2", &["--network", "few"]));
-    let _far = udp::Echo::start(&lab.world, SERVER, "");
-    let in_use: Vec<UdpSocket> = (0..MOST).map(|_| udp::client(&c1.netns)).collect();
+    let _far = udp::Echo::start(&lab.world, server(family), "");
+    let in_use: Vec<UdpSocket> = (0..MOST).map(|_| udp::client(&c1.netns, family)).collect();
     for socket in &in_use {
-        udp::answer(socket, SERVER);
+        udp::answer(socket, server(family));
     }
-    let before = counted(&lab, "too-many-flows");
-    let next = udp::client(&c1.netns);
-    next.connect(SERVER).unwrap();
+    let before = lab.counted("too-many-flows");
+    let next = udp::client(&c1.netns, family);
+    next.connect(server(family)).unwrap();
     next.set_read_timeout(Some(DEADLINE)).unwrap();
     next.send(b"one more").unwrap();
     let refused = next.recv(&mut [0; 64]).expect_err("it is one too many");
-    assert_eq!(refused.raw_os_error(), Some(nix::errno::Errno::EHOSTUNREACH as i32), "it is told: {refused}");
-    assert!(counted(&lab, "too-many-flows") > before);
+    assert_eq!(refused.raw_os_error(), Some(prohibited(family) as i32), "it is told: {refused}");
+    assert!(lab.counted("too-many-flows") > before);
     for socket in &in_use {
-        udp::answer(socket, SERVER);
+        udp::answer(socket, server(family));
     }
     for _ in 0..MOST {
-        udp::answer(&udp::client(&c2.netns), SERVER);
+        udp::answer(&udp::client(&c2.netns, family), server(family));
     }
     // Neighbours need none.
     let _echo = udp::Echo::start(&c2.netns, c2.at(7), "c2");
-    assert_eq!(udp::answer(&udp::client(&c1.netns), c2.at(7)), "c2");
+    assert_eq!(udp::answer(&udp::client(&c1.netns, family), c2.at(7)), "c2");
     lab.json(&["flows", "flush"]);
-    udp::answer(&next, SERVER);
+    udp::answer(&next, server(family));
 }
 
 /// Without any option: one container's flood is not the others' concern.
-#[test]
-fn one_container_cannot_fill_the_table() {
-    let lab = Lab::with_room(2048);
+fn one_container_cannot_fill_the_table(family: Family) {
+    let lab = Lab::with_room(2048).of_family(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let _far = udp::Echo::start(&lab.world, SERVER, "");
+    let _far = udp::Echo::start(&lab.world, server(family), "");
     let sent = AtomicU32::new(0);
-    flood(&c1.netns, &sent, |number| Ipv4::udp((c1.address, 2000), somebody(number), b"anybody?"));
+    flood((&c1.netns, family), &sent, |number| Packet::udp((c1.address, 2000), somebody(family, number), b"anybody?"));
     let of_c1 = flows(&lab);
     assert!(of_c1 <= 1024 + 8, "{of_c1} flows of one container are more than half of the table");
-    let sockets: Vec<UdpSocket> = (0..900).map(|_| udp::client(&c2.netns)).collect();
+    let sockets: Vec<UdpSocket> = (0..900).map(|_| udp::client(&c2.netns, family)).collect();
     for _ in 0..2 {
         for socket in &sockets {
-            udp::answer(socket, SERVER);
+            udp::answer(socket, server(family));
         }
     }
 }

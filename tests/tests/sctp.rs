@@ -1,13 +1,24 @@
 //! SCTP keeps its ports and its checksum, wherever it goes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use causeway_tests::{
-    lab::{Container, FAR, GATEWAY, HOST, Lab, ROUTER},
+    families,
+    family::Family,
+    lab::{Container, Lab},
     sctp::{Packet, Peer, abort, data, init, init_ack},
     wait,
 };
 use serde_json::Value;
+
+families! {
+    ; V4:
+    a_container_reaches_the_world_over_sctp_until_one_of_them_aborts,
+    a_packet_in_mid_stream_begins_nothing,
+    published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself,
+    a_second_container_with_the_same_port_to_the_same_place_is_refused,
+    sctp_is_published_at_its_own_ports_only,
+}
 
 const PORT: u16 = 38412;
 
@@ -17,7 +28,7 @@ const SERVER_TAG: u32 = 0x2222_0002;
 
 /// An association opens and carries data both ways. Answers whom the server sees.
 #[track_caller]
-fn associate(client: &Peer, server: &Peer, to: Ipv4Addr, port: u16) -> Ipv4Addr {
+fn associate(client: &Peer, server: &Peer, to: IpAddr, port: u16) -> IpAddr {
     let sent = Packet { source: port, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) };
     client.send(to, &sent);
     let (seen, arrived) = server.next();
@@ -40,85 +51,85 @@ fn flow(lab: &Lab) -> Value {
     flow.clone()
 }
 
-#[test]
-fn a_container_reaches_the_world_over_sctp_until_one_of_them_aborts() {
-    let lab = Lab::new();
+fn a_container_reaches_the_world_over_sctp_until_one_of_them_aborts(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let (client, server) = (Peer::start(&c1.netns), Peer::at(&lab.world, FAR));
-    assert_eq!(associate(&client, &server, FAR, 5000), HOST);
+    let (client, server) = (Peer::start(&c1.netns, family), Peer::at(&lab.world, family.far()));
+    assert_eq!(associate(&client, &server, family.far(), 5000), family.host());
     assert_eq!(flow(&lab)["state"], "replied");
     // One who does not know the tags cannot end it.
     let forged = Packet { source: PORT, destination: 5000, tag: 0xbad, chunk: abort() };
-    server.send(HOST, &forged);
-    assert_eq!(client.next(), (FAR, forged.clone()));
+    server.send(family.host(), &forged);
+    assert_eq!(client.next(), (family.far(), forged.clone()));
     assert_eq!(flow(&lab)["state"], "replied");
-    server.send(HOST, &Packet { tag: CLIENT_TAG, ..forged });
+    server.send(family.host(), &Packet { tag: CLIENT_TAG, ..forged });
     client.next();
     assert_eq!(flow(&lab)["state"], "closed");
     // With the same ports there can be another one at once.
-    associate(&client, &server, FAR, 5000);
+    associate(&client, &server, family.far(), 5000);
     assert_eq!(flow(&lab)["state"], "replied");
 }
 
-#[test]
-fn a_packet_in_mid_stream_begins_nothing() {
-    let lab = Lab::new();
+fn a_packet_in_mid_stream_begins_nothing(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let (client, server) = (Peer::start(&c1.netns), Peer::at(&lab.world, FAR));
-    client.send(FAR, &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
+    let (client, server) = (Peer::start(&c1.netns, family), Peer::at(&lab.world, family.far()));
+    let before = lab.counted("no-flow");
+    client.send(family.far(), &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
     assert!(server.is_silent());
-    assert_eq!(lab.json(&["stats"])["reasons"]["no-flow"], 1);
+    assert_eq!(lab.counted("no-flow"), before + 1);
 }
 
-#[test]
-fn published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself() {
-    let lab = Lab::new();
+fn published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", &format!("{PORT}:{PORT}/sctp")]);
     let c2 = lab.container("c2", &[]);
-    let server = Peer::start(&c1.netns);
-    assert_eq!(associate(&Peer::start(&lab.world), &server, HOST, 5000), ROUTER);
-    let neighbour = Peer::start(&c2.netns);
-    for (port, to) in [(5001, HOST), (5002, GATEWAY), (5003, c1.address)] {
+    let server = Peer::start(&c1.netns, family);
+    assert_eq!(associate(&Peer::start(&lab.world, family), &server, family.host(), 5000), family.router());
+    let neighbour = Peer::start(&c2.netns, family);
+    for (port, to) in [(5001, family.host()), (5002, family.gateway()), (5003, c1.address)] {
         assert_eq!(associate(&neighbour, &server, to, port), c2.address, "by {to}");
     }
     itself(&c1, &server);
     lab.json(&["publish", "rm", &c1.name, &format!("{PORT}:{PORT}/sctp")]);
-    Peer::start(&lab.world).send(HOST, &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
+    Peer::start(&lab.world, family)
+        .send(family.host(), &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
     assert!(server.is_silent(), "the association has ended with the publish");
 }
 
 /// A container that speaks with itself by its publish: one raw socket sees both ends.
 fn itself(container: &Container, peer: &Peer) {
+    let family = Family::of(container.address);
     let sent = Packet { source: 5004, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) };
-    peer.send(HOST, &sent);
-    assert_eq!(peer.next(), (GATEWAY, sent.clone()), "{container}");
+    peer.send(family.host(), &sent);
+    assert_eq!(peer.next(), (family.gateway(), sent.clone()), "{container}");
     let answer = sent.answer(CLIENT_TAG, init_ack(SERVER_TAG));
-    peer.send(GATEWAY, &answer);
-    assert_eq!(peer.next(), (HOST, answer));
+    peer.send(family.gateway(), &answer);
+    assert_eq!(peer.next(), (family.host(), answer));
 }
 
-#[test]
-fn a_second_container_with_the_same_port_to_the_same_place_is_refused() {
-    let lab = Lab::new();
+fn a_second_container_with_the_same_port_to_the_same_place_is_refused(family: Family) {
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let (first, second, server) = (Peer::start(&c1.netns), Peer::start(&c2.netns), Peer::at(&lab.world, FAR));
-    associate(&first, &server, FAR, 5000);
-    second.send(FAR, &Packet { source: 5000, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) });
-    wait::until("the refusal is counted", || (lab.json(&["stats"])["reasons"]["sctp-port-taken"] == 1).then_some(()));
-    associate(&second, &Peer::at(&lab.world, ROUTER), ROUTER, 5000);
-    associate(&second, &server, FAR, 5001);
+    let (first, second, server) =
+        (Peer::start(&c1.netns, family), Peer::start(&c2.netns, family), Peer::at(&lab.world, family.far()));
+    associate(&first, &server, family.far(), 5000);
+    let before = lab.counted("sctp-port-taken");
+    second.send(family.far(), &Packet { source: 5000, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) });
+    wait::until("the refusal is counted", || (lab.counted("sctp-port-taken") == before + 1).then_some(()));
+    associate(&second, &Peer::at(&lab.world, family.router()), family.router(), 5000);
+    associate(&second, &server, family.far(), 5001);
 }
 
-#[test]
-fn sctp_is_published_at_its_own_ports_only() {
-    let lab = Lab::new();
+fn sctp_is_published_at_its_own_ports_only(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let refused = lab.causeway(&["publish", "add", &c1.name, "8000-8001:9000-9001/sctp"]);
     assert_eq!(refused.status, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("give 9000-9001:9000-9001/sctp"), "{}", refused.stderr);
     lab.json(&["publish", "add", &c1.name, "9000-9001:9000-9001/sctp"]);
-    let server = Peer::start(&c1.netns);
+    let server = Peer::start(&c1.netns, family);
     let sent = Packet { source: 5000, destination: 9001, tag: 0, chunk: init(CLIENT_TAG) };
-    Peer::start(&lab.world).send(HOST, &sent);
-    assert_eq!(server.next(), (ROUTER, sent));
+    Peer::start(&lab.world, family).send(family.host(), &sent);
+    assert_eq!(server.next(), (family.router(), sent));
 }

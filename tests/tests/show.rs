@@ -182,5 +182,5 @@ fn a_container_has_the_uplinks_mtu_and_a_default_route() {
     .unwrap();
     assert_eq!((link.mtu, link.up), (1500, true));
     let gateway = routes.iter().find(|route| route.destination.to_string() == "0.0.0.0/0").unwrap().gateway;
-    assert_eq!(gateway, Some(causeway_tests::lab::GATEWAY.into()));
+    assert_eq!(gateway, Some(causeway_tests::lab::GATEWAY));
 }

@@ -2,33 +2,47 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     os::fd::AsRawFd as _,
     thread,
 };
 
 use causeway::net::netns::Netns;
 use causeway_tests::{
-    lab::{FAR, HOST, Lab},
+    families,
+    family::Family,
+    lab::Lab,
     place,
-    raw::{Ipv4, Raw, flag},
+    raw::{Packet, Raw, flag},
     tcp,
     wait::{self, DEADLINE, SILENCE},
-    wide::OTHER,
 };
 use nix::{
     errno::Errno,
     libc,
     sys::{
         socket::{
-            AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket,
+            SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
             sockopt::{Linger, ReceiveTimeout, ReuseAddr, SendTimeout},
         },
         time::{TimeVal, TimeValLike as _},
     },
 };
 
-const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+families! {
+    ; V4:
+    a_blind_reset_ends_no_masqueraded_connection,
+    a_blind_reset_ends_no_published_connection,
+    a_true_reset_ends_the_connection_and_soon_the_flow,
+    two_sides_that_open_at_once_are_connected,
+    one_pair_of_ports_carries_one_connection_after_the_other,
+    a_connection_that_one_side_has_closed_carries_what_the_other_still_says,
+    what_is_in_mid_stream_without_a_flow_goes_nowhere,
+}
+
+fn server(family: Family) -> (IpAddr, u16) {
+    (family.far(), 7)
+}
 
 /// The state of the only TCP flow, and the seconds it still has.
 fn only_flow(lab: &Lab) -> Option<(String, u64)> {
@@ -39,55 +53,52 @@ fn only_flow(lab: &Lab) -> Option<(String, u64)> {
 }
 
 /// Sends resets in the name of one end to the other, all of them far from what that one expects.
-fn reset_blindly(from: &Raw, source: (Ipv4Addr, u16), to: (Ipv4Addr, u16), expected: u32) {
+fn reset_blindly(from: &Raw, source: (IpAddr, u16), to: (IpAddr, u16), expected: u32) {
     for step in 1..=64 {
         // Nowhere near a window, which is at most 2^30 wide.
         let sequence = expected.wrapping_add(0x6000_0000).wrapping_add(step << 24);
-        from.send(&Ipv4::tcp(source, to, flag::RST, sequence, 0));
-        from.send(&Ipv4::tcp(source, to, flag::RST | flag::ACK, sequence, sequence));
+        from.send(&Packet::tcp(source, to, flag::RST, sequence, 0));
+        from.send(&Packet::tcp(source, to, flag::RST | flag::ACK, sequence, sequence));
     }
 }
 
-#[test]
-fn a_blind_reset_ends_no_masqueraded_connection() {
-    let lab = Lab::new();
+fn a_blind_reset_ends_no_masqueraded_connection(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let _echo = tcp::Echo::start(&lab.world, SERVER);
-    let raw = Raw::open(&lab.world, 6);
-    let mut stream = tcp::exchange(&c1.netns, SERVER);
+    let _echo = tcp::Echo::start(&lab.world, server(family));
+    let raw = Raw::open(&lab.world, family, 6);
+    let mut stream = tcp::exchange(&c1.netns, server(family));
     let seen = raw.wait("the container's acknowledgment", |packet| {
         (packet.ports().1 == 7 && packet.flags() & flag::ACK != 0).then(|| (packet.ports().0, packet.long(8)))
     });
-    reset_blindly(&raw, SERVER, (HOST, seen.0), seen.1);
+    reset_blindly(&raw, server(family), (family.host(), seen.0), seen.1);
     let (state, left) = only_flow(&lab).expect("the flow");
     assert_eq!(state, "established", "{left} s are left");
     tcp::echoes(&mut stream).unwrap();
 }
 
-#[test]
-fn a_blind_reset_ends_no_published_connection() {
-    let lab = Lab::new();
+fn a_blind_reset_ends_no_published_connection(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7"]);
     let _echo = tcp::Echo::start(&c1.netns, c1.at(7));
-    let raw = Raw::open(&lab.world, 6);
-    let mut stream = tcp::connect_from(&lab.world, 40123, SocketAddrV4::new(HOST, 5000)).unwrap();
+    let raw = Raw::open(&lab.world, family, 6);
+    let mut stream = tcp::connect_from(&lab.world, 40123, (family.host(), 5000)).unwrap();
     tcp::echoes(&mut stream).unwrap();
     let (source, expected) = raw.wait("the container's acknowledgment", |packet| {
         (packet.ports().0 == 5000 && packet.flags() & flag::ACK != 0).then(|| (packet.destination, packet.long(8)))
     });
-    reset_blindly(&raw, (source, 40123), (HOST, 5000), expected);
+    reset_blindly(&raw, (source, 40123), (family.host(), 5000), expected);
     let (state, left) = only_flow(&lab).expect("the flow");
     assert_eq!(state, "established", "{left} s are left");
     tcp::echoes(&mut stream).unwrap();
 }
 
 /// RFC 7857 section 2.2: the flow does not stay for hours either.
-#[test]
-fn a_true_reset_ends_the_connection_and_soon_the_flow() {
-    let lab = Lab::new();
+fn a_true_reset_ends_the_connection_and_soon_the_flow(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let listener = tcp::listen(&lab.world, SERVER);
-    let mut near = tcp::connect(&c1.netns, SERVER);
+    let listener = tcp::listen(&lab.world, server(family));
+    let mut near = tcp::connect(&c1.netns, server(family));
     let (mut far, _) = listener.accept().unwrap();
     near.write_all(b"hello").unwrap();
     far.read_exact(&mut [0; 5]).unwrap();
@@ -100,14 +111,15 @@ fn a_true_reset_ends_the_connection_and_soon_the_flow() {
 }
 
 /// A SYN that nobody answers, from a port to an address; its socket goes on trying.
-fn half_open(netns: &Netns, port: u16, to: (Ipv4Addr, u16)) -> TcpStream {
+fn half_open(netns: &Netns, port: u16, to: (IpAddr, u16)) -> TcpStream {
+    let to = SocketAddr::from(to);
     let made = place::run(netns, || {
-        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+        socket(tcp::domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
     });
     let socket = made.unwrap();
     setsockopt(&socket, ReuseAddr, &true).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))).unwrap();
-    let begun = connect(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(to.0, to.1)));
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((Family::of(to.ip()).any(), port)))).unwrap();
+    let begun = connect(socket.as_raw_fd(), &SockaddrStorage::from(to));
     assert_eq!(begun, Err(Errno::EINPROGRESS));
     let stream = TcpStream::from(socket);
     stream.set_nonblocking(false).unwrap();
@@ -117,18 +129,17 @@ fn half_open(netns: &Netns, port: u16, to: (Ipv4Addr, u16)) -> TcpStream {
 }
 
 /// RFC 5382 REQ-2a. Both have sent a SYN before either hears of the other's.
-#[test]
-fn two_sides_that_open_at_once_are_connected() {
-    let lab = Lab::new();
+fn two_sides_that_open_at_once_are_connected(family: Family) {
+    let lab = Lab::of(family);
     let wide = lab.widen();
     let c1 = lab.container("c1", &[]);
     // What goes to the other host is lost for now.
-    place::ip(&lab.world, "route add blackhole 203.0.113.66/32");
-    let mut near = half_open(&c1.netns, 40010, (OTHER, 40011));
+    place::ip(&lab.world, &format!("route add blackhole {}", family.other()));
+    let mut near = half_open(&c1.netns, 40010, (family.other(), 40011));
     wait::until("the container's SYN leaves", || only_flow(&lab).filter(|(state, _)| state == "syn-sent"));
-    let mut far = half_open(&wide.other, 40011, (HOST, 40010));
+    let mut far = half_open(&wide.other, 40011, (family.host(), 40010));
     wait::until("the other's SYN passes", || only_flow(&lab).filter(|(state, _)| state == "syn-received"));
-    place::ip(&lab.world, "route del blackhole 203.0.113.66/32");
+    place::ip(&lab.world, &format!("route del blackhole {}", family.other()));
     let mut greeting = [0; 5];
     wait::until("they are connected", || near.write_all(b"hello").ok());
     far.read_exact(&mut greeting).expect("the other hears");
@@ -137,16 +148,18 @@ fn two_sides_that_open_at_once_are_connected() {
     wait::until("the flow is open", || only_flow(&lab).filter(|(state, _)| state == "established"));
 }
 
-#[test]
-fn one_pair_of_ports_carries_one_connection_after_the_other() {
-    let lab = Lab::new();
+fn one_pair_of_ports_carries_one_connection_after_the_other(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7"]);
-    let cases = [(&lab.world, SERVER, &c1.netns, SERVER), (&c1.netns, (c1.address, 7), &lab.world, (HOST, 5000))];
+    let cases = [
+        (&lab.world, server(family), &c1.netns, server(family)),
+        (&c1.netns, (c1.address, 7), &lab.world, (family.host(), 5000)),
+    ];
     for (server, listen, client, to) in cases {
         let listener = tcp::listen(server, listen);
         for round in 0..5 {
-            let mut near = tcp::connect_from(client, 40020, SocketAddrV4::new(to.0, to.1))
-                .unwrap_or_else(|error| panic!("round {round} to {to:?}: {error}"));
+            let mut near =
+                tcp::connect_from(client, 40020, to).unwrap_or_else(|error| panic!("round {round} to {to:?}: {error}"));
             let (mut far, _) = listener.accept().unwrap();
             far.set_write_timeout(Some(DEADLINE)).unwrap();
             far.write_all(b"bye").unwrap();
@@ -159,12 +172,11 @@ fn one_pair_of_ports_carries_one_connection_after_the_other() {
     }
 }
 
-#[test]
-fn a_connection_that_one_side_has_closed_carries_what_the_other_still_says() {
-    let lab = Lab::new();
+fn a_connection_that_one_side_has_closed_carries_what_the_other_still_says(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let listener = tcp::listen(&lab.world, SERVER);
-    let mut near = tcp::connect(&c1.netns, SERVER);
+    let listener = tcp::listen(&lab.world, server(family));
+    let mut near = tcp::connect(&c1.netns, server(family));
     let (mut far, _) = listener.accept().unwrap();
     far.set_read_timeout(Some(DEADLINE)).unwrap();
     far.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -184,21 +196,20 @@ fn a_connection_that_one_side_has_closed_carries_what_the_other_still_says() {
 }
 
 /// The rule: mid-stream begins nothing. It is dropped and counted, either way.
-#[test]
-fn what_is_in_mid_stream_without_a_flow_goes_nowhere() {
-    let lab = Lab::new();
+fn what_is_in_mid_stream_without_a_flow_goes_nowhere(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let _echo = tcp::Echo::start(&lab.world, SERVER);
-    let mut stream = tcp::exchange(&c1.netns, SERVER);
-    let listener = Raw::open(&lab.world, 6);
+    let _echo = tcp::Echo::start(&lab.world, server(family));
+    let mut stream = tcp::exchange(&c1.netns, server(family));
+    let listener = Raw::open(&lab.world, family, 6);
+    let before = lab.counted("no-flow");
     lab.json(&["flows", "flush"]);
     stream.set_read_timeout(Some(SILENCE)).unwrap();
     assert!(tcp::echoes(&mut stream).is_err(), "it goes on");
     assert_eq!(listener.find(SILENCE, |packet| (packet.ports().1 == 7).then_some(())), None, "the world hears of it");
-    let counted = lab.json(&["stats"])["reasons"]["no-flow"].as_u64();
-    assert!(counted.is_some_and(|count| count > 0), "it is counted");
+    assert!(lab.counted("no-flow") > before, "it is counted");
     // The next one begins as any.
-    let mut next = tcp::connect(&c1.netns, SERVER);
+    let mut next = tcp::connect(&c1.netns, server(family));
     next.set_read_timeout(Some(DEADLINE)).unwrap();
     tcp::echoes(&mut next).unwrap();
 }

@@ -1,27 +1,40 @@
 //! How long a flow lasts that nothing is heard of: the RFCs' floors unless its network says otherwise, with or without an agent.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     thread,
     time::Duration,
 };
 
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab},
+    families,
+    family::Family,
+    lab::{Container, Lab},
     ping, tcp, udp,
     wait::{self, DEADLINE, SILENCE},
 };
 use serde_json::Value;
 
-const SERVER: (Ipv4Addr, u16) = (FAR, 7);
+families! {
+    ; V4:
+    flows_last_as_long_as_the_rfcs_demand,
+    a_network_has_timeouts_of_its_own,
+    an_idle_flow_is_forgotten,
+    an_idle_flow_is_forgotten_without_the_agent,
+    a_flow_that_is_used_either_way_lasts,
+}
+
+fn server(family: Family) -> (IpAddr, u16) {
+    (family.far(), 7)
+}
 
 /// The seconds that a flow to that port of the world still has, and its state. For ICMP, that of the only one.
 fn left(lab: &Lab, protocol: &str, port: u16) -> Option<(u64, String)> {
     let flows = lab.json(&["flows", "ls"]);
-    let to = format!("{FAR}:{port}");
+    let (to, icmp) = (SocketAddr::from((lab.family.far(), port)).to_string(), lab.family.icmp_name());
     let ours = |flow: &&Value| {
         let forward = flow["forward"]["destination"].as_str().unwrap_or_default();
-        flow["protocol"] == protocol && (protocol == "icmp" || forward == to)
+        flow["protocol"] == protocol && (protocol == icmp || forward == to)
     };
     let flow = flows.as_array().unwrap().iter().find(ours)?;
     Some((flow["expires_in_s"].as_u64().unwrap(), flow["state"].as_str().unwrap().to_owned()))
@@ -39,17 +52,17 @@ fn about(lab: &Lab, protocol: &str, port: u16, state: &str, whole: u64) {
 /// One flow of each kind, in each of its states that has a timeout of its own.
 #[track_caller]
 fn last(lab: &Lab, container: &Container, [established, transitory, udp_first, udp_stream, icmp]: [u64; 5]) {
-    let netns = &container.netns;
-    let _silent = udp::bind(&lab.world, (FAR, 5));
-    udp::client(netns).send_to(b"anybody?", (FAR, 5)).unwrap();
+    let (netns, family) = (&container.netns, lab.family);
+    let _silent = udp::bind(&lab.world, (family.far(), 5));
+    udp::client(netns, family).send_to(b"anybody?", (family.far(), 5)).unwrap();
     about(lab, "udp", 5, "unreplied", udp_first);
-    let _echo = udp::Echo::start(&lab.world, SERVER, "");
-    udp::answer(&udp::client(netns), SERVER);
+    let _echo = udp::Echo::start(&lab.world, server(family), "");
+    udp::answer(&udp::client(netns, family), server(family));
     about(lab, "udp", 7, "replied", udp_stream);
-    ping::ping(netns, FAR, 1, 56);
-    about(lab, "icmp", 0, "replied", icmp);
-    let listener = tcp::listen(&lab.world, SERVER);
-    let near = tcp::connect(netns, SERVER);
+    ping::ping(netns, family.far(), 1, 56);
+    about(lab, family.icmp_name(), 0, "replied", icmp);
+    let listener = tcp::listen(&lab.world, server(family));
+    let near = tcp::connect(netns, server(family));
     let (far, _) = listener.accept().unwrap();
     about(lab, "tcp", 7, "established", established);
     drop(far);
@@ -58,8 +71,7 @@ fn last(lab: &Lab, container: &Container, [established, transitory, udp_first, u
     drop(near);
     about(lab, "tcp", 7, "closing", transitory);
     // Nobody answers the SYN.
-    causeway_tests::place::ip(&lab.world, "route add blackhole 203.0.113.200/32");
-    let to = SocketAddr::from(([203, 0, 113, 200], 80));
+    let to = SocketAddr::from((family.somebody(200), 80));
     assert!(tcp::try_connect(netns, to, Duration::from_millis(100)).is_err());
     let flows = lab.json(&["flows", "ls"]);
     let syn_sent = flows.as_array().unwrap().iter().find(|flow| flow["state"] == "syn-sent").expect("a half-open flow");
@@ -68,16 +80,14 @@ fn last(lab: &Lab, container: &Container, [established, transitory, udp_first, u
 }
 
 /// RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2, RFC 7857 section 2.
-#[test]
-fn flows_last_as_long_as_the_rfcs_demand() {
-    let lab = Lab::new();
+fn flows_last_as_long_as_the_rfcs_demand(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
     last(&lab, &c1, [7440, 240, 120, 300, 60]);
 }
 
-#[test]
-fn a_network_has_timeouts_of_its_own() {
-    let lab = Lab::new();
+fn a_network_has_timeouts_of_its_own(family: Family) {
+    let lab = Lab::of(family);
     let own = [
         "--timeout",
         "tcp-established=1000",
@@ -90,29 +100,30 @@ fn a_network_has_timeouts_of_its_own() {
         "--timeout",
         "icmp=100",
     ];
-    lab.json(&[&["network", "create", "patient", "--subnet", "172.29.0.0/16"][..], &own].concat());
+    lab.network("patient", 29, &own);
     let patient = lab.container("c1", &["--network", "patient"]);
     last(&lab, &patient, [1000, 500, 200, 400, 100]);
     // The next network's are still the default.
     let usual = lab.container("c2", &[]);
-    let _silent = udp::bind(&lab.world, (FAR, 6));
-    udp::client(&usual.netns).send_to(b"anybody?", (FAR, 6)).unwrap();
+    let _silent = udp::bind(&lab.world, (family.far(), 6));
+    udp::client(&usual.netns, family).send_to(b"anybody?", (family.far(), 6)).unwrap();
     about(&lab, "udp", 6, "unreplied", 120);
 }
 
 /// A network whose datagrams are forgotten after a few seconds, and a container of it.
 fn hasty(lab: &Lab, seconds: u32) -> Container {
     let (first, stream) = (format!("udp={seconds}"), format!("udp-stream={seconds}"));
-    lab.json(&["network", "create", "hasty", "--subnet", "172.29.0.0/16", "--timeout", &first, "--timeout", &stream]);
+    lab.network("hasty", 29, &["--timeout", &first, "--timeout", &stream]);
     lab.container("c1", &["--network", "hasty"])
 }
 
 /// Sends to the world, is silent for longer and longer, and has the world answer: whether the answer comes no more, at last.
 #[track_caller]
 fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
+    let to = far.local_addr().unwrap();
     far.set_read_timeout(Some(DEADLINE)).unwrap();
     let forgotten = (1..=4).any(|step| {
-        client.send_to(b"question", SERVER).unwrap();
+        client.send_to(b"question", to).unwrap();
         let (_, mapped) = far.recv_from(&mut [0; 64]).unwrap();
         thread::sleep(Duration::from_secs(2 * step));
         far.send_to(b"late", mapped).unwrap();
@@ -122,37 +133,34 @@ fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
     assert!(forgotten, "the flow lasts");
 }
 
-#[test]
-fn an_idle_flow_is_forgotten() {
-    let lab = Lab::new();
+fn an_idle_flow_is_forgotten(family: Family) {
+    let lab = Lab::of(family);
     let c1 = hasty(&lab, 2);
-    let (client, far) = (udp::client(&c1.netns), udp::bind(&lab.world, SERVER));
+    let (client, far) = (udp::client(&c1.netns, family), udp::bind(&lab.world, server(family)));
     is_forgotten(&client, &far);
     wait::until("the agent sweeps it", || left(&lab, "udp", 7).is_none().then_some(()));
 }
 
-#[test]
-fn an_idle_flow_is_forgotten_without_the_agent() {
-    let lab = Lab::new();
+fn an_idle_flow_is_forgotten_without_the_agent(family: Family) {
+    let lab = Lab::of(family);
     let c1 = hasty(&lab, 2);
-    let (client, far) = (udp::client(&c1.netns), udp::bind(&lab.world, SERVER));
+    let (client, far) = (udp::client(&c1.netns, family), udp::bind(&lab.world, server(family)));
     lab.kill_agent();
     is_forgotten(&client, &far);
     lab.start_agent(&[]);
 }
 
 /// RFC 4787 REQ-6: each packet outwards prolongs it. And inwards: what is heard of is in use.
-#[test]
-fn a_flow_that_is_used_either_way_lasts() {
-    let lab = Lab::new();
+fn a_flow_that_is_used_either_way_lasts(family: Family) {
+    let lab = Lab::of(family);
     let c1 = hasty(&lab, 5);
-    let far = udp::bind(&lab.world, SERVER);
+    let far = udp::bind(&lab.world, server(family));
     far.set_read_timeout(Some(DEADLINE)).unwrap();
-    let client = udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 4000));
+    let client = udp::bind(&c1.netns, (family.any(), 4000));
     client.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut mapped = SocketAddr::V4(SocketAddrV4::new(HOST, 0));
+    let mut mapped = SocketAddr::from((family.host(), 0));
     for round in 0..14 {
-        client.send_to(b"question", SERVER).unwrap();
+        client.send_to(b"question", server(family)).unwrap();
         let (_, seen) = far.recv_from(&mut [0; 64]).unwrap();
         assert!(round == 0 || seen == mapped, "it is the same flow");
         mapped = seen;

@@ -1,11 +1,24 @@
 //! Large transfers arrive as they were sent, whoever computes checksums and cuts segments.
 
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab, UPLINK, WORLD_SIDE},
+    families,
+    family::Family,
+    lab::{Container, Lab, UPLINK, WORLD_SIDE},
     offload, ping,
     transfer::{self, SIZE},
     udp,
 };
+
+families! {
+    ; V4:
+    two_hundred_megabytes_go_to_the_world_and_back_with_offloads,
+    two_hundred_megabytes_go_to_the_world_and_back_without_offloads,
+    two_hundred_megabytes_come_from_the_world_and_go_back_with_offloads,
+    two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads,
+    bytes_pass_between_an_interface_with_offloads_and_one_without,
+    bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads,
+    pings_and_datagrams_of_any_size_pass_without_offloads,
+}
 
 fn switch_offloads(lab: &Lab, containers: &[&Container], on: bool) {
     offload::set(&lab.host, UPLINK, on);
@@ -16,84 +29,78 @@ fn switch_offloads(lab: &Lab, containers: &[&Container], on: bool) {
     }
 }
 
-fn from_a_container_to_the_world_and_back(on: bool) {
-    let lab = Lab::new();
+fn from_a_container_to_the_world_and_back(family: Family, on: bool) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
     switch_offloads(&lab, &[&c1], on);
-    transfer::both_ways(&lab.world, (FAR, 9), &c1.netns, (FAR, 9), SIZE);
+    transfer::both_ways(&lab.world, (family.far(), 9), &c1.netns, (family.far(), 9), SIZE);
 }
 
-fn from_the_world_to_a_published_port_and_back(on: bool) {
-    let lab = Lab::new();
+fn from_the_world_to_a_published_port_and_back(family: Family, on: bool) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     switch_offloads(&lab, &[&c1], on);
-    transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (HOST, 9000), SIZE);
+    transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (family.host(), 9000), SIZE);
 }
 
-#[test]
-fn two_hundred_megabytes_go_to_the_world_and_back_with_offloads() {
-    from_a_container_to_the_world_and_back(true);
+fn two_hundred_megabytes_go_to_the_world_and_back_with_offloads(family: Family) {
+    from_a_container_to_the_world_and_back(family, true);
 }
 
-#[test]
-fn two_hundred_megabytes_go_to_the_world_and_back_without_offloads() {
-    from_a_container_to_the_world_and_back(false);
+fn two_hundred_megabytes_go_to_the_world_and_back_without_offloads(family: Family) {
+    from_a_container_to_the_world_and_back(family, false);
 }
 
-#[test]
-fn two_hundred_megabytes_come_from_the_world_and_go_back_with_offloads() {
-    from_the_world_to_a_published_port_and_back(true);
+fn two_hundred_megabytes_come_from_the_world_and_go_back_with_offloads(family: Family) {
+    from_the_world_to_a_published_port_and_back(family, true);
 }
 
-#[test]
-fn two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads() {
-    from_the_world_to_a_published_port_and_back(false);
+fn two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads(family: Family) {
+    from_the_world_to_a_published_port_and_back(family, false);
 }
 
 /// As on a real machine: veth leaves checksums and segments for later, and the uplink is where they are made; and the reverse.
-#[test]
-fn bytes_pass_between_an_interface_with_offloads_and_one_without() {
-    let lab = Lab::new();
+fn bytes_pass_between_an_interface_with_offloads_and_one_without(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "9000:9", "-p", "9000:9/udp"]);
-    let _far = udp::Echo::start(&lab.world, (FAR, 7), "");
+    let _far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let _inside = udp::Echo::start(&c1.netns, c1.at(9), "");
     for on in [true, false] {
         switch_offloads(&lab, &[&c1], on);
         offload::set(&lab.host, UPLINK, !on);
         offload::set(&lab.world, WORLD_SIDE, !on);
-        transfer::both_ways(&lab.world, (FAR, 9), &c1.netns, (FAR, 9), SIZE / 10);
-        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (HOST, 9000), SIZE / 10);
-        udp::answer(&udp::client(&c1.netns), (FAR, 7));
-        udp::answer(&udp::client(&lab.world), (HOST, 9000));
+        transfer::both_ways(&lab.world, (family.far(), 9), &c1.netns, (family.far(), 9), SIZE / 10);
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (family.host(), 9000), SIZE / 10);
+        udp::answer(&udp::client(&c1.netns, family), (family.far(), 7));
+        udp::answer(&udp::client(&lab.world, family), (family.host(), 9000));
     }
 }
 
-#[test]
-fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads() {
-    let lab = Lab::new();
+fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     let c2 = lab.container("c2", &[]);
     for on in [true, false] {
         switch_offloads(&lab, &[&c1, &c2], on);
-        for to in [c1.at(9), (HOST, 9000).into()] {
+        for to in [c1.at(9), (family.host(), 9000).into()] {
             transfer::both_ways(&c1.netns, c1.at(9), &c2.netns, to, SIZE / 10);
         }
-        transfer::both_ways(&c1.netns, c1.at(9), &lab.host, (HOST, 9000), SIZE / 10);
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.host, (family.host(), 9000), SIZE / 10);
     }
 }
 
-#[test]
-fn pings_and_datagrams_of_any_size_pass_without_offloads() {
-    let lab = Lab::new();
+fn pings_and_datagrams_of_any_size_pass_without_offloads(family: Family) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "9000:9/udp"]);
     switch_offloads(&lab, &[&c1], false);
-    let _far = udp::Echo::start(&lab.world, (FAR, 7), "");
+    let _far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let _inside = udp::Echo::start(&c1.netns, c1.at(9), "");
-    for size in [1, 2, 999, 1471, 1472] {
-        ping::ping(&c1.netns, FAR, 1, size);
+    let most = family.data_of(1500);
+    for size in [1, 2, 999, most - 1, most] {
+        ping::ping(&c1.netns, family.far(), 1, size);
         let question: Vec<u8> = (0..size).map(|place| u8::try_from(place % 256).unwrap()).collect();
         let patience = causeway_tests::wait::DEADLINE;
-        udp::ask(&udp::client(&c1.netns), (FAR, 7), &question, patience).unwrap();
-        udp::ask(&udp::client(&lab.world), (HOST, 9000), &question, patience).unwrap();
+        udp::ask(&udp::client(&c1.netns, family), (family.far(), 7), &question, patience).unwrap();
+        udp::ask(&udp::client(&lab.world, family), (family.host(), 9000), &question, patience).unwrap();
     }
 }

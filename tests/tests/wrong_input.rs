@@ -65,7 +65,7 @@ fn a_wrong_network_is_refused() {
     let lab = Lab::without_agent();
     place::block_on(async {
         let netlink = Netlink::open(&lab.host).await?;
-        netlink.add_route("198.51.100.0/24".parse()?, ROUTER.into()).await?;
+        netlink.add_route("198.51.100.0/24".parse()?, ROUTER).await?;
         netlink.add_blackhole("198.18.0.0/16".parse()?).await
     })
     .unwrap();

@@ -1,0 +1,128 @@
+//! Labs that one test after the other uses: most of a lab's time is the verifier's, and most tests leave no trace of their own.
+//!
+//! What a test has made by the agent's verbs goes away with its turn. One that changes the host or the world, that stops the agent, or
+//! that counts from zero needs a lab of its own: [`Lab::of`].
+
+use std::{
+    any::Any,
+    ops::Deref,
+    panic::{self, AssertUnwindSafe},
+    sync::{Mutex, MutexGuard, Once, PoisonError, mpsc},
+    thread,
+};
+
+use nix::libc;
+use serde_json::Value;
+
+use crate::{
+    family::{Family, V4, V6},
+    lab::Lab,
+    snapshot::Snapshot,
+};
+
+/// A lab for the time of a test.
+#[derive(Debug)]
+pub struct Shared {
+    /// There until it is dropped.
+    lab: Option<Lab>,
+    agent: u32,
+    before: [Snapshot; 2],
+}
+
+/// Those that nobody uses.
+static IDLE: Mutex<Vec<Lab>> = Mutex::new(Vec::new());
+
+impl Lab {
+    /// One that others of this process have used before, and will.
+    pub fn shared(family: Family) -> Shared {
+        let idle = idle().pop();
+        let mut lab = idle.unwrap_or_else(make);
+        lab.family = family;
+        lab.make_network().unwrap_or_else(|error| panic!("{error:#}"));
+        Shared { agent: lab.agent_pid(), before: look(&lab), lab: Some(lab) }
+    }
+}
+
+impl Deref for Shared {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        self.lab.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Some(lab) = self.lab.take() else { return };
+        if thread::panicking() {
+            // Nobody knows what it is like.
+            return;
+        }
+        assert_eq!(lab.agent_pid(), self.agent, "a test that restarts the agent needs a lab of its own");
+        clear(&lab);
+        for (before, after) in self.before.iter().zip(&look(&lab)) {
+            let differences = before.differences(after);
+            assert!(differences.is_empty(), "a test that does this needs a lab of its own: {}", differences.join("\n"));
+        }
+        idle().push(lab);
+    }
+}
+
+fn idle() -> MutexGuard<'static, Vec<Lab>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The agent ends with the thread that starts it, and so must not be a test's.
+fn make() -> Lab {
+    static AT_EXIT: Once = Once::new();
+    AT_EXIT.call_once(|| {
+        // SAFETY: a plain call; `remove_idle` lives as long as the process and does not unwind.
+        assert_eq!(unsafe { libc::atexit(remove_idle) }, 0, "there is room for it");
+    });
+    let (sender, receiver) = mpsc::channel::<Result<Lab, Box<dyn Any + Send>>>();
+    thread::spawn(move || {
+        let made = panic::catch_unwind(Lab::new);
+        // The test waits for it.
+        let _ = sender.send(made);
+        loop {
+            thread::park();
+        }
+    });
+    receiver.recv().expect("it is told of").unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+/// The host's links and the world's, with addresses and routes.
+fn look(lab: &Lab) -> [Snapshot; 2] {
+    [&lab.host, &lab.world].map(Snapshot::of_links)
+}
+
+/// Removes what verbs have made.
+fn clear(lab: &Lab) {
+    let names = |noun: &str| -> Vec<String> {
+        let list = lab.json(&[noun, "ls"]);
+        let name = |one: &Value| one["name"].as_str().expect("it has a name").to_owned();
+        list.as_array().expect("a list").iter().map(name).collect()
+    };
+    for container in names("container") {
+        lab.json(&["container", "rm", &container]);
+    }
+    lab.undo().containers.clear();
+    for network in names("network") {
+        if ![V4, V6].map(Family::network).contains(&network.as_str()) {
+            lab.json(&["network", "rm", &network]);
+        }
+    }
+    lab.json(&["flows", "flush"]);
+}
+
+/// At the process's end, when every test is over.
+extern "C" fn remove_idle() {
+    let removed = panic::catch_unwind(AssertUnwindSafe(|| {
+        // A thread of its own: what the main one had for itself is gone already.
+        thread::spawn(|| idle().clear()).join()
+    }));
+    if !matches!(removed, Ok(Ok(()))) {
+        // SAFETY: ends the process, with the harness's status for failure; its last words have been said.
+        unsafe { libc::_exit(101) }
+    }
+}
