@@ -297,7 +297,7 @@ pub struct Draining {
 /// A connection or exchange.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flow {
-    /// `tcp`, `udp`, `icmp`, `sctp` or an IANA number.
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp` or an IANA number.
     pub protocol: String,
     /// As `common::flow::State` names it.
     pub state: String,

@@ -329,25 +329,17 @@ impl<'a> Plan<'a> {
     /// Derived from the first address, so that a container made again has the same one.
     fn choose_mac(&self, network: &Network, addresses: &[IpNet], asked: Option<&str>) -> anyhow::Result<Mac> {
         let first = addresses.first().context("the container has no address")?.addr();
-        let (mac, owner) = match asked {
-            Some(text) => {
-                let mac = text.parse()?;
-                (mac, self.owner_of_mac(network, mac)?)
-            }
-            None => {
-                let mut attempt = 0;
-                loop {
-                    let mac = Mac::from_address(first, attempt);
-                    let owner = self.owner_of_mac(network, mac)?;
-                    // An IPv4 address gives one alone.
-                    if owner.is_none() || first.is_ipv4() {
-                        break (mac, owner);
-                    }
-                    attempt += 1;
+        if asked.is_none() && first.is_ipv6() {
+            // Of four billion one may be given twice, and then there is another.
+            for attempt in 0.. {
+                let mac = Mac::from_address(first, attempt);
+                if self.owner_of_mac(network, mac)?.is_none() {
+                    return Ok(mac);
                 }
             }
-        };
-        if let Some(owner) = owner {
+        }
+        let mac = asked.map_or_else(|| Ok(Mac::from_address(first, 0)), str::parse)?;
+        if let Some(owner) = self.owner_of_mac(network, mac)? {
             bail!("the MAC address {mac} belongs to {owner}; give another");
         }
         Ok(mac)

@@ -238,7 +238,7 @@ pub struct WhichFlows {
     /// Those of the containers of that network
     #[arg(long, value_name = "NAME", value_parser = value::plain_name)]
     network: Option<String>,
-    /// Those of that protocol: tcp, udp, icmp, sctp or a number
+    /// Those of that protocol: tcp, udp, icmp, icmpv6, sctp or a number
     #[arg(long, value_name = "P", value_parser = flow_filter::parse_protocol)]
     protocol: Option<u8>,
     /// Those in that state: unreplied, replied, syn-sent, syn-received, established, half-closed, closing, closed, reset, mapping
@@ -382,8 +382,13 @@ pub struct PublishAdd {
     /// Which ports.
     #[arg(value_name = "PUBLISH", help = "[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")]
     pub publish: PublishSpec,
-    /// Clients that may use it, as 203.0.113.0/24 or 2001:db8::/32; can be given several times [default: any]
-    #[arg(long, value_name = "CIDR", value_parser = value::subnet)]
+    /// Clients that may use it
+    #[arg(
+        long,
+        value_name = "CIDR",
+        value_parser = value::subnet,
+        help = "Clients that may use it, as 203.0.113.0/24 or 2001:db8::/32; can be given several times [default: any]"
+    )]
     pub from: Vec<IpNet>,
 }
 

@@ -73,7 +73,7 @@ mod tests {
             ("publish move 8080 web --drain 0", "seconds from 1 to 86400", "causeway publish move"),
             ("publish move 8080", "<CONTAINER>", "causeway publish move"),
             ("flows drop", "unrecognized subcommand 'drop'", "causeway flows"),
-            ("flows ls --protocol gre", "not tcp, udp, icmp, sctp", "causeway flows ls"),
+            ("flows ls --protocol gre", "not tcp, udp, icmp, icmpv6, sctp", "causeway flows ls"),
             ("flows --state open", "there is no such state; there is unreplied", "causeway flows"),
             ("flows flush --address 10.0.0.1/8", "write 10.0.0.0/8", "causeway flows flush"),
             ("flows --container web flush", "cannot be used with", "causeway flows flush"),

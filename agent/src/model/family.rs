@@ -35,6 +35,7 @@ impl Family {
     }
 
     /// The other one.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::V4 => Self::V6,

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use anyhow::{Context as _, ensure};
 use causeway_common::{
     flow::State,
-    tuple::protocol::{ICMP, SCTP, TCP, UDP},
+    tuple::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP},
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The protocols that have names, with their IANA numbers.
-const PROTOCOLS: [(&str, u8); 4] = [("tcp", TCP), ("udp", UDP), ("icmp", ICMP), ("sctp", SCTP)];
+const PROTOCOLS: [(&str, u8); 5] = [("tcp", TCP), ("udp", UDP), ("icmp", ICMP), ("icmpv6", ICMPV6), ("sctp", SCTP)];
 
 /// What a flow must be; what is none does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub fn parse_protocol(text: &str) -> anyhow::Result<u8> {
     let named = PROTOCOLS.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = named.or_else(|| text.parse().ok().filter(|_| digits));
-    number.context("it is not tcp, udp, icmp, sctp or a number from 0 to 255")
+    number.context("it is not tcp, udp, icmp, icmpv6, sctp or a number from 0 to 255")
 }
 
 /// Checks the name of a state.
@@ -87,11 +87,10 @@ pub fn parse_state(text: &str) -> anyhow::Result<String> {
 /// Reads an address or a subnet.
 pub fn parse_address(text: &str) -> anyhow::Result<IpNet> {
     let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    let subnet: IpNet = text
-        .parse()
-        .ok()
-        .or_else(alone)
-        .context("it is not an address such as 203.0.113.10, nor a subnet such as 203.0.113.0/24")?;
+    let subnet: IpNet =
+        text.parse().ok().or_else(alone).context(
+            "it is not an address such as 203.0.113.10, nor a subnet such as 203.0.113.0/24 or 2001:db8::/32",
+        )?;
     ensure!(subnet.addr() == subnet.network(), "it has host bits set; write {}", subnet.trunc());
     Ok(subnet)
 }
@@ -136,6 +135,11 @@ mod tests {
             let filter = filter(container, protocol, state, address);
             assert_eq!(filter.admits(&flow), admitted, "{filter:?}");
         }
+        let addresses = ["2001:db8:113::9", "2001:db8:2::15", "172.18.0.2", "2001:db8:113::9"];
+        let mixed = Candidate { addresses: addresses.map(|text| text.parse().unwrap()), ..flow };
+        for (address, admitted) in [("2001:db8:113::/48", true), ("172.18.0.2", true), ("2001:db8:114::/48", false)] {
+            assert_eq!(filter("", "", "", address).admits(&mixed), admitted, "{address}");
+        }
         let of_network = |name: &str| FlowFilter { network: Some(name.to_owned()), ..FlowFilter::default() };
         assert!(of_network("default").admits(&flow) && !of_network("front").admits(&flow));
         assert!(!of_network("default").admits(&Candidate { network: None, ..flow }));
@@ -147,7 +151,7 @@ mod tests {
             assert_eq!(parse_protocol(&protocol_name(number)).unwrap(), number);
         }
         for text in ["", "TCP", "256", "-1", "+6", "gre"] {
-            assert!(parse_protocol(text).unwrap_err().to_string().contains("tcp, udp, icmp, sctp"), "{text}");
+            assert!(parse_protocol(text).unwrap_err().to_string().contains("tcp, udp, icmp, icmpv6, sctp"), "{text}");
         }
     }
 

@@ -36,6 +36,7 @@ impl Masquerade {
     }
 
     /// The same for a network that has no addresses but those of these families: what is said of others does not matter.
+    #[must_use]
     pub fn among(self, families: &[Family]) -> Self {
         match families {
             [only] if self.has(*only) => Self::ON,

@@ -37,9 +37,13 @@ impl Mac {
 
     /// The link-local address of an interface that has it: the modified EUI-64 (RFC 4291 appendix A).
     pub const fn link_local(self) -> Ipv6Addr {
-        let Self([a, b, c, d, e, f]) = self;
-        let pair = u16::from_be_bytes;
-        Ipv6Addr::new(0xfe80, 0, 0, 0, pair([a ^ 2, b]), pair([c, 0xff]), pair([0xfe, d]), pair([e, f]))
+        let mac = self.0;
+        let mut octets = [0; 16];
+        (octets[0], octets[1]) = (0xfe, 0x80);
+        (octets[8], octets[9], octets[10]) = (mac[0] ^ 2, mac[1], mac[2]);
+        (octets[11], octets[12]) = (0xff, 0xfe);
+        (octets[13], octets[14], octets[15]) = (mac[3], mac[4], mac[5]);
+        Ipv6Addr::from_octets(octets)
     }
 }
 
