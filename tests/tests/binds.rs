@@ -104,24 +104,40 @@ fn a_published_port_cannot_be_bound_where_another_socket_could_not_be() {
 }
 
 #[test]
-fn a_socket_that_shares_with_others_does_not_share_with_a_publish_and_one_of_ipv6_alone_need_not() {
+fn a_socket_that_shares_with_others_does_not_share_with_a_publish() {
     let lab = Lab::new();
     lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     for kind in [SockType::Stream, SockType::Datagram] {
-        let make = |family| socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
         place::run(&lab.host, || {
-            let sharing = make(AddressFamily::Inet);
+            let sharing = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
             setsockopt(&sharing, ReuseAddr, &true).unwrap();
             setsockopt(&sharing, ReusePort, &true).unwrap();
             let address = SockaddrStorage::from(SocketAddr::from((ANY, 8080)));
             assert_eq!(bind(sharing.as_raw_fd(), &address), Err(Errno::EADDRINUSE));
-            for (only, expected) in [(true, Ok(())), (false, Err(Errno::EADDRINUSE))] {
-                let six = make(AddressFamily::Inet6);
-                setsockopt(&six, Ipv6V6Only, &only).unwrap();
-                let address = SockaddrIn6::from(std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 8080, 0, 0));
-                assert_eq!(bind(six.as_raw_fd(), &address), expected, "IPV6_V6ONLY {only}");
-            }
         });
+    }
+}
+
+#[test]
+fn a_socket_of_ipv6_alone_shares_with_a_publish_of_an_ipv4_address() {
+    let lab = Lab::new();
+    let c1 = lab.container("c1", &["-p", "10.0.2.15:8080:80", "-p", "10.0.2.15:8080:80/udp"]);
+    let refuses = |only: bool, kind| {
+        place::run(&lab.host, || {
+            let six = socket(AddressFamily::Inet6, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            setsockopt(&six, Ipv6V6Only, &only).unwrap();
+            let address = SockaddrIn6::from(std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 8080, 0, 0));
+            bind(six.as_raw_fd(), &address) == Err(Errno::EADDRINUSE)
+        })
+    };
+    for kind in [SockType::Stream, SockType::Datagram] {
+        assert_eq!([true, false].map(|only| refuses(only, kind)), [false, true], "{kind:?}: only, and IPv4 too");
+    }
+    // Without an address it is for IPv6 clients too, although the container has IPv4 alone.
+    for (protocol, kind) in [("tcp", SockType::Stream), ("udp", SockType::Datagram)] {
+        lab.json(&["publish", "rm", &c1.name, &format!("10.0.2.15:8080:80/{protocol}")]);
+        lab.json(&["publish", "add", &c1.name, &format!("8080:80/{protocol}")]);
+        assert!(refuses(true, kind), "{protocol}");
     }
 }
 
