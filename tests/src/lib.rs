@@ -8,6 +8,7 @@ pub mod articles;
 pub mod bench;
 pub mod http;
 pub mod lab;
+mod maps;
 pub mod netfilter;
 pub mod offload;
 pub mod packet;

@@ -1682,7 +1682,7 @@ fn a_publish_that_goes_leaves_those_of_other_addresses() {
         set_up(bench);
         let of = |address: &str| publish_entry(C1, &format!("{address}:9500-9502:80-82"), &[]);
         for address in ["10.0.2.15", "192.168.9.1"] {
-            bench.datapath.put_publish(&of(address)).expect("a publish");
+            bench.publish(&of(address));
         }
         assert!(is_published(bench, HOST, 9501) && is_published(bench, [192, 168, 9, 1], 9501));
         bench.datapath.remove_publish(&of("10.0.2.15")).expect("it goes");
@@ -1776,7 +1776,7 @@ fn the_sweep_frees_what_has_ended() {
         assert!((2000..4000).any(|port| !begun(port)), "the table is full");
         let entry = publish_entry(C1, "5001:53/udp", &[]);
         bench.datapath.remove_publish(&entry).expect("its flows end");
-        bench.datapath.put_publish(&entry).expect("it is published again");
+        bench.publish(&entry);
         bench.datapath.sweep().expect("the sweeper wakes");
         let other = outside(bench, NEAR, HOST, Payload::Udp(9, 5001, vec![])).bytes();
         wait::until("there is room again", || {
