@@ -258,21 +258,8 @@ impl Bench {
     /// Makes a container known.
     pub fn put_container(&mut self, place: Place) {
         let [a, b, ..] = place.address;
-        let mac = Mac::from_ipv4(place.address.into());
-        let (host_side, bridge) = (self.interface(place.host_side), self.index(place.bridge));
-        let entry = EndpointEntry {
-            address: place.address.into(),
-            gateway: [a, b, 0, 1].into(),
-            subnet: format!("{a}.{b}.0.0/16").parse().expect("a subnet"),
-            mac,
-            bridge_mac: Mac(BRIDGE_MAC),
-            host_side: host_side.index,
-            bridge,
-            masquerade: place.masquerade,
-            internal: place.closed,
-            icc: !place.closed,
-            mtu: 1500,
-        };
+        let host_side = self.interface(place.host_side);
+        let entry = self.endpoint_entry(place);
         self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint");
         self.endpoints.push(entry.address);
         let slot = self.take_slot();
@@ -282,16 +269,52 @@ impl Bench {
                 subnet: V4::new([a, b, 0, 0]),
                 mask: V4::new([255, 255, 0, 0]),
                 gateway: V4::new([a, b, 0, 1]),
-                host_side: host_side.index,
-                bridge,
+                host_side: entry.host_side,
+                bridge: entry.bridge,
                 slot,
                 network: if place.masquerade { network::MASQUERADE } else { 0 }
                     | if place.closed { network::INTERNAL | network::NO_ICC } else { 0 },
                 network_number: 0,
                 mtu: 1500,
-                macs: Macs::new(mac.0, BRIDGE_MAC),
+                macs: Macs::new(entry.mac.0, BRIDGE_MAC),
             },
         );
+    }
+
+    /// Makes another address of a container known, in the kernel alone. The gateway's and the subnet are of its family.
+    pub fn put_address(&mut self, place: Place, address: &str, gateway: &str, subnet: &str) {
+        let host_side = self.interface(place.host_side);
+        let entry = EndpointEntry {
+            address: address.parse().expect("an address"),
+            gateway: gateway.parse().expect("an address"),
+            subnet: subnet.parse().expect("a subnet"),
+            ..self.endpoint_entry(place)
+        };
+        self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint's other address");
+        self.endpoints.push(entry.address);
+    }
+
+    /// What the datapath is told of a container.
+    pub fn endpoint_entry(&self, place: Place) -> EndpointEntry {
+        let [a, b, ..] = place.address;
+        EndpointEntry {
+            address: place.address.into(),
+            gateway: [a, b, 0, 1].into(),
+            subnet: format!("{a}.{b}.0.0/16").parse().expect("a subnet"),
+            mac: Mac::from_ipv4(place.address.into()),
+            bridge_mac: Mac(BRIDGE_MAC),
+            host_side: self.index(place.host_side),
+            bridge: self.index(place.bridge),
+            masquerade: place.masquerade,
+            internal: place.closed,
+            icc: !place.closed,
+            mtu: 1500,
+        }
+    }
+
+    /// How many entries a hash map has.
+    pub fn entries(&self, map: &str) -> usize {
+        maps::count(&pins::maps(&self.options.instance), map)
     }
 
     /// Publishes, as in `causeway publish add`: the ports' form is that of the command line.

@@ -1,4 +1,4 @@
-//! The pinned maps of an instance, emptied.
+//! The pinned maps of an instance, counted and emptied.
 
 use std::{
     collections::BTreeMap,
@@ -71,6 +71,21 @@ pub(crate) fn empty(folder: &Path) -> Vec<String> {
         }
     }
     left
+}
+
+/// How many entries a hash map under a folder of pins has.
+pub(crate) fn count(folder: &Path, name: &str) -> usize {
+    let map = Map::open(&folder.join(name));
+    let mut key = vec![0_u8; map.key_size];
+    let mut count = 0;
+    let mut found = map.element(MAP_GET_NEXT_KEY, None, Some(&mut key));
+    while found.is_ok() {
+        count += 1;
+        let mut next = vec![0_u8; map.key_size];
+        found = map.element(MAP_GET_NEXT_KEY, Some(&key), Some(&mut next));
+        key = next;
+    }
+    count
 }
 
 impl Map {
