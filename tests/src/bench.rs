@@ -21,7 +21,7 @@ use causeway_common::{
     tuple::side,
 };
 
-use crate::undo;
+use crate::{maps, pins, undo};
 
 /// The MAC of the bench's bridges.
 pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
@@ -32,9 +32,13 @@ pub struct Bench {
     pub datapath: Datapath,
     /// The pure side.
     pub model: Model<V4>,
+    netns: Netns,
     links: BTreeMap<&'static str, (u32, [u8; 6])>,
     next_slot: u32,
     options: LoadOptions,
+    /// What is to be taken back.
+    endpoints: Vec<IpAddr>,
+    publishes: Vec<PublishEntry>,
 }
 
 /// A container to make known.
@@ -52,44 +56,69 @@ pub struct Place {
     pub masquerade: bool,
 }
 
-static RUNS: AtomicU32 = AtomicU32::new(0);
-
 /// Runs `work` on a bench in a namespace of its own, and leaves nothing behind, whatever becomes of it.
+///
+/// Loading is most of what a test takes, and on an emulated processor nearly all: a bench that was used is made as new again, and serves the next test of
+/// the process.
 pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
-    undo::sweep();
-    // Apart from the labs, which count from zero.
-    let name = undo::unique_name(1000 + RUNS.fetch_add(1, Ordering::Relaxed));
-    let netns = Netns::create(&name).expect("the bench's namespace (the tests need root)");
-    for scope in ["all", "default"] {
-        // Its own packets would be counted too.
-        let key = format!("ipv6/conf/{scope}/disable_ipv6");
-        sysctl::set(&netns, &key, "1").expect("no IPv6 of the bench's own");
+    let mut bench = spares::take().unwrap_or_else(Bench::new);
+    let netns = bench.netns.try_clone().expect("a second handle on the bench's namespace");
+    let outcome = netns.run(|| catch_unwind(AssertUnwindSafe(|| work(&mut bench)))).expect("a thread in the namespace");
+    match outcome {
+        Ok(()) => {
+            netns.run(|| bench.clear()).expect("a thread in the namespace");
+            spares::give(bench);
+        }
+        Err(panic) => {
+            bench.remove();
+            resume_unwind(panic);
+        }
     }
-    let outcome = netns.run(|| {
-        catch_unwind(AssertUnwindSafe(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let links = runtime.block_on(make_links(&netns));
-            let options = LoadOptions {
-                instance: name.clone(),
-                host_cookie: netns.cookie().expect("a cookie"),
-                flows: 512,
-                allow_bind: false,
-            };
-            let datapath = Datapath::load(&options).expect("the datapath loads");
-            work(&mut Bench { datapath, model: Model::default(), links, next_slot: 1, options });
-        }))
-    });
-    // In its namespace, which has the filters where there are no links.
-    netns.run(|| Datapath::remove(&name)).expect("a thread in the namespace").expect("the pins go");
-    Netns::remove(&name).expect("the namespace goes");
-    if let Err(panic) = outcome.expect("a thread in the namespace") {
-        resume_unwind(panic);
+}
+
+/// Benches that wait for the next test. They go with the process.
+mod spares {
+    use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+    use nix::libc;
+
+    use super::Bench;
+
+    static SPARES: Mutex<Vec<Bench>> = Mutex::new(Vec::new());
+
+    pub(super) fn take() -> Option<Bench> {
+        spares().pop()
+    }
+
+    pub(super) fn give(bench: Bench) {
+        static AT_EXIT: Once = Once::new();
+        AT_EXIT.call_once(|| {
+            // SAFETY: a function without arguments, which does not unwind: a panic in it ends the process, as a failure.
+            let noted = unsafe { libc::atexit(remove_all) };
+            assert_eq!(noted, 0, "there is room for a function to be called at the end");
+        });
+        spares().push(bench);
+    }
+
+    extern "C" fn remove_all() {
+        spares().drain(..).for_each(Bench::remove);
+    }
+
+    fn spares() -> MutexGuard<'static, Vec<Bench>> {
+        SPARES.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 const BRIDGES: [(&str, &str); 3] = [("cwa", "172.18.0.1/16"), ("cwb", "172.19.0.1/16"), ("cwc", "172.20.0.1/16")];
 const VETHS: [(&str, &str); 7] =
     [("h1", "p1"), ("h2", "p2"), ("h3", "p3"), ("h4", "p4"), ("h5", "p5"), ("up0", "pu"), ("lan0", "pl")];
+
+/// Removes what a bench leaves in the kernel.
+fn remove(netns: &Netns, name: &str) {
+    // In its namespace, which has the filters where there are no links.
+    netns.run(|| Datapath::remove(name)).expect("a thread in the namespace").expect("the pins go");
+    Netns::remove(name).expect("the namespace goes");
+}
 
 async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
     let netlink = Netlink::open(netns).await.expect("a netlink socket");
@@ -116,6 +145,75 @@ async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
 }
 
 impl Bench {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        undo::sweep();
+        // Apart from the labs, which count from zero.
+        let name = undo::unique_name(1000 + NUMBER.fetch_add(1, Ordering::Relaxed));
+        let netns = Netns::create(&name).expect("the bench's namespace (the tests need root)");
+        for scope in ["all", "default"] {
+            // Its own packets would be counted too.
+            let key = format!("ipv6/conf/{scope}/disable_ipv6");
+            sysctl::set(&netns, &key, "1").expect("no IPv6 of the bench's own");
+        }
+        let cookie = netns.cookie().expect("a cookie");
+        let options = LoadOptions { instance: name.clone(), host_cookie: cookie, flows: 512, allow_bind: false };
+        let made = netns.run(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let links = runtime.block_on(make_links(&netns));
+                (links, Datapath::load(&options).expect("the datapath loads"))
+            }))
+        });
+        match made.expect("a thread in the namespace") {
+            Ok((links, datapath)) => Self {
+                datapath,
+                model: Model::default(),
+                netns,
+                links,
+                next_slot: 1,
+                options,
+                endpoints: Vec::new(),
+                publishes: Vec::new(),
+            },
+            Err(panic) => {
+                remove(&netns, &name);
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    /// Makes it as new, but that slots are others' before they are given again. In its namespace.
+    fn clear(&mut self) {
+        for publish in std::mem::take(&mut self.publishes) {
+            self.datapath.remove_publish(&publish).expect("the publish goes");
+        }
+        for address in std::mem::take(&mut self.endpoints) {
+            self.datapath.remove_endpoint(address).expect("the endpoint goes");
+        }
+        for (bridge, gateway) in BRIDGES {
+            let subnet = gateway.parse::<ipnet::IpNet>().expect("an address").trunc();
+            self.datapath.remove_bridge(self.index(bridge), &[subnet]).expect("the bridge goes");
+        }
+        for uplink in ["up0", "lan0"] {
+            self.datapath.remove_uplink(self.index(uplink)).expect("the uplink goes");
+        }
+        self.datapath.set_local_addresses(&BTreeSet::new()).expect("the host has no address");
+        self.datapath.settle().expect("what a former agent left goes");
+        self.datapath.flush_flows().expect("the flows end");
+        let left = maps::empty(&pins::maps(&self.options.instance));
+        assert!(left.is_empty(), "nobody took back what is in {}", left.join(" and "));
+        self.datapath.settle().expect("the defaults are written");
+        self.model = Model::default();
+        self.next_slot = 1;
+    }
+
+    fn remove(self) {
+        let Self { datapath, netns, options, .. } = self;
+        drop(datapath);
+        remove(&netns, &options.instance);
+    }
+
     /// An interface's index.
     pub fn index(&self, name: &str) -> u32 {
         self.links[name].0
@@ -160,22 +258,10 @@ impl Bench {
     /// Makes a container known.
     pub fn put_container(&mut self, place: Place) {
         let [a, b, ..] = place.address;
-        let mac = Mac::from_ipv4(place.address.into());
-        let (host_side, bridge) = (self.interface(place.host_side), self.index(place.bridge));
-        let entry = EndpointEntry {
-            address: place.address.into(),
-            gateway: [a, b, 0, 1].into(),
-            subnet: format!("{a}.{b}.0.0/16").parse().expect("a subnet"),
-            mac,
-            bridge_mac: Mac(BRIDGE_MAC),
-            host_side: host_side.index,
-            bridge,
-            masquerade: place.masquerade,
-            internal: place.closed,
-            icc: !place.closed,
-            mtu: 1500,
-        };
+        let host_side = self.interface(place.host_side);
+        let entry = self.endpoint_entry(place);
         self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint");
+        self.endpoints.push(entry.address);
         let slot = self.take_slot();
         self.model.endpoints.insert(
             V4::new(place.address),
@@ -183,23 +269,65 @@ impl Bench {
                 subnet: V4::new([a, b, 0, 0]),
                 mask: V4::new([255, 255, 0, 0]),
                 gateway: V4::new([a, b, 0, 1]),
-                host_side: host_side.index,
-                bridge,
+                host_side: entry.host_side,
+                bridge: entry.bridge,
                 slot,
                 network: if place.masquerade { network::MASQUERADE } else { 0 }
                     | if place.closed { network::INTERNAL | network::NO_ICC } else { 0 },
                 network_number: 0,
                 mtu: 1500,
-                macs: Macs::new(mac.0, BRIDGE_MAC),
+                macs: Macs::new(entry.mac.0, BRIDGE_MAC),
             },
         );
+    }
+
+    /// Makes another address of a container known, in the kernel alone. The gateway's and the subnet are of its family.
+    pub fn put_address(&mut self, place: Place, address: &str, gateway: &str, subnet: &str) {
+        let host_side = self.interface(place.host_side);
+        let entry = EndpointEntry {
+            address: address.parse().expect("an address"),
+            gateway: gateway.parse().expect("an address"),
+            subnet: subnet.parse().expect("a subnet"),
+            ..self.endpoint_entry(place)
+        };
+        self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint's other address");
+        self.endpoints.push(entry.address);
+    }
+
+    /// What the datapath is told of a container.
+    pub fn endpoint_entry(&self, place: Place) -> EndpointEntry {
+        let [a, b, ..] = place.address;
+        EndpointEntry {
+            address: place.address.into(),
+            gateway: [a, b, 0, 1].into(),
+            subnet: format!("{a}.{b}.0.0/16").parse().expect("a subnet"),
+            mac: Mac::from_ipv4(place.address.into()),
+            bridge_mac: Mac(BRIDGE_MAC),
+            host_side: self.index(place.host_side),
+            bridge: self.index(place.bridge),
+            masquerade: place.masquerade,
+            internal: place.closed,
+            icc: !place.closed,
+            mtu: 1500,
+        }
+    }
+
+    /// How many entries a hash map has.
+    pub fn entries(&self, map: &str) -> usize {
+        maps::count(&pins::maps(&self.options.instance), map)
     }
 
     /// Publishes, as in `causeway publish add`: the ports' form is that of the command line.
     pub fn put_publish(&mut self, container: [u8; 4], publish: &str, from: &[&str]) {
         let entry = publish_entry(container, publish, from);
-        self.datapath.put_publish(&entry).expect("the publish");
+        self.publish(&entry);
         self.model_publish(&entry, container);
+    }
+
+    /// Publishes in the kernel alone.
+    pub fn publish(&mut self, entry: &PublishEntry) {
+        self.datapath.put_publish(entry).expect("the publish");
+        self.publishes.push(entry.clone());
     }
 
     fn model_publish(&mut self, entry: &PublishEntry, container: [u8; 4]) {

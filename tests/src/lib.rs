@@ -9,6 +9,7 @@ pub mod bench;
 pub mod family;
 pub mod http;
 pub mod lab;
+mod maps;
 pub mod netfilter;
 pub mod offload;
 pub mod packet;

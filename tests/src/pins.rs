@@ -8,9 +8,10 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use causeway_common::abi;
 use nix::{errno::Errno, libc};
 
 const OBJ_GET: libc::c_int = 7;
@@ -43,8 +44,17 @@ impl Object {
 /// All that is pinned for an instance, and the programs of its links.
 pub fn objects(instance: &str) -> BTreeSet<Object> {
     let mut all = BTreeSet::new();
-    add(&Path::new("/sys/fs/bpf/causeway").join(instance), &mut all);
+    add(&folder(instance), &mut all);
     all
+}
+
+/// Where an instance's maps are pinned.
+pub(crate) fn maps(instance: &str) -> PathBuf {
+    folder(instance).join(format!("v{}", abi::LAYOUT)).join("maps")
+}
+
+fn folder(instance: &str) -> PathBuf {
+    Path::new("/sys/fs/bpf/causeway").join(instance)
 }
 
 fn add(path: &Path, all: &mut BTreeSet<Object>) {
@@ -68,7 +78,7 @@ fn add(path: &Path, all: &mut BTreeSet<Object>) {
     }
 }
 
-fn open(path: &Path) -> nix::Result<OwnedFd> {
+pub(crate) fn open(path: &Path) -> nix::Result<OwnedFd> {
     #[repr(C)]
     struct Attributes {
         path: u64,
@@ -82,7 +92,7 @@ fn open(path: &Path) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor is small")) })
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> nix::Result<libc::c_long> {
+pub(crate) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> nix::Result<libc::c_long> {
     // SAFETY: the kernel reads and writes as many bytes as it is told the attributes have; what they point to outlives the call.
     Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) })
 }

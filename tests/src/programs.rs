@@ -6,7 +6,9 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
 
-use nix::{errno::Errno, libc};
+use nix::libc;
+
+use crate::pins::bpf;
 
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -85,9 +87,4 @@ fn about(fd: RawFd) -> nix::Result<(String, u64)> {
     let name = answer[info::NAME..][..info::NAME_SIZE].split(|byte| *byte == 0).next().unwrap_or_default();
     let count = answer[info::VERIFIED..][..4].try_into().expect("four bytes");
     Ok((String::from_utf8_lossy(name).into_owned(), u32::from_ne_bytes(count).into()))
-}
-
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> nix::Result<libc::c_long> {
-    // SAFETY: the kernel reads and writes as many bytes as it is told the attributes have; what they point to outlives the call.
-    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use causeway::{
@@ -11,7 +11,8 @@ use causeway::{
 };
 use causeway_tests::{
     bench::{BRIDGE_MAC, Bench, Place, publish_entry, with_bench},
-    packet::{Ipv4Frame, Payload},
+    packet::{Ipv4Frame, Payload, checksum},
+    wait,
 };
 
 const CONTAINER: [u8; 4] = [172, 18, 0, 2];
@@ -33,22 +34,8 @@ fn further() -> [IpAddr; 3] {
 /// Puts the container with its addresses of both families.
 fn put_container(bench: &mut Bench) {
     bench.put_container(PLACE);
-    let host_side = Interface { index: bench.index(PLACE.host_side), name: PLACE.host_side.to_owned() };
     for (address, gateway, subnet) in FURTHER {
-        let entry = EndpointEntry {
-            address: address.parse().expect("an address"),
-            gateway: gateway.parse().expect("an address"),
-            subnet: subnet.parse().expect("a subnet"),
-            mac: Mac::from_ipv4(CONTAINER.into()),
-            bridge_mac: Mac(BRIDGE_MAC),
-            host_side: host_side.index,
-            bridge: bench.index(PLACE.bridge),
-            masquerade: true,
-            internal: false,
-            icc: true,
-            mtu: 1500,
-        };
-        bench.datapath.put_endpoint(&entry, &host_side).expect("another address");
+        bench.put_address(PLACE, address, gateway, subnet);
     }
 }
 
@@ -57,18 +44,23 @@ fn dual(publish: &str, v6: &str) -> PublishEntry {
     PublishEntry { container_v6: Some(v6.parse().expect("an address")), ..publish_entry(CONTAINER, publish, &[]) }
 }
 
-fn begin_flow(bench: &Bench) {
-    let frame = Ipv4Frame {
+/// A packet of the container's.
+fn ipv4(source: [u8; 4], destination: [u8; 4], payload: Payload) -> Ipv4Frame {
+    Ipv4Frame {
         macs: (BRIDGE_MAC, Mac::from_ipv4(CONTAINER.into()).0),
-        source: CONTAINER.into(),
-        destination: WORLD.into(),
+        source: source.into(),
+        destination: destination.into(),
         ttl: 64,
         options: Vec::new(),
         id: 1,
         fragment: 0,
-        payload: Payload::Udp(4000, 53, vec![]),
-    };
-    assert_eq!(bench.kernel(Entry::HostSide, "h1", &frame.bytes()).action, 7);
+        payload,
+    }
+}
+
+fn begin_flow(bench: &Bench) {
+    let frame = ipv4(CONTAINER, WORLD, Payload::Udp(4000, 53, vec![])).bytes();
+    assert_eq!(bench.kernel(Entry::HostSide, "h1", &frame).action, 7);
     assert_eq!(flows(bench), 1);
 }
 
@@ -76,9 +68,53 @@ fn flows(bench: &Bench) -> usize {
     bench.datapath.flows().expect("the flows").len()
 }
 
-/// A publish at a port that nothing has had before shows which slot is the next.
+/// The MACs of a frame, destination first, and the addresses of its packet, source first.
+struct Between([[u8; 6]; 2], [Ipv6Addr; 2]);
+
+impl Between {
+    fn neighbours(from: &Neighbour, to: &Neighbour) -> Self {
+        Self([BRIDGE_MAC, Mac::from_ipv4(from.v4.into()).0], [from.v6, to.v6])
+    }
+
+    /// A frame with an IPv6 packet (RFC 8200 section 3). `payload` has zero at `checksum_at`, where its checksum is.
+    fn frame(&self, protocol: u8, mut payload: Vec<u8>, checksum_at: usize) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).expect("a short packet").to_be_bytes();
+        let (macs, addresses) = (self.0.concat(), self.1.map(|address| address.octets()).concat());
+        let pseudo_header = [&addresses[..], &[0, 0], &length, &[0, 0, 0, protocol], &payload].concat();
+        payload[checksum_at..][..2].copy_from_slice(&checksum(&pseudo_header).to_be_bytes());
+        [&macs[..], &[0x86, 0xdd, 0x60, 0, 0, 0], &length, &[protocol, 64], &addresses, &payload].concat()
+    }
+
+    fn udp(&self, source: u16, destination: u16) -> Vec<u8> {
+        self.frame(17, [source, destination, 8, 0].into_iter().flat_map(u16::to_be_bytes).collect(), 6)
+    }
+
+    fn echo(&self, identifier: u16) -> Vec<u8> {
+        let [high, low] = identifier.to_be_bytes();
+        self.frame(58, vec![128, 0, 0, 0, high, low, 0, 1], 2)
+    }
+}
+
+/// One of two containers of both families on one network.
+struct Neighbour {
+    v4: [u8; 4],
+    v6: Ipv6Addr,
+}
+
+fn put_neighbours(bench: &mut Bench) -> [Neighbour; 2] {
+    [("h1", 2), ("h2", 3)].map(|(host_side, last)| {
+        let v4 = [172, 18, 0, last];
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0x18, 0, 0, 0, 0, last.into());
+        let place = Place { address: v4, host_side, ..PLACE };
+        bench.put_container(place);
+        bench.put_address(place, &v6.to_string(), "2001:db8:18::1", "2001:db8:18::/64");
+        Neighbour { v4, v6 }
+    })
+}
+
+/// Publishes it, and answers its slot.
 fn slot_of(bench: &mut Bench, entry: &PublishEntry) -> u32 {
-    bench.datapath.put_publish(entry).expect("a publish");
+    bench.publish(entry);
     bench.datapath.publish_slot(entry).expect("it was put")
 }
 
@@ -86,14 +122,17 @@ fn slot_of(bench: &mut Bench, entry: &PublishEntry) -> u32 {
 fn the_addresses_at_a_host_side_are_one_endpoint() {
     with_bench(|bench| {
         bench.put_host();
+        let before = slot_of(bench, &publish_entry(CONTAINER, "5000:80", &[]));
         put_container(bench);
-        assert_eq!(slot_of(bench, &dual("5000:80", FURTHER[0].0)), 2, "one slot was taken before");
+        let next = slot_of(bench, &publish_entry(CONTAINER, "5001:80", &[]));
+        assert_eq!(next, before + 2, "one slot was taken between");
         // Another agent takes over, and finds the addresses.
         bench.restart();
         bench.put_host();
         put_container(bench);
         bench.datapath.settle().expect("it settles");
-        assert_eq!(slot_of(bench, &dual("5001:81", FURTHER[0].0)), 3, "none was taken since");
+        let last = slot_of(bench, &publish_entry(CONTAINER, "5002:80", &[]));
+        assert_eq!(last, next + 1, "none was taken since");
     });
 }
 
@@ -134,26 +173,13 @@ fn an_address_that_is_not_put_again_is_forgotten_though_its_endpoint_is_not() {
 }
 
 #[test]
-fn an_endpoints_addresses_are_of_one_family_each() {
+fn an_address_is_of_the_family_of_its_subnet_and_gateway() {
     with_bench(|bench| {
         bench.put_host();
         let host_side = Interface { index: bench.index("h1"), name: "h1".to_owned() };
-        let entry = EndpointEntry {
-            address: further()[0],
-            gateway: Ipv4Addr::new(172, 18, 0, 1).into(),
-            subnet: "172.18.0.0/16".parse().expect("a subnet"),
-            mac: Mac::from_ipv4(CONTAINER.into()),
-            bridge_mac: Mac(BRIDGE_MAC),
-            host_side: host_side.index,
-            bridge: bench.index("cwa"),
-            masquerade: true,
-            internal: false,
-            icc: true,
-            mtu: 1500,
-        };
+        let entry = EndpointEntry { address: further()[0], ..bench.endpoint_entry(PLACE) };
         let error = bench.datapath.put_endpoint(&entry, &host_side).unwrap_err().to_string();
         assert!(error.contains("172.18.0.0 is not of the family of the endpoint 2001:db8:18::2"), "{error}");
-        assert_eq!(slot_of(bench, &publish_entry(CONTAINER, "5000:80", &[])), 2, "its slot is free, and rests");
     });
 }
 
@@ -249,5 +275,87 @@ fn a_lost_address_ends_the_flows_that_have_it_and_no_other() {
         assert_eq!(ended(&["2001:db8:2::15".parse().expect("an address"), [10, 0, 2, 16].into()]), (0, 1));
         assert_eq!(ended(&[HOST.into()]), (1, 0), "translated to it");
         assert_eq!(ended(&[WORLD.into()]), (1, 0), "addressed to it");
+    });
+}
+
+#[test]
+fn flows_of_both_families_are_one_table() {
+    with_bench(|bench| {
+        bench.put_host();
+        let [one, two] = put_neighbours(bench);
+        let there = Between::neighbours(&one, &two);
+        let send = |bench: &Bench, frame: &[u8]| assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, 7);
+        let begin = |bench: &Bench| {
+            begin_flow(bench);
+            send(bench, &there.udp(4000, 53));
+            send(bench, &there.echo(77));
+        };
+        begin(bench);
+        let listed = bench.datapath.flows().expect("the flows");
+        let listed: Vec<_> = listed.iter().map(|flow| (flow.container, flow.protocol, flow.forward)).collect();
+        let [from, to] = [one.v6, two.v6].map(|address| move |port: u16| SocketAddr::from((address, port)));
+        let v4 = (SocketAddr::from((CONTAINER, 4000)), SocketAddr::from((WORLD, 53)));
+        let container = IpAddr::from(two.v6);
+        assert_eq!(
+            listed,
+            [
+                (IpAddr::from(CONTAINER), 17, v4),
+                (container, 17, (from(4000), to(53))),
+                (container, 58, (from(77), to(77)))
+            ]
+        );
+        let ended = bench.datapath.end_flows(|flow| flow.protocol == 17).expect("two end");
+        assert_eq!((ended, flows(bench)), (2, 1));
+        assert_eq!(bench.datapath.flush_flows().expect("all end"), 1);
+        begin(bench);
+        assert_eq!(bench.datapath.flush_flows().expect("all end"), 3);
+        begin(bench);
+        let gone = BTreeSet::from([IpAddr::from(two.v6)]);
+        let ended = bench.datapath.end_flows_of_addresses(&gone).expect("some end");
+        assert_eq!((ended, flows(bench)), (2, 1), "those of the other family stay");
+        begin_again(bench, &there.udp(4000, 53));
+        bench.datapath.remove_endpoint(one.v6.into()).expect("it goes");
+        assert_eq!(flows(bench), 2, "the endpoint is there still");
+        bench.datapath.remove_endpoint(one.v4.into()).expect("it goes");
+        assert_eq!(flows(bench), 0, "what came in by its host side ended, in both families");
+    });
+}
+
+fn begin_again(bench: &Bench, frame: &[u8]) {
+    assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, 7);
+    assert_eq!(flows(bench), 2);
+}
+
+#[test]
+fn the_sweep_frees_what_has_ended() {
+    with_bench(|bench| {
+        bench.put_host();
+        put_neighbours(bench);
+        let [host, world]: [Ipv6Addr; 2] =
+            ["2001:db8:2::15", "2001:db8:113::10"].map(|address| address.parse().expect("an address"));
+        let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
+        bench.datapath.put_uplink(&uplink, Some(HOST.into()), Some(host), 1500).expect("an uplink of both families");
+        let local = BTreeSet::from([HOST.into(), host.into()]);
+        bench.datapath.set_local_addresses(&local).expect("the host's addresses");
+        let macs = [bench.mac("up0"), [0x02, 9, 9, 9, 9, 9]];
+        let begin = |bench: &Bench, port| {
+            let v4 = Ipv4Frame { macs: macs.into(), ..ipv4(WORLD, HOST, Payload::Udp(port, 5001, vec![])) };
+            for frame in [v4.bytes(), Between(macs, [world, host]).udp(port, 5001)] {
+                assert_eq!(bench.kernel(Entry::Uplink, "up0", &frame).action, 7);
+            }
+        };
+        let ending = dual("5001:53/udp", FURTHER[0].0);
+        bench.publish(&ending);
+        // More than one run of the program takes.
+        (2000..2150).for_each(|port| begin(bench, port));
+        bench.datapath.remove_publish(&ending).expect("its flows end");
+        assert_eq!((bench.entries("FLOWS4"), bench.entries("FLOWS6")), (300, 300), "they have their entries still");
+        bench.publish(&dual("5001:53/udp", FURTHER[0].0));
+        begin(bench, 3000);
+        bench.datapath.sweep().expect("the sweeper wakes");
+        wait::until("the ended ones are gone", || {
+            ((bench.entries("FLOWS4"), bench.entries("FLOWS6")) == (2, 2)).then_some(())
+        });
+        assert_eq!(flows(bench), 2, "the live ones are not");
     });
 }

@@ -19,7 +19,7 @@ use causeway_common::{
 use causeway_tests::{
     bench::{BRIDGE_MAC, Bench, Place, publish_entry, with_bench},
     packet::{Ipv4Frame, Payload, checksum},
-    sctp, wait,
+    sctp,
 };
 
 const C1: [u8; 4] = [172, 18, 0, 2];
@@ -1682,7 +1682,7 @@ fn a_publish_that_goes_leaves_those_of_other_addresses() {
         set_up(bench);
         let of = |address: &str| publish_entry(C1, &format!("{address}:9500-9502:80-82"), &[]);
         for address in ["10.0.2.15", "192.168.9.1"] {
-            bench.datapath.put_publish(&of(address)).expect("a publish");
+            bench.publish(&of(address));
         }
         assert!(is_published(bench, HOST, 9501) && is_published(bench, [192, 168, 9, 1], 9501));
         bench.datapath.remove_publish(&of("10.0.2.15")).expect("it goes");
@@ -1759,28 +1759,5 @@ fn an_endpoint_that_goes_takes_the_flows_it_began_along() {
         let flows = bench.datapath.flows().expect("the flows");
         assert_eq!(flows.len(), 1, "the old flow is gone, a new one leads to the new host side: {flows:?}");
         assert_eq!(flows[0].forward.0, std::net::SocketAddr::from((C2, 53)));
-    });
-}
-
-#[test]
-fn the_sweep_frees_what_has_ended() {
-    with_bench(|bench| {
-        set_up(bench);
-        // Answered ones, of a publish.
-        let begun = |port| {
-            let datagram = outside(bench, WORLD, HOST, Payload::Udp(port, 5001, vec![])).bytes();
-            let answer = from(C1, WORLD, Payload::Udp(53, port, vec![])).bytes();
-            bench.kernel(Entry::Uplink, "up0", &datagram);
-            bench.kernel(Entry::HostSide, "h1", &answer).frame[26..30] == HOST
-        };
-        assert!((2000..4000).any(|port| !begun(port)), "the table is full");
-        let entry = publish_entry(C1, "5001:53/udp", &[]);
-        bench.datapath.remove_publish(&entry).expect("its flows end");
-        bench.datapath.put_publish(&entry).expect("it is published again");
-        bench.datapath.sweep().expect("the sweeper wakes");
-        let other = outside(bench, NEAR, HOST, Payload::Udp(9, 5001, vec![])).bytes();
-        wait::until("there is room again", || {
-            (bench.kernel(Entry::Uplink, "up0", &other).frame[30..34] == C1).then_some(())
-        });
     });
 }
