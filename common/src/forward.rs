@@ -344,4 +344,4 @@ mod full_cone;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

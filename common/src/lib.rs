@@ -35,6 +35,8 @@ pub mod plan;
 mod pod;
 pub mod reason;
 pub mod room;
+#[cfg(test)]
+mod scene;
 mod sctp;
 pub mod sweep;
 pub mod tables;

@@ -5,29 +5,29 @@ use std::{collections::HashMap, vec::Vec};
 use bytemuck::Zeroable as _;
 use proptest::{prelude::*, test_runner::Config};
 
-use super::{
-    tests::{
-        C1, C1_SIDE, C1_SLOT, C2, C2_SIDE, C2_SLOT, GATEWAY, HOST, PUBLISH_SLOT, UPLINK, WORLD, answer, left, model,
-        packet,
-    },
-    *,
-};
+use super::*;
 use crate::{
     abi::{Door, Uplink},
-    address::V4,
+    address::Port,
     checksum,
     flow::{Ticks, Timer, tcp, ticks},
-    ipv4::Ipv4,
     model::Model,
-    packet::{Arrival, ETHERNET},
+    packet::ETHERNET,
+    scene::{
+        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, PUBLISH_SLOT, Scene, UPLINK, answer, arrival, families, frame, header,
+        icmp, left, model, packet, sum_at, sums_up, whole_packet,
+    },
     sweep::{Which, sweep},
     tuple::{Tuple, echo, protocol, side},
 };
 
-/// On the way to the world.
-const ROUTER: V4 = V4::new([10, 0, 2, 2]);
-/// Another address of the world's.
-const OTHER: V4 = V4::new([203, 0, 113, 66]);
+families!(
+    in_any_history_answers_come_back_and_no_tuple_is_given_twice,
+    in_any_history_a_full_table_keeps_no_half,
+    no_flood_takes_the_place_of_a_flow_in_use,
+    a_translated_error_is_as_right_as_it_was,
+    translated_checksums_are_those_of_the_whole,
+);
 
 /// What can happen.
 #[derive(Clone, Copy, Debug)]
@@ -45,26 +45,26 @@ enum Event {
 }
 
 /// Few enough ports that they collide: two containers, two servers, a published port, a container's own hairpin.
-fn exchanges() -> Vec<Packet<V4>> {
+fn exchanges<A: Scene>() -> Vec<Packet<A>> {
     let mut all = Vec::new();
     for port in 4000..4004 {
         for number in [protocol::UDP, protocol::TCP] {
-            for (side, from) in [(C1_SIDE, C1), (C2_SIDE, C2)] {
-                for to in [(WORLD, 53), (OTHER, 53), (HOST, 5000), (GATEWAY, 5000)] {
+            for (side, from) in [(C1_SIDE, A::C1), (C2_SIDE, A::C2)] {
+                for to in [(A::WORLD, 53), (A::OTHER, 53), (A::HOST, 5000), (A::GATEWAY, 5000)] {
                     all.push(packet(side, (from, port), to, number, 0));
                 }
             }
-            all.push(packet(UPLINK, (WORLD, port), (HOST, 5000), number, 0));
+            all.push(packet(UPLINK, (A::WORLD, port), (A::HOST, 5000), number, 0));
         }
-        for (side, from) in [(C1_SIDE, C1), (C2_SIDE, C2)] {
-            all.push(packet(side, (from, port), (WORLD, 0), protocol::ICMP, 0));
+        for (side, from) in [(C1_SIDE, A::C1), (C2_SIDE, A::C2)] {
+            all.push(packet(side, (from, port), (A::WORLD, 0), A::ICMP, 0));
         }
     }
     all
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let exchange = 0..exchanges().len();
+fn events<A: Scene>() -> impl Strategy<Value = Vec<Event>> {
+    let exchange = 0..exchanges::<A>().len();
     let flags = prop_oneof![
         6 => Just(tcp::SYN),
         4 => Just(tcp::ACK),
@@ -85,8 +85,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 /// An exchange as the one who began it sees it.
 #[derive(Clone, Copy)]
-struct Known {
-    there: Translation<V4>,
+struct Known<A> {
+    there: Translation<A>,
     /// When the last packet went, either way.
     used: Ticks,
     /// Whether it was answered.
@@ -96,15 +96,15 @@ struct Known {
     slot: u32,
 }
 
-struct History {
-    model: Model<V4>,
-    exchanges: Vec<Packet<V4>>,
-    known: HashMap<usize, Known>,
+struct History<A> {
+    model: Model<A>,
+    exchanges: Vec<Packet<A>>,
+    known: HashMap<usize, Known<A>>,
 }
 
-impl History {
+impl<A: Scene> History<A> {
     fn new(room: usize) -> Self {
-        let mut model = model();
+        let mut model = model::<A>();
         model.room = room;
         Self { model, exchanges: exchanges(), known: HashMap::new() }
     }
@@ -114,7 +114,7 @@ impl History {
         let timer = match (self.exchanges[exchange].tuple.protocol, replied) {
             (protocol::UDP, false) => Timer::Udp,
             (protocol::UDP, true) => Timer::UdpStream,
-            (protocol::ICMP, _) => Timer::Icmp,
+            (number, _) if number == A::ICMP => Timer::Icmp,
             _ => Timer::Closed,
         };
         ticks(timer.default_seconds())
@@ -202,10 +202,10 @@ impl History {
         Ok(())
     }
 
-    fn slot_of(&self, tuple: &Tuple<V4>) -> u32 {
+    fn slot_of(&self, tuple: &Tuple<A>) -> u32 {
         if self.model.local.contains(&tuple.destination) {
             PUBLISH_SLOT
-        } else if tuple.source == C1 {
+        } else if tuple.source == A::C1 {
             C1_SLOT
         } else {
             C2_SLOT
@@ -233,26 +233,25 @@ impl History {
     }
 }
 
+/// How many cases, of each family.
 fn config() -> Config {
-    Config { cases: 400, failure_persistence: None, ..Config::default() }
+    Config { cases: 250, failure_persistence: None, ..Config::default() }
 }
 
-proptest! {
-    #![proptest_config(config())]
-
-    #[test]
-    fn in_any_history_answers_come_back_and_no_tuple_is_given_twice(events in events()) {
-        let mut history = History::new(usize::MAX);
+fn in_any_history_answers_come_back_and_no_tuple_is_given_twice<A: Scene>() {
+    proptest!(config(), |(events in events::<A>())| {
+        let mut history = History::<A>::new(usize::MAX);
         for event in events {
             history.go_on(event)?;
             history.halves_match()?;
         }
-    }
+    });
+}
 
-    /// A table that is always too small: what is refused is refused whole, and the halves still match.
-    #[test]
-    fn in_any_history_a_full_table_keeps_no_half(events in events(), room in 0_usize..12) {
-        let mut history = History::new(room);
+/// A table that is always too small: what is refused is refused whole, and the halves still match.
+fn in_any_history_a_full_table_keeps_no_half<A: Scene>() {
+    proptest!(config(), |(events in events::<A>(), room in 0_usize..12)| {
+        let mut history = History::<A>::new(room);
         for event in events {
             match event {
                 // What gives way to new flows is half-open: of those nothing is promised.
@@ -265,13 +264,14 @@ proptest! {
             history.halves_match()?;
             prop_assert!(history.model.flows.borrow().len() <= room);
         }
-    }
+    });
+}
 
-    /// Flows that were answered stay, whatever else wants in.
-    #[test]
-    fn no_flood_takes_the_place_of_a_flow_in_use(flood in prop::collection::vec((0_u16..2000, 0_u32..4, 0_u8..3), 1..400)) {
-        let mut history = History::new(16);
-        let in_use: Vec<usize> = (0..exchanges().len())
+/// Flows that were answered stay, whatever else wants in.
+fn no_flood_takes_the_place_of_a_flow_in_use<A: Scene>() {
+    proptest!(config(), |(flood in prop::collection::vec((0_u16..2000, 0_u32..4, 0_u8..3), 1..400))| {
+        let mut history = History::<A>::new(16);
+        let in_use: Vec<usize> = (0..exchanges::<A>().len())
             .filter(|number| history.exchanges[*number].tuple.protocol == protocol::UDP)
             .step_by(7)
             .take(4)
@@ -284,8 +284,9 @@ proptest! {
         for (port, time, kind) in flood {
             history.model.now.set(history.model.now.get() + time);
             let (number, flags) = if kind == 0 { (protocol::TCP, tcp::SYN) } else { (protocol::UDP, 0) };
-            let from = if kind == 1 { (UPLINK, WORLD, (HOST, 5000)) } else { (C2_SIDE, C2, (OTHER, 80)) };
-            let _ = left(&history.model, &packet(from.0, (from.1, 10_000 + port), from.2, number, flags));
+            let (input, from, to) =
+                if kind == 1 { (UPLINK, A::WORLD, (A::HOST, 5000)) } else { (C2_SIDE, A::C2, (A::OTHER, 80)) };
+            let _ = left(&history.model, &packet(input, (from, 10_000 + port), to, number, flags));
             for exchange in &in_use {
                 if history.is_in_use(*exchange) {
                     history.answer(*exchange, 0)?;
@@ -293,150 +294,110 @@ proptest! {
             }
             history.halves_match()?;
         }
-    }
+    });
+}
 
-    /// What a router says of a packet that left: every checksum of it holds afterwards as it held before, the flow is as it was, and a
-    /// checksum that was wrong is wrong still.
-    #[test]
-    fn a_translated_error_is_as_right_as_it_was(
-        number in prop_oneof![Just(protocol::TCP), Just(protocol::UDP), Just(protocol::ICMP)],
-        kind in prop_oneof![Just([3_u8, 4]), Just([3, 1]), Just([11, 0]), Just([12, 0])],
+/// What a router, or the container behind a publish, says of a packet that left: every checksum of it holds afterwards as it held before,
+/// the flow is as it was, and a checksum that was wrong is wrong still.
+fn a_translated_error_is_as_right_as_it_was<A: Scene>() {
+    let about = prop_oneof![
+        Just((protocol::TCP, false)),
+        Just((protocol::UDP, false)),
+        Just((A::ICMP, false)),
+        Just((protocol::TCP, true)),
+        Just((protocol::UDP, true)),
+    ];
+    proptest!(config(), |(
+        (number, published) in about,
+        (kind, code) in prop::sample::select(A::ERRORS.to_vec()),
         data in prop::collection::vec(any::<u8>(), 20..200),
         cut in any::<prop::sample::Index>(),
         wrong in prop_oneof![3 => Just(0_u16), 1 => 1_u16..0xffff],
         taken in any::<bool>(),
-    ) {
-        let model = model();
-        let port = if number == protocol::ICMP { 0 } else { 53 };
+    )| {
+        let model = model::<A>();
+        let port = if number == A::ICMP { 0 } else { 53 };
         if taken {
             // So that its port is another one outside.
-            left(&model, &packet(C2_SIDE, (C2, 4000), (WORLD, port), number, tcp::SYN)).expect("the first");
+            left(&model, &packet(C2_SIDE, (A::C2, 4000), (A::WORLD, port), number, tcp::SYN)).expect("the first");
         }
-        let sent = packet(C1_SIDE, (C1, 4000), (WORLD, port), number, tcp::SYN);
-        let there = left(&model, &sent).expect("the flow").tuple;
-        let quoted = whole_packet(&there, &data);
+        let sent = if published {
+            packet(UPLINK, (A::WORLD, 4000), (A::HOST, 5000), number, tcp::SYN)
+        } else {
+            packet(C1_SIDE, (A::C1, 4000), (A::WORLD, port), number, tcp::SYN)
+        };
+        let there = left(&model, &sent).expect("the flow");
+        // Who says it, and as whom that one is seen.
+        let (input, by, seen) =
+            if published { (C1_SIDE, A::C1, A::HOST) } else { (UPLINK, A::ROUTER, A::ROUTER) };
+        let quoted = whole_packet(&there.tuple, &data);
         // RFC 792: the header and eight bytes at least.
-        let quoted = &quoted[..28 + cut.index(quoted.len() - 27)];
+        let least = header::<A>() + 8;
+        let quoted = &quoted[..least + cut.index(quoted.len() - least + 1)];
         // Half a checksum cannot be kept up.
-        prop_assume!(number != protocol::TCP || quoted.len() != 20 + 17);
-        let message = icmp([kind[0], kind[1], 0, 0, 0, 0, 5, 120], quoted, wrong);
-        let mut frame = ip(protocol::ICMP, ROUTER, HOST, &message);
-        frame.splice(0..0, [0; ETHERNET]);
+        prop_assume!(number != protocol::TCP || quoted.len() != header::<A>() + 17);
+        let head = [kind, code, 0, 0, 0, 0, 5, 120];
+        let message = icmp(by, there.tuple.source, head, quoted, wrong);
+        let mut frame = frame::<A>(input, &A::ip(A::ICMP, by, there.tuple.source, &message));
 
-        let length = u32::try_from(frame.len()).expect("a short frame");
-        let arrival = Arrival { side: side::UPLINK, input: UPLINK, length, gso_size: 0 };
-        let error = V4::parse(&frame[..], arrival).expect("a packet");
+        let error = A::parse(&frame[..], arrival(input, &frame)).expect("a packet");
         let before = model.flows.borrow().clone();
         let decision = decide(&frame[..], &error, &model);
         prop_assert_eq!(&*model.flows.borrow(), &before, "the flow has changed");
         let Decision::ForwardError(translation) = decision else { panic!("{decision:?}") };
-        icmp_error::apply::<V4>(&mut frame[..], error.payload_at, &translation).expect("as long as it was");
+        prop_assert_eq!(translation.outer.output, sent.input);
+        icmp_error::apply::<A>(&mut frame[..], error.payload_at, &translation).expect("as long as it was");
 
-        let expected = icmp([kind[0], kind[1], 0, 0, 0, 0, 5, 120], &whole_packet(&sent.tuple, &data)[..quoted.len()], wrong);
-        let (header, message) = frame[ETHERNET..].split_at(20);
-        prop_assert_eq!(checksum::sum(header), 0xffff, "the error's own header");
-        prop_assert_eq!((&header[12..16], &header[16..]), (&ROUTER.octets()[..], &C1.octets()[..]));
-        prop_assert_eq!(checksum::sum(message) == 0xffff, wrong == 0, "the message");
-        prop_assert_eq!(checksum::sum(&message[8..28]), 0xffff, "the quoted header");
-        prop_assert_eq!(&message[4..], &expected[4..], "what is quoted is what was sent");
-    }
+        let quoted = &whole_packet(&sent.tuple, &data)[..quoted.len()];
+        let mut wanted = A::ip_of(63, A::ICMP, seen, sent.tuple.source, &[&head[..], quoted].concat());
+        let mut left = frame[ETHERNET..].to_vec();
+        let right = sums_up(A::ICMP, seen, sent.tuple.source, &left[header::<A>()..]);
+        prop_assert_eq!(right, wrong == 0, "the message's checksum");
+        for packet in [&mut wanted, &mut left] {
+            packet[header::<A>() + 2..][..2].fill(0);
+        }
+        prop_assert_eq!(left, wanted, "what is quoted is what was sent");
+    });
+}
 
-    /// The header, and what the deltas do to a transport's checksum, against the sum over everything.
-    #[test]
-    fn translated_checksums_are_those_of_the_whole(
-        from in any::<([u8; 4], [u8; 4], u16, u16)>(),
-        to in any::<([u8; 4], [u8; 4], u16, u16)>(),
-        ttl in 1_u8..,
-        data in prop::collection::vec(any::<u8>(), 0..64),
-    ) {
+/// The header, and what the deltas do to a transport's checksum, against the sum over everything.
+fn translated_checksums_are_those_of_the_whole<A: Scene>() {
+    type Ends = ([u8; 16], [u8; 16], u16, u16);
+    proptest!(config(), |(
+        from in any::<Ends>(),
+        to in any::<Ends>(),
+        hops in 1_u8..,
+        data in prop::collection::vec(any::<u8>(), 20..64),
+        number in prop::sample::select(std::vec![protocol::TCP, protocol::UDP, A::ICMP]),
+    )| {
+        let echo = number == A::ICMP;
         let tuple = |(source, destination, source_port, destination_port)| Tuple {
-            source: V4::new(source),
-            destination: V4::new(destination),
-            source_port: crate::address::Port::new(source_port),
-            destination_port: crate::address::Port::new(destination_port),
-            protocol: protocol::TCP,
+            source: A::of(source),
+            destination: A::of(destination),
+            source_port: Port::new(source_port),
+            destination_port: if echo { Port::ZERO } else { Port::new(destination_port) },
+            protocol: number,
             side: side::CONTAINER,
-            echo: echo::NONE,
+            echo: if echo { echo::REQUEST } else { echo::NONE },
             _pad: 0,
         };
         let (before, after) = (tuple(from), tuple(to));
-        let mut translation = Translation::<V4>::zeroed();
-        translation.set(&before, &after, &Door::uplink(UPLINK, &Uplink { address: HOST, mtu: 1500 }));
+        let mut translation = Translation::<A>::zeroed();
+        translation.set(&before, &after, &Door::uplink(UPLINK, &Uplink { address: A::HOST, mtu: 1500 }));
 
-        let mut header = header(from.0, from.1, ttl);
-        let field = !checksum::sum(&header);
-        header[10..12].copy_from_slice(&field.to_ne_bytes());
-        let mut frame = std::vec![0; ETHERNET];
-        frame.extend(header);
-        let mut ip: Ipv4 = frame[..].read(ETHERNET).expect("a whole header");
-        V4::rewrite(&mut ip, &translation);
-        let expected = self::header(to.0, to.1, ttl - 1);
-        let mut rewritten = bytemuck::bytes_of(&ip).to_vec();
-        let field = u16::from_ne_bytes([rewritten[10], rewritten[11]]);
-        rewritten[10..12].fill(0);
-        prop_assert_eq!(&rewritten[..], &expected[..]);
-        prop_assert_eq!(field, !checksum::sum(&expected), "IP");
+        let (mut was, wanted) = (whole_packet(&before, &data), whole_packet(&after, &data));
+        let wanted = A::ip_of(hops - 1, number, after.source, after.destination, &wanted[header::<A>()..]);
+        was = A::ip_of(hops, number, before.source, before.destination, &was[header::<A>()..]);
+        let mut ip: A::Header = was[..].read(0).expect("a whole header");
+        A::rewrite(&mut ip, &translation);
+        prop_assert_eq!(bytemuck::bytes_of(&ip), &wanted[..header::<A>()]);
 
-        let covered = |(source, destination, source_port, destination_port): ([u8; 4], [u8; 4], u16, u16)| {
-            let ports = [source_port.to_be_bytes(), destination_port.to_be_bytes()].concat();
-            !checksum::sum(&[&source[..], &destination, &[0, 6], &ports, &data].concat())
-        };
-        let delta = u32::from(translation.address_delta) + u32::from(translation.port_delta);
-        prop_assert_eq!(checksum::update(covered(from), delta), covered(to), "transport");
-    }
-}
-
-/// An ICMP message, whose checksum differs from the right one by `wrong`.
-fn icmp(head: [u8; 8], rest: &[u8], wrong: u16) -> Vec<u8> {
-    let mut message = [&head, rest].concat();
-    let sum = !checksum::sum(&message) ^ wrong;
-    message[2..4].copy_from_slice(&sum.to_ne_bytes());
-    message
-}
-
-/// The packet with that tuple and with right checksums, whatever its transport's header says otherwise.
-fn whole_packet(tuple: &Tuple<V4>, data: &[u8]) -> Vec<u8> {
-    let (from, to) = (tuple.source_port.get().to_be_bytes(), tuple.destination_port.get().to_be_bytes());
-    let mut segment = data.to_vec();
-    let sum_at = match tuple.protocol {
-        protocol::ICMP => {
-            segment[..2].copy_from_slice(&[8, 0]);
-            segment[4..6].copy_from_slice(&from);
-            2
-        }
-        protocol::UDP => 6,
-        _ => 16,
-    };
-    if tuple.protocol != protocol::ICMP {
-        segment[..4].copy_from_slice(&[from, to].concat());
-    }
-    segment[sum_at..sum_at + 2].fill(0);
-    let length = u16::try_from(segment.len()).expect("a short packet").to_be_bytes();
-    let pseudo = [&tuple.source.octets()[..], &tuple.destination.octets(), &[0, tuple.protocol], &length].concat();
-    let covered = if tuple.protocol == protocol::ICMP { segment.clone() } else { [pseudo, segment.clone()].concat() };
-    let sum = match !checksum::sum(&covered) {
-        0 if tuple.protocol == protocol::UDP => u16::MAX,
-        sum => sum,
-    };
-    segment[sum_at..sum_at + 2].copy_from_slice(&sum.to_ne_bytes());
-    ip(tuple.protocol, tuple.source, tuple.destination, &segment)
-}
-
-fn ip(number: u8, source: V4, destination: V4, payload: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(20 + payload.len()).expect("a short packet").to_be_bytes();
-    let mut packet = [
-        &[0x45, 0, length[0], length[1], 0, 7, 0x40, 0, 64, number, 0, 0][..],
-        &source.octets(),
-        &destination.octets(),
-    ]
-    .concat();
-    let sum = !checksum::sum(&packet);
-    packet[10..12].copy_from_slice(&sum.to_ne_bytes());
-    packet.extend(payload);
-    packet
-}
-
-/// An IPv4 header without its checksum.
-fn header(source: [u8; 4], destination: [u8; 4], ttl: u8) -> Vec<u8> {
-    [&[0x45, 0, 0, 40, 0, 7, 0x40, 0, ttl, 6, 0, 0][..], &source, &destination].concat()
+        let pseudo = if A::has_pseudo_header(number) { translation.address_delta } else { 0 };
+        let at = header::<A>() + sum_at::<A>(number).expect("it has a checksum");
+        let field = |packet: &[u8]| u16::from_ne_bytes([packet[at], packet[at + 1]]);
+        let updated = checksum::update(field(&was), u32::from(pseudo) + u32::from(translation.port_delta));
+        let mut segment = wanted[header::<A>()..].to_vec();
+        segment[at - header::<A>()..][..2].copy_from_slice(&updated.to_ne_bytes());
+        prop_assert!(sums_up(number, after.source, after.destination, &segment), "transport");
+    });
 }

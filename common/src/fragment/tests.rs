@@ -6,87 +6,130 @@ use proptest::{prelude::*, test_runner::Config};
 
 use super::*;
 use crate::{
-    address::V4,
-    forward::tests::{C1, C1_SIDE, C1_SLOT, C2, C2_SIDE, C2_SLOT, GATEWAY, HOST, UPLINK, WORLD, model},
-    ipv4::Ipv4,
+    address::{V4, V6},
     model::Model,
-    packet::Arrival,
+    packet::ETHERNET,
+    scene::{C1_MAC, C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Scene, UPLINK, arrival, families, frame, model},
     tuple::protocol,
 };
 
+families!(
+    any_permutation_of_fragments_leaves_whole,
+    what_the_host_or_a_neighbour_has_already_is_not_put_back,
+    nothing_is_kept_of_what_goes_by_the_host,
+    a_datagram_holds_so_many_fragments_and_no_more,
+    what_was_held_too_long_is_not_put_back,
+    a_first_fragment_with_other_ports_is_of_another_datagram,
+    later_fragments_of_a_refused_datagram_are_refused_and_not_held,
+    a_flow_that_ends_ends_its_datagrams,
+    a_datagram_that_was_held_counts_once,
+    a_first_fragment_that_comes_while_one_is_held_loses_none,
+);
+
+/// A family whose fragments are made and read here.
+trait Fragmenting: Scene {
+    /// Makes an IP packet a fragment: which eight bytes of the datagram it has, and whether more come.
+    fn fragment(packet: &mut Vec<u8>, id: u16, number: u16, more: bool);
+    /// The number and the identification, as its bytes stand in a word.
+    fn number_and_id(packet: &[u8]) -> (u16, u32);
+    /// The identification, as it stands in a packet.
+    fn id(id: u16) -> u32;
+    /// As much of it as a packet has room for.
+    const ID_MASK: u32;
+}
+
+impl Fragmenting for V4 {
+    fn fragment(packet: &mut Vec<u8>, id: u16, number: u16, more: bool) {
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[6..8].copy_from_slice(&(u16::from(more) << 13 | number).to_be_bytes());
+    }
+
+    fn number_and_id(packet: &[u8]) -> (u16, u32) {
+        let id = u16::from_ne_bytes([packet[4], packet[5]]);
+        (u16::from_be_bytes([packet[6], packet[7]]) & 0x1fff, id.into())
+    }
+
+    fn id(id: u16) -> u32 {
+        id.to_be().into()
+    }
+
+    const ID_MASK: u32 = 0xffff;
+}
+
+impl Fragmenting for V6 {
+    fn fragment(packet: &mut Vec<u8>, id: u16, number: u16, more: bool) {
+        let place = (number << 3 | u16::from(more)).to_be_bytes();
+        let head = [packet[6], 0, place[0], place[1], 0xab, 0xcd, id.to_be_bytes()[0], id.to_be_bytes()[1]];
+        packet[6] = 44;
+        packet[5] += 8;
+        packet.splice(40..40, head);
+    }
+
+    fn number_and_id(packet: &[u8]) -> (u16, u32) {
+        assert_eq!(packet[6], 44);
+        (u16::from_be_bytes([packet[42], packet[43]]) >> 3, u32::from_ne_bytes(packet[44..48].try_into().unwrap()))
+    }
+
+    fn id(id: u16) -> u32 {
+        u32::from_ne_bytes((0xabcd_0000 | u32::from(id)).to_be_bytes())
+    }
+
+    const ID_MASK: u32 = u32::MAX;
+}
+
 /// A datagram that is cut into fragments of eight bytes each.
 #[derive(Clone, Copy, Debug)]
-struct Whole {
+struct Whole<A> {
     input: u32,
-    from: (V4, u16),
-    to: (V4, u16),
+    from: (A, u16),
+    to: (A, u16),
     protocol: u8,
     id: u16,
     fragments: u16,
 }
 
-impl Whole {
-    const fn udp(input: u32, from: (V4, u16), to: (V4, u16), id: u16) -> Self {
+impl<A: Fragmenting> Whole<A> {
+    const fn udp(input: u32, from: (A, u16), to: (A, u16), id: u16) -> Self {
         Self { input, from, to, protocol: protocol::UDP, id, fragments: 4 }
     }
 
     /// The frame of one fragment.
     fn frame(&self, number: u16) -> Vec<u8> {
-        let more = u16::from(number + 1 < self.fragments) << 13;
-        let ip = Ipv4 {
-            version_ihl: 0x45,
-            tos: 0,
-            total_length: 28_u16.to_be(),
-            id: self.id.to_be(),
-            fragment: (more | number).to_be(),
-            ttl: 64,
-            protocol: self.protocol,
-            checksum: 0,
-            source: self.from.0,
-            destination: self.to.0,
-        };
-        let mut frame = std::vec![2; 12];
-        frame.extend([8, 0]);
-        frame.extend(bytemuck::bytes_of(&ip));
         let ports = [self.from.1.to_be_bytes(), self.to.1.to_be_bytes()].concat();
-        match (number, self.protocol) {
-            (0, protocol::ICMP) => frame.extend([8, 0, 0, 0, ports[0], ports[1], 0, 1]),
-            (0, _) => frame.extend([&ports[..], &[0; 4]].concat()),
-            _ => frame.extend([0; 8]),
-        }
-        frame
+        let data = match number {
+            0 if self.protocol == A::ICMP => [A::ECHO_REQUEST, 0, 0, 0, ports[0], ports[1], 0, 1],
+            0 => [ports[0], ports[1], ports[2], ports[3], 0, 0, 0, 0],
+            _ => [0; 8],
+        };
+        let mut packet = A::ip(self.protocol, self.from.0, self.to.0, &data);
+        A::fragment(&mut packet, self.id, number, number + 1 < self.fragments);
+        frame::<A>(self.input, &packet)
     }
 }
 
 /// What became of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Left {
+struct Left<A> {
     number: u16,
     output: u32,
-    source: V4,
-    destination: V4,
-    id: u16,
+    source: A,
+    destination: A,
+    id: u32,
 }
 
 /// What becomes of a frame and of all that comes again because of it.
-fn deliver(model: &Model<V4>, input: u32, frame: Vec<u8>) -> Vec<Result<Left, (u16, Reason)>> {
+fn deliver<A: Fragmenting>(model: &Model<A>, input: u32, frame: Vec<u8>) -> Vec<Result<Left<A>, (u16, Reason)>> {
     model.again.borrow_mut().push_back(frame);
     let mut seen = Vec::new();
     for _ in 0..1000 {
         let Some(frame) = model.again.borrow_mut().pop_front() else { return seen };
-        let arrival = Arrival {
-            side: if input == UPLINK { side::UPLINK } else { side::CONTAINER },
-            input,
-            length: frame.len() as u32,
-            gso_size: 0,
-        };
-        let packet = V4::parse(&frame[..], arrival).unwrap();
-        let number = u16::from_be_bytes([frame[20], frame[21]]) & 0x1fff;
+        let packet = A::parse(&frame[..], arrival(input, &frame)).unwrap();
+        let (number, _) = A::number_and_id(&frame[ETHERNET..]);
         model.frame.replace(frame.clone());
         match forward::decide(&frame[..], &packet, model) {
             Decision::ForwardFragment(Translation { output, tuple, .. }, id) => {
                 let (source, destination) = (tuple.source, tuple.destination);
-                seen.push(Ok(Left { number, output, source, destination, id: id as u16 }));
+                seen.push(Ok(Left { number, output, source, destination, id: id & A::ID_MASK }));
             }
             Decision::Stop(reason) => seen.push(Err((number, reason))),
             Decision::PutBack => {}
@@ -99,24 +142,24 @@ fn deliver(model: &Model<V4>, input: u32, frame: Vec<u8>) -> Vec<Result<Left, (u
 }
 
 /// Each way a datagram can go, and where it leaves: interface, source, destination.
-fn ways() -> Vec<(&'static str, Whole, (u32, V4, V4))> {
-    let ping = |input, from| Whole { protocol: protocol::ICMP, ..Whole::udp(input, (from, 77), (WORLD, 0), 9) };
+fn ways<A: Fragmenting>() -> Vec<(&'static str, Whole<A>, (u32, A, A))> {
+    let ping = |input, from| Whole { protocol: A::ICMP, ..Whole::udp(input, (from, 77), (A::WORLD, 0), 9) };
     std::vec![
-        ("masquerade", Whole::udp(C1_SIDE, (C1, 4000), (WORLD, 53), 9), (UPLINK, HOST, WORLD)),
-        ("its neighbour's", Whole::udp(C2_SIDE, (C2, 4000), (WORLD, 53), 9), (UPLINK, HOST, WORLD)),
-        ("ping", ping(C1_SIDE, C1), (UPLINK, HOST, WORLD)),
-        ("published", Whole::udp(UPLINK, (WORLD, 4001), (HOST, 5000), 9), (C1_SIDE, WORLD, C1)),
-        ("its answer", Whole::udp(C1_SIDE, (C1, 80), (WORLD, 4001), 10), (UPLINK, HOST, WORLD)),
-        ("hairpin", Whole::udp(C2_SIDE, (C2, 4002), (HOST, 5000), 9), (C1_SIDE, C2, C1)),
-        ("its answer", Whole::udp(C1_SIDE, (C1, 80), (C2, 4002), 9), (C2_SIDE, HOST, C2)),
-        ("hairpin to itself", Whole::udp(C1_SIDE, (C1, 4003), (GATEWAY, 5000), 9), (C1_SIDE, GATEWAY, C1)),
+        ("masquerade", Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 9), (UPLINK, A::HOST, A::WORLD)),
+        ("its neighbour's", Whole::udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53), 9), (UPLINK, A::HOST, A::WORLD)),
+        ("ping", ping(C1_SIDE, A::C1), (UPLINK, A::HOST, A::WORLD)),
+        ("published", Whole::udp(UPLINK, (A::WORLD, 4001), (A::HOST, 5000), 9), (C1_SIDE, A::WORLD, A::C1)),
+        ("its answer", Whole::udp(C1_SIDE, (A::C1, 80), (A::WORLD, 4001), 10), (UPLINK, A::HOST, A::WORLD)),
+        ("hairpin", Whole::udp(C2_SIDE, (A::C2, 4002), (A::HOST, 5000), 9), (C1_SIDE, A::C2, A::C1)),
+        ("its answer", Whole::udp(C1_SIDE, (A::C1, 80), (A::C2, 4002), 9), (C2_SIDE, A::HOST, A::C2)),
+        ("hairpin to itself", Whole::udp(C1_SIDE, (A::C1, 4003), (A::GATEWAY, 5000), 9), (C1_SIDE, A::GATEWAY, A::C1)),
     ]
 }
 
 /// A model in which the flows of the ways that are answers have begun.
-fn begun() -> Model<V4> {
-    let model = model();
-    for (what, whole, _) in ways() {
+fn begun<A: Fragmenting>() -> Model<A> {
+    let model = model::<A>();
+    for (what, whole, _) in ways::<A>() {
         if what != "its answer" {
             let first = Whole { id: 1, ..whole };
             assert!(matches!(deliver(&model, whole.input, first.frame(0))[..], [Ok(_)]), "{what}");
@@ -125,17 +168,15 @@ fn begun() -> Model<V4> {
     model
 }
 
-proptest! {
-    #![proptest_config(Config { failure_persistence: None, ..Config::with_cases(300) })]
-
-    #[test]
-    fn any_permutation_of_fragments_leaves_whole(
-        order in Just(
-            (0..ways().len()).flat_map(|way| (0..4_u16).map(move |number| (way, number))).collect::<Vec<_>>()
-        ).prop_shuffle(),
+fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
+    let all: Vec<(usize, u16)> =
+        (0..ways::<A>().len()).flat_map(|way| (0..4_u16).map(move |number| (way, number))).collect();
+    let config = Config { failure_persistence: None, ..Config::with_cases(200) };
+    proptest!(config, |(
+        order in Just(all).prop_shuffle(),
         twice in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
-    ) {
-        let model = begun();
+    )| {
+        let model = begun::<A>();
         let ways = ways();
         let mut order = order;
         for index in twice {
@@ -143,7 +184,7 @@ proptest! {
             order.push(fragment);
         }
         let mut sent = BTreeMap::<usize, Vec<u16>>::new();
-        let mut left = BTreeMap::<usize, Vec<Left>>::new();
+        let mut left = BTreeMap::<usize, Vec<Left<A>>>::new();
         for (way, number) in order {
             sent.entry(way).or_default().push(number);
             let (what, whole, (output, source, destination)) = ways[way];
@@ -153,7 +194,7 @@ proptest! {
                         left.entry(way).or_default().push(one);
                     }
                     // What the host's stack or the neighbour may be waiting for goes on as it came, besides.
-                    Ok(one) => prop_assert!((one.source, one.destination) == (C1, C2), "{what}: {one:?}"),
+                    Ok(one) => prop_assert!((one.source, one.destination) == (A::C1, A::C2), "{what}: {one:?}"),
                     Err((_, reason)) => prop_assert!(
                         matches!(reason, Reason::FragmentHeld | Reason::NotOurs | Reason::ToHost), "{what}: {reason:?}"
                     ),
@@ -170,7 +211,7 @@ proptest! {
             let id = left[&way][0].id;
             prop_assert!(left[&way].iter().all(|one| one.id == id), "{what}: one identification");
             if expected.1 == whole.from.0 {
-                prop_assert_eq!(id, whole.id.to_be(), "{}: who speaks in its own name has its own", what);
+                prop_assert_eq!(id, A::id(whole.id), "{}: who speaks in its own name has its own", what);
             } else {
                 ids.push((expected.1, expected.2, whole.protocol, id));
             }
@@ -180,16 +221,15 @@ proptest! {
         ids.dedup();
         prop_assert_eq!(ids.len(), all, "no two datagrams with one source, destination and identification");
         prop_assert!(model.held.borrow().is_empty(), "nothing is left");
-    }
+    });
 }
 
-#[test]
-fn what_the_host_or_a_neighbour_has_already_is_not_put_back() {
-    let model = model();
+fn what_the_host_or_a_neighbour_has_already_is_not_put_back<A: Fragmenting>() {
+    let model = model::<A>();
     for (whole, expected) in [
-        (Whole::udp(UPLINK, (WORLD, 4000), (HOST, 9), 1), Err(Reason::NotOurs)),
-        (Whole::udp(C1_SIDE, (C1, 4000), (GATEWAY, 9), 1), Err(Reason::ToHost)),
-        (Whole::udp(C1_SIDE, (C1, 4000), (C2, 9), 1), Ok(C2_SIDE)),
+        (Whole::udp(UPLINK, (A::WORLD, 4000), (A::HOST, 9), 1), Err(Reason::NotOurs)),
+        (Whole::udp(C1_SIDE, (A::C1, 4000), (A::GATEWAY, 9), 1), Err(Reason::ToHost)),
+        (Whole::udp(C1_SIDE, (A::C1, 4000), (A::C2, 9), 1), Ok(C2_SIDE)),
     ] {
         for number in [2, 3, 0, 1] {
             let seen = deliver(&model, whole.input, whole.frame(number));
@@ -201,10 +241,9 @@ fn what_the_host_or_a_neighbour_has_already_is_not_put_back() {
     }
 }
 
-#[test]
-fn nothing_is_kept_of_what_goes_by_the_host() {
-    let model = model();
-    for (input, from, to) in [(UPLINK, WORLD, V4::new([198, 51, 100, 7])), (C1_SIDE, C1, V4::new([224, 0, 0, 251]))] {
+fn nothing_is_kept_of_what_goes_by_the_host<A: Fragmenting>() {
+    let model = model::<A>();
+    for (input, from, to) in [(UPLINK, A::WORLD, A::OTHER), (C1_SIDE, A::C1, A::GROUP)] {
         for number in [1, 0] {
             deliver(&model, input, Whole::udp(input, (from, 1), (to, 2), 3).frame(number));
         }
@@ -212,10 +251,9 @@ fn nothing_is_kept_of_what_goes_by_the_host() {
     assert!(model.datagrams.borrow().is_empty() && model.held.borrow().is_empty());
 }
 
-#[test]
-fn a_datagram_holds_so_many_fragments_and_no_more() {
-    let model = model();
-    let whole = Whole { fragments: 100, ..Whole::udp(C1_SIDE, (C1, 4000), (WORLD, 53), 1) };
+fn a_datagram_holds_so_many_fragments_and_no_more<A: Fragmenting>() {
+    let model = model::<A>();
+    let whole = Whole { fragments: 100, ..Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1) };
     for number in (1..100).rev() {
         let [Err((_, reason))] = deliver(&model, C1_SIDE, whole.frame(number))[..] else { panic!("{number} leaves") };
         let held = u32::from(99 - number) < HELD_OF_ONE;
@@ -225,10 +263,9 @@ fn a_datagram_holds_so_many_fragments_and_no_more() {
     assert_eq!(seen.iter().filter(|one| one.is_ok()).count(), 1 + HELD_OF_ONE as usize);
 }
 
-#[test]
-fn what_was_held_too_long_is_not_put_back() {
-    let model = model();
-    let whole = Whole::udp(C1_SIDE, (C1, 4000), (WORLD, 53), 1);
+fn what_was_held_too_long_is_not_put_back<A: Fragmenting>() {
+    let model = model::<A>();
+    let whole = Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1);
     deliver(&model, C1_SIDE, whole.frame(1));
     model.now.set(model.now.get() + TIMEOUT);
     deliver(&model, C1_SIDE, whole.frame(2));
@@ -239,11 +276,10 @@ fn what_was_held_too_long_is_not_put_back() {
     assert_eq!(deliver(&model, C1_SIDE, whole.frame(3)), [Err((3, Reason::FragmentHeld))]);
 }
 
-#[test]
-fn a_first_fragment_with_other_ports_is_of_another_datagram() {
-    let model = model();
-    let [one, other] = [4000, 4001].map(|port| Whole::udp(C1_SIDE, (C1, port), (WORLD, 53), 1));
-    let id = |whole: Whole, number| match deliver(&model, C1_SIDE, whole.frame(number))[..] {
+fn a_first_fragment_with_other_ports_is_of_another_datagram<A: Fragmenting>() {
+    let model = model::<A>();
+    let [one, other] = [4000, 4001].map(|port| Whole::udp(C1_SIDE, (A::C1, port), (A::WORLD, 53), 1));
+    let id = |whole: Whole<A>, number| match deliver(&model, C1_SIDE, whole.frame(number))[..] {
         [Ok(left)] => left.id,
         ref seen => panic!("{seen:?}"),
     };
@@ -254,72 +290,72 @@ fn a_first_fragment_with_other_ports_is_of_another_datagram() {
     assert_eq!(id(other, 1), of_other);
 }
 
-#[test]
-fn later_fragments_of_a_refused_datagram_are_refused_and_not_held() {
-    let mut model = model();
+fn later_fragments_of_a_refused_datagram_are_refused_and_not_held<A: Fragmenting>() {
+    let mut model = model::<A>();
     model.routes.clear();
-    let whole = Whole::udp(C1_SIDE, (C1, 4000), (WORLD, 53), 1);
+    let whole = Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1);
     assert_eq!(deliver(&model, C1_SIDE, whole.frame(1)), [Err((1, Reason::FragmentHeld))]);
     assert_eq!(deliver(&model, C1_SIDE, whole.frame(0)), [Err((0, Reason::NoRoute))]);
     assert_eq!(deliver(&model, C1_SIDE, whole.frame(2)), [Err((2, Reason::Fragment))]);
     assert!(model.held.borrow().is_empty());
 }
 
-#[test]
-fn a_flow_that_ends_ends_its_datagrams() {
+fn a_flow_that_ends_ends_its_datagrams<A: Fragmenting>() {
     for (slot, whole) in [
-        (C1_SLOT, Whole::udp(C1_SIDE, (C1, 4000), (WORLD, 53), 1)),
-        (C2_SLOT, Whole::udp(C2_SIDE, (C2, 4000), (WORLD, 53), 1)),
+        (C1_SLOT, Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1)),
+        (C2_SLOT, Whole::udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53), 1)),
     ] {
-        let mut model = model();
+        let mut model = model::<A>();
         assert!(matches!(deliver(&model, whole.input, whole.frame(0))[..], [Ok(_)]));
         model.epochs.insert(slot, 1);
         assert_eq!(deliver(&model, whole.input, whole.frame(1)), [Err((1, Reason::Fragment))]);
     }
 }
 
-#[test]
-fn a_datagram_that_was_held_counts_once() {
-    let model = model();
-    let whole = Whole::udp(C1_SIDE, (C1, 4000), (WORLD, 53), 1);
+fn a_datagram_that_was_held_counts_once<A: Fragmenting>() {
+    let model = model::<A>();
+    let whole = Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1);
     for number in [3, 2, 0, 1] {
         deliver(&model, C1_SIDE, whole.frame(number));
     }
     let flows = model.flows.borrow();
     let forward = flows.values().find(|half| half.is_reply == 0).unwrap();
-    assert_eq!((forward.packets, forward.bytes), (4, 4 * 28));
+    assert_eq!((forward.packets, forward.bytes), (4, 4 * whole.frame(1).len() as u64 - 4 * ETHERNET as u64));
 }
 
 /// Its first fragment is decided about by another CPU while a later one is being held.
-#[test]
-fn a_first_fragment_that_comes_while_one_is_held_loses_none() {
-    const WHOLE: Whole = Whole::udp(C1_SIDE, (C1, 4000), (WORLD, 53), 1);
-    fn arrival() -> Arrival {
-        Arrival { side: side::CONTAINER, input: C1_SIDE, length: 42, gso_size: 0 }
-    }
-    fn first_alone(model: &Model<V4>) {
-        // As far as the record: it has looked for what is held before that was there.
-        let packet = V4::parse(&WHOLE.frame(0)[..], arrival()).unwrap();
-        let Decision::Forward(translation) = forward::begin_flow(&mut First::new(packet, [2; 6]), model) else {
-            panic!()
-        };
-        let held = record(&packet, Some(&translation), &mut Passage::new(&packet), model);
-        assert_eq!(held, 1, "the other was counted");
-    }
-    fn first_and_what_is_held(model: &Model<V4>) {
-        first_alone(model);
-        let mut key = Passage::new(&V4::parse(&WHOLE.frame(1)[..], arrival()).unwrap()).key;
-        key.number = 0;
-        release(&key, true, model);
-    }
-    for (what, meanwhile) in
-        [("before the copy is looked for", first_and_what_is_held as fn(&Model<V4>)), ("after it", first_alone)]
-    {
-        let model = model();
+fn a_first_fragment_that_comes_while_one_is_held_loses_none<A: Fragmenting>() {
+    for (what, meanwhile) in [
+        ("before the copy is looked for", first_and_what_is_held as fn(&Model<A>)),
+        ("after it", |model| {
+            first_alone(model);
+        }),
+    ] {
+        let model = model::<A>();
         model.meanwhile.set(Some(meanwhile));
-        let seen = deliver(&model, C1_SIDE, WHOLE.frame(1));
+        let seen = deliver(&model, C1_SIDE, ahead::<A>().frame(1));
         let left: Vec<_> = seen.iter().flatten().map(|left| left.number).collect();
         assert_eq!(left, [1], "{what}: it leaves once: {seen:?}");
         assert!(model.held.borrow().is_empty(), "{what}");
     }
+}
+
+const fn ahead<A: Fragmenting>() -> Whole<A> {
+    Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1)
+}
+
+/// As far as the record: it has looked for what is held before that was there.
+fn first_alone<A: Fragmenting>(model: &Model<A>) -> HeldKey<A> {
+    let frame = ahead::<A>().frame(0);
+    let packet = A::parse(&frame[..], arrival(C1_SIDE, &frame)).unwrap();
+    let Decision::Forward(translation) = forward::begin_flow(&mut First::new(packet, C1_MAC), model) else { panic!() };
+    let mut passage = Passage::new(&packet);
+    let held = record(&packet, Some(&translation), &mut passage, model);
+    assert_eq!(held, 1, "the other was counted");
+    passage.key
+}
+
+fn first_and_what_is_held<A: Fragmenting>(model: &Model<A>) {
+    let key = first_alone(model);
+    release(&key, true, model);
 }
