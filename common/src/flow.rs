@@ -123,7 +123,7 @@ impl State {
     #[inline(always)]
     pub const fn timer(self, protocol: u8) -> Timer {
         match self {
-            Self::Unreplied | Self::Replied if protocol == protocol::ICMP => Timer::Icmp,
+            Self::Unreplied | Self::Replied if matches!(protocol, protocol::ICMP | protocol::ICMPV6) => Timer::Icmp,
             Self::Unreplied => Timer::Udp,
             Self::Replied if protocol == protocol::SCTP => Timer::Sctp,
             Self::Replied => Timer::UdpStream,
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn udp_and_icmp_are_replied_by_the_other_side_only() {
-        for protocol in [protocol::UDP, protocol::ICMP] {
+        for protocol in [protocol::UDP, protocol::ICMP, protocol::ICMPV6] {
             assert_eq!(State::first(protocol), State::Unreplied);
             assert_eq!(State::Unreplied.next(protocol, Way::Forward, 0), State::Unreplied);
             assert_eq!(State::Unreplied.next(protocol, Way::Reply, 0), State::Replied);
@@ -346,6 +346,7 @@ mod tests {
             (State::Unreplied, protocol::UDP, 120),
             (State::Replied, protocol::UDP, 300),
             (State::Replied, protocol::ICMP, 60),
+            (State::Replied, protocol::ICMPV6, 60),
             // A heartbeat every 30 s, and its answer's time.
             (State::Replied, protocol::SCTP, 90),
         ] {

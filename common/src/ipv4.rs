@@ -56,6 +56,9 @@ const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 impl Family for V4 {
     type Header = Ipv4;
 
+    const HAS_NO_HEADER_CHECKSUM: bool = false;
+    // One less in the first byte of the word (TTL, protocol).
+    const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
     const USUAL: u32 = (ETHERNET + HEADER) as u32 + TCP;
     const LONGEST: u32 = (ETHERNET + 60) as u32 + TCP;
     const ICMP: u8 = protocol::ICMP;
@@ -65,10 +68,8 @@ impl Family for V4 {
 
     #[inline(always)]
     fn rewrite(header: &mut Ipv4, translation: &Translation<Self>) {
-        // One less in the first byte of the word (TTL, protocol).
-        const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
         header.ttl = header.ttl.wrapping_sub(1);
-        let delta = u32::from(translation.address_delta) + u32::from(ONE_HOP);
+        let delta = u32::from(translation.address_delta) + u32::from(Self::ONE_HOP);
         header.checksum = checksum::update(header.checksum, delta);
         header.source = translation.tuple.source;
         header.destination = translation.tuple.destination;

@@ -123,6 +123,9 @@ fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
 impl Family for V6 {
     type Header = Ipv6;
 
+    const HAS_NO_HEADER_CHECKSUM: bool = true;
+    // One less in the second byte of the word (next header, hop limit).
+    const ONE_HOP: u16 = u16::from_ne_bytes([0xff, 0xfe]);
     const USUAL: u32 = (ETHERNET + HEADER) as u32 + TCP;
     const LONGEST: u32 = (ETHERNET + LONGEST) as u32 + TCP;
     const ICMP: u8 = protocol::ICMPV6;

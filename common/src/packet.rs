@@ -135,6 +135,10 @@ pub trait Family: Address {
     /// Its header, which stands after the Ethernet header.
     type Header: Pod;
 
+    /// Whether nothing in the header makes up for what changes in it.
+    const HAS_NO_HEADER_CHECKSUM: bool;
+    /// What one hop less adds to a sum over the header.
+    const ONE_HOP: u16;
     /// How many bytes of a frame [`Self::parse_usual`] looks at, at most.
     const USUAL: u32;
     /// How many [`Self::parse`] does.

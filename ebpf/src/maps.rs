@@ -306,8 +306,6 @@ pub(crate) trait Family: packet::Family + Mapped + Steps {
     /// Whether the kernel finds a route for what leaves through an interface that does not forward. Otherwise the route is looked for as for a packet
     /// that arrived at the network's bridge: IPv6 asks the interface itself, and an uplink that forwards takes no router advertisements.
     const ROUTES_FROM_OUTPUT: bool;
-    /// Whether a translation leaves the sum over the frame's bytes as it was, without an IP header checksum that changes too.
-    const SUM_OF_FRAME_STAYS: bool;
     /// Bytes of the kernel's key for a socket lookup.
     const SOCK_TUPLE: u32;
     /// Puts a packet's addresses and ports into that key.
@@ -319,7 +317,6 @@ pub(crate) trait Family: packet::Family + Mapped + Steps {
 impl Family for V4 {
     const NUMBER: u8 = 4;
     const ROUTES_FROM_OUTPUT: bool = true;
-    const SUM_OF_FRAME_STAYS: bool = false;
 
     const SOCK_TUPLE: u32 = size_of::<SockTuple4>() as u32;
 
@@ -343,7 +340,6 @@ impl Family for V4 {
 impl Family for V6 {
     const NUMBER: u8 = 6;
     const ROUTES_FROM_OUTPUT: bool = false;
-    const SUM_OF_FRAME_STAYS: bool = true;
 
     const SOCK_TUPLE: u32 = size_of::<SockTuple6>() as u32;
 

@@ -19,7 +19,7 @@ use causeway_common::{
     abi::{HELD_BYTES, HeldFrame, Macs, Translation, exit},
     address::Port,
     answer::{self, Answer},
-    fragment,
+    checksum, fragment,
     icmp_error::{self, ErrorTranslation, FrameMut},
     mss::{self, Search},
     packet::{Arrival, ETHERNET, Ethernet, Frame, Malformed, Packet, Payload},
@@ -161,6 +161,9 @@ impl<'a> Skb<'a> {
         } else {
             // Whatever fails from here on leaves the packet half translated: it ends.
             self.update_checksums(packet, translation)?;
+            // Either the payload's checksum makes up for the addresses, but then the helper has taken them from the sum already (as is right for
+            // IPv4; mended by a flag in Linux 6.16, commit ead7f9b8de65); or it does not (SCTP), and they count.
+            self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
             self.rewrite(packet, translation).ok_or(Reason::RewriteFailed)?;
         }
         Ok(self.redirect(translation))
@@ -197,6 +200,9 @@ impl<'a> Skb<'a> {
             self.write_macs(&translation.outer.macs).ok_or(Reason::RewriteFailed)?;
         }
         icmp_error::apply(self, payload_at(packet), translation).ok_or(Reason::RewriteFailed)?;
+        if translation.outer.exit != exit::HOST {
+            self.frame_changed::<A>(A::ONE_HOP.into());
+        }
         Ok(self.redirect(&translation.outer))
     }
 
@@ -235,6 +241,8 @@ impl<'a> Skb<'a> {
     ) -> Result<i32, Reason> {
         if fragment::is_translated(translation) {
             A::rewrite_id(self, packet, id).ok_or(Reason::RewriteFailed)?;
+            let words = |id: u32| (id & 0xffff) + (id >> 16);
+            self.frame_changed::<A>(checksum::delta(words(packet.id), words(id)).into());
         } else if !packet.first_fragment && translation.exit == exit::HOST {
             return Ok(TCX_NEXT);
         }
@@ -245,6 +253,8 @@ impl<'a> Skb<'a> {
             self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
         }
         A::rewrite(self.write::<A::Header>(ETHERNET).ok_or(Reason::RewriteFailed)?, translation);
+        // The checksum that makes up for the addresses is in the first fragment.
+        self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
         Ok(self.redirect(translation))
     }
 
@@ -319,15 +329,18 @@ impl<'a> Skb<'a> {
         }
         if translation.address_delta != 0 && A::has_pseudo_header(protocol) {
             self.add_to_checksum(field, translation.address_delta, flags | u64::from(BPF_F_PSEUDO_HDR))?;
-            if A::SUM_OF_FRAME_STAYS {
-                // The helper has taken the change from the sum over the frame that some devices give, as is right where a header checksum
-                // changes by as much (mended by a flag in Linux 6.16, commit ead7f9b8de65). Where there is no such sum this fails, and
-                // nothing is to be done.
-                // SAFETY: no pointer into the frame is held.
-                unsafe { bpf_csum_update(self.raw, translation.address_delta.into()) };
-            }
         }
         Ok(())
+    }
+
+    /// Tells the sum over the frame that some devices give what a header without a checksum of its own has changed by. Where there is no such
+    /// sum this fails, and nothing is to be done.
+    #[inline(always)]
+    fn frame_changed<A: Family>(&self, by: u32) {
+        if A::HAS_NO_HEADER_CHECKSUM {
+            // SAFETY: no pointer into the frame is held.
+            unsafe { bpf_csum_update(self.raw, checksum::fold(by).into()) };
+        }
     }
 
     #[inline(always)]
