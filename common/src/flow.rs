@@ -355,6 +355,16 @@ mod tests {
     }
 
     #[test]
+    fn an_echo_of_either_family_has_a_timer_of_its_own() {
+        for state in [State::Unreplied, State::Replied] {
+            for protocol in [protocol::ICMP, protocol::ICMPV6] {
+                assert_eq!(state.timer(protocol), Timer::Icmp, "{state:?} of {protocol}");
+            }
+            assert_ne!(state.timer(protocol::UDP), Timer::Icmp);
+        }
+    }
+
+    #[test]
     fn states_have_numbers_that_read_back() {
         for state in State::ALL {
             assert_eq!(State::from_number(state as u8), Some(state));
