@@ -5,6 +5,7 @@
 
 use crate::{
     abi::Translation,
+    address::V6,
     checksum,
     flow::tcp,
     icmp_error::FrameMut,
@@ -111,9 +112,12 @@ impl Search {
     /// Where the TCP header and the next option begin: within bounds, which the kernel's verifier does not see in what comes from a map.
     #[inline(always)]
     const fn places(&self) -> (usize, usize) {
-        (self.tcp_at as usize & 0x7f, self.at as usize & PLACE)
+        (self.tcp_at as usize & TCP_AT, self.at as usize & PLACE)
     }
 }
+
+/// No TCP header begins later in a frame than this says, all of whose bits are ones.
+const TCP_AT: usize = V6::PAYLOAD_MASK;
 
 /// Wider than any place in a TCP header and an option's length after it.
 const PLACE: usize = 0x1ff;
@@ -123,7 +127,12 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::checksum;
+    use crate::{
+        checksum, ipv6,
+        packet::ETHERNET,
+        scene::{C1_SIDE, Scene, UPLINK, answer, families, left, model, packet, udp},
+        tuple::protocol,
+    };
 
     /// A TCP header with options, and its checksum without addresses.
     fn header(options: &[u8]) -> Vec<u8> {
@@ -164,6 +173,52 @@ mod tests {
             wanted[at..at + 2].copy_from_slice(&1360_u16.to_be_bytes());
             assert_eq!(frame, header(&wanted), "{what}");
         }
+    }
+
+    /// Before it stands what would be taken for an option by who looks elsewhere.
+    #[test]
+    fn it_is_found_wherever_the_header_begins() {
+        const OPTION: [u8; 4] = [2, 4, 0x05, 0xb4];
+        let last = ETHERNET + ipv6::LONGEST;
+        assert!(last <= V6::PAYLOAD_MASK);
+        for tcp_at in (ETHERNET + 20..=last).step_by(2) {
+            let before: Vec<u8> = OPTION.into_iter().cycle().take(tcp_at).collect();
+            let mut frame = [&before[..], &header(&OPTION)].concat();
+            let mut search = Search::new(tcp_at);
+            while search.step(&frame[..]) {}
+            assert!(search.lower(&mut frame[..], 1360).is_some_and(|delta| delta != 0), "{tcp_at}");
+            assert_eq!(frame[..tcp_at], before, "{tcp_at}");
+            assert_eq!(frame[tcp_at + 22..], 1360_u16.to_be_bytes(), "{tcp_at}");
+        }
+    }
+
+    families!(the_limit_is_what_the_narrower_side_carries);
+
+    fn the_limit_is_what_the_narrower_side_carries<A: Scene>() {
+        let most = |mtu: usize| Some(u16::try_from(mtu - size_of::<A::Header>() - 20).unwrap());
+        for (inside, outside, expected) in
+            [(1500, 1400, most(1400)), (1400, 1500, most(1400)), (1500, 1500, None), (1280, 9000, most(1280))]
+        {
+            let mut model = model::<A>();
+            model.uplinks.get_mut(&UPLINK).unwrap().mtu = outside;
+            model.endpoints.get_mut(&A::C1).unwrap().mtu = inside;
+            let syn = packet(C1_SIDE, (A::C1, 4000), (A::WORLD, 80), protocol::TCP, tcp::SYN);
+            let there = left(&model, &syn).unwrap();
+            assert_eq!(limit(&syn, &there, &model), expected, "{inside} {outside}");
+            let answer = answer(&there, tcp::SYN | tcp::ACK);
+            let back = left(&model, &answer).unwrap();
+            assert_eq!(limit(&answer, &back, &model), expected, "{inside} {outside}");
+            for flags in [tcp::ACK, tcp::FIN, tcp::RST] {
+                assert_eq!(limit(&Packet { flags, ..syn }, &there, &model), None);
+            }
+            let datagram = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 80));
+            let there = left(&model, &datagram).unwrap();
+            assert_eq!(limit(&datagram, &there, &model), None);
+        }
+        let model = model::<A>();
+        let neighbours = packet(C1_SIDE, (A::C1, 4000), (A::C2, 80), protocol::TCP, tcp::SYN);
+        let there = left(&model, &neighbours).unwrap();
+        assert_eq!(limit(&neighbours, &there, &model), None, "between neighbours no uplink is in the way");
     }
 
     #[test]

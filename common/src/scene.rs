@@ -1,6 +1,9 @@
 //! Who there is in the tests of both families: two containers behind a host, and the world outside.
 
+use core::cell::Cell;
 use std::vec::Vec;
+
+use bytemuck::AnyBitPattern;
 
 use crate::{
     abi::{self, Endpoint, Macs, Publish, Translation, Uplink, network},
@@ -8,8 +11,9 @@ use crate::{
     checksum,
     forward::{Decision, decide},
     ipv4::Ipv4,
+    ipv6::Ipv6,
     model::Model,
-    packet::{Arrival, ETHERNET, Family, Packet, Payload},
+    packet::{Arrival, ETHERNET, Family, Frame, Packet, Payload},
     reason::Reason,
     tuple::{Tuple, echo, protocol, side},
 };
@@ -40,6 +44,21 @@ pub(crate) const C1_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xc1];
 pub(crate) const C2_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xc2];
 pub(crate) const BRIDGE_MAC: [u8; 6] = [4; 6];
 
+/// What headers of either family have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    /// Hops left.
+    pub(crate) hops: u8,
+    /// IPv4's options, in units of four bytes, or IPv6's for the destination, in units of eight.
+    pub(crate) options: usize,
+}
+
+impl Head {
+    pub(crate) const USUAL: Self = Self { hops: 64, options: 0 };
+    /// The most units of options that are looked behind in either family.
+    pub(crate) const OPTIONS: usize = 10;
+}
+
 /// A family, with the addresses that it has in tests.
 pub(crate) trait Scene: Family {
     const SUBNET: Self;
@@ -62,19 +81,22 @@ pub(crate) trait Scene: Family {
 
     /// The address that has as many of these bytes as it takes.
     fn of(bytes: [u8; 16]) -> Self;
-    /// An IP packet with so many hops left, whole and right.
-    fn ip_of(hops: u8, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8>;
+    /// An IP packet, whole and right.
+    fn ip_of(head: Head, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8>;
 
-    /// The same with 64.
+    /// The same with the usual header.
     fn ip(number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
-        Self::ip_of(64, number, source, destination, payload)
+        Self::ip_of(Head::USUAL, number, source, destination, payload)
     }
+
+    /// Bytes of the header of such a packet.
+    fn length_of(head: Head) -> usize;
 
     /// Types and codes of ICMP errors.
     const ERRORS: [(u8, u8); 4];
 }
 
-/// Bytes of a family's header.
+/// Bytes of a family's header without options.
 pub(crate) const fn header<A: Scene>() -> usize {
     size_of::<A::Header>()
 }
@@ -109,21 +131,26 @@ impl Scene for V4 {
         Self::new([a, b, c, d])
     }
 
-    fn ip_of(hops: u8, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
+    fn ip_of(head: Head, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
+        let options = std::vec![1; head.options * 4];
         let mut header = Ipv4 {
-            version_ihl: 0x45,
+            version_ihl: 0x45 + u8::try_from(head.options).expect("at most ten"),
             tos: 0,
-            total_length: length(20 + payload.len()),
+            total_length: length(20 + options.len() + payload.len()),
             id: 7_u16.to_be(),
             fragment: 0x4000_u16.to_be(),
-            ttl: hops,
+            ttl: head.hops,
             protocol: number,
             checksum: 0,
             source,
             destination,
         };
-        header.checksum = !checksum::sum(bytemuck::bytes_of(&header));
-        [bytemuck::bytes_of(&header), payload].concat()
+        header.checksum = !checksum::sum(&[bytemuck::bytes_of(&header), &options].concat());
+        [bytemuck::bytes_of(&header), &options, payload].concat()
+    }
+
+    fn length_of(head: Head) -> usize {
+        20 + head.options * 4
     }
 }
 
@@ -147,10 +174,27 @@ impl Scene for V6 {
         Self::new(bytes)
     }
 
-    fn ip_of(hops: u8, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(payload.len()).expect("a short packet").to_be_bytes();
-        let head = [0x60, 0, 0, 0, length[0], length[1], number, hops];
-        [&head[..], &source.octets(), &destination.octets(), payload].concat()
+    fn ip_of(head: Head, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
+        let mut options = std::vec![0; head.options * 8];
+        let mut next = number;
+        if let Some(words) = head.options.checked_sub(1) {
+            // Padding of no bytes' length, over and over (RFC 8200 section 4.2).
+            options[..2].copy_from_slice(&[number, u8::try_from(words).expect("few")]);
+            next = 60;
+        }
+        let header = Ipv6 {
+            version_class_flow: [0x60, 0, 0, 0],
+            payload_length: length(options.len() + payload.len()),
+            next_header: next,
+            hop_limit: head.hops,
+            source,
+            destination,
+        };
+        [bytemuck::bytes_of(&header), &options, payload].concat()
+    }
+
+    fn length_of(head: Head) -> usize {
+        40 + head.options * 8
     }
 }
 
@@ -288,12 +332,14 @@ pub(crate) fn icmp<A: Scene>(source: A, destination: A, head: [u8; 8], rest: &[u
 }
 
 /// The packet with that tuple and with right checksums, whatever its transport's header says otherwise.
-pub(crate) fn whole_packet<A: Scene>(tuple: &Tuple<A>, data: &[u8]) -> Vec<u8> {
+pub(crate) fn whole_packet<A: Scene>(head: Head, tuple: &Tuple<A>, data: &[u8]) -> Vec<u8> {
     let (from, to) = (tuple.source_port.get().to_be_bytes(), tuple.destination_port.get().to_be_bytes());
     let mut segment = data.to_vec();
     if tuple.protocol == A::ICMP {
-        segment[..2].copy_from_slice(&[A::ECHO_REQUEST, 0]);
-        segment[4..6].copy_from_slice(&from);
+        let (kind, identifier) =
+            if tuple.echo == echo::REQUEST { (A::ECHO_REQUEST, from) } else { (A::ECHO_REPLY, to) };
+        segment[..2].copy_from_slice(&[kind, 0]);
+        segment[4..6].copy_from_slice(&identifier);
     } else {
         segment[..4].copy_from_slice(&[from, to].concat());
     }
@@ -301,7 +347,7 @@ pub(crate) fn whole_packet<A: Scene>(tuple: &Tuple<A>, data: &[u8]) -> Vec<u8> {
         let sum = sum_of(tuple.protocol, tuple.source, tuple.destination, &segment);
         segment[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
     }
-    A::ip(tuple.protocol, tuple.source, tuple.destination, &segment)
+    A::ip_of(head, tuple.protocol, tuple.source, tuple.destination, &segment)
 }
 
 /// A datagram that begins a flow.
@@ -329,4 +375,28 @@ pub(crate) fn answer<A: Scene>(translation: &Translation<A>, flags: u8) -> Packe
     let tuple = translation.tuple.reversed();
     let packet = packet(0, (tuple.source, 0), (tuple.destination, 0), tuple.protocol, flags);
     Packet { tuple, input: translation.output, ..packet }
+}
+
+/// A frame that knows how far it was read.
+pub(crate) struct Watched<'f> {
+    frame: &'f [u8],
+    furthest: Cell<usize>,
+}
+
+impl<'f> Watched<'f> {
+    pub(crate) const fn new(frame: &'f [u8]) -> Self {
+        Self { frame, furthest: Cell::new(0) }
+    }
+
+    /// How many bytes must have been in reach, if there are as many.
+    pub(crate) fn reach(&self) -> u32 {
+        u32::try_from(self.furthest.get()).expect("a short frame")
+    }
+}
+
+impl Frame for Watched<'_> {
+    fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        self.furthest.set(self.furthest.get().max(offset + size_of::<T>()));
+        self.frame.read(offset)
+    }
 }

@@ -26,7 +26,7 @@ families!(
     a_published_port_leads_where_it_is_published,
 );
 
-/// A::C1 is on a network with mappings, A::C2 is not.
+/// The first container is on a network with mappings, the second is not.
 fn model<A: Scene>() -> Model<A> {
     let mut model = symmetric();
     let full_cone = Network { mapping: FULL_CONE, ..Network::DEFAULT };
@@ -38,7 +38,7 @@ fn model<A: Scene>() -> Model<A> {
     model
 }
 
-/// The external port that a packet of A::C1's leaves with.
+/// The external port that a packet of the first container's leaves with.
 fn port_to<A: Scene>(model: &Model<A>, protocol: u8, from: u16, to: (A, u16)) -> Result<u16, Reason> {
     let sent = packet(C1_SIDE, (A::C1, from), to, protocol, tcp::SYN);
     left(model, &sent).map(|there| there.tuple.source_port.get())

@@ -14,8 +14,8 @@ use crate::{
     model::Model,
     packet::ETHERNET,
     scene::{
-        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, PUBLISH_SLOT, Scene, UPLINK, answer, arrival, families, frame, header,
-        icmp, left, model, packet, sum_at, sums_up, whole_packet,
+        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Head, PUBLISH_SLOT, Scene, UPLINK, answer, arrival, families, frame,
+        header, icmp, left, model, packet, sum_at, sums_up, whole_packet,
     },
     sweep::{Which, sweep},
     tuple::{Tuple, echo, protocol, side},
@@ -314,7 +314,10 @@ fn a_translated_error_is_as_right_as_it_was<A: Scene>() {
         cut in any::<prop::sample::Index>(),
         wrong in prop_oneof![3 => Just(0_u16), 1 => 1_u16..0xffff],
         taken in any::<bool>(),
+        options in (0..=Head::OPTIONS, 0..=Head::OPTIONS),
     )| {
+        let (outer, inner) =
+            (Head { options: options.0, ..Head::USUAL }, Head { options: options.1, ..Head::USUAL });
         let model = model::<A>();
         let port = if number == A::ICMP { 0 } else { 53 };
         if taken {
@@ -330,15 +333,15 @@ fn a_translated_error_is_as_right_as_it_was<A: Scene>() {
         // Who says it, and as whom that one is seen.
         let (input, by, seen) =
             if published { (C1_SIDE, A::C1, A::HOST) } else { (UPLINK, A::ROUTER, A::ROUTER) };
-        let quoted = whole_packet(&there.tuple, &data);
+        let quoted = whole_packet(inner, &there.tuple, &data);
         // RFC 792: the header and eight bytes at least.
-        let least = header::<A>() + 8;
+        let least = A::length_of(inner) + 8;
         let quoted = &quoted[..least + cut.index(quoted.len() - least + 1)];
         // Half a checksum cannot be kept up.
-        prop_assume!(number != protocol::TCP || quoted.len() != header::<A>() + 17);
+        prop_assume!(number != protocol::TCP || quoted.len() != A::length_of(inner) + 17);
         let head = [kind, code, 0, 0, 0, 0, 5, 120];
         let message = icmp(by, there.tuple.source, head, quoted, wrong);
-        let mut frame = frame::<A>(input, &A::ip(A::ICMP, by, there.tuple.source, &message));
+        let mut frame = frame::<A>(input, &A::ip_of(outer, A::ICMP, by, there.tuple.source, &message));
 
         let error = A::parse(&frame[..], arrival(input, &frame)).expect("a packet");
         let before = model.flows.borrow().clone();
@@ -348,13 +351,13 @@ fn a_translated_error_is_as_right_as_it_was<A: Scene>() {
         prop_assert_eq!(translation.outer.output, sent.input);
         icmp_error::apply::<A>(&mut frame[..], error.payload_at, &translation).expect("as long as it was");
 
-        let quoted = &whole_packet(&sent.tuple, &data)[..quoted.len()];
-        let mut wanted = A::ip_of(63, A::ICMP, seen, sent.tuple.source, &[&head[..], quoted].concat());
+        let quoted = &whole_packet(inner, &sent.tuple, &data)[..quoted.len()];
+        let mut wanted = A::ip_of(Head { hops: 63, ..outer }, A::ICMP, seen, sent.tuple.source, &[&head[..], quoted].concat());
         let mut left = frame[ETHERNET..].to_vec();
-        let right = sums_up(A::ICMP, seen, sent.tuple.source, &left[header::<A>()..]);
+        let right = sums_up(A::ICMP, seen, sent.tuple.source, &left[A::length_of(outer)..]);
         prop_assert_eq!(right, wrong == 0, "the message's checksum");
         for packet in [&mut wanted, &mut left] {
-            packet[header::<A>() + 2..][..2].fill(0);
+            packet[A::length_of(outer) + 2..][..2].fill(0);
         }
         prop_assert_eq!(left, wanted, "what is quoted is what was sent");
     });
@@ -385,9 +388,7 @@ fn translated_checksums_are_those_of_the_whole<A: Scene>() {
         let mut translation = Translation::<A>::zeroed();
         translation.set(&before, &after, &Door::uplink(UPLINK, &Uplink { address: A::HOST, mtu: 1500 }));
 
-        let (mut was, wanted) = (whole_packet(&before, &data), whole_packet(&after, &data));
-        let wanted = A::ip_of(hops - 1, number, after.source, after.destination, &wanted[header::<A>()..]);
-        was = A::ip_of(hops, number, before.source, before.destination, &was[header::<A>()..]);
+        let (was, wanted) = (whole_packet(Head { hops, ..Head::USUAL }, &before, &data), whole_packet(Head { hops: hops - 1, ..Head::USUAL }, &after, &data));
         let mut ip: A::Header = was[..].read(0).expect("a whole header");
         A::rewrite(&mut ip, &translation);
         prop_assert_eq!(bytemuck::bytes_of(&ip), &wanted[..header::<A>()]);

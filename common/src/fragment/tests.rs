@@ -141,8 +141,10 @@ fn deliver<A: Fragmenting>(model: &Model<A>, input: u32, frame: Vec<u8>) -> Vec<
     panic!("it comes again for ever");
 }
 
-/// Each way a datagram can go, and where it leaves: interface, source, destination.
-fn ways<A: Fragmenting>() -> Vec<(&'static str, Whole<A>, (u32, A, A))> {
+/// A way a datagram can go: what it is, the datagram, and where it leaves: interface, source, destination.
+type Way<A> = (&'static str, Whole<A>, (u32, A, A));
+
+fn ways<A: Fragmenting>() -> Vec<Way<A>> {
     let ping = |input, from| Whole { protocol: A::ICMP, ..Whole::udp(input, (from, 77), (A::WORLD, 0), 9) };
     std::vec![
         ("masquerade", Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 9), (UPLINK, A::HOST, A::WORLD)),
