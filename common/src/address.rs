@@ -239,6 +239,10 @@ impl Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        checksum,
+        scene::{Scene, families},
+    };
 
     #[test]
     fn words_hold_the_bytes_of_the_packet() {
@@ -256,16 +260,6 @@ mod tests {
         assert!(!V4::new([172, 19, 0, 1]).is_in(&subnet, &mask));
         assert!(V4::new([172, 18, 255, 255]).is_broadcast_of(&subnet, &mask));
         assert!(!V4::new([172, 18, 255, 254]).is_broadcast_of(&subnet, &mask));
-        let mut net = [0; 16];
-        net[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
-        let mut bits = [0; 16];
-        bits[..8].fill(0xff);
-        let mut inside = net;
-        inside[15] = 1;
-        let mut outside = inside;
-        outside[7] = 1;
-        assert!(V6::new(inside).is_in(&V6::new(net), &V6::new(bits)));
-        assert!(!V6::new(outside).is_in(&V6::new(net), &V6::new(bits)));
     }
 
     #[test]
@@ -291,13 +285,79 @@ mod tests {
         ] {
             assert_eq!(V4::new(octets).is_martian_source(), martian, "{octets:?}");
         }
-        let ends_in = |octet| {
+    }
+
+    #[test]
+    fn what_ipv6_addresses_are_for_is_told_by_their_prefix() {
+        let of = |first: [u8; 2], last: u8| {
             let mut octets = [0; 16];
-            octets[15] = octet;
+            octets[..2].copy_from_slice(&first);
+            octets[15] = last;
             V6::new(octets)
         };
-        assert!(ends_in(0).is_martian_source() && ends_in(1).is_martian_source() && !ends_in(2).is_martian_source());
-        assert!(V6::new([0xff; 16]).is_multicast());
-        assert!(!V6::new([0xfe; 16]).is_multicast());
+        let mapped = V6::mapped(V4::new([127, 0, 0, 1]));
+        let translated = {
+            let mut octets = mapped.octets();
+            octets[1] = 1;
+            V6::new(octets)
+        };
+        // Multicast, no source, of one link, IPv4's.
+        for (what, address, expected) in [
+            ("unspecified", of([0, 0], 0), [false, true, false, false]),
+            ("loopback", of([0, 0], 1), [false, true, false, false]),
+            ("beside it", of([0, 0], 2), [false, false, false, false]),
+            ("not loopback", of([0, 1], 1), [false, false, false, false]),
+            ("multicast of the link", of([0xff, 2], 1), [true, true, false, false]),
+            ("multicast of the world", of([0xff, 0x0e], 1), [true, true, false, false]),
+            ("link-local", of([0xfe, 0x80], 1), [false, false, true, false]),
+            ("the last link-local", of([0xfe, 0xbf], 1), [false, false, true, false]),
+            ("beside link-local", of([0xfe, 0x7f], 1), [false, false, false, false]),
+            ("site-local", of([0xfe, 0xc0], 1), [false, false, false, false]),
+            ("unique local", of([0xfd, 0], 1), [false, false, false, false]),
+            ("global", of([0x20, 1], 1), [false, false, false, false]),
+            ("mapped", mapped, [false, false, false, true]),
+            ("nearly mapped", translated, [false, false, false, false]),
+            ("IPv4-compatible", of([0, 0], 9), [false, false, false, false]),
+        ] {
+            let seen =
+                [address.is_multicast(), address.is_martian_source(), address.stays_on_link(), address.is_mapped()];
+            assert_eq!(seen, expected, "{what}");
+            assert!(!address.is_broadcast_of(&address, &address), "{what}: there is no broadcast");
+        }
+        assert_eq!(mapped.unmapped(), Some(V4::new([127, 0, 0, 1])));
+        assert_eq!(mapped.octets(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]);
+        assert_eq!(translated.unmapped(), None);
+        assert!(!V4::new([169, 254, 0, 1]).stays_on_link() && !V4::new([127, 0, 0, 1]).is_mapped());
+    }
+
+    families!(a_subnet_has_what_begins_as_it_does, a_sum_is_that_of_the_bytes);
+
+    fn a_subnet_has_what_begins_as_it_does<A: Scene>() {
+        let bits = size_of::<A>() * 8;
+        for length in 0..=bits {
+            let mask = A::of(core::array::from_fn(|i| {
+                let set = length.saturating_sub(i * 8).min(8);
+                if set == 0 { 0 } else { 0xff << (8 - set) }
+            }));
+            let address = [0x5a; 16];
+            let subnet = A::of(core::array::from_fn(|i| address[i] & bytemuck::bytes_of(&mask)[i.min(bits / 8 - 1)]));
+            assert!(A::of(address).is_in(&subnet, &mask), "/{length}");
+            for bit in 0..bits {
+                let mut other = address;
+                other[bit / 8] ^= 0x80 >> (bit % 8);
+                assert_eq!(A::of(other).is_in(&subnet, &mask), bit >= length, "/{length}, bit {bit}");
+            }
+        }
+    }
+
+    fn a_sum_is_that_of_the_bytes<A: Scene>() {
+        let mut state = 5_u64;
+        for _ in 0..1000 {
+            let address = A::of(core::array::from_fn(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 40) as u8
+            }));
+            assert_eq!(checksum::fold(address.sum()), checksum::sum(bytemuck::bytes_of(&address)));
+        }
     }
 }

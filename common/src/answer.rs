@@ -74,7 +74,7 @@ impl Answer {
 /// many was not decided about.
 #[inline(always)]
 pub const fn may_be_answered<A>(packet: &Packet<A>) -> bool {
-    !matches!(packet.payload, Payload::Error | Payload::Fragment)
+    !matches!(packet.payload, Payload::Error | Payload::Fragment | Payload::Hidden)
 }
 
 /// Who says it: the gateway of the container's network, or the uplink. None if that is gone.
@@ -125,3 +125,6 @@ pub fn make<A: Family>(
     answer.length = icmp_at as u16 + length;
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,11 +62,11 @@ pub fn decide<A: Family>(
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> Decision<A> {
     let mut first = First::new(*packet, source_mac(frame));
-    if packet.is_fragment() {
-        return fragment::decide(&mut first, tables);
-    }
     if packet.payload == Payload::Link && packet.tuple.side == side::CONTAINER {
         return Decision::Stop(A::link_from_container(frame, packet, tables));
+    }
+    if packet.is_fragment() {
+        return fragment::decide(&mut first, tables);
     }
     if let Some(half) = established(packet, tables) {
         return Decision::Forward(half.translation);

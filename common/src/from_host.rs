@@ -39,7 +39,7 @@ pub fn concerns<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> bool
         // Only a SYN begins one, and it is rare that there is any.
         Payload::Tcp => packet.flags & tcp::SYN != 0 || is_ahead(tables.host_until(), tables.now()),
         // The kernel finds no socket of SCTP's, so there is none to keep apart.
-        Payload::Sctp | Payload::Error | Payload::Link | Payload::Fragment | Payload::Other => false,
+        Payload::Sctp | Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other => false,
     }
 }
 

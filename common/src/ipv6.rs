@@ -1,8 +1,9 @@
 //! IPv6 (RFC 8200) and its ICMP (RFC 4443).
 //!
-//! Between the header and the payload there may be extension headers. [`EXTENSIONS`] of them are walked, as long as all together have no more
-//! than [`EXTENSION_BYTES`]: hop-by-hop options, destination options, a routing header that has nothing left to visit, and the fragment
-//! header, which is the last one that is looked at. What has more of them, or others, has no ports for us.
+//! Between the header and the payload there may be extension headers. [`EXTENSIONS`] of them are walked, as long as all together have fewer
+//! bytes than [`EXTENSION_BYTES`]: hop-by-hop options, destination options, a routing header that has nothing left to visit, and the
+//! fragment header, which is the last one that is looked at. What is behind more of them is hidden ([`Payload::Hidden`]): a neighbour would
+//! find it all the same, so a container may not send that (RFC 7113). Any other header is a payload without ports.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -40,7 +41,7 @@ pub struct Ipv6 {
 /// How many extension headers are walked.
 pub const EXTENSIONS: usize = 4;
 
-/// How many bytes they have at most, all together.
+/// All together have fewer bytes than this.
 pub const EXTENSION_BYTES: usize = 128;
 
 const HEADER: usize = size_of::<Ipv6>();
@@ -100,7 +101,7 @@ fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
         let here = at + (walk.length & (EXTENSION_BYTES - 1));
         if walk.protocol == extension::FRAGMENT {
             let head: FragmentHead = frame.read(here)?;
-            if walk.length + size_of::<FragmentHead>() > EXTENSION_BYTES {
+            if walk.length + size_of::<FragmentHead>() >= EXTENSION_BYTES {
                 break;
             }
             walk.length += size_of::<FragmentHead>();
@@ -315,6 +316,10 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
             }
             packet.first_fragment = true;
         }
+        if is_extension(walk.protocol) {
+            packet.payload = Payload::Hidden;
+            return Ok(packet);
+        }
     }
     let header = packet.payload_at - ETHERNET;
     let carried = if jumbo { usize::MAX } else { carried as usize + HEADER - header };
@@ -337,3 +342,6 @@ mod icmp {
     pub(super) const ECHO_REQUEST: u8 = 128;
     pub(super) const ECHO_REPLY: u8 = 129;
 }
+
+#[cfg(test)]
+mod tests;

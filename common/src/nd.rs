@@ -41,6 +41,9 @@ struct Message {
     target: [u8; 16],
 }
 
+/// Bytes of a router solicitation before its options.
+const SOLICITATION: usize = 8;
+
 /// A link-layer address option, as one of eight bytes is.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -61,25 +64,48 @@ pub fn from_container(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, tables
     let [kind, _] = frame.read::<u16>(packet.payload_at & V6::PAYLOAD_MASK).unwrap_or(0).to_ne_bytes();
     let mac = source_mac(frame);
     let source = &packet.tuple.source;
-    let is_own = |address: &V6| tables.endpoint(address).is_some_and(|endpoint| is_of(endpoint, packet, &mac));
-    match kind {
+    let own = |address: &V6| tables.endpoint(address).filter(|endpoint| is_of(endpoint, packet, &mac));
+    // Nobody takes one in fragments (RFC 6980); and only without extension headers it is known where its parts are.
+    let whole = !packet.is_fragment();
+    let plain = whole && packet.payload_at == ICMP_AT;
+    let speaker = match kind {
         // Whose MAC that is nobody can say while its source is unspecified: it is sent again when it has one.
-        LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 | ROUTER_SOLICITATION if is_own(source) => Reason::Nd,
-        NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT => {
+        LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 if whole => own(source),
+        ROUTER_SOLICITATION if plain && are_own_options(frame, packet, SOLICITATION, &mac) => own(source),
+        NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT
+            if plain && are_own_options(frame, packet, size_of::<Message>(), &mac) =>
+        {
             let Some(message) = frame.read::<Message>(ICMP_AT) else { return Reason::Malformed };
             let target = V6::new(message.target);
-            // A probe (RFC 4862 section 5.4.2) has no source yet: it asks for the address that it is about to use.
-            let probe = kind == NEIGHBOUR_SOLICITATION && *source == V6::UNSPECIFIED;
-            let own_target = probe || kind == NEIGHBOUR_ADVERTISEMENT;
-            let honest = packet.payload_at == ICMP_AT
-                && (probe || is_own(source))
-                && (!own_target || is_own(&target))
-                && are_own_options(frame, packet, &mac);
-            if honest { Reason::Nd } else { Reason::NdSpoofed }
+            if kind == NEIGHBOUR_ADVERTISEMENT {
+                own(&target).and_then(|_| own(source))
+            } else if *source == V6::UNSPECIFIED {
+                // A probe (RFC 4862 section 5.4.2) has no source yet: it asks for the address that it is about to use.
+                own(&target)
+            } else {
+                own(source)
+            }
         }
-        LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 | ROUTER_SOLICITATION => Reason::NdSpoofed,
-        _ => Reason::RouterAdvertisement,
+        LISTENER_REPORT
+        | LISTENER_DONE
+        | LISTENER_REPORT_V2
+        | ROUTER_SOLICITATION
+        | NEIGHBOUR_SOLICITATION
+        | NEIGHBOUR_ADVERTISEMENT => None,
+        _ => return Reason::RouterAdvertisement,
+    };
+    match speaker {
+        None => Reason::NdSpoofed,
+        // The host's stack would send it on, for it looks at no hop limit before that.
+        Some(own) if !is_on_link(&packet.tuple.destination, own) => Reason::ProtocolNotTranslated,
+        Some(_) => Reason::Nd,
     }
+}
+
+/// Whether nobody takes what is addressed so to another link.
+#[inline(always)]
+fn is_on_link(destination: &V6, own: &Endpoint<V6>) -> bool {
+    destination.is_multicast() || destination.stays_on_link() || destination.is_in(&own.subnet, &own.mask)
 }
 
 #[inline(always)]
@@ -87,11 +113,12 @@ fn is_of(endpoint: &Endpoint<V6>, packet: &Packet<V6>, mac: &[u8; 6]) -> bool {
     endpoint.host_side == packet.input && endpoint.macs.destination() == *mac
 }
 
-/// Whether every link-layer address in the options is the frame's source MAC, and there are no more options than are looked at.
+/// Whether every link-layer address in the options, which begin `options` bytes after the message does, is the frame's source MAC, and there
+/// are no more options than are looked at.
 #[inline(always)]
-fn are_own_options(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, mac: &[u8; 6]) -> bool {
+fn are_own_options(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, options: usize, mac: &[u8; 6]) -> bool {
     let end = ETHERNET + packet.length as usize;
-    let mut at = ICMP_AT + size_of::<Message>();
+    let mut at = ICMP_AT + options;
     for _ in 0..OPTIONS {
         if at >= end {
             return true;
@@ -105,3 +132,6 @@ fn are_own_options(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, mac: &[u8
     }
     at >= end
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,8 @@ pub enum Payload {
     Link,
     /// A fragment that is not a datagram's first: its tuple has no ports.
     Fragment,
+    /// What nobody can see, behind more of IPv6's extension headers than are walked, or behind one that leads elsewhere first.
+    Hidden,
     /// Anything else: its tuple has no ports.
     Other,
 }
@@ -241,7 +243,7 @@ impl<A: Address> Packet<A> {
             Payload::Udp => true,
             Payload::Sctp => self.flags == tcp::SYN && self.sequence == 0,
             Payload::Echo => self.tuple.echo == echo::REQUEST,
-            Payload::Error | Payload::Link | Payload::Fragment | Payload::Other => false,
+            Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other => false,
         }
     }
 
@@ -254,7 +256,7 @@ impl<A: Address> Packet<A> {
     /// Whether it can be of a flow.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
-        !matches!(self.payload, Payload::Error | Payload::Link | Payload::Fragment | Payload::Other)
+        !matches!(self.payload, Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other)
     }
 }
 
@@ -313,3 +315,6 @@ impl<A: Family> Packet<A> {
         self.tuple.destination_port = ports.destination;
     }
 }
+
+#[cfg(test)]
+mod tests;

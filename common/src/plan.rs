@@ -137,6 +137,9 @@ fn first_from_container<A: Address>(
     if own.macs.destination() != *source_mac {
         return Err(Reason::SourceMacSpoofed);
     }
+    if packet.payload == Payload::Hidden {
+        return Err(Reason::ExtensionHeaders);
+    }
     if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask) {
         return Err(Reason::ToBridge);
     }
@@ -216,7 +219,7 @@ fn to_outside<A: Address>(
     match packet.payload {
         Payload::Fragment => return Err(Reason::Fragment),
         Payload::Error => return Err(Reason::ErrorOfNoFlow),
-        Payload::Link | Payload::Other => return Err(Reason::ProtocolNotTranslated),
+        Payload::Link | Payload::Hidden | Payload::Other => return Err(Reason::ProtocolNotTranslated),
         Payload::Tcp | Payload::Udp | Payload::Sctp | Payload::Echo => {}
     }
     if !packet.begins() {
@@ -382,3 +385,6 @@ fn by_mapping<'t, A: Address>(
     }
     Ok(Inside { target, slot, epoch })
 }
+
+#[cfg(test)]
+mod tests;

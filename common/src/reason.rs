@@ -117,6 +117,8 @@ reasons! {
     NdSpoofed = 43, "nd-spoofed", Drop;
     /// From a container: what only a router may say (router advertisements, redirects, multicast listener queries).
     RouterAdvertisement = 44, "router-advertisement", Drop;
+    /// From a container: behind more IPv6 extension headers than are looked at, where neighbour discovery could hide.
+    ExtensionHeaders = 45, "extension-headers", Drop;
     /// The container has as many flows as its network lets it have.
     TooManyFlows = 40, "too-many-flows", Drop;
     /// SCTP whose port is taken toward that destination: its checksum covers the ports, so it keeps its own.

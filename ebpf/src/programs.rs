@@ -318,6 +318,9 @@ fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
 /// The first packet of a flow, or one that is of none.
 #[inline(never)]
 fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    if place.packet.payload == Payload::Link && place.packet.tuple.side == side::CONTAINER {
+        return link(skb, place);
+    }
     if place.packet.is_fragment() {
         return fragments::handle(skb, place);
     }
@@ -326,9 +329,6 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
         if action != UNDECIDED {
             return action;
         }
-    }
-    if place.packet.payload == Payload::Link && place.packet.tuple.side == side::CONTAINER {
-        return link(skb, place);
     }
     if let Err(reason) = A::plan(skb, place) {
         return refuse(place, reason);
