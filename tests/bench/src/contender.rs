@@ -3,10 +3,11 @@
 
 use std::fmt::{self, Write as _};
 
-use causeway_tests::lab::{HOST, UPLINK};
+use causeway_tests::lab::UPLINK;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    address::HOST,
     rig::BRIDGE,
     traffic::{CONTAINER_PORT, HOST_PORT},
 };

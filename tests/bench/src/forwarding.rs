@@ -5,12 +5,10 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::Context as _;
 use causeway::net::netns::Netns;
 use causeway_bench_ebpf::{Exit, Expected, Traffic};
-use causeway_tests::{
-    lab::{HOST, WORLD_SIDE},
-    place,
-};
+use causeway_tests::{lab::WORLD_SIDE, place};
 
 use crate::{
+    address::HOST,
     contender::{Contender, Publishes},
     kernel::{Attached, Kernel, Run},
     processor,

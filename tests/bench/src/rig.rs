@@ -16,13 +16,16 @@ use causeway::net::{
     sysctl,
 };
 use causeway_tests::{
-    lab::{GATEWAY, HOST, Lab, ROUTER, UPLINK, WORLD_SIDE},
+    lab::{Lab, UPLINK, WORLD_SIDE},
     place,
     undo::{self, Undo},
     verb,
 };
 
-use crate::contender::{Contender, Publishes, TCP};
+use crate::{
+    address::{GATEWAY, HOST, ROUTER},
+    contender::{Contender, Publishes, TCP},
+};
 
 /// The bridge of the containers.
 pub const BRIDGE: &str = "cw0";

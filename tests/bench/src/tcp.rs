@@ -10,13 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway_tests::{
-    lab::{FAR, HOST},
-    place,
-};
+use causeway_tests::place;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
+    address::{FAR, HOST},
     contender::{Contender, TCP},
     measurement::{Figure, Measurement, Metric},
     processor,

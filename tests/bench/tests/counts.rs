@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use causeway_bench::address::HOST;
 use causeway_bench::{
     contender::{Contender, Publishes},
     forwarding::{self, Comparison, Effort},
@@ -19,7 +20,7 @@ use causeway_bench::{
     traffic::{self, Ends, Flows, HOST_PORT, Way},
 };
 use causeway_bench_ebpf::{Expected, MARK, Traffic, fold};
-use causeway_tests::{lab::HOST, place, undo};
+use causeway_tests::{place, undo};
 
 const WAYS: [Way; 4] = [Way::Inwards, Way::Outwards, Way::Across, Way::Wire];
 
