@@ -121,15 +121,19 @@ fn slot_of(bench: &mut Bench, entry: &PublishEntry) -> u32 {
 #[test]
 fn the_addresses_at_a_host_side_are_one_endpoint() {
     with_bench(|bench| {
+        // One that has no IPv4 address is at another one.
+        let alone = Place { host_side: "h2", ..PLACE };
         bench.put_host();
         let before = slot_of(bench, &publish_entry(CONTAINER, "5000:80", &[]));
         put_container(bench);
+        bench.put_address(alone, "2001:db8:18::3", "2001:db8:18::1", "2001:db8:18::/64");
         let next = slot_of(bench, &publish_entry(CONTAINER, "5001:80", &[]));
-        assert_eq!(next, before + 2, "one slot was taken between");
+        assert_eq!(next, before + 3, "two slots were taken between");
         // Another agent takes over, and finds the addresses.
         bench.restart();
         bench.put_host();
         put_container(bench);
+        bench.put_address(alone, "2001:db8:18::3", "2001:db8:18::1", "2001:db8:18::/64");
         bench.datapath.settle().expect("it settles");
         let last = slot_of(bench, &publish_entry(CONTAINER, "5002:80", &[]));
         assert_eq!(last, next + 1, "none was taken since");

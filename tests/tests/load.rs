@@ -62,6 +62,17 @@ fn a_kernel_with_tcx_is_given_links() {
     });
 }
 
+#[test]
+fn an_interface_takes_its_program_again_at_once() {
+    with_bench(|bench| {
+        put(bench);
+        for _ in 0..20 {
+            bench.datapath.remove_uplink(bench.index("up0")).expect("it is an uplink no longer");
+            bench.put_host();
+        }
+    });
+}
+
 fn put(bench: &mut Bench) {
     bench.put_host();
     bench.put_container(CONTAINER);

@@ -44,6 +44,8 @@ pub(super) struct Host {
     pub(super) allow_bind: bool,
     changes: Option<mpsc::Receiver<()>>,
     local: BTreeSet<IpAddr>,
+    /// Addresses that are the host's no longer, whose flows have not ended yet.
+    lost: BTreeSet<IpAddr>,
     uplinks: BTreeMap<u32, Uplink>,
     /// Said once, until it is over.
     said_no_uplink: bool,
@@ -81,6 +83,7 @@ impl Host {
             allow_bind,
             changes: Some(changes),
             local: BTreeSet::new(),
+            lost: BTreeSet::new(),
             uplinks: BTreeMap::new(),
             said_no_uplink: false,
         })
@@ -135,9 +138,9 @@ impl Agent {
     pub(super) async fn sync_host(&mut self) -> anyhow::Result<()> {
         let sight = self.host.look().await?;
         let local = sight.local_addresses();
-        let mut lost = BTreeSet::new();
         if local != self.host.local {
-            lost = self.datapath.set_local_addresses(&local)?;
+            let lost = self.datapath.set_local_addresses(&local)?;
+            self.host.lost.extend(lost);
             self.host.local = local;
         }
         let found = sight.uplinks(&self.host.wanted, &self.host.uplinks);
@@ -166,8 +169,9 @@ impl Agent {
             self.host.uplinks.insert(index, uplink);
         }
         // Once new flows have another address.
-        if !lost.is_empty() {
-            self.datapath.end_flows_of_addresses(&lost)?;
+        if !self.host.lost.is_empty() {
+            self.datapath.end_flows_of_addresses(&self.host.lost)?;
+            self.host.lost.clear();
         }
         let none = self.host.uplinks.is_empty();
         if none && !self.host.said_no_uplink {

@@ -6,13 +6,15 @@ use std::{
     fs::{self, File},
     io, mem,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use aya::{
     Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, LinkOrder, SchedClassifier, TcAttachType,
+        CgroupAttachMode, CgroupSockAddr, LinkOrder, ProgramError, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     },
@@ -263,11 +265,27 @@ fn put_link(program: &mut SchedClassifier, hook: Hook, interface: &Interface, pi
         }
         unpin(pin)?;
     }
-    // Behind the programs of others, which may filter.
-    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(&interface.name, hook.direction(), order)?;
+    let mut tries = 0;
+    let id = loop {
+        // Behind the programs of others, which may filter.
+        let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+        match program.attach_with_options(&interface.name, hook.direction(), order) {
+            // A link that has just lost its pin goes a grace period later.
+            Err(error) if is_there(&error) && tries < MOST_TRIES => thread::sleep(BETWEEN_TRIES),
+            attached => break attached?,
+        }
+        tries += 1;
+    };
     FdLink::try_from(program.take_link(id)?)?.pin(pin).with_context(|| format!("pinning {}", pin.display()))?;
     Ok(())
+}
+
+const MOST_TRIES: u32 = 100;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
+
+/// Whether the program is at the hook already.
+fn is_there(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error) if error.io_error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, instance: &str) -> anyhow::Result<()> {
