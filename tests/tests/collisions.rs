@@ -19,7 +19,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     a_bound_socket_of_the_host_that_came_first_keeps_its_tuple,
     a_connected_socket_of_the_host_that_came_first_keeps_its_tuple,
     a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple,

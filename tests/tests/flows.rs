@@ -11,7 +11,6 @@ use causeway_tests::{
 use serde_json::Value;
 
 families! {
-    ; V4:
     flows_are_listed_and_ended_by_what_they_are_like,
 }
 

@@ -19,7 +19,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     long_datagrams_go_to_the_world_and_are_answered,
     long_datagrams_come_to_a_published_port_and_are_answered,
     long_datagrams_pass_between_containers_and_through_the_hairpin,

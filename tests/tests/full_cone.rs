@@ -10,7 +10,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     two_hosts_outside_see_one_port_and_a_third_party_is_heard,
     on_other_networks_strangers_are_not_heard,
     two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them,

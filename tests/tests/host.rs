@@ -8,7 +8,6 @@ use std::{
 use causeway_tests::{families, family::Family, lab::Lab, ping, tcp, transfer, udp, wait::DEADLINE};
 
 families! {
-    ; V4:
     the_hosts_own_traffic_passes_both_ways,
     a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container,
     a_closed_port_of_the_world_is_refused_and_not_waited_for,

@@ -20,7 +20,6 @@ use nix::errno::Errno;
 use serde_json::Value;
 
 families! {
-    ; V4:
     they_end_at_once_with_their_publish_and_no_other_does,
     they_end_with_the_container,
     they_follow_a_move_and_its_drain,

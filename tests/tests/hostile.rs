@@ -25,7 +25,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     nothing_leaves_untranslated_while_a_container_comes_or_goes,
     a_container_that_went_away_by_itself_is_forgotten_by_the_datapath,
     frames_with_anothers_mac_take_nothing_away_from_it,

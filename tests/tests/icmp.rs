@@ -20,7 +20,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     a_closed_port_of_the_world_is_told_to_the_container,
     a_closed_port_of_a_container_is_told_to_the_client_of_its_publish,
     an_error_ends_no_flow,
@@ -36,7 +35,8 @@ families! {
     a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu,
     who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented,
     a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu,
-    an_error_of_no_flow_goes_nowhere,
+    an_error_of_no_flow_goes_nowhere;
+    V4:
     a_packet_longer_than_the_containers_that_may_be_fragmented_arrives,
 }
 

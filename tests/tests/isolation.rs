@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use causeway::net::sysctl;
 use causeway_tests::{
     families,
     family::{Family, V4, V6},
@@ -10,7 +11,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     a_port_that_is_not_published_is_not_reached_from_outside,
     a_route_to_the_containers_leads_nobody_to_them,
     a_container_cannot_send_from_an_address_that_is_not_its_own,
@@ -37,6 +37,10 @@ fn a_route_to_the_containers_leads_nobody_to_them(family: Family) {
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let (tcp_echo, udp_echo) = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "c1"));
     place::add_route(&lab.world, family.subnet(), family.host());
+    if family == V6 {
+        // The agent makes no router of the host that it was not: this one is.
+        sysctl::set(&lab.host, "ipv6/conf/all/forwarding", "1").unwrap();
+    }
     let before = lab.counted("not-published");
     assert!(tcp::is_unreachable(&lab.world, c1.at(80)));
     assert!(udp::is_silent(&udp::client(&lab.world, family), c1.at(80)));

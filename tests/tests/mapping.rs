@@ -12,7 +12,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     full_cone_keeps_one_port_toward_every_destination,
     full_cone_lets_anybody_in_by_a_mapped_port,
     full_cone_lets_containers_in_by_a_neighbours_mapped_port,

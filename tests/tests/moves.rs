@@ -18,7 +18,6 @@ use causeway_tests::{
 use serde_json::{Value, json};
 
 families! {
-    ; V4:
     a_publish_that_is_moved_takes_its_clients_along_at_once,
     no_datagram_is_lost_while_a_publish_is_moved,
     no_connection_fails_while_a_publish_drains_from_one_container_to_the_other,

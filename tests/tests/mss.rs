@@ -20,7 +20,6 @@ use causeway_tests::{
 use nix::sys::socket::{SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt::TcpMaxSeg};
 
 families! {
-    ; V4:
     both_sides_of_a_connection_to_the_world_are_told,
     both_sides_of_a_connection_to_a_published_port_are_told,
     neighbours_and_the_hairpin_keep_what_they_have,

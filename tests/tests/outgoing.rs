@@ -16,7 +16,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host,
     a_container_reaches_the_world_over_udp_and_the_world_sees_the_host,
     a_masqueraded_exchange_keeps_its_source_port_when_that_is_free,

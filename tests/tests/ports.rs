@@ -19,7 +19,6 @@ use causeway_tests::{
 use nix::errno::Errno;
 
 families! {
-    ; V4:
     a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range,
     every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once,
     every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once,

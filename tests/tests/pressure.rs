@@ -19,7 +19,6 @@ use causeway_tests::{
 use nix::errno::Errno;
 
 families! {
-    ; V4:
     half_open_floods_break_no_flow_in_use,
     new_flows_begin_in_the_middle_of_a_flood,
     a_table_full_of_flows_in_use_refuses_the_next_at_once,

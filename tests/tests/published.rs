@@ -11,7 +11,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     the_world_reaches_a_published_port_and_the_container_sees_the_client,
     another_container_reaches_a_published_port_through_every_address_of_the_host,
     one_socket_reaches_a_container_directly_and_through_its_published_port,
@@ -25,7 +24,8 @@ families! {
     a_publish_admits_only_the_clients_it_names,
     two_thousand_connections_to_a_published_port_are_open_at_once,
     publishes_come_and_go_while_others_are_in_use,
-    a_client_that_asked_too_early_is_served_once_the_port_is_published,
+    a_client_that_asked_too_early_is_served_once_the_port_is_published;
+    V4:
     a_dual_stack_program_of_the_host_reaches_a_published_port_too,
     a_dual_stack_program_of_the_host_sees_the_published_port_on_a_connected_socket,
 }

@@ -13,7 +13,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     long_datagrams_arrive_whole_in_any_order_whichever_way_they_go,
     datagrams_with_one_identification_that_are_mixed_arrive_whole,
     a_first_fragment_that_comes_again_does_not_part_the_others,

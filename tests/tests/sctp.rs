@@ -12,7 +12,6 @@ use causeway_tests::{
 use serde_json::Value;
 
 families! {
-    ; V4:
     a_container_reaches_the_world_over_sctp_until_one_of_them_aborts,
     a_packet_in_mid_stream_begins_nothing,
     published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself,

@@ -16,7 +16,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     half_open_flows_to_a_publish_leave_its_container_room,
     a_container_that_maps_every_port_leaves_others_some,
     clients_of_a_service_of_the_hosts_leave_containers_room,

@@ -30,7 +30,6 @@ use nix::{
 };
 
 families! {
-    ; V4:
     a_blind_reset_ends_no_masqueraded_connection,
     a_blind_reset_ends_no_published_connection,
     a_true_reset_ends_the_connection_and_soon_the_flow,

@@ -16,7 +16,6 @@ use causeway_tests::{
 use serde_json::Value;
 
 families! {
-    ; V4:
     flows_last_as_long_as_the_rfcs_demand,
     a_network_has_timeouts_of_its_own,
     an_idle_flow_is_forgotten,

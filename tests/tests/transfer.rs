@@ -10,7 +10,6 @@ use causeway_tests::{
 };
 
 families! {
-    ; V4:
     two_hundred_megabytes_go_to_the_world_and_back_with_offloads,
     two_hundred_megabytes_go_to_the_world_and_back_without_offloads,
     two_hundred_megabytes_come_from_the_world_and_go_back_with_offloads,
