@@ -77,7 +77,7 @@ pub struct Container {
     pub name: String,
     /// Its namespace.
     pub netns: Netns,
-    /// On its first network, of the lab's family.
+    /// On its first network, of the lab's family if it has that.
     pub address: IpAddr,
     /// What `container create` printed.
     pub made: Value,
@@ -256,8 +256,8 @@ impl Lab {
         anyhow::ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
         self.undo().containers.push(name.clone());
         let made = output.json();
-        let address =
-            address_in(&made, self.family).with_context(|| format!("{made} has no address of {}", self.family))?;
+        let mut families = [self.family].into_iter().chain(Family::ALL);
+        let address = families.find_map(|family| address_in(&made, family)).context("a container has an address")?;
         Ok(Container { netns: Netns::open(&netns::named(&name))?, name, address, made })
     }
 
@@ -316,6 +316,13 @@ impl Container {
     #[track_caller]
     pub fn address_of(&self, family: Family) -> IpAddr {
         address_in(&self.made, family).unwrap_or_else(|| panic!("{self} has no address of {family}"))
+    }
+
+    /// Itself, for a family.
+    #[must_use]
+    #[track_caller]
+    pub fn of(self, family: Family) -> Self {
+        Self { address: self.address_of(family), ..self }
     }
 
     /// A socket address of it.

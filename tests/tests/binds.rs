@@ -63,7 +63,10 @@ fn a_published_port_cannot_be_bound_where_another_socket_could_not_be() {
         ("tcp", by_ipv6(HOST), 8080, true),
         ("tcp", by_ipv6(ANY), 8080, true),
         ("tcp", all, 8080, true),
+        // IPv6 clients reach it too.
         ("tcp", own, 8080, true),
+        ("tcp", V6.host(), 8080, true),
+        ("tcp", own, 8082, false),
         ("udp", ANY, 8080, true),
         ("udp", HOST, 8080, true),
         ("udp", by_ipv6(LOOPBACK), 8080, true),
