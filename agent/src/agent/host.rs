@@ -10,12 +10,14 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::Agent;
+use super::{Agent, xdp::Drivers};
 use crate::{
+    api,
     datapath::Interface,
-    model::{family::Family, network},
+    model::{family::Family, network, xdp::Xdp},
     net::{
         link::Link,
+        mac::Mac,
         netlink::{InterfaceAddress, Netlink, Route},
         netns::Netns,
         watch,
@@ -45,6 +47,7 @@ pub(super) struct Host {
     changes: Option<mpsc::Receiver<()>>,
     local: BTreeSet<IpAddr>,
     uplinks: BTreeMap<u32, Uplink>,
+    pub(super) drivers: Drivers,
     /// Said once, until it is over.
     said_no_uplink: bool,
 }
@@ -52,8 +55,9 @@ pub(super) struct Host {
 /// An interface that leads outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uplink {
-    index: u32,
-    name: String,
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) mac: Mac,
     /// What masqueraded flows get, of each family; one at least is there.
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
@@ -71,7 +75,7 @@ pub(super) struct Sight {
 }
 
 impl Host {
-    pub(super) async fn open(netns: Netns, wanted: Vec<String>, allow_bind: bool) -> anyhow::Result<Self> {
+    pub(super) async fn open(netns: Netns, wanted: Vec<String>, allow_bind: bool, xdp: Xdp) -> anyhow::Result<Self> {
         // Before the first look, so that no change is missed in between.
         let changes = watch::changes(&netns).await?;
         let netlink = Netlink::open(&netns).await?;
@@ -82,6 +86,7 @@ impl Host {
             changes: Some(changes),
             local: BTreeSet::new(),
             uplinks: BTreeMap::new(),
+            drivers: Drivers::new(xdp),
             said_no_uplink: false,
         })
     }
@@ -96,6 +101,10 @@ impl Host {
             self.changes = None;
         }
         std::future::pending::<()>().await;
+    }
+
+    pub(super) fn view_uplinks(&self) -> Vec<api::Uplink> {
+        self.drivers.view(&self.uplinks)
     }
 
     pub(super) async fn look(&self) -> anyhow::Result<Sight> {
@@ -144,6 +153,7 @@ impl Agent {
         let gone: Vec<u32> = self.host.uplinks.keys().filter(|index| !found.contains_key(index)).copied().collect();
         for index in gone {
             self.datapath.remove_uplink(index)?;
+            self.host.drivers.forget(index);
             if let Some(uplink) = self.host.uplinks.remove(&index) {
                 info!(uplink = uplink.name, "no longer an uplink");
             }
@@ -163,12 +173,14 @@ impl Agent {
                 ipv6 = v6.map(tracing::field::display),
                 "uplink"
             );
+            self.sync_xdp(&uplink, &sight)?;
             self.host.uplinks.insert(index, uplink);
         }
         // Once new flows have another address.
         if !lost.is_empty() {
             self.datapath.end_flows_of_addresses(&lost)?;
         }
+        self.sync_receivers(&sight.links);
         let none = self.host.uplinks.is_empty();
         if none && !self.host.said_no_uplink {
             warn!("{}; containers do not reach the world until there is one", sight.why_no_uplink(&self.host.wanted));
@@ -205,10 +217,10 @@ impl Sight {
         }
         let links = self.links.iter().filter(|link| has_ethernet_header(link));
         let uplinks = links.filter_map(|link| {
-            let routed = candidates.remove(&link.index)?;
+            let (mac, routed) = (link.mac?, candidates.remove(&link.index)?);
             let before = present.get(&link.index).and_then(|uplink| uplink.v6);
             let (v4, v6) = (self.masquerade_v4(link.index), self.masquerade_v6(link.index, before));
-            let uplink = Uplink { index: link.index, name: link.name.clone(), v4, v6, mtu: link.mtu, routed };
+            let uplink = Uplink { index: link.index, name: link.name.clone(), mac, v4, v6, mtu: link.mtu, routed };
             (v4.is_some() || v6.is_some()).then_some((link.index, uplink))
         });
         uplinks.collect()
@@ -334,10 +346,7 @@ mod tests {
             mac,
             mtu: 1500,
             up: true,
-            kind: None,
-            controller: None,
-            alias: None,
-            group: 0,
+            ..Link::default()
         }
     }
 
