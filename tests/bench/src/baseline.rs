@@ -6,7 +6,6 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    contender::Contender,
     measurement::{Measurement, Metric},
 };
 
@@ -37,7 +36,7 @@ impl Baseline {
                 continue;
             }
             for against in
-                measurement.figures.keys().filter(|other| !other.is_bound() && **other != Contender::Causeway)
+                measurement.figures.keys().filter(|other| !other.is_bound() && !other.is_causeway())
             {
                 if let Some(ratio) = measurement.ratio(*against) {
                     let what = format!("{} ({}) against {against}", measurement.name, measurement.metric.unit());
