@@ -14,7 +14,7 @@ use crate::{
     packet::{ETHERNET, Family, Frame, Packet, Payload},
     reason::Reason,
     tables::Tables,
-    tuple::{Tuple, echo, protocol},
+    tuple::{echo, protocol},
 };
 
 /// What becomes of a frame early.
@@ -52,14 +52,7 @@ pub fn decide<'t, A: Address, T: Tables<A> + Receivers>(
             return Early::Forward(half);
         }
     }
-    if is_martian(&packet.tuple) { Early::Drop(Reason::Martian) } else { Early::Pass }
-}
-
-/// Whether an address says that the packet never was on a wire. What DHCP sends from no address yet is not meant, nor 240.0.0.0/4, which some
-/// networks use.
-#[inline(always)]
-pub fn is_martian<A: Address>(tuple: &Tuple<A>) -> bool {
-    tuple.source.is_loopback() || tuple.source.is_multicast() || tuple.destination.is_loopback()
+    if packet.tuple.is_martian() { Early::Drop(Reason::Martian) } else { Early::Pass }
 }
 
 /// A link takes no frame from a driver that is longer than it is wide, whereas a packet may go on into the container all the same.
@@ -126,3 +119,6 @@ fn rewrite_sum<A: Family>(
         new => frame.put(at, &new),
     }
 }
+
+#[cfg(test)]
+mod tests;

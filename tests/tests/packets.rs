@@ -527,7 +527,7 @@ fn rows_from_outside(bench: &Bench) -> Vec<Row> {
             "to a published port from a loopback address",
             "up0",
             outside(bench, [127, 0, 0, 1], HOST, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(Reason::Martian),
         ),
         row(
             "to a published port from no address",
@@ -539,13 +539,27 @@ fn rows_from_outside(bench: &Bench) -> Vec<Row> {
             "to a published port from a multicast address",
             "up0",
             outside(bench, [224, 0, 0, 1], HOST, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(Reason::Martian),
         ),
+        row(
+            "loopback's, to the host itself",
+            "up0",
+            outside(bench, [127, 0, 0, 1], HOST, tcp(4000, 22, SYN)),
+            Stop(Reason::Martian),
+        ),
+        row(
+            "to a loopback address",
+            "up0",
+            outside(bench, WORLD, [127, 0, 0, 1], tcp(4000, 22, ACK)),
+            Stop(Reason::Martian),
+        ),
+        row("from no address to all", "up0", outside(bench, [0; 4], [255; 4], udp(68, 67)), Stop(Reason::NotOurs)),
+        row("from 240.0.0.0/4", "up0", outside(bench, [240, 0, 0, 1], HOST, tcp(4000, 22, SYN)), Stop(Reason::NotOurs)),
         row(
             "to a published port from the broadcast address",
             "up0",
             outside(bench, [255; 4], HOST, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(Reason::Martian),
         ),
         row(
             "an answer from outside",

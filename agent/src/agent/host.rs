@@ -340,14 +340,7 @@ mod tests {
     use crate::net::mac::Mac;
 
     fn link(index: u32, name: &str, mac: Option<Mac>) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mac,
-            mtu: 1500,
-            up: true,
-            ..Link::default()
-        }
+        Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, ..Link::default() }
     }
 
     fn route(destination: &str, output: u32, metric: u32) -> Route {

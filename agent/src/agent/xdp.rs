@@ -57,7 +57,9 @@ impl Agent {
         let drivers = &mut self.host.drivers;
         let kept_from = match drivers.wanted {
             Xdp::Off => Some("it was not asked for".to_owned()),
-            Xdp::Auto => price(uplink.index, &sight.links).map(|price| format!("{price}; 'up --xdp on' has it all the same")),
+            Xdp::Auto => {
+                price(uplink.index, &sight.links).map(|price| format!("{price}; 'up --xdp on' has it all the same"))
+            }
             Xdp::On => None,
         };
         let why = match kept_from {

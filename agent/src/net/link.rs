@@ -33,11 +33,8 @@ pub struct Link {
 
 impl Link {
     pub(super) fn from_message(message: LinkMessage) -> Self {
-        let mut link = Self {
-            index: message.header.index,
-            up: message.header.flags.contains(LinkFlags::Up),
-            ..Self::default()
-        };
+        let mut link =
+            Self { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Self::default() };
         for attribute in message.attributes {
             #[expect(
                 clippy::wildcard_enum_match_arm,
