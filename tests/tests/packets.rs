@@ -489,7 +489,7 @@ fn rows_from_outside(bench: &Bench) -> Vec<Row> {
             "a published port of a loopback address",
             "up0",
             world([127, 0, 0, 1], tcp(4000, 5000, SYN)),
-            Stop(Reason::NotOurs),
+            Stop(Reason::Martian),
         ),
         row("mid-stream to a published port", "up0", world(HOST, tcp(4000, 5000, ACK)), Stop(Reason::NotOurs)),
         row("an admitted source", "up0", world(HOST, tcp(4000, 6000, SYN)), Leave("h1", (WORLD, 4000), (C1, 80))),
