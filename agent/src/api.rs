@@ -331,6 +331,29 @@ pub struct Direction {
 pub struct Stats {
     /// Every reason, with the number of packets it ended, since the datapath was loaded.
     pub reasons: BTreeMap<String, u64>,
+    /// The host's.
+    pub uplinks: Vec<Uplink>,
+}
+
+/// An interface that leads outside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Its name.
+    pub interface: String,
+    /// Whether its driver runs a program of ours.
+    pub xdp: XdpMode,
+    /// Why not; null if it does.
+    pub why: Option<String>,
+}
+
+/// How a program is run early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpMode {
+    /// By the driver.
+    Native,
+    /// Not at all.
+    Off,
 }
 
 /// The answer to [`Request::Down`].
@@ -477,7 +500,11 @@ mod tests {
 
     #[test]
     fn the_other_answers_print_these_names() {
-        assert_eq!(names(&Stats { reasons: BTreeMap::new() }), ["reasons"]);
+        assert_eq!(names(&Stats { reasons: BTreeMap::new(), uplinks: Vec::new() }), ["reasons", "uplinks"]);
+        assert_eq!(
+            serde_json::to_value(Uplink { interface: "eth0".to_owned(), xdp: XdpMode::Native, why: None }).unwrap(),
+            json!({"interface": "eth0", "xdp": "native", "why": null})
+        );
         assert_eq!(names(&Flushed { flows: 1 }), ["flows"]);
         assert_eq!(
             names(&Removed { networks: Vec::new(), containers: Vec::new(), files: Vec::new() }),

@@ -4,6 +4,7 @@
 //! # All keys are optional but a network's name and subnets, and a container's name.
 //! uplinks = ["eth0"]              # default: the interfaces of the default route
 //! allow_bind = false              # true: processes of the host may have published ports too; as `up --allow-bind`
+//! xdp = "auto"                    # or "on", "off"; as `up --xdp`
 //!
 //! [tables]
 //! flows = 262144                  # how many flows there is room for
@@ -52,6 +53,7 @@ use crate::{
         masquerade::Masquerade,
         name, network,
         publish::{PortRange, PublishSpec},
+        xdp::Xdp,
     },
     net::mac::Mac,
 };
@@ -71,6 +73,8 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// Processes of the host may bind published ports, and have ports that are published then.
     pub allow_bind: bool,
+    /// Whether uplinks' drivers run a program of ours.
+    pub xdp: Option<Xdp>,
     /// How many flows there is room for.
     pub flows: u32,
     /// In the file's order.
@@ -100,6 +104,7 @@ impl Config {
             path: path.to_owned(),
             uplinks: file.uplinks,
             allow_bind: file.allow_bind,
+            xdp: file.xdp,
             flows: file.tables.flows.unwrap_or(DEFAULT_FLOWS),
             networks: file.network.into_iter().map(NetworkSpec::from).collect(),
             containers: file.container.into_iter().map(ContainerSpec::from).collect(),
@@ -198,6 +203,7 @@ struct File {
     uplinks: Vec<String>,
     #[serde(default)]
     allow_bind: bool,
+    xdp: Option<Xdp>,
     #[serde(default)]
     tables: Tables,
     #[serde(default)]
@@ -324,6 +330,7 @@ mod tests {
         let config = parse(&example.join("\n")).unwrap();
         assert_eq!(config.uplinks, ["eth0"]);
         assert_eq!(config.flows, DEFAULT_FLOWS);
+        assert_eq!(config.xdp, Some(Xdp::Auto));
         assert_eq!(config.networks[0].bridge.as_deref(), Some("cw1"));
         assert_eq!(config.containers[0].publishes.len(), 2);
     }
@@ -367,6 +374,7 @@ mod tests {
             ("[[network]]\nname = \"a\"", "lab.toml:1: missing field `subnets`"),
             ("[[container]]\nname = \"a\"\npublish = [\"80\"]", "lab.toml:3: '80' is one port"),
             ("a = ", "lab.toml:1:"),
+            ("xdp = \"native\"", "lab.toml:1: unknown variant `native`, expected one of `auto`, `on`, `off`"),
             ("uplinks = 7", "lab.toml:1: integer `7` stands where a list, in brackets, is needed"),
             ("[network.default]", "lab.toml:1: a table stands where a list, in brackets, is needed"),
             ("[tables]\nflows = -1", "lab.toml:2: integer `-1` stands where a number from 0 to 4294967295 is needed"),

@@ -2,7 +2,7 @@
 
 use comfy_table::{Table, presets};
 
-use crate::api::{Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats};
+use crate::api::{Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats, XdpMode};
 
 /// What a list's table looks like.
 pub trait Row {
@@ -172,7 +172,14 @@ pub fn flushed(flushed: &Flushed) -> String {
 /// The counters.
 pub fn stats(stats: &Stats) -> String {
     let rows = stats.reasons.iter().map(|(reason, count)| vec![reason.clone(), count.to_string()]);
-    lay_out(&["REASON", "PACKETS"], rows)
+    let uplinks = stats.uplinks.iter().map(|uplink| {
+        let xdp = match uplink.xdp {
+            XdpMode::Native => "native".to_owned(),
+            XdpMode::Off => format!("off: {}", uplink.why.as_deref().unwrap_or("no reason is known")),
+        };
+        vec![uplink.interface.clone(), xdp]
+    });
+    format!("{}\n{}", lay_out(&["REASON", "PACKETS"], rows), lay_out(&["UPLINK", "XDP"], uplinks))
 }
 
 fn lay_out(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {

@@ -60,6 +60,7 @@ fn run(options: &Up, instance: &Instance) -> anyhow::Result<()> {
         netns_path,
         uplinks: options.uplinks.clone(),
         allow_bind: options.allow_bind,
+        xdp: options.xdp,
         config,
     };
     // The agent runs on this thread, where it may block; the other serves sockets.

@@ -47,6 +47,8 @@ pub mod name {
     pub const UPLINK: &str = "uplink";
     /// tc egress on an uplink.
     pub const UPLINK_OUT: &str = "uplink_out";
+    /// XDP on an uplink.
+    pub const UPLINK_XDP: &str = "uplink_xdp";
     /// tc egress on a bridge.
     pub const GUARD: &str = "guard";
     /// Run by the agent: removes flows.
@@ -152,6 +154,10 @@ pub mod name {
     pub const NETWORKS: &str = "NETWORKS";
     /// Array: an endpoint's slot to how many flows it has begun; [`super::OF_MAPPINGS`] and [`super::FROM_OUTSIDE`] further those.
     pub const COUNTS: &str = "COUNTS";
+    /// Array: [`super::UplinkMac`] of an uplink at its index modulo [`super::UPLINK_MACS`].
+    pub const UPLINK_MACS: &str = "UPLINK_MACS";
+    /// Map of devices: the host sides whose container sides take frames from XDP, by their indexes.
+    pub const RECEIVERS: &str = "RECEIVERS";
     /// Per-CPU array: reason to count.
     pub const REASONS: &str = "REASONS";
     /// Global: one less than the size of [`Maps::begun`], in both families.
@@ -551,6 +557,21 @@ pub struct Uplink<A> {
     pub address: A,
     /// In bytes, from the IP header on; at most 65,535.
     pub mtu: u32,
+}
+
+/// How many uplinks there can be XDP programs on, and a little more than that: two whose places are one must do with one.
+pub const UPLINK_MACS: u32 = 256;
+
+/// An uplink's own MAC: frames with another one are not for the host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct UplinkMac {
+    /// The interface; zero for none.
+    pub index: u32,
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub _pad: u16,
 }
 
 impl Door {

@@ -22,6 +22,8 @@ pub trait Address: Copy + Debug + Eq + Hash + Ord + Pod {
     fn is_multicast(&self) -> bool;
     /// Whether no packet on a wire may have it for a source: unspecified, loopback, multicast, broadcast (RFC 1122 section 3.2.1.3).
     fn is_martian_source(&self) -> bool;
+    /// Whether it is one of the loopback's.
+    fn is_loopback(&self) -> bool;
     /// Whether it is in the subnet.
     fn is_in(&self, subnet: &Self, mask: &Self) -> bool;
     /// Whether it is the all-ones address of the subnet, which IPv4 calls its broadcast address. Never so for IPv6.
@@ -78,6 +80,11 @@ impl Address for V4 {
     #[inline(always)]
     fn is_martian_source(&self) -> bool {
         matches!(self.octets()[0], 0 | 127 | 224..)
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.octets()[0] == 127
     }
 
     #[inline(always)]
@@ -170,6 +177,11 @@ impl Address for V6 {
     fn is_martian_source(&self) -> bool {
         self.is_multicast()
             || (self.0[0] | self.0[1] | self.0[2] == 0 && matches!(self.octets()[12..], [0, 0, 0, 0 | 1]))
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.0[0] | self.0[1] | self.0[2] == 0 && self.0[3] == 1_u32.to_be()
     }
 
     #[inline(always)]
@@ -285,6 +297,19 @@ mod tests {
         ] {
             assert_eq!(V4::new(octets).is_martian_source(), martian, "{octets:?}");
         }
+    }
+
+    #[test]
+    fn loopback_has_a_network_in_ipv4_and_an_address_in_ipv6() {
+        assert!(V4::new([127, 0, 0, 1]).is_loopback() && V4::new([127, 255, 255, 255]).is_loopback());
+        assert!(!V4::new([126, 255, 255, 255]).is_loopback() && !V4::new([128, 0, 0, 0]).is_loopback());
+        let ends_in = |octet| {
+            let mut octets = [0; 16];
+            octets[15] = octet;
+            V6::new(octets)
+        };
+        assert!(ends_in(1).is_loopback() && !ends_in(0).is_loopback() && !ends_in(2).is_loopback());
+        assert!(!V6::mapped(V4::new([0, 0, 0, 1])).is_loopback());
     }
 
     #[test]

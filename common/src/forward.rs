@@ -114,11 +114,23 @@ pub(crate) fn begin_planned<A: Address>(first: &mut First<A>, tables: &impl Tabl
 /// which [`known`] is for.
 #[inline(always)]
 pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t T) -> Option<T::Half<'t>> {
+    let now = tables.now();
+    let mut half = settled(packet, now, tables)?;
+    touch(&mut half, packet, now);
+    Some(half)
+}
+
+/// The same before it is counted.
+#[inline(always)]
+pub(crate) fn settled<'t, A: Address, T: Tables<A>>(
+    packet: &Packet<A>,
+    now: Ticks,
+    tables: &'t T,
+) -> Option<T::Half<'t>> {
     if packet.first_fragment || !packet.has_ports() {
         return None;
     }
-    let now = tables.now();
-    let mut half = tables.flow(&packet.tuple)?;
+    let half = tables.flow(&packet.tuple)?;
     let translation = &half.translation;
     let elsewhere = half.input != packet.input && half.input != 0;
     let too_long = is_too_long(packet, translation);
@@ -136,7 +148,6 @@ pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t
     {
         return None;
     }
-    touch(&mut half, packet, now);
     Some(half)
 }
 

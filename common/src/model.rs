@@ -12,6 +12,7 @@ use std::{
 use crate::{
     abi::{Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey, Macs, Network, Publish, Uplink},
     address::{Address, Port},
+    early::Receivers,
     flow::Ticks,
     tables::{DatagramTables, Refused, Route, Tables},
     tuple::Tuple,
@@ -42,6 +43,8 @@ pub struct Model<A> {
     pub next_hops: HashMap<u32, Macs>,
     /// What sockets of the host receive.
     pub sockets: HashSet<Tuple<A>>,
+    /// The host sides that frames can be sent out of early.
+    pub receivers: HashSet<u32>,
     /// Networks by number.
     pub networks: HashMap<u32, Network>,
     /// The keys of flows, in the order in which they began.
@@ -82,6 +85,7 @@ impl<A> Default for Model<A> {
             routes: Vec::new(),
             next_hops: HashMap::new(),
             sockets: HashSet::new(),
+            receivers: HashSet::new(),
             networks: HashMap::from([(0, Network::DEFAULT)]),
             begun: RefCell::default(),
             counts: RefCell::default(),
@@ -208,6 +212,12 @@ impl<A: Address> Tables<A> for Model<A> {
 
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
         self.sockets.contains(arriving)
+    }
+}
+
+impl<A> Receivers for Model<A> {
+    fn takes(&self, host_side: u32) -> bool {
+        self.receivers.contains(&host_side)
     }
 }
 

@@ -286,6 +286,9 @@ fn first_from_uplink<A: Address>(
     beginning: &mut Beginning<A>,
     tables: &impl Tables<A>,
 ) -> Result<(), Reason> {
+    if packet.tuple.is_martian() {
+        return Err(Reason::Martian);
+    }
     if !packet.has_ports() {
         return Err(Reason::NotOurs);
     }

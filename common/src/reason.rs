@@ -123,6 +123,8 @@ reasons! {
     TooManyFlows = 40, "too-many-flows", Drop;
     /// SCTP whose port is taken toward that destination: its checksum covers the ports, so it keeps its own.
     SctpPortTaken = 41, "sctp-port-taken", Drop;
+    /// From outside, in the name of loopback or of many, or to loopback: no packet on a wire has such an address (RFC 1122 section 3.2.1.3).
+    Martian = 50, "martian", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }

@@ -82,6 +82,13 @@ impl<A: Address> Tuple<A> {
         }
     }
 
+    /// Whether its addresses say that no wire has brought it. What DHCP sends from no address yet is not meant, nor 240.0.0.0/4, which some
+    /// networks use.
+    #[inline(always)]
+    pub fn is_martian(&self) -> bool {
+        self.source.is_loopback() || self.source.is_multicast() || self.destination.is_loopback()
+    }
+
     /// The sum of both addresses' words, not folded.
     #[inline(always)]
     pub fn address_sum(&self) -> u32 {

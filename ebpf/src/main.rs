@@ -20,6 +20,9 @@ mod socket;
 mod steps;
 #[cfg(target_arch = "bpf")]
 mod tables;
+#[cfg(target_arch = "bpf")]
+#[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
+mod xdp;
 
 /// On the host there is nothing to run: `cargo xtask build` makes the object for the kernel.
 #[cfg(not(target_arch = "bpf"))]

@@ -7,12 +7,12 @@ use aya_ebpf::{
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as SockTuple6,
     },
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use causeway_common::{
     abi::{
         self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HeldFrame, HeldKey, Network, Publish,
-        SocketAddress, SocketPeer, Uplink,
+        SocketAddress, SocketPeer, Uplink, UplinkMac,
     },
     address::{V4, V6},
     answer,
@@ -168,6 +168,10 @@ static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
 static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
 #[map]
 static COUNTS: Array<u64> = Array::with_max_entries(3 * abi::SLOTS, 0);
+#[map]
+static UPLINK_MACS: Array<UplinkMac> = Array::with_max_entries(abi::UPLINK_MACS, 0);
+#[map]
+static RECEIVERS: DevMapHash = DevMapHash::with_max_entries(abi::ENDPOINTS, 0);
 // By side: the tick, and how many errors were sent in it.
 #[map]
 static ANSWERS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(4, 0);
@@ -183,6 +187,18 @@ pub(crate) fn count(reason: Reason) {
         // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
         unsafe { *count += 1 }
     }
+}
+
+/// The MAC of an uplink that has an XDP program.
+#[inline(always)]
+pub(crate) fn uplink_mac(index: u32) -> Option<&'static UplinkMac> {
+    UPLINK_MACS.get(index % abi::UPLINK_MACS).filter(|uplink| uplink.index == index)
+}
+
+/// Sends a frame out of a host side, if the container takes it; false if not.
+#[inline(always)]
+pub(crate) fn redirect_early(host_side: u32) -> bool {
+    RECEIVERS.redirect(host_side, 0).is_ok()
 }
 
 /// Until when flows of the host's own may live that are TCP, or have moved.

@@ -110,18 +110,11 @@ trait Form {
 
 /// A family that sockets speak.
 trait Spoken: Family {
-    fn is_loopback(&self) -> bool;
     /// Where the call's socket is connected to.
     fn peer(ctx: &SockAddrContext) -> Self;
 }
 
 impl Spoken for V4 {
-    #[inline(always)]
-    fn is_loopback(&self) -> bool {
-        // Linux takes the unspecified address for loopback when it is connected to.
-        self.octets()[0] == 127 || *self == Self::UNSPECIFIED
-    }
-
     #[inline(always)]
     fn peer(ctx: &SockAddrContext) -> Self {
         // SAFETY: the context's socket, of which the verifier lets this field be read. One of IPv6 has it too.
@@ -130,12 +123,6 @@ impl Spoken for V4 {
 }
 
 impl Spoken for V6 {
-    #[inline(always)]
-    fn is_loopback(&self) -> bool {
-        let [a, b, c, d] = self.words();
-        a | b | c == 0 && (d == 0 || d == 1_u32.to_be())
-    }
-
     #[inline(always)]
     fn peer(ctx: &SockAddrContext) -> Self {
         // SAFETY: the context's socket, of which the verifier lets these words be read, one by one.
@@ -361,7 +348,9 @@ fn to_publish<F: Form>(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 fn container_of<A: Spoken>(ctx: &SockAddrContext, meant: &SocketAddress<A>) -> Option<SocketPeer<A>> {
     let slot = tables::published(protocol(ctx), &meant.address, meant.port)?;
-    if !meant.address.is_loopback() && !tables::is_local(&meant.address) {
+    // Linux takes the unspecified address for loopback when it is connected to.
+    let loopback = meant.address.is_loopback() || meant.address == A::UNSPECIFIED;
+    if !loopback && !tables::is_local(&meant.address) {
         return None;
     }
     let publish = A::maps().publishes.get(slot)?;

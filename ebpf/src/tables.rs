@@ -3,7 +3,7 @@
 use core::{ffi::c_void, mem};
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext,
     bindings::{
         BPF_ANY, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
         BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT, BPF_NOEXIST, bpf_fib_lookup, bpf_sock_tuple,
@@ -31,14 +31,14 @@ use crate::{
     skb::Skb,
 };
 
-/// What the kernel knows while it handles one packet.
-pub(crate) struct Kernel<'a> {
-    context: &'a TcContext,
+/// What the kernel knows while it handles one packet, or one frame at XDP.
+pub(crate) struct Kernel<'a, C = TcContext> {
+    pub(crate) context: &'a C,
 }
 
-impl<'a> Kernel<'a> {
+impl<'a, C: EbpfContext> Kernel<'a, C> {
     #[inline(always)]
-    pub(crate) fn new(context: &'a TcContext) -> Self {
+    pub(crate) fn new(context: &'a C) -> Self {
         Self { context }
     }
 
@@ -64,7 +64,7 @@ const EEXIST: i32 = -17;
 /// The size of the parameters of a route lookup, as the helper takes it.
 const ROUTE_SIZE: i32 = (mem::size_of::<bpf_fib_lookup>() as u32).cast_signed();
 
-impl<A: Family> Tables<A> for Kernel<'_> {
+impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     type Half<'t>
         = &'t mut Flow<A>
     where

@@ -246,6 +246,17 @@ impl Bench {
         self.model.routes.push((V4::new([0; 4]), V4::new([0; 4]), uplink.index));
     }
 
+    /// Lets the uplink's driver run the XDP program, and the containers behind those host sides take what it redirects.
+    pub fn put_xdp(&mut self, receivers: &[&'static str]) {
+        let mac = Mac(self.mac("up0"));
+        self.datapath.put_xdp(&self.interface("up0"), mac).expect("XDP on a veth");
+        for name in receivers {
+            let index = self.index(name);
+            self.datapath.put_receiver(index).expect("a receiver");
+            self.model.receivers.insert(index);
+        }
+    }
+
     /// Gives a network mapping and filtering that do not depend on the other side. In the model all networks have that then.
     pub fn put_full_cone(&mut self, bridge: &'static str) {
         let (_, gateway) = BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");

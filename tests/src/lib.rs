@@ -24,6 +24,7 @@ pub mod sctp;
 pub mod shared;
 pub mod snapshot;
 pub mod snmp;
+pub mod tap;
 pub mod tcp;
 pub mod transfer;
 pub mod udp;

@@ -36,6 +36,11 @@ pub fn set(netns: &Netns, interface: &str, on: bool) {
     }
 }
 
+/// How they are; none for one that the interface does not have.
+pub fn get(netns: &Netns, interface: &str) -> Vec<Option<u32>> {
+    SWITCHES.iter().map(|command| place::run(netns, || ask(interface, command - 1, 0)).ok()).collect()
+}
+
 fn ask(interface: &str, command: u32, data: u32) -> nix::Result<u32> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut value = Value { command, data };

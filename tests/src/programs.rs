@@ -10,9 +10,11 @@ use nix::libc;
 
 use crate::pins::bpf;
 
+const PROG_LOAD: libc::c_int = 5;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
+const LINK_CREATE: libc::c_int = 28;
 
 /// `struct bpf_prog_info` of `linux/bpf.h`, as long as Linux 5.16 made it.
 mod info {
@@ -66,10 +68,51 @@ pub fn at(index: u32, hook: Tcx) -> nix::Result<Vec<String>> {
     ids[..attributes.count as usize].iter().map(|id| name_of(*id)).collect()
 }
 
-fn name_of(id: u32) -> nix::Result<String> {
-    let fd = bpf(PROG_GET_FD_BY_ID, &mut [id, 0, 0])?;
+/// Attaches an XDP program to an interface of the calling thread's namespace that passes everything, until this is dropped.
+pub fn pass_by_xdp(index: u32) -> nix::Result<OwnedFd> {
+    const PROG_TYPE_XDP: u32 = 6;
+    const ATTACH_XDP: u32 = 37;
+    const XDP_PASS: u8 = 2;
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        rest: [u64; 16],
+    }
+    #[repr(C)]
+    struct Create {
+        program: u32,
+        target: u32,
+        attach: u32,
+        flags: u32,
+        rest: [u64; 4],
+    }
+    // r0 = XDP_PASS; exit
+    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, XDP_PASS, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let license = c"GPL";
+    let mut load = Load {
+        kind: PROG_TYPE_XDP,
+        count: 2,
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        rest: [0; 16],
+    };
+    let program = owned(bpf(PROG_LOAD, &mut load)?);
+    let target = u32::try_from(program.as_raw_fd()).expect("a descriptor is no less than zero");
+    let mut create = Create { program: target, target: index, attach: ATTACH_XDP, flags: 0, rest: [0; 4] };
+    // The link holds its program.
+    Ok(owned(bpf(LINK_CREATE, &mut create)?))
+}
+
+fn owned(fd: libc::c_long) -> OwnedFd {
     // SAFETY: the kernel has just given it, to nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("a descriptor is small")) };
+    unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("a descriptor is small")) }
+}
+
+fn name_of(id: u32) -> nix::Result<String> {
+    let fd = owned(bpf(PROG_GET_FD_BY_ID, &mut [id, 0, 0])?);
     Ok(about(fd.as_raw_fd())?.0)
 }
 

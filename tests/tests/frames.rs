@@ -27,6 +27,11 @@ use causeway_tests::bench::{Bench, Place, with_bench};
 /// How many frames where nobody says: a matter of seconds.
 const FRAMES: u64 = 300_000;
 
+/// Actions of XDP.
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
+const XDP_REDIRECT: i32 = 4;
+
 /// How many make a history. None fills the table, whose room is not the same to the last entry in the kernel and in the model.
 const HISTORY: u64 = 160;
 
@@ -57,6 +62,7 @@ fn the_kernel_does_with_any_frame_what_the_decisions_say() {
                 memory: Memory::default(),
                 start: &start,
                 seen: &mut seen,
+                early: number % 2 == 0,
             }
             .play();
             let counted = since(&start, &bench.datapath.reasons().expect("the counts"));
@@ -79,6 +85,8 @@ fn set_up(bench: &mut Bench) {
     for (container, publish, from) in PUBLISHES {
         bench.put_publish(CONTAINERS[container], publish, from);
     }
+    // Not all of them.
+    bench.put_xdp(&["h1", "h3"]);
     let terms = Terms { ports: PortRange::new(PICKED, PICKED).expect("a port"), ..Terms::default() };
     for (bridge, subnet) in [("cwa", "172.18.0.0/16"), ("cwb", "172.19.0.0/16"), ("cwc", "172.20.0.0/16")] {
         let interface = Interface { index: bench.index(bridge), name: bridge.to_owned() };
@@ -111,6 +119,8 @@ struct Seen {
     frames: u64,
     left: u64,
     answered: u64,
+    /// By XDP.
+    early: u64,
     reasons: Reasons,
 }
 
@@ -130,6 +140,7 @@ impl Seen {
     fn check(&self) {
         eprintln!("{self:?}");
         assert!(self.left > self.frames / 20, "only {} of {} frames left", self.left, self.frames);
+        assert!(self.early > self.frames / 100, "only {} of {} frames early", self.early, self.frames);
         assert!(self.answered > 0 && self.reasons.len() > 15, "{self:?}");
     }
 }
@@ -141,6 +152,7 @@ struct History<'a> {
     memory: Memory,
     start: &'a Reasons,
     seen: &'a mut Seen,
+    early: bool,
 }
 
 impl History<'_> {
@@ -164,7 +176,16 @@ impl History<'_> {
 
     /// False if the kernel has chosen a port of its own, which the model cannot know.
     fn send(&mut self, arriving: Arriving) -> bool {
-        let trial = self.try_frame(entry(arriving.hook), arriving.input, 0, &arriving.frame);
+        let trial = match self.try_early(&arriving) {
+            Some(trial) if trial.action == 2 => {
+                // Also of an exchange of the host's with many, which would pass to the stack, and end there.
+                assert!(is_martian(&arriving.frame), "{arriving:02x?}");
+                self.seen.count(Reason::Martian);
+                return true;
+            }
+            Some(trial) => trial,
+            None => self.try_frame(entry(arriving.hook), arriving.input, 0, &arriving.frame),
+        };
         let for_host = arriving.frame[..6] == self.scene.uplink_mac;
         let mut outcome = run(arriving.hook, &arriving.frame, arriving.input, for_host, &self.bench.model);
         if outcome == Outcome::Stop(Reason::NotAnUplink) && leads_nowhere(&arriving.frame) {
@@ -190,6 +211,26 @@ impl History<'_> {
             return !moved;
         }
         true
+    }
+
+    /// Every other history has XDP at the uplink. What that does with a frame is what the tc program would do, or it passes as it came.
+    fn try_early(&mut self, arriving: &Arriving) -> Option<Trial> {
+        if arriving.hook != Hook::Uplink || !self.early {
+            return None;
+        }
+        let trial = self.bench.datapath.try_frame(Entry::UplinkXdp, arriving.input, 0, &arriving.frame);
+        let trial = trial.expect("the frame runs");
+        let action = match trial.action {
+            XDP_DROP => 2,
+            XDP_REDIRECT => 7,
+            action => {
+                assert_eq!((action, &trial.frame), (XDP_PASS, &arriving.frame), "{arriving:02x?}");
+                return None;
+            }
+        };
+        self.seen.frames += 1;
+        self.seen.early += 1;
+        Some(Trial { action, ..trial })
     }
 
     /// What became of such a one, which gets an identification by chance and may come again, the model does not know: the history ends. The
@@ -229,6 +270,11 @@ const fn entry(hook: Hook) -> Entry {
 fn is_fragment(arriving: &Arriving) -> bool {
     let field = u16::from_be_bytes([arriving.frame[20], arriving.frame[21]]);
     arriving.frame[12..14] == [8, 0] && field & 0x3fff != 0
+}
+
+fn is_martian(frame: &[u8]) -> bool {
+    let (source, destination) = (&frame[26..30], &frame[30..34]);
+    source[0] == 127 || source[0] & 0xf0 == 224 || source == [0xff; 4] || destination[0] == 127
 }
 
 fn leads_nowhere(frame: &[u8]) -> bool {

@@ -22,9 +22,13 @@ const HOOKS: [(&str, Tcx, &str); 4] = [
 
 #[test]
 fn every_program_loads() {
-    with_bench(|_| {
+    with_bench(|bench| {
+        // It is loaded where it is wanted.
+        bench.put_xdp(&[]);
         let verified = programs::verified();
-        for program in HOOKS.iter().map(|(_, _, name)| name).chain(&name::SOCKETS).chain(&name::BINDS) {
+        for program in
+            HOOKS.iter().map(|(_, _, name)| name).chain(&name::SOCKETS).chain(&name::BINDS).chain([&name::UPLINK_XDP])
+        {
             let count = verified.get(*program).unwrap_or_else(|| panic!("{program} is not loaded: {verified:?}"));
             assert!(*count > 0, "{program} was verified by looking at nothing");
         }

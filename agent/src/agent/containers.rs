@@ -70,6 +70,7 @@ impl Agent {
             warn_all(self.save().err().as_slice());
             return Err(error);
         }
+        self.find_receivers().await?;
         let view = self.container_inspect(&name).await?;
         let addresses: Vec<String> = container.addresses().map(|address| address.to_string()).collect();
         info!(container = name, address = addresses.join(", "), "container created");

@@ -48,7 +48,10 @@ impl Agent {
 
     pub(super) fn stats(&self) -> anyhow::Result<Stats> {
         let reasons = self.datapath.reasons()?;
-        Ok(Stats { reasons: reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect() })
+        Ok(Stats {
+            reasons: reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            uplinks: self.host.view_uplinks(),
+        })
     }
 }
 

@@ -10,12 +10,14 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::Agent;
+use super::{Agent, xdp::Drivers};
 use crate::{
+    api,
     datapath::Interface,
-    model::{family::Family, network},
+    model::{family::Family, network, xdp::Xdp},
     net::{
         link::Link,
+        mac::Mac,
         netlink::{InterfaceAddress, Netlink, Route},
         netns::Netns,
         watch,
@@ -47,6 +49,7 @@ pub(super) struct Host {
     /// Addresses that are the host's no longer, whose flows have not ended yet.
     lost: BTreeSet<IpAddr>,
     uplinks: BTreeMap<u32, Uplink>,
+    pub(super) drivers: Drivers,
     /// Said once, until it is over.
     said_no_uplink: bool,
 }
@@ -54,8 +57,9 @@ pub(super) struct Host {
 /// An interface that leads outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uplink {
-    index: u32,
-    name: String,
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) mac: Mac,
     /// What masqueraded flows get, of each family; one at least is there.
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
@@ -73,7 +77,7 @@ pub(super) struct Sight {
 }
 
 impl Host {
-    pub(super) async fn open(netns: Netns, wanted: Vec<String>, allow_bind: bool) -> anyhow::Result<Self> {
+    pub(super) async fn open(netns: Netns, wanted: Vec<String>, allow_bind: bool, xdp: Xdp) -> anyhow::Result<Self> {
         // Before the first look, so that no change is missed in between.
         let changes = watch::changes(&netns).await?;
         let netlink = Netlink::open(&netns).await?;
@@ -85,6 +89,7 @@ impl Host {
             local: BTreeSet::new(),
             lost: BTreeSet::new(),
             uplinks: BTreeMap::new(),
+            drivers: Drivers::new(xdp),
             said_no_uplink: false,
         })
     }
@@ -99,6 +104,10 @@ impl Host {
             self.changes = None;
         }
         std::future::pending::<()>().await;
+    }
+
+    pub(super) fn view_uplinks(&self) -> Vec<api::Uplink> {
+        self.drivers.view(&self.uplinks)
     }
 
     pub(super) async fn look(&self) -> anyhow::Result<Sight> {
@@ -147,6 +156,7 @@ impl Agent {
         let gone: Vec<u32> = self.host.uplinks.keys().filter(|index| !found.contains_key(index)).copied().collect();
         for index in gone {
             self.datapath.remove_uplink(index)?;
+            self.host.drivers.forget(index);
             if let Some(uplink) = self.host.uplinks.remove(&index) {
                 info!(uplink = uplink.name, "no longer an uplink");
             }
@@ -166,6 +176,7 @@ impl Agent {
                 ipv6 = v6.map(tracing::field::display),
                 "uplink"
             );
+            self.sync_xdp(&uplink, &sight)?;
             self.host.uplinks.insert(index, uplink);
         }
         // Once new flows have another address.
@@ -173,6 +184,7 @@ impl Agent {
             self.datapath.end_flows_of_addresses(&self.host.lost)?;
             self.host.lost.clear();
         }
+        self.sync_receivers(&sight.links);
         let none = self.host.uplinks.is_empty();
         if none && !self.host.said_no_uplink {
             warn!("{}; containers do not reach the world until there is one", sight.why_no_uplink(&self.host.wanted));
@@ -209,10 +221,10 @@ impl Sight {
         }
         let links = self.links.iter().filter(|link| has_ethernet_header(link));
         let uplinks = links.filter_map(|link| {
-            let routed = candidates.remove(&link.index)?;
+            let (mac, routed) = (link.mac?, candidates.remove(&link.index)?);
             let before = present.get(&link.index).and_then(|uplink| uplink.v6);
             let (v4, v6) = (self.masquerade_v4(link.index), self.masquerade_v6(link.index, before));
-            let uplink = Uplink { index: link.index, name: link.name.clone(), v4, v6, mtu: link.mtu, routed };
+            let uplink = Uplink { index: link.index, name: link.name.clone(), mac, v4, v6, mtu: link.mtu, routed };
             (v4.is_some() || v6.is_some()).then_some((link.index, uplink))
         });
         uplinks.collect()
@@ -332,17 +344,7 @@ mod tests {
     use crate::net::mac::Mac;
 
     fn link(index: u32, name: &str, mac: Option<Mac>) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mac,
-            mtu: 1500,
-            up: true,
-            kind: None,
-            controller: None,
-            alias: None,
-            group: 0,
-        }
+        Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, ..Link::default() }
     }
 
     fn route(destination: &str, output: u32, metric: u32) -> Route {

@@ -20,6 +20,7 @@ mod publishes;
 mod sockets;
 pub mod teardown;
 mod view;
+mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,7 +45,7 @@ use crate::{
     datapath::{Datapath, LoadOptions, PublishEntry},
     instance::Instance,
     line,
-    model::publish::PublishSpec,
+    model::{publish::PublishSpec, xdp::Xdp},
     net::netns::Netns,
     server::Asked,
     state::State,
@@ -66,6 +67,8 @@ pub struct Start {
     pub uplinks: Vec<String>,
     /// A port may be both published and a process's of the host, which is else refused to whoever comes second.
     pub allow_bind: bool,
+    /// Whether uplinks' drivers run a program of ours; as the configuration file says if none.
+    pub xdp: Option<Xdp>,
     /// What the host is brought to.
     pub config: Option<Config>,
 }
@@ -102,7 +105,7 @@ impl Agent {
     /// Takes over what an earlier agent of the instance left, and brings the host to what is declared. A first agent that fails leaves
     /// nothing behind.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
-        let Start { instance, netns, netns_path, uplinks, allow_bind, config } = start;
+        let Start { instance, netns, netns_path, uplinks, allow_bind, xdp, config } = start;
         let path = instance.state();
         let cookie = netns.cookie()?;
         let left = State::load(&path)?;
@@ -122,7 +125,8 @@ impl Agent {
             _ => uplinks,
         };
         let allow_bind = allow_bind || config.as_ref().is_some_and(|config| config.allow_bind);
-        let host = Host::open(netns, uplinks, allow_bind).await?;
+        let xdp = xdp.or(config.as_ref().and_then(|config| config.xdp)).unwrap_or_default();
+        let host = Host::open(netns, uplinks, allow_bind, xdp).await?;
         if first {
             host.check_wanted().await?;
         }

@@ -19,6 +19,7 @@ use crate::{
         masquerade::Masquerade,
         network,
         publish::{PortRange, PublishSpec},
+        xdp::Xdp,
     },
 };
 
@@ -145,6 +146,9 @@ pub struct Up {
     /// Let processes of the host bind published ports, and ports be published that they have bound; else that is refused
     #[arg(long)]
     pub allow_bind: bool,
+    /// Let uplinks' drivers handle packets early: on, wherever they can; auto, where that costs the host's own traffic nothing [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub xdp: Option<Xdp>,
 }
 
 /// `network`.

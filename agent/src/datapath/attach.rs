@@ -88,13 +88,15 @@ const FILTER: NlOptions = NlOptions { priority: 0xca5e, handle: TcHandle::new(0,
 /// The programs, and where they are attached.
 #[derive(Debug)]
 pub(super) struct Attached {
-    ebpf: Ebpf,
-    pins: Pins,
+    pub(super) ebpf: Ebpf,
+    pub(super) pins: Pins,
     instance: String,
     way: Way,
     /// Processes of the host may bind published ports.
     allow_bind: bool,
     put: BTreeSet<(Hook, u32)>,
+    /// The uplinks whose drivers run the XDP program.
+    pub(super) xdp: BTreeSet<u32>,
 }
 
 impl Attached {
@@ -108,6 +110,7 @@ impl Attached {
             way,
             allow_bind: options.allow_bind,
             put: BTreeSet::new(),
+            xdp: BTreeSet::new(),
         };
         attached.put_sockets()?;
         Ok(attached)
@@ -329,7 +332,7 @@ fn pin_name(hook: Hook, index: u32) -> String {
     format!("{}-{index}", hook.program())
 }
 
-fn unpin(pin: &PathBuf) -> anyhow::Result<()> {
+pub(super) fn unpin(pin: &PathBuf) -> anyhow::Result<()> {
     match fs::remove_file(pin) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing the pin {}", pin.display()))

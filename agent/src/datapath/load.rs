@@ -13,7 +13,8 @@ use super::{LoadOptions, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
 
 /// The maps that are no family's.
-const SHARED: [&str; 4] = [name::EPOCHS, name::NETWORKS, name::COUNTS, name::REASONS];
+const SHARED: [&str; 6] =
+    [name::EPOCHS, name::NETWORKS, name::COUNTS, name::REASONS, name::UPLINK_MACS, name::RECEIVERS];
 
 /// Makes or reuses the maps and loads every program.
 pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
@@ -44,8 +45,9 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     let mut ebpf = loader
         .load(OBJECT)
         .with_context(|| format!("making the datapath's maps (the flow table has room for {} flows)", options.flows))?;
-    // Those that refuse binds are loaded where they are attached.
-    for (name, program) in ebpf.programs_mut().filter(|(name, _)| !name::BINDS.contains(name)) {
+    // Those that refuse binds, and XDP, are loaded where they are attached.
+    let at_once = |name: &str| !name::BINDS.contains(&name) && name != name::UPLINK_XDP;
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| at_once(name)) {
         let result = if let Program::SchedClassifier(program) = program {
             program.load()
         } else {

@@ -18,6 +18,7 @@ mod sockets;
 mod sweeper;
 mod tables;
 mod trial;
+mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +42,7 @@ use self::{
     sockets::HostSockets,
     sweeper::Sweeper,
     tables::Tables,
+    xdp::Early,
 };
 use crate::{
     model::publish::{PortRange, Protocol},
@@ -53,6 +55,7 @@ pub struct Datapath {
     tables: Tables,
     flows: FlowTable,
     sweeper: Sweeper,
+    early: Early,
     sockets: HostSockets,
 }
 
@@ -203,13 +206,14 @@ impl Datapath {
         let pins = Pins::prepare(&options.instance)?;
         let mut ebpf = load::load(options, &pins)?;
         let tables = Tables::open(&mut ebpf)?;
+        let early = Early::open(&mut ebpf)?;
         let sweep: &mut SchedClassifier =
             ebpf.program_mut(name::SWEEP).context("the object lacks the program 'sweep'")?.try_into()?;
         let flows = FlowTable::open(sweep, &pins)?;
         let sweeper = Sweeper::start(FlowTable::open(sweep, &pins)?)?;
         let sockets = HostSockets::open(&pins)?;
         let attached = Attached::new(ebpf, pins, options)?;
-        Ok(Self { attached, tables, flows, sweeper, sockets })
+        Ok(Self { attached, tables, flows, sweeper, early, sockets })
     }
 
     /// How many flows there is room for, in each family: that of an earlier agent, if its table was kept.
@@ -245,8 +249,27 @@ impl Datapath {
     pub fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
         self.tables.remove_uplink(index)?;
         self.flows.end_of_interface(index)?;
+        self.remove_xdp(index)?;
         self.attached.remove(Hook::Uplink, index)?;
         self.attached.remove(Hook::UplinkOut, index)
+    }
+
+    /// Lets an uplink's driver run the XDP program, on frames for that MAC. Again is an update. An error says what keeps the driver from it.
+    pub fn put_xdp(&mut self, uplink: &Interface, mac: Mac) -> anyhow::Result<()> {
+        self.early.put_mac(uplink.index, mac)?;
+        self.attached.put_xdp(uplink)
+    }
+
+    /// Lets it run none. Absent is done.
+    pub fn remove_xdp(&mut self, index: u32) -> anyhow::Result<()> {
+        self.attached.remove_xdp(index)?;
+        self.early.remove_mac(index)
+    }
+
+    /// From now on XDP may send frames out of that host side, whose container side must take them
+    /// ([`crate::net::ethtool::receive_by_napi`]). It is forgotten with the interface.
+    pub fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
+        self.early.put_receiver(host_side)
     }
 
     /// Attaches the guard to a bridge, and makes its network's subnets and terms known. Again is an update: flows go by new timeouts from their
@@ -336,7 +359,8 @@ impl Datapath {
     /// Drops what the kernel holds from an earlier agent and was not put again.
     pub fn settle(&mut self) -> anyhow::Result<()> {
         self.tables.settle().context("dropping what an earlier agent left in the tables")?;
-        self.attached.settle()
+        self.attached.settle()?;
+        self.attached.settle_xdp()
     }
 
     /// The live flows.

@@ -1,7 +1,7 @@
 //! One frame through a loaded program, with the live maps, and without sending anything (`BPF_PROG_TEST_RUN`).
 
 use anyhow::Context as _;
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult};
 
 use super::{Datapath, attach::Hook};
 
@@ -12,6 +12,8 @@ pub enum Entry {
     HostSide,
     /// An uplink.
     Uplink,
+    /// An uplink's driver, which must have been given its program.
+    UplinkXdp,
     /// An uplink, on its way out.
     UplinkOut,
     /// A bridge, on its way out.
@@ -21,7 +23,7 @@ pub enum Entry {
 /// What a program made of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// The action: -1 passes it on unchanged, 2 drops it, 7 redirects it.
+    /// The action: -1 passes it on unchanged, 2 drops it, 7 redirects it. XDP's are others: 2, 1 and 4.
     pub action: i32,
     /// The frame as the program left it.
     pub frame: Vec<u8>,
@@ -34,32 +36,55 @@ mod skb {
     pub(super) const SIZE: usize = 192;
 }
 
+/// Offsets in `struct xdp_md`.
+mod xdp_md {
+    pub(super) const DATA_END: usize = 4;
+    pub(super) const INGRESS_IFINDEX: usize = 12;
+    pub(super) const SIZE: usize = 24;
+}
+
 impl Datapath {
     /// Runs a frame through the program at `entry`, as if at the interface `index`, having come to the host by `came_by` (zero: made
     /// there). Flows begin, move and are counted as ever.
     ///
     /// The kernel finds the interface in the calling thread's namespace, and takes no frame shorter than an Ethernet header.
     pub fn try_frame(&self, entry: Entry, index: u32, came_by: u32, frame: &[u8]) -> anyhow::Result<Trial> {
+        let mut out = vec![0; frame.len() + 256];
+        let result = self
+            .run(entry, index, came_by, frame, &mut out)
+            .with_context(|| format!("running a frame of {} bytes through '{entry:?}'", frame.len()))?;
+        out.truncate(result.data_size_out as usize);
+        Ok(Trial { action: result.return_value.cast_signed(), frame: out })
+    }
+
+    fn run(
+        &self,
+        entry: Entry,
+        index: u32,
+        came_by: u32,
+        frame: &[u8],
+        out: &mut [u8],
+    ) -> anyhow::Result<TestRunResult> {
         let hook = match entry {
             Entry::HostSide => Hook::HostSide,
             Entry::Uplink => Hook::Uplink,
             Entry::UplinkOut => Hook::UplinkOut,
             Entry::Bridge => Hook::Bridge,
+            Entry::UplinkXdp => {
+                let mut context = [0; xdp_md::SIZE];
+                context[xdp_md::DATA_END..][..4].copy_from_slice(&u32::try_from(frame.len())?.to_ne_bytes());
+                context[xdp_md::INGRESS_IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+                return Ok(self.attached.xdp_program()?.test_run(options(frame, out, &context))?);
+            }
         };
         let program: &SchedClassifier = self.attached.program(hook)?;
         let mut context = [0; skb::SIZE];
         context[skb::INGRESS_IFINDEX..][..4].copy_from_slice(&came_by.to_ne_bytes());
         context[skb::IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
-        let mut out = vec![0; frame.len() + 256];
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                ..TestRunOptions::new()
-            })
-            .with_context(|| format!("running a frame of {} bytes through '{hook:?}'", frame.len()))?;
-        out.truncate(result.data_size_out as usize);
-        Ok(Trial { action: result.return_value.cast_signed(), frame: out })
+        Ok(program.test_run(options(frame, out, &context))?)
     }
+}
+
+fn options<'a>(frame: &'a [u8], out: &'a mut [u8], context: &'a [u8]) -> TestRunOptions<'a> {
+    TestRunOptions { data_in: Some(frame), data_out: Some(out), ctx_in: Some(context), ..TestRunOptions::new() }
 }

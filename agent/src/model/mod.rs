@@ -10,3 +10,4 @@ pub mod masquerade;
 pub mod name;
 pub mod network;
 pub mod publish;
+pub mod xdp;

@@ -5,7 +5,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMess
 use super::mac::Mac;
 
 /// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its index in its namespace.
     pub index: u32,
@@ -21,6 +21,10 @@ pub struct Link {
     pub kind: Option<String>,
     /// The bridge it is a port of.
     pub controller: Option<u32>,
+    /// The interface that it is upon, or a veth's other end (`IFLA_LINK`).
+    pub lower: Option<u32>,
+    /// What a physical one is connected by: `pci`, `virtio`, … (`IFLA_PARENT_DEV_BUS_NAME`).
+    pub bus: Option<String>,
     /// `IFLA_IFALIAS`.
     pub alias: Option<String>,
     /// `IFLA_GROUP`: zero unless somebody set it.
@@ -29,17 +33,8 @@ pub struct Link {
 
 impl Link {
     pub(super) fn from_message(message: LinkMessage) -> Self {
-        let mut link = Self {
-            index: message.header.index,
-            name: String::new(),
-            mac: None,
-            mtu: 0,
-            up: message.header.flags.contains(LinkFlags::Up),
-            kind: None,
-            controller: None,
-            alias: None,
-            group: 0,
-        };
+        let mut link =
+            Self { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Self::default() };
         for attribute in message.attributes {
             #[expect(
                 clippy::wildcard_enum_match_arm,
@@ -53,6 +48,8 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::Link(lower) => link.lower = Some(lower),
+                LinkAttribute::ParentDevBusName(bus) => link.bus = Some(bus),
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos
@@ -91,6 +88,8 @@ mod tests {
                 up: true,
                 kind: Some("bridge".to_owned()),
                 controller: None,
+                lower: None,
+                bus: None,
                 alias: Some("x".to_owned()),
                 group: 0,
             }

@@ -1,6 +1,7 @@
 //! Namespaces, links, addresses, routes, sysctls and connected sockets. The only module that names rtnetlink.
 
 pub mod address;
+pub mod ethtool;
 pub mod link;
 pub mod mac;
 pub mod netlink;

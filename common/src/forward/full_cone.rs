@@ -75,9 +75,13 @@ fn anybody_outside_reaches_the_container_by_it<A: Scene>() {
         assert_eq!(left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple, arriving.tuple.reversed());
         let elsewhere = packet(UPLINK, (A::OTHER, 7777), (A::HOST, 4001), protocol, tcp::SYN);
         assert_eq!(left(&model, &elsewhere), Err(Reason::NotOurs));
-        for source in [A::HOST, A::GATEWAY, A::LOOPBACK] {
+        for (source, reason) in [
+            (A::HOST, Reason::SourceNotOutside),
+            (A::GATEWAY, Reason::SourceNotOutside),
+            (A::LOOPBACK, Reason::Martian),
+        ] {
             let spoofed = packet(UPLINK, (source, 7777), (A::HOST, 4000), protocol, tcp::SYN);
-            assert_eq!(left(&model, &spoofed), Err(Reason::SourceNotOutside));
+            assert_eq!(left(&model, &spoofed), Err(reason));
         }
     }
 }

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    contender::Contender,
-    measurement::{Measurement, Metric},
-};
+use crate::measurement::{Measurement, Metric};
 
 /// How much of a ratio may be missing before that is a failure. One run differs from the next by about a tenth.
 pub const TOLERANCE: f64 = 0.2;
@@ -36,9 +33,7 @@ impl Baseline {
             if matches!(measurement.metric, Metric::P99 | Metric::P999) {
                 continue;
             }
-            for against in
-                measurement.figures.keys().filter(|other| !other.is_bound() && **other != Contender::Causeway)
-            {
+            for against in measurement.figures.keys().filter(|other| !other.is_bound() && !other.is_causeway()) {
                 if let Some(ratio) = measurement.ratio(*against) {
                     let what = format!("{} ({}) against {against}", measurement.name, measurement.metric.unit());
                     ratios.insert(what, (ratio.median * 100.0).round() / 100.0);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     address::HOST,
     rig::BRIDGE,
-    traffic::{CONTAINER_PORT, HOST_PORT},
+    traffic::{CONTAINER_PORT, HOST_PORT, Way},
 };
 
 /// The containers' network.
@@ -37,11 +37,13 @@ pub enum Contender {
     NftFlowtable,
     /// causeway.
     Causeway,
+    /// The same, with its program in the uplink's driver: for what comes from the wire.
+    CausewayXdp,
 }
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Floor,
         Self::Redirect,
         Self::Plain,
@@ -50,6 +52,7 @@ impl Contender {
         Self::NftMap,
         Self::NftFlowtable,
         Self::Causeway,
+        Self::CausewayXdp,
     ];
 
     /// As it is called in tables and in files.
@@ -63,6 +66,7 @@ impl Contender {
             Self::NftMap => "nft-map",
             Self::NftFlowtable => "nft-flowtable",
             Self::Causeway => "causeway",
+            Self::CausewayXdp => "causeway-xdp",
         }
     }
 
@@ -76,13 +80,23 @@ impl Contender {
         matches!(self, Self::Floor | Self::Redirect)
     }
 
+    /// Whether it is causeway, in one way or another.
+    pub const fn is_causeway(self) -> bool {
+        matches!(self, Self::Causeway | Self::CausewayXdp)
+    }
+
+    /// Whether there is something to see of it where frames go that way.
+    pub fn takes_part(self, way: Way) -> bool {
+        self != Self::CausewayXdp || way == Way::Wire
+    }
+
     /// The program that takes its rules on stdin, and its arguments.
     pub const fn rules_program(self) -> Option<&'static [&'static str]> {
         match self {
             Self::IptablesLegacy => Some(&["iptables-legacy-restore"]),
             Self::IptablesNft => Some(&["iptables-nft-restore"]),
             Self::NftMap | Self::NftFlowtable => Some(&["nft", "-f", "-"]),
-            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway => None,
+            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp => None,
         }
     }
 
@@ -98,7 +112,8 @@ impl Contender {
             | Self::IptablesLegacy
             | Self::IptablesNft
             | Self::NftMap
-            | Self::Causeway => "it cannot be set up",
+            | Self::Causeway
+            | Self::CausewayXdp => "it cannot be set up",
         }
     }
 
@@ -108,7 +123,7 @@ impl Contender {
             Self::IptablesLegacy | Self::IptablesNft => iptables(publishes),
             Self::NftMap => nft(publishes, false),
             Self::NftFlowtable => nft(publishes, true),
-            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway => String::new(),
+            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp => String::new(),
         }
     }
 }

@@ -84,8 +84,9 @@ pub fn compare(
     effort: &Effort,
     mut tick: impl FnMut(Contender),
 ) -> anyhow::Result<Vec<Turns>> {
+    let rigs: Vec<&Rig> = rigs.iter().filter(|rig| rig.contender.takes_part(comparison.way)).collect();
     let mut courses = Vec::new();
-    for rig in rigs {
+    for rig in rigs.iter().copied() {
         let mut course = Course::prepare(kernel, rig, comparison)
             .with_context(|| format!("cannot prepare {} for frames", rig.contender))?;
         course.calibrate(kernel, comparison, effort).with_context(|| rig.contender.to_string())?;

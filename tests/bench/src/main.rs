@@ -226,7 +226,8 @@ impl Bench {
         let mut rigs = Vec::new();
         Room::make(flows)?;
         for contender in self.contenders.clone() {
-            if self.results.left_out.iter().any(|(out, _)| *out == contender) {
+            let takes_part = group.ways().any(|way| contender.takes_part(way));
+            if !takes_part || self.results.left_out.iter().any(|(out, _)| *out == contender) {
                 continue;
             }
             self.bar.set_message(format!("a host for {contender} with {}", group.publishes));

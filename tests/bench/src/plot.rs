@@ -32,6 +32,7 @@ const fn colour(contender: Contender) -> RGBColor {
         Contender::NftMap => RGBColor(230, 159, 0),
         Contender::NftFlowtable => RGBColor(86, 180, 233),
         Contender::Causeway => RGBColor(0, 114, 178),
+        Contender::CausewayXdp => RGBColor(0, 60, 110),
     }
 }
 

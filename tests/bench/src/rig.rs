@@ -92,7 +92,8 @@ impl Rig {
             sysctl::set(&lab.host, key, value)?;
         }
         let made = match contender {
-            Contender::Causeway => causeway(&lab, publishes, flows)?,
+            Contender::Causeway => causeway(&lab, publishes, flows, "off")?,
+            Contender::CausewayXdp => causeway(&lab, publishes, flows, "on")?,
             Contender::Floor
             | Contender::Redirect
             | Contender::Plain
@@ -140,7 +141,7 @@ impl Rig {
     pub fn forget_flows(&self) -> anyhow::Result<()> {
         match self.contender {
             Contender::Floor | Contender::Redirect | Contender::Plain => Ok(()),
-            Contender::Causeway => {
+            Contender::Causeway | Contender::CausewayXdp => {
                 let output = self.lab.causeway(&["flows", "flush"]);
                 ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
                 Ok(())
@@ -166,7 +167,7 @@ pub fn undo_all() -> Vec<String> {
     made.drain(..).flat_map(|undo| undo.lock().unwrap_or_else(PoisonError::into_inner).all()).collect()
 }
 
-fn causeway(lab: &Lab, publishes: Publishes, flows: u32) -> anyhow::Result<[Place; 2]> {
+fn causeway(lab: &Lab, publishes: Publishes, flows: u32, xdp: &str) -> anyhow::Result<[Place; 2]> {
     let names = ["c1", "c2"].map(|short| lab.name_of(short));
     let mut specs = publishes.specs();
     specs.push(format!("{}:{}/tcp", TCP.0, TCP.1));
@@ -178,7 +179,7 @@ fn causeway(lab: &Lab, publishes: Publishes, flows: u32) -> anyhow::Result<[Plac
     let path = lab.folder("config").join("causeway.toml");
     fs::write(&path, config)?;
     lab.undo().containers.extend(names.clone());
-    lab.try_start_agent(&["--config", &path.display().to_string()])?;
+    lab.try_start_agent(&["--config", &path.display().to_string(), "--xdp", xdp])?;
     let place = |name: &String| {
         let output = verb::run_command(&mut verb::command(
             &verb::binary(),

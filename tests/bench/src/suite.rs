@@ -119,6 +119,12 @@ impl Group {
         self.comparisons.iter().map(|(name, _)| name.clone()).chain(exchanges)
     }
 
+    /// Where frames and connections go.
+    pub fn ways(&self) -> impl Iterator<Item = Way> {
+        let exchanges = self.exchanges.iter().map(|(_, way)| *way);
+        self.comparisons.iter().map(|(_, comparison)| comparison.way).chain(exchanges)
+    }
+
     /// The most flows that are there at once.
     pub fn flows(&self) -> u32 {
         let flows = |(_, comparison): &(String, Comparison)| match comparison.flows {

@@ -65,7 +65,8 @@ pub fn compare(
     turn: Duration,
     mut tick: impl FnMut(Contender),
 ) -> anyhow::Result<Vec<Measurement>> {
-    let rigs: Vec<&Rig> = rigs.iter().filter(|rig| !rig.contender.is_bound()).collect();
+    let rigs: Vec<&Rig> =
+        rigs.iter().filter(|rig| !rig.contender.is_bound() && rig.contender.takes_part(way)).collect();
     let mut servers = Vec::new();
     for rig in &rigs {
         servers.push(Server::start(rig, exchange, way)?);

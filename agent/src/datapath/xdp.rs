@@ -1,0 +1,157 @@
+//! The XDP program on uplinks, and the containers that take what it redirects.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, xdp::DevMapHash},
+    programs::{
+        ProgramError, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+use causeway_common::abi::{UPLINK_MACS, UplinkMac, name};
+use nix::errno::Errno;
+
+use super::{
+    Interface,
+    abi::Raw,
+    attach::{Attached, unpin},
+    load, tables,
+};
+use crate::net::mac::Mac;
+
+/// The maps that only the XDP program reads.
+pub(super) struct Early {
+    macs: Array<MapData, Raw<UplinkMac>>,
+    receivers: DevMapHash<MapData>,
+}
+
+impl Early {
+    /// Takes the maps from the loaded object.
+    pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        Ok(Self { macs: tables::take(ebpf, name::UPLINK_MACS)?, receivers: tables::take(ebpf, name::RECEIVERS)? })
+    }
+
+    /// Says which frames at an uplink are for the host.
+    pub(super) fn put_mac(&mut self, index: u32, mac: Mac) -> anyhow::Result<()> {
+        let place = index % UPLINK_MACS;
+        let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
+        ensure!(
+            there.index == 0 || there.index == index || nix::net::if_::if_indextoname(there.index).is_err(),
+            "interface number {} has its place among the uplinks",
+            there.index
+        );
+        let uplink = UplinkMac { index, mac: mac.0, _pad: 0 };
+        self.macs.set(place, Raw(uplink), 0).context("writing the MAC of an uplink")
+    }
+
+    /// Forgets an uplink. One that is unknown is done.
+    pub(super) fn remove_mac(&mut self, index: u32) -> anyhow::Result<()> {
+        let place = index % UPLINK_MACS;
+        let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
+        if there.index == index {
+            self.macs.set(place, Raw(UplinkMac::default()), 0).context("forgetting the MAC of an uplink")?;
+        }
+        Ok(())
+    }
+
+    /// The kernel forgets it with the interface.
+    pub(super) fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
+        self.receivers.insert(host_side, host_side, None, 0).context("writing where XDP may send frames")
+    }
+}
+
+impl Attached {
+    /// Attaches the XDP program to an uplink, in its driver, or replaces the last agent's.
+    pub(super) fn put_xdp(&mut self, uplink: &Interface) -> anyhow::Result<()> {
+        if self.xdp.contains(&uplink.index) {
+            return Ok(());
+        }
+        let pin = self.pins.link(&pin_name(uplink.index));
+        let program: &mut Xdp =
+            self.ebpf.program_mut(name::UPLINK_XDP).context("the object lacks the XDP program")?.try_into()?;
+        load(program)?;
+        if let Ok(kept) = PinnedLink::from_pin(&pin) {
+            // As for tc: a link whose interface is gone takes no program.
+            if let Ok(id) = program.attach_to_link(XdpLink::try_from(FdLink::from(kept))?) {
+                drop(program.take_link(id)?);
+                self.xdp.insert(uplink.index);
+                return Ok(());
+            }
+            unpin(&pin)?;
+        }
+        let id = program.attach_to_if_index(uplink.index, XdpMode::Driver).map_err(|error| in_words(&error))?;
+        // A link, or it would end with the agent; the older way of attaching has failed for the same reason before.
+        FdLink::try_from(program.take_link(id)?)?.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
+        self.xdp.insert(uplink.index);
+        Ok(())
+    }
+
+    /// Detaches from an uplink, whichever agent had attached. Absent is done.
+    pub(super) fn remove_xdp(&mut self, index: u32) -> anyhow::Result<()> {
+        self.xdp.remove(&index);
+        unpin(&self.pins.link(&pin_name(index)))
+    }
+
+    /// Detaches from where an earlier agent was attached and this one is not.
+    pub(super) fn settle_xdp(&mut self) -> anyhow::Result<()> {
+        let folder = self.pins.links();
+        for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+            let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
+            let index = entry.file_name().to_str().and_then(index_of);
+            if index.is_some_and(|index| !self.xdp.contains(&index)) {
+                unpin(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The program, which is loaded once it was attached.
+    pub(super) fn xdp_program(&self) -> anyhow::Result<&Xdp> {
+        Ok(self.ebpf.program(name::UPLINK_XDP).context("the object lacks the XDP program")?.try_into()?)
+    }
+}
+
+/// Loads the program where it is wanted first: a kernel that refuses it has all the rest.
+fn load(program: &mut Xdp) -> anyhow::Result<()> {
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    program.load().map_err(|error| load::explain(name::UPLINK_XDP, error))
+}
+
+/// Why a driver does not take the program.
+fn in_words(error: &ProgramError) -> anyhow::Error {
+    let code = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        // The older way, after the kernel has refused the newer one.
+        ProgramError::XdpError(_) => Some(Errno::EINVAL as i32),
+        _ => None,
+    };
+    match code.map(Errno::from_raw) {
+        Some(Errno::EOPNOTSUPP) => anyhow::anyhow!("its driver does not run XDP programs"),
+        Some(Errno::EBUSY | Errno::EEXIST) => {
+            anyhow::anyhow!("somebody else's XDP program is on it ('ip link show' tells which)")
+        }
+        Some(Errno::ERANGE | Errno::EMSGSIZE | Errno::E2BIG) => {
+            anyhow::anyhow!("its MTU, or its other end's, is too large for its driver's XDP")
+        }
+        Some(Errno::EINVAL) => anyhow::anyhow!(
+            "its driver refuses it, as most do where the MTU is too large for XDP or the hardware puts packets together (LRO)"
+        ),
+        Some(other) => anyhow::anyhow!("its driver refuses it: {}", other.desc()),
+        None => anyhow::anyhow!("{error}"),
+    }
+}
+
+fn pin_name(index: u32) -> String {
+    format!("{}-{index}", name::UPLINK_XDP)
+}
+
+/// The uplink of a pin.
+fn index_of(pin: &str) -> Option<u32> {
+    pin.strip_prefix(name::UPLINK_XDP)?.strip_prefix('-')?.parse().ok()
+}

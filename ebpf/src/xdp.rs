@@ -1,0 +1,103 @@
+//! The XDP program: a frame as the driver received it in, an action out.
+
+use core::{marker::PhantomData, ptr};
+
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use bytemuck::{AnyBitPattern, NoUninit};
+use causeway_common::{
+    address::{V4, V6},
+    early::{self, Early, Receivers},
+    icmp_error::FrameMut,
+    packet::{Arrival, Ethernet, Frame, ether_type},
+    reason::Reason,
+    tuple::side,
+};
+
+use crate::{
+    maps::{self, Family},
+    tables::Kernel,
+};
+
+/// XDP on an uplink: what is sure before the kernel makes a packet of it. Frames in several pieces come too, of which the first is in sight.
+#[xdp(frags)]
+pub(crate) fn uplink_xdp(ctx: XdpContext) -> u32 {
+    let mut buffer = Buffer { context: &ctx, _frame: PhantomData };
+    let Some(header) = buffer.read::<Ethernet>(0) else { return xdp_action::XDP_PASS };
+    match header.ether_type {
+        ether_type::IPV4 => handle::<V4>(&mut buffer, header.destination),
+        ether_type::IPV6 => handle::<V6>(&mut buffer, header.destination),
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn handle<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u32 {
+    let input = buffer.context.ingress_ifindex() as u32;
+    // What is for another machine, or for all, is not looked at: nobody has compared yet.
+    if !maps::uplink_mac(input).is_some_and(|uplink| uplink.mac == destination) {
+        return xdp_action::XDP_PASS;
+    }
+    let arrival = Arrival { side: side::UPLINK, input, length: buffer.length(), gso_size: 0 };
+    let Ok(packet) = A::parse_usual(buffer, arrival) else { return xdp_action::XDP_PASS };
+    match early::decide(buffer, &packet, &Kernel::new(buffer.context)) {
+        // Half rewritten it must not go on.
+        Early::Forward(half) => match early::rewrite(buffer, &packet, &half.translation) {
+            Some(()) => xdp_action::XDP_REDIRECT,
+            None => drop(Reason::RewriteFailed),
+        },
+        Early::Drop(reason) => drop(reason),
+        Early::Pass => xdp_action::XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn drop(reason: Reason) -> u32 {
+    maps::count(reason);
+    xdp_action::XDP_DROP
+}
+
+impl Receivers for Kernel<'_, XdpContext> {
+    #[inline(always)]
+    fn takes(&self, host_side: u32) -> bool {
+        maps::redirect_early(host_side)
+    }
+}
+
+/// A frame before the kernel has made a packet of it. A VLAN tag is in it, unless the hardware has taken it out.
+struct Buffer<'a> {
+    context: &'a XdpContext,
+    _frame: PhantomData<&'a [u8]>,
+}
+
+impl Buffer<'_> {
+    /// Bytes that are in sight: a longer packet is malformed by them, and so goes on.
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        (self.context.data_end() - self.context.data()) as u32
+    }
+
+    #[inline(always)]
+    fn reach<T>(&self, offset: usize) -> Option<*mut T> {
+        let at = self.context.data() + offset;
+        if at + size_of::<T>() > self.context.data_end() { None } else { Some(ptr::with_exposed_provenance_mut(at)) }
+    }
+}
+
+impl Frame for Buffer<'_> {
+    #[inline(always)]
+    fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s, which is nothing to the machines that BPF
+        // runs on.
+        self.reach::<T>(offset).map(|at| unsafe { *at })
+    }
+}
+
+impl FrameMut for Buffer<'_> {
+    #[inline(always)]
+    fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()> {
+        let at = self.reach::<T>(offset)?;
+        // SAFETY: within the frame, and a `T` is plain bytes. For its alignment see `read`.
+        unsafe { *at = *value };
+        Some(())
+    }
+}

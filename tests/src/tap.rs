@@ -1,0 +1,59 @@
+//! Frames as an interface has them (`packet(7)`): seen when it hands them up to the kernel, which what its driver has sent elsewhere is not, and
+//! sent whatever is in them.
+
+use std::{
+    mem,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use causeway::net::netns::Netns;
+use nix::{
+    errno::Errno,
+    libc,
+    net::if_::if_nametoindex,
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket},
+};
+
+use crate::place;
+
+/// A look at an interface.
+#[derive(Debug)]
+pub struct Tap(OwnedFd);
+
+impl Tap {
+    /// From now on.
+    pub fn start(netns: &Netns, interface: &str) -> Self {
+        let open = || {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+            // SAFETY: an address is plain data, and all zeros is one.
+            let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+            address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+            address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+            address.sll_ifindex = if_nametoindex(interface)?.cast_signed();
+            let size = libc::socklen_t::try_from(size_of_val(&address)).expect("small");
+            // SAFETY: the kernel reads as much of the address as there is.
+            Errno::result(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) })?;
+            Ok::<_, Errno>(socket)
+        };
+        Self(place::run(netns, open).unwrap_or_else(|error| panic!("cannot look at {interface}: {error}")))
+    }
+
+    /// Sends a frame.
+    pub fn send(&self, frame: &[u8]) {
+        let sent = send(self.0.as_raw_fd(), frame, MsgFlags::empty());
+        assert_eq!(sent, Ok(frame.len()), "a frame of {} bytes", frame.len());
+    }
+
+    /// How many UDP packets of IPv4 have come by since the last look that were sent to one of these ports. No more than a few hundred are kept.
+    pub fn udp_to(&self, ports: &[u16]) -> usize {
+        let mut buffer = [0; 2048];
+        let mut seen = 0;
+        while let Ok(length) = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            let frame = &buffer[..length];
+            let is_udp = frame.len() >= 42 && frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[23] == 17;
+            seen += usize::from(is_udp && ports.contains(&u16::from_be_bytes([frame[36], frame[37]])));
+        }
+        seen
+    }
+}

@@ -1,0 +1,291 @@
+//! XDP on the uplink of a lab, which is a veth: what its driver sends into containers, what it leaves to tc, and how that begins and ends.
+
+use std::fs;
+
+use causeway::net::netlink::Netlink;
+use causeway_tests::{
+    lab::{Container, FAR, HOST, Lab, ROUTER, UPLINK, WORLD_SIDE},
+    offload,
+    packet::{Ipv4Frame, Payload},
+    ping, place, programs,
+    snapshot::Snapshot,
+    tap::Tap,
+    tcp,
+    transfer::{self, SIZE},
+    udp, wait,
+};
+
+fn lab(xdp: &str) -> Lab {
+    let lab = Lab::without_agent();
+    lab.start_agent(&["--xdp", xdp]);
+    lab
+}
+
+/// The world's link leaves checksums to the other end, as a virtual one does, or has them finished, as they are on a wire.
+fn finish_sums(lab: &Lab, finished: bool) {
+    offload::set(&lab.world, WORLD_SIDE, !finished);
+}
+
+/// What `stats` says of the uplink: the mode, and why it is not another.
+fn mode(lab: &Lab) -> (String, Option<String>) {
+    let stats = lab.json(&["stats"]);
+    let uplinks = stats["uplinks"].as_array().expect("a list of uplinks");
+    assert_eq!((uplinks.len(), &uplinks[0]["interface"]), (1, &UPLINK.into()), "{stats}");
+    (uplinks[0]["xdp"].as_str().expect("a mode").to_owned(), uplinks[0]["why"].as_str().map(str::to_owned))
+}
+
+/// The XDP program that the kernel shows on the uplink.
+fn shown(lab: &Lab) -> Option<u64> {
+    let text = place::ip(&lab.host, &format!("-json link show {UPLINK}"));
+    let links: serde_json::Value = serde_json::from_str(&text).expect("what ip prints");
+    links[0]["xdp"]["prog"]["id"].as_u64()
+}
+
+fn mac_of_uplink(lab: &Lab) -> [u8; 6] {
+    let link = place::block_on(async { Netlink::open(&lab.host).await?.link(UPLINK).await });
+    link.expect("the links").and_then(|link| link.mac).expect("the uplink's MAC").0
+}
+
+/// How many of `count` answers to a container, and questions to a published port, the uplink hands up to the kernel.
+fn handed_up(lab: &Lab, container: &Container, count: usize) -> [usize; 2] {
+    let (from_inside, from_outside) = (udp::bind(&container.netns, (container.address, 4000)), udp::client(&lab.world));
+    let tap = Tap::start(&lab.host, UPLINK);
+    for _ in 0..count {
+        udp::answer(&from_inside, (FAR, 7));
+    }
+    let answers = tap.udp_to(&[4000]);
+    for _ in 0..count {
+        udp::answer(&from_outside, (HOST, 5353));
+    }
+    [answers, tap.udp_to(&[5353])]
+}
+
+#[test]
+fn known_datagrams_go_from_the_driver_into_the_container() {
+    let lab = lab("on");
+    assert_eq!(mode(&lab), ("native".to_owned(), None));
+    assert!(shown(&lab).is_some());
+    let c1 = lab.container("c1", &["-p", "5353:53/udp"]);
+    let _inside = udp::Echo::start(&c1.netns, c1.at(53), "c1");
+    let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    finish_sums(&lab, true);
+    // An answer changes its flow's state, and a question begins one: those are tc's.
+    assert_eq!(handed_up(&lab, &c1, 50), [1, 1]);
+    let flows = lab.json(&["flows", "ls", "--protocol", "udp"]);
+    let mut packets: Vec<_> =
+        flows.as_array().expect("a list").iter().map(|flow| flow["packets"].as_u64().expect("a number")).collect();
+    packets.sort_unstable();
+    assert_eq!(packets, [100, 100], "each is counted once: {flows:#}");
+    lab.json(&["flows", "flush"]);
+    // Nobody would finish them behind the driver.
+    finish_sums(&lab, false);
+    assert_eq!(handed_up(&lab, &c1, 50), [50, 50]);
+}
+
+#[test]
+fn datagrams_of_every_size_arrive_whole() {
+    let lab = lab("on");
+    let c1 = lab.container("c1", &["-p", "5353:53/udp"]);
+    let _inside = udp::Echo::start(&c1.netns, c1.at(53), "");
+    let _far = udp::Echo::start(&lab.world, (FAR, 7), "");
+    for finished in [true, false] {
+        finish_sums(&lab, finished);
+        for (client, to) in [(udp::client(&c1.netns), (FAR, 7)), (udp::client(&lab.world), (HOST, 5353))] {
+            // Those beyond 1472 come in fragments.
+            for size in (0..64).chain([500, 1471, 1472, 1473, 4000, 60_000]) {
+                let question: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+                let answer = udp::ask(&client, to, &question, wait::DEADLINE);
+                assert!(answer.is_ok(), "{size} bytes to {to:?}, sums finished: {finished}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pings_are_answered_by_containers_that_the_driver_reaches() {
+    let lab = lab("on");
+    let c1 = lab.container("c1", &[]);
+    for size in [0, 1, 56, 1400, 3000] {
+        for _ in 0..3 {
+            ping::ping(&c1.netns, ROUTER, 77, size);
+        }
+    }
+    // The host's own are none of its business.
+    ping::ping(&lab.host, ROUTER, 77, 56);
+    ping::ping(&lab.world, HOST, 77, 56);
+}
+
+#[test]
+fn large_transfers_arrive_with_a_program_in_the_driver() {
+    let lab = lab("on");
+    let c1 = lab.container("c1", &["-p", "9000:9"]);
+    for on in [true, false] {
+        offload::set(&lab.world, WORLD_SIDE, on);
+        offload::set(&lab.host, UPLINK, on);
+        transfer::both_ways(&lab.world, (FAR, 9), &c1.netns, (FAR, 9), SIZE / 10);
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (HOST, 9000), SIZE / 10);
+        transfer::both_ways(&lab.host, (HOST, 9001), &lab.world, (HOST, 9001), SIZE / 10);
+    }
+}
+
+#[test]
+fn a_removed_container_and_a_removed_publish_get_nothing_from_the_driver() {
+    let lab = lab("on");
+    finish_sums(&lab, true);
+    let first = lab.container("c1", &["-p", "5353:53/udp"]);
+    let client = udp::client(&lab.world);
+    let echo = udp::Echo::start(&first.netns, first.at(53), "first");
+    for _ in 0..3 {
+        assert_eq!(udp::answer(&client, (HOST, 5353)), "first");
+    }
+    lab.json(&["publish", "rm", &first.name, "5353:53/udp"]);
+    assert!(udp::is_silent(&client, (HOST, 5353)), "the publish is gone");
+    drop(echo);
+    lab.json(&["container", "rm", &first.name]);
+    let second = lab.container("c2", &["-p", "5353:53/udp"]);
+    let _echo = udp::Echo::start(&second.netns, second.at(53), "second");
+    for _ in 0..3 {
+        assert_eq!(udp::answer(&client, (HOST, 5353)), "second");
+    }
+}
+
+#[test]
+fn martians_end_at_the_uplink_with_and_without_xdp() {
+    for xdp in ["on", "off"] {
+        let lab = lab(xdp);
+        let count = || lab.json(&["stats"])["reasons"]["martian"].as_u64();
+        assert_eq!(count(), Some(0));
+        let mut frame = Ipv4Frame {
+            macs: (mac_of_uplink(&lab), [2, 9, 9, 9, 9, 9]),
+            source: FAR,
+            destination: HOST,
+            ttl: 64,
+            options: Vec::new(),
+            id: 0,
+            fragment: 0,
+            payload: Payload::Tcp(4000, 22, 2),
+        };
+        // No sender's own kernel would let them out.
+        let wire = Tap::start(&lab.world, WORLD_SIDE);
+        for source in [[127, 0, 0, 1], [224, 0, 0, 1]] {
+            frame.source = source.into();
+            wire.send(&frame.bytes());
+        }
+        wait::until("both are counted", || (count() == Some(2)).then_some(()));
+    }
+}
+
+#[test]
+fn unasked_a_veth_is_left_alone_and_the_reason_is_said() {
+    for arguments in [&[][..], &["--xdp", "auto"]] {
+        let lab = Lab::without_agent();
+        lab.start_agent(arguments);
+        let (mode, why) = mode(&lab);
+        assert_eq!(mode, "off");
+        assert!(why.is_some_and(|why| why.contains("it is a veth")));
+        assert_eq!(shown(&lab), None);
+        let text = lab.causeway(&["stats"]).ok().stdout;
+        assert!(text.contains("uplink0  off: it is a veth"), "{text}");
+    }
+}
+
+#[test]
+fn the_configuration_file_says_it_too_and_the_command_line_has_the_last_word() {
+    let lab = Lab::without_agent();
+    let path = lab.folder("config").join("causeway.toml");
+    fs::write(&path, "xdp = \"on\"\n").unwrap();
+    let config = path.display().to_string();
+    lab.start_agent(&["--config", &config]);
+    assert_eq!(mode(&lab), ("native".to_owned(), None));
+    lab.end_agent();
+    lab.start_agent(&["--config", &config, "--xdp", "off"]);
+    assert_eq!(mode(&lab), ("off".to_owned(), Some("it was not asked for".to_owned())));
+    assert_eq!(shown(&lab), None, "what the last agent had attached is gone");
+}
+
+#[test]
+fn it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it() {
+    let lab = lab("off");
+    finish_sums(&lab, true);
+    let c1 = lab.container("c1", &["-p", "5353:53/udp", "-p", "5354:53/udp"]);
+    let _inside = udp::Echo::start(&c1.netns, c1.at(53), "c1");
+    let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let chatters = [
+        udp::Chatter::start(udp::client(&c1.netns), (FAR, 7)),
+        udp::Chatter::start(udp::client(&lab.world), (HOST, 5354)),
+    ];
+    assert_eq!(handed_up(&lab, &c1, 10), [10, 10]);
+    lab.kill_agent();
+    lab.start_agent(&["--xdp", "on"]);
+    // Also into a container that was there before.
+    assert_eq!(handed_up(&lab, &c1, 10), [0, 1]);
+    let program = shown(&lab);
+    lab.kill_agent();
+    assert_eq!(shown(&lab), program);
+    assert_eq!(handed_up(&lab, &c1, 10), [0, 1]);
+    lab.start_agent(&["--xdp", "on"]);
+    assert_ne!(shown(&lab), program, "the next agent's own program");
+    assert_eq!(handed_up(&lab, &c1, 10), [0, 1]);
+    lab.end_agent();
+    lab.start_agent(&[]);
+    assert_eq!(shown(&lab), None, "a veth's, unasked");
+    assert_eq!(handed_up(&lab, &c1, 10), [10, 10]);
+    for chatter in chatters {
+        chatter.finish();
+    }
+}
+
+#[test]
+fn down_leaves_the_uplink_as_it_was_before() {
+    let lab = Lab::without_agent();
+    let look = || {
+        let offloads = [offload::get(&lab.host, UPLINK), offload::get(&lab.world, WORLD_SIDE)];
+        (Snapshot::of(&lab.host), place::ip(&lab.host, &format!("-details link show {UPLINK}")), offloads)
+    };
+    let before = look();
+    lab.start_agent(&["--xdp", "on"]);
+    lab.container("c1", &[]);
+    assert!(shown(&lab).is_some());
+    assert_ne!(look().2, before.2, "what it costs the world's end");
+    lab.kill_agent();
+    lab.json(&["down"]);
+    lab.undo().used = false;
+    let after = look();
+    assert_eq!((after.1, after.2), (before.1, before.2));
+    let differences = before.0.differences(&after.0);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn somebody_elses_program_stays_and_tc_does_all_of_the_work() {
+    let lab = Lab::without_agent();
+    let uplink = || nix::net::if_::if_nametoindex(UPLINK).and_then(programs::pass_by_xdp);
+    let theirs = place::run(&lab.host, uplink).expect("a program of somebody else");
+    let id = shown(&lab);
+    lab.start_agent(&["--xdp", "on"]);
+    let (mode, why) = mode(&lab);
+    assert_eq!(mode, "off");
+    assert!(why.as_ref().is_some_and(|why| why.starts_with("somebody else's XDP program is on it")), "{why:?}");
+    let log = fs::read_to_string(causeway_tests::undo::folder(&lab.instance).join("agent.log")).unwrap();
+    let line = log.lines().find(|line| line.contains("XDP was asked for and is off"));
+    assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("somebody else's")), "{log}");
+    assert_eq!(shown(&lab), id);
+    let c1 = lab.container("c1", &["-p", "5353:53/udp", "-p", "5353:53"]);
+    let _inside = (udp::Echo::start(&c1.netns, c1.at(53), "c1"), tcp::Echo::start(&c1.netns, c1.at(53)));
+    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 5353)), "c1");
+    tcp::exchange(&lab.world, (HOST, 5353));
+    drop(theirs);
+}
+
+#[test]
+fn an_uplink_may_change_its_mac() {
+    let lab = lab("on");
+    finish_sums(&lab, true);
+    let c1 = lab.container("c1", &["-p", "5353:53/udp"]);
+    let _inside = udp::Echo::start(&c1.netns, c1.at(53), "c1");
+    let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    assert_eq!(handed_up(&lab, &c1, 10), [1, 1]);
+    place::ip(&lab.host, &format!("link set {UPLINK} address 02:00:00:00:00:99"));
+    place::ip(&lab.world, &format!("neighbour replace {HOST} lladdr 02:00:00:00:00:99 dev {WORLD_SIDE}"));
+    wait::until("the driver goes by the new one", || (handed_up(&lab, &c1, 3) == [0, 1]).then_some(()));
+}
