@@ -34,7 +34,7 @@ pub(crate) fn uplink_xdp(ctx: XdpContext) -> u32 {
 fn handle<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u32 {
     let input = buffer.context.ingress_ifindex() as u32;
     // What is for another machine, or for all, is not looked at: nobody has compared yet.
-    if !maps::uplink_mac(input).is_some_and(|uplink| uplink.mac == destination) {
+    if maps::uplink_mac(input).is_none_or(|uplink| uplink.mac != destination) {
         return xdp_action::XDP_PASS;
     }
     let arrival = Arrival { side: side::UPLINK, input, length: buffer.length(), gso_size: 0 };

@@ -125,11 +125,13 @@ fn load(program: &mut Xdp) -> anyhow::Result<()> {
 
 /// Why a driver does not take the program.
 fn in_words(error: &ProgramError) -> anyhow::Error {
-    let code = match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+    let code = if let ProgramError::SyscallError(error) = error {
+        error.io_error.raw_os_error()
+    } else if let ProgramError::XdpError(_) = error {
         // The older way, after the kernel has refused the newer one.
-        ProgramError::XdpError(_) => Some(Errno::EINVAL as i32),
-        _ => None,
+        Some(Errno::EINVAL as i32)
+    } else {
+        None
     };
     match code.map(Errno::from_raw) {
         Some(Errno::EOPNOTSUPP) => anyhow::anyhow!("its driver does not run XDP programs"),
