@@ -93,7 +93,6 @@ fn udp(source: u16, destination: u16) -> Payload {
     Payload::Udp(source, destination, b"hello".to_vec())
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn rows(bench: &Bench) -> Vec<Row> {
     use Expect::{Drop, Forward, Pass};
     let asked = sent(udp(4000, 53));
