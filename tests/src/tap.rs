@@ -45,14 +45,18 @@ impl Tap {
         assert_eq!(sent, Ok(frame.len()), "a frame of {} bytes", frame.len());
     }
 
-    /// How many UDP packets of IPv4 have come by since the last look that were sent to one of these ports. No more than a few hundred are kept.
+    /// How many UDP packets without IP options have come by since the last look that were sent to one of these ports. No more than a few hundred
+    /// are kept.
     pub fn udp_to(&self, ports: &[u16]) -> usize {
         let mut buffer = [0; 2048];
         let mut seen = 0;
         while let Ok(length) = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            let frame = &buffer[..length];
-            let is_udp = frame.len() >= 42 && frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[23] == 17;
-            seen += usize::from(is_udp && ports.contains(&u16::from_be_bytes([frame[36], frame[37]])));
+            let port = match buffer[..length] {
+                [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, 0x45, ..] if buffer[23] == 17 => 36,
+                [_, _, _, _, _, _, _, _, _, _, _, _, 0x86, 0xdd, ..] if buffer[20] == 17 => 56,
+                _ => continue,
+            };
+            seen += usize::from(ports.contains(&u16::from_be_bytes([buffer[port], buffer[port + 1]])));
         }
         seen
     }

@@ -1,10 +1,12 @@
 //! XDP on the uplink of a lab, which is a veth: what its driver sends into containers, what it leaves to tc, and how that begins and ends.
 
-use std::fs;
+use std::{fs, net::Ipv4Addr};
 
 use causeway::net::netlink::Netlink;
 use causeway_tests::{
-    lab::{Container, FAR, HOST, Lab, ROUTER, UPLINK, WORLD_SIDE},
+    families,
+    family::{Family, V4},
+    lab::{Container, Lab, UPLINK, WORLD_SIDE},
     offload,
     packet::{Ipv4Frame, Payload},
     ping, place, programs,
@@ -15,8 +17,18 @@ use causeway_tests::{
     udp, wait,
 };
 
-fn lab(xdp: &str) -> Lab {
-    let lab = Lab::without_agent();
+families! {
+    known_datagrams_go_from_the_driver_into_the_container,
+    datagrams_of_every_size_arrive_whole,
+    pings_are_answered_by_containers_that_the_driver_reaches,
+    large_transfers_arrive_with_a_program_in_the_driver,
+    a_removed_container_and_a_removed_publish_get_nothing_from_the_driver,
+    it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it,
+    an_uplink_may_change_its_mac,
+}
+
+fn lab(family: Family, xdp: &str) -> Lab {
+    let lab = Lab::without_agent().of_family(family);
     lab.start_agent(&["--xdp", xdp]);
     lab
 }
@@ -48,26 +60,26 @@ fn mac_of_uplink(lab: &Lab) -> [u8; 6] {
 
 /// How many of `count` answers to a container, and questions to a published port, the uplink hands up to the kernel.
 fn handed_up(lab: &Lab, container: &Container, count: usize) -> [usize; 2] {
-    let (from_inside, from_outside) = (udp::bind(&container.netns, (container.address, 4000)), udp::client(&lab.world));
+    let (from_inside, from_outside) =
+        (udp::bind(&container.netns, container.at(4000)), udp::client(&lab.world, lab.family));
     let tap = Tap::start(&lab.host, UPLINK);
     for _ in 0..count {
-        udp::answer(&from_inside, (FAR, 7));
+        udp::answer(&from_inside, (lab.family.far(), 7));
     }
     let answers = tap.udp_to(&[4000]);
     for _ in 0..count {
-        udp::answer(&from_outside, (HOST, 5353));
+        udp::answer(&from_outside, (lab.family.host(), 5353));
     }
     [answers, tap.udp_to(&[5353])]
 }
 
-#[test]
-fn known_datagrams_go_from_the_driver_into_the_container() {
-    let lab = lab("on");
+fn known_datagrams_go_from_the_driver_into_the_container(family: Family) {
+    let lab = lab(family, "on");
     assert_eq!(mode(&lab), ("native".to_owned(), None));
     assert!(shown(&lab).is_some());
     let c1 = lab.container("c1", &["-p", "5353:53/udp"]);
     let _inside = udp::Echo::start(&c1.netns, c1.at(53), "c1");
-    let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let _far = udp::Echo::start(&lab.world, (lab.family.far(), 7), "far");
     finish_sums(&lab, true);
     // An answer changes its flow's state, and a question begins one: those are tc's.
     assert_eq!(handed_up(&lab, &c1, 50), [1, 1]);
@@ -82,17 +94,20 @@ fn known_datagrams_go_from_the_driver_into_the_container() {
     assert_eq!(handed_up(&lab, &c1, 50), [50, 50]);
 }
 
-#[test]
-fn datagrams_of_every_size_arrive_whole() {
-    let lab = lab("on");
+fn datagrams_of_every_size_arrive_whole(family: Family) {
+    let lab = lab(family, "on");
     let c1 = lab.container("c1", &["-p", "5353:53/udp"]);
     let _inside = udp::Echo::start(&c1.netns, c1.at(53), "");
-    let _far = udp::Echo::start(&lab.world, (FAR, 7), "");
+    let _far = udp::Echo::start(&lab.world, (lab.family.far(), 7), "");
     for finished in [true, false] {
         finish_sums(&lab, finished);
-        for (client, to) in [(udp::client(&c1.netns), (FAR, 7)), (udp::client(&lab.world), (HOST, 5353))] {
-            // Those beyond 1472 come in fragments.
-            for size in (0..64).chain([500, 1471, 1472, 1473, 4000, 60_000]) {
+        for (client, to) in [
+            (udp::client(&c1.netns, lab.family), (lab.family.far(), 7)),
+            (udp::client(&lab.world, lab.family), (lab.family.host(), 5353)),
+        ] {
+            // The last ones come in fragments.
+            let most = family.data_of(1500);
+            for size in (0..64).chain([500, most - 1, most, most + 1, 4000, 60_000]) {
                 let question: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
                 let answer = udp::ask(&client, to, &question, wait::DEADLINE);
                 assert!(answer.is_ok(), "{size} bytes to {to:?}, sums finished: {finished}: {answer:?}");
@@ -101,64 +116,61 @@ fn datagrams_of_every_size_arrive_whole() {
     }
 }
 
-#[test]
-fn pings_are_answered_by_containers_that_the_driver_reaches() {
-    let lab = lab("on");
+fn pings_are_answered_by_containers_that_the_driver_reaches(family: Family) {
+    let lab = lab(family, "on");
     let c1 = lab.container("c1", &[]);
     for size in [0, 1, 56, 1400, 3000] {
         for _ in 0..3 {
-            ping::ping(&c1.netns, ROUTER, 77, size);
+            ping::ping(&c1.netns, lab.family.router(), 77, size);
         }
     }
     // The host's own are none of its business.
-    ping::ping(&lab.host, ROUTER, 77, 56);
-    ping::ping(&lab.world, HOST, 77, 56);
+    ping::ping(&lab.host, lab.family.router(), 77, 56);
+    ping::ping(&lab.world, lab.family.host(), 77, 56);
 }
 
-#[test]
-fn large_transfers_arrive_with_a_program_in_the_driver() {
-    let lab = lab("on");
+fn large_transfers_arrive_with_a_program_in_the_driver(family: Family) {
+    let lab = lab(family, "on");
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     for on in [true, false] {
         offload::set(&lab.world, WORLD_SIDE, on);
         offload::set(&lab.host, UPLINK, on);
-        transfer::both_ways(&lab.world, (FAR, 9), &c1.netns, (FAR, 9), SIZE / 10);
-        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (HOST, 9000), SIZE / 10);
-        transfer::both_ways(&lab.host, (HOST, 9001), &lab.world, (HOST, 9001), SIZE / 10);
+        transfer::both_ways(&lab.world, (lab.family.far(), 9), &c1.netns, (lab.family.far(), 9), SIZE / 10);
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (lab.family.host(), 9000), SIZE / 10);
+        transfer::both_ways(&lab.host, (lab.family.host(), 9001), &lab.world, (lab.family.host(), 9001), SIZE / 10);
     }
 }
 
-#[test]
-fn a_removed_container_and_a_removed_publish_get_nothing_from_the_driver() {
-    let lab = lab("on");
+fn a_removed_container_and_a_removed_publish_get_nothing_from_the_driver(family: Family) {
+    let lab = lab(family, "on");
     finish_sums(&lab, true);
     let first = lab.container("c1", &["-p", "5353:53/udp"]);
-    let client = udp::client(&lab.world);
+    let client = udp::client(&lab.world, lab.family);
     let echo = udp::Echo::start(&first.netns, first.at(53), "first");
     for _ in 0..3 {
-        assert_eq!(udp::answer(&client, (HOST, 5353)), "first");
+        assert_eq!(udp::answer(&client, (lab.family.host(), 5353)), "first");
     }
     lab.json(&["publish", "rm", &first.name, "5353:53/udp"]);
-    assert!(udp::is_silent(&client, (HOST, 5353)), "the publish is gone");
+    assert!(udp::is_silent(&client, (lab.family.host(), 5353)), "the publish is gone");
     drop(echo);
     lab.json(&["container", "rm", &first.name]);
     let second = lab.container("c2", &["-p", "5353:53/udp"]);
     let _echo = udp::Echo::start(&second.netns, second.at(53), "second");
     for _ in 0..3 {
-        assert_eq!(udp::answer(&client, (HOST, 5353)), "second");
+        assert_eq!(udp::answer(&client, (lab.family.host(), 5353)), "second");
     }
 }
 
 #[test]
 fn martians_end_at_the_uplink_with_and_without_xdp() {
     for xdp in ["on", "off"] {
-        let lab = lab(xdp);
+        let lab = lab(V4, xdp);
         let count = || lab.json(&["stats"])["reasons"]["martian"].as_u64();
         assert_eq!(count(), Some(0));
         let mut frame = Ipv4Frame {
             macs: (mac_of_uplink(&lab), [2, 9, 9, 9, 9, 9]),
-            source: FAR,
-            destination: HOST,
+            source: Ipv4Addr::LOCALHOST,
+            destination: Ipv4Addr::new(10, 0, 2, 15),
             ttl: 64,
             options: Vec::new(),
             id: 0,
@@ -203,16 +215,15 @@ fn the_configuration_file_says_it_too_and_the_command_line_has_the_last_word() {
     assert_eq!(shown(&lab), None, "what the last agent had attached is gone");
 }
 
-#[test]
-fn it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it() {
-    let lab = lab("off");
+fn it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it(family: Family) {
+    let lab = lab(family, "off");
     finish_sums(&lab, true);
     let c1 = lab.container("c1", &["-p", "5353:53/udp", "-p", "5354:53/udp"]);
     let _inside = udp::Echo::start(&c1.netns, c1.at(53), "c1");
-    let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let _far = udp::Echo::start(&lab.world, (lab.family.far(), 7), "far");
     let chatters = [
-        udp::Chatter::start(udp::client(&c1.netns), (FAR, 7)),
-        udp::Chatter::start(udp::client(&lab.world), (HOST, 5354)),
+        udp::Chatter::start(udp::client(&c1.netns, lab.family), (lab.family.far(), 7)),
+        udp::Chatter::start(udp::client(&lab.world, lab.family), (lab.family.host(), 5354)),
     ];
     assert_eq!(handed_up(&lab, &c1, 10), [10, 10]);
     lab.kill_agent();
@@ -272,20 +283,20 @@ fn somebody_elses_program_stays_and_tc_does_all_of_the_work() {
     assert_eq!(shown(&lab), id);
     let c1 = lab.container("c1", &["-p", "5353:53/udp", "-p", "5353:53"]);
     let _inside = (udp::Echo::start(&c1.netns, c1.at(53), "c1"), tcp::Echo::start(&c1.netns, c1.at(53)));
-    assert_eq!(udp::answer(&udp::client(&lab.world), (HOST, 5353)), "c1");
-    tcp::exchange(&lab.world, (HOST, 5353));
+    assert_eq!(udp::answer(&udp::client(&lab.world, lab.family), (lab.family.host(), 5353)), "c1");
+    tcp::exchange(&lab.world, (lab.family.host(), 5353));
     drop(theirs);
 }
 
-#[test]
-fn an_uplink_may_change_its_mac() {
-    let lab = lab("on");
+fn an_uplink_may_change_its_mac(family: Family) {
+    let lab = lab(family, "on");
     finish_sums(&lab, true);
     let c1 = lab.container("c1", &["-p", "5353:53/udp"]);
     let _inside = udp::Echo::start(&c1.netns, c1.at(53), "c1");
-    let _far = udp::Echo::start(&lab.world, (FAR, 7), "far");
+    let _far = udp::Echo::start(&lab.world, (lab.family.far(), 7), "far");
     assert_eq!(handed_up(&lab, &c1, 10), [1, 1]);
     place::ip(&lab.host, &format!("link set {UPLINK} address 02:00:00:00:00:99"));
-    place::ip(&lab.world, &format!("neighbour replace {HOST} lladdr 02:00:00:00:00:99 dev {WORLD_SIDE}"));
+    let host = lab.family.host();
+    place::ip(&lab.world, &format!("neighbour replace {host} lladdr 02:00:00:00:00:99 dev {WORLD_SIDE}"));
     wait::until("the driver goes by the new one", || (handed_up(&lab, &c1, 3) == [0, 1]).then_some(()));
 }
