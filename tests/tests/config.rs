@@ -130,4 +130,16 @@ fn what_moves_from_one_declared_container_to_another_is_no_clash() {
     let text = container(&two, "publish = [\"8080:80\"]") + &container(&one, "ip = \"172.18.0.99\"");
     lab.start_agent(&["--config", &write(&folder, &text)]);
     assert_eq!(lab.json(&["publish", "ls"])[0]["container"], json!(two));
+    lab.end_agent();
+    // Each family for itself.
+    let network = "[[network]]\nname = \"dual\"\nsubnets = [\"172.27.0.0/24\", \"2001:db8:18::/64\"]\n";
+    let declared = [(&one, "2001:db8:18::3"), (&two, "172.27.0.2")]
+        .map(|(name, ip)| container(name, &format!("network = \"dual\"\nip = \"{ip}\"")));
+    lab.start_agent(&["--config", &write(&folder, &format!("{network}{}", declared.concat()))]);
+    let lists = lab.json(&["container", "ls"]);
+    let addresses: Vec<_> = lists.as_array().unwrap().iter().map(|made| &made["endpoints"][0]["addresses"]).collect();
+    assert_eq!(
+        addresses,
+        [&json!(["172.27.0.3/24", "2001:db8:18::3/64"]), &json!(["172.27.0.2/24", "2001:db8:18::2/64"])]
+    );
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
-use causeway::net::{netlink::Netlink, netns};
+use causeway::net::{
+    netlink::Netlink,
+    netns::{self, Netns},
+};
 use causeway_tests::{
     lab::{Lab, ROUTER},
     place,
@@ -72,6 +75,7 @@ fn a_wrong_network_is_refused() {
     lab.start_agent(&[]);
     let c1 = lab.container("c1", &[]);
     lab.json(&["network", "create", "taken", "--subnet", "172.29.0.0/24", "--bridge", "br-taken"]);
+    lab.json(&["network", "create", "six", "--subnet", "2001:db8:18::/48"]);
     all_are_refused(
         &lab,
         &[
@@ -113,6 +117,20 @@ fn a_wrong_network_is_refused() {
             ("network create n --subnet 172.30.0.0/24 --mapping cone", 2, &["cone", "full-cone"]),
             ("network create n --subnet 172.30.0.0/24 --max-flows 0", 2, &["at least 1"]),
             ("network create n --subnet 172.30.0.0/24 --max-flows all", 2, &["all"]),
+            ("network create n --subnet 2001:db8::/129", 2, &["2001:db8::/129"]),
+            ("network create n --subnet 2001:db8:::/64", 2, &["2001:db8:::/64"]),
+            ("network create n --subnet 2001:db8::1/64", 1, &["host bits", "write 2001:db8::/64"]),
+            ("network create n --subnet 2001:db8::/127", 1, &["prefix length 127", "from 16 to 126"]),
+            ("network create n --subnet fe80::/64", 1, &["fe80::/10", "link-local", "take"]),
+            ("network create n --subnet ::ffff:172.30.0.0/112", 1, &["::/8", "take"]),
+            ("network create n --subnet ff05::/64", 1, &["ff00::/8", "multicast", "take"]),
+            ("network create n --subnet 2001:db8:30::/64 --subnet 2001:db8:31::/64", 1, &["a second IPv6 one"]),
+            ("network create n --subnet 2001:db8:2::/48", 1, &["2001:db8:2::15/64", "uplink0"]),
+            ("network create n --subnet 2001:db8:18:8000::/50", 1, &["2001:db8:18::/48", "six"]),
+            ("network create n --subnet 2001:db8:30::/64 --gateway 172.30.0.1", 1, &["172.30.0.1", "give"]),
+            ("network create n --subnet 2001:db8:30::/64 --gateway 2001:db8:30::", 1, &["anycast", "give"]),
+            ("network create n --subnet 2001:db8:30::/64 --mtu 1279", 1, &["1280 bytes that IPv6 needs"]),
+            ("network create n --subnet 2001:db8:30::/64 --no-masquerade=v6", 2, &["'v6' is not ipv4 or ipv6"]),
             ("network inspect nowhere", 1, &["nowhere"]),
             ("network rm nowhere", 1, &["nowhere"]),
             ("network rm default", 1, &["default", &c1.name]),
@@ -183,6 +201,66 @@ fn a_wrong_container_is_refused() {
         ("container exec nowhere -- true", 1, vec!["nowhere"]),
         ("container exec OWN", 2, vec![]),
         ("container walk", 2, vec!["walk"]),
+    ]
+    .map(|(text, status, words)| (row(text), status, words))
+    .into();
+    let rows: Vec<_> = rows.iter().map(|(text, status, words)| (text.as_str(), *status, words.as_slice())).collect();
+    all_are_refused(&lab, &rows);
+}
+
+#[test]
+fn a_wrong_family_is_refused() {
+    let lab = Lab::new();
+    lab.json(&["network", "create", "six", "--subnet", "2001:db8:19::/64"]);
+    lab.json(&["network", "create", "dual", "--subnet", "172.27.0.0/16", "--subnet", "2001:db8:18::/64"]);
+    let four = lab.container("four", &["-p", "8080:80"]);
+    let six = lab.container("six", &["--network", "six"]);
+    let (new, mac) = (lab.name_of("new"), six.made["endpoints"][0]["mac"].as_str().unwrap().to_owned());
+    // With an IPv6 default route of its own.
+    let routed = format!("{}-routed", lab.instance);
+    lab.undo().namespaces.push(routed.clone());
+    let netns = Netns::create(&routed).unwrap();
+    for setup in ["link add own0 type bridge", "link set own0 up", "-6 route add default dev own0"] {
+        place::ip(&netns, setup);
+    }
+    let row = |text: &str| {
+        text.replace("FOUR", &four.name)
+            .replace("SIX", &six.name)
+            .replace("NEW", &new)
+            .replace("MAC", &mac)
+            .replace("ROUTED", &routed)
+    };
+    let rows: Vec<(String, i32, Vec<&str>)> = [
+        ("container create NEW --ip 2001:db8::9", 1, vec!["2001:db8::9 is IPv6", "network 'default' has IPv4 alone"]),
+        ("container create NEW --network six --ip 172.18.0.9", 1, vec!["is IPv4", "network 'six' has IPv6 alone"]),
+        ("container create NEW --network dual --ip 2001:db8:19::9", 1, vec!["is not in the subnet 2001:db8:18::/64"]),
+        ("container create NEW --network dual --ip 2001:db8:18::1", 1, vec!["is the gateway", "give another"]),
+        ("container create NEW --network dual --ip 2001:db8:18::", 1, vec!["anycast", "give another"]),
+        ("container create NEW --network six --ip 2001:db8:19::2", 1, vec![&six.name, "give another"]),
+        (
+            "container create NEW --network dual --ip 2001:db8:18::5 --ip 2001:db8:18::6",
+            1,
+            vec!["a second IPv6 address"],
+        ),
+        ("container create NEW --ip 2001:db8::zz", 2, vec!["2001:db8::zz"]),
+        // Its link-local address would be the other's.
+        (
+            "container create NEW --network dual --mac MAC",
+            1,
+            vec!["belongs to container", "network 'six'", "give another"],
+        ),
+        ("container create NEW --network six -p 10.0.2.15:90:80", 1, vec!["network 'six' has IPv6 alone"]),
+        ("container create NEW --network six -p [fe80::1]:90:80", 2, vec!["link-local"]),
+        ("container attach NEW --netns ROUTED --network dual", 1, vec!["an IPv6 default route", "remove it"]),
+        ("publish add SIX 10.0.2.15:90:80", 1, vec!["has IPv6 alone", "give an IPv6 address"]),
+        ("publish add SIX [2001:db8::77]:90:80", 1, vec!["no address 2001:db8::77"]),
+        ("publish add SIX [::ffff:10.0.2.15]:90:80", 2, vec!["is the IPv4 address 10.0.2.15"]),
+        ("publish add SIX [2001:db8:2::15:90:80", 2, vec!["does not close"]),
+        ("publish add SIX [2001:db8:2::15]:8080:80", 1, vec!["8080", &four.name]),
+        ("publish add SIX 90:80 --from ::ffff:10.0.0.0/104", 1, vec!["write 10.0.0.0/8"]),
+        ("publish add SIX 90:80 --from 2001:db8::1/32", 1, vec!["write 2001:db8::/32"]),
+        ("publish move 8080 SIX", 1, vec!["on network 'six'", "container of that network"]),
+        ("flows --address 2001:db8::1/32", 2, vec!["write 2001:db8::/32"]),
     ]
     .map(|(text, status, words)| (row(text), status, words))
     .into();

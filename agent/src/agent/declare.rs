@@ -1,6 +1,6 @@
 //! Bringing the host to what the configuration file declares.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context as _, ensure};
 use tracing::info;
@@ -59,15 +59,16 @@ impl Agent {
         for (name, publish) in outdated_publishes(&self.state, config) {
             self.publish_remove(&name, &publish).with_context(|| format!("container '{name}'"))?;
         }
-        for spec in containers_in_turn(config) {
-            self.declare_container(spec).await.with_context(|| format!("container '{}'", spec.name))?;
+        for spec in &config.containers {
+            self.declare_container(config, spec).await.with_context(|| format!("container '{}'", spec.name))?;
         }
         self.save()
     }
 
-    async fn declare_container(&mut self, spec: &ContainerSpec) -> anyhow::Result<()> {
+    async fn declare_container(&mut self, config: &Config, spec: &ContainerSpec) -> anyhow::Result<()> {
         if !self.state.containers.contains_key(&spec.name) {
-            let container = self.plan().await?.for_file().container_of(spec, None).await?;
+            let plan = self.plan().await?.for_file().reserving(asked_for(config));
+            let container = plan.container_of(spec, None).await?;
             return self.add_container(container, &spec.addresses).await.map(|_| ());
         }
         for publish in &spec.publishes {
@@ -91,7 +92,9 @@ pub(super) async fn check(config: Option<&Config>, mut plan: Plan<'_>) -> anyhow
     let Some(config) = config else {
         return foresee_default(&mut plan);
     };
-    check_in_order(config, plan.for_file()).await.with_context(|| config.path.display().to_string())
+    check_in_order(config, plan.for_file().reserving(asked_for(config)))
+        .await
+        .with_context(|| config.path.display().to_string())
 }
 
 async fn check_in_order(config: &Config, mut plan: Plan<'_>) -> anyhow::Result<()> {
@@ -117,7 +120,7 @@ async fn check_in_order(config: &Config, mut plan: Plan<'_>) -> anyhow::Result<(
             container.publishes.retain(|publish| publish.spec != outdated);
         }
     }
-    for spec in containers_in_turn(config) {
+    for spec in &config.containers {
         foresee_container(&mut plan, spec).await.with_context(|| format!("container '{}'", spec.name))?;
     }
     Ok(())
@@ -169,10 +172,9 @@ fn networks_in_turn(config: &Config) -> impl Iterator<Item = &NetworkSpec> {
     named.into_iter().chain(open)
 }
 
-/// Those that name their address first, so that no other is given it.
-fn containers_in_turn(config: &Config) -> impl Iterator<Item = &ContainerSpec> {
-    let (named, open): (Vec<_>, Vec<_>) = config.containers.iter().partition(|spec| !spec.addresses.is_empty());
-    named.into_iter().chain(open)
+/// The addresses that containers name, so that no other is given them.
+fn asked_for(config: &Config) -> impl Iterator<Item = IpAddr> {
+    config.containers.iter().flat_map(|spec| &spec.addresses).copied()
 }
 
 fn outdated_networks(state: &State, config: &Config) -> Vec<String> {

@@ -48,6 +48,8 @@ pub(super) struct Plan<'a> {
     bridges: BTreeMap<String, u32>,
     /// Namespaces that will have gone.
     leaving: BTreeSet<PathBuf>,
+    /// Given to nobody who does not ask for them.
+    reserved: BTreeSet<IpAddr>,
     /// For a file no agent runs yet, so that no hint may name a verb that needs one.
     of_file: bool,
 }
@@ -61,12 +63,26 @@ impl<'a> Plan<'a> {
         sight: Sight,
         bridges: BTreeMap<String, u32>,
     ) -> Self {
-        Self { instance, host, state, sight, bridges, leaving: BTreeSet::new(), of_file: false }
+        Self {
+            instance,
+            host,
+            state,
+            sight,
+            bridges,
+            leaving: BTreeSet::new(),
+            reserved: BTreeSet::new(),
+            of_file: false,
+        }
     }
 
     /// The same for what a file declares.
     pub(super) fn for_file(self) -> Self {
         Self { of_file: true, ..self }
+    }
+
+    /// The same for containers that come with others, which ask for these addresses.
+    pub(super) fn reserving(self, addresses: impl Iterator<Item = IpAddr>) -> Self {
+        Self { reserved: addresses.collect(), ..self }
     }
 
     /// As if the container were removed.
@@ -291,7 +307,7 @@ impl<'a> Plan<'a> {
     }
 
     fn give_address(&self, network: &Network, subnet: IpNet) -> anyhow::Result<IpAddr> {
-        let mut taken: BTreeSet<IpAddr> = network.gateways.iter().copied().collect();
+        let mut taken: BTreeSet<IpAddr> = network.gateways.iter().chain(&self.reserved).copied().collect();
         let endpoints = self.state.containers.values().filter_map(|container| container.endpoint_on(&network.name));
         taken.extend(endpoints.flat_map(|endpoint| &endpoint.addresses).map(IpNet::addr));
         let last = network.last.iter().copied().find(|last| subnet.contains(last));
