@@ -294,6 +294,12 @@ impl Drop for Lab {
             && let Some(agent) = &self.undo().agent
         {
             eprintln!("{}: {}", self.instance, agent.log());
+            let stats = verb::run_command(&mut verb::command(&verb::binary(), &self.instance, &["stats"]));
+            eprintln!(
+                "{}: {}",
+                self.instance,
+                stats.map_or_else(|error| error.to_string(), |output| output.to_string())
+            );
         }
         let problems = self.undo().all();
         if thread::panicking() || self.for_people {

@@ -17,7 +17,9 @@ use serde_json::Value;
 use crate::{
     family::{Family, V4, V6},
     lab::Lab,
+    place,
     snapshot::Snapshot,
+    wide::Wide,
 };
 
 /// A lab for the time of a test.
@@ -25,21 +27,46 @@ use crate::{
 pub struct Shared {
     /// There until it is dropped.
     lab: Option<Lab>,
+    wide: Option<Wide>,
     agent: u32,
     before: [Snapshot; 2],
 }
 
 /// Those that nobody uses.
-static IDLE: Mutex<Vec<Lab>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<(Lab, Option<Wide>)>> = Mutex::new(Vec::new());
 
 impl Lab {
     /// One that others of this process have used before, and will.
     pub fn shared(family: Family) -> Shared {
-        let idle = idle().pop();
-        let mut lab = idle.unwrap_or_else(make);
+        Shared::take(family, false)
+    }
+
+    /// The same with all that lies behind the world: [`Shared::wide`].
+    pub fn shared_wide(family: Family) -> Shared {
+        Shared::take(family, true)
+    }
+}
+
+impl Shared {
+    fn take(family: Family, wide: bool) -> Self {
+        let found = {
+            let mut idle = idle();
+            let place = idle.iter().position(|(_, has)| has.is_some() == wide);
+            place.map(|place| idle.swap_remove(place))
+        };
+        let (mut lab, wide) = found.unwrap_or_else(|| {
+            let lab = make();
+            let behind = wide.then(|| lab.widen());
+            (lab, behind)
+        });
         lab.family = family;
         lab.make_network().unwrap_or_else(|error| panic!("{error:#}"));
-        Shared { agent: lab.agent_pid(), before: look(&lab), lab: Some(lab) }
+        Self { agent: lab.agent_pid(), before: look(&lab), lab: Some(lab), wide }
+    }
+
+    /// What lies behind the world.
+    pub fn wide(&self) -> &Wide {
+        self.wide.as_ref().expect("it was asked for with the lab")
     }
 }
 
@@ -64,11 +91,17 @@ impl Drop for Shared {
             let differences = before.differences(after);
             assert!(differences.is_empty(), "a test that does this needs a lab of its own: {}", differences.join("\n"));
         }
-        idle().push(lab);
+        let wide = self.wide.take();
+        for netns in wide.iter().flat_map(|wide| [&lab.world, &lab.host, &wide.beyond]) {
+            // What they have learned of the MTU on the way.
+            place::ip(netns, "route flush cache");
+            place::ip(netns, "-6 route flush cache");
+        }
+        idle().push((lab, wide));
     }
 }
 
-fn idle() -> MutexGuard<'static, Vec<Lab>> {
+fn idle() -> MutexGuard<'static, Vec<(Lab, Option<Wide>)>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

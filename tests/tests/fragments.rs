@@ -195,8 +195,8 @@ fn two_containers_with_one_identification_are_kept_apart(family: Family) {
 }
 
 fn two_clients_with_one_identification_are_kept_apart(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&c1.netns, c1.at(7));
     let clients = [(1, &lab.world, family.far()), (2, &wide.other, family.other())];

@@ -25,8 +25,8 @@ fn full_cone(lab: &Lab, short: &str) -> Container {
 }
 
 fn two_hosts_outside_see_one_port_and_a_third_party_is_heard(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = full_cone(&lab, "c1");
     let echoes = [
         udp::Echo::start(&lab.world, (family.far(), 7), "far"),
@@ -52,8 +52,8 @@ fn two_hosts_outside_see_one_port_and_a_third_party_is_heard(family: Family) {
 }
 
 fn on_other_networks_strangers_are_not_heard(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     // There are mappings, of another container.
     let open = full_cone(&lab, "c1");
     udp::bind(&open.netns, (family.any(), 40002)).send_to(b"hello", (family.far(), 9)).expect("it is sent");
@@ -81,8 +81,8 @@ fn two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them(fa
 }
 
 fn somebody_else_connects_to_a_port_that_the_container_connected_from(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = full_cone(&lab, "c1");
     let _echo = tcp::Echo::start(&lab.world, (family.far(), 7));
     let mut out = tcp::connect_from(&c1.netns, 40001, (family.far(), 7)).expect("a connection");
@@ -95,8 +95,8 @@ fn somebody_else_connects_to_a_port_that_the_container_connected_from(family: Fa
 }
 
 fn a_mapping_goes_with_its_container(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = full_cone(&lab, "c1");
     udp::bind(&c1.netns, (family.any(), 40001)).send_to(b"hello", (family.far(), 9)).expect("it is sent");
     lab.json(&["container", "rm", &c1.name]);

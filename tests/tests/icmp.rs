@@ -73,8 +73,7 @@ fn an_error_ends_no_flow(family: Family) {
 }
 
 fn every_hop_to_the_world_says_when_a_packet_ends_there(family: Family) {
-    let lab = Lab::of(family);
-    let _wide = lab.widen();
+    let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
     for (port, probe) in (4000..).zip(Probe::ALL) {
         for (hops, by) in [(1, family.gateway()), (2, family.router()), (3, family.hop())] {
@@ -94,8 +93,7 @@ fn every_hop_to_the_world_says_when_a_packet_ends_there(family: Family) {
 
 /// Also of the packets of a connection that is open: the fast path's own, where the first hop is the host.
 fn every_hop_speaks_of_open_connections_too(family: Family) {
-    let lab = Lab::of(family);
-    let _wide = lab.widen();
+    let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
     for (port, probe) in (4000..).zip(Probe::ALL) {
         let from = (c1.address, port);
@@ -113,8 +111,8 @@ fn every_hop_speaks_of_open_connections_too(family: Family) {
 }
 
 fn every_hop_to_a_published_port_says_when_a_packet_ends_there(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:80", "-p", "5000:80/udp"]);
     let _servers = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
     for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
@@ -165,8 +163,7 @@ fn an_answer_that_ends_at_the_host_is_told_to_who_sent_it(family: Family) {
 }
 
 fn a_narrow_link_in_the_world_is_told_to_the_container(family: Family) {
-    let lab = Lab::of(family);
-    let _wide = lab.widen();
+    let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
     let said = ping(&c1.netns, family, &["-M", "do"], 1400);
     assert!(
@@ -179,8 +176,8 @@ fn a_narrow_link_in_the_world_is_told_to_the_container(family: Family) {
 }
 
 fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = lab.container("c1", &[]);
     let listener = tcp::listen(&wide.beyond, (family.beyond(), 9));
     let near = tcp::connect(&c1.netns, (family.beyond(), 9));
@@ -190,8 +187,8 @@ fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways(family: Fam
 }
 
 fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:9"]);
     let listener = tcp::listen(&c1.netns, c1.at(9));
     let near = tcp::connect(&wide.beyond, (family.host(), 5000));
@@ -201,8 +198,8 @@ fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes
 }
 
 fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&c1.netns, (family.any(), 7));
     let client = udp::client(&wide.beyond, family);
@@ -219,8 +216,7 @@ fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish(family: 
 }
 
 fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu(family: Family) {
-    let lab = Lab::of(family);
-    let _wide = lab.widen();
+    let lab = Lab::shared_wide(family);
     lab.network("jumbo", 28, &["--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
     let said = ping(&c1.netns, family, &["-M", "do"], 4000);

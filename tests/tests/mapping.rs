@@ -6,9 +6,9 @@ use causeway_tests::{
     families,
     family::Family,
     lab::{Container, Lab},
+    shared::Shared,
     tcp, udp,
     wait::{DEADLINE, SILENCE},
-    wide::Wide,
 };
 
 families! {
@@ -21,12 +21,11 @@ families! {
     symmetric_is_the_default_and_lets_only_the_one_asked_answer,
 }
 
-fn network(family: Family, mapping: &[&str]) -> (Lab, Wide, [Container; 2]) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+fn network(family: Family, mapping: &[&str]) -> (Shared, [Container; 2]) {
+    let lab = Lab::shared_wide(family);
     lab.network("games", 29, mapping);
     let containers = ["c1", "c2"].map(|short| lab.container(short, &["--network", "games"]));
-    (lab, wide, containers)
+    (lab, containers)
 }
 
 const FULL_CONE: [&str; 2] = ["--mapping", "full-cone"];
@@ -60,7 +59,8 @@ fn does_not_hear(socket: &UdpSocket, from: &UdpSocket, to: SocketAddr) {
 }
 
 fn full_cone_keeps_one_port_toward_every_destination(family: Family) {
-    let (lab, wide, [c1, c2]) = network(family, &FULL_CONE);
+    let (lab, [c1, c2]) = network(family, &FULL_CONE);
+    let wide = lab.wide();
     let (far, other) =
         (udp::Echo::start(&lab.world, (family.far(), 7), ""), udp::Echo::start(&wide.other, (family.other(), 9), ""));
     // The second has to take another port than its own, and has to stay with it.
@@ -73,7 +73,8 @@ fn full_cone_keeps_one_port_toward_every_destination(family: Family) {
 }
 
 fn full_cone_lets_anybody_in_by_a_mapped_port(family: Family) {
-    let (lab, wide, [c1, _]) = network(family, &FULL_CONE);
+    let (lab, [c1, _]) = network(family, &FULL_CONE);
+    let wide = lab.wide();
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let client = socket(&c1, 41001);
     udp::answer(&client, (family.far(), 7));
@@ -88,7 +89,7 @@ fn full_cone_lets_anybody_in_by_a_mapped_port(family: Family) {
 }
 
 fn full_cone_lets_containers_in_by_a_neighbours_mapped_port(family: Family) {
-    let (lab, _wide, [c1, c2]) = network(family, &FULL_CONE);
+    let (lab, [c1, c2]) = network(family, &FULL_CONE);
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let (one, other) = (socket(&c1, 41002), socket(&c2, 41003));
     udp::answer(&one, (family.far(), 7));
@@ -104,7 +105,8 @@ fn full_cone_lets_containers_in_by_a_neighbours_mapped_port(family: Family) {
 }
 
 fn full_cone_of_tcp_keeps_one_port_toward_every_destination(family: Family) {
-    let (lab, wide, [c1, _]) = network(family, &FULL_CONE);
+    let (lab, [c1, _]) = network(family, &FULL_CONE);
+    let wide = lab.wide();
     let (far, other) =
         (tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&wide.other, (family.other(), 7)));
     for server in [family.far(), family.other()] {
@@ -116,7 +118,8 @@ fn full_cone_of_tcp_keeps_one_port_toward_every_destination(family: Family) {
 }
 
 fn full_cone_opens_nothing_but_what_is_mapped(family: Family) {
-    let (lab, wide, [c1, c2]) = network(family, &FULL_CONE);
+    let (lab, [c1, c2]) = network(family, &FULL_CONE);
+    let wide = lab.wide();
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let (client, silent) = (socket(&c1, 41005), socket(&c2, 41006));
     udp::answer(&client, (family.far(), 7));
@@ -130,7 +133,8 @@ fn full_cone_opens_nothing_but_what_is_mapped(family: Family) {
 }
 
 fn full_cone_leaves_published_ports_and_the_hosts_services_alone(family: Family) {
-    let (lab, wide, [c1, c2]) = network(family, &FULL_CONE);
+    let (lab, [c1, c2]) = network(family, &FULL_CONE);
+    let wide = lab.wide();
     lab.json(&["publish", "add", &c2.name, "41007:7/udp"]);
     let _published = udp::Echo::start(&c2.netns, c2.at(7), "published");
     let _service = udp::Echo::start(&lab.host, (family.host(), 41008), "host");
@@ -146,7 +150,8 @@ fn full_cone_leaves_published_ports_and_the_hosts_services_alone(family: Family)
 
 fn symmetric_is_the_default_and_lets_only_the_one_asked_answer(family: Family) {
     for mapping in [&[][..], &["--mapping", "symmetric"]] {
-        let (lab, wide, [c1, _]) = network(family, mapping);
+        let (lab, [c1, _]) = network(family, mapping);
+        let wide = lab.wide();
         let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
         let client = socket(&c1, 41009);
         udp::answer(&client, (family.far(), 7));

@@ -61,8 +61,8 @@ fn a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range(family: Fa
 }
 
 fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let [c1, c2] = ten_ports(&lab);
     let echo = udp::Echo::start(&lab.world, server(family), "");
     let kept: Vec<UdpSocket> = (41000..41011).map(|port| socket(&c1, port)).collect();
@@ -99,8 +99,8 @@ fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(fami
 }
 
 fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let [c1, c2] = ten_ports(&lab);
     let echo = tcp::Echo::start(&lab.world, server(family));
     let connect = |container: &Container, port| tcp::connect_from(&container.netns, port, (family.far(), 7));

@@ -129,8 +129,8 @@ fn half_open(netns: &Netns, port: u16, to: (IpAddr, u16)) -> TcpStream {
 
 /// RFC 5382 REQ-2a. Both have sent a SYN before either hears of the other's.
 fn two_sides_that_open_at_once_are_connected(family: Family) {
-    let lab = Lab::of(family);
-    let wide = lab.widen();
+    let lab = Lab::shared_wide(family);
+    let wide = lab.wide();
     let c1 = lab.container("c1", &[]);
     // What goes to the other host is lost for now.
     place::ip(&lab.world, &format!("route add blackhole {}", family.other()));
