@@ -22,6 +22,7 @@ mod kind {
     pub(super) const PERCPU_ARRAY: u32 = 6;
     pub(super) const LRU_HASH: u32 = 9;
     pub(super) const LPM_TRIE: u32 = 11;
+    pub(super) const DEVMAP_HASH: u32 = 25;
 }
 
 /// Arrays longer than this have a place for each slot or port, which the datapath clears when it gives it to somebody.
@@ -56,7 +57,7 @@ pub(crate) fn empty(folder: &Path) -> Vec<String> {
         let map = Map::open(&path);
         let entries = match map.kind {
             kind::HASH | kind::LPM_TRIE => map.delete_all(),
-            kind::LRU_HASH => {
+            kind::LRU_HASH | kind::DEVMAP_HASH => {
                 map.delete_all();
                 0
             }
