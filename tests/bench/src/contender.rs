@@ -87,7 +87,7 @@ impl Contender {
 
     /// Whether there is something to see of it where frames go that way.
     pub fn takes_part(self, way: Way) -> bool {
-        self != Self::CausewayXdp || way == Way::Wire
+        self != Self::CausewayXdp || way.is_wire()
     }
 
     /// The program that takes its rules on stdin, and its arguments.

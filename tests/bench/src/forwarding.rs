@@ -105,7 +105,7 @@ pub fn compare(
     }
     for course in &courses {
         course.rig.forget_flows()?;
-        if comparison.way == Way::Wire {
+        if comparison.way.is_wire() {
             course.rig.receive_by_napi(false)?;
         }
     }
@@ -117,8 +117,8 @@ pub fn entering(rig: &Rig, comparison: &Comparison) -> (Interface, Traffic) {
     let [c1, c2] = &rig.containers;
     let translated = rig.contender.translates();
     let (entry, ends) = match comparison.way {
-        Way::Inwards | Way::Wire => (
-            if comparison.way == Way::Wire { &rig.world_side } else { &rig.uplink },
+        Way::Inwards | Way::Wire | Way::Martian => (
+            if comparison.way.is_wire() { &rig.world_side } else { &rig.uplink },
             Ends {
                 source_mac: rig.world_side.mac,
                 destination_mac: rig.uplink.mac,
@@ -145,7 +145,7 @@ pub fn entering(rig: &Rig, comparison: &Comparison) -> (Interface, Traffic) {
 
 /// The namespace of the interface that frames are made at.
 fn entered(rig: &Rig, way: Way) -> &Netns {
-    if way == Way::Wire { &rig.lab.world } else { &rig.lab.host }
+    if way.is_wire() { &rig.lab.world } else { &rig.lab.host }
 }
 
 impl<'a> Course<'a> {
@@ -153,10 +153,10 @@ impl<'a> Course<'a> {
         let [c1, c2] = &rig.containers;
         let in_frame = |address: Ipv4Addr| address.to_bits().to_be();
         let (entry, traffic) = entering(rig, comparison);
-        let received = if comparison.way == Way::Wire { rig.uplink.name.clone() } else { entry.name.clone() };
+        let received = if comparison.way.is_wire() { rig.uplink.name.clone() } else { entry.name.clone() };
         let (exit, expected) = match comparison.way {
             _ if rig.contender == Contender::Floor => ((&rig.lab.host, received.as_str()), Expected::default()),
-            Way::Inwards | Way::Wire => {
+            Way::Inwards | Way::Wire | Way::Martian => {
                 ((&c1.netns, c1.interface.as_str()), Expected { source: 0, destination: in_frame(c1.address) })
             }
             Way::Outwards => (
@@ -171,11 +171,11 @@ impl<'a> Course<'a> {
             }
         };
         let redirected = match comparison.way {
-            Way::Inwards | Way::Wire => Exit { index: c1.host_side.index, peer: 1 },
+            Way::Inwards | Way::Wire | Way::Martian => Exit { index: c1.host_side.index, peer: 1 },
             Way::Outwards => Exit { index: rig.uplink.index, peer: 0 },
             Way::Across => Exit { index: c2.host_side.index, peer: 1 },
         };
-        if comparison.way == Way::Wire {
+        if comparison.way.is_wire() {
             rig.receive_by_napi(true)?;
         }
         let mut attached = vec![
@@ -218,6 +218,7 @@ impl<'a> Course<'a> {
             kernel.run(self.entry.index, frames)
         })?;
         self.traffic = kernel.aimed()?;
-        Ok(run)
+        let dropped = self.rig.contender != Contender::Floor && self.rig.contender != Contender::Redirect;
+        Ok(if self.way == Way::Martian && dropped { run.none_may_arrive() } else { run })
     }
 }

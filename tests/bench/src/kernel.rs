@@ -13,6 +13,7 @@ use aya::{
         xdp::XdpLink,
     },
 };
+use aya_obj::programs::XdpAttachType;
 use causeway_bench_ebpf::{Exit, Expected, Traffic, count, name};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
@@ -26,10 +27,18 @@ const EXPECTED: usize = size_of::<Expected>() / 4;
 const EXIT: usize = size_of::<Exit>() / 4;
 
 /// Offsets in `struct xdp_md` (`linux/bpf.h`).
-mod xdp_md {
-    pub(super) const DATA_END: usize = 4;
-    pub(super) const INGRESS_IFINDEX: usize = 12;
-    pub(super) const SIZE: usize = 24;
+pub(crate) mod xdp_md {
+    const DATA_END: usize = 4;
+    const INGRESS_IFINDEX: usize = 12;
+    const SIZE: usize = 24;
+
+    /// Of a frame of so many bytes at an interface.
+    pub(crate) fn at(index: u32, length: usize) -> anyhow::Result<[u8; SIZE]> {
+        let mut context = [0; SIZE];
+        context[DATA_END..][..4].copy_from_slice(&u32::try_from(length)?.to_ne_bytes());
+        context[INGRESS_IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+        Ok(context)
+    }
 }
 
 /// Offsets in `struct __sk_buff` (`linux/bpf.h`).
@@ -77,6 +86,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// The same where to arrive is wrong, and not to is right.
+    #[must_use]
+    pub fn none_may_arrive(self) -> Self {
+        let wrong = self.counts.arrived + self.counts.wrong;
+        Self { counts: Counts { arrived: self.frames - wrong, wrong }, ..self }
+    }
+
     /// Frames of which nothing was seen any more.
     pub fn lost(&self) -> u64 {
         self.frames.saturating_sub(self.counts.arrived + self.counts.wrong)
@@ -152,9 +168,7 @@ impl Kernel {
     pub fn run(&mut self, index: u32, frames: u32) -> anyhow::Result<Run> {
         let before = self.counts()?;
         let data = [0; causeway_bench_ebpf::FRAME];
-        let mut context = [0; xdp_md::SIZE];
-        context[xdp_md::DATA_END..][..4].copy_from_slice(&u32::try_from(data.len())?.to_ne_bytes());
-        context[xdp_md::INGRESS_IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+        let context = xdp_md::at(index, data.len())?;
         let program: &Xdp = self.ebpf.program(name::GENERATE).context("the object lacks the generator")?.try_into()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(&data),
@@ -191,6 +205,12 @@ impl Kernel {
         let program: &SchedClassifier =
             self.ebpf.program(name::NOTHING).context("the object lacks a tc program")?.try_into()?;
         Ok(SchedClassifier::from_program_info(program.info()?, name::NOTHING.into())?)
+    }
+
+    /// The XDP program that does nothing.
+    pub(crate) fn pass(&self) -> anyhow::Result<Xdp> {
+        let program: &Xdp = self.ebpf.program(name::PASS).context("the object lacks an XDP program")?.try_into()?;
+        Ok(Xdp::from_program_info(program.info()?, name::PASS.into(), XdpAttachType::Interface)?)
     }
 
     /// What was counted since the load.

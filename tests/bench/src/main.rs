@@ -266,7 +266,9 @@ impl Bench {
         self.bar.set_message("causeway's programs");
         let memory = Memory::of(causeway, flows)?;
         self.results.programs = programs::of_instance(&causeway.lab.instance)?;
-        self.results.costs = programs::costs(&mut self.kernel, causeway, group.publishes)?;
+        for rig in [Contender::Causeway, Contender::CausewayXdp].into_iter().filter_map(of) {
+            self.results.costs.extend(programs::costs(&mut self.kernel, rig, group.publishes)?);
+        }
         self.show(&report::costs(&self.results.costs));
         self.show(&report::programs(&self.results.programs));
         self.show(&report::memory(&memory));

@@ -6,16 +6,17 @@ use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Duration};
 use anyhow::Context as _;
 use aya::{
     maps::MapInfo,
-    programs::{SchedClassifier, TestRun as _, TestRunOptions, loaded_programs},
+    programs::{SchedClassifier, TestRun, TestRunOptions, Xdp, TestRunResult, loaded_programs},
     sys::{Stats, enable_stats},
 };
+use aya_obj::programs::XdpAttachType;
 use causeway_tests::place;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     contender::{Contender, Publishes},
     forwarding::{self, Comparison, Effort},
-    kernel::{Kernel, skb},
+    kernel::{Kernel, skb, xdp_md},
     processor,
     rig::Rig,
     statistics::quantile,
@@ -76,62 +77,90 @@ pub fn record(programs: &[Program]) -> String {
     text
 }
 
-/// What the tc programs cost for one packet of an established flow, and for one that is none of theirs.
+/// Packets, and the program that sees them first.
+struct Case {
+    packets: &'static str,
+    way: Way,
+    program: &'static str,
+    /// They are of flows that have begun.
+    known: bool,
+}
+
+const fn case(packets: &'static str, way: Way, program: &'static str, known: bool) -> Case {
+    Case { packets, way, program, known }
+}
+
+const TC: [Case; 4] = [
+    case("published", Way::Inwards, "uplink", true),
+    case("masquerade", Way::Outwards, "host_side", true),
+    case("container to container", Way::Across, "host_side", true),
+    case("not published", Way::Inwards, "uplink", false),
+];
+
+const XDP: [Case; 3] = [
+    case("published, from the wire", Way::Wire, "uplink_xdp", true),
+    case("not published, from the wire", Way::Wire, "uplink_xdp", false),
+    case("martian, from the wire", Way::Martian, "uplink_xdp", false),
+];
+
+/// What the programs cost that packets meet first, for one of an established flow and for one that is none of theirs.
 pub fn costs(kernel: &mut Kernel, rig: &Rig, publishes: Publishes) -> anyhow::Result<Vec<Cost>> {
-    let ways = [
-        ("published", Way::Inwards, "uplink", true),
-        ("masquerade", Way::Outwards, "host_side", true),
-        ("container to container", Way::Across, "host_side", true),
-        ("not published", Way::Inwards, "uplink", false),
-    ];
-    let mut costs = Vec::new();
-    for (packets, way, program, known) in ways {
-        let comparison = Comparison { way, flows: Flows::Of(if known { 1_000 } else { 1 }), publishes };
-        let (entry, mut traffic) = forwarding::entering(rig, &comparison);
-        if !known {
-            traffic.service = u32::from(crate::traffic::HOST_PORT) - 1;
-        }
-        let at_work = if known {
-            let before = run_time(rig, program)?;
-            let stats = enable_stats(Stats::RunTime).context("cannot switch the kernel's statistics on")?;
-            let effort = Effort { rounds: 5, turn: Duration::from_millis(100), new_flows: 0 };
-            forwarding::compare(kernel, std::slice::from_ref(rig), &comparison, &effort, |_| ())?;
-            drop(stats);
-            let after = run_time(rig, program)?;
-            after.0.saturating_sub(before.0).as_nanos() as f64 / (after.1 - before.1) as f64
-        } else {
-            f64::NAN
-        };
-        let frame = traffic.next_frame();
-        let alone = place::run(&rig.lab.host, || {
-            processor::stay();
-            let nothing = alone(&kernel.nothing()?, entry.index, &frame)?;
-            anyhow::Ok(alone(&find(rig, program)?, entry.index, &frame)? - nothing)
-        })?;
-        costs.push(Cost { packets: packets.to_owned(), program: program.to_owned(), alone, at_work });
-    }
+    let cases = if rig.contender == Contender::CausewayXdp { &XDP[..] } else { &TC };
+    let costs = cases.iter().map(|case| cost(kernel, rig, publishes, case)).collect();
     rig.forget_flows()?;
-    Ok(costs)
+    costs
+}
+
+fn cost(kernel: &mut Kernel, rig: &Rig, publishes: Publishes, case: &Case) -> anyhow::Result<Cost> {
+    let Case { packets, way, program, known } = *case;
+    let comparison = Comparison { way, flows: Flows::Of(if known { 1_000 } else { 1 }), publishes };
+    let (entry, mut traffic) = forwarding::entering(rig, &comparison);
+    if !known {
+        traffic.service = u32::from(crate::traffic::HOST_PORT) - 1;
+    }
+    let at_work = if known {
+        let before = run_time(rig, program)?;
+        let stats = enable_stats(Stats::RunTime).context("cannot switch the kernel's statistics on")?;
+        let effort = Effort { rounds: 5, turn: Duration::from_millis(100), new_flows: 0 };
+        forwarding::compare(kernel, std::slice::from_ref(rig), &comparison, &effort, |_| ())?;
+        drop(stats);
+        let after = run_time(rig, program)?;
+        after.0.saturating_sub(before.0).as_nanos() as f64 / (after.1 - before.1) as f64
+    } else {
+        f64::NAN
+    };
+    let frame = traffic.next_frame();
+    let alone = place::run(&rig.lab.host, || {
+        processor::stay();
+        if way.is_wire() {
+            let context = xdp_md::at(rig.uplink.index, frame.len())?;
+            let found = Xdp::from_program_info(info(rig, program)?, program.into(), XdpAttachType::Interface)?;
+            anyhow::Ok(alone(&found, &context, &frame)? - alone(&kernel.pass()?, &context, &frame)?)
+        } else {
+            let mut context = [0; skb::SIZE];
+            context[skb::IFINDEX..][..4].copy_from_slice(&entry.index.to_ne_bytes());
+            let found = SchedClassifier::from_program_info(info(rig, program)?, program.into())?;
+            anyhow::Ok(alone(&found, &context, &frame)? - alone(&kernel.nothing()?, &context, &frame)?)
+        }
+    })?;
+    Ok(Cost { packets: packets.to_owned(), program: program.to_owned(), alone, at_work })
 }
 
 /// Nanoseconds of one run. A program that rewrites its frame gets a fresh one each time, so that its packet stays of the same flow; the clock is
 /// then read for each run, as it is with the program that does nothing.
-fn alone(program: &SchedClassifier, index: u32, frame: &[u8]) -> anyhow::Result<f64> {
+fn alone<P>(program: &P, context: &[u8], frame: &[u8]) -> anyhow::Result<f64>
+where
+    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
     const RUNS: u32 = 4_000;
-    let mut context = [0; skb::SIZE];
-    context[skb::IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
     let mut figures = Vec::new();
     for _ in 0..RUNS {
         let result =
-            program.test_run(TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() });
+            program.test_run(TestRunOptions { data_in: Some(frame), ctx_in: Some(context), ..TestRunOptions::new() });
         figures.push(result.context("cannot run a program by itself")?.duration.as_nanos() as f64);
     }
     figures.sort_by(f64::total_cmp);
     Ok(quantile(&figures, 0.5))
-}
-
-fn find(rig: &Rig, name: &str) -> anyhow::Result<SchedClassifier> {
-    Ok(SchedClassifier::from_program_info(info(rig, name)?, name.to_owned().into())?)
 }
 
 fn run_time(rig: &Rig, name: &str) -> anyhow::Result<(Duration, u64)> {

@@ -63,6 +63,7 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
     first.add("container to container".to_owned(), Way::Across, Flows::Of(1_000));
     if size != Size::Quick {
         first.add("published, 1,000 flows, from the wire".to_owned(), Way::Wire, Flows::Of(1_000));
+        first.add("martians, from the wire".to_owned(), Way::Martian, Flows::Of(1_000));
     }
     let ways = [Way::Inwards, Way::Outwards];
     first.exchanges = Exchange::ALL.into_iter().flat_map(|exchange| ways.map(|way| (exchange, way))).collect();

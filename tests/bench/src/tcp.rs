@@ -104,7 +104,7 @@ impl Server {
     fn start(rig: &Rig, exchange: Exchange, way: Way) -> anyhow::Result<Self> {
         let (netns, address, local) = match way {
             Way::Outwards => (&rig.lab.world, FAR, SocketAddr::from((FAR, TCP.1))),
-            Way::Inwards | Way::Across | Way::Wire => {
+            Way::Inwards | Way::Across | Way::Wire | Way::Martian => {
                 let c1 = &rig.containers[0];
                 let published = if rig.contender.translates() { HOST } else { c1.address };
                 (&c1.netns, published, SocketAddr::from((c1.address, TCP.1)))

@@ -33,6 +33,15 @@ pub enum Way {
     Across,
     /// As [`Self::Inwards`], but sent by the world: the uplink's driver receives it, and its XDP program if it has one.
     Wire,
+    /// As [`Self::Wire`], but in the name of loopback: nobody gets it.
+    Martian,
+}
+
+impl Way {
+    /// Whether the frames are received by the uplink's driver.
+    pub const fn is_wire(self) -> bool {
+        matches!(self, Self::Wire | Self::Martian)
+    }
 }
 
 /// How many flows frames are of.
@@ -64,7 +73,7 @@ pub struct Ends {
 /// The frames of `flows` flows.
 pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
     let (source, destination) = match way {
-        Way::Inwards | Way::Wire | Way::Across => (Ipv4Addr::UNSPECIFIED, ends.destination),
+        Way::Inwards | Way::Wire | Way::Martian | Way::Across => (Ipv4Addr::UNSPECIFIED, ends.destination),
         Way::Outwards => (ends.source, Ipv4Addr::UNSPECIFIED),
     };
     let mut frame = [0; FRAME];
@@ -84,6 +93,7 @@ pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
     let (address, ports) = match way {
         Way::Across => (ends.source, PORTS_OF_NEIGHBOUR),
         Way::Inwards | Way::Wire | Way::Outwards => (OUTSIDE, PORTS_OF_EACH),
+        Way::Martian => (Ipv4Addr::LOCALHOST, PORTS_OF_EACH),
     };
     Traffic {
         ip_sum: u32::from(fold(sum(&frame[14..PORTS_AT]))),
@@ -99,7 +109,7 @@ pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
             Flows::Of(flows) => flows,
             Flows::New => 0,
         },
-        action: if way == Way::Wire { SEND } else { PASS },
+        action: if way.is_wire() { SEND } else { PASS },
         next: bytemuck::Zeroable::zeroed(),
     }
 }
