@@ -76,7 +76,7 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
     let instance = start.instance.clone();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut agent = match Agent::start(start).await {
+    let mut agent = match Box::pin(Agent::start(start)).await {
         Ok(agent) => agent,
         Err(error) => {
             if State::load(&instance.state()).is_ok_and(|state| state.is_none()) {
