@@ -55,8 +55,8 @@ fn exists(test: &str, tests: &Path) -> bool {
 
 /// Whether a function of that name follows its `#[test]`, or is one of those that are tests of each family.
 fn has_test(text: &str, name: &str) -> bool {
-    let listed = |list: &str| list.split([',', ';', ':', ' ', '\n']).any(|word| word == name);
-    if text.split("families! {").skip(1).any(|rest| rest.split('}').next().is_some_and(listed)) {
+    let listed = |list: &str| list.split([',', ';', ':', ' ', '\n', '(', '{']).any(|word| word == name);
+    if text.split("families!").skip(1).any(|rest| rest.split([')', '}']).next().is_some_and(listed)) {
         return true;
     }
     let mut is_test = false;
