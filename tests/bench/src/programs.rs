@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Duration};
 use anyhow::Context as _;
 use aya::{
     maps::MapInfo,
-    programs::{SchedClassifier, TestRun, TestRunOptions, Xdp, TestRunResult, loaded_programs},
+    programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp, loaded_programs},
     sys::{Stats, enable_stats},
 };
 use aya_obj::programs::XdpAttachType;
