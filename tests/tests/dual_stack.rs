@@ -125,6 +125,14 @@ fn interfaces_have_ipv6_as_their_network_does_and_it_can_be_used_at_once() {
         ] {
             assert_eq!(setting(netns, interface, name), value, "{network}: {name} of {interface}");
         }
+        // What is IPv4's is there after that, and so is this.
+        for (netns, interface) in [(&lab.host, bridge.as_str()), (&container.netns, container.interface())] {
+            for state in ["down", "up"] {
+                place::ip(netns, &format!("link set {interface} {state}"));
+            }
+        }
+        let own = container.address_of(V6);
+        wait::until("the host reaches it again", || ping::try_ping(&lab.host, own, 1, 56, wait::SILENCE).ok());
     }
     let four = lab.container("four", &[]);
     for (netns, interface) in [(&four.netns, four.interface()), (&lab.host, four.host_side()), (&lab.host, "cw0")] {
@@ -145,10 +153,16 @@ fn a_default_route_from_a_router_of_the_hosts_stays() {
     let route = wait::until("the host has a route from its router", learned);
     lab.json(&SIX);
     assert_eq!(learned().as_ref(), Some(&route));
+    // Nor is it given up for forwarding that somebody switched off; without it there is nothing to lose.
+    set(&lab.host, "all", "forwarding", "0");
+    set(&lab.host, "cw1", "forwarding", "0");
     lab.kill_agent();
     lab.start_agent(&[]);
-    lab.json(&["network", "rm", "six"]);
-    assert_eq!(learned(), Some(route));
+    assert_eq!((learned().as_ref(), setting(&lab.host, "cw1", "forwarding")), (Some(&route), "0".to_owned()));
+    place::ip(&lab.host, "-6 route del default via fe80::2 dev uplink0");
+    wait::until("the bridge forwards again", || (setting(&lab.host, "cw1", "forwarding") == "1").then_some(()));
+    let c1 = lab.container("c1", &["--network", "six"]);
+    ping::ping(&c1.netns, V6.far(), 1, 56);
 }
 
 #[test]

@@ -190,6 +190,7 @@ impl Agent {
             warn!("{}; containers do not reach the world until there is one", sight.why_no_uplink(&self.host.wanted));
         }
         self.host.said_no_uplink = none;
+        self.keep_forwarding(&sight)?;
         self.forget_vanished(&sight)
     }
 }
@@ -198,6 +199,11 @@ impl Sight {
     /// Whether an address is one of the host's own, 127.0.0.0/8 and `::1` included.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.iter().any(|ours| ours.address.addr() == address)
+    }
+
+    /// Whether the host has routes from the advertisements of routers.
+    pub(super) fn hears_routers(&self) -> bool {
+        self.routes.iter().any(|route| route.advertised)
     }
 
     /// All of the host's addresses that can be used, but loopback's.
@@ -348,7 +354,13 @@ mod tests {
     }
 
     fn route(destination: &str, output: u32, metric: u32) -> Route {
-        Route { destination: destination.parse().unwrap(), output: Some(output), gateway: None, metric }
+        Route {
+            destination: destination.parse().unwrap(),
+            output: Some(output),
+            gateway: None,
+            metric,
+            advertised: false,
+        }
     }
 
     /// What follows the address: `tentative`, `deprecated`, `temporary`.

@@ -1,9 +1,9 @@
 //! IPv6 on the host and on the interfaces that are made.
 
 use anyhow::{Context as _, bail};
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{Agent, warn_all};
+use super::{Agent, host::Sight, warn_all};
 use crate::{
     model::{family::Family, network::Network},
     net::{mac::Mac, netns::Netns, sysctl},
@@ -57,18 +57,27 @@ impl Agent {
 
     /// Sets IPv6 of a bridge as its network needs it. Again is done.
     pub(super) fn settle_ipv6(&self, network: &Network) -> anyhow::Result<()> {
-        let (netns, bridge) = (&self.host.handles.netns, network.bridge.as_str());
-        if !network.has(Family::V6) {
-            return disable_ipv6(netns, bridge);
-        }
-        enable_ipv6(netns, bridge)?;
-        if sysctl::get(netns, &format!("ipv6/conf/{bridge}/forwarding"))?.as_deref() == Some("0") {
-            warn!(
-                "net.ipv6.conf.{bridge}.forwarding was switched off, so containers of network '{}' do not reach the world by IPv6; switch it on with \
-                 'sysctl net.ipv6.conf.{bridge}.forwarding=1' (the host then loses its IPv6 default route, if that is from a router's \
-                 advertisement, until the next one)",
-                network.name
-            );
+        let settle = if network.has(Family::V6) { enable_ipv6 } else { disable_ipv6 };
+        settle(&self.host.handles.netns, &network.bridge)
+    }
+
+    /// Switches forwarding on again where somebody switched it off (it is part of `all`), unless the host would lose routes by that.
+    pub(super) fn keep_forwarding(&mut self, sight: &Sight) -> anyhow::Result<()> {
+        let networks = self.state.networks.values().filter(|network| network.has(Family::V6));
+        for Network { name, bridge, .. } in networks.filter(|network| self.bridges.contains_key(&network.name)) {
+            let key = format!("ipv6/conf/{bridge}/forwarding");
+            if sysctl::get(&self.host.handles.netns, &key)?.as_deref() != Some("0") {
+                self.said_no_forwarding.remove(name);
+            } else if !sight.hears_routers() {
+                sysctl::set(&self.host.handles.netns, &key, "1")?;
+                info!(network = name, "its bridge forwards IPv6 again");
+            } else if self.said_no_forwarding.insert(name.clone()) {
+                warn!(
+                    "net.ipv6.conf.{bridge}.forwarding was switched off, so containers of network '{name}' do not reach the world by IPv6; switch it \
+                     on with 'sysctl net.ipv6.conf.{bridge}.forwarding=1' (until its routers' next advertisements the host then lacks the \
+                     default routes that it has from them)"
+                );
+            }
         }
         Ok(())
     }
@@ -103,6 +112,8 @@ pub(super) fn enable_ipv6(netns: &Netns, interface: &str) -> anyhow::Result<()> 
         ("accept_dad", "0"),
         // The programs know the link-local address by the MAC.
         ("addr_gen_mode", "0"),
+        // As it is with IPv4's.
+        ("keep_addr_on_down", "1"),
         ("disable_ipv6", "0"),
     ];
     for (name, value) in settings {

@@ -97,6 +97,8 @@ pub struct Agent {
     publishes: BTreeMap<PublishSpec, PublishEntry>,
     /// The networks whose bridges were said to be gone.
     lost_bridges: BTreeSet<String>,
+    /// The networks whose bridges were said to forward no longer.
+    said_no_forwarding: BTreeSet<String>,
     /// It was said that this kernel cannot end sockets.
     said_no_destroy: bool,
 }
@@ -163,6 +165,7 @@ impl Agent {
             endpoints: BTreeSet::new(),
             publishes: BTreeMap::new(),
             lost_bridges: BTreeSet::new(),
+            said_no_forwarding: BTreeSet::new(),
             said_no_destroy: false,
         };
         match agent.bring_up(config.as_ref()).await {

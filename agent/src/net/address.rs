@@ -11,7 +11,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
-        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol, RouteType},
     },
 };
 
@@ -43,6 +43,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Smaller is preferred.
     pub metric: u32,
+    /// The kernel has it from a router's advertisement.
+    pub advertised: bool,
 }
 
 impl Netlink {
@@ -206,12 +208,15 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
     if !counts || table != u32::from(RouteHeader::RT_TABLE_MAIN) {
         return Vec::new();
     }
+    let advertised = message.header.protocol == RouteProtocol::Ra;
     if hops.is_empty() {
         let output = output.filter(|_| message.header.kind == RouteType::Unicast);
-        return vec![Route { destination, output, gateway, metric }];
+        return vec![Route { destination, output, gateway, metric, advertised }];
     }
-    let through =
-        |hop: &RouteNextHop| Route { destination, output: Some(hop.interface_index), gateway: gateway_of(hop), metric };
+    let through = |hop: &RouteNextHop| {
+        let (output, gateway) = (Some(hop.interface_index), gateway_of(hop));
+        Route { destination, output, gateway, metric, advertised }
+    };
     hops.iter().map(through).collect()
 }
 
@@ -249,6 +254,7 @@ mod tests {
             output: Some(3),
             gateway: Some(Ipv4Addr::new(10, 0, 2, 2).into()),
             metric: 100,
+            advertised: false,
         };
         assert_eq!(routes_of(&message), [expected]);
     }
