@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    device::Device,
     flow_filter::FlowFilter,
     flows::{FlowOptions, Mapping, Timeout},
     host_ports::HostPorts,
@@ -261,6 +262,8 @@ pub struct Endpoint {
     pub interface: String,
     /// The host side's name, on the host.
     pub host_side: String,
+    /// `veth` or `netkit`: what both sides are.
+    pub device: Device,
     /// In bytes.
     pub mtu: u32,
 }
@@ -447,6 +450,7 @@ mod tests {
                 mac: "02:63:ac:12:00:02".to_owned(),
                 interface: "eth0".to_owned(),
                 host_side: "cwv01234567".to_owned(),
+                device: Device::Netkit,
                 mtu: 1500,
             }],
             publishes: vec![publish()],
@@ -457,7 +461,7 @@ mod tests {
                 "name": "web", "state": "running", "netns": "/run/netns/web",
                 "endpoints": [{
                     "network": "default", "addresses": ["172.18.0.2/16"], "gateways": ["172.18.0.1"],
-                    "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv01234567", "mtu": 1500,
+                    "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv01234567", "device": "netkit", "mtu": 1500,
                 }],
                 "publishes": [{
                     "container": "web", "protocol": "tcp", "host_address": null, "host_port": "8000-8001",

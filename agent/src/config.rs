@@ -5,6 +5,7 @@
 //! uplinks = ["eth0"]              # default: the interfaces of the default route
 //! allow_bind = false              # true: processes of the host may have published ports too; as `up --allow-bind`
 //! xdp = "auto"                    # or "on", "off"; as `up --xdp`
+//! device = "veth"                 # or "netkit", from Linux 6.11 on: what connects containers that are made from now on; as `up --device`
 //!
 //! [tables]
 //! flows = 262144                  # how many flows there is room for
@@ -49,6 +50,7 @@ use crate::{
     api::{ContainerSpec, NetworkSpec},
     line,
     model::{
+        device::Device,
         flows::{FlowOptions, Mapping, Timeout},
         masquerade::Masquerade,
         name, network,
@@ -75,6 +77,8 @@ pub struct Config {
     pub allow_bind: bool,
     /// Whether uplinks' drivers run a program of ours.
     pub xdp: Option<Xdp>,
+    /// What connects containers that are made from now on.
+    pub device: Option<Device>,
     /// How many flows there is room for.
     pub flows: u32,
     /// In the file's order.
@@ -105,6 +109,7 @@ impl Config {
             uplinks: file.uplinks,
             allow_bind: file.allow_bind,
             xdp: file.xdp,
+            device: file.device,
             flows: file.tables.flows.unwrap_or(DEFAULT_FLOWS),
             networks: file.network.into_iter().map(NetworkSpec::from).collect(),
             containers: file.container.into_iter().map(ContainerSpec::from).collect(),
@@ -204,6 +209,7 @@ struct File {
     #[serde(default)]
     allow_bind: bool,
     xdp: Option<Xdp>,
+    device: Option<Device>,
     #[serde(default)]
     tables: Tables,
     #[serde(default)]

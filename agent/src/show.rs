@@ -117,6 +117,7 @@ pub fn container(container: &Container) -> String {
             ("mac", endpoint.mac.clone()),
             ("interface", endpoint.interface.clone()),
             ("host side", endpoint.host_side.clone()),
+            ("device", endpoint.device.to_string()),
             ("mtu", format!("{} bytes", endpoint.mtu)),
         ]);
     }

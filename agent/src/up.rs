@@ -61,6 +61,7 @@ fn run(options: &Up, instance: &Instance) -> anyhow::Result<()> {
         uplinks: options.uplinks.clone(),
         allow_bind: options.allow_bind,
         xdp: options.xdp,
+        device: options.device,
         config,
     };
     // The agent runs on this thread, where it may block; the other serves sockets.

@@ -1,6 +1,7 @@
 //! The agent's process.
 
 use std::{
+    env,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
@@ -22,6 +23,9 @@ use nix::{
 
 use crate::{undo, verb, wait::DEADLINE};
 
+/// The variable that says what every agent of a lab connects its containers with, where the test says nothing.
+const DEVICE: &str = "CAUSEWAY_LAB_DEVICE";
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -35,7 +39,9 @@ impl Agent {
     pub fn start(instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
         let log = undo::folder(instance).join("agent.log");
         let file = File::options().create(true).append(true).open(&log);
-        let mut command = verb::command(&verb::binary(), instance, &[&["up"], arguments].concat());
+        let device = env::var(DEVICE).ok().filter(|_| !arguments.contains(&"--device"));
+        let device: Vec<&str> = device.iter().flat_map(|device| ["--device", device]).collect();
+        let mut command = verb::command(&verb::binary(), instance, &[&["up"], arguments, &device].concat());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

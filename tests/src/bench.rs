@@ -9,7 +9,10 @@ use std::{
 
 use causeway::{
     datapath::{Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial},
-    model::publish::{PortRange, Protocol, PublishSpec},
+    model::{
+        device::Device,
+        publish::{PortRange, Protocol, PublishSpec},
+    },
     net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
 };
 use causeway_common::{
@@ -320,6 +323,7 @@ impl Bench {
             internal: place.closed,
             icc: !place.closed,
             mtu: 1500,
+            device: Device::Veth,
         }
     }
 

@@ -2,10 +2,14 @@
 
 use std::{fs, path::Path, process::Command};
 
-use causeway::net::{
-    netlink::{Netlink, PortSpec, VethSpec},
-    netns::{self, Netns},
-    sysctl, watch,
+use causeway::{
+    model::device::Device,
+    net::{
+        netlink::{Netlink, PortSpec},
+        netns::{self, Netns},
+        pair::PairSpec,
+        sysctl, watch,
+    },
 };
 use causeway_tests::{
     place::{self, block_on},
@@ -87,7 +91,8 @@ fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
     block_on(async {
         let netlink = Netlink::open(&host).await.unwrap();
         let bridge = netlink.create_bridge("cw0", "02:63:00:00:00:01".parse().unwrap(), 9000).await.unwrap();
-        let spec = VethSpec {
+        let spec = PairSpec {
+            device: Device::Veth,
             host_side: "cwh1",
             container_side: "eth0",
             container: &container,
@@ -95,7 +100,7 @@ fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
             mtu: 9000,
             alias: "c1",
         };
-        let index = netlink.create_veth(&spec).await.unwrap();
+        let index = netlink.create_pair(&spec).await.unwrap();
         let near = netlink.link("cwh1").await.unwrap().unwrap();
         assert_eq!((near.controller, near.up), (None, false), "nothing passes yet");
         let port = PortSpec { index, controller: bridge, isolated: true, mac: spec.mac };

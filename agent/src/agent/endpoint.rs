@@ -1,4 +1,4 @@
-//! Endpoints: the veth pair of a container, and what the datapath knows of it.
+//! Endpoints: the pair of interfaces that connects a container, and what the datapath knows of it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -18,15 +18,16 @@ use crate::{
         network::Network,
     },
     net::{
-        netlink::{Netlink, PortSpec, VethSpec},
+        netlink::{Netlink, PortSpec},
         netns::Netns,
+        pair::PairSpec,
     },
 };
 
 const LOOPBACK: &str = "lo";
 
 impl Agent {
-    /// Makes the veth pair and all that the container has on it, and makes it known to the datapath.
+    /// Makes the pair and all that the container has on it, and makes it known to the datapath.
     pub(super) async fn build_endpoint(
         &mut self,
         container: &Container,
@@ -34,7 +35,8 @@ impl Agent {
         netns: &Netns,
     ) -> anyhow::Result<()> {
         let network = self.network(&endpoint.network)?.clone();
-        let spec = VethSpec {
+        let spec = PairSpec {
+            device: endpoint.device,
             host_side: &endpoint.host_side,
             container_side: &endpoint.interface,
             container: netns,
@@ -42,7 +44,7 @@ impl Agent {
             mtu: network.mtu,
             alias: &container.name,
         };
-        let index = self.host.handles.netlink.create_veth(&spec).await?;
+        let index = self.host.handles.netlink.create_pair(&spec).await?;
         // A port of a bridge needs no address, whatever passes through it.
         disable_ipv6(&self.host.handles.netns, &endpoint.host_side)?;
         // The program is there, and the container has all that it has, before the first packet can be: until it joins its bridge the
@@ -79,6 +81,7 @@ impl Agent {
                 internal: network.internal,
                 icc: network.icc,
                 mtu: network.mtu,
+                device: endpoint.device,
             };
             self.datapath.put_endpoint(&entry, &interface)?;
             self.endpoints.insert(place.address);

@@ -14,7 +14,7 @@ use super::{Agent, xdp::Drivers};
 use crate::{
     api,
     datapath::Interface,
-    model::{family::Family, network, xdp::Xdp},
+    model::{device::Device, family::Family, network, xdp::Xdp},
     net::{
         link::Link,
         mac::Mac,
@@ -44,6 +44,8 @@ pub(super) struct Host {
     wanted: Vec<String>,
     /// A port may be both published and a process's.
     pub(super) allow_bind: bool,
+    /// What connects containers that are made from now on.
+    pub(super) device: Device,
     changes: Option<mpsc::Receiver<()>>,
     local: BTreeSet<IpAddr>,
     /// Addresses that are the host's no longer, whose flows have not ended yet.
@@ -77,7 +79,13 @@ pub(super) struct Sight {
 }
 
 impl Host {
-    pub(super) async fn open(netns: Netns, wanted: Vec<String>, allow_bind: bool, xdp: Xdp) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        netns: Netns,
+        wanted: Vec<String>,
+        allow_bind: bool,
+        xdp: Xdp,
+        device: Device,
+    ) -> anyhow::Result<Self> {
         // Before the first look, so that no change is missed in between.
         let changes = watch::changes(&netns).await?;
         let netlink = Netlink::open(&netns).await?;
@@ -85,6 +93,7 @@ impl Host {
             handles: Handles { netns, netlink },
             wanted,
             allow_bind,
+            device,
             changes: Some(changes),
             local: BTreeSet::new(),
             lost: BTreeSet::new(),

@@ -45,8 +45,8 @@ use crate::{
     datapath::{Datapath, LoadOptions, PublishEntry},
     instance::Instance,
     line,
-    model::{publish::PublishSpec, xdp::Xdp},
-    net::netns::Netns,
+    model::{device::Device, publish::PublishSpec, xdp::Xdp},
+    net::{netlink::Netlink, netns::Netns},
     server::Asked,
     state::State,
 };
@@ -69,6 +69,8 @@ pub struct Start {
     pub allow_bind: bool,
     /// Whether uplinks' drivers run a program of ours; as the configuration file says if none.
     pub xdp: Option<Xdp>,
+    /// What connects containers that are made from now on; what the configuration says, else veth, if none.
+    pub device: Option<Device>,
     /// What the host is brought to.
     pub config: Option<Config>,
 }
@@ -107,7 +109,7 @@ impl Agent {
     /// Takes over what an earlier agent of the instance left, and brings the host to what is declared. A first agent that fails leaves
     /// nothing behind.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
-        let Start { instance, netns, netns_path, uplinks, allow_bind, xdp, config } = start;
+        let Start { instance, netns, netns_path, uplinks, allow_bind, xdp, device, config } = start;
         let path = instance.state();
         let cookie = netns.cookie()?;
         let left = State::load(&path)?;
@@ -128,7 +130,9 @@ impl Agent {
         };
         let allow_bind = allow_bind || config.as_ref().is_some_and(|config| config.allow_bind);
         let xdp = xdp.or(config.as_ref().and_then(|config| config.xdp)).unwrap_or_default();
-        let host = Host::open(netns, uplinks, allow_bind, xdp).await?;
+        let device = device.or(config.as_ref().and_then(|config| config.device)).unwrap_or_default();
+        Netlink::check_device(device).await?;
+        let host = Host::open(netns, uplinks, allow_bind, xdp, device).await?;
         if first {
             host.check_wanted().await?;
         }

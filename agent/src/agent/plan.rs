@@ -210,6 +210,7 @@ impl<'a> Plan<'a> {
             mac,
             interface: INTERFACE.to_owned(),
             host_side: self.free_host_side_name(name, &network.name)?,
+            device: self.host.device,
         };
         Ok(Container {
             name: name.clone(),

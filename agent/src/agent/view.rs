@@ -55,6 +55,7 @@ impl Agent {
             mac: endpoint.mac.to_string(),
             interface: endpoint.interface.clone(),
             host_side: endpoint.host_side.clone(),
+            device: endpoint.device,
             mtu: network.map_or(0, |network| network.mtu),
         }
     }

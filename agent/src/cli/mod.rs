@@ -13,6 +13,7 @@ use crate::{
     instance::Instance,
     line,
     model::{
+        device::Device,
         flow_filter::{self, FlowFilter},
         flows::{self, FlowOptions, Mapping, Timeout},
         host_ports::HostPorts,
@@ -149,6 +150,9 @@ pub struct Up {
     /// Let uplinks' drivers handle packets early: on, wherever they can; auto, where that costs the host's own traffic nothing [default: auto]
     #[arg(long, value_name = "MODE")]
     pub xdp: Option<Xdp>,
+    /// What connects containers that are made from now on: veth, or netkit, which Linux has from 6.11 on; those that are there keep theirs [default: veth]
+    #[arg(long, value_name = "KIND")]
+    pub device: Option<Device>,
 }
 
 /// `network`.

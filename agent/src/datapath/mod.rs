@@ -45,7 +45,10 @@ use self::{
     xdp::Early,
 };
 use crate::{
-    model::publish::{PortRange, Protocol},
+    model::{
+        device::Device,
+        publish::{PortRange, Protocol},
+    },
     net::mac::Mac,
 };
 
@@ -106,6 +109,8 @@ pub struct EndpointEntry {
     pub icc: bool,
     /// The network's, in bytes.
     pub mtu: u32,
+    /// What its host side is.
+    pub device: Device,
 }
 
 /// How the flows of a network are kept and translated.

@@ -1,4 +1,4 @@
-//! A container: a network namespace with one veth pair for each network it is on.
+//! A container: a network namespace with one pair of interfaces for each network it is on.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{family::Family, publish::Publish};
+use super::{device::Device, family::Family, publish::Publish};
 use crate::net::mac::Mac;
 
 /// The container side's name, in the container.
@@ -49,6 +49,9 @@ pub struct Endpoint {
     pub interface: String,
     /// The host side's name, on the host.
     pub host_side: String,
+    /// What both sides are.
+    #[serde(default)]
+    pub device: Device,
 }
 
 impl Endpoint {
@@ -149,7 +152,7 @@ mod tests {
             let addresses = addresses.split(' ').map(|address| address.parse().unwrap()).collect();
             let mac = "02:63:ac:12:00:02".parse().unwrap();
             let (network, interface, host_side) = Default::default();
-            let endpoint = Endpoint { network, addresses, mac, interface, host_side };
+            let endpoint = Endpoint { network, addresses, mac, interface, host_side, device: Device::Veth };
             endpoint.known_by().map(|known| known.to_string()).collect::<Vec<_>>().join(" ")
         };
         for (addresses, expected) in [
@@ -174,6 +177,7 @@ mod tests {
                 mac: "02:63:ac:12:00:02".parse().unwrap(),
                 interface: INTERFACE.to_owned(),
                 host_side: "cwv01234567".to_owned(),
+                device: Device::Netkit,
             }],
             publishes: vec![Publish {
                 spec: "8080:80".parse().unwrap(),

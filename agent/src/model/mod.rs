@@ -1,6 +1,7 @@
 //! What there is, as plain data without IO: networks, containers, publishes, how flows are kept and which are meant, and which address a container gets.
 
 pub mod container;
+pub mod device;
 pub mod family;
 pub mod flow_filter;
 pub mod flows;

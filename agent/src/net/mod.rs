@@ -6,6 +6,7 @@ pub mod link;
 pub mod mac;
 pub mod netlink;
 pub mod netns;
+pub mod pair;
 mod qdisc;
 pub mod sock_diag;
 pub mod sysctl;

@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::{
-    Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
+    Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, new_connection,
     packet_route::{
-        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
+        link::{LinkAttribute, LinkMessage},
         neighbour::{NeighbourFlags, NeighbourState},
     },
 };
@@ -24,23 +24,6 @@ use crate::model::name;
 #[derive(Clone, Debug)]
 pub struct Netlink {
     pub(super) handle: Handle,
-}
-
-/// A veth pair to make.
-#[derive(Debug)]
-pub struct VethSpec<'a> {
-    /// The host side's name.
-    pub host_side: &'a str,
-    /// The container side's name.
-    pub container_side: &'a str,
-    /// Where the container side is born.
-    pub container: &'a Netns,
-    /// The container side's.
-    pub mac: Mac,
-    /// In bytes, of both sides.
-    pub mtu: u32,
-    /// `IFLA_IFALIAS` of the host side: the container's name for people who look.
-    pub alias: &'a str,
 }
 
 /// A port of a bridge, behind which is one MAC.
@@ -133,21 +116,6 @@ impl Netlink {
         Ok(index)
     }
 
-    /// Makes a pair with its container side already in the container's namespace and up, and answers the host side's index. That one is
-    /// down: nothing passes until [`Self::join_bridge`].
-    pub async fn create_veth(&self, spec: &VethSpec<'_>) -> anyhow::Result<u32> {
-        let VethSpec { host_side, container_side, container, .. } = *spec;
-        let peer = LinkMessageBuilder::<LinkUnspec>::new().address(spec.mac.0.to_vec()).mtu(spec.mtu);
-        let near = LinkMessageBuilder::<LinkVeth>::new(host_side, container_side).mtu(spec.mtu);
-        let index = self.create_pair(host_side, near, container_side, peer, container).await?;
-        // The kernel takes it only for an interface that exists.
-        let change = LinkUnspec::new_with_index(index).alias(spec.alias).build();
-        self.change_or_delete(index, change)
-            .await
-            .with_context(|| format!("cannot describe interface '{host_side}'"))?;
-        Ok(index)
-    }
-
     /// Makes an interface a port of its bridge, and sets it up. Again is done.
     ///
     /// The bridge learns nothing from it, or a frame with another's source MAC would have what is for that one sent here. It is told what
@@ -179,12 +147,6 @@ impl Netlink {
             .build();
         self.change(options).await.with_context(what)?;
         self.set_up(index).await
-    }
-
-    /// Makes a pair whose far end is `peer` in `peer_netns`, both up (labs need it), and answers the near end's index.
-    pub async fn create_veth_between(&self, name: &str, peer: &str, peer_netns: &Netns) -> anyhow::Result<u32> {
-        let near = LinkMessageBuilder::<LinkVeth>::new(name, peer).up();
-        self.create_pair(name, near, peer, LinkMessageBuilder::<LinkUnspec>::new(), peer_netns).await
     }
 
     /// Removes an interface. Absent is done.
@@ -235,47 +197,7 @@ impl Netlink {
         change.await.with_context(|| format!("cannot set interface number {index} up"))
     }
 
-    async fn create_pair(
-        &self,
-        name: &str,
-        near: LinkMessageBuilder<LinkVeth>,
-        peer_name: &str,
-        peer: LinkMessageBuilder<LinkUnspec>,
-        peer_netns: &Netns,
-    ) -> anyhow::Result<u32> {
-        name::check_interface(name)?;
-        name::check_interface(peer_name)?;
-        let peer = peer.name(peer_name).setns_by_fd(peer_netns.as_raw_fd()).build();
-        let pair = near.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
-        if let Err(error) = self.handle.link().add(pair).execute().await {
-            let place = peer_netns.path().display();
-            let what = format!("cannot make the veth pair '{name}' and '{peer_name}' in {place}");
-            if errno(&error) == Some(Errno::EEXIST) {
-                match self.link(name).await {
-                    Ok(Some(_)) => bail!("{what}: an interface named '{name}' exists already"),
-                    _ => {
-                        bail!("{what}: that namespace has an interface named '{peer_name}' already")
-                    }
-                }
-            }
-            return Err(reason(error)).context(what);
-        }
-        let index = self.index_of(name).await?;
-        // Not in the request: veth refuses to be up before it knows its other end (ENOTCONN).
-        if let Err(error) = Self::set_up_in(peer_netns, peer_name).await {
-            // The first error is the one to tell.
-            let _ = self.delete_link(index).await;
-            return Err(error);
-        }
-        Ok(index)
-    }
-
-    async fn set_up_in(netns: &Netns, name: &str) -> anyhow::Result<()> {
-        let there = Self::open(netns).await?;
-        there.set_up(there.index_of(name).await?).await
-    }
-
-    async fn index_of(&self, name: &str) -> anyhow::Result<u32> {
+    pub(super) async fn index_of(&self, name: &str) -> anyhow::Result<u32> {
         let link = self.link(name).await?;
         Ok(link.with_context(|| format!("interface '{name}' went away while it was set up"))?.index)
     }
@@ -285,7 +207,7 @@ impl Netlink {
     }
 
     /// The second half of making an interface: if it fails, there is none.
-    async fn change_or_delete(&self, index: u32, change: LinkMessage) -> anyhow::Result<()> {
+    pub(super) async fn change_or_delete(&self, index: u32, change: LinkMessage) -> anyhow::Result<()> {
         let changed = self.change(change).await;
         if changed.is_err() {
             // The first error is the one to tell.

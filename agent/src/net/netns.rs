@@ -102,6 +102,15 @@ impl Netns {
         made.with_context(|| format!("cannot make the network namespace '{name}'"))
     }
 
+    /// Makes one without a name, which goes with its last handle.
+    pub fn nameless() -> anyhow::Result<Self> {
+        on_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|error| anyhow::anyhow!("the kernel gives no network namespace: {}", error.desc()))?;
+            Self::current()
+        })?
+    }
+
     /// Unmounts and removes `/run/netns/NAME`. Absent is done.
     pub fn remove(name: &str) -> anyhow::Result<()> {
         check_name(name)?;

@@ -1,0 +1,61 @@
+//! What connects a container with its network.
+
+use std::{fmt, str::FromStr};
+
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
+
+/// A kind of interfaces that come in pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// On every kernel.
+    #[default]
+    Veth,
+    /// Made for programs: what a container sends is decided about where it is sent, and not after a queue. From Linux 6.11 on.
+    Netkit,
+}
+
+impl Device {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Veth, Self::Netkit];
+
+    /// What the kernel, too, calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Veth => "veth",
+            Self::Netkit => "netkit",
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Device {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match Self::ALL.into_iter().find(|device| device.name() == text) {
+            Some(device) => Ok(device),
+            None => bail!("'{text}' is not veth or netkit"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_reads_what_it_prints() {
+        for device in Device::ALL {
+            assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
+            assert_eq!(serde_json::to_value(device).unwrap(), device.name());
+        }
+        assert!("Netkit".parse::<Device>().is_err());
+    }
+}
