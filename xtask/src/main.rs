@@ -25,6 +25,7 @@ mod tally;
 mod test;
 mod workspace;
 
+use kernels::Wanted;
 use workspace::{Profile, Workspace};
 
 /// Sets up, builds, runs and tests causeway.
@@ -62,6 +63,9 @@ enum Verb {
         /// Of the tests for other kernels, only this test program, such as `load`; several by repetition.
         #[arg(long, value_name = "PROGRAM", requires = "kernel")]
         only: Vec<String>,
+        /// Of those: what labs connect their containers with, veth or netkit, where a test does not say.
+        #[arg(long, value_name = "KIND", requires = "only")]
+        device: Option<String>,
         /// Parts of test names, and options of the test harness.
         #[arg(last = true, value_name = "FILTER")]
         filter: Vec<OsString>,
@@ -113,9 +117,10 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Setup => setup::verb(&workspace),
         Verb::Build { release } => build::verb(&workspace, if release { Profile::Release } else { Profile::Dev }),
         Verb::Run { args } => run::verb(&workspace, &args),
-        Verb::Test { kernel: Some(kernel), only, filter, .. } => {
+        Verb::Test { kernel: Some(kernel), only, device, filter, .. } => {
             let only: Vec<&str> = only.iter().map(String::as_str).collect();
-            kernels::verb(&workspace, &[&kernel], &only, &filter)
+            let wanted = Wanted { only: &only, device: device.as_deref(), filter: &filter, quick: false };
+            kernels::verb(&workspace, &[&kernel], wanted)
         }
         Verb::Test { kernels: true, filter, .. } => test::everywhere(&workspace, &filter),
         Verb::Test { filter, .. } => test::verb(&workspace, &filter),

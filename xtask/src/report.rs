@@ -30,8 +30,13 @@ impl Kernel {
 
     /// The one that runs here.
     pub(crate) fn running() -> Result<Self> {
+        Self::parse(&Self::release()?)
+    }
+
+    /// What the one that runs here calls itself.
+    pub(crate) fn release() -> Result<String> {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's release")?;
-        Self::parse(&release)
+        Ok(release.trim().to_owned())
     }
 }
 
@@ -90,7 +95,7 @@ impl Report {
             println!("skipped {test}: Linux {kernel} has no {feature}, which came with {since}");
         }
         for (program, count) in &self.instructions {
-            println!("{program:<14}{count:>9} instructions");
+            println!("Linux {kernel}: {program:<14}{count:>9} instructions");
         }
         let recorded = Instructions::read(workspace.root())?;
         problems.extend(self.instructions.iter().filter_map(|(program, count)| recorded.over_budget(program, *count)));

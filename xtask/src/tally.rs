@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 pub(crate) struct Listing<W> {
     out: W,
     whole_lines: bool,
+    /// Before each line.
+    label: String,
     line: Vec<u8>,
     total: Tally,
 }
@@ -22,11 +24,16 @@ impl Listing<Stdout> {
         let whole_lines = !out.is_terminal();
         Self::new(out, whole_lines)
     }
+
+    /// One of several at once: whole lines, each with what it is of.
+    pub(crate) fn labelled(label: &str) -> Self {
+        Self { label: format!("{label} "), ..Self::new(stdout(), true) }
+    }
 }
 
 impl<W: Write> Listing<W> {
     pub(crate) fn new(out: W, whole_lines: bool) -> Self {
-        Self { out, whole_lines, line: Vec::new(), total: Tally::default() }
+        Self { out, whole_lines, label: String::new(), line: Vec::new(), total: Tally::default() }
     }
 
     /// Shows what has come, which may end anywhere.
@@ -38,7 +45,7 @@ impl<W: Write> Listing<W> {
             self.line.push(*byte);
             if *byte == b'\n' {
                 if self.whole_lines {
-                    print(&mut self.out, &self.line)?;
+                    self.print_line()?;
                 }
                 self.total += Tally::of(&String::from_utf8_lossy(&self.line)).unwrap_or_default();
                 self.line.clear();
@@ -54,10 +61,15 @@ impl<W: Write> Listing<W> {
 
     /// Shows what is left, and answers the sum.
     pub(crate) fn end(mut self) -> Result<Tally> {
-        if self.whole_lines {
-            print(&mut self.out, &self.line)?;
+        if self.whole_lines && !self.line.is_empty() {
+            self.print_line()?;
         }
         Ok(self.total)
+    }
+
+    fn print_line(&mut self) -> Result<()> {
+        let line = [self.label.as_bytes(), &self.line].concat();
+        print(&mut self.out, &line)
     }
 }
 

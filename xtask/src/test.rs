@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::interrupt;
-use crate::kernels;
+use crate::kernels::outcome::{self, Outcome};
+use crate::kernels::{self, Wanted};
 use crate::privilege;
 use crate::report::{Kernel, Report};
 use crate::setup::{self, Needs};
@@ -20,11 +21,38 @@ use crate::workspace::{Profile, Workspace};
 
 /// Runs the tests and exits with failure if one failed, or if a filter left nothing to run.
 pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
+    interrupt::note()?;
+    let outcome = run_here(workspace, filter)?;
+    if interrupt::noted() {
+        eprintln!("xtask: interrupted");
+        return Ok(ExitCode::from(130));
+    }
+    Ok(if outcome.right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the tests on the kernels of the matrix, and all of them on this one.
+pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
+    interrupt::note()?;
+    let mut outcomes = kernels::run(workspace, &kernels::MATRIX, Wanted { filter, ..Wanted::default() })?;
+    if !interrupt::noted() {
+        println!("xtask test: on the running kernel, {}", Kernel::running()?);
+        outcomes.push(run_here(workspace, filter)?);
+        Report::read(&report(workspace)).record(workspace, Kernel::running()?)?;
+    }
+    print!("{}", outcome::table(&outcomes));
+    if interrupt::noted() {
+        eprintln!("xtask: interrupted");
+        return Ok(ExitCode::from(130));
+    }
+    Ok(if outcomes.iter().all(|outcome| outcome.right) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the tests on this kernel.
+fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
     let started = Instant::now();
     setup::ensure(workspace, Needs::Programs)?;
     // Now, and not after the tests that need no root: a run that cannot be whole is not begun.
     let prefix = privilege::prefix("the tests that need a lab")?;
-    interrupt::note()?;
 
     let report = report(workspace);
     remove(&report)?;
@@ -45,41 +73,28 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
         }
     }
 
+    let kernel = Kernel::running()?;
     let reported = Report::read(&report);
-    let problems = reported.check(workspace, Kernel::running()?)?;
+    let problems = reported.check(workspace, kernel)?;
     for problem in &problems {
         eprintln!("xtask: {problem}");
     }
-    total.clean &= problems.is_empty();
-    let Tally { passed, failed, ignored, clean } = total;
-    let skipped = reported.skips();
+    let took = started.elapsed();
+    let right = total.clean && problems.is_empty();
+    let mut outcome = Outcome { kernel: Kernel::release()?, tally: total, skipped: reported.skips(), took, right };
+    let Tally { failed, ignored, .. } = total;
     println!(
-        "xtask test: {} passed, {failed} failed, {ignored} ignored, {skipped} skipped, in {:.0} s",
-        passed.saturating_sub(skipped), // a harness knows no skips
-        started.elapsed().as_secs_f32()
+        "xtask test: {} passed, {failed} failed, {ignored} ignored, {} skipped, in {:.0} s",
+        outcome.passed(),
+        outcome.skipped,
+        took.as_secs_f32()
     );
-    if interrupt::noted() {
-        eprintln!("xtask: interrupted");
-        return Ok(ExitCode::from(130));
-    }
     let named = filter.iter().any(|word| !word.to_string_lossy().starts_with('-'));
-    if clean && named && passed + failed + ignored == 0 {
+    if right && named && total.passed + failed + ignored == 0 && !interrupt::noted() {
         eprintln!("xtask: no test is called anything like that: leave out the filter to see their names");
-        return Ok(ExitCode::FAILURE);
+        outcome.right = false;
     }
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Runs the tests on the kernels of the matrix, and all of them on this one.
-pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
-    let others = kernels::verb(workspace, &kernels::MATRIX, &[], filter)?;
-    if interrupt::noted() {
-        return Ok(others);
-    }
-    println!("xtask test: on the running kernel, {}", Kernel::running()?);
-    let here = verb(workspace, filter)?;
-    Report::read(&report(workspace)).record(workspace, Kernel::running()?)?;
-    Ok(if others == ExitCode::SUCCESS { here } else { others })
+    Ok(outcome)
 }
 
 /// Where the tests on this kernel report to.

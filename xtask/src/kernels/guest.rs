@@ -13,6 +13,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{Resource, setrlimit};
 
+use super::suite::Suite;
+
 /// Where things are in the archive.
 pub(crate) const INIT: &str = "/init";
 pub(crate) const CAUSEWAY: &str = "/causeway";
@@ -30,6 +32,8 @@ pub(crate) const MARK: char = '\u{1e}';
 const RESULTS: &str = "/dev/ttyS1";
 const OPEN_FILES: u64 = 1 << 19;
 const REPORT: &str = "/tmp/report";
+/// How many frames of no one's choice a kernel is given: what it does with them hardly depends on the kernel.
+const FRAMES: &str = "20000";
 
 /// A line of the first process's own.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +88,7 @@ impl Line {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     /// The test programs.
-    pub(crate) suites: Vec<String>,
+    pub(crate) suites: Vec<Suite>,
     /// What each is given.
     pub(crate) harness: Vec<String>,
 }
@@ -98,11 +102,11 @@ impl fmt::Display for Arguments {
 
 impl Arguments {
     fn parse(text: &str) -> Self {
-        let of = |kind: &str| {
+        let of = |kind: &str| -> Vec<String> {
             let rest = |line: &str| Some(line.strip_prefix(kind)?.strip_prefix(' ')?.to_owned());
             text.lines().filter_map(rest).collect()
         };
-        Self { suites: of("suite"), harness: of("harness") }
+        Self { suites: of("suite").iter().map(|text| Suite::parse(text)).collect(), harness: of("harness") }
     }
 }
 
@@ -141,20 +145,20 @@ fn run() -> Result<()> {
     let arguments = fs::read_to_string(ARGUMENTS).with_context(|| format!("cannot read {ARGUMENTS}"))?;
     let Arguments { suites, harness } = Arguments::parse(&arguments);
     for suite in suites {
-        say(&mut results, &Line::Begin(suite.clone()))?;
+        say(&mut results, &Line::Begin(suite.to_string()))?;
         let status = test(&suite, &harness, &results)?;
         for line in fs::read_to_string(REPORT).unwrap_or_default().lines() {
             say(&mut results, &Line::Report(line.to_owned()))?;
         }
         // A test program with nothing to report has not made it.
         let _ = fs::remove_file(REPORT);
-        say(&mut results, &Line::End(suite, status))?;
+        say(&mut results, &Line::End(suite.to_string(), status))?;
     }
     say(&mut results, &Line::Done)
 }
 
-fn test(suite: &str, harness: &[String], results: &File) -> Result<bool> {
-    let program = Path::new(TESTS).join(suite);
+fn test(suite: &Suite, harness: &[String], results: &File) -> Result<bool> {
+    let program = Path::new(TESTS).join(&suite.program);
     let output = || results.try_clone().context("cannot share the serial line with a test program");
     let status = Command::new(&program)
         .args(harness)
@@ -163,6 +167,8 @@ fn test(suite: &str, harness: &[String], results: &File) -> Result<bool> {
         .env("TERM", "linux")
         .env("CAUSEWAY_BIN", CAUSEWAY)
         .env("CAUSEWAY_REPORT", REPORT)
+        .env("CAUSEWAY_LAB_DEVICE", &suite.device)
+        .env("CAUSEWAY_FRAMES", FRAMES)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(output()?)
@@ -216,7 +222,7 @@ mod tests {
 
     #[test]
     fn arguments_are_read_as_they_were_written() {
-        let suites = vec!["load".into(), "packets".into()];
+        let suites = vec![Suite::parse("load"), Suite::parse("packets with netkit")];
         let arguments = Arguments { suites, harness: vec!["--exact".into(), "a name".into()] };
         assert_eq!(Arguments::parse(&arguments.to_string()), arguments);
     }

@@ -53,12 +53,14 @@ pub(crate) struct Run {
     pub(crate) problems: Vec<String>,
 }
 
-/// Boots `image` with the file system `archive`, and shows what its tests print. `folder` gets the console.
-pub(crate) fn run(image: &Image, archive: &Path, folder: &Path) -> Result<Run> {
+/// Boots `image` with the file system `archive`, and shows what its tests print, with a label before each line if there is one. `folder` gets the
+/// console.
+pub(crate) fn run(image: &Image, archive: &Path, folder: &Path, label: Option<&str>) -> Result<Run> {
+    let listing = || label.map_or_else(Listing::shown, Listing::labelled);
     let kvm = Kvm::look(folder);
     if kvm.is_worth_trying() {
         let machine = Machine::start(qemu(image, archive, folder, Accelerator::Kvm), folder)?;
-        match machine.listen(Accelerator::Kvm, LIMITS, Listing::shown())? {
+        match machine.listen(Accelerator::Kvm, LIMITS, listing())? {
             Ok(run) => return Ok(run),
             Err(why) => {
                 let why = why.lines().next().unwrap_or_default();
@@ -68,7 +70,7 @@ pub(crate) fn run(image: &Image, archive: &Path, folder: &Path) -> Result<Run> {
         }
     }
     let machine = Machine::start(qemu(image, archive, folder, Accelerator::Tcg), folder)?;
-    match machine.listen(Accelerator::Tcg, LIMITS, Listing::shown())? {
+    match machine.listen(Accelerator::Tcg, LIMITS, listing())? {
         Ok(run) => Ok(run),
         Err(why) => bail!("the virtual machine of Linux {} does not start: {why}", image.release),
     }

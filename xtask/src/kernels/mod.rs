@@ -4,11 +4,13 @@
 //! the libraries they load, the kernel's modules, and this xtask as the first process (`guest.rs`). What the tests
 //! print comes back over a serial line and is shown as if they had run here.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -25,85 +27,142 @@ mod image;
 mod initramfs;
 mod machine;
 mod modules;
+pub(crate) mod outcome;
+mod suite;
 
 use image::Image;
 pub(crate) use machine::QEMU;
+use outcome::Outcome;
+use suite::Suite;
 
 /// The kernels that every change is tried on besides the running one: the oldest that is promised, and one with tcx.
 pub(crate) const MATRIX: [&str; 2] = ["6.1", "6.12"];
 
-/// The test programs that run there: all programs load and attach, the packet tables, and real traffic of every kind.
-/// What takes long and depends on no kernel stays outside.
-const SUITES: [&str; 7] = ["load", "packets", "articles", "published", "outgoing", "icmp", "lifecycle"];
+/// What is to run.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    /// Of the test programs; all if empty.
+    pub(crate) only: &'a [&'a str],
+    /// What labs connect their containers with, where the tests do not say: as always if none.
+    pub(crate) device: Option<&'a str>,
+    /// What test harnesses are given.
+    pub(crate) filter: &'a [OsString],
+    /// What a gate has time for, on all kernels at once.
+    pub(crate) quick: bool,
+}
 
-/// What a gate has time for.
-pub(crate) const QUICK: [&str; 2] = ["load", "packets"];
-
-/// Runs the tests on the given kernels, all of [`SUITES`] or `only` some; exits with failure if one failed.
-pub(crate) fn verb(workspace: &Workspace, kernels: &[&str], only: &[&str], filter: &[OsString]) -> Result<ExitCode> {
-    interrupt::note()?;
-    let versions = kernels.iter().map(|kernel| Kernel::parse(kernel)).collect::<Result<Vec<_>>>()?;
-    let mut failed = Vec::new();
-    for kernel in versions {
-        if !interrupt::noted() && !run(workspace, kernel, only, filter)? {
-            failed.push(kernel.to_string());
+impl Wanted<'_> {
+    fn suites(&self, workspace: &Workspace, kernel: Kernel) -> Result<Vec<Suite>> {
+        match self {
+            Self { quick: true, .. } => Ok(Suite::quick()),
+            Self { only: [], device: None, .. } => Suite::all(workspace, kernel),
+            Self { only: [], .. } => bail!("which test programs? give --only with --device"),
+            Self { only, device, .. } => Suite::some(workspace, only, *device),
         }
     }
+}
+
+/// Runs tests on the given kernels; exits with failure if one failed.
+pub(crate) fn verb(workspace: &Workspace, kernels: &[&str], wanted: Wanted<'_>) -> Result<ExitCode> {
+    interrupt::note()?;
+    let outcomes = run(workspace, kernels, wanted)?;
     if interrupt::noted() {
         eprintln!("xtask: interrupted");
         return Ok(ExitCode::from(130));
     }
-    if failed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    if let [_, _, ..] = outcomes[..] {
+        print!("{}", outcome::table(&outcomes));
     }
-    eprintln!("xtask: failed on Linux {}", failed.join(" and "));
-    Ok(ExitCode::FAILURE)
+    Ok(if outcomes.iter().all(|outcome| outcome.right) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether everything was right on one kernel.
-fn run(workspace: &Workspace, version: Kernel, only: &[&str], filter: &[OsString]) -> Result<bool> {
-    let kernel = &version.to_string();
-    let started = Instant::now();
-    let suites = suites(workspace, only)?;
+/// What came of it on each kernel.
+pub(crate) fn run(workspace: &Workspace, kernels: &[&str], wanted: Wanted<'_>) -> Result<Vec<Outcome>> {
     setup::ensure(workspace, Needs::Machine)?;
-    let folder = workspace.target_dir().join("kernels").join(kernel);
-    let _lock = lock(&folder)?;
-    let image = Image::get(kernel, &folder)?;
-    workspace.build(Profile::Dev, &[("causeway", "causeway")])?;
-    let tests = workspace.tests(&suites)?;
+    let mut guests = Vec::new();
+    for kernel in kernels {
+        guests.push(Guest::prepare(workspace, Kernel::parse(kernel)?, wanted)?);
+    }
+    let label = |guest: &Guest| (wanted.quick && kernels.len() > 1).then(|| guest.version.to_string());
+    let run = |guest: &Guest| guest.run(workspace, label(guest).as_deref());
+    let outcomes = if wanted.quick {
+        // A test keeps one processor busy, and hardly ever a second one.
+        thread::scope(|scope| {
+            let running: Vec<_> = guests.iter().map(|guest| scope.spawn(|| run(guest))).collect();
+            running.into_iter().map(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
+    } else {
+        let beginning = guests.iter().filter(|_| !interrupt::noted());
+        beginning.map(run).collect::<Vec<_>>()
+    };
+    outcomes.into_iter().collect()
+}
 
-    let archive = folder.join("initramfs.cpio");
-    let arguments = guest::Arguments { suites: suites.clone(), harness: harness(filter) };
-    let causeway = workspace.binary(Profile::Dev, "causeway");
-    initramfs::write(&archive, &image, &causeway, &tests, &arguments)
-        .with_context(|| format!("cannot make the file system for Linux {kernel}"))?;
-    let run = machine::run(&image, &archive, &folder)?;
-    if interrupt::noted() {
-        return Ok(false);
+/// A kernel with all that is to run on it.
+struct Guest {
+    version: Kernel,
+    image: Image,
+    folder: PathBuf,
+    archive: PathBuf,
+    /// Nobody else writes to the folder meanwhile.
+    _lock: File,
+}
+
+impl Guest {
+    fn prepare(workspace: &Workspace, version: Kernel, wanted: Wanted<'_>) -> Result<Self> {
+        let kernel = &version.to_string();
+        let suites = wanted.suites(workspace, version)?;
+        let folder = workspace.target_dir().join("kernels").join(kernel);
+        let lock = lock(&folder)?;
+        let image = Image::get(kernel, &folder)?;
+        workspace.build(Profile::Dev, &[("causeway", "causeway")])?;
+        let mut programs: Vec<String> = suites.iter().map(|suite| suite.program.clone()).collect();
+        programs.sort();
+        programs.dedup();
+        let tests = workspace.tests(&programs)?;
+
+        let archive = folder.join("initramfs.cpio");
+        let arguments = guest::Arguments { suites, harness: harness(wanted.filter) };
+        let causeway = workspace.binary(Profile::Dev, "causeway");
+        initramfs::write(&archive, &image, &causeway, &tests, &arguments)
+            .with_context(|| format!("cannot make the file system for Linux {kernel}"))?;
+        Ok(Self { version, image, folder, archive, _lock: lock })
     }
 
-    let mut report = Report::default();
-    for line in &run.report {
-        report.add(line);
+    fn run(&self, workspace: &Workspace, label: Option<&str>) -> Result<Outcome> {
+        /// They write into one list.
+        static TURN: Mutex<()> = Mutex::new(());
+        let started = Instant::now();
+        let kernel = self.version;
+        let run = machine::run(&self.image, &self.archive, &self.folder, label)?;
+        let took = started.elapsed();
+        let mut report = Report::default();
+        for line in &run.report {
+            report.add(line);
+        }
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = report.check(workspace, kernel)?;
+        report.record(workspace, kernel)?;
+        for problem in run.problems.iter().chain(&problems) {
+            eprintln!("xtask: Linux {kernel}: {problem}");
+        }
+        let right = run.tally.clean && run.problems.is_empty() && problems.is_empty();
+        let release = run.release.unwrap_or_else(|| kernel.to_string());
+        let mut outcome = Outcome { kernel: release, tally: run.tally, skipped: report.skips(), took, right };
+        let Tally { failed, ignored, .. } = outcome.tally;
+        println!(
+            "xtask test: Linux {}: {} passed, {failed} failed, {ignored} ignored, {} skipped, in {:.0} s",
+            outcome.kernel,
+            outcome.passed(),
+            outcome.skipped,
+            took.as_secs_f32()
+        );
+        if outcome.tally.passed + failed + ignored == 0 && run.problems.is_empty() && !interrupt::noted() {
+            eprintln!("xtask: no test is called anything like that: leave out the filter to see their names");
+            outcome.right = false;
+        }
+        Ok(outcome)
     }
-    let problems = report.check(workspace, version)?;
-    report.record(workspace, version)?;
-    for problem in run.problems.iter().chain(&problems) {
-        eprintln!("xtask: Linux {kernel}: {problem}");
-    }
-    let Tally { passed, failed, ignored, .. } = run.tally;
-    let skipped = report.skips();
-    println!(
-        "xtask test: Linux {}: {} passed, {failed} failed, {ignored} ignored, {skipped} skipped, in {:.0} s",
-        run.release.as_deref().unwrap_or(kernel),
-        passed.saturating_sub(skipped), // a harness knows no skips
-        started.elapsed().as_secs_f32()
-    );
-    if passed + failed + ignored == 0 && run.problems.is_empty() {
-        eprintln!("xtask: no test is called anything like that: leave out the filter to see their names");
-        return Ok(false);
-    }
-    Ok(run.tally.clean && run.problems.is_empty() && problems.is_empty())
 }
 
 /// Holds off a second run on the same kernel, which would write the same files, until the first is done. Released when
@@ -121,24 +180,6 @@ fn lock(folder: &Path) -> Result<File> {
     }
     file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
-}
-
-/// The test programs to run, each of which there is.
-fn suites(workspace: &Workspace, only: &[&str]) -> Result<Vec<String>> {
-    if only.is_empty() {
-        return Ok(SUITES.map(str::to_owned).to_vec());
-    }
-    let folder = workspace.root().join("tests/tests");
-    let mut there = BTreeSet::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = PathBuf::from(entry.context("cannot read a name in it")?.file_name());
-        there.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
-    }
-    if let Some(unknown) = only.iter().find(|name| !there.contains(**name)) {
-        let there: Vec<_> = there.into_iter().collect();
-        bail!("no test program is called '{unknown}': there are {}", there.join(", "));
-    }
-    Ok(only.iter().map(|name| (*name).to_owned()).collect())
 }
 
 fn harness(filter: &[OsString]) -> Vec<String> {

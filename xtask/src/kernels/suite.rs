@@ -1,0 +1,133 @@
+//! What runs on another kernel: test programs, and what the labs of each connect their containers with.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::report::Kernel;
+use crate::workspace::Workspace;
+
+/// What a gate has time for: every program loads and is attached, the tables of packets, and a little traffic of every kind.
+const QUICK: [&str; 4] = ["load", "packets", "families", "smoke"];
+
+/// What a lab's containers are connected with if nothing is said, and what tests say so by.
+const USUAL: &str = "veth";
+const OTHER: &str = "netkit";
+
+/// The first kernel that has the other.
+const OTHER_SINCE: &str = "6.11";
+
+/// Traffic of containers, which comes by what connects them: once more with the other.
+const TRAFFIC: [&str; 22] = [
+    "articles",
+    "collisions",
+    "flows",
+    "fragments",
+    "full_cone",
+    "host_sockets",
+    "hostile",
+    "icmp",
+    "isolation",
+    "lifecycle",
+    "mapping",
+    "moves",
+    "mss",
+    "outgoing",
+    "ports",
+    "pressure",
+    "published",
+    "reassembly",
+    "sctp",
+    "smoke",
+    "tcp_states",
+    "transfer",
+];
+
+/// A test program, and the kind of interfaces its labs have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Suite {
+    pub(crate) program: String,
+    pub(crate) device: String,
+}
+
+impl Suite {
+    fn new(program: &str, device: &str) -> Self {
+        Self { program: program.to_owned(), device: device.to_owned() }
+    }
+
+    /// What a gate runs.
+    pub(crate) fn quick() -> Vec<Self> {
+        QUICK.iter().map(|program| Self::new(program, USUAL)).collect()
+    }
+
+    /// Every test program; those with traffic again where the kernel has the other kind of interfaces.
+    pub(crate) fn all(workspace: &Workspace, kernel: Kernel) -> Result<Vec<Self>> {
+        let mut suites: Vec<Self> = programs(workspace)?.iter().map(|program| Self::new(program, USUAL)).collect();
+        if kernel >= Kernel::parse(OTHER_SINCE)? {
+            suites.extend(TRAFFIC.iter().map(|program| Self::new(program, OTHER)));
+        }
+        Ok(suites)
+    }
+
+    /// Those programs, each of which there is.
+    pub(crate) fn some(workspace: &Workspace, names: &[&str], device: Option<&str>) -> Result<Vec<Self>> {
+        let there = programs(workspace)?;
+        if let Some(unknown) = names.iter().find(|name| !there.contains(**name)) {
+            let there: Vec<_> = there.into_iter().collect();
+            bail!("no test program is called '{unknown}': there are {}", there.join(", "));
+        }
+        Ok(names.iter().map(|name| Self::new(name, device.unwrap_or(USUAL))).collect())
+    }
+
+    /// Reads what it prints.
+    pub(crate) fn parse(text: &str) -> Self {
+        match text.split_once(" with ") {
+            Some((program, device)) => Self::new(program, device),
+            None => Self::new(text, USUAL),
+        }
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.program)?;
+        if self.device == USUAL { Ok(()) } else { write!(f, " with {}", self.device) }
+    }
+}
+
+fn programs(workspace: &Workspace) -> Result<BTreeSet<String>> {
+    let folder = workspace.root().join("tests/tests");
+    let mut there = BTreeSet::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = PathBuf::from(entry.context("cannot read a name in it")?.file_name());
+        there.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    Ok(there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_is_read_as_it_was_printed() {
+        for suite in [Suite::new("load", USUAL), Suite::new("outgoing", OTHER)] {
+            assert_eq!(Suite::parse(&suite.to_string()), suite);
+        }
+    }
+
+    #[test]
+    fn every_suite_that_is_named_there_is() {
+        let workspace = Workspace::find().unwrap();
+        let there = programs(&workspace).unwrap();
+        for name in QUICK.iter().chain(&TRAFFIC) {
+            assert!(there.contains(*name), "there is no tests/tests/{name}.rs");
+        }
+        let of = |kernel| Suite::all(&workspace, Kernel::parse(kernel).unwrap()).unwrap().len();
+        assert_eq!(of("6.1"), there.len());
+        assert_eq!(of("6.12"), there.len() + TRAFFIC.len());
+    }
+}
