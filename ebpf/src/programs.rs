@@ -35,19 +35,30 @@ use crate::{
     tables::Kernel,
 };
 
-/// tc ingress on a host side: everything a container sends.
+/// tc ingress on a host side: everything a container sends. At a netkit pair also where the container sends it, and then only what comes again is decided about
+/// here: fragments that were put back.
 #[classifier]
 pub(crate) fn host_side(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(&ctx);
+    if !skb.is_being_sent() && skb.is_decided() {
+        return TCX_NEXT;
+    }
+    let action = from_container(&mut skb);
+    skb.note_decided();
+    action
+}
+
+#[inline(always)]
+fn from_container(skb: &mut Skb<'_>) -> i32 {
     if skb.is_tagged() {
         return stop(Reason::NotIp);
     }
     match skb.ether_type() {
-        Some(ether_type::IPV4) => handle::<V4>(&skb, side::CONTAINER, Reason::Malformed),
-        Some(ether_type::IPV6) => handle::<V6>(&skb, side::CONTAINER, Reason::Malformed),
+        Some(ether_type::IPV4) => handle::<V4>(skb, side::CONTAINER, Reason::Malformed),
+        Some(ether_type::IPV6) => handle::<V6>(skb, side::CONTAINER, Reason::Malformed),
         Some(ether_type::ARP) => {
             skb.reach_for(arp::HEADERS);
-            stop(arp::from_container(&skb, skb.arrival(side::CONTAINER), &Kernel::new(&ctx)))
+            stop(arp::from_container(skb, skb.arrival(side::CONTAINER), &Kernel::new(skb.context())))
         }
         _ => stop(Reason::NotIp),
     }
@@ -70,9 +81,9 @@ pub(crate) fn uplink(ctx: TcContext) -> i32 {
 /// tc egress on an uplink: what the host itself sends.
 #[classifier]
 pub(crate) fn uplink_out(ctx: TcContext) -> i32 {
-    let skb = Skb::new(&ctx);
+    let mut skb = Skb::new(&ctx);
     // What came in elsewhere is forwarded, by the stack or by us.
-    if skb.came_by() != 0 || skb.is_tagged() {
+    if skb.came_by() != 0 || skb.is_decided() || skb.is_tagged() {
         return TCX_NEXT;
     }
     match skb.ether_type() {

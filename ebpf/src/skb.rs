@@ -31,6 +31,10 @@ use crate::maps::Family;
 
 const PACKET_HOST: u32 = 0;
 
+/// The mark of a packet that was decided about where its container sent it, from there to the next program of ours. The kernel takes away what mark a container
+/// gives its packets.
+const DECIDED: u32 = 0xca5e_0001;
+
 /// A frame that a tc program was called for.
 pub(crate) struct Skb<'a> {
     raw: *mut __sk_buff,
@@ -117,6 +121,35 @@ impl<'a> Skb<'a> {
     pub(crate) fn came_by(&self) -> u32 {
         // SAFETY: a field of the program's context.
         unsafe { (*self.raw).ingress_ifindex }
+    }
+
+    /// Whether it is where its container sends it, at the other end of a netkit pair: it has come to nowhere yet.
+    #[inline(always)]
+    pub(crate) fn is_being_sent(&self) -> bool {
+        self.came_by() == 0
+    }
+
+    /// Whether it has been decided about where its container sent it. What says so goes with that.
+    #[inline(always)]
+    pub(crate) fn is_decided(&mut self) -> bool {
+        // SAFETY: a field of the program's context.
+        unsafe {
+            if (*self.raw).mark != DECIDED {
+                return false;
+            }
+            (*self.raw).mark = 0;
+        }
+        true
+    }
+
+    /// Notes that it has been decided about, if that was where its container sends it: what comes next, the host side or an uplink on its way out, cannot
+    /// tell it from what it decides about itself.
+    #[inline(always)]
+    pub(crate) fn note_decided(&mut self) {
+        if self.is_being_sent() {
+            // SAFETY: a field of the program's context.
+            unsafe { (*self.raw).mark = DECIDED }
+        }
     }
 
     /// Where and how it arrived.
@@ -223,7 +256,7 @@ impl<'a> Skb<'a> {
                 return None;
             }
             let action = if packet.tuple.side == side::CONTAINER {
-                bpf_redirect_peer(packet.input, 0)
+                self.redirect_into(packet.input)
             } else {
                 bpf_redirect(packet.input, 0)
             };
@@ -303,14 +336,27 @@ impl<'a> Skb<'a> {
             } else if translation.exit == exit::NEIGHBOUR {
                 bpf_redirect_neigh(translation.output, ptr::null_mut(), 0, 0)
             } else {
-                // Before Linux 6.15 the packet keeps the type it had for the interface it arrived at.
-                if !self.is_for_host() {
-                    bpf_skb_change_type(self.raw, PACKET_HOST);
-                }
-                bpf_redirect_peer(translation.output, 0)
+                self.redirect_into(translation.output)
             }
         };
         action as i32
+    }
+
+    /// Into the container of a host side.
+    #[inline(always)]
+    fn redirect_into(&self, host_side: u32) -> i64 {
+        // SAFETY: redirects by number; the kernel checks what it finds there.
+        unsafe {
+            // The short way is for what has arrived.
+            if self.is_being_sent() {
+                return bpf_redirect(host_side, 0);
+            }
+            // Before Linux 6.15 the packet keeps the type it had for the interface it arrived at.
+            if !self.is_for_host() {
+                bpf_skb_change_type(self.raw, PACKET_HOST);
+            }
+            bpf_redirect_peer(host_side, 0)
+        }
     }
 
     /// By helper, because only the kernel knows whether the field is a full sum or, with `CHECKSUM_PARTIAL`, one over the pseudo

@@ -23,7 +23,7 @@ use aya::{
 use causeway_common::abi::name;
 use nix::errno::Errno;
 
-use super::{Interface, LoadOptions, load, pins::Pins};
+use super::{Interface, LoadOptions, load, netkit, pins::Pins};
 
 /// A place where a tc program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,10 +36,13 @@ pub(super) enum Hook {
     Bridge,
     /// Ingress of a host side.
     HostSide,
+    /// What a container sends, where it sends it: the other end of a host side that is netkit. The host side's ingress gets what was not
+    /// decided there.
+    ContainerSide,
 }
 
 impl Hook {
-    const ALL: [Self; 4] = [Self::Uplink, Self::UplinkOut, Self::Bridge, Self::HostSide];
+    const ALL: [Self; 5] = [Self::Uplink, Self::UplinkOut, Self::Bridge, Self::HostSide, Self::ContainerSide];
 
     /// Those of an interface that was there before us.
     const OF_UPLINK: [Self; 2] = [Self::Uplink, Self::UplinkOut];
@@ -49,13 +52,21 @@ impl Hook {
             Self::Uplink => name::UPLINK,
             Self::UplinkOut => name::UPLINK_OUT,
             Self::Bridge => name::GUARD,
-            Self::HostSide => name::HOST_SIDE,
+            Self::HostSide | Self::ContainerSide => name::HOST_SIDE,
+        }
+    }
+
+    /// What its pins are called by.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::ContainerSide => "container_side",
+            Self::Uplink | Self::UplinkOut | Self::Bridge | Self::HostSide => self.program(),
         }
     }
 
     const fn direction(self) -> TcAttachType {
         match self {
-            Self::Uplink | Self::HostSide => TcAttachType::Ingress,
+            Self::Uplink | Self::HostSide | Self::ContainerSide => TcAttachType::Ingress,
             Self::UplinkOut | Self::Bridge => TcAttachType::Egress,
         }
     }
@@ -123,9 +134,11 @@ impl Attached {
         }
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(hook.program()).context("the object lacks a tc program")?.try_into()?;
-        let result = match self.way {
-            Way::Tcx => put_link(program, hook, interface, &self.pins.link(&pin_name(hook, interface.index))),
-            Way::Clsact => put_filter(program, hook, interface, &self.instance),
+        let pin = self.pins.link(&pin_name(hook, interface.index));
+        let result = match (self.way, hook) {
+            (_, Hook::ContainerSide) => netkit::put(program, interface.index, &pin),
+            (Way::Tcx, _) => put_link(program, hook, interface, &pin),
+            (Way::Clsact, _) => put_filter(program, hook, interface, &self.instance),
         };
         result.with_context(|| format!("attaching the program '{}' to {}", hook.program(), interface.name))?;
         self.put.insert((hook, interface.index));
@@ -140,11 +153,11 @@ impl Attached {
     /// Detaches from an interface. One that is gone is done.
     pub(super) fn remove(&mut self, hook: Hook, index: u32) -> anyhow::Result<()> {
         self.put.remove(&(hook, index));
-        match self.way {
-            Way::Tcx => unpin(&self.pins.link(&pin_name(hook, index))),
+        match (self.way, hook) {
+            (Way::Tcx, _) | (_, Hook::ContainerSide) => unpin(&self.pins.link(&pin_name(hook, index))),
+            (Way::Clsact, Hook::Uplink | Hook::UplinkOut) => remove_filter_of(hook, index),
             // Filters of bridges and host sides go with the interface.
-            Way::Clsact if Hook::OF_UPLINK.contains(&hook) => remove_filter_of(hook, index),
-            Way::Clsact => Ok(()),
+            (Way::Clsact, Hook::Bridge | Hook::HostSide) => Ok(()),
         }
     }
 
@@ -156,7 +169,7 @@ impl Attached {
             let found = entry.file_name();
             let found = found.to_string_lossy();
             let parsed = Hook::ALL.into_iter().find_map(|hook| {
-                let index = found.strip_prefix(hook.program())?.strip_prefix('-')?.parse().ok()?;
+                let index = found.strip_prefix(hook.label())?.strip_prefix('-')?.parse().ok()?;
                 Some((hook, index))
             });
             if let Some(place) = parsed
@@ -329,7 +342,7 @@ fn remove_filter_of(hook: Hook, index: u32) -> anyhow::Result<()> {
 }
 
 fn pin_name(hook: Hook, index: u32) -> String {
-    format!("{}-{index}", hook.program())
+    format!("{}-{index}", hook.label())
 }
 
 pub(super) fn unpin(pin: &PathBuf) -> anyhow::Result<()> {

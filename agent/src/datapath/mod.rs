@@ -12,6 +12,7 @@ mod family;
 mod flows;
 mod halves;
 mod load;
+mod netkit;
 mod pins;
 mod slots;
 mod sockets;
@@ -307,13 +308,18 @@ impl Datapath {
     pub fn put_endpoint(&mut self, endpoint: &EndpointEntry, host_side: &Interface) -> anyhow::Result<()> {
         // Known first: a packet that the program sees before that would be taken for a spoofed one.
         self.tables.put_endpoint(endpoint)?;
-        self.attached.put(Hook::HostSide, host_side)
+        self.attached.put(Hook::HostSide, host_side)?;
+        match endpoint.device {
+            Device::Veth => Ok(()),
+            Device::Netkit => self.attached.put(Hook::ContainerSide, host_side),
+        }
     }
 
     /// Forgets an endpoint's address, and with the last one the endpoint, whose flows end at once. Its publishes must have been removed.
     pub fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         if let Some(host_side) = self.tables.remove_endpoint(address)? {
             self.attached.remove(Hook::HostSide, host_side)?;
+            self.attached.remove(Hook::ContainerSide, host_side)?;
             // Those that its slot's epoch has ended, and those that it began toward others.
             self.flows.end_of_interface(host_side)?;
         }

@@ -138,7 +138,8 @@ fn netkit(name: &str, far: LinkMessage) -> LinkMessageBuilder<LinkNetkit> {
     LinkMessageBuilder::<LinkNetkit>::new(name, "", NetkitMode::L2).set_info_data(InfoData::Netkit(vec![
         InfoNetkit::Mode(NetkitMode::L2),
         InfoNetkit::Policy(NetkitPolicy::Pass),
-        InfoNetkit::PeerPolicy(NetkitPolicy::Pass),
+        // What the container sends goes nowhere while no program decides about it.
+        InfoNetkit::PeerPolicy(NetkitPolicy::Drop),
         InfoNetkit::Peer(far),
     ]))
 }
