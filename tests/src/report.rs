@@ -6,7 +6,10 @@ use std::{
     io::{self, Write as _},
 };
 
+use causeway::{model::device::Device, net::netlink::Netlink};
 use nix::sys::utsname;
+
+use crate::place;
 
 /// How many instructions the verifier looked at to accept a program.
 pub fn instructions(program: &str, count: u64) {
@@ -19,6 +22,15 @@ pub fn lacks(test: &str, feature: &str, since: (u32, u32)) -> bool {
     let lacks = version() < since;
     if lacks {
         tell(&format!("skipped {test} {feature} {}.{}", since.0, since.1));
+    }
+    lacks
+}
+
+/// The same for netkit pairs, which a kernel may also be built without.
+pub fn lacks_netkit(test: &str) -> bool {
+    let lacks = place::block_on(Netlink::check_device(Device::Netkit)).is_err();
+    if lacks {
+        tell(&format!("skipped {test} netkit 6.11"));
     }
     lacks
 }

@@ -13,7 +13,7 @@ use causeway::{
 };
 use causeway_tests::{
     place::{self, block_on},
-    undo,
+    report, undo,
     wait::DEADLINE,
 };
 
@@ -87,12 +87,23 @@ fn a_namespace_of_another_kind_is_refused() {
 
 #[test]
 fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
-    let (_names, [host, container]) = Namespaces::make(1005);
+    is_born_with_its_far_end_in_the_container(Device::Veth, 1005);
+}
+
+#[test]
+fn a_netkit_pair_is_born_with_its_far_end_in_the_container() {
+    if !report::lacks_netkit("a_netkit_pair_is_born_with_its_far_end_in_the_container") {
+        is_born_with_its_far_end_in_the_container(Device::Netkit, 1011);
+    }
+}
+
+fn is_born_with_its_far_end_in_the_container(device: Device, number: u32) {
+    let (_names, [host, container]) = Namespaces::make(number);
     block_on(async {
         let netlink = Netlink::open(&host).await.unwrap();
         let bridge = netlink.create_bridge("cw0", "02:63:00:00:00:01".parse().unwrap(), 9000).await.unwrap();
         let spec = PairSpec {
-            device: Device::Veth,
+            device,
             host_side: "cwh1",
             container_side: "eth0",
             container: &container,
@@ -122,7 +133,7 @@ fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
 
         let near = netlink.link("cwh1").await.unwrap().unwrap();
         assert_eq!((near.index, near.controller, near.mtu, near.up), (index, Some(bridge), 9000, true));
-        assert_eq!((near.alias.as_deref(), near.kind.as_deref()), (Some("c1"), Some("veth")));
+        assert_eq!((near.alias.as_deref(), near.kind.as_deref()), (Some("c1"), Some(device.name())));
         let inside = Netlink::open(&container).await.unwrap();
         let far = inside.link("eth0").await.unwrap().unwrap();
         assert_eq!((far.mac, far.mtu, far.up), (Some(spec.mac), 9000, true));

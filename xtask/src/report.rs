@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::instructions::Instructions;
 use crate::workspace::Workspace;
 
-/// The list of the skips that are right: `SINCE FEATURE TEST` in each line.
+/// The list of the skips that are right: in each line `SINCE FEATURE TEST`, and behind that what a kernel may be built without.
 const SKIPS: &str = "tests/skips.txt";
 
 /// A kernel's version, to its minor number.
@@ -43,6 +44,33 @@ impl Kernel {
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// How a kernel is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// As Debian does it: with all that the tests want.
+    Debians,
+    /// As whoever did it liked. Its configuration, empty if it does not tell.
+    Anybodys(String),
+}
+
+impl Build {
+    /// How the running kernel is built.
+    pub(crate) fn running() -> Self {
+        let unpacked = Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).output();
+        let config = unpacked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        Self::Anybodys(config.unwrap_or_default())
+    }
+
+    fn has(&self, option: &str) -> bool {
+        match self {
+            Self::Debians => true,
+            Self::Anybodys(config) => {
+                config.lines().any(|line| line.strip_prefix(option).is_some_and(|rest| rest.starts_with('=')))
+            }
+        }
     }
 }
 
@@ -87,10 +115,10 @@ impl Report {
     }
 
     /// Shows skips and counts, and answers what is wrong with them on that kernel.
-    pub(crate) fn check(&self, workspace: &Workspace, kernel: Kernel) -> Result<Vec<String>> {
+    pub(crate) fn check(&self, workspace: &Workspace, kernel: Kernel, build: &Build) -> Result<Vec<String>> {
         let path = workspace.root().join(SKIPS);
         let list = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut problems: Vec<_> = self.skips.iter().filter_map(|skip| unlisted(skip, &list, kernel)).collect();
+        let mut problems: Vec<_> = self.skips.iter().filter_map(|skip| unlisted(skip, &list, kernel, build)).collect();
         for Skip { test, feature, since } in &self.skips {
             println!("skipped {test}: Linux {kernel} has no {feature}, which came with {since}");
         }
@@ -113,13 +141,20 @@ impl Report {
 }
 
 /// What is wrong with a skip.
-fn unlisted(skip: &Skip, list: &str, kernel: Kernel) -> Option<String> {
+fn unlisted(skip: &Skip, list: &str, kernel: Kernel, build: &Build) -> Option<String> {
     let Skip { test, feature, since } = skip;
-    let is_it = |line: &str| line.split_whitespace().eq([since, feature, test]);
-    if !list.lines().any(is_it) {
+    let listed = list.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let is_it = words.by_ref().take(3).eq([since, feature, test]);
+        is_it.then(|| words.next())
+    });
+    let Some(option) = listed else {
         return Some(format!(
             "{test} was skipped for want of {feature} (since Linux {since}), and {SKIPS} does not say so"
         ));
+    };
+    if option.is_some_and(|option| !build.has(option)) {
+        return None;
     }
     let has_it = Kernel::parse(since).is_ok_and(|since| kernel >= since);
     has_it.then(|| format!("{test} was skipped for want of {feature}, which Linux {kernel} has (since {since})"))
@@ -144,10 +179,22 @@ mod tests {
     #[test]
     fn a_skip_is_right_if_it_is_listed_and_the_kernel_is_older() {
         let list = "# since  feature  test\n6.6  tcx  a_test\n";
-        assert_eq!(unlisted(&skip(), list, Kernel(6, 1)), None);
-        assert!(unlisted(&skip(), list, Kernel(6, 6)).unwrap().contains("has"));
-        assert!(unlisted(&skip(), "", Kernel(6, 1)).unwrap().contains("does not say so"));
-        assert!(unlisted(&skip(), "6.7 tcx a_test", Kernel(6, 1)).is_some());
+        for build in [Build::Debians, Build::Anybodys(String::new())] {
+            assert_eq!(unlisted(&skip(), list, Kernel(6, 1), &build), None);
+            assert!(unlisted(&skip(), list, Kernel(6, 6), &build).unwrap().contains("has"));
+            assert!(unlisted(&skip(), "", Kernel(6, 1), &build).unwrap().contains("does not say so"));
+            assert!(unlisted(&skip(), "6.7 tcx a_test", Kernel(6, 1), &build).is_some());
+        }
+    }
+
+    #[test]
+    fn what_a_kernel_may_be_built_without_debians_have() {
+        let list = "6.6  tcx  a_test  CONFIG_TCX\n";
+        let wrong = |kernel, build| unlisted(&skip(), list, kernel, &build);
+        assert_eq!(wrong(Kernel(6, 1), Build::Debians), None);
+        assert!(wrong(Kernel(6, 12), Build::Debians).unwrap().contains("has"));
+        assert_eq!(wrong(Kernel(6, 12), Build::Anybodys("CONFIG_TCX_MORE=y\n# CONFIG_TCX is not set\n".into())), None);
+        assert!(wrong(Kernel(6, 12), Build::Anybodys("CONFIG_TCX=y\n".into())).unwrap().contains("has"));
     }
 
     #[test]
@@ -168,7 +215,8 @@ mod tests {
         let tests: String =
             fs::read_dir(root.join("tests/tests")).unwrap().map(|entry| read(&entry.unwrap().path())).collect();
         for line in read(&root.join(SKIPS)).lines().filter(|line| !line.starts_with('#')) {
-            let [since, _, test] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let words: Vec<_> = line.split_whitespace().collect();
+            let ([since, _, test] | [since, _, test, _]) = words[..] else { panic!("{line}") };
             assert!(Kernel::parse(since).is_ok(), "{line}");
             assert!(tests.contains(&format!("fn {test}(")), "there is no test {test}");
         }

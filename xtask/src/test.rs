@@ -14,7 +14,7 @@ use crate::interrupt;
 use crate::kernels::outcome::{self, Outcome};
 use crate::kernels::{self, Wanted};
 use crate::privilege;
-use crate::report::{Kernel, Report};
+use crate::report::{Build, Kernel, Report};
 use crate::setup::{self, Needs};
 use crate::tally::{Listing, Tally};
 use crate::workspace::{Profile, Workspace};
@@ -75,7 +75,7 @@ fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
 
     let kernel = Kernel::running()?;
     let reported = Report::read(&report);
-    let problems = reported.check(workspace, kernel)?;
+    let problems = reported.check(workspace, kernel, &Build::running())?;
     for problem in &problems {
         eprintln!("xtask: {problem}");
     }

@@ -13,7 +13,7 @@ use crate::{
     api,
     datapath::Interface,
     line,
-    model::{container::Endpoint, xdp::Xdp},
+    model::{container::Endpoint, device::Device, xdp::Xdp},
     net::{ethtool, link::Link, netns::Netns},
 };
 
@@ -99,7 +99,8 @@ impl Agent {
         let containers = self.state.containers.values();
         let mut new = Vec::new();
         for container in containers {
-            for endpoint in &container.endpoints {
+            // A netkit pair has no way for frames that are no packets yet.
+            for endpoint in container.endpoints.iter().filter(|endpoint| endpoint.device == Device::Veth) {
                 let index = there.get(endpoint.host_side.as_str()).copied();
                 if let Some(index) = index.filter(|index| !self.host.drivers.asked.contains(index)) {
                     new.push((index, container.clone(), endpoint.clone()));

@@ -51,7 +51,7 @@ struct Update {
 
 /// For [`command::OBJ_PIN`] and [`command::OBJ_GET`].
 #[repr(C)]
-struct Object {
+struct Pin {
     path: u64,
     object: u32,
     flags: u32,
@@ -62,7 +62,7 @@ pub(super) fn put(program: &SchedClassifier, host_side: u32, pin: &Path) -> anyh
     let program = number(program.fd()?.as_fd().as_raw_fd());
     let path = CString::new(pin.as_os_str().as_bytes()).with_context(|| format!("the path {}", pin.display()))?;
     let path = path.as_ptr().expose_provenance() as u64;
-    if let Ok(link) = call(command::OBJ_GET, &Object { path, object: 0, flags: 0 }) {
+    if let Ok(link) = call(command::OBJ_GET, &Pin { path, object: 0, flags: 0 }) {
         // SAFETY: the kernel has just given it, to nobody else.
         let link = unsafe { OwnedFd::from_raw_fd(link) };
         let update = Update { link: number(link.as_raw_fd()), program, flags: 0, old_program: 0 };
@@ -77,7 +77,7 @@ pub(super) fn put(program: &SchedClassifier, host_side: u32, pin: &Path) -> anyh
     let link = call(command::LINK_CREATE, &create)?;
     // SAFETY: as above.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
-    call(command::OBJ_PIN, &Object { path, object: number(link.as_raw_fd()), flags: 0 })
+    call(command::OBJ_PIN, &Pin { path, object: number(link.as_raw_fd()), flags: 0 })
         .with_context(|| format!("pinning {}", pin.display()))?;
     Ok(())
 }

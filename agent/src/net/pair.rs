@@ -33,6 +33,21 @@ pub struct PairSpec<'a> {
     pub alias: &'a str,
 }
 
+impl PairSpec<'_> {
+    fn message(&self) -> LinkMessage {
+        let far = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(self.container_side)
+            .setns_by_fd(self.container.as_raw_fd())
+            .address(self.mac.0.to_vec())
+            .mtu(self.mtu)
+            .build();
+        match self.device {
+            Device::Veth => veth(self.host_side, far).mtu(self.mtu).build(),
+            Device::Netkit => netkit(self.host_side, far).mtu(self.mtu).build(),
+        }
+    }
+}
+
 impl Netlink {
     /// Makes a pair with its container side already in the container's namespace and up, and answers the host side's index. That one is
     /// down: nothing passes until [`Self::join_bridge`].
@@ -40,17 +55,7 @@ impl Netlink {
         let PairSpec { device, host_side, container_side, container, .. } = *spec;
         name::check_interface(host_side)?;
         name::check_interface(container_side)?;
-        let far = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(container_side)
-            .setns_by_fd(container.as_raw_fd())
-            .address(spec.mac.0.to_vec())
-            .mtu(spec.mtu)
-            .build();
-        let pair = match device {
-            Device::Veth => veth(host_side, far).mtu(spec.mtu).build(),
-            Device::Netkit => netkit(host_side, far).mtu(spec.mtu).build(),
-        };
-        let index = self.add_pair(device, pair, host_side, container_side, container).await?;
+        let index = self.add_pair(device, spec.message(), host_side, container_side, container).await?;
         // The kernel takes it only for an interface that exists.
         let change = LinkUnspec::new_with_index(index).alias(spec.alias).build();
         self.change_or_delete(index, change)
@@ -83,12 +88,16 @@ impl Netlink {
             mtu: 1500,
             alias: "",
         };
-        Self::open(&nowhere).await?.create_pair(&spec).await.map(drop).with_context(|| {
-            format!(
-                "this kernel cannot connect containers with {device} pairs (Linux can from 6.11 on, if it is built with CONFIG_NETKIT); use \
+        match Self::open(&nowhere).await?.handle.link().add(spec.message()).execute().await {
+            Ok(()) => Ok(()),
+            Err(error) if errno(&error) == Some(Errno::EOPNOTSUPP) => bail!(
+                "this kernel cannot connect containers with {device} pairs: Linux 6.11 and later can, if built with CONFIG_NETKIT; use \
                  --device veth"
-            )
-        })
+            ),
+            Err(error) => {
+                Err(reason(error)).with_context(|| format!("cannot try whether this kernel makes {device} pairs"))
+            }
+        }
     }
 
     async fn add_pair(

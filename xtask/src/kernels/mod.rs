@@ -16,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::interrupt;
-use crate::report::{Kernel, Report};
+use crate::report::{Build, Kernel, Report};
 use crate::setup::{self, Needs};
 use crate::tally::Tally;
 use crate::workspace::{Profile, Workspace};
@@ -141,7 +141,7 @@ impl Guest {
             report.add(line);
         }
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let problems = report.check(workspace, kernel)?;
+        let problems = report.check(workspace, kernel, &Build::Debians)?;
         report.record(workspace, kernel)?;
         for problem in run.problems.iter().chain(&problems) {
             eprintln!("xtask: Linux {kernel}: {problem}");
