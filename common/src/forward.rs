@@ -298,21 +298,24 @@ fn elsewhere<A: Address>(
     }
 }
 
-/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long.
+/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long, nor a part of one into another family.
 #[inline(always)]
-pub fn leave<A>(packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
+pub fn leave<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
     if packet.ttl <= 1 {
         match translation.exit {
             exit::BRIDGED | exit::HOST => {}
             _ => return Err(Reason::TtlExceeded),
         }
     }
+    if translation.exit == exit::CROSSING && packet.is_fragment() {
+        return Err(Reason::Fragment);
+    }
     if is_too_long(packet, translation) { Err(Reason::TooLong) } else { Ok(()) }
 }
 
 /// Whether a packet is longer than what comes next can carry. A container takes what it would have put together itself.
 #[inline(always)]
-fn is_too_long<A>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
+fn is_too_long<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
     packet.segment > u32::from(translation.mtu)
         && translation.mtu != 0
         && (packet.dont_fragment || translation.exit == exit::NEIGHBOUR)

@@ -225,6 +225,9 @@ fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
 pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let mut action = known(skb, place);
     if action == UNDECIDED {
+        action = A::decide_across(skb, place);
+    }
+    if action == UNDECIDED {
         action = first(skb, place);
     }
     if action == REFUSED {
@@ -234,10 +237,13 @@ pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i3
 }
 
 /// What a step answers that leaves the packet to the next one: no action has that number.
-const UNDECIDED: i32 = -2;
+pub(crate) const UNDECIDED: i32 = -2;
 
 /// What a step answers that leaves it to [`answer`].
 const REFUSED: i32 = -3;
+
+/// What a step answers that leaves an ICMP error to the one that sends it into the other family.
+const CROSSES: i32 = -5;
 
 /// What a step answers that leaves the packet to [`parse`], and then to the next one.
 const UNPARSED: i32 = -4;
@@ -262,6 +268,12 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
     let Ok(packet) = skb.parse_usual::<A>(side) else { return UNPARSED };
     // Out of the table, without a copy: a step in between costs more than it can change.
     if let Some(half) = forward::established(&packet, &Kernel::new(&context)) {
+        if A::crosses(&half.translation) {
+            let Some(place) = A::first() else { return stop(malformed) };
+            place.packet = packet;
+            place.half.translation = half.translation;
+            return A::send_across(skb.context().skb.skb, place);
+        }
         return match skb.leave(&packet, &half.translation) {
             Ok(action) => action,
             Err(reason) => stop(reason),
@@ -279,7 +291,7 @@ fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
     match forward::known(&place.packet, &mut place.half.translation, &Kernel::new(&context)) {
-        Some(Ok(())) => leave(&mut skb, &place.packet, &place.half.translation),
+        Some(Ok(())) => leave_or_cross(&mut skb, place),
         Some(Err(reason)) => refuse(place, reason),
         None => UNDECIDED,
     }
@@ -325,9 +337,10 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
         return fragments::handle(skb, place);
     }
     if place.packet.payload == Payload::Error {
-        let action = error(skb, place);
-        if action != UNDECIDED {
-            return action;
+        match error(skb, place) {
+            UNDECIDED => {}
+            CROSSES => return A::send_error_across(skb, place),
+            action => return action,
         }
     }
     if let Err(reason) = A::plan(skb, place) {
@@ -381,7 +394,7 @@ pub(crate) fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<
 fn send<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
     match forward::leave(&place.packet, &place.half.translation) {
-        Ok(()) => leave(&mut Skb::new(&context), &place.packet, &place.half.translation),
+        Ok(()) => leave_or_cross(&mut Skb::new(&context), place),
         Err(reason) => refuse(place, reason),
     }
 }
@@ -398,6 +411,7 @@ fn error<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     match icmp_error::translate(packet, error, &Kernel::new(&context)) {
         None => UNDECIDED,
         Some(Err(reason)) => stop(reason),
+        Some(Ok(())) if A::crosses(&error.outer) => CROSSES,
         Some(Ok(())) => match skb.leave_error(packet, error) {
             Ok(action) => action,
             Err(reason) => stop(reason),
@@ -476,6 +490,20 @@ extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u
     u64::from(look != Look::Next)
 }
 
+/// Sends the packet in this CPU's place on.
+#[inline(always)]
+fn leave_or_cross<A: Family>(skb: &mut Skb<'_>, place: &First<A>) -> i32 {
+    let First { packet, half, .. } = place;
+    if !A::crosses(&half.translation) {
+        return leave(skb, packet, &half.translation);
+    }
+    let raw = skb.context().skb.skb;
+    match clamp_mss(raw, packet, &half.translation) {
+        Ok(()) => A::send_across(raw, place),
+        Err(reason) => stop(reason),
+    }
+}
+
 #[inline(always)]
 fn leave<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, translation: &Translation<A>) -> i32 {
     if packet.flags & tcp::SYN != 0
@@ -491,7 +519,11 @@ fn leave<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, translation: &Transla
 
 /// Sees to it that a SYN asks for no longer segments than go through.
 #[inline(never)]
-fn clamp_mss<A: Family>(skb: *mut __sk_buff, packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
+pub(crate) fn clamp_mss<A: Family>(
+    skb: *mut __sk_buff,
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+) -> Result<(), Reason> {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
     let Some(limit) = mss::limit(packet, translation, &Kernel::new(&context)) else { return Ok(()) };

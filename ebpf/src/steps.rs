@@ -4,14 +4,19 @@
 //! Such a function has a name of its own in the object and takes nothing but numbers and pointers that may be null, which is why there is a thin
 //! one for each family around those that do the work.
 
-use aya_ebpf::bindings::{__sk_buff, tcx_action_base::TCX_NEXT};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT};
 use causeway_common::{
+    abi::{Translation, exit},
     address::{V4, V6},
     plan::First,
     reason::Reason,
+    tuple::side,
 };
 
-use crate::programs;
+use crate::{
+    crossing,
+    programs::{self, UNDECIDED},
+};
 
 /// A family's steps. What they share is in this CPU's place for the first packet of a flow.
 pub(crate) trait Steps: Sized {
@@ -25,10 +30,18 @@ pub(crate) trait Steps: Sized {
     fn begin_with_room(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
     /// Begins the planned flow, if there is room.
     fn begin(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
+    /// Decides about a packet of a flow that is kept among the other family's; [`programs::UNDECIDED`] if it is of none.
+    fn decide_across(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
+    /// Whether what leaves so becomes one of the other family.
+    fn crosses(translation: &Translation<Self>) -> bool;
+    /// Sends such a packet on.
+    fn send_across(skb: *mut __sk_buff, place: &First<Self>) -> i32;
+    /// Sends such an ICMP error on.
+    fn send_error_across(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
 }
 
 macro_rules! steps_of {
-    ($address:ty, $decide:ident, $decide_of_host:ident, $plan:ident, $begin_with_room:ident, $begin:ident) => {
+    ($address:ty, $decide:ident, $decide_of_host:ident, $plan:ident, $begin_with_room:ident, $begin:ident, $($crossing:item)*) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $decide(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
@@ -104,12 +117,90 @@ macro_rules! steps_of {
             fn begin(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
                 from_number($begin(skb, place))
             }
+
+            $($crossing)*
         }
     };
 }
 
-steps_of!(V4, decide4, decide_of_host4, plan4, begin_with_room4, begin4);
-steps_of!(V6, decide6, decide_of_host6, plan6, begin_with_room6, begin6);
+steps_of! {
+    V4, decide4, decide_of_host4, plan4, begin_with_room4, begin4,
+
+    #[inline(always)]
+    fn decide_across(skb: *mut __sk_buff, place: &mut First<V4>) -> i32 {
+        // What is kept among IPv6's is addressed to containers.
+        if place.packet.tuple.side == side::CONTAINER { decide4_across(skb, place) } else { UNDECIDED }
+    }
+
+    #[inline(always)]
+    fn crosses(_: &Translation<V4>) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn send_across(_: *mut __sk_buff, _: &First<V4>) -> i32 {
+        TC_ACT_SHOT
+    }
+
+    #[inline(always)]
+    fn send_error_across(_: *mut __sk_buff, _: &mut First<V4>) -> i32 {
+        TC_ACT_SHOT
+    }
+}
+
+steps_of! {
+    V6, decide6, decide_of_host6, plan6, begin_with_room6, begin6,
+
+    #[inline(always)]
+    fn decide_across(_: *mut __sk_buff, _: &mut First<V6>) -> i32 {
+        UNDECIDED
+    }
+
+    #[inline(always)]
+    fn crosses(translation: &Translation<V6>) -> bool {
+        translation.exit == exit::CROSSING
+    }
+
+    #[inline(always)]
+    fn send_across(skb: *mut __sk_buff, place: &First<V6>) -> i32 {
+        send6_across(skb, place)
+    }
+
+    #[inline(always)]
+    fn send_error_across(skb: *mut __sk_buff, place: &mut First<V6>) -> i32 {
+        send_error6_across(skb, place)
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn decide4_across(skb: *mut __sk_buff, place: *mut First<V4>) -> i32 {
+    // SAFETY: this CPU's place, or null.
+    match unsafe { place.as_mut() } {
+        Some(place) => crossing::decide(skb, place),
+        None => UNDECIDED,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send6_across(skb: *mut __sk_buff, place: *const First<V6>) -> i32 {
+    // SAFETY: this CPU's place, or null.
+    match unsafe { place.as_ref() } {
+        Some(place) => crossing::send_as_ipv4(skb, place),
+        None => TC_ACT_SHOT,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_error6_across(skb: *mut __sk_buff, place: *mut First<V6>) -> i32 {
+    // SAFETY: this CPU's place, or null.
+    match unsafe { place.as_ref() } {
+        Some(place) => crossing::send_error_as_ipv4(skb, place),
+        None => TC_ACT_SHOT,
+    }
+}
 
 /// Zero, or the reason's number.
 #[inline(always)]
