@@ -8,12 +8,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    address::{Address as _, V4, V6},
+    address::{V4, V6},
     checksum,
     icmp_error::{self, ErrorTranslation, FrameMut, HEADER_MASK, PAYLOAD_MASK, Quote},
     ipv4::{self, DONT_FRAGMENT, Ipv4},
     ipv6::{self, Ipv6, LEAST_MTU},
-    packet::{ETHERNET, Frame, Packet},
+    packet::{ETHERNET, Family as _, Frame, Packet},
     tables::Tables,
     tuple::{Tuple, protocol},
 };
@@ -82,61 +82,127 @@ pub fn set_mapped(place: &mut Packet<V6>, packet: &Packet<V4>) {
     place.id = packet.id;
 }
 
-/// The header that an IPv6 packet gets in its own's place: with `to`'s addresses, one hop less, and that identification where one is needed.
-/// Extension headers are gone.
-#[inline(always)]
-pub fn to_ipv4(header: &Ipv6, packet: &Packet<V6>, to: &Tuple<V6>, id: u16) -> Ipv4 {
-    let extensions = packet.payload_at.wrapping_sub(ETHERNET + HEADER6) as u16;
-    let header = Ipv6 { hop_limit: header.hop_limit.wrapping_sub(1), ..*header };
-    ipv4(&header, to, packet.tuple.protocol, extensions, id)
+/// What a packet gets in the other family: its header, and what else an ICMP error has before the quoted payload. Made in place, in the kernel in a map: it is
+/// too much for BPF's stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<H> {
+    /// The header.
+    pub outer: H,
+    /// ICMP's, of an error.
+    pub icmp: Icmp,
+    /// The quoted packet's header.
+    pub quoted: H,
+    /// By how much the quoted payload's bytes now sum to more than before.
+    pub payload_delta: u16,
 }
 
-/// The header that an IPv4 packet gets in its own's place: with `to`'s addresses, and one hop less. Options are gone.
-#[inline(always)]
-pub fn to_ipv6(header: &Ipv4, packet: &Packet<V6>, to: &Tuple<V6>) -> Ipv6 {
-    let length = packet.payload_at.wrapping_sub(ETHERNET) as u16;
-    let header = Ipv4 { ttl: header.ttl.wrapping_sub(1), ..*header };
-    ipv6(&header, to, packet.tuple.protocol, length)
-}
-
-#[inline(always)]
-fn ipv4(header: &Ipv6, to: &Tuple<V6>, protocol: u8, extensions: u16, id: u16) -> Ipv4 {
-    let [version, class, ..] = header.version_class_flow;
-    let total = match u16::from_be(header.payload_length) {
-        // A GSO packet of more than 65,535 bytes (BIG TCP) says zero in both families.
-        0 => 0,
-        length => length.wrapping_sub(extensions).wrapping_add(HEADER4 as u16),
-    };
-    let may_be_cut = total != 0 && total <= MAY_BE_CUT;
-    let header = Ipv4 {
-        version_ihl: 0x45,
-        tos: version << 4 | class >> 4,
-        total_length: total.to_be(),
-        id: if may_be_cut { id } else { 0 },
-        fragment: if may_be_cut { 0 } else { DONT_FRAGMENT },
-        ttl: header.hop_limit,
-        protocol,
-        checksum: 0,
-        source: V4::from_word(to.source.words()[3]),
-        destination: V4::from_word(to.destination.words()[3]),
-    };
-    Ipv4 { checksum: !checksum::fold(header.sum()), ..header }
-}
-
-#[inline(always)]
-fn ipv6(header: &Ipv4, to: &Tuple<V6>, protocol: u8, header_length: u16) -> Ipv6 {
-    let length = match u16::from_be(header.total_length) {
-        0 => 0,
-        total => total.wrapping_sub(header_length),
-    };
-    Ipv6 {
-        version_class_flow: [0x60 | header.tos >> 4, header.tos << 4, 0, 0],
-        payload_length: length.to_be(),
-        next_header: protocol,
-        hop_limit: header.ttl,
-        source: to.source,
-        destination: to.destination,
+impl<H: Zeroable> Head<H> {
+    /// Nothing yet.
+    pub fn none() -> Self {
+        Self { outer: H::zeroed(), icmp: Icmp::zeroed(), quoted: H::zeroed(), payload_delta: 0 }
     }
+}
+
+/// What a header says in either family, addresses and protocol left out.
+#[derive(Clone, Copy)]
+struct Said {
+    /// Type of service, or traffic class.
+    class: u8,
+    /// Hops left.
+    hops: u8,
+    /// Bytes that follow. Zero for a GSO packet of more than 65,535 bytes (BIG TCP), of which both families say nothing else.
+    length: u16,
+}
+
+/// Reads an IPv6 header with `extensions` bytes of extension headers. Answers the sum over it too, the addresses left out.
+#[inline(always)]
+fn read6(frame: &(impl Frame + ?Sized), at: usize, extensions: u16) -> Option<(Said, u32)> {
+    let words: [u16; 4] = frame.read(at)?;
+    let ([version, class], [_, hops]) = (words[0].to_ne_bytes(), words[3].to_ne_bytes());
+    let length = match u16::from_be(words[2]) {
+        0 => 0,
+        length => length.wrapping_sub(extensions),
+    };
+    let sum = u32::from(words[0]) + u32::from(words[1]) + u32::from(words[2]) + u32::from(words[3]);
+    Some((Said { class: version << 4 | class >> 4, hops, length }, sum))
+}
+
+/// Reads an IPv4 header of `header` bytes; likewise, options left out.
+#[inline(always)]
+fn read4(frame: &(impl Frame + ?Sized), at: usize, header: u16) -> Option<(Said, u32)> {
+    let words: [u16; 6] = frame.read(at)?;
+    let ([_, class], [hops, _]) = (words[0].to_ne_bytes(), words[4].to_ne_bytes());
+    let length = match u16::from_be(words[1]) {
+        0 => 0,
+        total => total.wrapping_sub(header),
+    };
+    let sum = u32::from(words[0]) + u32::from(words[1]) + u32::from(words[2]);
+    let sum = sum + u32::from(words[3]) + u32::from(words[4]) + u32::from(words[5]);
+    Some((Said { class, hops, length }, sum))
+}
+
+#[inline(always)]
+fn set4(header: &mut Ipv4, said: Said, to: &Tuple<V6>, protocol: u8, id: u16) {
+    let total = if said.length == 0 { 0 } else { said.length.wrapping_add(HEADER4 as u16) };
+    let may_be_cut = total != 0 && total <= MAY_BE_CUT;
+    header.version_ihl = 0x45;
+    header.tos = said.class;
+    header.total_length = total.to_be();
+    header.id = if may_be_cut { id } else { 0 };
+    header.fragment = if may_be_cut { 0 } else { DONT_FRAGMENT };
+    header.ttl = said.hops;
+    header.protocol = protocol;
+    header.checksum = 0;
+    header.source = V4::from_word(to.source.words()[3]);
+    header.destination = V4::from_word(to.destination.words()[3]);
+    header.checksum = !checksum::fold(header.sum());
+}
+
+#[inline(always)]
+fn set6(header: &mut Ipv6, said: Said, to: &Tuple<V6>, protocol: u8) {
+    header.version_class_flow = [0x60 | said.class >> 4, said.class << 4, 0, 0];
+    header.payload_length = said.length.to_be();
+    header.next_header = protocol;
+    header.hop_limit = said.hops;
+    header.source = to.source;
+    header.destination = to.destination;
+}
+
+/// Bytes between an IPv6 packet's header and its payload.
+#[inline(always)]
+const fn extensions(packet: &Packet<V6>) -> u16 {
+    packet.payload_at.wrapping_sub(ETHERNET + HEADER6) as u16
+}
+
+/// Makes the header that an IPv6 packet gets in its own's place: with `to`'s addresses, one hop less, and that identification where one is needed.
+/// Extension headers are gone. None if the frame is shorter than it was.
+#[inline(always)]
+pub fn to_ipv4(
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<V6>,
+    to: &Tuple<V6>,
+    id: u16,
+    head: &mut Head<Ipv4>,
+) -> Option<()> {
+    let (said, _) = read6(frame, ETHERNET, extensions(packet))?;
+    let said = Said { hops: said.hops.wrapping_sub(1), ..said };
+    set4(&mut head.outer, said, to, packet.tuple.protocol, id);
+    Some(())
+}
+
+/// Makes the header that an IPv4 packet gets in its own's place: with `to`'s addresses, and one hop less. Options are gone. None if the
+/// frame is shorter than it was.
+#[inline(always)]
+pub fn to_ipv6(
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<V6>,
+    to: &Tuple<V6>,
+    head: &mut Head<Ipv6>,
+) -> Option<()> {
+    let (said, _) = read4(frame, ETHERNET, packet.payload_at.wrapping_sub(ETHERNET) as u16)?;
+    let said = Said { hops: said.hops.wrapping_sub(1), ..said };
+    set6(&mut head.outer, said, to, packet.tuple.protocol);
+    Some(())
 }
 
 /// The beginning of an ICMP message.
@@ -158,22 +224,9 @@ impl Icmp {
     }
 }
 
-/// The headers of an ICMP error in the other family: they stand one after the other, between the Ethernet header and the quoted payload.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ErrorHead<H> {
-    /// Its own.
-    pub outer: H,
-    /// ICMP's.
-    pub icmp: Icmp,
-    /// The quoted packet's.
-    pub quoted: H,
-    /// By how much the quoted payload's bytes now sum to more than before.
-    pub payload_delta: u16,
-}
-
 /// What an error of IPv6 is in IPv4 (RFC 7915 section 5.2); none if it has no like.
 #[inline(always)]
-fn kind_to_ipv4(icmp: &Icmp) -> Option<Icmp> {
+fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
     use ipv4::icmp::{TIME_EXCEEDED, UNREACHABLE};
     let mut mtu = 0;
     let (kind, code) = match (icmp.kind, icmp.code) {
@@ -200,7 +253,7 @@ fn kind_to_ipv4(icmp: &Icmp) -> Option<Icmp> {
 
 /// What an error of IPv4 is in IPv6 (RFC 7915 section 4.2); none if it has no like.
 #[inline(always)]
-fn kind_to_ipv6(icmp: &Icmp) -> Option<Icmp> {
+fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
     use ipv6::icmp::{PARAMETER_PROBLEM, TIME_EXCEEDED, TOO_BIG, UNREACHABLE};
     let mut rest = 0;
     let (kind, code) = match (icmp.kind, icmp.code) {
@@ -224,88 +277,84 @@ fn kind_to_ipv6(icmp: &Icmp) -> Option<Icmp> {
     Some(Icmp { kind, code, checksum: 0, rest: [0, rest.to_be()] })
 }
 
-/// What an IPv6 header adds to the sum over ICMP, with `length` bytes of that (RFC 4443 section 2.3).
+/// What an IPv6 header adds to the sum over ICMP with `length` bytes (RFC 4443 section 2.3).
 #[inline(always)]
-fn pseudo_sum(header: &Ipv6, length: u16) -> u32 {
-    header.source.sum()
-        + header.destination.sum()
-        + u32::from(length.to_be())
-        + u32::from(u16::from(protocol::ICMPV6).to_be())
+fn pseudo_sum(addresses: &Tuple<V6>, length: u16) -> u32 {
+    addresses.address_sum() + u32::from(length.to_be()) + u32::from(u16::from(protocol::ICMPV6).to_be())
 }
 
-/// The sum over an IPv6 header, not folded.
-#[inline(always)]
-fn sum(header: &Ipv6) -> u32 {
-    let [a, b, c, d] = header.version_class_flow;
-    u32::from(u16::from_ne_bytes([a, b]))
-        + u32::from(u16::from_ne_bytes([c, d]))
-        + u32::from(header.payload_length)
-        + u32::from(u16::from_ne_bytes([header.next_header, header.hop_limit]))
-        + header.source.sum()
-        + header.destination.sum()
-}
-
-/// Makes an error of IPv6 about such a flow one of IPv4: the quoted payload in its place, the headers apart, for they become shorter.
-/// None if it has no like in IPv4, or the frame is shorter than it was.
+/// Makes the headers of an error of IPv6 about such a flow those of one of IPv4, as far as that can be said before [`rewrite_quote`]. None if it
+/// has no like in IPv4, or the frame is shorter than it was.
 #[inline(always)]
 pub fn error_to_ipv4(
-    frame: &mut (impl FrameMut + ?Sized),
+    frame: &(impl Frame + ?Sized),
     packet: &Packet<V6>,
     error: &ErrorTranslation<V6>,
     id: u16,
-) -> Option<ErrorHead<Ipv4>> {
-    let ErrorTranslation { outer: translation, quote, quoted: to } = error;
-    let icmp_at = packet.payload_at & 0xff;
-    let (header_at, payload_at) = (quote.header_at & HEADER_MASK, quote.payload_at & PAYLOAD_MASK);
-    if payload_at != header_at + HEADER6 {
+    head: &mut Head<Ipv4>,
+) -> Option<()> {
+    let ErrorTranslation { outer: translation, quote, quoted } = error;
+    // Bounds that hold for every error, and that BPF's verifier has lost.
+    let icmp_at = packet.payload_at & V6::PAYLOAD_MASK;
+    let header_at = quote.header_at & HEADER_MASK;
+    if quote.payload_at != header_at + HEADER6 {
         return None;
     }
-    let outer: Ipv6 = frame.read(ETHERNET)?;
+    let (outer, _) = read6(frame, ETHERNET, extensions(packet))?;
     let icmp: Icmp = frame.read(icmp_at)?;
-    let quoted: Ipv6 = frame.read(header_at)?;
-    let mut kind = kind_to_ipv4(&icmp)?;
-    let payload_delta = checksum::fold(icmp_error::rewrite_quoted_payload(frame, payload_at, &quote.tuple, to)?);
-
-    let extensions = icmp_at.wrapping_sub(ETHERNET + HEADER6) as u16;
-    let length = u16::from_be(outer.payload_length).wrapping_sub(extensions);
-    let old = pseudo_sum(&outer, length) + icmp.sum() + sum(&quoted);
-    // Inside it is the quoted header too that becomes shorter.
-    let last_hop = Ipv6 { hop_limit: outer.hop_limit.wrapping_sub(1), ..outer };
-    let outer = ipv4(&last_hop, &translation.tuple, protocol::ICMP, extensions.wrapping_add(LONGER as u16), id);
-    let quoted = ipv4(&quoted, to, to.protocol, 0, 0);
-    let delta = u32::from(checksum::delta(old, kind.sum() + quoted.sum())) + u32::from(payload_delta);
-    kind.checksum = checksum::update(icmp.checksum, delta);
-    Some(ErrorHead { outer, icmp: kind, quoted, payload_delta })
+    let (inner, inner_sum) = read6(frame, header_at, 0)?;
+    let old = pseudo_sum(&packet.tuple, outer.length) + icmp.sum() + inner_sum + quote.tuple.address_sum();
+    // Inside of it the quoted header becomes shorter too.
+    let outer = Said { hops: outer.hops.wrapping_sub(1), length: outer.length.wrapping_sub(LONGER as u16), ..outer };
+    set4(&mut head.outer, outer, &translation.tuple, protocol::ICMP, id);
+    set4(&mut head.quoted, inner, quoted, quoted.protocol, 0);
+    head.icmp = kind_to_ipv4(icmp)?;
+    let new = head.icmp.sum() + head.quoted.sum();
+    head.icmp.checksum = checksum::update(icmp.checksum, checksum::delta(old, new).into());
+    Some(())
 }
 
 /// The reverse of [`error_to_ipv4`]. None too if it would be longer than an error may be (RFC 4443 section 2.4).
 #[inline(always)]
 pub fn error_to_ipv6(
-    frame: &mut (impl FrameMut + ?Sized),
+    frame: &(impl Frame + ?Sized),
     packet: &Packet<V6>,
     error: &ErrorTranslation<V6>,
-) -> Option<ErrorHead<Ipv6>> {
-    let ErrorTranslation { outer: translation, quote, quoted: to } = error;
-    let icmp_at = packet.payload_at & 0x7f;
-    let (header_at, payload_at) = (quote.header_at & HEADER_MASK, quote.payload_at & PAYLOAD_MASK);
-    if payload_at != header_at + HEADER4 || packet.length + 2 * LONGER > LEAST_MTU {
+    head: &mut Head<Ipv6>,
+) -> Option<()> {
+    let ErrorTranslation { outer: translation, quote, quoted } = error;
+    let icmp_at = packet.payload_at & V4::PAYLOAD_MASK;
+    let header_at = quote.header_at & HEADER_MASK;
+    if quote.payload_at != header_at + HEADER4 || packet.length + 2 * LONGER > LEAST_MTU {
         return None;
     }
-    let outer: Ipv4 = frame.read(ETHERNET)?;
+    let (outer, _) = read4(frame, ETHERNET, icmp_at.wrapping_sub(ETHERNET) as u16)?;
     let icmp: Icmp = frame.read(icmp_at)?;
-    let quoted: Ipv4 = frame.read(header_at)?;
-    let mut kind = kind_to_ipv6(&icmp)?;
-    let payload_delta = checksum::fold(icmp_error::rewrite_quoted_payload(frame, payload_at, &quote.tuple, to)?);
+    let (inner, inner_sum) = read4(frame, header_at, HEADER4 as u16)?;
+    // That the tuple's addresses are mapped adds nothing to a sum.
+    let old = icmp.sum() + inner_sum + quote.tuple.address_sum();
+    let outer = Said { hops: outer.hops.wrapping_sub(1), length: outer.length.wrapping_add(LONGER as u16), ..outer };
+    set6(&mut head.outer, outer, &translation.tuple, protocol::ICMPV6);
+    set6(&mut head.quoted, inner, quoted, quoted.protocol);
+    head.icmp = kind_to_ipv6(icmp)?;
+    let new = pseudo_sum(&translation.tuple, outer.length) + head.icmp.sum() + head.quoted.sum();
+    head.icmp.checksum = checksum::update(icmp.checksum, checksum::delta(old, new).into());
+    Some(())
+}
 
-    let old = icmp.sum() + quoted.sum();
-    let header_length = (icmp_at.wrapping_sub(ETHERNET) as u16).wrapping_sub(LONGER as u16);
-    let last_hop = Ipv4 { ttl: outer.ttl.wrapping_sub(1), ..outer };
-    let outer = ipv6(&last_hop, &translation.tuple, protocol::ICMPV6, header_length);
-    let quoted = ipv6(&quoted, to, to.protocol, HEADER4 as u16);
-    let new = pseudo_sum(&outer, u16::from_be(outer.payload_length)) + kind.sum() + sum(&quoted);
-    let delta = u32::from(checksum::delta(old, new)) + u32::from(payload_delta);
-    kind.checksum = checksum::update(icmp.checksum, delta);
-    Some(ErrorHead { outer, icmp: kind, quoted, payload_delta })
+/// Rewrites what stays in its place of such an error, whose headers are made: the quoted payload. None if the frame is shorter than it was.
+#[inline(always)]
+pub fn rewrite_quote<H>(
+    frame: &mut (impl FrameMut + ?Sized),
+    error: &ErrorTranslation<V6>,
+    head: &mut Head<H>,
+) -> Option<()> {
+    let ErrorTranslation { quote, quoted, .. } = error;
+    let payload_at = quote.payload_at & PAYLOAD_MASK;
+    let delta = icmp_error::rewrite_quoted_payload(frame, payload_at, &quote.tuple, quoted)?;
+    head.payload_delta = checksum::fold(delta);
+    head.icmp.checksum = checksum::update(head.icmp.checksum, head.payload_delta.into());
+    Some(())
 }
 
 /// What an error about an IPv4 packet quotes, as it is among IPv6's; none as for [`icmp_error::quote`].

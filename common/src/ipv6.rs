@@ -38,6 +38,20 @@ pub struct Ipv6 {
     pub destination: V6,
 }
 
+impl Ipv6 {
+    /// The sum over the header, not folded.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> u32 {
+        let [a, b, c, d] = self.version_class_flow;
+        u32::from(u16::from_ne_bytes([a, b]))
+            + u32::from(u16::from_ne_bytes([c, d]))
+            + u32::from(self.payload_length)
+            + u32::from(u16::from_ne_bytes([self.next_header, self.hop_limit]))
+            + self.source.sum()
+            + self.destination.sum()
+    }
+}
+
 /// The longest packet that every link carries (RFC 8200 section 5), in bytes.
 pub const LEAST_MTU: u32 = 1280;
 

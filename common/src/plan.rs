@@ -7,7 +7,10 @@ use crate::{
     address::Address,
     answer::Answer,
     begin::{PortWalk, reservation},
+    crossing::Head,
     icmp_error::ErrorTranslation,
+    ipv4::Ipv4,
+    ipv6::Ipv6,
     mapping,
     mss::Search,
     packet::{Packet, Payload},
@@ -43,6 +46,10 @@ pub struct First<A> {
     pub search: Search,
     /// That error.
     pub answer: Answer,
+    /// What it gets where it becomes an IPv4 packet.
+    pub head4: Head<Ipv4>,
+    /// What it gets where it becomes an IPv6 packet.
+    pub head6: Head<Ipv6>,
 }
 
 impl<A: Address> First<A> {
@@ -76,6 +83,8 @@ impl<A: Address> First<A> {
             refusal: 0,
             search: Search::new(0),
             answer: Answer::NONE,
+            head4: Head::none(),
+            head6: Head::none(),
         }
     }
 }

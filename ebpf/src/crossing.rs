@@ -4,7 +4,9 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use causeway_common::{
     address::{V4, V6},
-    crossing, forward, icmp_error,
+    crossing::{self, Head},
+    forward,
+    icmp_error::{self, ErrorTranslation},
     packet::Payload,
     plan::First,
     reason::Reason,
@@ -20,16 +22,42 @@ use crate::{
 
 /// Sends an IPv6 packet on as one of IPv4.
 #[inline(always)]
-pub(crate) fn send_as_ipv4(skb: *mut __sk_buff, place: &First<V6>) -> i32 {
+pub(crate) fn send_as_ipv4(skb: *mut __sk_buff, place: &mut First<V6>) -> i32 {
     let context = TcContext::new(skb);
-    Skb::new(&context).leave_as_ipv4(&place.packet, &place.half.translation).unwrap_or_else(stop)
+    match clamp_mss(skb, &place.packet, &place.half.translation) {
+        Ok(()) => Skb::new(&context).leave_as_ipv4(place).unwrap_or_else(stop),
+        Err(reason) => stop(reason),
+    }
 }
 
 /// The same for an error.
 #[inline(always)]
-pub(crate) fn send_error_as_ipv4(skb: *mut __sk_buff, place: &First<V6>) -> i32 {
+pub(crate) fn send_error_as_ipv4(skb: *mut __sk_buff, place: &mut First<V6>) -> i32 {
+    if !make_head4(skb, place) || !rewrite_quote(skb, &place.error, &mut place.head4) {
+        return stop(Reason::ErrorNotTranslated);
+    }
     let context = TcContext::new(skb);
-    Skb::new(&context).leave_error_as_ipv4(&place.packet, &place.error).unwrap_or_else(stop)
+    Skb::new(&context).leave_error_as_ipv4(place).unwrap_or_else(stop)
+}
+
+#[inline(never)]
+fn make_head4(skb: *mut __sk_buff, place: &mut First<V6>) -> bool {
+    let context = TcContext::new(skb);
+    let First { packet, error, head4, .. } = place;
+    crossing::error_to_ipv4(&Skb::new(&context), packet, error, skb::random(), head4).is_some()
+}
+
+#[inline(never)]
+fn make_head6(skb: *mut __sk_buff, place: &mut First<V6>) -> bool {
+    let context = TcContext::new(skb);
+    let First { packet, error, head6, .. } = place;
+    crossing::error_to_ipv6(&Skb::new(&context), packet, error, head6).is_some()
+}
+
+#[inline(never)]
+fn rewrite_quote<H>(skb: *mut __sk_buff, error: &ErrorTranslation<V6>, head: &mut Head<H>) -> bool {
+    let context = TcContext::new(skb);
+    crossing::rewrite_quote(&mut Skb::new(&context), error, head).is_some()
 }
 
 /// Decides about an IPv4 packet, if it is of a flow that is kept among IPv6's.
@@ -81,11 +109,10 @@ fn known(skb: *mut __sk_buff, across: &mut First<V6>) -> Option<Result<(), Reaso
 }
 
 #[inline(never)]
-fn send_as_ipv6(skb: *mut __sk_buff, across: &First<V6>) -> i32 {
+fn send_as_ipv6(skb: *mut __sk_buff, across: &mut First<V6>) -> i32 {
     let context = TcContext::new(skb);
-    let (packet, translation) = (&across.packet, &across.half.translation);
-    match clamp_mss(skb, packet, translation) {
-        Ok(()) => Skb::new(&context).leave_as_ipv6(packet, translation).unwrap_or_else(stop),
+    match clamp_mss(skb, &across.packet, &across.half.translation) {
+        Ok(()) => Skb::new(&context).leave_as_ipv6(across).unwrap_or_else(stop),
         Err(reason) => stop(reason),
     }
 }
@@ -102,7 +129,10 @@ fn error(skb: *mut __sk_buff, across: &mut First<V6>) -> Option<Result<(), Reaso
 }
 
 #[inline(never)]
-fn send_error_as_ipv6(skb: *mut __sk_buff, across: &First<V6>) -> i32 {
+fn send_error_as_ipv6(skb: *mut __sk_buff, across: &mut First<V6>) -> i32 {
+    if !make_head6(skb, across) || !rewrite_quote(skb, &across.error, &mut across.head6) {
+        return stop(Reason::ErrorNotTranslated);
+    }
     let context = TcContext::new(skb);
-    Skb::new(&context).leave_error_as_ipv6(&across.packet, &across.error).unwrap_or_else(stop)
+    Skb::new(&context).leave_error_as_ipv6(across).unwrap_or_else(stop)
 }

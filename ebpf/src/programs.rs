@@ -490,18 +490,12 @@ extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u
     u64::from(look != Look::Next)
 }
 
-/// Sends the packet in this CPU's place on.
 #[inline(always)]
-fn leave_or_cross<A: Family>(skb: &mut Skb<'_>, place: &First<A>) -> i32 {
-    let First { packet, half, .. } = place;
-    if !A::crosses(&half.translation) {
-        return leave(skb, packet, &half.translation);
+fn leave_or_cross<A: Family>(skb: &mut Skb<'_>, place: &mut First<A>) -> i32 {
+    if A::crosses(&place.half.translation) {
+        return A::send_across(skb.context().skb.skb, place);
     }
-    let raw = skb.context().skb.skb;
-    match clamp_mss(raw, packet, &half.translation) {
-        Ok(()) => A::send_across(raw, place),
-        Err(reason) => stop(reason),
-    }
+    leave(skb, &place.packet, &place.half.translation)
 }
 
 #[inline(always)]

@@ -20,13 +20,14 @@ use causeway_common::{
     address::{Port, V6},
     answer::{self, Answer},
     checksum,
-    crossing::{self, ErrorHead, Icmp},
+    crossing::{self, Head, Icmp},
     fragment,
     icmp_error::{self, ErrorTranslation, FrameMut},
     ipv4::Ipv4,
     ipv6::Ipv6,
     mss::{self, Search},
     packet::{Arrival, ETHERNET, Ethernet, Frame, Malformed, Packet, Payload, ether_type},
+    plan::First,
     reason::Reason,
     tuple::{Tuple, echo, protocol, side},
 };
@@ -264,56 +265,46 @@ impl<'a> Skb<'a> {
 
     /// Makes an IPv6 packet one of IPv4 and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave_as_ipv4(&mut self, packet: &Packet<V6>, translation: &Translation<V6>) -> Result<i32, Reason> {
-        let header: Ipv6 = self.read(ETHERNET).ok_or(Reason::RewriteFailed)?;
-        let header = crossing::to_ipv4(&header, packet, &translation.tuple, random());
+    pub(crate) fn leave_as_ipv4(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
+        let First { packet, half, head4, .. } = place;
+        let translation = &half.translation;
+        crossing::to_ipv4(self, packet, &translation.tuple, random(), head4).ok_or(Reason::RewriteFailed)?;
         self.cross_payload(packet, translation)?;
-        let extensions = payload_at(packet) as i32 - (ETHERNET + size_of::<Ipv6>()) as i32;
-        self.cross(ether_type::IPV4, -extensions, translation)?;
-        self.store(ETHERNET, &header)?;
+        self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet), translation)?;
+        self.store(ETHERNET, &head4.outer)?;
         Ok(self.redirect(translation))
     }
 
     /// Makes an IPv4 packet one of IPv6 and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave_as_ipv6(&mut self, packet: &Packet<V6>, translation: &Translation<V6>) -> Result<i32, Reason> {
+    pub(crate) fn leave_as_ipv6(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
+        let First { packet, half, head6, .. } = place;
+        let translation = &half.translation;
         if packet.payload == Payload::Udp && self.read(payload_at(packet) + 6).unwrap_or(0_u16) == 0 {
             return Err(Reason::NoChecksum);
         }
-        let header: Ipv4 = self.read(ETHERNET).ok_or(Reason::RewriteFailed)?;
-        let header = crossing::to_ipv6(&header, packet, &translation.tuple);
+        crossing::to_ipv6(self, packet, &translation.tuple, head6).ok_or(Reason::RewriteFailed)?;
         self.cross_payload(packet, translation)?;
-        let options = payload_at(packet) as i32 - (ETHERNET + size_of::<Ipv4>()) as i32;
-        self.cross(ether_type::IPV6, -options, translation)?;
-        self.store(ETHERNET, &header)?;
+        self.cross(ether_type::IPV6, -beyond::<Ipv4>(packet), translation)?;
+        self.store(ETHERNET, &head6.outer)?;
         Ok(self.redirect(translation))
     }
 
-    /// Makes an IPv6 error one of IPv4 and sends it on. Answers the action.
+    /// Gives an IPv6 error the headers that were made for it in IPv4, and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave_error_as_ipv4(
-        &mut self,
-        packet: &Packet<V6>,
-        error: &ErrorTranslation<V6>,
-    ) -> Result<i32, Reason> {
-        let head = crossing::error_to_ipv4(self, packet, error, random()).ok_or(Reason::ErrorNotTranslated)?;
-        let extensions = payload_at(packet) as i32 - (ETHERNET + size_of::<Ipv6>()) as i32;
-        self.cross(ether_type::IPV4, -extensions - crossing::LONGER as i32, &error.outer)?;
-        self.store_error_head(&head)?;
+    pub(crate) fn leave_error_as_ipv4(&mut self, place: &First<V6>) -> Result<i32, Reason> {
+        let First { packet, error, head4, .. } = place;
+        self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet) - crossing::LONGER as i32, &error.outer)?;
+        self.store_head(head4)?;
         Ok(self.redirect(&error.outer))
     }
 
-    /// Makes an IPv4 error one of IPv6 and sends it on. Answers the action.
+    /// Gives an IPv4 error the headers that were made for it in IPv6, and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave_error_as_ipv6(
-        &mut self,
-        packet: &Packet<V6>,
-        error: &ErrorTranslation<V6>,
-    ) -> Result<i32, Reason> {
-        let head = crossing::error_to_ipv6(self, packet, error).ok_or(Reason::ErrorNotTranslated)?;
-        let options = payload_at(packet) as i32 - (ETHERNET + size_of::<Ipv4>()) as i32;
-        self.cross(ether_type::IPV6, crossing::LONGER as i32 - options, &error.outer)?;
-        self.store_error_head(&head)?;
+    pub(crate) fn leave_error_as_ipv6(&mut self, place: &First<V6>) -> Result<i32, Reason> {
+        let First { packet, error, head6, .. } = place;
+        self.cross(ether_type::IPV6, crossing::LONGER as i32 - beyond::<Ipv4>(packet), &error.outer)?;
+        self.store_head(head6)?;
         Ok(self.redirect(&error.outer))
     }
 
@@ -344,7 +335,7 @@ impl<'a> Skb<'a> {
     }
 
     #[inline(always)]
-    fn store_error_head<H: NoUninit>(&mut self, head: &ErrorHead<H>) -> Result<(), Reason> {
+    fn store_head<H: NoUninit>(&mut self, head: &Head<H>) -> Result<(), Reason> {
         let icmp_at = ETHERNET + size_of::<H>();
         self.store(ETHERNET, &head.outer)?;
         self.store(icmp_at, &head.icmp)?;
@@ -493,9 +484,15 @@ fn length_of(frame: &HeldFrame) -> u32 {
     (frame.length.wrapping_sub(1) & (HELD_BYTES as u32 - 1)) + 1
 }
 
+/// Bytes between the header of a packet and its payload.
+#[inline(always)]
+fn beyond<H>(packet: &Packet<V6>) -> i32 {
+    payload_at(packet) as i32 - (ETHERNET + size_of::<H>()) as i32
+}
+
 /// A number nobody can foretell.
 #[inline(always)]
-fn random() -> u16 {
+pub(crate) fn random() -> u16 {
     // SAFETY: reads a generator.
     unsafe { bpf_get_prandom_u32() as u16 }
 }

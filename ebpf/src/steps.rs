@@ -35,7 +35,7 @@ pub(crate) trait Steps: Sized {
     /// Whether what leaves so becomes one of the other family.
     fn crosses(translation: &Translation<Self>) -> bool;
     /// Sends such a packet on.
-    fn send_across(skb: *mut __sk_buff, place: &First<Self>) -> i32;
+    fn send_across(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
     /// Sends such an ICMP error on.
     fn send_error_across(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
 }
@@ -138,7 +138,7 @@ steps_of! {
     }
 
     #[inline(always)]
-    fn send_across(_: *mut __sk_buff, _: &First<V4>) -> i32 {
+    fn send_across(_: *mut __sk_buff, _: &mut First<V4>) -> i32 {
         TC_ACT_SHOT
     }
 
@@ -162,7 +162,7 @@ steps_of! {
     }
 
     #[inline(always)]
-    fn send_across(skb: *mut __sk_buff, place: &First<V6>) -> i32 {
+    fn send_across(skb: *mut __sk_buff, place: &mut First<V6>) -> i32 {
         send6_across(skb, place)
     }
 
@@ -184,9 +184,9 @@ extern "C" fn decide4_across(skb: *mut __sk_buff, place: *mut First<V4>) -> i32 
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn send6_across(skb: *mut __sk_buff, place: *const First<V6>) -> i32 {
+extern "C" fn send6_across(skb: *mut __sk_buff, place: *mut First<V6>) -> i32 {
     // SAFETY: this CPU's place, or null.
-    match unsafe { place.as_ref() } {
+    match unsafe { place.as_mut() } {
         Some(place) => crossing::send_as_ipv4(skb, place),
         None => TC_ACT_SHOT,
     }
@@ -196,7 +196,7 @@ extern "C" fn send6_across(skb: *mut __sk_buff, place: *const First<V6>) -> i32 
 #[inline(never)]
 extern "C" fn send_error6_across(skb: *mut __sk_buff, place: *mut First<V6>) -> i32 {
     // SAFETY: this CPU's place, or null.
-    match unsafe { place.as_ref() } {
+    match unsafe { place.as_mut() } {
         Some(place) => crossing::send_error_as_ipv4(skb, place),
         None => TC_ACT_SHOT,
     }
