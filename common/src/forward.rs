@@ -173,10 +173,13 @@ pub fn known<A: Address>(
     leaving: &mut Translation<A>,
     tables: &impl Tables<A>,
 ) -> Option<Result<(), Reason>> {
-    if packet.first_fragment || !packet.has_ports() {
-        return None;
-    }
-    of_flow(packet, leaving, tables)
+    if may_be_known(packet) { of_flow(packet, leaving, tables) } else { None }
+}
+
+/// Whether a packet tells by itself which flow it is of, and is decided about by itself.
+#[inline(always)]
+pub fn may_be_known<A: Address>(packet: &Packet<A>) -> bool {
+    !packet.first_fragment && packet.has_ports()
 }
 
 /// The same for a packet whose ports are known, whatever it carries.

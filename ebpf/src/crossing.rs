@@ -5,7 +5,6 @@ use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use causeway_common::{
     address::{V4, V6},
     crossing::{self, Head},
-    forward,
     icmp_error::{self, ErrorTranslation},
     packet::Payload,
     plan::First,
@@ -15,7 +14,7 @@ use causeway_common::{
 
 use crate::{
     maps::Mapped as _,
-    programs::{UNDECIDED, clamp_mss, refuse, stop},
+    programs::{UNDECIDED, clamp_mss, find_flow, refuse, stop},
     skb::{self, Skb},
     tables::Kernel,
 };
@@ -79,7 +78,7 @@ pub(crate) fn decide(skb: *mut __sk_buff, place: &mut First<V4>) -> i32 {
         // What is not translated must not come to the host's stack instead.
         return if is_of_flow(skb, across) { stop(Reason::Fragment) } else { UNDECIDED };
     }
-    match known(skb, across) {
+    match find_flow(skb, across) {
         None => UNDECIDED,
         Some(Ok(())) => send_as_ipv6(skb, across),
         Some(Err(reason)) => {
@@ -100,12 +99,6 @@ fn is_for_gateway(skb: *mut __sk_buff, place: &First<V4>) -> bool {
 fn is_of_flow(skb: *mut __sk_buff, across: &First<V6>) -> bool {
     let context = TcContext::new(skb);
     Kernel::new(&context).flow(&across.packet.tuple).is_some()
-}
-
-#[inline(never)]
-fn known(skb: *mut __sk_buff, across: &mut First<V6>) -> Option<Result<(), Reason>> {
-    let context = TcContext::new(skb);
-    forward::known(&across.packet, &mut across.half.translation, &Kernel::new(&context))
 }
 
 #[inline(never)]

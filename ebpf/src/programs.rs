@@ -286,15 +286,31 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
 }
 
 /// A packet of a flow in the table.
-#[inline(never)]
+#[inline(always)]
 fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
-    let context = TcContext::new(skb);
-    let mut skb = Skb::new(&context);
-    match forward::known(&place.packet, &mut place.half.translation, &Kernel::new(&context)) {
-        Some(Ok(())) => leave_or_cross(&mut skb, place),
+    match find_flow(skb, place) {
+        Some(Ok(())) => send_known(skb, place),
         Some(Err(reason)) => refuse(place, reason),
         None => UNDECIDED,
     }
+}
+
+/// What becomes of a packet by itself, if it is of a flow in the table.
+#[inline(always)]
+pub(crate) fn find_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
+    if forward::may_be_known(&place.packet) { A::of_flow(skb, place) } else { None }
+}
+
+#[inline(always)]
+pub(crate) fn of_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
+    let context = TcContext::new(skb);
+    forward::of_flow(&place.packet, &mut place.half.translation, &Kernel::new(&context))
+}
+
+#[inline(never)]
+fn send_known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    let context = TcContext::new(skb);
+    leave_or_cross(&mut Skb::new(&context), place)
 }
 
 /// Leaves a packet to [`answer`], if its sender is told why it does not go on.

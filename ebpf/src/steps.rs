@@ -24,6 +24,8 @@ pub(crate) trait Steps: Sized {
     fn decide(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
     /// The same for a packet that the host itself sends.
     fn decide_of_host(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
+    /// Decides about a packet of a flow in the table, whose translation is in the place then; none if it is of no flow.
+    fn of_flow(skb: *mut __sk_buff, place: &mut First<Self>) -> Option<Result<(), Reason>>;
     /// Decides what a packet of no flow may begin.
     fn plan(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
     /// Begins the planned flow, if need be in the room of another.
@@ -41,7 +43,7 @@ pub(crate) trait Steps: Sized {
 }
 
 macro_rules! steps_of {
-    ($address:ty, $decide:ident, $decide_of_host:ident, $plan:ident, $begin_with_room:ident, $begin:ident, $($crossing:item)*) => {
+    ($address:ty, $decide:ident, $decide_of_host:ident, $of_flow:ident, $plan:ident, $begin_with_room:ident, $begin:ident, $($crossing:item)*) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $decide(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
@@ -60,6 +62,14 @@ macro_rules! steps_of {
                 Some(place) => programs::decide_of_host(skb, place),
                 None => TCX_NEXT,
             }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $of_flow(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
+            // SAFETY: this CPU's place, or null.
+            let known = unsafe { place.as_mut() }.and_then(|place| programs::of_flow(skb, place));
+            known.map_or(NONE, to_number)
         }
 
         #[unsafe(no_mangle)]
@@ -104,6 +114,14 @@ macro_rules! steps_of {
             }
 
             #[inline(always)]
+            fn of_flow(skb: *mut __sk_buff, place: &mut First<Self>) -> Option<Result<(), Reason>> {
+                match $of_flow(skb, place) {
+                    NONE => None,
+                    number => Some(from_number(number)),
+                }
+            }
+
+            #[inline(always)]
             fn plan(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
                 from_number($plan(skb, place))
             }
@@ -124,7 +142,7 @@ macro_rules! steps_of {
 }
 
 steps_of! {
-    V4, decide4, decide_of_host4, plan4, begin_with_room4, begin4,
+    V4, decide4, decide_of_host4, of_flow4, plan4, begin_with_room4, begin4,
 
     #[inline(always)]
     fn decide_across(skb: *mut __sk_buff, place: &mut First<V4>) -> i32 {
@@ -149,7 +167,7 @@ steps_of! {
 }
 
 steps_of! {
-    V6, decide6, decide_of_host6, plan6, begin_with_room6, begin6,
+    V6, decide6, decide_of_host6, of_flow6, plan6, begin_with_room6, begin6,
 
     #[inline(always)]
     fn decide_across(_: *mut __sk_buff, _: &mut First<V6>) -> i32 {
@@ -201,6 +219,9 @@ extern "C" fn send_error6_across(skb: *mut __sk_buff, place: *mut First<V6>) -> 
         None => TC_ACT_SHOT,
     }
 }
+
+/// What stands for none: no reason has that number.
+const NONE: u32 = u32::MAX;
 
 /// Zero, or the reason's number.
 #[inline(always)]
