@@ -10,12 +10,15 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{V4, V6},
     checksum,
+    forward::{self, Decision},
     icmp_error::{self, ErrorTranslation, FrameMut, HEADER_MASK, PAYLOAD_MASK, Quote},
     ipv4::{self, DONT_FRAGMENT, Ipv4},
     ipv6::{self, Ipv6, LEAST_MTU},
-    packet::{ETHERNET, Family as _, Frame, Packet},
+    packet::{ETHERNET, Family as _, Frame, Packet, Payload},
+    plan::First,
+    reason::Reason,
     tables::Tables,
-    tuple::{Tuple, protocol},
+    tuple::{Tuple, protocol, side},
 };
 
 const HEADER4: usize = size_of::<Ipv4>();
@@ -26,6 +29,36 @@ pub const LONGER: u32 = (HEADER6 - HEADER4) as u32;
 
 /// The longest packet that routers may fragment once it is IPv4 (RFC 7915 section 5.1): in IPv6 no router could have refused it.
 const MAY_BE_CUT: u16 = LEAST_MTU as u16 - LONGER as u16;
+
+/// Decides about an IPv4 packet as it is among IPv6's, if it is of such a flow; none if it is not, and IPv4's own tables are to be asked.
+///
+/// The kernel's programs take the steps themselves, as they do those of [`forward::decide`].
+pub fn decide(
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<V4>,
+    tables: &impl Tables<V4>,
+    across: &impl Tables<V6>,
+) -> Option<Decision<V6>> {
+    if packet.tuple.side != side::CONTAINER || !concerns(packet, tables) {
+        return None;
+    }
+    let mut first = First::new(as_mapped(packet), [0; 6]);
+    if packet.payload == Payload::Error {
+        first.error.quote = quote(frame, packet.payload_at, packet.tuple.side)?;
+        let translated = icmp_error::translate(&first.packet, &mut first.error, across)?;
+        return Some(translated.map_or_else(Decision::Stop, |()| Decision::ForwardError(first.error)));
+    }
+    if packet.first_fragment {
+        return across.flow(&first.packet.tuple).map(|_| Decision::Stop(Reason::Fragment));
+    }
+    let leaves = forward::known(&first.packet, &mut first.half.translation, across)?;
+    let translation = &first.half.translation;
+    Some(match leaves {
+        // As long as it may be before it becomes longer.
+        Err(Reason::TooLong) => Decision::TooLong(translation.mtu.saturating_sub(LONGER as u16)),
+        leaves => Decision::of(leaves, translation),
+    })
+}
 
 /// Whether a packet can be of such a flow: from a container to its network's gateway.
 #[inline(always)]
@@ -63,23 +96,24 @@ pub fn unmapped(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
     })
 }
 
-/// Makes `place` an IPv4 packet, as it is among IPv6's. Its `payload_at` is where the payload begins in the frame as that is still.
+/// An IPv4 packet, as it is among IPv6's. Its `payload_at` is where the payload begins in the frame as that is still.
 #[inline(always)]
-pub fn set_mapped(place: &mut Packet<V6>, packet: &Packet<V4>) {
-    // Field by field, in place: a value made first and moved then would take its room on BPF's stack.
-    place.tuple = mapped(&packet.tuple);
-    place.payload = packet.payload;
-    place.flags = packet.flags;
-    place.sequence = packet.sequence;
-    place.acknowledgment = packet.acknowledgment;
-    place.payload_at = packet.payload_at;
-    place.ttl = packet.ttl;
-    place.input = packet.input;
-    place.length = packet.length;
-    place.segment = packet.segment + LONGER;
-    place.dont_fragment = packet.dont_fragment;
-    place.first_fragment = packet.first_fragment;
-    place.id = packet.id;
+pub const fn as_mapped(packet: &Packet<V4>) -> Packet<V6> {
+    Packet {
+        tuple: mapped(&packet.tuple),
+        payload: packet.payload,
+        flags: packet.flags,
+        sequence: packet.sequence,
+        acknowledgment: packet.acknowledgment,
+        payload_at: packet.payload_at,
+        ttl: packet.ttl,
+        input: packet.input,
+        length: packet.length,
+        segment: packet.segment + LONGER,
+        dont_fragment: packet.dont_fragment,
+        first_fragment: packet.first_fragment,
+        id: packet.id,
+    }
 }
 
 /// What a packet gets in the other family: its header, and what else an ICMP error has before the quoted payload. Made in place, in the kernel in a map: it is
@@ -363,3 +397,6 @@ pub fn quote(frame: &(impl Frame + ?Sized), icmp_at: usize, side: u8) -> Option<
     let Quote { tuple, header_at, payload_at } = icmp_error::quote::<V4>(frame, icmp_at, side)?;
     Some(Quote { tuple: mapped(&tuple), header_at, payload_at })
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ pub(crate) fn decide(skb: *mut __sk_buff, place: &mut First<V4>) -> i32 {
     if !is_for_gateway(skb, place) {
         return UNDECIDED;
     }
-    crossing::set_mapped(&mut across.packet, &place.packet);
+    across.packet = crossing::as_mapped(&place.packet);
     if place.packet.payload == Payload::Error {
         return match error(skb, across) {
             None => UNDECIDED,
