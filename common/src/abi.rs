@@ -4,8 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::{Address, Port},
-    checksum,
+    checksum, crossing,
     flow::{State, TIMERS, Ticks, Timer, ticks},
+    ipv6,
     tuple::Tuple,
 };
 
@@ -210,6 +211,8 @@ pub mod exit {
     pub const BRIDGED: u8 = 3;
     /// It goes on where it is, only the ports written: to the host, or from it out of an uplink.
     pub const HOST: u8 = 4;
+    /// As [`PEER`], and from an IPv6 packet it becomes an IPv4 one ([`crate::crossing`]).
+    pub const CROSSING: u8 = 5;
 }
 
 /// The MACs of an Ethernet header, as its first twelve bytes stand in words: written to a frame by three stores.
@@ -579,6 +582,14 @@ impl Door {
     #[inline(always)]
     pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
         Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER, mapped: 0, mtu: endpoint.mtu as u16 }
+    }
+
+    /// Into a container that has IPv4 alone, from IPv6.
+    #[inline(always)]
+    pub fn crossing<A>(endpoint: &Endpoint<A>) -> Self {
+        // As long as it is before it becomes shorter. What is no longer than that no IPv6 link may refuse (RFC 8200 section 5), nor does any container.
+        let mtu = endpoint.mtu.wrapping_add(crossing::LONGER).clamp(ipv6::LEAST_MTU, u32::from(u16::MAX));
+        Self { exit: exit::CROSSING, mtu: mtu as u16, ..Self::container(endpoint) }
     }
 
     /// Out of an uplink.

@@ -92,10 +92,12 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
     }
     // A flow that goes by a mapping has the mapping's port.
     let mapped = beginning.forward.mapped != 0 && packet.tuple.side != side::MAPPING;
-    if attempt > 0 {
-        if packet.payload == Payload::Sctp || mapped {
-            return false;
-        }
+    let fixed = packet.payload == Payload::Sctp || mapped;
+    if attempt > 0 && fixed {
+        return false;
+    }
+    // Nobody asks what the host's own sockets send into a network: where it speaks there for others it keeps off the ports that they pick.
+    if attempt > 0 || (beginning.forward.exit == exit::CROSSING && !fixed) {
         // Neighbours too: an exchange through a published port may have taken their tuple.
         reply_key.destination_port = walk.next();
         beginning.translate();
@@ -105,6 +107,7 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
     if beginning.as_host
         && (is_itself
             || tables.host_socket(reply_key)
+            || tables.is_taken_across(reply_key)
             || ((attempt < SHY_TRIES || reply_key.side == side::MAPPING)
                 && mapping::is_in_the_way(mapped, reply_key, half.last_used, tables)))
     {

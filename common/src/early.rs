@@ -58,9 +58,8 @@ pub fn decide<'t, A: Address, T: Tables<A> + Receivers>(
 /// A link takes no frame from a driver that is longer than it is wide, whereas a packet may go on into the container all the same.
 #[inline(always)]
 fn enters_container<A: Address>(packet: &Packet<A>, half: &Flow<A>) -> bool {
-    let Translation { tuple, exit, mtu, .. } = &half.translation;
-    // One that becomes a packet of the other family has another length then.
-    *exit == exit::PEER && !tuple.source.is_mapped() && (*mtu == 0 || packet.length <= u32::from(*mtu))
+    let Translation { exit, mtu, .. } = &half.translation;
+    *exit == exit::PEER && (*mtu == 0 || packet.length <= u32::from(*mtu))
 }
 
 /// Whether UDP's checksum is one over the pseudo header alone. A virtual link brings packets so whose sender has left the rest to the

@@ -173,10 +173,13 @@ pub fn known<A: Address>(
     leaving: &mut Translation<A>,
     tables: &impl Tables<A>,
 ) -> Option<Result<(), Reason>> {
-    if packet.first_fragment || !packet.has_ports() {
-        return None;
-    }
-    of_flow(packet, leaving, tables)
+    if may_be_known(packet) { of_flow(packet, leaving, tables) } else { None }
+}
+
+/// Whether a packet tells by itself which flow it is of, and is decided about by itself.
+#[inline(always)]
+pub fn may_be_known<A: Address>(packet: &Packet<A>) -> bool {
+    !packet.first_fragment && packet.has_ports()
 }
 
 /// The same for a packet whose ports are known, whatever it carries.
@@ -298,21 +301,24 @@ fn elsewhere<A: Address>(
     }
 }
 
-/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long.
+/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long, nor a part of one into another family.
 #[inline(always)]
-pub fn leave<A>(packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
+pub fn leave<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
     if packet.ttl <= 1 {
         match translation.exit {
             exit::BRIDGED | exit::HOST => {}
             _ => return Err(Reason::TtlExceeded),
         }
     }
+    if translation.exit == exit::CROSSING && packet.is_fragment() {
+        return Err(Reason::Fragment);
+    }
     if is_too_long(packet, translation) { Err(Reason::TooLong) } else { Ok(()) }
 }
 
 /// Whether a packet is longer than what comes next can carry. A container takes what it would have put together itself.
 #[inline(always)]
-fn is_too_long<A>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
+fn is_too_long<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
     packet.segment > u32::from(translation.mtu)
         && translation.mtu != 0
         && (packet.dont_fragment || translation.exit == exit::NEIGHBOUR)

@@ -90,6 +90,8 @@ pub fn translate<A: Family>(
     }
     // In place: as values of its own all this would take its room on BPF's stack.
     *outer = half.translation;
+    // As for any packet: a next hop's are of the last tick, and written by nobody here.
+    outer.macs = half.translation.macs_of_container();
     drop(half);
     if outer.exit == exit::BRIDGED {
         // Between neighbours nothing was translated.
@@ -108,7 +110,7 @@ pub fn translate<A: Family>(
     let Tuple { source, destination, .. } = outer.tuple;
     outer.tuple = packet.tuple;
     outer.tuple.destination = destination;
-    if by_peer {
+    if by_peer || outer.exit == exit::CROSSING {
         outer.tuple.source = source;
     }
     outer.address_delta = checksum::delta(packet.tuple.address_sum(), outer.tuple.address_sum());
@@ -140,12 +142,27 @@ pub fn apply<A: Family>(
     A::rewrite_quoted(&mut header, quoted, address_delta);
     frame.put(header_at, &header)?;
 
-    let port_delta = checksum::delta(quote.tuple.port_sum(), quoted.port_sum());
-    let mut icmp_delta = u32::from(port_delta);
+    let mut icmp_delta = rewrite_quoted_payload(frame, payload_at, &quote.tuple, quoted)?;
     // IPv4's header sums up: its addresses add nothing to ICMP's checksum. IPv6's has no sum, and there ICMP's covers the outer addresses too.
     if A::has_pseudo_header(A::ICMP) {
         icmp_delta += u32::from(address_delta) + u32::from(outer.address_delta);
     }
+    let old: u16 = frame.read(icmp_at + 2)?;
+    frame.put(icmp_at + 2, &checksum::update(old, icmp_delta))
+}
+
+/// Rewrites the ports of what is quoted, and its checksum if the quote reaches that far. Answers what that adds to a sum over the quote; none if the frame
+/// is shorter than it was.
+#[inline(always)]
+pub(crate) fn rewrite_quoted_payload<A: Family>(
+    frame: &mut (impl FrameMut + ?Sized),
+    payload_at: usize,
+    quote: &Tuple<A>,
+    quoted: &Tuple<A>,
+) -> Option<u32> {
+    let address_delta = checksum::delta(quote.address_sum(), quoted.address_sum());
+    let port_delta = checksum::delta(quote.port_sum(), quoted.port_sum());
+    let mut added = u32::from(port_delta);
     let (sum_at, sum_delta) = match quoted.protocol {
         protocol::TCP => (16, u32::from(address_delta) + u32::from(port_delta)),
         protocol::UDP => (6, u32::from(address_delta) + u32::from(port_delta)),
@@ -173,11 +190,9 @@ pub fn apply<A: Family>(
             new => new,
         };
         frame.put(payload_at + sum_at, &new)?;
-        icmp_delta += u32::from(checksum::delta(u32::from(old), u32::from(new)));
+        added += u32::from(checksum::delta(u32::from(old), u32::from(new)));
     }
-
-    let old: u16 = frame.read(icmp_at + 2)?;
-    frame.put(icmp_at + 2, &checksum::update(old, icmp_delta))
+    Some(added)
 }
 
 /// Reads what an error quotes; none if that is cut short, a later fragment, or of a protocol that is not translated.

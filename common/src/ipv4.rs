@@ -17,7 +17,7 @@ use crate::{
 
 /// An IPv4 header (RFC 791), without options.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Ipv4 {
     /// Version, and header length in words of 32 bits.
     pub version_ihl: u8,
@@ -41,6 +41,21 @@ pub struct Ipv4 {
     pub destination: V4,
 }
 
+impl Ipv4 {
+    /// The sum over the header, not folded.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> u32 {
+        u32::from(u16::from_ne_bytes([self.version_ihl, self.tos]))
+            + u32::from(self.total_length)
+            + u32::from(self.id)
+            + u32::from(self.fragment)
+            + u32::from(u16::from_ne_bytes([self.ttl, self.protocol]))
+            + u32::from(self.checksum)
+            + self.source.sum()
+            + self.destination.sum()
+    }
+}
+
 /// Bytes of a header without options.
 const HEADER: usize = size_of::<Ipv4>();
 
@@ -48,7 +63,7 @@ const HEADER: usize = size_of::<Ipv4>();
 const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
 
 /// In the same field: routers must not fragment the packet.
-const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
 
 /// In the same field: zero in a first fragment.
 const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
@@ -126,7 +141,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn answer_header(source: Self, destination: Self, length: u16) -> Ipv4 {
-        let mut header = Ipv4 {
+        let header = Ipv4 {
             version_ihl: 0x45,
             // Internetwork control (RFC 1812 section 4.3.2.5).
             tos: 0xc0,
@@ -139,14 +154,7 @@ impl Family for V4 {
             source,
             destination,
         };
-        let sum = u32::from(u16::from_ne_bytes([header.version_ihl, header.tos]))
-            + u32::from(header.total_length)
-            + u32::from(header.fragment)
-            + u32::from(u16::from_ne_bytes([header.ttl, header.protocol]))
-            + source.sum()
-            + destination.sum();
-        header.checksum = !checksum::fold(sum);
-        header
+        Ipv4 { checksum: !checksum::fold(header.sum()), ..header }
     }
 
     #[inline(always)]
@@ -268,11 +276,11 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
 }
 
 /// Types of ICMP messages.
-mod icmp {
+pub(crate) mod icmp {
     pub(super) const ECHO_REPLY: u8 = 0;
-    pub(super) const UNREACHABLE: u8 = 3;
+    pub(crate) const UNREACHABLE: u8 = 3;
     pub(super) const ECHO_REQUEST: u8 = 8;
-    pub(super) const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const TIME_EXCEEDED: u8 = 11;
     pub(super) const PARAMETER_PROBLEM: u8 = 12;
 }
 

@@ -22,7 +22,7 @@ use crate::{
 
 /// An IPv6 header.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Ipv6 {
     /// Version, traffic class and flow label.
     pub version_class_flow: [u8; 4],
@@ -37,6 +37,23 @@ pub struct Ipv6 {
     /// Destination address.
     pub destination: V6,
 }
+
+impl Ipv6 {
+    /// The sum over the header, not folded.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> u32 {
+        let [a, b, c, d] = self.version_class_flow;
+        u32::from(u16::from_ne_bytes([a, b]))
+            + u32::from(u16::from_ne_bytes([c, d]))
+            + u32::from(self.payload_length)
+            + u32::from(u16::from_ne_bytes([self.next_header, self.hop_limit]))
+            + self.source.sum()
+            + self.destination.sum()
+    }
+}
+
+/// The longest packet that every link carries (RFC 8200 section 5), in bytes.
+pub const LEAST_MTU: u32 = 1280;
 
 /// How many extension headers are walked.
 pub const EXTENSIONS: usize = 4;
@@ -334,11 +351,11 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
 }
 
 /// Types of its ICMP messages.
-mod icmp {
-    pub(super) const UNREACHABLE: u8 = 1;
-    pub(super) const TOO_BIG: u8 = 2;
-    pub(super) const TIME_EXCEEDED: u8 = 3;
-    pub(super) const PARAMETER_PROBLEM: u8 = 4;
+pub(crate) mod icmp {
+    pub(crate) const UNREACHABLE: u8 = 1;
+    pub(crate) const TOO_BIG: u8 = 2;
+    pub(crate) const TIME_EXCEEDED: u8 = 3;
+    pub(crate) const PARAMETER_PROBLEM: u8 = 4;
     pub(super) const ECHO_REQUEST: u8 = 128;
     pub(super) const ECHO_REPLY: u8 = 129;
 }

@@ -17,6 +17,7 @@ pub mod answer;
 pub mod arp;
 pub mod begin;
 pub mod checksum;
+pub mod crossing;
 pub mod early;
 pub mod flow;
 pub mod forward;

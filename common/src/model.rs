@@ -41,6 +41,8 @@ pub struct Model<A> {
     pub routes: Vec<(A, A, u32)>,
     /// The MACs for the next hop, by the interface that leads to it.
     pub next_hops: HashMap<u32, Macs>,
+    /// Tuples of flows that are kept among the other family's.
+    pub across: HashSet<Tuple<A>>,
     /// What sockets of the host receive.
     pub sockets: HashSet<Tuple<A>>,
     /// The host sides that frames can be sent out of early.
@@ -84,6 +86,7 @@ impl<A> Default for Model<A> {
             uplinks: HashMap::new(),
             routes: Vec::new(),
             next_hops: HashMap::new(),
+            across: HashSet::new(),
             sockets: HashSet::new(),
             receivers: HashSet::new(),
             networks: HashMap::from([(0, Network::DEFAULT)]),
@@ -208,6 +211,10 @@ impl<A: Address> Tables<A> for Model<A> {
 
     fn next_hop(&self, _leaving: &Tuple<A>, _bridge: u32, output: u32) -> Option<Macs> {
         self.next_hops.get(&output).copied()
+    }
+
+    fn is_taken_across(&self, key: &Tuple<A>) -> bool {
+        self.across.contains(key)
     }
 
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {

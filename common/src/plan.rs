@@ -7,7 +7,10 @@ use crate::{
     address::Address,
     answer::Answer,
     begin::{PortWalk, reservation},
+    crossing::Head,
     icmp_error::ErrorTranslation,
+    ipv4::Ipv4,
+    ipv6::Ipv6,
     mapping,
     mss::Search,
     packet::{Packet, Payload},
@@ -43,6 +46,10 @@ pub struct First<A> {
     pub search: Search,
     /// That error.
     pub answer: Answer,
+    /// What it gets where it becomes an IPv4 packet.
+    pub head4: Head<Ipv4>,
+    /// What it gets where it becomes an IPv6 packet.
+    pub head6: Head<Ipv6>,
 }
 
 impl<A: Address> First<A> {
@@ -76,6 +83,8 @@ impl<A: Address> First<A> {
             refusal: 0,
             search: Search::new(0),
             answer: Answer::NONE,
+            head4: Head::none(),
+            head6: Head::none(),
         }
     }
 }
@@ -263,12 +272,7 @@ fn hairpin<A: Address>(
     if own.network & network::INTERNAL != 0 && target.bridge != own.bridge {
         return Err(Reason::InternalNetwork);
     }
-    // A container takes no packet from its own address, so to itself it speaks as the gateway.
-    let to_itself = beginning.leaves.destination == packet.tuple.source;
-    if to_itself {
-        beginning.leaves.source = own.gateway;
-    }
-    beginning.forward = Door::container(target);
+    enter(packet, inside, beginning);
     beginning.reply = Door::container(own);
     beginning.forward_input = own.host_side;
     beginning.reply_input = target.host_side;
@@ -276,8 +280,21 @@ fn hairpin<A: Address>(
     beginning.epoch = inside.epoch;
     beginning.owner = own.slot;
     beginning.network = own.network_number as u16;
-    beginning.as_host = to_itself;
     Ok(())
+}
+
+/// Into the container that a port of the host leads to. Where the client's address is none that it could answer to, the network's gateway
+/// speaks for the client.
+#[inline(always)]
+fn enter<A: Address>(packet: &Packet<A>, inside: &Inside<'_, A>, beginning: &mut Beginning<A>) {
+    let destination = &beginning.leaves.destination;
+    let crosses = destination.is_mapped();
+    // A container takes no packet from its own address.
+    beginning.as_host = crosses || *destination == packet.tuple.source;
+    if beginning.as_host {
+        beginning.leaves.source = inside.target.gateway;
+    }
+    beginning.forward = if crosses { Door::crossing(inside.target) } else { Door::container(inside.target) };
 }
 
 #[inline(always)]
@@ -310,7 +327,7 @@ fn first_from_uplink<A: Address>(
     }
     let target = inside.target;
     let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
-    beginning.forward = Door::container(target);
+    enter(packet, &inside, beginning);
     beginning.reply = Door { mapped, ..Door::uplink(packet.input, uplink) };
     beginning.forward_input = 0;
     beginning.reply_input = target.host_side;
@@ -318,7 +335,6 @@ fn first_from_uplink<A: Address>(
     beginning.epoch = inside.epoch;
     beginning.owner = target.slot | abi::FROM_OUTSIDE;
     beginning.network = target.network_number as u16;
-    beginning.as_host = false;
     Ok(())
 }
 

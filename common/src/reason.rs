@@ -125,6 +125,10 @@ reasons! {
     SctpPortTaken = 41, "sctp-port-taken", Drop;
     /// From outside, in the name of loopback or of many, or to loopback: no packet on a wire has such an address (RFC 1122 section 3.2.1.3).
     Martian = 50, "martian", Drop;
+    /// An ICMP error between an IPv6 client and a container that has IPv4 alone, and of a kind that the other family does not have.
+    ErrorNotTranslated = 47, "error-not-translated", Drop;
+    /// UDP without a checksum, which IPv6 does not allow, from a container that has IPv4 alone to an IPv6 client.
+    NoChecksum = 46, "no-checksum", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
 }

@@ -91,6 +91,8 @@ pub trait Tables<A: Address> {
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route;
     /// The MACs for the next hop of a packet that leaves a network, whose bridge that is, through `output`; none if they are not known.
     fn next_hop(&self, leaving: &Tuple<A>, bridge: u32, output: u32) -> Option<Macs>;
+    /// Whether a flow that is kept among the other family's has that tuple ([`crate::crossing`]).
+    fn is_taken_across(&self, key: &Tuple<A>) -> bool;
     /// Whether a socket of the host would receive a packet with that tuple.
     fn host_socket(&self, arriving: &Tuple<A>) -> bool;
 }

@@ -31,7 +31,7 @@ pub(crate) fn handle<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i3
 
 #[inline(always)]
 fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Passage<A>) -> i32 {
-    let outcome = match of_flow(skb, place) {
+    let outcome = match A::of_flow(skb, place) {
         Some(outcome) => outcome,
         None => begin_flow(skb, place),
     };
@@ -58,7 +58,7 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Pas
 fn later<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Passage<A>) -> i32 {
     let ready = take_ports(skb, place, passage);
     if ready {
-        match of_flow(skb, place) {
+        match A::of_flow(skb, place) {
             Some(Ok(())) => return send(skb, place, passage),
             Some(Err(reason)) => return refuse(place, reason),
             None => fragment::forget_ports(&mut place.packet),
@@ -87,13 +87,6 @@ fn later<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Pas
         Ok(()) => send(skb, place, passage),
         Err(reason) => refuse(place, reason),
     }
-}
-
-/// What becomes of a packet of a flow in the table. Its translation is in the place then.
-#[inline(never)]
-fn of_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
-    let context = TcContext::new(skb);
-    forward::of_flow(&place.packet, &mut place.half.translation, &Kernel::new(&context))
 }
 
 #[inline(always)]

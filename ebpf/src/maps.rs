@@ -15,13 +15,13 @@ use causeway_common::{
         SocketAddress, SocketPeer, Uplink, UplinkMac,
     },
     address::{V4, V6},
-    answer,
+    answer, crossing,
     flow::Ticks,
     fragment::Passage,
     packet,
     plan::First,
     reason::{self, Reason},
-    tuple::Tuple,
+    tuple::{Tuple, side},
 };
 
 use crate::{atomic::Counter, steps::Steps};
@@ -322,10 +322,10 @@ pub(crate) trait Family: packet::Family + Mapped + Steps {
     /// Whether the kernel finds a route for what leaves through an interface that does not forward. Otherwise the route is looked for as for a packet
     /// that arrived at the network's bridge: IPv6 asks the interface itself, and an uplink that forwards takes no router advertisements.
     const ROUTES_FROM_OUTPUT: bool;
-    /// Bytes of the kernel's key for a socket lookup.
-    const SOCK_TUPLE: u32;
-    /// Puts a packet's addresses and ports into that key.
-    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple);
+    /// Puts a packet's addresses and ports into the kernel's key for a socket lookup. Answers how long that is, in bytes.
+    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32;
+    /// Whether a flow among the other family's has that tuple.
+    fn is_taken_across(tuple: &Tuple<Self>) -> bool;
     /// Puts a packet's addresses into the parameters of a route lookup.
     fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup);
 }
@@ -334,16 +334,20 @@ impl Family for V4 {
     const NUMBER: u8 = 4;
     const ROUTES_FROM_OUTPUT: bool = true;
 
-    const SOCK_TUPLE: u32 = size_of::<SockTuple4>() as u32;
-
     #[inline(always)]
-    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) {
+    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32 {
         key.__bindgen_anon_1.ipv4 = SockTuple4 {
             saddr: tuple.source.word(),
             daddr: tuple.destination.word(),
             sport: tuple.source_port.word(),
             dport: tuple.destination_port.word(),
         };
+        size_of::<SockTuple4>() as u32
+    }
+
+    #[inline(always)]
+    fn is_taken_across(tuple: &Tuple<Self>) -> bool {
+        tuple.side == side::CONTAINER && FLOWS6.get_ptr(crossing::mapped(tuple)).is_some()
     }
 
     #[inline(always)]
@@ -357,16 +361,23 @@ impl Family for V6 {
     const NUMBER: u8 = 6;
     const ROUTES_FROM_OUTPUT: bool = false;
 
-    const SOCK_TUPLE: u32 = size_of::<SockTuple6>() as u32;
-
     #[inline(always)]
-    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) {
+    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32 {
+        if let Some(tuple) = crossing::unmapped(tuple) {
+            return V4::set_sock_tuple(&tuple, key);
+        }
         // SAFETY: whatever is in the union, it is words.
         let key = unsafe { &mut key.__bindgen_anon_1.ipv6 };
         set_words(&mut key.saddr, &tuple.source);
         set_words(&mut key.daddr, &tuple.destination);
         key.sport = tuple.source_port.word();
         key.dport = tuple.destination_port.word();
+        size_of::<SockTuple6>() as u32
+    }
+
+    #[inline(always)]
+    fn is_taken_across(tuple: &Tuple<Self>) -> bool {
+        crossing::unmapped(tuple).is_some_and(|tuple| FLOWS4.get_ptr(tuple).is_some())
     }
 
     #[inline(always)]

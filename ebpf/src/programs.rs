@@ -236,6 +236,9 @@ fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
 pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let mut action = known(skb, place);
     if action == UNDECIDED {
+        action = A::decide_across(skb, place);
+    }
+    if action == UNDECIDED {
         action = first(skb, place);
     }
     if action == REFUSED {
@@ -245,10 +248,13 @@ pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i3
 }
 
 /// What a step answers that leaves the packet to the next one: no action has that number.
-const UNDECIDED: i32 = -2;
+pub(crate) const UNDECIDED: i32 = -2;
 
 /// What a step answers that leaves it to [`answer`].
 const REFUSED: i32 = -3;
+
+/// What a step answers that leaves an ICMP error to the one that sends it into the other family.
+const CROSSES: i32 = -5;
 
 /// What a step answers that leaves the packet to [`parse`], and then to the next one.
 const UNPARSED: i32 = -4;
@@ -273,6 +279,12 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
     let Ok(packet) = skb.parse_usual::<A>(side) else { return UNPARSED };
     // Out of the table, without a copy: a step in between costs more than it can change.
     if let Some(half) = forward::established(&packet, &Kernel::new(&context)) {
+        if A::crosses(&half.translation) {
+            let Some(place) = A::first() else { return stop(malformed) };
+            place.packet = packet;
+            place.half.translation = half.translation;
+            return A::send_across(skb.context().skb.skb, place);
+        }
         return match skb.leave(&packet, &half.translation) {
             Ok(action) => action,
             Err(reason) => stop(reason),
@@ -285,15 +297,31 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
 }
 
 /// A packet of a flow in the table.
-#[inline(never)]
+#[inline(always)]
 fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
-    let context = TcContext::new(skb);
-    let mut skb = Skb::new(&context);
-    match forward::known(&place.packet, &mut place.half.translation, &Kernel::new(&context)) {
-        Some(Ok(())) => leave(&mut skb, &place.packet, &place.half.translation),
+    match find_flow(skb, place) {
+        Some(Ok(())) => send_known(skb, place),
         Some(Err(reason)) => refuse(place, reason),
         None => UNDECIDED,
     }
+}
+
+/// What becomes of a packet by itself, if it is of a flow in the table.
+#[inline(always)]
+pub(crate) fn find_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
+    if forward::may_be_known(&place.packet) { A::of_flow(skb, place) } else { None }
+}
+
+#[inline(always)]
+pub(crate) fn of_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
+    let context = TcContext::new(skb);
+    forward::of_flow(&place.packet, &mut place.half.translation, &Kernel::new(&context))
+}
+
+#[inline(never)]
+fn send_known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    let context = TcContext::new(skb);
+    leave_or_cross(&mut Skb::new(&context), place)
 }
 
 /// Leaves a packet to [`answer`], if its sender is told why it does not go on.
@@ -336,9 +364,10 @@ fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
         return fragments::handle(skb, place);
     }
     if place.packet.payload == Payload::Error {
-        let action = error(skb, place);
-        if action != UNDECIDED {
-            return action;
+        match error(skb, place) {
+            UNDECIDED => {}
+            CROSSES => return A::send_error_across(skb, place),
+            action => return action,
         }
     }
     if let Err(reason) = A::plan(skb, place) {
@@ -392,7 +421,7 @@ pub(crate) fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<
 fn send<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let context = TcContext::new(skb);
     match forward::leave(&place.packet, &place.half.translation) {
-        Ok(()) => leave(&mut Skb::new(&context), &place.packet, &place.half.translation),
+        Ok(()) => leave_or_cross(&mut Skb::new(&context), place),
         Err(reason) => refuse(place, reason),
     }
 }
@@ -409,6 +438,7 @@ fn error<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     match icmp_error::translate(packet, error, &Kernel::new(&context)) {
         None => UNDECIDED,
         Some(Err(reason)) => stop(reason),
+        Some(Ok(())) if A::crosses(&error.outer) => CROSSES,
         Some(Ok(())) => match skb.leave_error(packet, error) {
             Ok(action) => action,
             Err(reason) => stop(reason),
@@ -488,6 +518,14 @@ extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u
 }
 
 #[inline(always)]
+fn leave_or_cross<A: Family>(skb: &mut Skb<'_>, place: &mut First<A>) -> i32 {
+    if A::crosses(&place.half.translation) {
+        return A::send_across(skb.context().skb.skb, place);
+    }
+    leave(skb, &place.packet, &place.half.translation)
+}
+
+#[inline(always)]
 fn leave<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, translation: &Translation<A>) -> i32 {
     if packet.flags & tcp::SYN != 0
         && let Err(reason) = clamp_mss(skb.context().skb.skb, packet, translation)
@@ -502,7 +540,11 @@ fn leave<A: Family>(skb: &mut Skb<'_>, packet: &Packet<A>, translation: &Transla
 
 /// Sees to it that a SYN asks for no longer segments than go through.
 #[inline(never)]
-fn clamp_mss<A: Family>(skb: *mut __sk_buff, packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
+pub(crate) fn clamp_mss<A: Family>(
+    skb: *mut __sk_buff,
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+) -> Result<(), Reason> {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
     let Some(limit) = mss::limit(packet, translation, &Kernel::new(&context)) else { return Ok(()) };

@@ -4,25 +4,30 @@ use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
-        tcx_action_base::TCX_NEXT,
+        __sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0,
+        BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_NET, tcx_action_base::TCX_NEXT,
     },
     helpers::{
-        bpf_clone_redirect, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-        bpf_sk_fullsock, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_clone_redirect, bpf_csum_update, bpf_get_prandom_u32, bpf_l4_csum_replace, bpf_redirect,
+        bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_fullsock, bpf_skb_adjust_room, bpf_skb_change_proto,
+        bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
     abi::{HELD_BYTES, HeldFrame, Macs, Translation, exit},
-    address::Port,
+    address::{Port, V6},
     answer::{self, Answer},
-    checksum, fragment,
+    checksum,
+    crossing::{self, Head, Icmp},
+    fragment,
     icmp_error::{self, ErrorTranslation, FrameMut},
+    ipv4::Ipv4,
+    ipv6::Ipv6,
     mss::{self, Search},
-    packet::{Arrival, ETHERNET, Ethernet, Frame, Malformed, Packet, Payload},
+    packet::{Arrival, ETHERNET, Ethernet, Frame, Malformed, Packet, Payload, ether_type},
+    plan::First,
     reason::Reason,
     tuple::{Tuple, echo, protocol, side},
 };
@@ -291,6 +296,97 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation))
     }
 
+    /// Makes an IPv6 packet one of IPv4 and sends it on. Answers the action.
+    #[inline(always)]
+    pub(crate) fn leave_as_ipv4(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
+        let First { packet, half, head4, .. } = place;
+        let translation = &half.translation;
+        crossing::to_ipv4(self, packet, &translation.tuple, random(), head4).ok_or(Reason::RewriteFailed)?;
+        self.cross_payload(packet, translation)?;
+        self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet), translation)?;
+        self.store(ETHERNET, &head4.outer)?;
+        Ok(self.redirect(translation))
+    }
+
+    /// Makes an IPv4 packet one of IPv6 and sends it on. Answers the action.
+    #[inline(always)]
+    pub(crate) fn leave_as_ipv6(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
+        let First { packet, half, head6, .. } = place;
+        let translation = &half.translation;
+        if packet.payload == Payload::Udp && self.read(payload_at(packet) + 6).unwrap_or(0_u16) == 0 {
+            return Err(Reason::NoChecksum);
+        }
+        crossing::to_ipv6(self, packet, &translation.tuple, head6).ok_or(Reason::RewriteFailed)?;
+        self.cross_payload(packet, translation)?;
+        self.cross(ether_type::IPV6, -beyond::<Ipv4>(packet), translation)?;
+        self.store(ETHERNET, &head6.outer)?;
+        Ok(self.redirect(translation))
+    }
+
+    /// Gives an IPv6 error the headers that were made for it in IPv4, and sends it on. Answers the action.
+    #[inline(always)]
+    pub(crate) fn leave_error_as_ipv4(&mut self, place: &First<V6>) -> Result<i32, Reason> {
+        let First { packet, error, head4, .. } = place;
+        self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet) - crossing::LONGER as i32, &error.outer)?;
+        self.store_head(head4)?;
+        Ok(self.redirect(&error.outer))
+    }
+
+    /// Gives an IPv4 error the headers that were made for it in IPv6, and sends it on. Answers the action.
+    #[inline(always)]
+    pub(crate) fn leave_error_as_ipv6(&mut self, place: &First<V6>) -> Result<i32, Reason> {
+        let First { packet, error, head6, .. } = place;
+        self.cross(ether_type::IPV6, crossing::LONGER as i32 - beyond::<Ipv4>(packet), &error.outer)?;
+        self.store_head(head6)?;
+        Ok(self.redirect(&error.outer))
+    }
+
+    /// Rewrites what comes after the header of a packet that gets one of the other family.
+    #[inline(always)]
+    fn cross_payload(&mut self, packet: &Packet<V6>, translation: &Translation<V6>) -> Result<(), Reason> {
+        self.update_checksums(packet, translation)?;
+        self.rewrite_ports(packet, &translation.tuple).ok_or(Reason::RewriteFailed)
+    }
+
+    /// Makes the frame one of the other family's, whose header is to be stored. `room` bytes are added after that header, or removed.
+    #[inline(always)]
+    fn cross(&mut self, ether_type: u16, room: i32, translation: &Translation<V6>) -> Result<(), Reason> {
+        // SAFETY: no pointer into the frame is held.
+        unsafe {
+            // The sizes of segments stay: they were asked for with the longer header in mind.
+            let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+            if (room != 0 && bpf_skb_adjust_room(self.raw, room, BPF_ADJ_ROOM_NET, flags) != 0)
+                || bpf_skb_change_proto(self.raw, ether_type, 0) != 0
+            {
+                return Err(Reason::RewriteFailed);
+            }
+        }
+        if translation.exit != exit::NEIGHBOUR || translation.macs.are_known() {
+            self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
+        }
+        self.put(ETHERNET - size_of::<u16>(), &ether_type).ok_or(Reason::RewriteFailed)
+    }
+
+    #[inline(always)]
+    fn store_head<H: NoUninit>(&mut self, head: &Head<H>) -> Result<(), Reason> {
+        let icmp_at = ETHERNET + size_of::<H>();
+        self.store(ETHERNET, &head.outer)?;
+        self.store(icmp_at, &head.icmp)?;
+        self.store(icmp_at + size_of::<Icmp>(), &head.quoted)?;
+        // SAFETY: no pointer into the frame is held. Where there is no sum over the frame this fails, and nothing is to be done.
+        unsafe { bpf_csum_update(self.raw, head.payload_delta.into()) };
+        Ok(())
+    }
+
+    /// Stores a value in the frame, and in the sum over it that some devices give.
+    #[inline(always)]
+    fn store<T: NoUninit>(&mut self, offset: usize, value: &T) -> Result<(), Reason> {
+        let (from, length) = (ptr::from_ref(value).cast(), size_of::<T>() as u32);
+        // SAFETY: no pointer into the frame is held, and there are as many bytes.
+        let result = unsafe { bpf_skb_store_bytes(self.raw, offset as u32, from, length, BPF_F_RECOMPUTE_CSUM.into()) };
+        if result == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
     /// Copies the frame; false if it is too long.
     #[inline(always)]
     pub(crate) fn copy_to(&self, frame: &mut HeldFrame) -> bool {
@@ -432,6 +528,19 @@ impl<'a> Skb<'a> {
 #[inline(always)]
 fn length_of(frame: &HeldFrame) -> u32 {
     (frame.length.wrapping_sub(1) & (HELD_BYTES as u32 - 1)) + 1
+}
+
+/// Bytes between the header of a packet and its payload.
+#[inline(always)]
+fn beyond<H>(packet: &Packet<V6>) -> i32 {
+    payload_at(packet) as i32 - (ETHERNET + size_of::<H>()) as i32
+}
+
+/// A number nobody can foretell.
+#[inline(always)]
+pub(crate) fn random() -> u16 {
+    // SAFETY: reads a generator.
+    unsafe { bpf_get_prandom_u32() as u16 }
 }
 
 /// Where the payload begins, with a bound that the verifier cannot know of a packet that was put aside.

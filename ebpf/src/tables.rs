@@ -210,11 +210,15 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 
     #[inline(always)]
+    fn is_taken_across(&self, key: &Tuple<A>) -> bool {
+        A::is_taken_across(key)
+    }
+
+    #[inline(always)]
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
         // SAFETY: all of it is integers.
         let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
-        A::set_sock_tuple(arriving, &mut tuple);
-        let size = A::SOCK_TUPLE;
+        let size = A::set_sock_tuple(arriving, &mut tuple);
         let context: *mut c_void = self.context.as_ptr();
         let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
         // SAFETY: `tuple` is this program's own and `size` what of it counts; a socket found is released below.
