@@ -8,9 +8,20 @@ use std::{
 
 use nix::sys::utsname;
 
+use crate::family::{Family, V4, V6};
+
 /// How many instructions the verifier looked at to accept a program.
 pub fn instructions(program: &str, count: u64) {
     tell(&format!("instructions {program} {count}"));
+}
+
+/// How many rows of a packet table passed for a family.
+pub fn rows(family: Family, count: usize) {
+    let family = match family {
+        V4 => "v4",
+        V6 => "v6",
+    };
+    tell(&format!("rows {family} {count}"));
 }
 
 /// Whether the running kernel lacks a feature, a word, which came with the version `since`. The test then ends, and counts as skipped;

@@ -51,12 +51,16 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
         eprintln!("xtask: {problem}");
     }
     total.clean &= problems.is_empty();
-    let Tally { passed, failed, ignored, clean } = total;
+    let Tally { passed, failed, ignored, of_family, clean } = total;
     let skipped = reported.skips();
     println!(
         "xtask test: {} passed, {failed} failed, {ignored} ignored, {skipped} skipped, in {:.0} s",
         passed.saturating_sub(skipped), // a harness knows no skips
         started.elapsed().as_secs_f32()
+    );
+    let [[four, six], [four_rows, six_rows]] = [of_family.map(u64::from), reported.rows()];
+    println!(
+        "of them for IPv4 alone {four}, and for IPv6 {six}; rows of packet tables: {four_rows} of IPv4, {six_rows} of IPv6"
     );
     if interrupt::noted() {
         eprintln!("xtask: interrupted");
