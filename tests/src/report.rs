@@ -9,11 +9,23 @@ use std::{
 use causeway::{model::device::Device, net::netlink::Netlink};
 use nix::sys::utsname;
 
-use crate::place;
+use crate::{
+    family::{Family, V4, V6},
+    place,
+};
 
 /// How many instructions the verifier looked at to accept a program.
 pub fn instructions(program: &str, count: u64) {
     tell(&format!("instructions {program} {count}"));
+}
+
+/// How many rows of a packet table passed for a family.
+pub fn rows(family: Family, count: usize) {
+    let family = match family {
+        V4 => "v4",
+        V6 => "v6",
+    };
+    tell(&format!("rows {family} {count}"));
 }
 
 /// Whether the running kernel lacks a feature, a word, which came with the version `since`. The test then ends, and counts as skipped;

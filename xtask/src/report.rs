@@ -1,5 +1,5 @@
 //! What tests report besides their results, as lines in the file that `CAUSEWAY_REPORT` names:
-//! `instructions PROGRAM COUNT` and `skipped TEST FEATURE SINCE`; and what of it is wrong.
+//! `instructions PROGRAM COUNT`, `skipped TEST FEATURE SINCE` and `rows FAMILY COUNT`; and what of it is wrong.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,6 +79,8 @@ impl Build {
 pub(crate) struct Report {
     instructions: BTreeMap<String, u64>,
     skips: Vec<Skip>,
+    /// Of packet tables: IPv4's, and IPv6's.
+    rows: [u64; 2],
     strange: Vec<String>,
 }
 
@@ -105,6 +107,9 @@ impl Report {
             ["skipped", test, feature, since] => {
                 self.skips.push(Skip { test: test.to_owned(), feature: feature.to_owned(), since: since.to_owned() });
             }
+            ["rows", family @ ("v4" | "v6"), count] if count.parse::<u64>().is_ok() => {
+                self.rows[usize::from(family == "v6")] += count.parse::<u64>().unwrap_or_default();
+            }
             _ => self.strange.push(line.to_owned()),
         }
     }
@@ -112,6 +117,11 @@ impl Report {
     /// How many tests were skipped.
     pub(crate) fn skips(&self) -> u32 {
         u32::try_from(self.skips.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many rows of packet tables passed, of IPv4 and of IPv6.
+    pub(crate) const fn rows(&self) -> [u64; 2] {
+        self.rows
     }
 
     /// Shows skips and counts, and answers what is wrong with them on that kernel.
@@ -200,12 +210,14 @@ mod tests {
     #[test]
     fn lines_that_nobody_understands_are_a_problem() {
         let mut report = Report::default();
-        for line in ["instructions uplink 7", "instructions uplink many", "skipped a_test tcx 6.6", "hello"] {
+        let lines = ["instructions uplink 7", "instructions uplink many", "skipped a_test tcx 6.6", "hello"];
+        for line in lines.into_iter().chain(["rows v4 3", "rows v6 4", "rows v6 5", "rows v5 1"]) {
             report.add(line);
         }
         assert_eq!(report.instructions, BTreeMap::from([("uplink".into(), 7)]));
         assert_eq!(report.skips, [skip()]);
-        assert_eq!(report.strange, ["instructions uplink many", "hello"]);
+        assert_eq!(report.rows, [3, 9]);
+        assert_eq!(report.strange, ["instructions uplink many", "hello", "rows v5 1"]);
     }
 
     #[test]

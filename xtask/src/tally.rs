@@ -83,13 +83,15 @@ pub(crate) struct Tally {
     pub(crate) passed: u32,
     pub(crate) failed: u32,
     pub(crate) ignored: u32,
+    /// Of those that passed: the tests of IPv4, and of IPv6, alone; by their names.
+    pub(crate) of_family: [u32; 2],
     /// Whether everything was built, run and passed.
     pub(crate) clean: bool,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { passed: 0, failed: 0, ignored: 0, clean: true }
+        Self { passed: 0, failed: 0, ignored: 0, of_family: [0; 2], clean: true }
     }
 }
 
@@ -98,19 +100,33 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        for (own, other) in self.of_family.iter_mut().zip(other.of_family) {
+            *own += other;
+        }
         self.clean &= other.clean;
     }
 }
 
 impl Tally {
-    /// Reads a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; any other line is none.
+    /// Reads a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, or `test v4::name ... ok` for its family; any other line is none.
     fn of(line: &str) -> Option<Self> {
-        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return Self::of_test(line.strip_prefix("test ")?);
+        };
+        let (_, counts) = result.split_once(". ")?;
         let count = |word: &str| {
             counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse::<u32>().ok()).unwrap_or(0)
         };
         let (passed, failed, ignored) = (count("passed"), count("failed"), count("ignored"));
-        Some(Self { passed, failed, ignored, clean: failed == 0 })
+        Some(Self { passed, failed, ignored, clean: failed == 0, ..Self::default() })
+    }
+
+    /// A test of a family is in a module of that name. Colours may be around its result.
+    fn of_test(line: &str) -> Option<Self> {
+        let (name, result) = line.split_once(" ... ")?;
+        let passed = result.contains("ok") && !result.contains("ignored");
+        let is_of = |family: &str| u32::from(passed && name.split("::").any(|module| module == family));
+        Some(Self { of_family: ["v4", "v6"].map(is_of), ..Self::default() })
     }
 }
 
@@ -121,17 +137,31 @@ mod tests {
     #[test]
     fn a_result_line_is_counted() {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s";
-        assert_eq!(Tally::of(line), Some(Tally { passed: 3, failed: 2, ignored: 1, clean: false }));
+        assert_eq!(Tally::of(line), Some(Tally { passed: 3, failed: 2, ignored: 1, clean: false, ..Tally::default() }));
     }
 
     #[test]
     fn colours_around_the_verdict_do_not_matter() {
         let line = "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 0 failed; 0 ignored; 0 measured";
-        assert_eq!(Tally::of(line), Some(Tally { passed: 12, failed: 0, ignored: 0, clean: true }));
+        assert_eq!(Tally::of(line), Some(Tally { passed: 12, ..Tally::default() }));
+    }
+
+    #[test]
+    fn a_test_that_passed_counts_for_its_family() {
+        for (line, of_family) in [
+            ("test v4::a_ping ... ok", [1, 0]),
+            ("test forward::tests::v6::a_ping ... \u{1b}[32mok\u{1b}(B\u{1b}[m", [0, 1]),
+            ("test v6::a_ping ... FAILED", [0, 0]),
+            ("test v6::a_ping ... ignored", [0, 0]),
+            ("test lab::ping ... ok", [0, 0]),
+        ] {
+            assert_eq!(Tally::of(line), Some(Tally { of_family, ..Tally::default() }), "{line}");
+        }
     }
 
     #[test]
     fn other_lines_are_not_results() {
-        assert_eq!(Tally::of("test lab::ping ... ok"), None);
+        assert_eq!(Tally::of("running 3 tests"), None);
+        assert_eq!(Tally::of("test v4::a_ping"), None);
     }
 }

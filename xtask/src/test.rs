@@ -82,12 +82,16 @@ fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
     let took = started.elapsed();
     let right = total.clean && problems.is_empty();
     let mut outcome = Outcome { kernel: Kernel::release()?, tally: total, skipped: reported.skips(), took, right };
-    let Tally { failed, ignored, .. } = total;
+    let Tally { failed, ignored, of_family, .. } = total;
     println!(
         "xtask test: {} passed, {failed} failed, {ignored} ignored, {} skipped, in {:.0} s",
         outcome.passed(),
         outcome.skipped,
         took.as_secs_f32()
+    );
+    let [[four, six], [four_rows, six_rows]] = [of_family.map(u64::from), reported.rows()];
+    println!(
+        "of them for IPv4 alone {four}, and for IPv6 {six}; rows of packet tables: {four_rows} of IPv4, {six_rows} of IPv6"
     );
     let named = filter.iter().any(|word| !word.to_string_lossy().starts_with('-'));
     if right && named && total.passed + failed + ignored == 0 && !interrupt::noted() {
