@@ -1,30 +1,28 @@
 //! A datapath on interfaces that lead nowhere, and a model with the same tables: each frame is given to both.
 
+pub mod pure;
+pub mod rows;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv6Addr},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use causeway::{
     datapath::{Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial},
-    model::{
-        device::Device,
-        publish::{PortRange, Protocol, PublishSpec},
-    },
+    model::{device::Device, publish::PublishSpec},
     net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
 };
-use causeway_common::{
-    abi::{self, Endpoint, Macs, Publish, Uplink, network},
-    address::{Port, V4},
-    forward::{self, Decision},
-    model::Model,
-    packet::{Arrival, Family as _},
-    tuple::side,
-};
+use causeway_common::early::Early;
+use ipnet::IpNet;
 
-use crate::{maps, pins, undo};
+use self::pure::{Models, Pure};
+use crate::{
+    family::{Family, V4, V6},
+    maps, pins, undo,
+};
 
 /// The MAC of the bench's bridges.
 pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
@@ -34,7 +32,7 @@ pub struct Bench {
     /// The kernel's side.
     pub datapath: Datapath,
     /// The pure side.
-    pub model: Model<V4>,
+    pub models: Models,
     netns: Netns,
     links: BTreeMap<&'static str, (u32, [u8; 6])>,
     next_slot: u32,
@@ -47,7 +45,7 @@ pub struct Bench {
 /// A container to make known.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Its address; its subnet is the /16 around it and its gateway that one's first.
+    /// Its address; its subnet is the /16 around it and its gateway that one's first. Those of IPv6 are made of it ([`address`]).
     pub address: [u8; 4],
     /// Its host side.
     pub host_side: &'static str,
@@ -112,9 +110,52 @@ mod spares {
     }
 }
 
-const BRIDGES: [(&str, &str); 3] = [("cwa", "172.18.0.1/16"), ("cwb", "172.19.0.1/16"), ("cwc", "172.20.0.1/16")];
+/// The bridges, and the second byte of their networks' subnets.
+const BRIDGES: [(&str, u8); 3] = [("cwa", 18), ("cwb", 19), ("cwc", 20)];
 const VETHS: [(&str, &str); 7] =
     [("h1", "p1"), ("h2", "p2"), ("h3", "p3"), ("h4", "p4"), ("h5", "p5"), ("up0", "pu"), ("lan0", "pl")];
+
+/// The host's address on its uplink, and on the interface that is none.
+pub const HOST: [u8; 4] = [10, 0, 2, 15];
+/// See [`HOST`].
+pub const LAN: [u8; 4] = [192, 168, 9, 1];
+/// The next one on the way outside.
+const ROUTER: [u8; 4] = [10, 0, 2, 2];
+
+/// The address of a family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2, `2001:db8:113::10` for 203.0.113.10.
+pub fn address(family: Family, v4: [u8; 4]) -> IpAddr {
+    // As people read it.
+    let digits = |byte: u8| u16::from_str_radix(&byte.to_string(), 16).expect("decimal digits");
+    match (family, v4) {
+        (V4, v4) => v4.into(),
+        (V6, [0, 0, 0, 0]) => Ipv6Addr::UNSPECIFIED.into(),
+        (V6, [127, 0, 0, 1]) => Ipv6Addr::LOCALHOST.into(),
+        (V6, [224, 0, 0, last]) => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, digits(last)).into(),
+        (V6, [172, network, _, host] | [_, _, network, host]) => {
+            Ipv6Addr::new(0x2001, 0xdb8, digits(network), 0, 0, 0, 0, digits(host)).into()
+        }
+    }
+}
+
+/// The subnet of a family around an address, as long as networks' are.
+fn subnet(family: Family, v4: [u8; 4]) -> IpNet {
+    IpNet::new(address(family, v4), if family == V4 { 16 } else { 64 }).expect("a length").trunc()
+}
+
+/// The subnets of both families of a bridge's network.
+fn subnets(network: u8) -> [IpNet; 2] {
+    Family::ALL.map(|family| subnet(family, [172, network, 0, 0]))
+}
+
+/// A container's MAC.
+pub fn mac_of(container: [u8; 4]) -> [u8; 6] {
+    Mac::from_ipv4(container.into()).0
+}
+
+/// A container's link-local address.
+pub fn link_local_of(container: [u8; 4]) -> IpAddr {
+    Mac::from_ipv4(container.into()).link_local().into()
+}
 
 /// Removes what a bench leaves in the kernel.
 fn remove(netns: &Netns, name: &str) {
@@ -125,9 +166,15 @@ fn remove(netns: &Netns, name: &str) {
 
 async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
     let netlink = Netlink::open(netns).await.expect("a netlink socket");
-    for (bridge, address) in BRIDGES {
+    for (bridge, network) in BRIDGES {
         let index = netlink.create_bridge(bridge, Mac(BRIDGE_MAC), 1500).await.expect("a bridge");
-        netlink.add_address(index, address.parse().expect("an address")).await.expect("its address");
+        speak(netns, bridge);
+        for family in Family::ALL {
+            let gateway = [172, network, 0, 1];
+            let length = subnet(family, gateway).prefix_len();
+            let gateway = IpNet::new(address(family, gateway), length).expect("a length");
+            netlink.add_address(index, gateway).await.expect("its address");
+        }
     }
     for (name, peer) in VETHS {
         netlink.create_veth_between(name, peer, netns).await.expect("a veth pair");
@@ -140,11 +187,27 @@ async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
             links.insert(name, (link.index, link.mac.expect("a MAC").0));
         }
     }
-    let up = links["up0"].0;
-    netlink.add_address(up, "10.0.2.15/24".parse().expect("an address")).await.expect("the uplink's address");
-    netlink.add_address(links["lan0"].0, "192.168.9.1/24".parse().expect("an address")).await.expect("an address");
-    netlink.add_default_route(IpAddr::V4(Ipv4Addr::new(10, 0, 2, 2)), up).await.expect("a default route");
+    for (name, own) in [("up0", HOST), ("lan0", LAN)] {
+        speak(netns, name);
+        for family in Family::ALL {
+            let own = IpNet::new(address(family, own), if family == V4 { 24 } else { 64 }).expect("a length");
+            netlink.add_address(links[name].0, own).await.expect("an address");
+        }
+    }
+    for family in Family::ALL {
+        netlink.add_default_route(address(family, ROUTER), links["up0"].0).await.expect("a default route");
+    }
     links
+}
+
+/// Lets an interface have IPv6 addresses and forward between them, and say nothing of its own accord: that would be counted.
+fn speak(netns: &Netns, interface: &str) {
+    // No link-local address, and who asks for no router needs none.
+    for (key, value) in
+        [("addr_gen_mode", "1"), ("accept_dad", "0"), ("accept_ra", "0"), ("forwarding", "1"), ("disable_ipv6", "0")]
+    {
+        sysctl::set(netns, &format!("ipv6/conf/{interface}/{key}"), value).expect("a silent interface");
+    }
 }
 
 impl Bench {
@@ -171,7 +234,7 @@ impl Bench {
         match made.expect("a thread in the namespace") {
             Ok((links, datapath)) => Self {
                 datapath,
-                model: Model::default(),
+                models: Models::default(),
                 netns,
                 links,
                 next_slot: 1,
@@ -194,9 +257,8 @@ impl Bench {
         for address in std::mem::take(&mut self.endpoints) {
             self.datapath.remove_endpoint(address).expect("the endpoint goes");
         }
-        for (bridge, gateway) in BRIDGES {
-            let subnet = gateway.parse::<ipnet::IpNet>().expect("an address").trunc();
-            self.datapath.remove_bridge(self.index(bridge), &[subnet]).expect("the bridge goes");
+        for (bridge, network) in BRIDGES {
+            self.datapath.remove_bridge(self.index(bridge), &subnets(network)).expect("the bridge goes");
         }
         for uplink in ["up0", "lan0"] {
             self.datapath.remove_uplink(self.index(uplink)).expect("the uplink goes");
@@ -207,7 +269,7 @@ impl Bench {
         let left = maps::empty(&pins::maps(&self.options.instance));
         assert!(left.is_empty(), "nobody took back what is in {}", left.join(" and "));
         self.datapath.settle().expect("the defaults are written");
-        self.model = Model::default();
+        self.models = Models::default();
         self.next_slot = 1;
     }
 
@@ -231,22 +293,32 @@ impl Bench {
         Interface { index: self.index(name), name: name.to_owned() }
     }
 
-    /// Makes the host's own known: the uplink, its addresses, the routes.
+    /// Makes the host's own known, in both families: the uplink, its addresses, the routes.
     pub fn put_host(&mut self) {
-        for (bridge, gateway) in BRIDGES {
-            let subnet = gateway.parse::<ipnet::IpNet>().expect("an address").trunc();
-            self.datapath.put_bridge(&self.interface(bridge), &[subnet], &Terms::default()).expect("the bridge");
-            self.model.admitted.push((abi::INSIDE, v4(subnet.network()), v4(subnet.netmask())));
+        for (bridge, network) in BRIDGES {
+            let subnets = subnets(network);
+            self.datapath.put_bridge(&self.interface(bridge), &subnets, &Terms::default()).expect("the bridge");
+            self.models.put_subnets(&subnets);
         }
+        self.put_uplink(1500);
+        let local = [HOST, LAN].into_iter().chain(BRIDGES.map(|(_, network)| [172, network, 0, 1]));
+        let local: BTreeSet<IpAddr> = local.flat_map(|v4| Family::ALL.map(|family| address(family, v4))).collect();
+        self.datapath.set_local_addresses(&local).expect("the host's addresses");
+        self.models.put_local(&local);
+        let [lan, up] = ["lan0", "up0"].map(|name| self.index(name));
+        for family in Family::ALL {
+            let of_lan = IpNet::new(address(family, LAN), if family == V4 { 24 } else { 64 }).expect("a length");
+            self.models.put_route(&of_lan.trunc(), lan);
+            self.models.put_route(&IpNet::new(address(family, [0; 4]), 0).expect("a length"), up);
+        }
+    }
+
+    /// Makes the uplink known with another MTU.
+    pub fn put_uplink(&mut self, mtu: u32) {
         let uplink = self.interface("up0");
-        self.datapath.put_uplink(&uplink, Some([10, 0, 2, 15].into()), None, 1500).expect("the uplink");
-        let local = [[10, 0, 2, 15], [192, 168, 9, 1], [172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 0, 1]];
-        self.datapath.set_local_addresses(&BTreeSet::from(local.map(IpAddr::from))).expect("the host's addresses");
-        self.model.local.extend(local.map(V4::new));
-        self.model.uplinks.insert(uplink.index, Uplink { address: V4::new([10, 0, 2, 15]), mtu: 1500 });
-        let lan = self.index("lan0");
-        self.model.routes.push((V4::new([192, 168, 9, 0]), V4::new([255, 255, 255, 0]), lan));
-        self.model.routes.push((V4::new([0; 4]), V4::new([0; 4]), uplink.index));
+        let IpAddr::V6(v6) = address(V6, HOST) else { unreachable!("it was asked for") };
+        self.datapath.put_uplink(&uplink, Some(HOST.into()), Some(v6), mtu).expect("the uplink");
+        self.models.put_uplink(uplink.index, &Family::ALL.map(|family| address(family, HOST)), mtu);
     }
 
     /// Lets the uplink's driver run the XDP program, and the containers behind those host sides take what it redirects.
@@ -256,43 +328,43 @@ impl Bench {
         for name in receivers {
             let index = self.index(name);
             self.datapath.put_receiver(index).expect("a receiver");
-            self.model.receivers.insert(index);
+            self.models.put_receiver(index);
         }
     }
 
     /// Gives a network mapping and filtering that do not depend on the other side. In the model all networks have that then.
     pub fn put_full_cone(&mut self, bridge: &'static str) {
-        let (_, gateway) = BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
-        let subnet = gateway.parse::<ipnet::IpNet>().expect("an address").trunc();
+        let (_, network) = BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
         let terms = Terms { full_cone: true, ..Terms::default() };
-        self.datapath.put_bridge(&self.interface(bridge), &[subnet], &terms).expect("the bridge");
-        self.model.networks.insert(0, abi::Network { mapping: abi::mapping::FULL_CONE, ..abi::Network::DEFAULT });
+        self.datapath.put_bridge(&self.interface(bridge), &subnets(network), &terms).expect("the bridge");
+        self.models.put_full_cone();
     }
 
-    /// Makes a container known.
+    /// Makes a container known that has IPv4 alone.
     pub fn put_container(&mut self, place: Place) {
-        let [a, b, ..] = place.address;
-        let host_side = self.interface(place.host_side);
         let entry = self.endpoint_entry(place);
-        self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint");
+        self.put_endpoint(&entry, place.host_side);
+    }
+
+    /// Makes a container known with its addresses of both families, the link-local one among them.
+    pub fn put_dual(&mut self, place: Place) {
+        self.put_container(place);
+        let [_, network, ..] = place.address;
+        let v6 = EndpointEntry {
+            gateway: address(V6, [172, network, 0, 1]),
+            subnet: subnet(V6, place.address),
+            ..self.endpoint_entry(place)
+        };
+        for address in [address(V6, place.address), link_local_of(place.address)] {
+            self.put_endpoint(&EndpointEntry { address, ..v6.clone() }, place.host_side);
+        }
+    }
+
+    fn put_endpoint(&mut self, entry: &EndpointEntry, host_side: &str) {
+        self.datapath.put_endpoint(entry, &self.interface(host_side)).expect("the endpoint");
         self.endpoints.push(entry.address);
         let slot = self.take_slot();
-        self.model.endpoints.insert(
-            V4::new(place.address),
-            Endpoint {
-                subnet: V4::new([a, b, 0, 0]),
-                mask: V4::new([255, 255, 0, 0]),
-                gateway: V4::new([a, b, 0, 1]),
-                host_side: entry.host_side,
-                bridge: entry.bridge,
-                slot,
-                network: if place.masquerade { network::MASQUERADE } else { 0 }
-                    | if place.closed { network::INTERNAL | network::NO_ICC } else { 0 },
-                network_number: 0,
-                mtu: 1500,
-                macs: Macs::new(entry.mac.0, BRIDGE_MAC),
-            },
-        );
+        self.models.put_endpoint(entry, slot);
     }
 
     /// Makes another address of a container known, in the kernel alone. The gateway's and the subnet are of its family.
@@ -306,6 +378,13 @@ impl Bench {
         };
         self.datapath.put_endpoint(&entry, &host_side).expect("the endpoint's other address");
         self.endpoints.push(entry.address);
+    }
+
+    /// Removes a container with its addresses of both families.
+    pub fn remove_endpoint(&mut self, container: [u8; 4]) {
+        for address in [address(V4, container), address(V6, container), link_local_of(container)] {
+            self.datapath.remove_endpoint(address).expect("the address goes");
+        }
     }
 
     /// What the datapath is told of a container.
@@ -332,39 +411,18 @@ impl Bench {
         maps::count(&pins::maps(&self.options.instance), map)
     }
 
-    /// Publishes, as in `causeway publish add`: the ports' form is that of the command line.
+    /// Publishes to a container's addresses of both families, as in `causeway publish add`: the ports' form is that of the command line.
     pub fn put_publish(&mut self, container: [u8; 4], publish: &str, from: &[&str]) {
-        let entry = publish_entry(container, publish, from);
+        let entry = dual_entry(container, publish, from);
         self.publish(&entry);
-        self.model_publish(&entry, container);
+        let slot = self.take_slot();
+        self.models.put_publish(&entry, slot);
     }
 
     /// Publishes in the kernel alone.
     pub fn publish(&mut self, entry: &PublishEntry) {
         self.datapath.put_publish(entry).expect("the publish");
         self.publishes.push(entry.clone());
-    }
-
-    fn model_publish(&mut self, entry: &PublishEntry, container: [u8; 4]) {
-        let slot = self.take_slot();
-        let host_address = entry.host_address.map(v4);
-        let ports: PortRange = entry.host_ports;
-        let protocol: Protocol = entry.protocol;
-        for port in ports.start()..=ports.end() {
-            self.model.ports.insert((protocol.number(), Port::new(port), host_address), slot);
-        }
-        self.model.publishes.insert(
-            slot,
-            Publish {
-                container: V4::new(container),
-                host_port: Port::new(ports.start()),
-                container_port: Port::new(entry.container_ports.start()),
-                flags: if entry.from.is_empty() { 0 } else { abi::publish::SOURCES_LISTED },
-            },
-        );
-        for source in &entry.from {
-            self.model.admitted.push((slot, v4(source.network()), v4(source.netmask())));
-        }
     }
 
     fn take_slot(&mut self) -> u32 {
@@ -380,10 +438,7 @@ impl Bench {
     /// Ends every flow on both sides. What is known of datagrams in fragments stays in the kernel.
     pub fn flush(&mut self) {
         self.datapath.flush_flows().expect("the flows end");
-        self.model.flows.borrow_mut().clear();
-        self.model.datagrams.borrow_mut().clear();
-        self.model.held.borrow_mut().clear();
-        self.model.again.borrow_mut().clear();
+        self.models.flush();
     }
 
     /// What the kernel's program makes of a frame.
@@ -391,21 +446,18 @@ impl Bench {
         self.datapath.try_frame(entry, self.index(input), 0, frame).expect("the frame runs")
     }
 
-    /// What the pure code makes of a frame with an IPv4 packet; none where it is malformed.
-    pub fn pure(&self, entry: Entry, input: &str, frame: &[u8]) -> Option<Decision<V4>> {
-        let arrival = Arrival {
-            side: if entry == Entry::HostSide { side::CONTAINER } else { side::UPLINK },
-            input: self.index(input),
-            length: u32::try_from(frame.len()).expect("a short frame"),
-            gso_size: 0,
-        };
-        let packet = V4::parse(frame, arrival).ok()?;
-        self.model.frame.replace(frame.to_vec());
-        Some(forward::decide(frame, &packet, &self.model))
+    /// What the pure code for the uplink's driver makes of a frame: as what it goes on, if it does.
+    pub fn early(&self, input: &str, frame: &[u8]) -> Early<Vec<u8>> {
+        if frame[..6] == self.mac(input) { self.models.decide_early(self.index(input), frame) } else { Early::Pass }
+    }
+
+    /// What the pure code makes of a frame with an IP packet; none where it is malformed.
+    pub fn pure(&self, entry: Entry, input: &str, frame: &[u8]) -> Option<Pure> {
+        self.models.decide(entry, self.index(input), frame)
     }
 }
 
-/// A publish as the datapath takes it.
+/// A publish as the datapath takes it, for IPv4 alone.
 pub fn publish_entry(container: [u8; 4], publish: &str, from: &[&str]) -> PublishEntry {
     let spec: PublishSpec = publish.parse().expect("a publish");
     PublishEntry {
@@ -419,9 +471,9 @@ pub fn publish_entry(container: [u8; 4], publish: &str, from: &[&str]) -> Publis
     }
 }
 
-fn v4(address: IpAddr) -> V4 {
-    match address {
-        IpAddr::V4(address) => V4::new(address.octets()),
-        IpAddr::V6(address) => panic!("{address} is IPv6"),
-    }
+/// The same for both families, as far as it has no host address of one.
+pub fn dual_entry(container: [u8; 4], publish: &str, from: &[&str]) -> PublishEntry {
+    let entry = publish_entry(container, publish, from);
+    let IpAddr::V6(v6) = address(V6, container) else { unreachable!("it was asked for") };
+    PublishEntry { container_v6: Some(v6), ..entry }
 }

@@ -242,6 +242,15 @@ pub fn by_ipv6(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The family of an Ethernet frame's packet; none if it is no IP packet.
+pub fn of_frame(frame: &[u8]) -> Option<Family> {
+    match frame.get(12..14)? {
+        [0x08, 0x00] => Some(V4),
+        [0x86, 0xdd] => Some(V6),
+        _ => None,
+    }
+}
+
 /// An address as it stands before a port: IPv6 in brackets.
 pub fn bracketed(address: IpAddr) -> String {
     match address {

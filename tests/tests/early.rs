@@ -1,61 +1,61 @@
 //! Tables of packets for the program that an uplink's driver runs: each goes through it in the kernel and through the pure decisions. What it
 //! leaves to tc must be as it came, and counted nowhere.
 
+use std::net::IpAddr;
+
 use causeway::{
     datapath::{Entry, Interface},
     net::mac::Mac,
 };
-use causeway_common::{
-    address::V4,
-    early::{self, Early},
-    packet::{Arrival, Family as _},
-    reason::Reason,
-    tuple::side,
-};
+use causeway_common::{early::Early, reason::Reason};
 use causeway_tests::{
-    bench::{BRIDGE_MAC, Bench, Place, with_bench},
-    packet::{Ipv4Frame, Payload, checksum},
+    bench::{
+        BRIDGE_MAC, Bench, HOST, address, mac_of,
+        rows::{ANOTHER_MACHINE, C1, C2, End, Names, from, outside, set_up},
+        with_bench,
+    },
+    families,
+    family::{Family, V4},
+    packet::{Fragment, IpFrame, Options, Payload, Told, checksum},
+    raw::flag::{ACK, SYN},
+    report,
 };
 
-const C1: [u8; 4] = [172, 18, 0, 2];
-const C2: [u8; 4] = [172, 18, 0, 3];
-const HOST: [u8; 4] = [10, 0, 2, 15];
-const WORLD: [u8; 4] = [203, 0, 113, 10];
-const ANOTHER_MACHINE: [u8; 6] = [0x02, 8, 8, 8, 8, 8];
+families!(what_the_driver_brings, an_uplink_with_another_mac);
 
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const XDP_REDIRECT: i32 = 4;
-
-const ACK: u8 = 0x10;
 
 #[derive(Debug)]
 enum Expect {
     Pass,
     Drop(Reason),
     /// Into the container, from there to there.
-    Forward(([u8; 4], u16), ([u8; 4], u16)),
+    Forward(End, End),
 }
 
 struct Row {
     what: &'static str,
     /// What the container sends before, and what is answered so that the flow is settled.
-    history: Vec<(Entry, &'static str, Ipv4Frame)>,
+    history: Vec<(Entry, &'static str, IpFrame)>,
+    packet: IpFrame,
+    /// The packet, or what has become of it.
     frame: Vec<u8>,
     expect: Expect,
 }
 
-fn row(what: &'static str, frame: &Ipv4Frame, expect: Expect) -> Row {
-    Row { what, history: Vec::new(), frame: frame.bytes(), expect }
+fn row(what: &'static str, packet: &IpFrame, expect: Expect) -> Row {
+    Row { what, history: Vec::new(), packet: packet.clone(), frame: packet.bytes(), expect }
 }
 
 impl Row {
-    fn after_sent(mut self, frame: &Ipv4Frame) -> Self {
+    fn after_sent(mut self, frame: &IpFrame) -> Self {
         self.history.push((Entry::HostSide, "h1", frame.clone()));
         self
     }
 
-    fn after_received(mut self, frame: &Ipv4Frame) -> Self {
+    fn after_received(mut self, frame: &IpFrame) -> Self {
         self.history.push((Entry::Uplink, "up0", frame.clone()));
         self
     }
@@ -67,118 +67,104 @@ impl Row {
     }
 }
 
-fn sent(payload: Payload) -> Ipv4Frame {
-    Ipv4Frame {
-        macs: (BRIDGE_MAC, Mac::from_ipv4(C1.into()).0),
-        source: C1.into(),
-        destination: WORLD.into(),
-        ttl: 64,
-        options: Vec::new(),
-        id: 0x1234,
-        fragment: 0,
-        payload,
-    }
-}
-
-fn received(bench: &Bench, payload: Payload) -> Ipv4Frame {
-    Ipv4Frame {
-        macs: (bench.mac("up0"), [0x02, 9, 9, 9, 9, 9]),
-        source: WORLD.into(),
-        destination: HOST.into(),
-        ..sent(payload)
-    }
-}
-
 fn udp(source: u16, destination: u16) -> Payload {
     Payload::Udp(source, destination, b"hello".to_vec())
 }
 
-fn rows(bench: &Bench) -> Vec<Row> {
+fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     use Expect::{Drop, Forward, Pass};
+    let Names { c1, group, host, world, .. } = Names::of(family);
+    let [loopback, nobody] = [[127, 0, 0, 1], [0; 4]].map(|v4| address(family, v4));
+    let sent = |payload| from(c1, world, payload);
+    let received = |payload| outside(bench, world, host, payload);
     let asked = sent(udp(4000, 53));
-    let answer = received(bench, udp(53, 4000));
+    let answer = received(udp(53, 4000));
     let settled = |row: Row| row.after_sent(&asked).after_received(&answer);
-    let to_publish = received(bench, udp(4000, 5001));
-    let pinged = sent(Payload::Echo(8, 77));
-    let pong = received(bench, Payload::Echo(0, 77));
-    let into_c1 = || Forward((WORLD, 53), (C1, 4000));
-    let unsummed = received(bench, Payload::UdpUnsummed(53, 4000));
-    let long = |bytes| received(bench, Payload::Udp(53, 4000, vec![0; bytes]));
-    let bytes = answer.bytes();
+    let to_publish = received(udp(4000, 5001));
+    let (pinged, pong) = (sent(Payload::Ping(77)), received(Payload::Pong(77)));
+    let into_c1 = || Forward((world, 53), (c1, 4000));
+    let unsummed = received(Payload::UdpUnsummed(53, 4000));
+    let long = |packet| received(Payload::Udp(53, 4000, vec![0; family.data_of(packet)]));
+    let at = answer.payload_at();
     // Its own sum is one over the pseudo header, as a virtual link brings it.
-    let pseudo = !checksum(&[&bytes[26..34], &[0, 17], &bytes[38..40]].concat());
-    let martian = |source: [u8; 4], destination: [u8; 4]| Ipv4Frame {
-        source: source.into(),
-        destination: destination.into(),
-        ..received(bench, Payload::Tcp(4000, 22, ACK))
-    };
-    let tagged = {
-        let mut frame = answer.bytes();
-        frame.splice(12..12, [0x81, 0, 0, 100]);
-        frame
-    };
-    vec![
+    let pseudo = !checksum(&answer.pseudo_header(8 + b"hello".len()));
+    let martian = |source, destination| outside(bench, source, destination, Payload::Tcp(4000, 22, ACK));
+    let elsewhere = |frame: &IpFrame, mac| IpFrame { macs: (mac, frame.macs.1), ..frame.clone() };
+    let length_at = if family == V4 { 16 } else { 18 };
+    let mut tagged = answer.bytes();
+    tagged.splice(12..12, [0x81, 0, 0, 100]);
+    let mut rows = vec![
         settled(row("an answer", &answer, into_c1())),
         settled(row("an answer without a sum stays without", &unsummed, into_c1())),
-        settled(row("as long as the link is wide", &long(1472), into_c1())),
-        settled(row("longer than the link is wide", &long(1473), Pass)),
-        settled(row("shorter than it says", &long(8), Pass).with(16, &[0x05, 0xdc])),
-        settled(row("a sum that was left to the hardware", &answer, Pass).with(40, &pseudo.to_be_bytes())),
-        settled(row("the last hop", &Ipv4Frame { ttl: 1, ..answer.clone() }, Pass)),
-        settled(row("the last hop but one", &Ipv4Frame { ttl: 2, ..answer.clone() }, into_c1())),
-        settled(row("a first fragment", &Ipv4Frame { fragment: 0x2000, ..answer.clone() }, Pass)),
-        settled(row("a later fragment", &Ipv4Frame { fragment: 0x0001, ..answer.clone() }, Pass)),
-        settled(row("with IP options", &Ipv4Frame { options: vec![1; 4], ..answer.clone() }, Pass)),
-        settled(row(
-            "for another machine",
-            &Ipv4Frame { macs: (ANOTHER_MACHINE, answer.macs.1), ..answer.clone() },
-            Pass,
-        )),
-        settled(row("for all machines", &Ipv4Frame { macs: ([0xff; 6], answer.macs.1), ..answer.clone() }, Pass)),
+        settled(row("as long as the link is wide", &long(1500), into_c1())),
+        settled(row("longer than the link is wide", &long(1501), Pass)),
+        settled(row("shorter than it says", &long(100), Pass).with(length_at, &[0x05, 0xdc])),
+        settled(row("a sum that was left to the hardware", &answer, Pass).with(at + 6, &pseudo.to_be_bytes())),
+        settled(row("the last hop", &IpFrame { ttl: 1, ..answer.clone() }, Pass)),
+        settled(row("the last hop but one", &IpFrame { ttl: 2, ..answer.clone() }, into_c1())),
+        settled(row("a first fragment", &IpFrame { fragment: Fragment::First, ..answer.clone() }, Pass)),
+        settled(row("a later fragment", &IpFrame { fragment: Fragment::Later, ..answer.clone() }, Pass)),
+        settled(row("with options", &IpFrame { options: Options::Units(1), ..answer.clone() }, Pass)),
+        settled(row("for another machine", &elsewhere(&answer, ANOTHER_MACHINE), Pass)),
+        settled(row("for all machines", &elsewhere(&answer, [0xff; 6]), Pass)),
         settled(Row { frame: tagged, ..row("with a VLAN tag", &answer, Pass) }),
-        settled(row("from another port", &received(bench, udp(54, 4000)), Pass)),
+        settled(row("from another port", &received(udp(54, 4000)), Pass)),
         row("an answer that changes the flow's state", &answer, Pass).after_sent(&asked),
         row("of no flow", &answer, Pass),
         row("a published port's first", &to_publish, Pass),
-        row("a published port's next", &to_publish, Forward((WORLD, 4000), (C1, 53))).after_received(&to_publish),
-        row("an echo reply", &pong, Forward((WORLD, 0), (C1, 77))).after_sent(&pinged).after_received(&pong),
+        row("a published port's next", &to_publish, Forward((world, 4000), (c1, 53))).after_received(&to_publish),
+        row("an echo reply", &pong, Forward((world, 0), (c1, 77))).after_sent(&pinged).after_received(&pong),
         row("the first echo reply", &pong, Pass).after_sent(&pinged),
-        row("an echo request", &received(bench, Payload::Echo(8, 77)), Pass).after_sent(&pinged).after_received(&pong),
-        row("TCP", &received(bench, Payload::Tcp(80, 4001, ACK)), Pass).after_sent(&sent(Payload::Tcp(4001, 80, 2))),
-        row("an ICMP error", &received(bench, Payload::Error(3, 3, Box::new(asked.clone()), 28)), Pass),
-        row("into a container that takes none", &received(bench, udp(4000, 5002)), Pass)
-            .after_received(&received(bench, udp(4000, 5002))),
-        row("loopback's", &martian([127, 0, 0, 1], HOST), Drop(Reason::Martian)),
-        row("in the name of many", &martian([224, 0, 0, 1], HOST), Drop(Reason::Martian)),
-        row("in the name of all", &martian([255; 4], HOST), Drop(Reason::Martian)),
-        row("to loopback", &martian(WORLD, [127, 0, 0, 1]), Drop(Reason::Martian)),
+        row("an echo request", &received(Payload::Ping(77)), Pass).after_sent(&pinged).after_received(&pong),
+        row("TCP", &received(Payload::Tcp(80, 4001, ACK)), Pass).after_sent(&sent(Payload::Tcp(4001, 80, SYN))),
         row(
-            "a martian for another machine",
-            &Ipv4Frame { macs: (ANOTHER_MACHINE, [2; 6]), ..martian([127; 4], HOST) },
+            "an ICMP error",
+            &received(Payload::Error(Told::PortClosed, Box::new(asked.clone()), family.header() + 8)),
             Pass,
         ),
-        row("from no address", &martian([0; 4], [255; 4]), Pass),
-        row("from 240.0.0.0/4", &martian([240, 0, 0, 1], HOST), Pass),
-        row("to many", &martian(WORLD, [224, 0, 0, 251]), Pass),
+        row("into a container that takes none", &received(udp(4000, 5004)), Pass)
+            .after_received(&received(udp(4000, 5004))),
+        row("loopback's", &martian(loopback, host), Drop(Reason::Martian)),
+        row("in the name of many", &martian(group, host), Drop(Reason::Martian)),
+        row("to loopback", &martian(world, loopback), Drop(Reason::Martian)),
+        row("a martian for another machine", &elsewhere(&martian(loopback, host), ANOTHER_MACHINE), Pass),
+        row("from no address", &martian(nobody, group), Pass),
+        row("to many", &martian(world, group), Pass),
         Row { frame: answer.bytes()[..20].to_vec(), ..row("cut short", &answer, Pass) },
         Row { frame: [&bench.mac("up0")[..], &[2; 6], &[8, 6], &[0; 28]].concat(), ..row("ARP", &answer, Pass) },
-    ]
+    ];
+    if family == V4 {
+        let of = |source: [u8; 4], destination: [u8; 4]| martian(source.into(), destination.into());
+        rows.extend([
+            row("in the name of all", &of([255; 4], HOST), Drop(Reason::Martian)),
+            row("of loopback's network", &of([127, 255, 0, 9], HOST), Drop(Reason::Martian)),
+            row("from no address to all", &of([0; 4], [255; 4]), Pass),
+            row("from 240.0.0.0/4", &of([240, 0, 0, 1], HOST), Pass),
+        ]);
+    } else {
+        let [mapped, router]: [IpAddr; 2] =
+            ["::ffff:203.0.113.10", "fe80::9"].map(|address| address.parse().expect("an address"));
+        rows.extend([
+            row("from a mapped address", &martian(mapped, host), Pass),
+            row("from a link-local address", &martian(router, host), Pass),
+            settled(row("an atomic fragment", &IpFrame { fragment: Fragment::Atomic, ..answer.clone() }, Pass)),
+            row("neighbour discovery", &outside(bench, router, host, Payload::Icmp(135, vec![0; 20])), Pass),
+        ]);
+    }
+    rows
 }
 
-#[test]
-fn what_the_driver_brings() {
+fn what_the_driver_brings(family: Family) {
     with_bench(|bench| {
-        bench.put_host();
-        for (address, host_side) in [(C1, "h1"), (C2, "h2")] {
-            bench.put_container(Place { address, host_side, bridge: "cwa", closed: false, masquerade: true });
-        }
-        bench.put_publish(C1, "5001:53/udp", &[]);
-        bench.put_publish(C2, "5002:53/udp", &[]);
+        set_up(bench);
+        bench.put_publish(C2, "5004:53/udp", &[]);
         bench.put_xdp(&["h1"]);
-        for row in rows(bench) {
-            check(bench, &row);
+        let rows = rows(bench, family);
+        for row in &rows {
+            check(bench, row);
             bench.flush();
         }
+        report::rows(family, rows.len());
     });
 }
 
@@ -191,7 +177,7 @@ fn check(bench: &Bench, row: &Row) {
     let before = counts(bench);
     let trial = bench.kernel(Entry::UplinkXdp, "up0", &row.frame);
     let after = counts(bench);
-    let pure = pure(bench, &row.frame);
+    let pure = bench.early("up0", &row.frame);
     match row.expect {
         Expect::Pass => {
             assert_eq!((trial.action, &trial.frame), (XDP_PASS, &row.frame), "{}", row.what);
@@ -214,44 +200,17 @@ fn check(bench: &Bench, row: &Row) {
 }
 
 /// The frame is what a router would have made of it, every checksum computed in full.
-fn assert_arrives(row: &Row, frame: &[u8], source: ([u8; 4], u16), destination: ([u8; 4], u16)) {
-    let unsummed = row.frame[23] == 17 && row.frame[40..42] == [0, 0];
-    let data = row.frame[42..].to_vec();
-    let payload = match row.frame[23] {
-        17 if unsummed => Payload::UdpUnsummed(source.1, destination.1),
-        17 => Payload::Udp(source.1, destination.1, data),
-        _ => Payload::Echo(row.frame[34], source.1 | destination.1),
-    };
-    let expected = Ipv4Frame {
-        macs: (Mac::from_ipv4(C1.into()).0, BRIDGE_MAC),
-        source: source.0.into(),
-        destination: destination.0.into(),
-        ttl: row.frame[22] - 1,
-        options: Vec::new(),
-        id: 0x1234,
-        fragment: 0,
-        payload,
+fn assert_arrives(row: &Row, frame: &[u8], source: End, destination: End) {
+    let Row { packet, .. } = row;
+    let expected = IpFrame {
+        macs: (mac_of(C1), BRIDGE_MAC),
+        source: source.0,
+        destination: destination.0,
+        ttl: packet.ttl - 1,
+        payload: packet.payload.with_ports(source.1, destination.1),
+        ..packet.clone()
     };
     assert_eq!(frame, expected.bytes(), "{}", row.what);
-}
-
-/// What the pure code makes of the frame, rewritten if it goes on.
-fn pure(bench: &Bench, frame: &[u8]) -> Early<Vec<u8>> {
-    let length = u32::try_from(frame.len()).expect("a short frame");
-    let arrival = Arrival { side: side::UPLINK, input: bench.index("up0"), length, gso_size: 0 };
-    if frame[..6] != bench.mac("up0") || frame[12..14] != [8, 0] {
-        return Early::Pass;
-    }
-    let Ok(packet) = V4::parse_usual(frame, arrival) else { return Early::Pass };
-    match early::decide(frame, &packet, &bench.model) {
-        Early::Forward(half) => {
-            let mut frame = frame.to_vec();
-            early::rewrite(&mut frame[..], &packet, &half.translation).expect("it is long enough");
-            Early::Forward(frame)
-        }
-        Early::Drop(reason) => Early::Drop(reason),
-        Early::Pass => Early::Pass,
-    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -269,14 +228,14 @@ fn counts(bench: &Bench) -> Counts {
 }
 
 /// An uplink's MAC can change, and its program goes by the new one.
-#[test]
-fn an_uplink_with_another_mac() {
+fn an_uplink_with_another_mac(family: Family) {
+    let [loopback, host] = [[127, 0, 0, 1], HOST].map(|v4| address(family, v4));
     with_bench(|bench| {
         bench.put_host();
         bench.put_xdp(&[]);
-        let martian = Ipv4Frame { source: [127, 0, 0, 1].into(), ..received(bench, udp(1, 2)) };
+        let martian = outside(bench, loopback, host, udp(1, 2));
         assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &martian.bytes()).action, XDP_DROP);
-        let other = Ipv4Frame { macs: (ANOTHER_MACHINE, martian.macs.1), ..martian.clone() };
+        let other = IpFrame { macs: (ANOTHER_MACHINE, martian.macs.1), ..martian.clone() };
         assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &other.bytes()).action, XDP_PASS);
         let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
         bench.datapath.put_xdp(&uplink, Mac(ANOTHER_MACHINE)).expect("an update");

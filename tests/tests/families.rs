@@ -5,13 +5,10 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use causeway::{
-    datapath::{EndpointEntry, Entry, Interface, PublishEntry},
-    net::mac::Mac,
-};
+use causeway::datapath::{EndpointEntry, Entry, Interface, PublishEntry};
 use causeway_tests::{
-    bench::{BRIDGE_MAC, Bench, Place, publish_entry, with_bench},
-    packet::{Ipv4Frame, Payload, checksum},
+    bench::{BRIDGE_MAC, Bench, Place, mac_of, publish_entry, with_bench},
+    packet::{IpFrame, Payload},
     wait,
 };
 
@@ -45,54 +42,18 @@ fn dual(publish: &str, v6: &str) -> PublishEntry {
 }
 
 /// A packet of the container's.
-fn ipv4(source: [u8; 4], destination: [u8; 4], payload: Payload) -> Ipv4Frame {
-    Ipv4Frame {
-        macs: (BRIDGE_MAC, Mac::from_ipv4(CONTAINER.into()).0),
-        source: source.into(),
-        destination: destination.into(),
-        ttl: 64,
-        options: Vec::new(),
-        id: 1,
-        fragment: 0,
-        payload,
-    }
+fn packet(source: impl Into<IpAddr>, destination: impl Into<IpAddr>, payload: Payload) -> IpFrame {
+    IpFrame::new((BRIDGE_MAC, mac_of(CONTAINER)), source.into(), destination.into(), payload)
 }
 
 fn begin_flow(bench: &Bench) {
-    let frame = ipv4(CONTAINER, WORLD, Payload::Udp(4000, 53, vec![])).bytes();
+    let frame = packet(CONTAINER, WORLD, Payload::Udp(4000, 53, vec![])).bytes();
     assert_eq!(bench.kernel(Entry::HostSide, "h1", &frame).action, 7);
     assert_eq!(flows(bench), 1);
 }
 
 fn flows(bench: &Bench) -> usize {
     bench.datapath.flows().expect("the flows").len()
-}
-
-/// The MACs of a frame, destination first, and the addresses of its packet, source first.
-struct Between([[u8; 6]; 2], [Ipv6Addr; 2]);
-
-impl Between {
-    fn neighbours(from: &Neighbour, to: &Neighbour) -> Self {
-        Self([BRIDGE_MAC, Mac::from_ipv4(from.v4.into()).0], [from.v6, to.v6])
-    }
-
-    /// A frame with an IPv6 packet (RFC 8200 section 3). `payload` has zero at `checksum_at`, where its checksum is.
-    fn frame(&self, protocol: u8, mut payload: Vec<u8>, checksum_at: usize) -> Vec<u8> {
-        let length = u16::try_from(payload.len()).expect("a short packet").to_be_bytes();
-        let (macs, addresses) = (self.0.concat(), self.1.map(|address| address.octets()).concat());
-        let pseudo_header = [&addresses[..], &[0, 0], &length, &[0, 0, 0, protocol], &payload].concat();
-        payload[checksum_at..][..2].copy_from_slice(&checksum(&pseudo_header).to_be_bytes());
-        [&macs[..], &[0x86, 0xdd, 0x60, 0, 0, 0], &length, &[protocol, 64], &addresses, &payload].concat()
-    }
-
-    fn udp(&self, source: u16, destination: u16) -> Vec<u8> {
-        self.frame(17, [source, destination, 8, 0].into_iter().flat_map(u16::to_be_bytes).collect(), 6)
-    }
-
-    fn echo(&self, identifier: u16) -> Vec<u8> {
-        let [high, low] = identifier.to_be_bytes();
-        self.frame(58, vec![128, 0, 0, 0, high, low, 0, 1], 2)
-    }
 }
 
 /// One of two containers of both families on one network.
@@ -287,12 +248,12 @@ fn flows_of_both_families_are_one_table() {
     with_bench(|bench| {
         bench.put_host();
         let [one, two] = put_neighbours(bench);
-        let there = Between::neighbours(&one, &two);
+        let there = |payload| packet(one.v6, two.v6, payload).bytes();
         let send = |bench: &Bench, frame: &[u8]| assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, 7);
         let begin = |bench: &Bench| {
             begin_flow(bench);
-            send(bench, &there.udp(4000, 53));
-            send(bench, &there.echo(77));
+            send(bench, &there(Payload::Udp(4000, 53, vec![])));
+            send(bench, &there(Payload::Ping(77)));
         };
         begin(bench);
         let listed = bench.datapath.flows().expect("the flows");
@@ -317,7 +278,7 @@ fn flows_of_both_families_are_one_table() {
         let gone = BTreeSet::from([IpAddr::from(two.v6)]);
         let ended = bench.datapath.end_flows_of_addresses(&gone).expect("some end");
         assert_eq!((ended, flows(bench)), (2, 1), "those of the other family stay");
-        begin_again(bench, &there.udp(4000, 53));
+        begin_again(bench, &there(Payload::Udp(4000, 53, vec![])));
         bench.datapath.remove_endpoint(one.v6.into()).expect("it goes");
         assert_eq!(flows(bench), 2, "the endpoint is there still");
         bench.datapath.remove_endpoint(one.v4.into()).expect("it goes");
@@ -341,10 +302,11 @@ fn the_sweep_frees_what_has_ended() {
         bench.datapath.put_uplink(&uplink, Some(HOST.into()), Some(host), 1500).expect("an uplink of both families");
         let local = BTreeSet::from([HOST.into(), host.into()]);
         bench.datapath.set_local_addresses(&local).expect("the host's addresses");
-        let macs = [bench.mac("up0"), [0x02, 9, 9, 9, 9, 9]];
+        let macs = (bench.mac("up0"), [0x02, 9, 9, 9, 9, 9]);
         let begin = |bench: &Bench, port| {
-            let v4 = Ipv4Frame { macs: macs.into(), ..ipv4(WORLD, HOST, Payload::Udp(port, 5001, vec![])) };
-            for frame in [v4.bytes(), Between(macs, [world, host]).udp(port, 5001)] {
+            let udp = Payload::Udp(port, 5001, vec![]);
+            for frame in [packet(WORLD, HOST, udp.clone()), packet(world, host, udp)] {
+                let frame = IpFrame { macs, ..frame }.bytes();
                 assert_eq!(bench.kernel(Entry::Uplink, "up0", &frame).action, 7);
             }
         };

@@ -68,7 +68,7 @@ fn the_kernel_does_with_any_frame_what_the_decisions_say() {
             let counted = since(&start, &bench.datapath.reasons().expect("the counts"));
             assert_eq!(counted, seen.reasons, "history {number}: the reasons that the kernel counted");
             bench.flush();
-            bench.model.begun.borrow_mut().clear();
+            bench.models.v4.begun.borrow_mut().clear();
         }
         assert!(bench.datapath.flows().expect("the flows").is_empty(), "flows are left");
         seen.check();
@@ -92,14 +92,14 @@ fn set_up(bench: &mut Bench) {
         let interface = Interface { index: bench.index(bridge), name: bridge.to_owned() };
         bench.datapath.put_bridge(&interface, &[subnet.parse().expect("a subnet")], &terms).expect("the bridge");
         let [a, b, ..] = subnet.parse::<ipnet::Ipv4Net>().expect("a subnet").addr().octets();
-        bench.model.routes.insert(0, (V4::new([a, b, 0, 0]), V4::new([255, 255, 0, 0]), interface.index));
+        bench.models.v4.routes.insert(0, (V4::new([a, b, 0, 0]), V4::new([255, 255, 0, 0]), interface.index));
     }
     // The host's own flows go by the network that is nobody's.
-    bench.model.networks.insert(1, Network { first_port: PICKED.into(), ports: 1, ..Network::DEFAULT });
-    bench.model.endpoints.values_mut().for_each(|endpoint| endpoint.network_number = 1);
+    bench.models.v4.networks.insert(1, Network { first_port: PICKED.into(), ports: 1, ..Network::DEFAULT });
+    bench.models.v4.endpoints.values_mut().for_each(|endpoint| endpoint.network_number = 1);
     // Where the kernel's routes lead nowhere.
     for (address, mask) in NOWHERE {
-        bench.model.routes.insert(0, (V4::new(address), V4::new(mask), 0));
+        bench.models.v4.routes.insert(0, (V4::new(address), V4::new(mask), 0));
     }
 }
 
@@ -187,11 +187,11 @@ impl History<'_> {
             None => self.try_frame(entry(arriving.hook), arriving.input, 0, &arriving.frame),
         };
         let for_host = arriving.frame[..6] == self.scene.uplink_mac;
-        let mut outcome = run(arriving.hook, &arriving.frame, arriving.input, for_host, &self.bench.model);
+        let mut outcome = run(arriving.hook, &arriving.frame, arriving.input, for_host, &self.bench.models.v4);
         if outcome == Outcome::Stop(Reason::NotAnUplink) && leads_nowhere(&arriving.frame) {
             outcome = Outcome::Stop(Reason::NoRoute);
         }
-        check_outcome(&arriving, &outcome, &self.bench.model);
+        check_outcome(&arriving, &outcome, &self.bench.models.v4);
         if let Outcome::Stop(reason) | Outcome::Answer(reason, _) = outcome {
             self.seen.count(reason);
         }
@@ -205,7 +205,7 @@ impl History<'_> {
             let moved = moved && trial.frame != arriving.frame;
             if moved {
                 let by_kernel = Outcome::Leave { frame: trial.frame.clone(), output, exit: exit::HOST };
-                check_outcome(&arriving, &by_kernel, &self.bench.model);
+                check_outcome(&arriving, &by_kernel, &self.bench.models.v4);
             }
             self.memory.push(Left { came: arriving, frame: trial.frame, output });
             return !moved;

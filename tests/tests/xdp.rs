@@ -1,15 +1,17 @@
 //! XDP on the uplink of a lab, which is a veth: what its driver sends into containers, what it leaves to tc, and how that begins and ends.
 
-use std::{fs, net::Ipv4Addr};
+use std::fs;
 
 use causeway::net::netlink::Netlink;
 use causeway_tests::{
+    bench::address,
     families,
-    family::{Family, V4},
+    family::Family,
     lab::{Container, Lab, UPLINK, WORLD_SIDE},
     offload,
-    packet::{Ipv4Frame, Payload},
+    packet::{IpFrame, Payload},
     ping, place, programs,
+    raw::flag::SYN,
     snapshot::Snapshot,
     tap::Tap,
     tcp,
@@ -25,6 +27,7 @@ families! {
     a_removed_container_and_a_removed_publish_get_nothing_from_the_driver,
     it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it,
     an_uplink_may_change_its_mac,
+    martians_end_at_the_uplink_with_and_without_xdp,
 }
 
 fn lab(family: Family, xdp: &str) -> Lab {
@@ -161,27 +164,17 @@ fn a_removed_container_and_a_removed_publish_get_nothing_from_the_driver(family:
     }
 }
 
-#[test]
-fn martians_end_at_the_uplink_with_and_without_xdp() {
+fn martians_end_at_the_uplink_with_and_without_xdp(family: Family) {
+    let groups = address(family, [224, 0, 0, 1]);
     for xdp in ["on", "off"] {
-        let lab = lab(V4, xdp);
+        let lab = lab(family, xdp);
         let count = || lab.json(&["stats"])["reasons"]["martian"].as_u64();
         assert_eq!(count(), Some(0));
-        let mut frame = Ipv4Frame {
-            macs: (mac_of_uplink(&lab), [2, 9, 9, 9, 9, 9]),
-            source: Ipv4Addr::LOCALHOST,
-            destination: Ipv4Addr::new(10, 0, 2, 15),
-            ttl: 64,
-            options: Vec::new(),
-            id: 0,
-            fragment: 0,
-            payload: Payload::Tcp(4000, 22, 2),
-        };
+        let macs = (mac_of_uplink(&lab), [2, 9, 9, 9, 9, 9]);
         // No sender's own kernel would let them out.
         let wire = Tap::start(&lab.world, WORLD_SIDE);
-        for source in [[127, 0, 0, 1], [224, 0, 0, 1]] {
-            frame.source = source.into();
-            wire.send(&frame.bytes());
+        for source in [family.loopback(), groups] {
+            wire.send(&IpFrame::new(macs, source, family.host(), Payload::Tcp(4000, 22, SYN)).bytes());
         }
         wait::until("both are counted", || (count() == Some(2)).then_some(()));
     }

@@ -224,8 +224,11 @@ mod tests {
     fn every_skip_that_is_listed_is_of_a_test_there_is() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let read = |path: &Path| fs::read_to_string(path).unwrap();
-        let tests: String =
-            fs::read_dir(root.join("tests/tests")).unwrap().map(|entry| read(&entry.unwrap().path())).collect();
+        let entries = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        // One whose subject has become too long for a file has a folder.
+        let suites = entries(&root.join("tests/tests")).into_iter();
+        let files = suites.flat_map(|path| if path.is_dir() { entries(&path) } else { vec![path] });
+        let tests: String = files.map(|path| read(&path)).collect();
         for line in read(&root.join(SKIPS)).lines().filter(|line| !line.starts_with('#')) {
             let words: Vec<_> = line.split_whitespace().collect();
             let ([since, _, test] | [since, _, test, _]) = words[..] else { panic!("{line}") };

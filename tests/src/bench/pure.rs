@@ -1,0 +1,252 @@
+//! The bench's tables over ordinary collections, and what the pure decisions make of a frame with them.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use causeway::datapath::{EndpointEntry, Entry, PublishEntry};
+use causeway_common::{
+    abi::{self, Endpoint, Macs, Network, Publish, Translation, Uplink, network},
+    address::{Address, Port, V4, V6},
+    early::{self, Early},
+    forward::{self, Decision},
+    model::Model,
+    packet::{Arrival, Family},
+    reason::Reason,
+    tuple::{Tuple, side},
+};
+use ipnet::IpNet;
+
+use crate::family;
+
+/// The tables of both families.
+#[derive(Debug, Default)]
+pub struct Models {
+    /// IPv4's.
+    pub v4: Model<V4>,
+    /// IPv6's.
+    pub v6: Model<V6>,
+}
+
+/// What the pure decisions make of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pure {
+    /// It leaves.
+    Leave(Leaving),
+    /// It is a fragment and leaves.
+    LeaveFragment(Leaving),
+    /// It is an ICMP error and leaves: what it quotes goes from there to there.
+    LeaveError(Leaving, [(IpAddr, u16); 2]),
+    /// It and what was held for it come again.
+    PutBack,
+    /// It leaves the fast path.
+    Stop(Reason),
+    /// It is longer than so many bytes.
+    TooLong(u16),
+}
+
+/// How a packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// The interface.
+    pub output: u32,
+    /// From where.
+    pub source: (IpAddr, u16),
+    /// To where.
+    pub destination: (IpAddr, u16),
+    /// One of [`abi::exit`].
+    pub exit: u8,
+    /// The destination's MAC, if it is known.
+    pub mac: [u8; 6],
+}
+
+/// A family that has a model.
+trait Modelled: Family {
+    /// None if it is of the other family.
+    fn of(address: IpAddr) -> Option<Self>;
+    fn ip(self) -> IpAddr;
+}
+
+impl Modelled for V4 {
+    fn of(address: IpAddr) -> Option<Self> {
+        if let IpAddr::V4(address) = address { Some(Self::new(address.octets())) } else { None }
+    }
+
+    fn ip(self) -> IpAddr {
+        Ipv4Addr::from(self.octets()).into()
+    }
+}
+
+impl Modelled for V6 {
+    fn of(address: IpAddr) -> Option<Self> {
+        if let IpAddr::V6(address) = address { Some(Self::new(address.octets())) } else { None }
+    }
+
+    fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self.octets()).into()
+    }
+}
+
+impl Models {
+    pub(super) fn put_subnets(&mut self, subnets: &[IpNet]) {
+        for subnet in subnets {
+            admit(&mut self.v4, abi::INSIDE, subnet);
+            admit(&mut self.v6, abi::INSIDE, subnet);
+        }
+    }
+
+    pub(super) fn put_local(&mut self, addresses: &BTreeSet<IpAddr>) {
+        self.v4.local.extend(addresses.iter().filter_map(|address| V4::of(*address)));
+        self.v6.local.extend(addresses.iter().filter_map(|address| V6::of(*address)));
+    }
+
+    pub(super) fn put_route(&mut self, to: &IpNet, output: u32) {
+        self.v4.routes.extend(bounds(to).map(|(subnet, mask)| (subnet, mask, output)));
+        self.v6.routes.extend(bounds(to).map(|(subnet, mask)| (subnet, mask, output)));
+    }
+
+    pub(super) fn put_uplink(&mut self, index: u32, addresses: &[IpAddr], mtu: u32) {
+        self.v4
+            .uplinks
+            .extend(addresses.iter().filter_map(|own| Some((index, Uplink { address: V4::of(*own)?, mtu }))));
+        self.v6
+            .uplinks
+            .extend(addresses.iter().filter_map(|own| Some((index, Uplink { address: V6::of(*own)?, mtu }))));
+    }
+
+    pub(super) fn put_receiver(&mut self, host_side: u32) {
+        self.v4.receivers.insert(host_side);
+        self.v6.receivers.insert(host_side);
+    }
+
+    pub(super) fn put_full_cone(&mut self) {
+        let full_cone = Network { mapping: abi::mapping::FULL_CONE, ..Network::DEFAULT };
+        self.v4.networks.insert(0, full_cone);
+        self.v6.networks.insert(0, full_cone);
+    }
+
+    pub(super) fn put_endpoint(&mut self, entry: &EndpointEntry, slot: u32) {
+        put_endpoint(&mut self.v4, entry, slot);
+        put_endpoint(&mut self.v6, entry, slot);
+    }
+
+    pub(super) fn put_publish(&mut self, entry: &PublishEntry, slot: u32) {
+        put_publish(&mut self.v4, entry, entry.container_v4.map(|own| V4::new(own.octets())), slot);
+        put_publish(&mut self.v6, entry, entry.container_v6.map(|own| V6::new(own.octets())), slot);
+    }
+
+    pub(super) fn flush(&self) {
+        flush(&self.v4);
+        flush(&self.v6);
+    }
+
+    pub(super) fn decide_early(&self, input: u32, frame: &[u8]) -> Early<Vec<u8>> {
+        match family::of_frame(frame) {
+            Some(family::V4) => decide_early(&self.v4, input, frame),
+            Some(family::V6) => decide_early(&self.v6, input, frame),
+            None => Early::Pass,
+        }
+    }
+
+    pub(super) fn decide(&self, entry: Entry, input: u32, frame: &[u8]) -> Option<Pure> {
+        match family::of_frame(frame)? {
+            family::V4 => decide(&self.v4, entry, input, frame),
+            family::V6 => decide(&self.v6, entry, input, frame),
+        }
+    }
+}
+
+fn decide_early<A: Modelled>(model: &Model<A>, input: u32, frame: &[u8]) -> Early<Vec<u8>> {
+    let length = u32::try_from(frame.len()).expect("a short frame");
+    let arrival = Arrival { side: side::UPLINK, input, length, gso_size: 0 };
+    let Ok(packet) = A::parse_usual(frame, arrival) else { return Early::Pass };
+    match early::decide(frame, &packet, model) {
+        Early::Forward(half) => {
+            let mut frame = frame.to_vec();
+            early::rewrite(&mut frame[..], &packet, &half.translation).expect("it is long enough");
+            Early::Forward(frame)
+        }
+        Early::Drop(reason) => Early::Drop(reason),
+        Early::Pass => Early::Pass,
+    }
+}
+
+/// A subnet and its mask, if they are of that family.
+fn bounds<A: Modelled>(subnet: &IpNet) -> Option<(A, A)> {
+    Some((A::of(subnet.network())?, A::of(subnet.netmask())?))
+}
+
+fn admit<A: Modelled>(model: &mut Model<A>, slot: u32, source: &IpNet) {
+    model.admitted.extend(bounds(source).map(|(subnet, mask)| (slot, subnet, mask)));
+}
+
+fn put_endpoint<A: Modelled>(model: &mut Model<A>, entry: &EndpointEntry, slot: u32) {
+    let (Some(address), Some(gateway)) = (A::of(entry.address), A::of(entry.gateway)) else { return };
+    let (subnet, mask) = bounds(&entry.subnet).expect("it is of the gateway's family");
+    let flag = |set: bool, flag| if set { flag } else { 0 };
+    let network = flag(entry.masquerade, network::MASQUERADE)
+        | flag(entry.internal, network::INTERNAL)
+        | flag(!entry.icc, network::NO_ICC);
+    let (host_side, bridge, mtu) = (entry.host_side, entry.bridge, entry.mtu);
+    let macs = Macs::new(entry.mac.0, entry.bridge_mac.0);
+    let endpoint = Endpoint { subnet, mask, gateway, host_side, bridge, slot, network, network_number: 0, mtu, macs };
+    model.endpoints.insert(address, endpoint);
+}
+
+fn put_publish<A: Modelled>(model: &mut Model<A>, entry: &PublishEntry, container: Option<A>, slot: u32) {
+    let Some(container) = container else { return };
+    let host_address = match entry.host_address.map(A::of) {
+        Some(None) => return,
+        Some(address) => address,
+        None => None,
+    };
+    for port in entry.host_ports.start()..=entry.host_ports.end() {
+        model.ports.insert((entry.protocol.number(), Port::new(port), host_address), slot);
+    }
+    let publish = Publish {
+        container,
+        host_port: Port::new(entry.host_ports.start()),
+        container_port: Port::new(entry.container_ports.start()),
+        flags: if entry.from.is_empty() { 0 } else { abi::publish::SOURCES_LISTED },
+    };
+    model.publishes.insert(slot, publish);
+    for source in &entry.from {
+        admit(model, slot, source);
+    }
+}
+
+fn flush<A: Address>(model: &Model<A>) {
+    model.flows.borrow_mut().clear();
+    model.datagrams.borrow_mut().clear();
+    model.held.borrow_mut().clear();
+    model.again.borrow_mut().clear();
+}
+
+fn decide<A: Modelled>(model: &Model<A>, entry: Entry, input: u32, frame: &[u8]) -> Option<Pure> {
+    let side = if entry == Entry::HostSide { side::CONTAINER } else { side::UPLINK };
+    let length = u32::try_from(frame.len()).expect("a short frame");
+    let packet = A::parse(frame, Arrival { side, input, length, gso_size: 0 }).ok()?;
+    model.frame.replace(frame.to_vec());
+    Some(match forward::decide(frame, &packet, model) {
+        Decision::Forward(translation) => Pure::Leave(leaving(&translation)),
+        Decision::ForwardFragment(translation, _) => Pure::LeaveFragment(leaving(&translation)),
+        Decision::ForwardError(error) => {
+            let [source, destination] = ends(&error.quoted);
+            Pure::LeaveError(leaving(&error.outer), [source, destination])
+        }
+        Decision::PutBack => Pure::PutBack,
+        Decision::Stop(reason) => Pure::Stop(reason),
+        Decision::TooLong(mtu) => Pure::TooLong(mtu),
+    })
+}
+
+fn ends<A: Modelled>(tuple: &Tuple<A>) -> [(IpAddr, u16); 2] {
+    [(tuple.source.ip(), tuple.source_port.get()), (tuple.destination.ip(), tuple.destination_port.get())]
+}
+
+fn leaving<A: Modelled>(translation: &Translation<A>) -> Leaving {
+    let [source, destination] = ends(&translation.tuple);
+    let Translation { output, exit, macs, .. } = *translation;
+    Leaving { output, source, destination, exit, mac: macs.destination() }
+}

@@ -1,0 +1,372 @@
+//! Tables of packets. Each row goes through the pure decisions and through the programs in the kernel, with the same tables: the
+//! action, the frame to the last byte and the reason that was counted must be the same, and be what the row says.
+
+use std::net::IpAddr;
+
+use causeway::datapath::{Entry, Trial};
+use causeway_common::{
+    abi::exit,
+    reason::{Fate, Reason},
+};
+
+use super::{
+    BRIDGE_MAC, Bench, HOST, LAN, Place, address, mac_of,
+    pure::{Leaving, Pure},
+};
+use crate::{
+    family::{Family, V4},
+    packet::{Fragment, IpFrame, Payload, Told, checksum},
+    raw::Packet,
+    report,
+};
+
+/// The first container, on the first network, with the second.
+pub const C1: [u8; 4] = [172, 18, 0, 2];
+/// See [`C1`].
+pub const C2: [u8; 4] = [172, 18, 0, 3];
+/// On the second network, which is not masqueraded.
+pub const C3: [u8; 4] = [172, 19, 0, 2];
+/// On the third network, which is internal and keeps its containers apart.
+pub const C4: [u8; 4] = [172, 20, 0, 2];
+/// See [`C4`].
+pub const C5: [u8; 4] = [172, 20, 0, 3];
+
+/// Who there is for the rows of a family.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "as the constants of the same names")]
+pub struct Names {
+    pub c1: IpAddr,
+    pub c2: IpAddr,
+    pub c3: IpAddr,
+    pub c4: IpAddr,
+    pub c5: IpAddr,
+    /// Of the first network.
+    pub gateway: IpAddr,
+    /// An address of the first network that nobody has.
+    pub nobody: IpAddr,
+    /// A group of the link.
+    pub group: IpAddr,
+    pub host: IpAddr,
+    pub lan: IpAddr,
+    /// The next one on the way outside.
+    pub near: IpAddr,
+    pub world: IpAddr,
+}
+
+impl Names {
+    /// Those of a family.
+    pub fn of(family: Family) -> Self {
+        let name = |v4| address(family, v4);
+        Self {
+            c1: name(C1),
+            c2: name(C2),
+            c3: name(C3),
+            c4: name(C4),
+            c5: name(C5),
+            gateway: name([172, 18, 0, 1]),
+            nobody: name([172, 18, 7, 7]),
+            group: name([224, 0, 0, 251]),
+            host: name(HOST),
+            lan: name(LAN),
+            near: name([10, 0, 2, 2]),
+            world: name([203, 0, 113, 10]),
+        }
+    }
+}
+
+/// A MAC of nobody here.
+pub const ANOTHER_MACHINE: [u8; 6] = [0x02, 8, 8, 8, 8, 8];
+
+/// The router's MAC.
+const NEAR_MAC: [u8; 6] = [0x02, 9, 9, 9, 9, 9];
+
+/// An address and a port.
+pub type End = (IpAddr, u16);
+
+/// What is to become of a frame.
+#[derive(Debug)]
+pub enum Expect {
+    /// It leaves the fast path.
+    Stop(Reason),
+    /// It leaves through that interface, from there to there.
+    Leave(&'static str, End, End),
+    /// An ICMP error leaves through that interface, from there to there, and quotes a packet from there to there.
+    LeaveError(&'static str, IpAddr, IpAddr, End, End),
+    /// A fragment that comes again, with those that were held for it.
+    PutBack,
+}
+
+/// A row.
+#[derive(Debug)]
+pub struct Row {
+    what: &'static str,
+    /// What came before it.
+    history: Vec<(&'static str, IpFrame)>,
+    input: &'static str,
+    frame: Frame,
+    expect: Expect,
+}
+
+#[derive(Debug)]
+enum Frame {
+    Ip(IpFrame),
+    Raw(Vec<u8>),
+}
+
+impl Frame {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Ip(frame) => frame.bytes(),
+            Self::Raw(bytes) => bytes.clone(),
+        }
+    }
+}
+
+/// A frame that arrives at an interface, and what is to become of it.
+pub const fn row(what: &'static str, input: &'static str, frame: IpFrame, expect: Expect) -> Row {
+    Row { what, history: Vec::new(), input, frame: Frame::Ip(frame), expect }
+}
+
+/// The same for bytes that are no packet.
+pub const fn raw(what: &'static str, input: &'static str, frame: Vec<u8>, reason: Reason) -> Row {
+    Row { what, history: Vec::new(), input, frame: Frame::Raw(frame), expect: Expect::Stop(reason) }
+}
+
+impl Row {
+    /// A frame that came before it.
+    #[must_use]
+    pub fn after(mut self, input: &'static str, frame: IpFrame) -> Self {
+        self.history.push((input, frame));
+        self
+    }
+}
+
+/// A frame of the container with that source, or of who says so at an interface that is nobody's own.
+pub fn from(source: IpAddr, destination: IpAddr, payload: Payload) -> IpFrame {
+    let containers = [C1, C2, C3, C4, C5];
+    let own = containers.into_iter().find(|own| address(Family::of(source), *own) == source).unwrap_or(C1);
+    IpFrame::new((BRIDGE_MAC, mac_of(own)), source, destination, payload)
+}
+
+/// A frame from outside.
+pub fn outside(bench: &Bench, source: IpAddr, destination: IpAddr, payload: Payload) -> IpFrame {
+    IpFrame::new((bench.mac("up0"), NEAR_MAC), source, destination, payload)
+}
+
+/// Makes the host, five containers and some publishes known, in both families.
+pub fn set_up(bench: &mut Bench) {
+    bench.put_host();
+    let open = |address, host_side, bridge| Place { address, host_side, bridge, closed: false, masquerade: true };
+    bench.put_dual(open(C1, "h1", "cwa"));
+    bench.put_dual(open(C2, "h2", "cwa"));
+    bench.put_dual(Place { masquerade: false, ..open(C3, "h3", "cwb") });
+    bench.put_dual(Place { closed: true, ..open(C4, "h4", "cwc") });
+    bench.put_dual(Place { closed: true, ..open(C5, "h5", "cwc") });
+    bench.put_publish(C1, "5000:80", &[]);
+    bench.put_publish(C1, "5001:53/udp", &[]);
+    bench.put_publish(C2, "7000-7009:8000-8009", &[]);
+    bench.put_publish(C2, "10.0.2.15:9000:9000", &[]);
+    bench.put_publish(C2, "[2001:db8:2::15]:9000:9000", &[]);
+    bench.put_publish(C1, "5002-5003:5002-5003/sctp", &[]);
+    bench.put_publish(C1, "6000:80", &["203.0.113.0/28", "2001:db8:113::/120"]);
+}
+
+/// Where a frame enters that arrives at an interface.
+const fn entry(input: &str) -> Entry {
+    if matches!(input.as_bytes(), b"up0") { Entry::Uplink } else { Entry::HostSide }
+}
+
+/// Checks the rows of a family, each for itself, and reports how many there are.
+pub fn check(bench: &mut Bench, family: Family, rows: Vec<Row>) {
+    let mut failures = Vec::new();
+    let count = rows.len();
+    for row in rows {
+        bench.flush();
+        for (input, frame) in &row.history {
+            let bytes = frame.bytes();
+            let action = bench.kernel(entry(input), input, &bytes).action;
+            let whole = matches!(frame.fragment, Fragment::None | Fragment::Dont);
+            assert!(action == 7 || !whole, "{}: what comes before it", row.what);
+            let _ = bench.pure(entry(input), input, &bytes);
+        }
+        if let Err(failure) = check_row(bench, &row) {
+            failures.push(format!("{}: {failure}", row.what));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {count} rows of {family} failed:\n{}", failures.len(), failures.join("\n"));
+    report::rows(family, count);
+}
+
+fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
+    let bytes = row.frame.bytes();
+    let before = bench.datapath.reasons().expect("the counts");
+    let trial = bench.kernel(entry(row.input), row.input, &bytes);
+    let after = bench.datapath.reasons().expect("the counts");
+    let counted: Vec<_> =
+        after.iter().filter(|(name, count)| before[*name] != **count).map(|(name, _)| *name).collect();
+    // Which frames are for us the program sees before the decision.
+    let for_us = bytes[..6] != ANOTHER_MACHINE;
+    let pure = if for_us { bench.pure(entry(row.input), row.input, &bytes) } else { None };
+    let ways = (&row.expect, &row.frame);
+    if let (Expect::Stop(reason), frame) = ways {
+        return check_stopped(row, *reason, frame, &trial, pure.as_ref(), &counted);
+    }
+    let (Expect::Leave(..) | Expect::LeaveError(..) | Expect::PutBack, Frame::Ip(frame)) = ways else {
+        return Err("a raw frame does not leave".to_owned());
+    };
+    let leaves = !matches!(row.expect, Expect::PutBack);
+    if trial.action != if leaves { 7 } else { 2 } || !counted.is_empty() {
+        return Err(format!("the kernel did {} and counted {counted:?}; the pure code says {pure:?}", trial.action));
+    }
+    let wanted = match (&row.expect, &pure) {
+        (Expect::PutBack, Some(Pure::PutBack)) => return Ok(()),
+        (Expect::Leave(through, source, destination), Some(Pure::Leave(leaving) | Pure::LeaveFragment(leaving)))
+            if (bench.index(through), *source, *destination)
+                == (leaving.output, leaving.source, leaving.destination) =>
+        {
+            let mut wanted = translated(frame, leaving);
+            if matches!(pure, Some(Pure::LeaveFragment(_))) && wanted.source != frame.source {
+                // The kernel's own choice.
+                wanted.id = id_of(frame, &trial);
+            }
+            wanted
+        }
+        (
+            Expect::LeaveError(through, source, destination, quoted_source, quoted_destination),
+            Some(Pure::LeaveError(leaving, quoted)),
+        ) if (bench.index(through), *source, *destination)
+            == (leaving.output, leaving.source.0, leaving.destination.0)
+            && [*quoted_source, *quoted_destination] == *quoted =>
+        {
+            let Payload::Error(told, inner, length) = &frame.payload else {
+                return Err("it is no error".to_owned());
+            };
+            let [from, to] = quoted;
+            let payload = inner.payload.with_ports(from.1, to.1);
+            let inner = IpFrame { source: from.0, destination: to.0, payload, ..(**inner).clone() };
+            IpFrame { payload: Payload::Error(*told, Box::new(inner), *length), ..translated(frame, leaving) }
+        }
+        (_, pure) => return Err(format!("the pure code says {pure:?}")),
+    };
+    let wanted = wanted.bytes();
+    if trial.frame == wanted {
+        Ok(())
+    } else {
+        Err(format!("the kernel left\n {:02x?}, not\n {wanted:02x?}", trial.frame))
+    }
+}
+
+fn check_stopped(
+    row: &Row,
+    reason: Reason,
+    frame: &Frame,
+    trial: &Trial,
+    pure: Option<&Pure>,
+    counted: &[&str],
+) -> Result<(), String> {
+    let decided = match pure {
+        Some(Pure::Stop(decided)) => Some(*decided),
+        Some(Pure::TooLong(_)) => Some(Reason::TooLong),
+        Some(other) => return Err(format!("the pure code says {other:?}, not {reason:?}")),
+        None => None,
+    };
+    if decided.is_some_and(|decided| decided != reason) {
+        return Err(format!("the pure code says {decided:?}, not {reason:?}"));
+    }
+    let answer = if let Frame::Ip(frame) = frame { answer(row.input, frame, reason) } else { None };
+    let (action, wanted) = match (reason.fate(), answer) {
+        (Fate::Punt, _) => (-1, frame.bytes()),
+        (Fate::Drop | Fate::Hold, None) => (2, frame.bytes()),
+        (Fate::Drop | Fate::Hold, Some(answer)) => (7, answer),
+    };
+    if counted != [reason.name()] {
+        return Err(format!("the kernel counted {counted:?}, not {}", reason.name()));
+    }
+    if trial.action != action || trial.frame != wanted {
+        return Err(format!("the kernel did {} and left\n {:02x?}, not\n {wanted:02x?}", trial.action, trial.frame));
+    }
+    Ok(())
+}
+
+/// The error that a packet's sender gets: by the gateway of its network, or by the host.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most are nobody's business")]
+fn answer(input: &str, frame: &IpFrame, reason: Reason) -> Option<Vec<u8>> {
+    let told = match reason {
+        Reason::TtlExceeded => Told::HopsExceeded,
+        Reason::TooLong => Told::TooLong(1500),
+        Reason::PortsExhausted | Reason::SctpPortTaken | Reason::TableFull | Reason::TooManyFlows => Told::Prohibited,
+        Reason::NoRoute => Told::NoRoute,
+        _ => return None,
+    };
+    if matches!(frame.payload, Payload::Error(..)) || frame.fragment == Fragment::Later {
+        return None;
+    }
+    let family = frame.family();
+    let speaker = match input {
+        "h1" | "h2" => address(family, [172, 18, 0, 1]),
+        "h3" => address(family, [172, 19, 0, 1]),
+        "h4" | "h5" => address(family, [172, 20, 0, 1]),
+        _ => address(family, HOST),
+    };
+    let quoted = (frame.bytes().len() - 14).min(96) & !1;
+    let answer = IpFrame {
+        id: 0,
+        fragment: Fragment::Dont,
+        ..IpFrame::new(
+            (frame.macs.1, frame.macs.0),
+            speaker,
+            frame.source,
+            Payload::Error(told, Box::new(frame.clone()), quoted),
+        )
+    };
+    let mut bytes = answer.bytes();
+    if family == V4 {
+        // Internetwork control (RFC 1812 section 4.3.2.5).
+        bytes[15] = 0xc0;
+        bytes[24..26].fill(0);
+        let sum = checksum(&bytes[14..34]);
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    Some(bytes)
+}
+
+/// The frame as it must leave, all its checksums computed anew.
+fn translated(frame: &IpFrame, leaving: &Leaving) -> IpFrame {
+    let ((source, from), (destination, to)) = (leaving.source, leaving.destination);
+    let payload = frame.payload.with_ports(from, to);
+    match leaving.exit {
+        // As the bridge would have brought it, but that the sender's MAC is the true one.
+        exit::BRIDGED => IpFrame { macs: (leaving.mac, mac_at(source)), ..frame.clone() },
+        exit::PEER => IpFrame {
+            macs: (leaving.mac, BRIDGE_MAC),
+            source,
+            destination,
+            ttl: frame.ttl - 1,
+            payload,
+            ..frame.clone()
+        },
+        _ => IpFrame { source, destination, ttl: frame.ttl - 1, payload, ..frame.clone() },
+    }
+}
+
+/// The MAC of the container with that address.
+fn mac_at(own: IpAddr) -> [u8; 6] {
+    let containers = [C1, C2, C3, C4, C5];
+    let is_own =
+        |container: &[u8; 4]| address(Family::of(own), *container) == own || super::link_local_of(*container) == own;
+    mac_of(containers.into_iter().find(is_own).expect("a container's address"))
+}
+
+/// A frame's packet.
+pub fn read(frame: &[u8]) -> Packet {
+    Packet::parse(&frame[14..]).unwrap_or_else(|| panic!("no packet: {frame:02x?}"))
+}
+
+/// The identification of a fragment that left.
+pub fn id_of(frame: &IpFrame, trial: &Trial) -> u32 {
+    if frame.family() == V4 {
+        return u16::from_be_bytes([trial.frame[18], trial.frame[19]]).into();
+    }
+    let at = frame.payload_at() - 4;
+    u32::from_be_bytes(trial.frame[at..at + 4].try_into().expect("four bytes"))
+}

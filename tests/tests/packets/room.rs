@@ -1,0 +1,83 @@
+//! A full table.
+
+use causeway::datapath::Entry;
+use causeway_tests::{
+    bench::{
+        Bench,
+        rows::{Names, from, outside, read, set_up},
+        with_bench,
+    },
+    families,
+    family::Family,
+    packet::Payload,
+    raw::flag::SYN,
+};
+
+families!(
+    a_full_table_refuses_the_new_flow_and_keeps_those_in_use,
+    half_open_flows_give_way_in_a_full_table,
+    one_familys_flows_take_no_room_from_the_others,
+);
+
+/// Sends from the first container, from that port; whether it is masqueraded.
+fn send(bench: &Bench, family: Family, port: u16) -> bool {
+    let Names { c1, host, world, .. } = Names::of(family);
+    let frame = from(c1, world, Payload::Udp(port, 53, vec![])).bytes();
+    read(&bench.kernel(Entry::HostSide, "h1", &frame).frame).source == host
+}
+
+/// The same, and whether an answer comes back.
+fn exchange(bench: &Bench, family: Family, port: u16) -> bool {
+    let Names { host, world, .. } = Names::of(family);
+    let answer = outside(bench, world, host, Payload::Udp(53, port, vec![])).bytes();
+    send(bench, family, port) && bench.kernel(Entry::Uplink, "up0", &answer).action == 7
+}
+
+/// Begins answered flows, from a source port each, until one finds no room; answers its port.
+fn fill(bench: &Bench, family: Family) -> u16 {
+    (2000..4000).find(|port| !exchange(bench, family, *port)).expect("a full table")
+}
+
+fn a_full_table_refuses_the_new_flow_and_keeps_those_in_use(family: Family) {
+    with_bench(|bench| {
+        set_up(bench);
+        // The bench's table has room for 512 flows; the kernel gives a hash map some entries more on each CPU.
+        assert!(fill(bench, family) >= 2512);
+        assert!(bench.datapath.reasons().expect("the counts")["table-full"] > 0);
+        for port in 2000..2512 {
+            assert!(send(bench, family, port), "the flow of port {port} is kept");
+        }
+        let flows = bench.datapath.flows().expect("the flows");
+        assert!(flows.iter().all(|flow| flow.container == Names::of(family).c1));
+    });
+}
+
+fn half_open_flows_give_way_in_a_full_table(family: Family) {
+    let Names { c2, host, world, .. } = Names::of(family);
+    with_bench(|bench| {
+        set_up(bench);
+        let answered = |port| assert!(exchange(bench, family, port), "the flow of port {port} is in use");
+        (2000..2100).for_each(answered);
+        // Ten tables of flows that nobody answers. Those in use are looked at in passing.
+        let refused = (10_000..15_000).filter(|port| {
+            let syn = from(c2, world, Payload::Tcp(*port, 80, SYN)).bytes();
+            read(&bench.kernel(Entry::HostSide, "h2", &syn).frame).source != host
+        });
+        assert!(refused.count() < 50);
+        (2000..2100).for_each(answered);
+        let flows = bench.datapath.flows().expect("the flows");
+        assert!(flows.iter().any(|flow| flow.forward.0.port() == 14_999));
+        assert!(flows.iter().all(|flow| flow.forward.0.port() != 10_000), "the oldest one gave way");
+    });
+}
+
+fn one_familys_flows_take_no_room_from_the_others(family: Family) {
+    with_bench(|bench| {
+        set_up(bench);
+        let [other] = Family::ALL.into_iter().filter(|other| *other != family).collect::<Vec<_>>()[..] else {
+            panic!("there are two")
+        };
+        fill(bench, other);
+        assert!((2000..2512).all(|port| exchange(bench, family, port)));
+    });
+}

@@ -1,0 +1,150 @@
+//! What the agent tells the programs, and takes back.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use causeway::datapath::{Entry, Interface};
+use causeway_common::reason::Reason;
+use causeway_tests::{
+    bench::{
+        Bench, HOST, LAN, Place, address, dual_entry,
+        rows::{C1, Names, from, outside, read, set_up},
+        with_bench,
+    },
+    families,
+    family::{Family, V6, bracketed},
+    packet::Payload,
+    raw::flag::SYN,
+};
+
+families!(
+    into_a_bridge_only_the_host_sends,
+    a_publish_that_goes_leaves_those_of_other_addresses,
+    the_next_agent_drops_what_it_does_not_put_again,
+    an_uplink_that_is_not_put_again_is_none,
+    an_uplink_with_another_address_ends_the_flows_of_the_old_one,
+    an_endpoint_that_goes_takes_the_flows_it_began_along,
+);
+
+const PLACE: Place = Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
+
+fn into_a_bridge_only_the_host_sends(family: Family) {
+    let Names { c1, world, .. } = Names::of(family);
+    with_bench(|bench| {
+        set_up(bench);
+        let frame = outside(bench, world, c1, Payload::Tcp(4000, 80, SYN)).bytes();
+        let index = bench.index("cwa");
+        for (came_by, action, reason) in [
+            (0, -1, Reason::FromHost),
+            (bench.index("up0"), 2, Reason::NotPublished),
+            (bench.index("cwb"), 2, Reason::NotPublished),
+        ] {
+            let before = bench.datapath.reasons().expect("the counts")[reason.name()];
+            let trial = bench.datapath.try_frame(Entry::Bridge, index, came_by, &frame).expect("the frame runs");
+            assert_eq!(trial.action, action, "from interface {came_by}");
+            assert_eq!(bench.datapath.reasons().expect("the counts")[reason.name()], before + 1);
+        }
+    });
+}
+
+/// Whether a SYN from outside to that port is let in.
+fn is_published(bench: &Bench, address: IpAddr, port: u16) -> bool {
+    let Names { world, .. } = Names::of(Family::of(address));
+    let syn = outside(bench, world, address, Payload::Tcp(4000, port, SYN));
+    bench.kernel(Entry::Uplink, "up0", &syn.bytes()).action == 7
+}
+
+fn a_publish_that_goes_leaves_those_of_other_addresses(family: Family) {
+    let Names { host, lan, .. } = Names::of(family);
+    with_bench(|bench| {
+        set_up(bench);
+        let of = |address| dual_entry(C1, &format!("{}:9500-9502:80-82", bracketed(address)), &[]);
+        for address in [host, lan] {
+            bench.publish(&of(address));
+        }
+        assert!(is_published(bench, host, 9501) && is_published(bench, lan, 9501));
+        bench.datapath.remove_publish(&of(host)).expect("it goes");
+        assert!(!is_published(bench, host, 9501));
+        assert!(is_published(bench, lan, 9501), "the other address's stays");
+        bench.datapath.remove_publish(&of(lan)).expect("it goes");
+        assert!(!is_published(bench, lan, 9501));
+    });
+}
+
+fn the_next_agent_drops_what_it_does_not_put_again(family: Family) {
+    let Names { c2, host, world, .. } = Names::of(family);
+    with_bench(|bench| {
+        set_up(bench);
+        assert!(is_published(bench, host, 7003) && is_published(bench, host, 9000) && is_published(bench, host, 5000));
+        bench.restart();
+        assert!(is_published(bench, host, 7003) && is_published(bench, host, 9000), "nothing is lost meanwhile");
+        bench.put_host();
+        bench.put_dual(PLACE);
+        bench.put_publish(C1, "5000:80", &[]);
+        bench.datapath.settle().expect("it settles");
+        assert!(is_published(bench, host, 5000), "what was put again stays");
+        assert!(!is_published(bench, host, 7003) && !is_published(bench, host, 9000), "the rest goes");
+        let of_c2 = from(c2, world, Payload::Tcp(4000, 80, SYN)).bytes();
+        assert_ne!(bench.kernel(Entry::HostSide, "h2", &of_c2).action, 7, "its endpoint is forgotten");
+    });
+}
+
+/// Makes an interface an uplink with the address of each family that stands for that one of IPv4.
+fn put_uplink(bench: &mut Bench, name: &str, own: [u8; 4]) {
+    let IpAddr::V6(v6) = address(V6, own) else { unreachable!("it was asked for") };
+    let interface = Interface { index: bench.index(name), name: name.to_owned() };
+    bench.datapath.put_uplink(&interface, Some(own.into()), Some(v6), 1500).expect("an uplink");
+}
+
+fn an_uplink_that_is_not_put_again_is_none(family: Family) {
+    let Names { c1, .. } = Names::of(family);
+    with_bench(|bench| {
+        set_up(bench);
+        put_uplink(bench, "lan0", LAN);
+        let syn = from(c1, address(family, [192, 168, 9, 7]), Payload::Tcp(4000, 80, SYN)).bytes();
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, 7);
+        bench.restart();
+        bench.put_host();
+        bench.put_dual(PLACE);
+        bench.datapath.settle().expect("it settles");
+        bench.flush();
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, 2, "nothing leaves by it");
+    });
+}
+
+fn an_uplink_with_another_address_ends_the_flows_of_the_old_one(family: Family) {
+    const ANOTHER: [u8; 4] = [10, 0, 2, 16];
+    let Names { c1, host, world, .. } = Names::of(family);
+    with_bench(|bench| {
+        set_up(bench);
+        let datagram = from(c1, world, Payload::Udp(4000, 53, vec![])).bytes();
+        let source = |bench: &Bench| read(&bench.kernel(Entry::HostSide, "h1", &datagram).frame).source;
+        assert_eq!(source(bench), host);
+        put_uplink(bench, "up0", ANOTHER);
+        assert_eq!(source(bench), host, "the old one may be the host's still");
+        let of_both = Family::ALL.map(|family| address(family, HOST));
+        bench.datapath.end_flows_of_addresses(&BTreeSet::from(of_both)).expect("it is not");
+        assert_eq!(source(bench), address(family, ANOTHER));
+    });
+}
+
+fn an_endpoint_that_goes_takes_the_flows_it_began_along(family: Family) {
+    let Names { c1, c2, .. } = Names::of(family);
+    with_bench(|bench| {
+        set_up(bench);
+        let there = from(c1, c2, Payload::Udp(4000, 53, vec![])).bytes();
+        let back = from(c2, c1, Payload::Udp(53, 4000, vec![])).bytes();
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &there).action, 7);
+        assert_eq!(bench.kernel(Entry::HostSide, "h2", &back).action, 7);
+        bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[])).expect("it goes");
+        bench.remove_endpoint(C1);
+        // Made again with another host side, it is met there.
+        bench.put_dual(Place { host_side: "h3", ..PLACE });
+        bench.kernel(Entry::HostSide, "h2", &back);
+        let flows = bench.datapath.flows().expect("the flows");
+        assert_eq!(flows.len(), 1, "the old flow is gone, a new one leads to the new host side: {flows:?}");
+        assert_eq!(flows[0].forward.0, SocketAddr::from((c2, 53)));
+    });
+}
