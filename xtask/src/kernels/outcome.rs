@@ -45,7 +45,7 @@ mod tests {
     fn a_table_has_a_line_for_each_kernel() {
         let outcome = |kernel: &str, failed, right| Outcome {
             kernel: kernel.into(),
-            tally: Tally { passed: 24, failed, ignored: 1, clean: failed == 0 },
+            tally: Tally { passed: 24, failed, ignored: 1, clean: failed == 0, ..Tally::default() },
             skipped: 2,
             took: Duration::from_secs(100),
             right,
