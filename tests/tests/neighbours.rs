@@ -1,0 +1,208 @@
+//! Neighbour discovery of containers: it works, and a container speaks in its own name alone, as with ARP.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    process::Command,
+};
+
+use causeway::net::{mac::Mac, netns::Netns, sysctl};
+use causeway_tests::{
+    families,
+    family::{Family, V6},
+    lab::{Container, Lab},
+    ping, place,
+    raw::{Packet, Raw},
+    snapshot::Snapshot,
+    udp, wait,
+};
+
+families! {
+    ; V6:
+    a_container_takes_no_address_of_anothers,
+    a_container_is_no_router,
+    who_has_forgotten_its_neighbours_finds_them_again,
+    link_local_addresses_reach_neighbours_and_the_gateway_and_nobody_else,
+    a_new_container_can_send_at_once,
+}
+
+/// Types of ICMPv6 (RFC 4861 section 4).
+mod kind {
+    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
+    pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub(super) const REDIRECT: u8 = 137;
+}
+
+/// Everybody on the link.
+const ALL_NODES: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V6(address) => address.octets(),
+        IpAddr::V4(address) => panic!("{address} is IPv4"),
+    }
+}
+
+fn mac_of(container: &Container) -> Mac {
+    container.made["endpoints"][0]["mac"].as_str().unwrap().parse().unwrap()
+}
+
+/// The address that a MAC makes on the link (RFC 4291 appendix A).
+fn link_local(container: &Container) -> IpAddr {
+    let Mac([a, b, c, d, e, f]) = mac_of(container);
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f)).into()
+}
+
+/// A message of neighbour discovery: what follows the checksum, and a link-layer address as an option.
+fn message(source: IpAddr, destination: IpAddr, kind: u8, rest: &[u8], (option, mac): (u8, Mac)) -> Packet {
+    let rest = [rest, &[option, 1], &mac.0].concat();
+    Packet { ttl: 255, ..Packet::icmp(source, destination, (kind, 0), &rest) }
+}
+
+fn solicitation(source: IpAddr, destination: IpAddr, target: IpAddr, mac: Mac) -> Packet {
+    let rest = [&[0; 4][..], &octets(target)].concat();
+    message(source, destination, kind::NEIGHBOUR_SOLICITATION, &rest, (1, mac))
+}
+
+/// One that overrides what is known.
+fn advertisement(source: IpAddr, destination: IpAddr, target: IpAddr, mac: Mac) -> Packet {
+    let rest = [&[0x20, 0, 0, 0][..], &octets(target)].concat();
+    message(source, destination, kind::NEIGHBOUR_ADVERTISEMENT, &rest, (2, mac))
+}
+
+/// The MAC that a namespace has for an address.
+fn known(netns: &Netns, address: IpAddr) -> Option<Mac> {
+    let table = place::ip(netns, &format!("-6 neigh show {address}"));
+    table.split_once("lladdr ")?.1.split_whitespace().next()?.parse().ok()
+}
+
+fn a_container_takes_no_address_of_anothers(family: Family) {
+    let lab = Lab::shared(family);
+    let [thief, peer, victim] = ["c1", "c2", "c3"].map(|short| lab.container(short, &[]));
+    let _echo = udp::Echo::start(&victim.netns, victim.at(7), "victim");
+    let (neighbour, host) = (udp::client(&peer.netns, family), udp::client(&lab.host, family));
+    for client in [&neighbour, &host] {
+        assert_eq!(udp::answer(client, victim.at(7)), "victim");
+    }
+    // They know it before, so that only an answer could change what they know.
+    for to in [peer.address, family.gateway()] {
+        ping::ping(&thief.netns, to, 1, 56);
+        ping::ping(&victim.netns, to, 1, 56);
+    }
+    let (own, mac, before) = (thief.address, mac_of(&thief), lab.counted("nd-spoofed"));
+    let raw = Raw::sender(&thief.netns, family);
+    let mut sent = 0;
+    for taken in [victim.address, family.gateway(), link_local(&victim)] {
+        for to in [peer.address, family.gateway(), ALL_NODES] {
+            // In its own name and in the other's, whichever claims more.
+            for packet in [
+                advertisement(own, to, taken, mac),
+                advertisement(taken, to, taken, mac),
+                advertisement(taken, to, own, mac),
+                solicitation(taken, to, peer.address, mac),
+                // Its own address with another's MAC: what is for it would go there.
+                advertisement(own, to, own, mac_of(&victim)),
+                solicitation(own, to, peer.address, mac_of(&victim)),
+            ] {
+                raw.send(&packet);
+                sent += 1;
+            }
+        }
+    }
+    assert_eq!(lab.counted("nd-spoofed"), before + sent, "each is dropped, and counted");
+    for (netns, client) in [(&peer.netns, &neighbour), (&lab.host, &host)] {
+        assert_eq!(known(netns, victim.address), Some(mac_of(&victim)), "in {}", netns.path().display());
+        assert_eq!(udp::answer(client, victim.at(7)), "victim");
+    }
+}
+
+fn a_container_is_no_router(family: Family) {
+    let lab = Lab::shared(family);
+    let [would_be, peer] = ["c1", "c2"].map(|short| lab.container(short, &[]));
+    // One that believes whatever it is told.
+    for key in ["accept_ra", "accept_redirects"] {
+        sysctl::set(&peer.netns, &format!("ipv6/conf/{}/{key}", peer.interface()), "1").unwrap();
+    }
+    ping::ping(&peer.netns, family.far(), 1, 56);
+    let (inside, on_host) = (Snapshot::of_links(&peer.netns), Snapshot::of_links(&lab.host));
+    let (mac, before) = (mac_of(&would_be), lab.counted("router-advertisement"));
+    let raw = Raw::sender(&would_be.netns, family);
+    // Hop limit, flags, 1800 s, no times; a prefix to make addresses of, for ever.
+    let prefix = "2001:db8:bad::".parse::<Ipv6Addr>().unwrap().octets();
+    let option = [&[3, 4, 64, 0xc0][..], &[0xff; 8], &[0; 4], &prefix].concat();
+    let router = [&[64, 0, 7, 8][..], &[0; 8], &option].concat();
+    let redirect = [&[0; 4][..], &octets(link_local(&would_be)), &octets(family.far())].concat();
+    let source = link_local(&would_be);
+    for to in [peer.address, link_local(&peer), ALL_NODES, family.gateway()] {
+        raw.send(&message(source, to, kind::ROUTER_ADVERTISEMENT, &router, (1, mac)));
+        // Only its router may redirect a host (RFC 4861 section 8.1), and is believed.
+        raw.send(&message(family.gateway(), to, kind::REDIRECT, &redirect, (2, mac)));
+    }
+    // Whichever is in another's name is counted as that.
+    let counted = lab.counted("router-advertisement") - before;
+    assert_eq!(counted, 8, "{}", lab.json(&["stats"]));
+    for (netns, before) in [(&peer.netns, inside), (&lab.host, on_host)] {
+        let differences = before.differences(&Snapshot::of_links(netns));
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+    ping::ping(&peer.netns, family.far(), 1, 56);
+}
+
+fn who_has_forgotten_its_neighbours_finds_them_again(family: Family) {
+    let lab = Lab::shared(family);
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let before = lab.counted("nd-spoofed");
+    for _ in 0..2 {
+        for (netns, to) in [
+            (&c1.netns, c2.address),
+            (&c1.netns, family.gateway()),
+            (&lab.host, c1.address),
+            (&c2.netns, c1.address),
+            (&c1.netns, family.far()),
+        ] {
+            ping::ping(netns, to, 1, 56);
+        }
+        for netns in [&c1.netns, &c2.netns, &lab.host] {
+            place::ip(netns, "-6 neigh flush all");
+        }
+    }
+    assert_eq!(lab.counted("nd-spoofed"), before, "nobody is taken for another");
+}
+
+/// Addresses of the link are for the link: neighbours and the gateway are there.
+fn link_local_addresses_reach_neighbours_and_the_gateway_and_nobody_else(family: Family) {
+    let lab = Lab::shared(family);
+    let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
+    let bridge = lab.json(&["network", "inspect", family.network()])["bridge"].as_str().unwrap().to_owned();
+    let of_bridge = place::ip(&lab.host, &format!("-6 -o address show dev {bridge} scope link"));
+    let of_bridge = of_bridge.split_once("inet6 ").unwrap().1.split('/').next().unwrap().to_owned();
+    let pings = |netns: &Netns, to: &str, interface: &str| {
+        let mut ping = Command::new("ping");
+        ping.args(["-n", "-c", "1", "-W", "10", &format!("{to}%{interface}")]);
+        let output = place::run(netns, || ping.output()).expect("ping runs");
+        assert!(output.status.success(), "{to}: {}", String::from_utf8_lossy(&output.stdout));
+    };
+    pings(&c1.netns, &link_local(&c2).to_string(), c1.interface());
+    pings(&c1.netns, &of_bridge, c1.interface());
+    pings(&lab.host, &link_local(&c1).to_string(), &bridge);
+    // Outside nobody could answer it.
+    let far = Raw::open(&lab.world, family, 17);
+    Raw::sender(&c1.netns, family).send(&Packet::udp((link_local(&c1), 4000), (family.far(), 7), b"hello"));
+    assert_eq!(far.find(wait::SILENCE, |packet| (packet.ports() == (4000, 7)).then_some(packet.source)), None);
+}
+
+/// Nothing waits for duplicate address detection, or for anything else.
+fn a_new_container_can_send_at_once(family: Family) {
+    let lab = Lab::shared(family);
+    let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    for round in 0..5 {
+        let container = lab.container(&format!("c{round}"), &[]);
+        // The first datagram of all, and only that one: an address that is tentative has no route, and is not sent with.
+        let client = udp::client(&container.netns, family);
+        udp::ask(&client, (family.far(), 7), b"first", wait::DEADLINE).expect("its first datagram is answered");
+        let waiting = place::ip(&container.netns, "-6 address show tentative");
+        assert_eq!(waiting.trim(), "", "nothing is tentative");
+    }
+    assert!(far.peers().iter().all(|peer| peer.ip() == family.host()), "{:?}", far.peers());
+}
