@@ -2,16 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, UdpSocket},
 };
 
+use causeway::net::netns::Netns;
 use causeway_tests::{
     family::{V4, V6},
     lab::{Container, HOST, Lab, UPLINK, WORLD_SIDE},
-    offload, tcp, transfer, udp,
-    wait::DEADLINE,
+    offload,
+    raw::{Packet, Raw, Told, flag, header},
+    route::{self, Answer, Probe, exceeded},
+    tcp, transfer, udp,
+    wait::{self, DEADLINE, SILENCE},
+    wide::{NARROW, path_mtu},
 };
+use serde_json::json;
 
 /// A lab whose world speaks IPv6, and a container without.
 fn four(lab: &Lab, arguments: &[&str]) -> Container {
@@ -106,4 +112,213 @@ fn by_connected(socket: &UdpSocket, address: IpAddr) -> io::Result<String> {
     let (length, from) = socket.recv_from(&mut buffer)?;
     assert_eq!(from, (address, 8080).into());
     Ok(String::from_utf8_lossy(&buffer[..length]).trim_end_matches('?').to_owned())
+}
+
+#[test]
+fn a_flow_is_shown_with_the_addresses_that_each_side_sees() {
+    let lab = Lab::shared(V6);
+    let c1 = four(&lab, &["-p", "8080:80/udp"]);
+    let datagram = udp::Echo::start(&c1.netns, c1.at(80), "");
+    let client = udp::bind(&lab.world, (V6.router(), 40_000));
+    udp::answer(&client, (V6.host(), 8080));
+    let flows = lab.json(&["flows"]);
+    let [flow] = &flows.as_array().unwrap()[..] else { panic!("{flows}") };
+    let peer = datagram.peers().into_iter().next().unwrap();
+    assert_eq!(flow["container"], c1.name.as_str());
+    assert_eq!(flow["protocol"], "udp");
+    assert_eq!(
+        flow["forward"],
+        json!({"source": format!("[{}]:40000", V6.router()), "destination": format!("[{}]:8080", V6.host())})
+    );
+    assert_eq!(flow["reply"], json!({"source": c1.at(80).to_string(), "destination": peer.to_string()}));
+    // By either of them it is found, and ended.
+    lab.json(&["flows", "flush", "--container", &c1.name]);
+    assert_eq!(lab.json(&["flows"]), json!([]));
+}
+
+#[test]
+fn it_ends_with_its_publish_and_by_who_is_admitted() {
+    let lab = Lab::shared(V6);
+    let c1 = four(&lab, &["-p", "8080:80/udp"]);
+    let _datagram = udp::Echo::start(&c1.netns, c1.at(80), "four");
+    let client = udp::client(&lab.world, V6);
+    udp::answer(&client, (V6.host(), 8080));
+    lab.json(&["publish", "rm", &c1.name, "8080:80/udp"]);
+    assert!(udp::is_silent(&client, (V6.host(), 8080)));
+    for (from, admitted) in [(V6.outside(), false), ("2001:db8:2::/64", true), (V4.outside(), false)] {
+        lab.json(&["publish", "add", &c1.name, "8080:80/udp", "--from", from]);
+        let answer = udp::ask(&client, (V6.host(), 8080), b"let me in", SILENCE);
+        assert_eq!(answer.is_ok(), admitted, "{from}");
+        lab.json(&["publish", "rm", &c1.name, "8080:80/udp"]);
+    }
+}
+
+#[test]
+fn a_closed_port_is_told_to_the_client() {
+    let lab = Lab::shared(V6);
+    let _c1 = four(&lab, &["-p", "8080:9/udp", "-p", "8080:9"]);
+    let c2 = lab.container("c2", &[]);
+    for (netns, address) in [(&lab.world, V6.host()), (&c2.netns, V6.host()), (&c2.netns, V6.gateway())] {
+        hears_of_the_closed_port(netns, address);
+        let refused = tcp::try_connect(netns, (address, 8080), DEADLINE).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+    hears_of_the_closed_port(&lab.host, V6.loopback());
+}
+
+fn hears_of_the_closed_port(netns: &Netns, address: IpAddr) {
+    let socket = udp::client(netns, V6);
+    socket.connect((address, 8080)).unwrap();
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    let refused = |result: io::Result<usize>| result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    wait::until("it hears that the port is closed", || {
+        (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
+    });
+}
+
+#[test]
+fn every_hop_says_when_a_packet_ends_there() {
+    let lab = Lab::of(V6);
+    let wide = lab.widen();
+    let c1 = four(&lab, &["-p", "5000:80", "-p", "5000:80/udp"]);
+    let c2 = lab.container("c2", &[]);
+    let servers = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
+    for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
+        // Once with the flow still to begin, and once with it open.
+        for _ in 0..2 {
+            for (hops, by) in [(1, V6.far_hop()), (2, V6.near_hop()), (3, V6.host())] {
+                let answer = route::probe(&wide.beyond, probe, (V6.beyond(), port), (V6.host(), 5000), hops);
+                assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
+            }
+            let there = route::reach(&wide.beyond, probe, (V6.beyond(), port), (V6.host(), 5000));
+            assert_eq!(there, Answer::There(V6.host()));
+            let answer = route::probe(&c2.netns, probe, (c2.address, port), (V6.host(), 5000), 1);
+            assert_eq!(answer, exceeded(V6.gateway()), "a neighbour's");
+            assert_eq!(route::reach(&c2.netns, probe, (c2.address, port), (V6.host(), 5000)), Answer::There(V6.host()));
+        }
+    }
+    // What the container sends ends somewhere too; what it hears is in the gateway's name, as all of it.
+    drop(servers);
+    let inside = udp::bind(&c1.netns, c1.at(80));
+    let outside = udp::bind(&wide.beyond, (V6.beyond(), 4002));
+    outside.send_to(b"question", (V6.host(), 5000)).unwrap();
+    let (_, peer) = inside.recv_from(&mut [0; 16]).unwrap();
+    drop(inside);
+    for hops in [1, 2, 3] {
+        let answer = route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (peer.ip(), peer.port()), hops);
+        assert_eq!(answer, exceeded(V4.gateway()), "hop {hops}");
+    }
+    drop(outside);
+    let there = route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (peer.ip(), peer.port()), 4);
+    assert_eq!(there, Answer::Error(V4.gateway(), Told::PortClosed));
+}
+
+#[test]
+fn a_narrow_link_is_told_to_both_sides() {
+    let lab = Lab::of(V6);
+    let wide = lab.widen();
+    let c1 = four(&lab, &["-p", "9000:9", "-p", "9000:9/udp"]);
+    transfer::both_ways(&c1.netns, c1.at(9), &wide.beyond, (V6.host(), 9000), transfer::SIZE / 100);
+    assert_eq!(path_mtu(&c1.netns, V4.gateway()), Some(NARROW - 20), "the container was told");
+    assert_eq!(path_mtu(&wide.beyond, V6.host()), Some(NARROW), "the client was told");
+    // A datagram that is too long, the client's and the container's.
+    let server = udp::bind(&c1.netns, (V4.any(), 9));
+    let client = udp::client(&wide.beyond, V6);
+    client.send_to(b"hello", (V6.host(), 9000)).unwrap();
+    let (_, peer) = server.recv_from(&mut [0; 16]).unwrap();
+    let fits = V6.data_of(NARROW as usize);
+    assert_eq!(server.send_to(&vec![1; fits], peer).unwrap(), fits);
+    assert_eq!(client.recv_from(&mut [0; 2000]).unwrap().0, fits);
+}
+
+#[test]
+fn longer_packets_than_go_through_are_told_as_long_as_each_side_may_send() {
+    let lab = Lab::of(V6);
+    lab.json(&["network", "create", "short", "--subnet", "172.28.0.0/16", "--mtu", "1300"]);
+    lab.json(&["network", "create", "long", "--subnet", "172.29.0.0/16", "--mtu", "9000"]);
+    // In this order: what the client is told it remembers.
+    for (network, container_is_told, client_is_told) in [("long", Some(1480), None), ("short", None, Some(1320))] {
+        let c1 = lab.container(network, &["--network", network, "-p", "9000:9/udp", "-p", "9000:9"]).of(V4);
+        let server = udp::bind(&c1.netns, c1.at(9));
+        let client = udp::bind(&lab.world, (V6.router(), 4000));
+        client.send_to(b"hello", (V6.host(), 9000)).unwrap();
+        let (_, peer) = server.recv_from(&mut [0; 16]).unwrap();
+        let told = |netns, family, source, quoted| {
+            let listener = Raw::icmp(netns, family);
+            move || {
+                listener.find(SILENCE, |answer: &Packet| {
+                    let (Told::TooLong(mtu), quote) = answer.error()? else { return None };
+                    (answer.source == source && quote.ports() == quoted).then_some(mtu)
+                })
+            }
+        };
+        let heard = told(&lab.world, V6, V6.host(), (4000, 9000));
+        let long = Packet::udp((V6.router(), 4000), (V6.host(), 9000), &[7; 1400]);
+        Raw::sender(&lab.world, V6).send(&long);
+        assert_eq!(heard(), client_is_told, "{network}");
+        let gateway = lab.json(&["network", "inspect", network])["gateways"][0].as_str().unwrap().parse().unwrap();
+        let heard = told(&c1.netns, V4, gateway, (9, peer.port()));
+        let long = Packet::udp((c1.address, 9), (peer.ip(), peer.port()), &[7; 1473 - 20]);
+        if container_is_told.is_some() {
+            Raw::sender(&c1.netns, V4).send(&long);
+        }
+        assert_eq!(heard(), container_is_told, "{network}");
+        drop(server);
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (V6.host(), 9000), transfer::SIZE / 100);
+        lab.json(&["container", "rm", &c1.name]);
+    }
+}
+
+#[test]
+fn both_sides_are_told_of_segments_that_fit() {
+    let lab = Lab::shared(V6);
+    let c1 = four(&lab, &["-p", "9000:9"]);
+    let _server = tcp::Echo::start(&c1.netns, c1.at(9));
+    let (inside, outside) = (Raw::open(&c1.netns, V4, 6), Raw::open(&lab.world, V6, 6));
+    tcp::exchange(&lab.world, (V6.host(), 9000));
+    let announced = |packet: &Packet| (packet.flags() & flag::SYN != 0).then(|| packet.mss());
+    assert_eq!(inside.wait("a SYN", announced), Some(1440));
+    assert_eq!(outside.wait("a SYN and ACK", announced), Some(1440));
+}
+
+#[test]
+fn what_only_one_family_has_goes_no_further() {
+    let lab = Lab::shared(V6);
+    let c1 = four(&lab, &["-p", "8080:80/udp"]);
+    let (inside, outside) = (Raw::open(&c1.netns, V4, 17), Raw::open(&lab.world, V6, 17));
+    let send = |packet: &Packet| Raw::sender(&lab.world, V6).send(packet);
+    let sent = |data: &[u8]| Packet::udp((V6.far(), 4000), (V6.host(), 8080), data);
+    let arrives = |data: &[u8]| {
+        let data = data.to_vec();
+        inside.wait("the datagram arrives", move |packet| (packet.payload[8..] == data[..]).then(|| packet.clone()))
+    };
+    // Extension headers.
+    let padding = [&[0][..], &[1, 4, 0, 0, 0, 0]].concat();
+    let extensions = vec![
+        (header::HOP_BY_HOP, padding.clone()),
+        (header::DESTINATION, padding),
+        (header::FRAGMENT, vec![0, 0, 0, 0, 0, 0, 7]),
+    ];
+    send(&Packet { extensions, ..sent(b"with three of them") });
+    let plain = arrives(b"with three of them");
+    assert!(plain.sums_up() && plain.ttl == 63, "{plain:?}");
+    let port = plain.ports().0;
+    // Parts of a datagram.
+    let parts = lab.counted("fragment");
+    for part in sent(&[7; 64]).with_id(9).cut(&[32]) {
+        send(&part);
+    }
+    wait::until("both are dropped", || (lab.counted("fragment") == parts + 2).then_some(()));
+    // UDP without checksum.
+    let back = |data: &[u8]| Packet::udp((c1.address, 80), (V4.gateway(), port), data);
+    let mut without = back(b"without");
+    without.payload[6..8].fill(0);
+    Raw::sender(&c1.netns, V4).send(&without);
+    wait::until("it is dropped", || (lab.counted("no-checksum") == 1).then_some(()));
+    Raw::sender(&c1.netns, V4).send(&back(b"with"));
+    let answer = outside.wait("the answer", |packet| (packet.ports() == (8080, 4000)).then(|| packet.clone()));
+    assert_eq!((&answer.payload[8..], answer.source, answer.sums_up()), (&b"with"[..], V6.host(), true));
+    let first = back(&[7; 64]).with_id(9).cut(&[32]).remove(0);
+    Raw::sender(&c1.netns, V4).send(&first);
+    wait::until("it is dropped", || (lab.counted("fragment") == parts + 3).then_some(()));
 }

@@ -325,7 +325,7 @@ fn segment<A: Scene>(number: u8, (source, from): (A, u16), (destination, to): (A
     segment
 }
 
-/// An ICMPv6 error about an answer of the container's, as it comes to the host: kind, code, the rest, a wrong checksum, who sends it, and how much it quotes.
+/// An error of IPv6 about an answer of the container's, as it comes to the host: kind, code, the rest, a wrong checksum, who sends it, and how much it quotes.
 struct Error {
     head: [u8; 8],
     wrong: u16,
