@@ -532,6 +532,8 @@ mod tests {
             "up",
             "up --config lab.toml --uplink eth0 --uplink eth1 --netns host",
             "up --allow-bind",
+            "up --xdp auto",
+            "up --xdp on --uplink eth0",
             "up --netns /proc/1/ns/net --instance lab",
             "down --json",
             "--json --instance lab down",

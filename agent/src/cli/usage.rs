@@ -79,6 +79,7 @@ mod tests {
             ("flows --container web flush", "cannot be used with", "causeway flows flush"),
             ("stats --jsn", "unexpected argument '--jsn'", "causeway stats"),
             ("up --instance a.b", "has a dot", "causeway up"),
+            ("up --xdp native", "'native' is not auto, on or off", "causeway up"),
             ("up --uplink sixteen-letters-", "16 characters", "causeway up"),
         ] {
             let text = wrong(line);

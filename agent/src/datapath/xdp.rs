@@ -134,7 +134,9 @@ fn in_words(error: &ProgramError) -> anyhow::Error {
         None
     };
     match code.map(Errno::from_raw) {
-        Some(Errno::EOPNOTSUPP) => anyhow::anyhow!("its driver does not run XDP programs"),
+        Some(Errno::EOPNOTSUPP) => {
+            anyhow::anyhow!("its driver does not run XDP programs, or not with the offloads that it has on")
+        }
         Some(Errno::EBUSY | Errno::EEXIST) => {
             anyhow::anyhow!("somebody else's XDP program is on it ('ip link show' tells which)")
         }
@@ -156,4 +158,40 @@ fn pin_name(index: u32) -> String {
 /// The uplink of a pin.
 fn index_of(pin: &str) -> Option<u32> {
     pin.strip_prefix(name::UPLINK_XDP)?.strip_prefix('-')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_a_driver_answers_is_said_in_words() {
+        let said = |code: Errno| {
+            let io_error = io::Error::from_raw_os_error(code as i32);
+            in_words(&ProgramError::SyscallError(aya::sys::SyscallError { call: "bpf_link_create", io_error }))
+                .to_string()
+        };
+        for (code, word) in [
+            (Errno::EOPNOTSUPP, "does not run XDP"),
+            (Errno::EBUSY, "somebody else's"),
+            (Errno::EEXIST, "somebody else's"),
+            (Errno::ERANGE, "MTU"),
+            (Errno::EMSGSIZE, "MTU"),
+            (Errno::EINVAL, "MTU"),
+            (Errno::ENOSPC, "No space"),
+        ] {
+            assert!(said(code).contains(word), "{code}: {}", said(code));
+            assert!(!said(code).contains('\n'));
+        }
+    }
+
+    #[test]
+    fn an_uplinks_pin_names_it_and_no_other_is_taken_for_one() {
+        assert_eq!(index_of(&pin_name(7)), Some(7));
+        for pin in ["uplink-7", "uplink_out-7", "uplink_xdp", "uplink_xdp-", "uplink_xdp-x", "bind4"] {
+            assert_eq!(index_of(pin), None, "{pin}");
+        }
+    }
 }
