@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use causeway_tests::{
     families,
-    family::{Family, V6},
+    family::Family,
     lab::{Container, Lab},
     raw::{Packet, Raw, flag, header},
     shared::Shared,

@@ -8,7 +8,7 @@ use std::{
 use causeway::net::{mac::Mac, netns::Netns, sysctl};
 use causeway_tests::{
     families,
-    family::{Family, V6},
+    family::Family,
     lab::{Container, Lab},
     ping, place,
     raw::{Packet, Raw},
@@ -25,7 +25,7 @@ families! {
     a_new_container_can_send_at_once,
 }
 
-/// Types of ICMPv6 (RFC 4861 section 4).
+/// Types of messages (RFC 4861 section 4).
 mod kind {
     pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
     pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
@@ -47,11 +47,8 @@ fn mac_of(container: &Container) -> Mac {
     container.made["endpoints"][0]["mac"].as_str().unwrap().parse().unwrap()
 }
 
-/// The address that a MAC makes on the link (RFC 4291 appendix A).
 fn link_local(container: &Container) -> IpAddr {
-    let Mac([a, b, c, d, e, f]) = mac_of(container);
-    let word = |high, low| u16::from_be_bytes([high, low]);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f)).into()
+    mac_of(container).link_local().into()
 }
 
 /// A message of neighbour discovery: what follows the checksum, and a link-layer address as an option.

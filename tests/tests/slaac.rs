@@ -1,0 +1,156 @@
+//! An uplink whose IPv6 addresses are its router's to give (RFC 4862) and its own to invent (RFC 8981): they come, go and change under flows.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use causeway::net::{netlink::Netlink, sysctl};
+use causeway_tests::{
+    families,
+    family::Family,
+    lab::{Container, Lab, UPLINK, WORLD_SIDE},
+    place,
+    raw::{Packet, Raw},
+    udp,
+    wait::{self, SILENCE},
+};
+
+families! {
+    ; V6:
+    new_flows_follow_what_the_router_announces_and_those_that_go_on_stay,
+    an_address_of_privacy_comes_and_goes_unnoticed,
+    an_uplink_that_was_down_is_used_again_with_the_address_it_gets,
+}
+
+/// A prefix that the router announces: its third word, and for how many seconds addresses of it are to be used for new flows.
+#[derive(Clone, Copy)]
+struct Announced(u16, u32);
+
+impl Announced {
+    fn network(self) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 2, self.0, 0, 0, 0, 0)
+    }
+
+    /// A prefix information option (RFC 4861 section 4.6.2), for addresses that are valid for an hour.
+    fn option(self) -> Vec<u8> {
+        let [valid, preferred] = [3600, self.1].map(u32::to_be_bytes);
+        [&[3, 4, 64, 0xc0][..], &valid, &preferred, &[0; 4], &self.network().octets()].concat()
+    }
+}
+
+/// A host that has no address of IPv6 but those of its router, the world; and a container on it.
+fn unaddressed(family: Family) -> (Lab, Container) {
+    let lab = Lab::without_agent().of_family(family);
+    place::ip(&lab.host, &format!("address del {}/64 dev {UPLINK}", family.host()));
+    place::ip(&lab.host, &format!("-6 route flush default dev {UPLINK}"));
+    for network in [0xa, 0xb] {
+        place::ip(&lab.world, &format!("route add {}/64 dev {WORLD_SIDE}", Announced(network, 0).network()));
+    }
+    sysctl::set(&lab.world, "ipv6/conf/all/forwarding", "1").unwrap();
+    lab.start_agent(&[]);
+    let c1 = lab.container("c1", &[]);
+    (lab, c1)
+}
+
+/// The link-local address of an interface.
+fn link_local(netns: &causeway::net::netns::Netns, interface: &str) -> IpAddr {
+    let mac = place::block_on(async { Netlink::open(netns).await?.link(interface).await }).unwrap().unwrap().mac;
+    mac.expect("it is Ethernet").link_local().into()
+}
+
+/// Says that the world is the router, for half an hour, and what the prefixes are.
+fn announce(lab: &Lab, prefixes: &[Announced]) {
+    let (router, host) = (link_local(&lab.world, WORLD_SIDE), link_local(&lab.host, UPLINK));
+    // Hop limit, flags, 1800 s, no times for neighbours.
+    let mut rest = [&[64, 0, 7, 8][..], &[0; 8]].concat();
+    rest.extend(prefixes.iter().flat_map(|prefix| prefix.option()));
+    Raw::sender(&lab.world, lab.family).send(&Packet { ttl: 255, ..Packet::icmp(router, host, (134, 0), &rest) });
+}
+
+/// The address that the world sees of a new flow; none if there is no answer.
+fn seen(lab: &Lab, container: &Container) -> Option<IpAddr> {
+    let echo = udp::Echo::start(&lab.world, (lab.family.far(), 9), "");
+    udp::ask(&udp::client(&container.netns, lab.family), (lab.family.far(), 9), b"who?", SILENCE).ok()?;
+    echo.peers().first().map(|peer| peer.ip())
+}
+
+/// Announces again and again, as routers do, until a new flow leaves with the address that the host made of that prefix.
+#[track_caller]
+fn leaves_with(lab: &Lab, container: &Container, prefixes: &[Announced], used: Announced) {
+    let own = made_of(lab, used);
+    wait::until(&format!("a new flow leaves with {own}"), || {
+        announce(lab, prefixes);
+        (seen(lab, container) == Some(own)).then_some(())
+    });
+}
+
+/// The stable address that the host makes of a prefix (RFC 4291 appendix A).
+fn made_of(lab: &Lab, prefix: Announced) -> IpAddr {
+    let IpAddr::V6(link_local) = link_local(&lab.host, UPLINK) else { panic!("it is IPv6") };
+    (prefix.network() | Ipv6Addr::from_bits(link_local.to_bits() & u128::from(u64::MAX))).into()
+}
+
+/// Those that the host has invented, of any prefix.
+fn invented(lab: &Lab) -> Vec<String> {
+    let shown = place::ip(&lab.host, &format!("-6 -o address show dev {UPLINK} temporary"));
+    shown.lines().filter_map(|line| Some(line.split_once("inet6 ")?.1.split(' ').next()?.to_owned())).collect()
+}
+
+fn new_flows_follow_what_the_router_announces_and_those_that_go_on_stay(family: Family) {
+    let (lab, c1) = unaddressed(family);
+    assert_eq!(seen(&lab, &c1), None, "there is no address to leave with");
+    let (old, new) = (Announced(0xa, 1800), Announced(0xb, 1800));
+    leaves_with(&lab, &c1, &[old], old);
+    let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    let chatter = udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7));
+    // The old prefix is to be used no more for what begins.
+    leaves_with(&lab, &c1, &[Announced(0xa, 0), new], new);
+    let answered = chatter.answered();
+    wait::until("what began before goes on", || (chatter.answered() > answered + 2).then_some(()));
+    // Gone at once, as a router that goes wrong has it; what has the new one does not mind.
+    let later = udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7));
+    chatter.finish();
+    place::ip(&lab.host, &format!("address del {}/64 dev {UPLINK}", made_of(&lab, old)));
+    leaves_with(&lab, &c1, &[new], new);
+    let of_old = format!("[{}]", made_of(&lab, old));
+    wait::until("the flows of the address that went have ended", || {
+        let flows = lab.json(&["flows", "ls"]);
+        let has_it = |flow: &serde_json::Value| flow["reply"]["destination"].as_str().unwrap().starts_with(&of_old);
+        (!flows.as_array().unwrap().iter().any(has_it)).then_some(())
+    });
+    assert!(later.finish() > 0);
+}
+
+fn an_address_of_privacy_comes_and_goes_unnoticed(family: Family) {
+    let (lab, c1) = unaddressed(family);
+    sysctl::set(&lab.host, &format!("ipv6/conf/{UPLINK}/use_tempaddr"), "2").unwrap();
+    let prefix = Announced(0xa, 1800);
+    leaves_with(&lab, &c1, &[prefix], prefix);
+    let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    let chatter = udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7));
+    for _ in 0..3 {
+        wait::until("the host invents an address", || {
+            announce(&lab, &[prefix]);
+            (!invented(&lab).is_empty()).then_some(())
+        });
+        assert_eq!(seen(&lab, &c1), Some(made_of(&lab, prefix)), "the one that lasts is taken");
+        for address in invented(&lab) {
+            place::ip(&lab.host, &format!("address del {address} dev {UPLINK}"));
+        }
+        assert_eq!(seen(&lab, &c1), Some(made_of(&lab, prefix)));
+        // So that the next one is invented.
+        for value in ["0", "2"] {
+            sysctl::set(&lab.host, &format!("ipv6/conf/{UPLINK}/use_tempaddr"), value).unwrap();
+        }
+    }
+    assert!(chatter.finish() > 0);
+}
+
+fn an_uplink_that_was_down_is_used_again_with_the_address_it_gets(family: Family) {
+    let (lab, c1) = unaddressed(family);
+    let (old, new) = (Announced(0xa, 1800), Announced(0xb, 1800));
+    leaves_with(&lab, &c1, &[old], old);
+    place::ip(&lab.host, &format!("link set {UPLINK} down"));
+    wait::until("nothing leaves", || seen(&lab, &c1).is_none().then_some(()));
+    place::ip(&lab.host, &format!("link set {UPLINK} up"));
+    // Elsewhere, as a machine that was carried there.
+    leaves_with(&lab, &c1, &[new], new);
+}
