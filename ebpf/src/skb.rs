@@ -327,7 +327,7 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub(crate) fn leave_error_as_ipv4(&mut self, place: &First<V6>) -> Result<i32, Reason> {
         let First { packet, error, head4, .. } = place;
-        self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet) - crossing::LONGER as i32, &error.outer)?;
+        self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet) - crossing::LONGER.cast_signed(), &error.outer)?;
         self.store_head(head4)?;
         Ok(self.redirect(&error.outer))
     }
@@ -336,7 +336,7 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub(crate) fn leave_error_as_ipv6(&mut self, place: &First<V6>) -> Result<i32, Reason> {
         let First { packet, error, head6, .. } = place;
-        self.cross(ether_type::IPV6, crossing::LONGER as i32 - beyond::<Ipv4>(packet), &error.outer)?;
+        self.cross(ether_type::IPV6, crossing::LONGER.cast_signed() - beyond::<Ipv4>(packet), &error.outer)?;
         self.store_head(head6)?;
         Ok(self.redirect(&error.outer))
     }
@@ -533,7 +533,7 @@ fn length_of(frame: &HeldFrame) -> u32 {
 /// Bytes between the header of a packet and its payload.
 #[inline(always)]
 fn beyond<H>(packet: &Packet<V6>) -> i32 {
-    payload_at(packet) as i32 - (ETHERNET + size_of::<H>()) as i32
+    (payload_at(packet) as u32).cast_signed() - ((ETHERNET + size_of::<H>()) as u32).cast_signed()
 }
 
 /// A number nobody can foretell.
