@@ -1,6 +1,6 @@
 //! An uplink whose IPv6 addresses are its router's to give (RFC 4862) and its own to invent (RFC 8981): they come, go and change under flows.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use causeway::net::{netlink::Netlink, sysctl};
 use causeway_tests::{
@@ -69,7 +69,7 @@ fn announce(lab: &Lab, prefixes: &[Announced]) {
 fn seen(lab: &Lab, container: &Container) -> Option<IpAddr> {
     let echo = udp::Echo::start(&lab.world, (lab.family.far(), 9), "");
     udp::ask(&udp::client(&container.netns, lab.family), (lab.family.far(), 9), b"who?", SILENCE).ok()?;
-    echo.peers().first().map(|peer| peer.ip())
+    echo.peers().first().map(SocketAddr::ip)
 }
 
 /// Announces again and again, as routers do, until a new flow leaves with the address that the host made of that prefix.
