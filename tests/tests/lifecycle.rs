@@ -10,12 +10,21 @@ use causeway::net::{
     sysctl,
 };
 use causeway_tests::{
-    family::V4,
+    families,
+    family::{Family, V4},
     lab::{FAR, HOST, Lab},
     ping, pins,
     snapshot::Snapshot,
     tcp, udp, undo, wait,
 };
+
+families! {
+    a_killed_agent_loses_no_packet_and_the_next_one_carries_on,
+    an_agent_told_to_end_leaves_the_datapath_at_work_for_the_next_one,
+    a_second_instance_on_a_second_host_minds_its_own_business,
+    a_client_reaches_the_container_that_took_the_place_of_a_removed_one,
+    a_port_that_moves_to_another_container_takes_its_clients_along,
+}
 
 fn forwarding(netns: &Netns) -> String {
     sysctl::get(netns, "ipv4/ip_forward").unwrap().unwrap()
@@ -94,24 +103,25 @@ fn down_works_after_a_crash_too() {
 }
 
 /// Traffic of every kind goes on while `interrupt` takes the agent away and while it comes again; and then all is as it was.
-fn traffic_survives(interrupt: impl Fn(&Lab)) {
-    let lab = Lab::new();
+fn traffic_survives(family: Family, interrupt: impl Fn(&Lab)) {
+    let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
-    let (_far, _far_tcp) = (udp::Echo::start(&lab.world, (FAR, 7), "far"), tcp::Echo::start(&lab.world, (FAR, 7)));
+    let (_far, _far_tcp) =
+        (udp::Echo::start(&lab.world, (family.far(), 7), "far"), tcp::Echo::start(&lab.world, (family.far(), 7)));
     let (_inside, _inside_tcp) = (udp::Echo::start(&c1.netns, c1.at(80), "c1"), tcp::Echo::start(&c1.netns, c1.at(80)));
     let chatters = [
-        ("to the world", udp::Chatter::start(udp::client(&c1.netns, V4), (FAR, 7))),
-        ("from the world", udp::Chatter::start(udp::client(&lab.world, V4), (HOST, 8080))),
-        ("through the hairpin", udp::Chatter::start(udp::client(&c2.netns, V4), (HOST, 8080))),
-        ("between containers", udp::Chatter::start(udp::client(&c2.netns, V4), c1.at(80))),
+        ("to the world", udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7))),
+        ("from the world", udp::Chatter::start(udp::client(&lab.world, family), (family.host(), 8080))),
+        ("through the hairpin", udp::Chatter::start(udp::client(&c2.netns, family), (family.host(), 8080))),
+        ("between containers", udp::Chatter::start(udp::client(&c2.netns, family), c1.at(80))),
     ];
     let lost = || chatters.iter().filter(|(_, chatter)| chatter.has_lost()).map(|(what, _)| *what).collect::<Vec<_>>();
     let mut streams = [
-        tcp::exchange(&c1.netns, (FAR, 7)),
-        tcp::exchange(&lab.world, (HOST, 8080)),
-        tcp::exchange(&c2.netns, (HOST, 8080)),
-        tcp::exchange(&lab.host, (Ipv4Addr::LOCALHOST, 8080)),
+        tcp::exchange(&c1.netns, (family.far(), 7)),
+        tcp::exchange(&lab.world, (family.host(), 8080)),
+        tcp::exchange(&c2.netns, (family.host(), 8080)),
+        tcp::exchange(&lab.host, (family.loopback(), 8080)),
     ];
     let lists = || [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb));
     let before = lists();
@@ -122,10 +132,10 @@ fn traffic_survives(interrupt: impl Fn(&Lab)) {
             tcp::echoes(stream).unwrap();
         }
         // New ones too: no packet waits for the agent.
-        tcp::exchange(&c2.netns, (FAR, 7));
-        tcp::exchange(&lab.world, (HOST, 8080));
-        tcp::exchange(&lab.host, (HOST, 8080));
-        ping::ping(&c1.netns, FAR, 1, 56);
+        tcp::exchange(&c2.netns, (family.far(), 7));
+        tcp::exchange(&lab.world, (family.host(), 8080));
+        tcp::exchange(&lab.host, (family.host(), 8080));
+        ping::ping(&c1.netns, family.far(), 1, 56);
         assert!(lost().is_empty(), "lost without an agent: {:?}", lost());
         let during: Vec<_> = chatters.iter().map(|(_, chatter)| chatter.answered()).collect();
         lab.start_agent(&[]);
@@ -147,70 +157,66 @@ fn traffic_survives(interrupt: impl Fn(&Lab)) {
     }
     let c3 = lab.container("c3", &["-p", "8083:80"]);
     let _echo = tcp::Echo::start(&c3.netns, c3.at(80));
-    tcp::exchange(&lab.world, (HOST, 8083));
+    tcp::exchange(&lab.world, (family.host(), 8083));
     lab.json(&["container", "rm", &c1.name]);
-    assert!(tcp::is_unreachable(&lab.world, (HOST, 8080)));
+    assert!(tcp::is_unreachable(&lab.world, (family.host(), 8080)));
 }
 
-#[test]
-fn a_killed_agent_loses_no_packet_and_the_next_one_carries_on() {
-    traffic_survives(Lab::kill_agent);
+fn a_killed_agent_loses_no_packet_and_the_next_one_carries_on(family: Family) {
+    traffic_survives(family, Lab::kill_agent);
 }
 
-#[test]
-fn an_agent_told_to_end_leaves_the_datapath_at_work_for_the_next_one() {
-    traffic_survives(Lab::end_agent);
+fn an_agent_told_to_end_leaves_the_datapath_at_work_for_the_next_one(family: Family) {
+    traffic_survives(family, Lab::end_agent);
 }
 
-#[test]
-fn a_second_instance_on_a_second_host_minds_its_own_business() {
-    let one = Lab::new();
-    let other = Lab::new();
+fn a_second_instance_on_a_second_host_minds_its_own_business(family: Family) {
+    let one = Lab::of(family);
+    let other = Lab::of(family);
     let in_one = one.container("c1", &["-p", "8080:80/udp"]);
     let in_other = other.container("c1", &["-p", "8080:80/udp"]);
     assert_eq!(in_one.address, in_other.address, "the same subnet in both");
     let echoes = [
         udp::Echo::start(&in_one.netns, in_one.at(80), "one"),
         udp::Echo::start(&in_other.netns, in_other.at(80), "other"),
-        udp::Echo::start(&one.world, (FAR, 7), "world of one"),
-        udp::Echo::start(&other.world, (FAR, 7), "world of the other"),
+        udp::Echo::start(&one.world, (family.far(), 7), "world of one"),
+        udp::Echo::start(&other.world, (family.far(), 7), "world of the other"),
     ];
-    let from = |netns| udp::bind(netns, (Ipv4Addr::UNSPECIFIED, 40006));
-    assert_eq!(udp::answer(&from(&one.world), (HOST, 8080)), "one");
-    assert_eq!(udp::answer(&from(&other.world), (HOST, 8080)), "other");
-    assert_eq!(udp::answer(&udp::client(&one.host, V4), (Ipv4Addr::LOCALHOST, 8080)), "one");
-    assert_eq!(udp::answer(&udp::client(&other.host, V4), (Ipv4Addr::LOCALHOST, 8080)), "other");
-    assert_eq!(udp::answer(&from(&in_one.netns), (FAR, 7)), "world of one");
-    assert_eq!(udp::answer(&from(&in_other.netns), (FAR, 7)), "world of the other");
+    let from = |netns| udp::bind(netns, (family.any(), 40006));
+    assert_eq!(udp::answer(&from(&one.world), (family.host(), 8080)), "one");
+    assert_eq!(udp::answer(&from(&other.world), (family.host(), 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&one.host, family), (family.loopback(), 8080)), "one");
+    assert_eq!(udp::answer(&udp::client(&other.host, family), (family.loopback(), 8080)), "other");
+    assert_eq!(udp::answer(&from(&in_one.netns), (family.far(), 7)), "world of one");
+    assert_eq!(udp::answer(&from(&in_other.netns), (family.far(), 7)), "world of the other");
 
-    let chatter = udp::Chatter::start(udp::client(&other.world, V4), (HOST, 8080));
+    let chatter = udp::Chatter::start(udp::client(&other.world, family), (family.host(), 8080));
     drop(echoes);
     let _echo = udp::Echo::start(&in_other.netns, in_other.at(80), "other");
     drop(one);
-    assert_eq!(udp::answer(&udp::client(&other.world, V4), (HOST, 8080)), "other");
-    assert_eq!(udp::answer(&udp::client(&other.host, V4), (Ipv4Addr::LOCALHOST, 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&other.world, family), (family.host(), 8080)), "other");
+    assert_eq!(udp::answer(&udp::client(&other.host, family), (family.loopback(), 8080)), "other");
     drop(chatter);
 }
 
-#[test]
-fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one() {
-    let lab = Lab::new();
+fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one(family: Family) {
+    let lab = Lab::of(family);
     let options = ["-p", "5353:53/udp", "-p", "5353:53"];
     let first = lab.container("c1", &options);
-    let client = udp::bind(&lab.world, (FAR, 40007));
+    let client = udp::bind(&lab.world, (family.far(), 40007));
     let neighbour = lab.container("c2", &[]);
-    let bind_near = |port| udp::bind(&neighbour.netns, (Ipv4Addr::UNSPECIFIED, port));
+    let bind_near = |port| udp::bind(&neighbour.netns, (family.any(), port));
     let (near, nearer) = (bind_near(40007), bind_near(40017));
     let echo = udp::Echo::start(&first.netns, first.at(53), "first");
     for client in [&client, &near] {
-        assert_eq!(udp::answer(client, (HOST, 5353)), "first");
+        assert_eq!(udp::answer(client, (family.host(), 5353)), "first");
     }
     assert_eq!(udp::answer(&nearer, first.at(53)), "first");
 
     lab.json(&["container", "rm", &first.name]);
     // The process in it lives on in its namespace, which must have lost every way to the world.
     for client in [&client, &near] {
-        assert!(udp::is_silent(client, (HOST, 5353)), "the removed container still answers");
+        assert!(udp::is_silent(client, (family.host(), 5353)), "the removed container still answers");
     }
     assert!(udp::is_silent(&nearer, first.at(53)), "the removed container still answers");
     drop(echo);
@@ -218,21 +224,20 @@ fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one() {
     let second = lab.container("c1", &[&options[..], &["--ip", &first.address.to_string()]].concat());
     let _echo = udp::Echo::start(&second.netns, second.at(53), "second");
     for client in [&client, &near] {
-        assert_eq!(udp::answer(client, (HOST, 5353)), "second");
+        assert_eq!(udp::answer(client, (family.host(), 5353)), "second");
     }
     assert_eq!(udp::answer(&nearer, second.at(53)), "second");
 }
 
-#[test]
-fn a_port_that_moves_to_another_container_takes_its_clients_along() {
-    let lab = Lab::new();
+fn a_port_that_moves_to_another_container_takes_its_clients_along(family: Family) {
+    let lab = Lab::of(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
     let _echoes = [udp::Echo::start(&c1.netns, c1.at(53), "c1"), udp::Echo::start(&c2.netns, c2.at(53), "c2")];
-    let client = udp::bind(&lab.world, (FAR, 40008));
-    assert_eq!(udp::answer(&client, (HOST, 5353)), "c1");
+    let client = udp::bind(&lab.world, (family.far(), 40008));
+    assert_eq!(udp::answer(&client, (family.host(), 5353)), "c1");
     lab.json(&["publish", "rm", &c1.name, "5353:53/udp"]);
     lab.json(&["publish", "add", &c2.name, "5353:53/udp"]);
-    assert_eq!(udp::answer(&client, (HOST, 5353)), "c2");
+    assert_eq!(udp::answer(&client, (family.host(), 5353)), "c2");
 }
 
 #[test]

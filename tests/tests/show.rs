@@ -1,12 +1,18 @@
 //! What the verbs print: names that programs outside this repository rely on.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use causeway_tests::{
-    lab::{FAR, HOST, Lab},
+    families,
+    family::Family,
+    lab::{HOST, Lab},
     ping, place, tcp, udp,
 };
 use serde_json::{Value, json};
+
+families! {
+    a_flow_has_both_directions_and_its_counters,
+}
 
 #[track_caller]
 fn flow<'a>(flows: &'a Value, protocol: &str, forward_source: &str) -> &'a Value {
@@ -20,39 +26,39 @@ fn flow<'a>(flows: &'a Value, protocol: &str, forward_source: &str) -> &'a Value
         .unwrap_or_else(|| panic!("no {protocol} of {forward_source} in {flows:#}"))
 }
 
-#[test]
-fn a_flow_has_both_directions_and_its_counters() {
-    let lab = Lab::new();
+fn a_flow_has_both_directions_and_its_counters(family: Family) {
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
-    let _echoes = [tcp::Echo::start(&lab.world, (FAR, 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
-    let _udp = udp::Echo::start(&lab.world, (FAR, 7), "");
-    let outgoing = tcp::exchange(&c1.netns, (FAR, 7));
-    let incoming = tcp::exchange(&lab.world, (HOST, 8080));
-    udp::answer(&udp::bind(&c1.netns, (Ipv4Addr::UNSPECIFIED, 40009)), (FAR, 7));
-    ping::ping(&c1.netns, FAR, 4711, 56);
+    let _echoes = [tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
+    let _udp = udp::Echo::start(&lab.world, (family.far(), 7), "");
+    let outgoing = tcp::exchange(&c1.netns, (family.far(), 7));
+    let incoming = tcp::exchange(&lab.world, (family.host(), 8080));
+    udp::answer(&udp::bind(&c1.netns, (family.any(), 40009)), (family.far(), 7));
+    ping::ping(&c1.netns, family.far(), 4711, 56);
 
     let flows = lab.json(&["flows", "ls"]);
+    let at = |address, port| SocketAddr::new(address, port).to_string();
     let port = outgoing.local_addr().unwrap().port();
-    let of = flow(&flows, "tcp", &format!("{}:{port}", c1.address));
+    let of = flow(&flows, "tcp", &at(c1.address, port));
     assert_eq!(of["container"], *c1.name);
-    assert_eq!(of["network"], "default");
-    assert_eq!(of["forward"], json!({ "source": format!("{}:{port}", c1.address), "destination": format!("{FAR}:7") }));
-    assert_eq!(of["reply"], json!({ "source": format!("{FAR}:7"), "destination": format!("{HOST}:{port}") }));
+    assert_eq!(of["network"], family.network());
+    assert_eq!(of["forward"], json!({ "source": at(c1.address, port), "destination": at(family.far(), 7) }));
+    assert_eq!(of["reply"], json!({ "source": at(family.far(), 7), "destination": at(family.host(), port) }));
     assert!(of["state"].as_str().is_some_and(|state| !state.is_empty()), "{of}");
     assert!(of["packets"].as_u64().unwrap() >= 6, "three of the handshake, two with a line, one acknowledgement: {of}");
-    assert!(of["bytes"].as_u64().unwrap() >= 6 * 40, "{of}");
+    assert!(of["bytes"].as_u64().unwrap() >= 6 * (family.header() as u64 + 20), "{of}");
     assert!(of["expires_in_s"].as_u64().unwrap() > 60, "{of}");
 
     let client = incoming.local_addr().unwrap();
     let of = flow(&flows, "tcp", &client.to_string());
     assert_eq!(of["container"], *c1.name);
-    assert_eq!(of["forward"]["destination"], format!("{HOST}:8080"));
-    assert_eq!(of["reply"], json!({ "source": format!("{}:80", c1.address), "destination": client.to_string() }));
+    assert_eq!(of["forward"]["destination"], at(family.host(), 8080));
+    assert_eq!(of["reply"], json!({ "source": at(c1.address, 80), "destination": client.to_string() }));
 
-    let of = flow(&flows, "udp", &format!("{}:40009", c1.address));
+    let of = flow(&flows, "udp", &at(c1.address, 40009));
     assert_eq!(of["packets"], 2, "{of}");
-    let of = flow(&flows, "icmp", &format!("{}:4711", c1.address));
-    assert_eq!((&of["packets"], &of["bytes"]), (&json!(2), &json!(2 * (20 + 8 + 56))), "{of}");
+    let of = flow(&flows, family.icmp_name(), &at(c1.address, 4711));
+    assert_eq!((&of["packets"], &of["bytes"]), (&json!(2), &json!(2 * (family.header() + 8 + 56))), "{of}");
 
     let flushed = lab.json(&["flows", "flush"]);
     assert!(flushed["flows"].as_u64().unwrap() >= 4, "{flushed}");
