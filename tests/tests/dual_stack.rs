@@ -269,6 +269,9 @@ fn the_next_agent_knows_every_address() {
     lab.kill_agent();
     lab.start_agent(&[]);
     assert_eq!(lists(), before);
+    let answered = chatter.answered();
+    wait::until("a flow goes on", || (chatter.answered() > answered).then_some(()));
+    chatter.finish();
     // Neighbours are asked for again, from the addresses that the programs know.
     for netns in [&lab.host, &c1.netns] {
         place::ip(netns, "-6 neigh flush all");
@@ -277,8 +280,6 @@ fn the_next_agent_knows_every_address() {
     ping::ping(&lab.host, c1.address, 1, 56);
     let _inside = udp::Echo::start(&c1.netns, c1.at(80), "c1");
     assert_eq!(udp::answer(&udp::client(&lab.world, V6), (V6.host(), 8080)), "c1");
-    let answered = chatter.answered();
-    wait::until("a flow goes on", || (chatter.answered() > answered).then_some(()));
     // Given in turn, each family for itself: what was asked for does not count.
     let given =
         |short: &str, arguments: &[&str]| lab.container(short, arguments).made["endpoints"][0]["addresses"].clone();
