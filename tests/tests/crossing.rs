@@ -287,7 +287,7 @@ fn what_only_one_family_has_goes_no_further() {
     let c1 = four(&lab, &["-p", "8080:80/udp"]);
     let (inside, outside) = (Raw::open(&c1.netns, V4, 17), Raw::open(&lab.world, V6, 17));
     let send = |packet: &Packet| Raw::sender(&lab.world, V6).send(packet);
-    let sent = |data: &[u8]| Packet::udp((V6.far(), 4000), (V6.host(), 8080), data);
+    let datagram = |data: &[u8]| Packet::udp((V6.far(), 4000), (V6.host(), 8080), data);
     let arrives = |data: &[u8]| {
         let data = data.to_vec();
         inside.wait("the datagram arrives", move |packet| (packet.payload[8..] == data[..]).then(|| packet.clone()))
@@ -299,13 +299,13 @@ fn what_only_one_family_has_goes_no_further() {
         (header::DESTINATION, padding),
         (header::FRAGMENT, vec![0, 0, 0, 0, 0, 0, 7]),
     ];
-    send(&Packet { extensions, ..sent(b"with three of them") });
+    send(&Packet { extensions, ..datagram(b"with three of them") });
     let plain = arrives(b"with three of them");
     assert!(plain.sums_up() && plain.ttl == 63, "{plain:?}");
     let port = plain.ports().0;
     // Parts of a datagram.
     let parts = lab.counted("fragment");
-    for part in sent(&[7; 64]).with_id(9).cut(&[32]) {
+    for part in datagram(&[7; 64]).with_id(9).cut(&[32]) {
         send(&part);
     }
     wait::until("both are dropped", || (lab.counted("fragment") == parts + 2).then_some(()));
