@@ -2,6 +2,7 @@
 //! ([`causeway_tests::bench::rows`]), and what several packets do together.
 
 mod containers;
+mod crossing;
 mod errors;
 mod extensions;
 mod fragments;
