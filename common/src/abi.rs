@@ -22,6 +22,12 @@ pub const OF_MAPPINGS: u32 = SLOTS;
 /// The same for the flows that others outside begin with it: they take nothing from what it may begin itself.
 pub const FROM_OUTSIDE: u32 = 2 * SLOTS;
 
+/// The same for its flows of IPv6: those of one family take nothing from what it may have of the other.
+pub const OF_IPV6: u32 = 4 * SLOTS;
+
+/// The entries of [`name::COUNTS`].
+pub const COUNTS: u32 = 8 * SLOTS;
+
 /// How many endpoints there is room for on all networks of an instance.
 pub const ENDPOINTS: u32 = 1 << 14;
 
@@ -153,7 +159,7 @@ pub mod name {
     pub const EPOCHS: &str = "EPOCHS";
     /// Array: a network's number to [`super::Network`].
     pub const NETWORKS: &str = "NETWORKS";
-    /// Array: an endpoint's slot to how many flows it has begun; [`super::OF_MAPPINGS`] and [`super::FROM_OUTSIDE`] further those.
+    /// Array: an endpoint's slot to how many flows it has begun; further those of [`super::OF_MAPPINGS`], [`super::FROM_OUTSIDE`], [`super::OF_IPV6`].
     pub const COUNTS: &str = "COUNTS";
     /// Array: [`super::UplinkMac`] of an uplink at its index modulo [`super::UPLINK_MACS`].
     pub const UPLINK_MACS: &str = "UPLINK_MACS";

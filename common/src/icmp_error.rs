@@ -90,6 +90,8 @@ pub fn translate<A: Family>(
     }
     // In place: as values of its own all this would take its room on BPF's stack.
     *outer = half.translation;
+    // Those of a next hop are good for the flow's own packets alone, which write them.
+    outer.macs = half.translation.macs_of_container();
     // As for any packet: a next hop's are of the last tick, and written by nobody here.
     outer.macs = half.translation.macs_of_container();
     drop(half);

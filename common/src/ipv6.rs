@@ -66,6 +66,9 @@ const HEADER: usize = size_of::<Ipv6>();
 /// Bytes of the longest header, with extension headers.
 pub const LONGEST: usize = HEADER + EXTENSION_BYTES;
 
+/// Bytes of the hop-by-hop options that a jumbogram has (RFC 2675).
+const JUMBO_OPTION: usize = 8;
+
 /// IANA numbers of extension headers.
 mod extension {
     pub(super) const HOP_BY_HOP: u8 = 0;
@@ -204,7 +207,9 @@ impl Family for V6 {
         match kind {
             icmp::ECHO_REQUEST | icmp::ECHO_REPLY => Payload::Echo,
             icmp::UNREACHABLE..=icmp::PARAMETER_PROBLEM => Payload::Error,
-            nd::LISTENER_QUERY..=nd::REDIRECT | nd::LISTENER_REPORT_V2 => Payload::Link,
+            nd::LISTENER_QUERY..=nd::REDIRECT
+            | nd::LISTENER_REPORT_V2
+            | nd::ROUTER_OF_GROUPS..=nd::NO_ROUTER_OF_GROUPS => Payload::Link,
             _ => Payload::Other,
         }
     }
@@ -345,7 +350,9 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
         // How long the longest is nobody says: no longer than the sender found its path to be.
         packet.segment = 0;
     } else if arrival.gso_size != 0 {
-        packet.segment = header as u32 + payload_header + arrival.gso_size;
+        // The kernel takes a jumbogram's option out when it cuts it.
+        let option = if jumbo && ip.next_header == extension::HOP_BY_HOP { JUMBO_OPTION } else { 0 };
+        packet.segment = (header - option) as u32 + payload_header + arrival.gso_size;
     }
     Ok(packet)
 }

@@ -20,6 +20,9 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// The last in their row.
 pub(crate) const REDIRECT: u8 = 137;
 pub(crate) const LISTENER_REPORT_V2: u8 = 143;
+/// The first and last of multicast router discovery (RFC 4286): who says such gets all that is for groups.
+pub(crate) const ROUTER_OF_GROUPS: u8 = 151;
+pub(crate) const NO_ROUTER_OF_GROUPS: u8 = 153;
 
 /// Where the message begins in a packet without extension headers: those of neighbour discovery have none here.
 const ICMP_AT: usize = ETHERNET + 40;

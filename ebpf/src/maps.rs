@@ -167,7 +167,7 @@ static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
 #[map]
 static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
 #[map]
-static COUNTS: Array<u64> = Array::with_max_entries(3 * abi::SLOTS, 0);
+static COUNTS: Array<u64> = Array::with_max_entries(abi::COUNTS, 0);
 #[map]
 static UPLINK_MACS: Array<UplinkMac> = Array::with_max_entries(abi::UPLINK_MACS, 0);
 #[map]
@@ -319,6 +319,8 @@ pub(crate) trait Mapped: Sized + 'static {
 pub(crate) trait Family: packet::Family + Mapped + Steps {
     /// Of the protocol, by which the program `sweep` knows it.
     const NUMBER: u8;
+    /// Added to an endpoint's slot, the place in [`COUNTS`] for its flows.
+    const COUNTED_AT: u32;
     /// Whether the kernel finds a route for what leaves through an interface that does not forward. Otherwise the route is looked for as for a packet
     /// that arrived at the network's bridge: IPv6 asks the interface itself, and an uplink that forwards takes no router advertisements.
     const ROUTES_FROM_OUTPUT: bool;
@@ -332,6 +334,7 @@ pub(crate) trait Family: packet::Family + Mapped + Steps {
 
 impl Family for V4 {
     const NUMBER: u8 = 4;
+    const COUNTED_AT: u32 = 0;
     const ROUTES_FROM_OUTPUT: bool = true;
 
     #[inline(always)]
@@ -359,6 +362,7 @@ impl Family for V4 {
 
 impl Family for V6 {
     const NUMBER: u8 = 6;
+    const COUNTED_AT: u32 = abi::OF_IPV6;
     const ROUTES_FROM_OUTPUT: bool = false;
 
     #[inline(always)]

@@ -110,7 +110,7 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
 
     #[inline(always)]
     fn count_flow(&self, slot: u32, most: u32) -> bool {
-        let Some(count) = maps::flow_count(slot) else { return false };
+        let Some(count) = maps::flow_count(slot | A::COUNTED_AT) else { return false };
         // Counted first: two CPUs that look at once would both find room. Below zero is where a flow leaves it that outlived its owner.
         if count.add(1).cast_signed() < i64::from(most) {
             return true;
@@ -143,7 +143,7 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
 
     #[inline(always)]
     fn uncount_flow(&self, slot: u32) {
-        if let Some(count) = maps::flow_count(slot) {
+        if let Some(count) = maps::flow_count(slot | A::COUNTED_AT) {
             count.add(-1);
         }
     }

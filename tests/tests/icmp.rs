@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, TcpStream, UdpSocket},
     process::Command,
     thread,
+    time::Duration,
 };
 
 use causeway::net::netns::Netns;
@@ -22,6 +23,7 @@ use causeway_tests::{
 families! {
     a_closed_port_of_the_world_is_told_to_the_container,
     a_closed_port_of_a_container_is_told_to_the_client_of_its_publish,
+    a_closed_port_of_a_busy_flow_is_told_too,
     an_error_ends_no_flow,
     every_hop_to_the_world_says_when_a_packet_ends_there,
     every_hop_speaks_of_open_connections_too,
@@ -38,6 +40,30 @@ families! {
     an_error_of_no_flow_goes_nowhere;
     V4:
     a_packet_longer_than_the_containers_that_may_be_fragmented_arrives,
+}
+
+/// One that was used in several ticks on end: its next hop's MAC is known.
+fn a_closed_port_of_a_busy_flow_is_told_too(family: Family) {
+    let lab = Lab::shared(family);
+    let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
+    let inside = udp::bind(&c1.netns, c1.at(7));
+    let client = udp::client(&lab.world, family);
+    let from = client.local_addr().expect("it has one").port();
+    let mut buffer = [0; 64];
+    for _ in 0..12 {
+        client.send_to(b"x", (family.host(), 5000)).expect("it is sent");
+        let (length, peer) = inside.recv_from(&mut buffer).expect("it arrives");
+        inside.send_to(&buffer[..length], peer).expect("it is answered");
+        thread::sleep(Duration::from_millis(300));
+    }
+    drop(inside);
+    let listener = Raw::icmp(&lab.world, family);
+    client.send_to(b"anybody?", (family.host(), 5000)).expect("it is sent");
+    let told = listener.find(Duration::from_secs(5), |packet| {
+        let (told, quote) = packet.error()?;
+        (quote.ports() == (from, 5000)).then_some(told)
+    });
+    assert_eq!(told, Some(Told::PortClosed));
 }
 
 /// Enough segments that a path too narrow for them must be found out.

@@ -9,7 +9,7 @@ use std::{
 
 use causeway_tests::{
     families,
-    family::Family,
+    family::{Family, V4, V6},
     lab::{Lab, UPLINK},
     raw::{Packet, Raw, Told, flag},
     tcp, udp, wait,
@@ -17,6 +17,7 @@ use causeway_tests::{
 
 families! {
     half_open_flows_to_a_publish_leave_its_container_room,
+    a_flood_of_one_family_leaves_the_other_its_room,
     a_container_that_maps_every_port_leaves_others_some,
     clients_of_a_service_of_the_hosts_leave_containers_room,
     who_is_told_of_an_mtu_is_told_whoever_else_is_told_what,
@@ -26,6 +27,23 @@ families! {
 /// One of many outside, nobody answers for whom.
 fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
     (family.somebody(number), 1024 + (number >> 4) as u16 % 60_000)
+}
+
+/// From outside, and by the container itself.
+fn a_flood_of_one_family_leaves_the_other_its_room(family: Family) {
+    let other = if family == V4 { V6 } else { V4 };
+    let lab = Lab::with_room(1024).of_family(V6);
+    let c1 = lab.container("c1", &["-p", "5000:7"]);
+    let _inside = [V4, V6].map(|family| tcp::Echo::start(&c1.netns, (c1.address_of(family), 7)));
+    let _far = udp::Echo::start(&lab.world, (other.far(), 7), "far");
+    let (world, inside) = (Raw::sender(&lab.world, family), Raw::sender(&c1.netns, family));
+    for number in 0..2000 {
+        world.send(&Packet::tcp(somebody(family, number), (family.host(), 5000), flag::SYN, number, 0));
+        inside.send(&Packet::udp((c1.address_of(family), 2000), somebody(family, number), b"x"));
+    }
+    tcp::exchange(&lab.world, (other.host(), 5000));
+    let said = udp::ask(&udp::client(&c1.netns, other), (other.far(), 7), b"?", Duration::from_secs(3));
+    assert!(said.is_ok(), "{said:?}");
 }
 
 fn half_open_flows_to_a_publish_leave_its_container_room(family: Family) {

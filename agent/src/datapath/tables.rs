@@ -376,7 +376,8 @@ impl Tables {
         let slot = self.slots.take()?;
         // Whatever began through the slot's last owner is stale, even what a packet in flight began after it was freed.
         self.bump(slot)?;
-        for index in [slot, slot | abi::OF_MAPPINGS, slot | abi::FROM_OUTSIDE] {
+        let kinds = [0, abi::OF_MAPPINGS, abi::FROM_OUTSIDE];
+        for index in kinds.into_iter().flat_map(|kind| [slot | kind, slot | kind | abi::OF_IPV6]) {
             self.counts.set(index, 0, 0).with_context(|| format!("counting the flows of slot {slot} from zero"))?;
         }
         Ok(slot)

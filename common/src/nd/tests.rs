@@ -180,7 +180,7 @@ fn an_address_is_probed_by_who_is_to_have_it() {
 #[test]
 fn no_container_is_a_router() {
     let prefix = [&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0][..], &[1, 1], &C1_MAC].concat();
-    for kind in [130, 134, 137] {
+    for kind in [130, 134, 137, 151, 152, 153] {
         for (source, destination) in
             [(LL1, NODES), (V6::C1, V6::C2), (V6::C2, NODES), (V6::UNSPECIFIED, NODES), (LL1, V6::WORLD)]
         {
@@ -280,6 +280,10 @@ fn whose_frame_it_is_says_its_mac() {
     stolen[6..12].copy_from_slice(&C2_MAC);
     assert_eq!(decided_of(C1_SIDE, &stolen), Decision::Stop(Reason::NdSpoofed));
     assert_eq!(decided(C2_SIDE, &packet), Decision::Stop(Reason::NdSpoofed), "by another host side");
+    // All of it a neighbour's, but for the interface.
+    let mut whole = frame::<V6>(C1_SIDE, &about(136, V6::C2, NODES, V6::C2, &[option(2, C2_MAC)]));
+    whole[6..12].copy_from_slice(&C2_MAC);
+    assert_eq!(decided_of(C1_SIDE, &whole), Decision::Stop(Reason::NdSpoofed), "by a neighbour's whole name");
     // Another's MAC in both places, as an endpoint that was made again has it.
     let mut model = model();
     let frame = frame::<V6>(C1_SIDE, &about(136, V6::C1, LL2, V6::C1, &[option(2, C1_MAC)]));
