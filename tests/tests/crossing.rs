@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Read as _},
     net::{IpAddr, SocketAddr, UdpSocket},
 };
 
@@ -321,4 +321,49 @@ fn what_only_one_family_has_goes_no_further() {
     let first = back(&[7; 64]).with_id(9).cut(&[32]).remove(0);
     Raw::sender(&c1.netns, V4).send(&first);
     wait::until("it is dropped", || (lab.counted("fragment") == parts + 3).then_some(()));
+}
+
+/// What begins goes to the one, and what goes on stays with the other.
+#[test]
+fn a_publish_moves_between_containers_of_ipv4() {
+    let lab = Lab::shared(V6);
+    let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
+    let c2 = lab.container("c2", &["--network", V4.network()]).of(V4);
+    let _streams = [&c1, &c2].map(|container| tcp::Echo::start(&container.netns, container.at(80)));
+    let _datagrams = [(&c1, "c1"), (&c2, "c2")].map(|(c, tag)| udp::Echo::start(&c.netns, c.at(80), tag));
+    for (to, tag) in [(&c2, "c2"), (&c1, "c1")] {
+        let mut going_on = tcp::exchange(&lab.world, (V6.host(), 8080));
+        lab.json(&["publish", "move", "8080", &to.name, "--drain", "600"]);
+        lab.json(&["publish", "move", "8080/udp", &to.name]);
+        tcp::echoes(&mut going_on).unwrap();
+        let client = udp::client(&lab.world, V6);
+        assert_eq!(udp::answer(&client, (V6.host(), 8080)), tag);
+        tcp::exchange(&lab.world, (V6.host(), 8080));
+        assert_eq!(by_connected(&udp::client(&lab.host, V6), V6.loopback()).unwrap(), tag);
+    }
+}
+
+#[test]
+fn the_hosts_own_connections_end_with_the_publish() {
+    let lab = Lab::of(V6);
+    let c1 = four(&lab, &["-p", "8080:80", "-p", "8081:80"]);
+    let _server = tcp::Echo::start(&c1.netns, c1.at(80));
+    let mut ending = [V6.loopback(), V6.host()].map(|address| tcp::exchange(&lab.host, (address, 8080)));
+    let mut staying = tcp::exchange(&lab.host, (V6.loopback(), 8081));
+    lab.json(&["publish", "rm", &c1.name, "8080:80"]);
+    for stream in &mut ending {
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    }
+    tcp::echoes(&mut staying).unwrap();
+}
+
+#[test]
+fn by_an_ipv6_address_of_the_host_it_is_for_ipv6_alone() {
+    let lab = Lab::shared(V6);
+    let c1 = four(&lab, &["-p", "[2001:db8:2::15]:8080:80"]);
+    let _server = tcp::Echo::start(&c1.netns, c1.at(80));
+    tcp::exchange(&lab.world, (V6.host(), 8080));
+    tcp::exchange(&lab.host, (V6.host(), 8080));
+    assert!(tcp::try_connect(&lab.world, (V4.host(), 8080), DEADLINE).is_err());
+    assert!(tcp::try_connect(&lab.host, (V6.loopback(), 8080), DEADLINE).is_err());
 }
