@@ -239,12 +239,32 @@ pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i3
         action = A::decide_across(skb, place);
     }
     if action == UNDECIDED {
-        action = first(skb, place);
+        action = of_no_flow(skb, place);
     }
     if action == REFUSED {
         return answer(skb, place);
     }
     action
+}
+
+/// Everything about a packet that is of no flow. Step after step, and none in another: together they would hold too much on the stack, of which each takes 32
+/// bytes at least before Linux 6.6.
+#[inline(always)]
+fn of_no_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
+    if place.packet.payload == Payload::Link && place.packet.tuple.side == side::CONTAINER {
+        return link(skb, place);
+    }
+    if place.packet.is_fragment() {
+        return fragments::handle(skb, place);
+    }
+    if place.packet.payload == Payload::Error {
+        match error(skb, place) {
+            UNDECIDED => {}
+            CROSSES => return A::send_error_across(skb, place),
+            action => return action,
+        }
+    }
+    first(skb, place)
 }
 
 /// What a step answers that leaves the packet to the next one: no action has that number.
@@ -357,19 +377,6 @@ fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
 /// The first packet of a flow, or one that is of none.
 #[inline(never)]
 fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
-    if place.packet.payload == Payload::Link && place.packet.tuple.side == side::CONTAINER {
-        return link(skb, place);
-    }
-    if place.packet.is_fragment() {
-        return fragments::handle(skb, place);
-    }
-    if place.packet.payload == Payload::Error {
-        match error(skb, place) {
-            UNDECIDED => {}
-            CROSSES => return A::send_error_across(skb, place),
-            action => return action,
-        }
-    }
     if let Err(reason) = A::plan(skb, place) {
         return refuse(place, reason);
     }

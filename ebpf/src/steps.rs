@@ -2,7 +2,10 @@
 //! each way that leads to it, and there are many to the beginning of a flow.
 //!
 //! Such a function has a name of its own in the object and takes nothing but numbers and pointers that may be null, which is why there is a thin
-//! one for each family around those that do the work.
+//! one for each family around those that do the work. It is given the packet alone, and asks for this CPU's place again: what a function is given is
+//! plain memory to the verifier, of which Linux before 6.2 takes no key and no value of a map.
+
+use core::{arch::asm, ptr};
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT};
 use causeway_common::{
@@ -15,6 +18,7 @@ use causeway_common::{
 
 use crate::{
     crossing,
+    maps::Mapped as _,
     programs::{self, UNDECIDED},
 };
 
@@ -46,9 +50,8 @@ macro_rules! steps_of {
     ($address:ty, $decide:ident, $decide_of_host:ident, $of_flow:ident, $plan:ident, $begin_with_room:ident, $begin:ident, $($crossing:item)*) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $decide(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
-            // SAFETY: this CPU's place, or null.
-            match unsafe { place.as_mut() } {
+        extern "C" fn $decide(skb: *mut __sk_buff) -> i32 {
+            match <$address>::first() {
                 Some(place) => programs::decide(skb, place),
                 None => programs::stop(Reason::Malformed),
             }
@@ -56,9 +59,8 @@ macro_rules! steps_of {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $decide_of_host(skb: *mut __sk_buff, place: *mut First<$address>) -> i32 {
-            // SAFETY: this CPU's place, or null.
-            match unsafe { place.as_mut() } {
+        extern "C" fn $decide_of_host(skb: *mut __sk_buff) -> i32 {
+            match <$address>::first() {
                 Some(place) => programs::decide_of_host(skb, place),
                 None => TCX_NEXT,
             }
@@ -66,17 +68,15 @@ macro_rules! steps_of {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $of_flow(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
-            // SAFETY: this CPU's place, or null.
-            let known = unsafe { place.as_mut() }.and_then(|place| programs::of_flow(skb, place));
+        extern "C" fn $of_flow(skb: *mut __sk_buff) -> u32 {
+            let known = <$address>::first().and_then(|place| programs::of_flow(skb, place));
             known.map_or(NONE, to_number)
         }
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $plan(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
-            // SAFETY: this CPU's place, or null.
-            match unsafe { place.as_mut() } {
+        extern "C" fn $plan(skb: *mut __sk_buff) -> u32 {
+            match <$address>::first() {
                 Some(place) => to_number(programs::plan(skb, place)),
                 None => to_number(Err(Reason::Malformed)),
             }
@@ -84,9 +84,8 @@ macro_rules! steps_of {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $begin(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
-            // SAFETY: this CPU's place, or null.
-            match unsafe { place.as_mut() } {
+        extern "C" fn $begin(skb: *mut __sk_buff) -> u32 {
+            match <$address>::first() {
                 Some(place) => to_number(programs::begin(skb, place)),
                 None => to_number(Err(Reason::Malformed)),
             }
@@ -94,9 +93,8 @@ macro_rules! steps_of {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $begin_with_room(skb: *mut __sk_buff, place: *mut First<$address>) -> u32 {
-            // SAFETY: this CPU's place, or null.
-            match unsafe { place.as_mut() } {
+        extern "C" fn $begin_with_room(skb: *mut __sk_buff) -> u32 {
+            match <$address>::first() {
                 Some(place) => to_number(programs::begin_with_room(skb, place)),
                 None => to_number(Err(Reason::Malformed)),
             }
@@ -105,17 +103,17 @@ macro_rules! steps_of {
         impl Steps for $address {
             #[inline(always)]
             fn decide(skb: *mut __sk_buff, place: &mut First<Self>) -> i32 {
-                $decide(skb, place)
+                $decide(lend(skb, place))
             }
 
             #[inline(always)]
             fn decide_of_host(skb: *mut __sk_buff, place: &mut First<Self>) -> i32 {
-                $decide_of_host(skb, place)
+                $decide_of_host(lend(skb, place))
             }
 
             #[inline(always)]
             fn of_flow(skb: *mut __sk_buff, place: &mut First<Self>) -> Option<Result<(), Reason>> {
-                match $of_flow(skb, place) {
+                match $of_flow(lend(skb, place)) {
                     NONE => None,
                     number => Some(from_number(number)),
                 }
@@ -123,17 +121,17 @@ macro_rules! steps_of {
 
             #[inline(always)]
             fn plan(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
-                from_number($plan(skb, place))
+                from_number($plan(lend(skb, place)))
             }
 
             #[inline(always)]
             fn begin_with_room(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
-                from_number($begin_with_room(skb, place))
+                from_number($begin_with_room(lend(skb, place)))
             }
 
             #[inline(always)]
             fn begin(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason> {
-                from_number($begin(skb, place))
+                from_number($begin(lend(skb, place)))
             }
 
             $($crossing)*
@@ -147,7 +145,7 @@ steps_of! {
     #[inline(always)]
     fn decide_across(skb: *mut __sk_buff, place: &mut First<V4>) -> i32 {
         // What is kept among IPv6's is addressed to containers.
-        if place.packet.tuple.side == side::CONTAINER { decide4_across(skb, place) } else { UNDECIDED }
+        if place.packet.tuple.side == side::CONTAINER { decide4_across(lend(skb, place)) } else { UNDECIDED }
     }
 
     #[inline(always)]
@@ -181,20 +179,19 @@ steps_of! {
 
     #[inline(always)]
     fn send_across(skb: *mut __sk_buff, place: &mut First<V6>) -> i32 {
-        send6_across(skb, place)
+        send6_across(lend(skb, place))
     }
 
     #[inline(always)]
     fn send_error_across(skb: *mut __sk_buff, place: &mut First<V6>) -> i32 {
-        send_error6_across(skb, place)
+        send_error6_across(lend(skb, place))
     }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn decide4_across(skb: *mut __sk_buff, place: *mut First<V4>) -> i32 {
-    // SAFETY: this CPU's place, or null.
-    match unsafe { place.as_mut() } {
+extern "C" fn decide4_across(skb: *mut __sk_buff) -> i32 {
+    match V4::first() {
         Some(place) => crossing::decide(skb, place),
         None => UNDECIDED,
     }
@@ -202,9 +199,8 @@ extern "C" fn decide4_across(skb: *mut __sk_buff, place: *mut First<V4>) -> i32 
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn send6_across(skb: *mut __sk_buff, place: *mut First<V6>) -> i32 {
-    // SAFETY: this CPU's place, or null.
-    match unsafe { place.as_mut() } {
+extern "C" fn send6_across(skb: *mut __sk_buff) -> i32 {
+    match V6::first() {
         Some(place) => crossing::send_as_ipv4(skb, place),
         None => TC_ACT_SHOT,
     }
@@ -212,12 +208,20 @@ extern "C" fn send6_across(skb: *mut __sk_buff, place: *mut First<V6>) -> i32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn send_error6_across(skb: *mut __sk_buff, place: *mut First<V6>) -> i32 {
-    // SAFETY: this CPU's place, or null.
-    match unsafe { place.as_mut() } {
+extern "C" fn send_error6_across(skb: *mut __sk_buff) -> i32 {
+    match V6::first() {
         Some(place) => crossing::send_error_as_ipv4(skb, place),
         None => TC_ACT_SHOT,
     }
+}
+
+/// The packet for a step, to which the place is lent: it finds it for itself, so the compiler is told that somebody may.
+#[inline(always)]
+fn lend<A>(skb: *mut __sk_buff, place: &mut First<A>) -> *mut __sk_buff {
+    // An instruction that does nothing: without one, two lines of the source would be at the same, which the kernel refuses.
+    // SAFETY: a register keeps what it has.
+    unsafe { asm!("{0} = {0}", in(reg) ptr::from_mut(place), options(nostack)) };
+    skb
 }
 
 /// What stands for none: no reason has that number.
