@@ -92,8 +92,6 @@ pub fn translate<A: Family>(
     *outer = half.translation;
     // Those of a next hop are good for the flow's own packets alone, which write them.
     outer.macs = half.translation.macs_of_container();
-    // As for any packet: a next hop's are of the last tick, and written by nobody here.
-    outer.macs = half.translation.macs_of_container();
     drop(half);
     if outer.exit == exit::BRIDGED {
         // Between neighbours nothing was translated.
