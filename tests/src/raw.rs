@@ -7,6 +7,7 @@ use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -171,6 +172,15 @@ impl Packet {
     /// Its family.
     pub fn family(&self) -> Family {
         Family::of(self.source)
+    }
+
+    /// The same with an identification that no other of this process has had, if they are fewer than 65,536: one that comes again within
+    /// half a minute may be taken for the one before.
+    #[must_use]
+    pub fn with_fresh_id(self) -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.with_id(id.into())
     }
 
     /// The same with another identification.

@@ -27,7 +27,7 @@ fn listed(lab: &Lab, filters: &str) -> Vec<String> {
 }
 
 fn flows_are_listed_and_ended_by_what_they_are_like(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let other = if family == V4 { V6 } else { V4 };
     lab.network("other", 30, &[]);
     let c1 = lab.container("c1", &["-p", "8080:80"]);

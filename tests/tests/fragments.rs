@@ -68,7 +68,7 @@ fn receives_nothing(socket: &UdpSocket) {
 }
 
 fn long_datagrams_go_to_the_world_and_are_answered(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let client = udp::client(&c1.netns, family);
@@ -79,7 +79,7 @@ fn long_datagrams_go_to_the_world_and_are_answered(family: Family) {
 }
 
 fn long_datagrams_come_to_a_published_port_and_are_answered(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let echo = udp::Echo::start(&c1.netns, c1.at(7), "");
     let client = udp::bind(&lab.world, (family.far(), 0));
@@ -90,7 +90,7 @@ fn long_datagrams_come_to_a_published_port_and_are_answered(family: Family) {
 }
 
 fn long_datagrams_pass_between_containers_and_through_the_hairpin(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5000:7/udp"]), lab.container("c2", &[]));
     let _echo = udp::Echo::start(&c1.netns, c1.at(7), "");
     answers(&udp::client(&c2.netns, family), (c1.address, 7), &data(3, LONG));
@@ -101,7 +101,7 @@ fn long_datagrams_pass_between_containers_and_through_the_hairpin(family: Family
 }
 
 fn long_datagrams_of_the_host_itself_pass_untouched(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let _inside = udp::Echo::start(&c1.netns, c1.at(7), "");
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "");
@@ -115,7 +115,7 @@ fn long_datagrams_of_the_host_itself_pass_untouched(family: Family) {
 }
 
 fn long_pings_go_everywhere_and_are_answered(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     for to in [family.far(), c2.address, family.gateway(), family.host()] {
         ping::ping(&c1.netns, to, 5, LONG);
@@ -128,9 +128,9 @@ fn long_pings_go_everywhere_and_are_answered(family: Family) {
 fn arrives_in_any_order(from: (&Netns, (IpAddr, u16)), to: (IpAddr, u16), server: &UdpSocket) {
     let family = Family::of(to.0);
     let raw = Raw::sender(from.0, family);
-    for (id, order) in [(1, [0, 1, 2]), (2, [2, 1, 0]), (3, [1, 2, 0]), (4, [2, 0, 1]), (5, [1, 0, 2])] {
-        let sent = data(id as u8, 4000);
-        let parts = Packet::udp(from.1, to, &sent).with_id(id).cut(&[family.piece(), 2 * family.piece()]);
+    for (seed, order) in [(1, [0, 1, 2]), (2, [2, 1, 0]), (3, [1, 2, 0]), (4, [2, 0, 1]), (5, [1, 0, 2])] {
+        let sent = data(seed, 4000);
+        let parts = Packet::udp(from.1, to, &sent).with_fresh_id().cut(&[family.piece(), 2 * family.piece()]);
         for part in order {
             raw.send(&parts[part]);
         }
@@ -139,28 +139,28 @@ fn arrives_in_any_order(from: (&Netns, (IpAddr, u16)), to: (IpAddr, u16), server
 }
 
 fn fragments_to_the_world_arrive_in_any_order(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let server = udp::bind(&lab.world, (family.far(), 7));
     arrives_in_any_order((&c1.netns, (c1.address, 4000)), (family.far(), 7), &server);
 }
 
 fn fragments_to_a_published_port_arrive_in_any_order(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&c1.netns, c1.at(7));
     arrives_in_any_order((&lab.world, (family.far(), 4000)), (family.host(), 5000), &server);
 }
 
 fn fragments_to_the_host_itself_arrive_in_any_order(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let _c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&lab.host, (family.host(), 9));
     arrives_in_any_order((&lab.world, (family.far(), 4000)), (family.host(), 9), &server);
 }
 
 fn fragments_of_an_answer_arrive_in_any_order(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let client = udp::bind(&c1.netns, (family.any(), 4000));
     {
@@ -171,7 +171,7 @@ fn fragments_of_an_answer_arrive_in_any_order(family: Family) {
 }
 
 fn two_containers_with_one_identification_are_kept_apart(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let server = udp::bind(&lab.world, (family.far(), 7));
     for (id, order) in [(77, [0, 1]), (78, [1, 0])] {
@@ -218,7 +218,7 @@ fn two_clients_with_one_identification_are_kept_apart(family: Family) {
 }
 
 fn a_fragment_that_comes_twice_does_no_harm(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let (inside, outside) = (udp::bind(&c1.netns, c1.at(7)), udp::bind(&lab.world, (family.far(), 7)));
     let cases = [
@@ -227,7 +227,7 @@ fn a_fragment_that_comes_twice_does_no_harm(family: Family) {
     ];
     for (netns, from, to, server) in cases {
         let (raw, sent) = (Raw::sender(netns, family), data(6, 4000));
-        let parts = Packet::udp(from, to, &sent).with_id(6).cut(&[family.piece(), 2 * family.piece()]);
+        let parts = Packet::udp(from, to, &sent).with_fresh_id().cut(&[family.piece(), 2 * family.piece()]);
         for part in [0, 0, 1, 1, 2] {
             raw.send(&parts[part]);
         }
@@ -237,7 +237,7 @@ fn a_fragment_that_comes_twice_does_no_harm(family: Family) {
 }
 
 fn fragments_that_overlap_bring_nothing_false(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let (inside, outside) = (udp::bind(&c1.netns, c1.at(7)), udp::bind(&lab.world, (family.far(), 7)));
     let cases = [
@@ -247,13 +247,15 @@ fn fragments_that_overlap_bring_nothing_false(family: Family) {
     for (netns, from, to, server) in cases {
         let raw = Raw::sender(netns, family);
         let (one, other) = (Packet::udp(from, to, &data(7, 2500)), Packet::udp(from, to, &data(8, 2500)));
-        let (one, other) = (one.with_id(7).cut(&[family.piece()]), other.with_id(7).cut(&[family.piece() - 80]));
+        let one = one.with_fresh_id();
+        let other = other.with_id(one.id);
+        let (one, other) = (one.cut(&[family.piece()]), other.cut(&[family.piece() - 80]));
         // The second claims 80 bytes of what the first has said otherwise.
         raw.send(&one[0]);
         raw.send(&other[1]);
         receives_nothing(server);
         let sent = data(9, 2500);
-        let next = Packet::udp(from, to, &sent).with_id(8).cut(&[family.piece()]);
+        let next = Packet::udp(from, to, &sent).with_fresh_id().cut(&[family.piece()]);
         for part in &next {
             raw.send(part);
         }
@@ -262,7 +264,7 @@ fn fragments_that_overlap_bring_nothing_false(family: Family) {
 }
 
 fn a_fragment_without_its_first_arrives_nowhere(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let c2 = lab.container("c2", &[]);
     let _echo = udp::Echo::start(&c1.netns, c1.at(7), "");
@@ -273,15 +275,12 @@ fn a_fragment_without_its_first_arrives_nowhere(family: Family) {
     answers(&udp::bind(&c2.netns, (family.any(), 4000)), (family.far(), 7), b"begin");
     let fragments_seen = |netns| snmp::ip(netns, family, "ReasmReqds");
     let before = [&c1.netns, &lab.world].map(fragments_seen);
-    for id in 1..=50 {
-        far.send(
-            &Packet::udp((family.far(), 4000), (family.host(), 5000), &data(1, 2500))
-                .with_id(id)
-                .cut(&[family.piece()])[1],
-        );
-        near.send(
-            &Packet::udp((c2.address, 4000), (family.far(), 7), &data(1, 2500)).with_id(id).cut(&[family.piece()])[1],
-        );
+    for _ in 1..=50 {
+        for (raw, from, to) in
+            [(&far, (family.far(), 4000), (family.host(), 5000)), (&near, (c2.address, 4000), (family.far(), 7))]
+        {
+            raw.send(&Packet::udp(from, to, &data(1, 2500)).with_fresh_id().cut(&[family.piece()])[1]);
+        }
     }
     // What was sent before has arrived with the answer to what was sent after.
     answers(&udp::bind(&lab.world, (family.far(), 4000)), (family.host(), 5000), b"after");

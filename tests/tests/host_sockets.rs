@@ -74,7 +74,7 @@ fn udp_is_over(socket: &UdpSocket) {
 }
 
 fn they_end_at_once_with_their_publish_and_no_other_does(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let of_host = format!("{}:8081:81", bracketed(family.host()));
     let c1 = lab
         .container("c1", &["-p", "8080:80", "-p", "8080:80/udp", "-p", "8090:80", "-p", &of_host, "-p", "8090:80/udp"]);
@@ -113,7 +113,7 @@ fn they_end_at_once_with_their_publish_and_no_other_does(family: Family) {
 }
 
 fn they_end_with_the_container(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     for how in ["removed", "link gone"] {
         let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
         let servers = serve(&c1);
@@ -196,7 +196,7 @@ fn they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could(famil
 }
 
 fn three_hundred_of_them_end_together(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8090:80"]);
     let _servers = serve(&c1);
     let mut ending: Vec<_> = (0..300).map(|_| tcp::exchange(&lab.host, (family.loopback(), 8080))).collect();

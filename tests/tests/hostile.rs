@@ -127,7 +127,7 @@ fn a_second_instance_on_the_same_host_is_refused() {
 }
 
 fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "8081:80/udp"]), lab.container("c2", &["-p", "8082:80/udp"]));
     let client = udp::client(&lab.world, family);
     for (container, port) in [(&c1, 8081), (&c2, 8082)] {
@@ -159,7 +159,7 @@ fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath(family: Fam
 }
 
 fn frames_with_anothers_mac_take_nothing_away_from_it(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let [thief, peer, victim] = ["c1", "c2", "c3"].map(|short| lab.container(short, &[]));
     let _echoes = [&peer, &victim].map(|c| udp::Echo::start(&c.netns, c.at(7), &c.name));
     let (thieving, host) = (udp::client(&thief.netns, family), udp::client(&lab.host, family));

@@ -200,7 +200,7 @@ fn a_second_instance_on_a_second_host_minds_its_own_business(family: Family) {
 }
 
 fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let options = ["-p", "5353:53/udp", "-p", "5353:53"];
     let first = lab.container("c1", &options);
     let client = udp::bind(&lab.world, (family.far(), 40007));
@@ -230,7 +230,7 @@ fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one(family: F
 }
 
 fn a_port_that_moves_to_another_container_takes_its_clients_along(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
     let _echoes = [udp::Echo::start(&c1.netns, c1.at(53), "c1"), udp::Echo::start(&c2.netns, c2.at(53), "c2")];
     let client = udp::bind(&lab.world, (family.far(), 40008));

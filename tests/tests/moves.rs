@@ -74,7 +74,7 @@ fn draining(lab: &Lab) -> Vec<Value> {
 }
 
 fn a_publish_that_is_moved_takes_its_clients_along_at_once(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let neighbour = lab.container("c3", &[]);
     // From one port each, before and after: nothing tells the old exchange from the new one but the move.
@@ -125,7 +125,7 @@ fn gather(socket: &UdpSocket, stop: &AtomicBool) -> BTreeSet<u64> {
 }
 
 fn no_datagram_is_lost_while_a_publish_is_moved(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
     let receivers = [udp::bind(&c1.netns, c1.at(53)), udp::bind(&c2.netns, c2.at(53))];
     let senders = [40001, 40002, 40003].map(|port| udp::bind(&lab.world, (family.far(), port)));
@@ -162,7 +162,7 @@ fn no_datagram_is_lost_while_a_publish_is_moved(family: Family) {
 }
 
 fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -250,7 +250,7 @@ fn a_drain_ends_by_itself(family: Family) {
 }
 
 fn moved_back_it_takes_up_what_still_drains_there(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
     move_both(&lab, &c2, &["--drain", "600"]);
@@ -266,7 +266,7 @@ fn moved_back_it_takes_up_what_still_drains_there(family: Family) {
 
 fn what_drains_ends_with_its_publish_and_with_its_container(family: Family) {
     for end in ["publish", "old", "new"] {
-        let lab = Lab::of(family);
+        let lab = Lab::shared(family);
         let (c1, c2, _one, _other) = two(&lab);
         let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
         let client = udp::bind(&lab.world, (family.far(), 40013));
@@ -349,7 +349,7 @@ fn a_move_that_cannot_be_is_one_line_and_changes_nothing() {
 }
 
 fn a_range_and_its_clients_list_move_as_they_are(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     lab.json(&["publish", "add", &c1.name, "6000-6010:7000-7010/udp", "--from", family.outside()]);
     let _echoes = [7000, 7010].map(|port| udp::Echo::start(&c2.netns, c2.at(port), &c2.name));

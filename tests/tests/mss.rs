@@ -96,7 +96,7 @@ fn neighbours_and_the_hairpin_keep_what_they_have(family: Family) {
 }
 
 fn nothing_is_changed_where_the_uplink_is_as_wide(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:9"]);
     assert_eq!(
         seen((&lab.world, (family.far(), 9)), (&c1.netns, (family.far(), 9))),

@@ -203,7 +203,7 @@ fn a_table_full_of_flows_in_use_refuses_the_next_at_once(family: Family) {
 
 fn a_container_has_no_more_flows_than_its_network_lets_it(family: Family) {
     const MOST: usize = 100;
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     lab.network("few", 29, &["--max-flows", "100"]);
     let (c1, c2) = (lab.container("c1", &["--network", "few"]), lab.container("c2", &["--network", "few"]));
     let _far = udp::Echo::start(&lab.world, server(family), "");

@@ -125,7 +125,7 @@ fn who_is_told_of_an_mtu_is_told_whoever_else_is_told_what(family: Family) {
 }
 
 fn flushing_flows_leaves_the_hosts_own_alone(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _far = tcp::Echo::start(&lab.world, (family.far(), 7));
     let _first = tcp::connect_from(&c1.netns, 41000, (family.far(), 7)).unwrap();

@@ -80,13 +80,13 @@ fn last(lab: &Lab, container: &Container, [established, transitory, udp_first, u
 
 /// RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2, RFC 7857 section 2.
 fn flows_last_as_long_as_the_rfcs_demand(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     last(&lab, &c1, [7440, 240, 120, 300, 60]);
 }
 
 fn a_network_has_timeouts_of_its_own(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let own = [
         "--timeout",
         "tcp-established=1000",
@@ -133,7 +133,7 @@ fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
 }
 
 fn an_idle_flow_is_forgotten(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = hasty(&lab, 2);
     let (client, far) = (udp::client(&c1.netns, family), udp::bind(&lab.world, server(family)));
     is_forgotten(&client, &far);
@@ -151,7 +151,7 @@ fn an_idle_flow_is_forgotten_without_the_agent(family: Family) {
 
 /// RFC 4787 REQ-6: each packet outwards prolongs it. And inwards: what is heard of is in use.
 fn a_flow_that_is_used_either_way_lasts(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = hasty(&lab, 5);
     let far = udp::bind(&lab.world, server(family));
     far.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -29,14 +29,14 @@ fn switch_offloads(lab: &Lab, containers: &[&Container], on: bool) {
 }
 
 fn from_a_container_to_the_world_and_back(family: Family, on: bool) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     switch_offloads(&lab, &[&c1], on);
     transfer::both_ways(&lab.world, (family.far(), 9), &c1.netns, (family.far(), 9), SIZE);
 }
 
 fn from_the_world_to_a_published_port_and_back(family: Family, on: bool) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     switch_offloads(&lab, &[&c1], on);
     transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (family.host(), 9000), SIZE);
@@ -60,7 +60,7 @@ fn two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads(family
 
 /// As on a real machine: veth leaves checksums and segments for later, and the uplink is where they are made; and the reverse.
 fn bytes_pass_between_an_interface_with_offloads_and_one_without(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9", "-p", "9000:9/udp"]);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let _inside = udp::Echo::start(&c1.netns, c1.at(9), "");
@@ -76,7 +76,7 @@ fn bytes_pass_between_an_interface_with_offloads_and_one_without(family: Family)
 }
 
 fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     let c2 = lab.container("c2", &[]);
     for on in [true, false] {
@@ -89,7 +89,7 @@ fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offl
 }
 
 fn pings_and_datagrams_of_any_size_pass_without_offloads(family: Family) {
-    let lab = Lab::of(family);
+    let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9/udp"]);
     switch_offloads(&lab, &[&c1], false);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "");
