@@ -61,7 +61,8 @@ pub const EXTENSIONS: usize = 4;
 /// All together have fewer bytes than this.
 pub const EXTENSION_BYTES: usize = 128;
 
-const HEADER: usize = size_of::<Ipv6>();
+/// Bytes of a header without extension headers.
+pub(crate) const HEADER: usize = size_of::<Ipv6>();
 
 /// Bytes of the longest header, with extension headers.
 pub const LONGEST: usize = HEADER + EXTENSION_BYTES;

@@ -5,6 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     abi::Endpoint,
     address::{Address as _, V6},
+    ipv6::HEADER,
     packet::{ETHERNET, Family as _, Frame, Packet, source_mac},
     reason::Reason,
     tables::Tables,
@@ -25,7 +26,10 @@ pub(crate) const ROUTER_OF_GROUPS: u8 = 151;
 pub(crate) const NO_ROUTER_OF_GROUPS: u8 = 153;
 
 /// Where the message begins in a packet without extension headers: those of neighbour discovery have none here.
-const ICMP_AT: usize = ETHERNET + 40;
+const ICMP_AT: usize = ETHERNET + HEADER;
+
+/// Where IPv6's header says how many bytes follow it.
+const LENGTH_AT: usize = ETHERNET + 4;
 
 /// How many options of a message are looked at: Linux sends one.
 const OPTIONS: usize = 4;
@@ -74,9 +78,9 @@ pub fn from_container(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, tables
     let speaker = match kind {
         // Whose MAC that is nobody can say while its source is unspecified: it is sent again when it has one.
         LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 if whole => own(source),
-        ROUTER_SOLICITATION if plain && are_own_options(frame, packet, SOLICITATION, &mac) => own(source),
+        ROUTER_SOLICITATION if plain && are_own_options(frame, SOLICITATION, &mac) => own(source),
         NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT
-            if plain && are_own_options(frame, packet, size_of::<Message>(), &mac) =>
+            if plain && are_own_options(frame, size_of::<Message>(), &mac) =>
         {
             let Some(message) = frame.read::<Message>(ICMP_AT) else { return Reason::Malformed };
             let target = V6::new(message.target);
@@ -117,13 +121,14 @@ fn is_of(endpoint: &Endpoint<V6>, packet: &Packet<V6>, mac: &[u8; 6]) -> bool {
 }
 
 /// Whether every link-layer address in the options, which begin `options` bytes after the message does, is the frame's source MAC, and there
-/// are no more options than are looked at.
+/// are no more options than are looked at. False too where the packet ends before them, though the frame may not.
 #[inline(always)]
-fn are_own_options(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, options: usize, mac: &[u8; 6]) -> bool {
-    let end = ETHERNET + packet.length as usize;
+fn are_own_options(frame: &(impl Frame + ?Sized), options: usize, mac: &[u8; 6]) -> bool {
+    let Some(length) = frame.read::<u16>(LENGTH_AT) else { return false };
+    let end = ETHERNET + HEADER + usize::from(u16::from_be(length));
     let mut at = ICMP_AT + options;
     for _ in 0..OPTIONS {
-        if at >= end {
+        if at == end {
             return true;
         }
         let Some(option) = frame.read::<LinkLayer>(at) else { return false };
@@ -133,7 +138,7 @@ fn are_own_options(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, options: 
         }
         at += size_of::<LinkLayer>();
     }
-    at >= end
+    at == end
 }
 
 #[cfg(test)]

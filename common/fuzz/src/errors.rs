@@ -1,31 +1,38 @@
 //! ICMP errors: those that the datapath makes of any frame, and those that it translates, with quotes cut and damaged at will.
 
 use causeway_common::{
-    address::V4,
+    address::{Address as _, V4},
     answer::Why,
-    packet::{Arrival, Family as _},
+    model::Model,
+    packet::Arrival,
     tuple::side,
 };
 
 use crate::{
+    both,
     history::{check_answer, check_outcome},
     programs::{Hook, Outcome, answered, run as run_program},
-    scene::{self, BRIDGE_MAC, CONTAINERS, HOST, NEAR, NEAR_MAC, Scene, WORLD, mac_of},
+    scene::{self, BRIDGE_MAC, CONTAINERS, HOST, NEAR, NEAR_MAC, Scene, Scenery, WORLD, mac_of},
     traffic::Arriving,
-    wire::{Ipv4Frame, protocol},
+    wire::{Frame, extension, protocol},
 };
 
-/// Runs some bytes: the first says which flow an error is about, the second who sends it and why an answer is made, the rest is what follows
-/// ICMP's header, laid over a true quote.
+/// Runs some bytes: the first says of which family, the next which flow an error is about, the next who sends it and why an answer is made,
+/// the rest is what follows ICMP's header, laid over a true quote.
 ///
 /// # Panics
 ///
 /// If something does not hold.
 pub fn run(data: &[u8]) {
+    both!(run_family, data);
+}
+
+fn run_family<A: Scenery>(data: &[u8]) {
     let [which, how, damage @ ..] = data else { return };
     let scene = Scene::MODEL;
-    let model = scene::model();
-    let sent = beginnings();
+    let v4 = A::FAMILY == V4::FAMILY;
+    let model = scene::model::<A>();
+    let sent = beginnings::<A>();
     let mut left = Vec::new();
     for arriving in sent {
         match run_program(arriving.hook, &arriving.frame, arriving.input, true, &model) {
@@ -36,7 +43,7 @@ pub fn run(data: &[u8]) {
         }
     }
     let (frame, output) = &left[usize::from(*which) % left.len()];
-    let quoted = Ipv4Frame::read(frame).expect("a packet left");
+    let quoted = Frame::read(frame).expect("a packet left");
     let container = scene.container_at(*output);
     let mut packet = quoted.bytes()[14..].to_vec();
     if let Some((cut, changes)) = damage.split_first() {
@@ -46,15 +53,26 @@ pub fn run(data: &[u8]) {
         }
         packet.truncate(packet.len().saturating_sub(usize::from(*cut)));
     }
-    let kind = [3, 11, 12][usize::from(*how) % 3];
-    let error = Ipv4Frame {
+    let kinds = if v4 { [3, 11, 12] } else { [1, 3, 4] };
+    let kind = kinds[usize::from(*how) % 3];
+    let units = usize::from(how / 3 % 11);
+    let options = if units == 0 || v4 {
+        Vec::new()
+    } else {
+        let mut rest = vec![0; units * 8 - 1];
+        rest[0] = u8::try_from(units - 1).expect("a short header");
+        vec![(extension::DESTINATION, rest)]
+    };
+    let error = Frame {
         macs: container.map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
-        source: if container.is_none() && how & 64 != 0 { NEAR } else { quoted.destination },
+        source: if container.is_none() && how & 64 != 0 { A::named(NEAR).ip() } else { quoted.destination },
         destination: quoted.source,
         ttl: if how & 128 != 0 { 1 } else { 9 },
-        options: vec![1; usize::from(how / 3 % 11) * 4],
-        fragment: 0,
-        protocol: protocol::ICMP,
+        options: vec![1; if v4 { units * 4 } else { 0 }],
+        extensions: options,
+        dont_fragment: false,
+        fragment: None,
+        protocol: A::ICMP,
         payload: [&[kind, 0, 0, 0, 0, 0, 5, 0x78], &packet[..]].concat(),
     };
     let frame = error.summed().bytes();
@@ -67,29 +85,30 @@ pub fn run(data: &[u8]) {
     answer_it(&arriving, *how, &model);
     let mut own = Arriving { frame: damage.to_vec(), ..arriving };
     if own.frame.len() >= 14 {
-        // Which frames are IPv4 was decided before.
-        own.frame[12..14].copy_from_slice(&[8, 0]);
+        // Which frames are of the family was decided before.
+        own.frame[12..14].copy_from_slice(if v4 { &[8, 0] } else { &[0x86, 0xdd] });
         answer_it(&own, *how, &model);
     }
 }
 
 /// What the datapath would say to the sender of a frame.
-fn answer_it(arriving: &Arriving, how: u8, model: &causeway_common::model::Model<V4>) {
+fn answer_it<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
     let side = if arriving.hook == Hook::HostSide { side::CONTAINER } else { side::UPLINK };
     let Ok(length) = u32::try_from(arriving.frame.len()) else { return };
     let arrival = Arrival { side, input: arriving.input, length, gso_size: 0 };
-    let Ok(packet) = V4::parse(&arriving.frame[..], arrival) else { return };
+    let Ok(packet) = A::parse(&arriving.frame[..], arrival) else { return };
     for why in (0..).map_while(Why::from_number) {
         if let Some(answer) = answered(&arriving.frame, &packet, why, 1280 + u16::from(how), model) {
             check_answer(arriving, &answer, model);
             let mtu = if why == Why::TooLong { 1280 + u16::from(how) } else { 0 };
-            assert_eq!(answer[40..42], mtu.to_be_bytes(), "{why:?}");
+            let at = 14 + size_of::<A::Header>() + 6;
+            assert_eq!(answer[at..at + 2], mtu.to_be_bytes(), "{why:?}");
         }
     }
 }
 
 /// First packets of flows of every kind and way.
-fn beginnings() -> Vec<Arriving> {
+fn beginnings<A: Scenery>() -> Vec<Arriving> {
     let scene = Scene::MODEL;
     let udp = |source: u16, destination: u16| {
         let data = [0x5a; 24];
@@ -100,7 +119,7 @@ fn beginnings() -> Vec<Arriving> {
         (protocol::TCP, [&source.to_be_bytes()[..], &destination.to_be_bytes(), &head].concat())
     };
     let echo = |identifier: u16| {
-        (protocol::ICMP, [&[8, 0, 0, 0], &identifier.to_be_bytes()[..], &[0, 7], &[0x61; 8]].concat())
+        (A::ICMP, [&[A::ECHO_REQUEST, 0, 0, 0], &identifier.to_be_bytes()[..], &[0, 7], &[0x61; 8]].concat())
     };
     let sctp = |source: u16, destination: u16| {
         let rest = [&[0; 8][..], &[1, 0, 0, 20], &[0, 0, 0, 9], &[0; 12]].concat();
@@ -108,14 +127,16 @@ fn beginnings() -> Vec<Arriving> {
     };
     let mut unsummed = udp(4004, 53);
     unsummed.1[6..8].fill(0);
-    let from = |container: Option<usize>, destination, (protocol, payload): (u8, Vec<u8>), sums: bool| {
-        let packet = Ipv4Frame {
+    let from = |container: Option<usize>, destination: [u8; 4], (protocol, payload): (u8, Vec<u8>), sums: bool| {
+        let packet = Frame {
             macs: container.map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
-            source: container.map_or(WORLD, |container| CONTAINERS[container]),
-            destination,
+            source: A::named(container.map_or(WORLD, |container| CONTAINERS[container])).ip(),
+            destination: A::named(destination).ip(),
             ttl: 64,
             options: Vec::new(),
-            fragment: 0,
+            extensions: Vec::new(),
+            dont_fragment: false,
+            fragment: None,
             protocol,
             payload,
         };

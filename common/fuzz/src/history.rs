@@ -1,22 +1,27 @@
 //! A history: packets, answers, errors, time that passes, containers and publishes that go, and what must hold after each step.
 
+use std::net::IpAddr;
+
 use arbitrary::{Arbitrary, Unstructured};
 use causeway_common::{
     abi::exit,
-    address::V4,
+    address::{Address as _, V4},
     flow::ticks,
+    ipv6,
     model::Model,
-    packet::{Arrival, Family as _, Packet, Payload},
+    packet::{Arrival, Packet, Payload},
+    reason::{Fate, Reason},
     sweep::{Which, sweep},
     tables::Tables as _,
     tuple::side,
 };
 
 use crate::{
+    both,
     programs::{Hook, Outcome, in_use, run as run_program},
-    scene::{self, CONTAINERS, FIRST_PUBLISH, PUBLISHES, Scene},
+    scene::{self, CONTAINERS, FIRST_PUBLISH, PUBLISHES, Scene, Scenery, addresses_of},
     traffic::{self, Arriving, Event, Left, Memory},
-    wire::{self, Ipv4Frame},
+    wire::{self, Frame},
 };
 
 /// What can happen.
@@ -40,14 +45,18 @@ enum Step {
     Socket(u8),
 }
 
-/// Runs a history, of a table that has room for as many halves as the first byte says, 255 for any number.
+/// Runs a history of the family that the first byte says, of a table that has room for as many halves as the next one says, 255 for any number.
 ///
 /// # Panics
 ///
 /// If something does not hold.
 pub fn run(data: &[u8]) {
+    both!(run_family, data);
+}
+
+fn run_family<A: Scenery>(data: &[u8]) {
     let Some((room, data)) = data.split_first() else { return };
-    let mut history = History { model: scene::model(), memory: Memory::default() };
+    let mut history = History { model: scene::model::<A>(), memory: Memory::default() };
     history.model.room = if *room == 255 { usize::MAX } else { usize::from(*room) };
     let mut bytes = Unstructured::new(data);
     while !bytes.is_empty() {
@@ -57,12 +66,12 @@ pub fn run(data: &[u8]) {
     }
 }
 
-struct History {
-    model: Model<V4>,
+struct History<A> {
+    model: Model<A>,
     memory: Memory,
 }
 
-impl History {
+impl<A: Scenery> History<A> {
     fn go_on(&mut self, step: Step) {
         match step {
             Step::Frame(event) => self.send(event),
@@ -74,7 +83,9 @@ impl History {
             Step::WaitLong(seconds) => self.model.now.set(self.model.now.get() + ticks(seconds.into())),
             Step::Remove(number) => {
                 let number = usize::from(number) % CONTAINERS.len();
-                self.model.endpoints.remove(&V4::new(CONTAINERS[number]));
+                for address in addresses_of(number) {
+                    self.model.endpoints.remove(&address);
+                }
                 self.end(scene::slot_of(number));
                 for (publish, _) in PUBLISHES.iter().enumerate().filter(|(_, publish)| publish.0 == number) {
                     self.end(FIRST_PUBLISH + publish as u32);
@@ -89,7 +100,7 @@ impl History {
                 }
             }
             Step::Socket(back) => {
-                if let Some(packet) = self.memory.get(back).and_then(|left| parse(&Self::answer_to(left))) {
+                if let Some(packet) = self.memory.get(back).and_then(|left| parse::<A>(&Self::answer_to(left))) {
                     self.model.sockets.insert(packet.tuple);
                 }
             }
@@ -101,13 +112,13 @@ impl History {
     }
 
     fn answer_to(left: &Left) -> Arriving {
-        let frame = Ipv4Frame::read(&left.frame).map(|frame| frame.reversed().bytes()).unwrap_or_default();
+        let frame = Frame::read(&left.frame).map(|frame| frame.reversed().bytes()).unwrap_or_default();
         let hook = if Scene::MODEL.container_at(left.output).is_some() { Hook::HostSide } else { Hook::Uplink };
         Arriving { hook, input: left.output, frame }
     }
 
     fn send(&mut self, event: Event) {
-        let Some((arriving, about)) = traffic::frame(event, &Scene::MODEL, &self.memory) else { return };
+        let Some((arriving, about)) = traffic::frame::<A>(event, &Scene::MODEL, &self.memory) else { return };
         let promise = about.and_then(|left| Promise::of(&arriving, &left, &self.model));
         let for_host = arriving.frame[..6] == Scene::MODEL.uplink_mac;
         let outcome = run_program(arriving.hook, &arriving.frame, arriving.input, for_host, &self.model);
@@ -156,7 +167,7 @@ impl History {
     }
 }
 
-fn parse(arriving: &Arriving) -> Option<Packet<V4>> {
+fn parse<A: Scenery>(arriving: &Arriving) -> Option<Packet<A>> {
     let arrival = Arrival {
         side: match arriving.hook {
             Hook::HostSide => side::CONTAINER,
@@ -167,7 +178,7 @@ fn parse(arriving: &Arriving) -> Option<Packet<V4>> {
         length: u32::try_from(arriving.frame.len()).ok()?,
         gso_size: 0,
     };
-    V4::parse(&arriving.frame[..], arrival).ok()
+    A::parse(&arriving.frame[..], arrival).ok()
 }
 
 /// What must become of a packet that answers one that left, or reports about it, as long as the flow of that one is in use.
@@ -179,8 +190,8 @@ enum Promise {
 }
 
 impl Promise {
-    fn of(arriving: &Arriving, left: &Left, model: &Model<V4>) -> Option<Self> {
-        let (sent, back) = (parse(&left.came)?, parse(arriving)?);
+    fn of<A: Scenery>(arriving: &Arriving, left: &Left, model: &Model<A>) -> Option<Self> {
+        let (sent, back) = (parse::<A>(&left.came)?, parse::<A>(arriving)?);
         if sent.is_fragment() || back.is_fragment() {
             return None;
         }
@@ -201,7 +212,8 @@ impl Promise {
             let translated = forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED;
             // No less than the ports, behind any header.
             let quoted = arriving.frame.len() - back.payload_at - 8;
-            let fits = back.tuple.destination == key.destination && quoted >= 60 + 8;
+            let longest = if A::FAMILY == V4::FAMILY { 60 } else { ipv6::LONGEST };
+            let fits = back.tuple.destination == key.destination && quoted >= longest + 8;
             return (translated && fits).then(|| Self::Report(left.clone()));
         }
         (back.has_ports() && back.tuple == key).then(|| Self::Answer(left.clone()))
@@ -212,8 +224,8 @@ impl Promise {
         let Outcome::Leave { frame, output, exit } = outcome else {
             panic!("{arriving:?} is {outcome:?}, though the flow of {left:?} is in use");
         };
-        let sent = Ipv4Frame::read(&left.came.frame).expect("it was parsed");
-        let back = Ipv4Frame::read(frame).expect("a packet leaves");
+        let sent = Frame::read(&left.came.frame).expect("it was parsed");
+        let back = Frame::read(frame).expect("a packet leaves");
         if *exit != exit::HOST {
             assert_eq!(*output, left.came.input, "{arriving:?} goes elsewhere than where {left:?} came from");
         }
@@ -225,75 +237,144 @@ impl Promise {
         }
         assert_eq!(back.destination, sent.source, "{arriving:?} about {left:?}");
         let quote = &back.payload[8..];
-        let header = usize::from(quote[0] & 15) * 4;
-        assert_eq!((&quote[12..16], &quote[16..20]), (&sent.source[..], &sent.destination[..]), "{arriving:?}");
-        assert_eq!(wire::sum(&quote[..header]), u16::MAX, "the quoted header of {arriving:?} does not sum up");
-        let ports = if sent.protocol == wire::protocol::ICMP { 4..6 } else { 0..4 };
+        let v4 = quote[0] >> 4 == 4;
+        let addresses = if v4 { quote[12..20].to_vec() } else { quote[8..40].to_vec() };
+        assert_eq!(addresses, octets(&[sent.source, sent.destination]), "{arriving:?}");
+        if v4 {
+            let header = usize::from(quote[0] & 15) * 4;
+            assert_eq!(wire::sum(&quote[..header]), u16::MAX, "the quoted header of {arriving:?} does not sum up");
+        }
+        // It was quoted with the header that it left with.
+        let header = Frame::read(&left.frame).expect("it left").header_length();
+        let ports = if sent.protocol == sent.icmp() { 4..6 } else { 0..4 };
         assert_eq!(quote[header..][ports.clone()], sent.payload[ports], "{arriving:?} about {left:?}");
     }
 }
 
+fn octets(addresses: &[IpAddr]) -> Vec<u8> {
+    let of = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    addresses.iter().flat_map(of).collect()
+}
+
 fn reversed(frame: &[u8]) -> Option<Vec<u8>> {
-    Some(Ipv4Frame::read(frame)?.reversed().bytes())
+    Some(Frame::read(frame)?.reversed().bytes())
 }
 
 /// What holds of any frame, whatever it is.
-pub fn check_outcome(arriving: &Arriving, outcome: &Outcome, model: &Model<V4>) {
+pub fn check_outcome<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
     match outcome {
         Outcome::Leave { frame, output, exit } => check_left(arriving, frame, *output, *exit, model),
         Outcome::Answer(_, answer) => check_answer(arriving, answer, model),
         Outcome::Stop(_) | Outcome::Pass | Outcome::Again => {}
     }
+    check_link(arriving, outcome, model);
 }
 
-fn check_left(arriving: &Arriving, frame: &[u8], output: u32, exit: u8, model: &Model<V4>) {
+fn check_left<A: Scenery>(arriving: &Arriving, frame: &[u8], output: u32, exit: u8, model: &Model<A>) {
     assert_eq!(arriving.frame.len(), frame.len(), "{arriving:?} leaves with another length");
     let was = wire::header_sums_up(&arriving.frame);
     assert_eq!(was, wire::header_sums_up(frame), "the header's checksum of {arriving:?}, which left as {frame:02x?}");
-    let (Some(before), Some(after)) = (Ipv4Frame::read(&arriving.frame), Ipv4Frame::read(frame)) else { return };
+    let (Some(before), Some(after)) = (Frame::read(&arriving.frame), Frame::read(frame)) else { return };
     if before.transport_sums_up() {
         assert!(after.transport_sums_up(), "the checksum of {arriving:?}, which left as {frame:02x?}");
     }
     if exit == exit::PEER || exit == exit::NEIGHBOUR {
         assert_eq!(before.ttl - 1, after.ttl, "the hops of {arriving:?}");
+        // Nothing that is of one link goes on to another.
+        let of_link = [after.source, after.destination].into_iter().filter_map(A::of).any(|own| own.stays_on_link());
+        assert!(!of_link, "{arriving:?} leaves its link as {frame:02x?}");
     }
     if exit == exit::NEIGHBOUR {
         assert!(model.uplinks.contains_key(&output), "{arriving:?} leaves through {output}, which is no uplink");
         // Nobody outside hears from a container of a network that is masqueraded. The second is not.
-        let own = model.local.contains(&V4::new(after.source)) || after.source == CONTAINERS[2];
-        assert!(own, "{arriving:?} leaves from {:?}", after.source);
+        let source = A::of(after.source).expect("the family that it was");
+        let own = model.local.contains(&source) || source == A::named(CONTAINERS[2]);
+        assert!(own, "{arriving:?} leaves from {source:?}");
     }
     if exit == exit::PEER || exit == exit::BRIDGED {
-        let owner =
-            model.endpoints.values().find(|endpoint| V4::new(after.destination) == address_of(model, endpoint.slot));
+        let owner = A::of(after.destination).and_then(|address| model.endpoints.get(&address));
         if let Some(endpoint) = owner {
             assert_eq!(endpoint.host_side, output, "{arriving:?} goes to another container than it says");
         }
     }
 }
 
-fn address_of(model: &Model<V4>, slot: u32) -> V4 {
-    let found = model.endpoints.iter().find(|(_, endpoint)| endpoint.slot == slot);
-    found.map_or(V4::new([0; 4]), |(address, _)| *address)
+/// What keeps a link going comes to a container's neighbours, and to the host, only if it speaks of the container alone; whatever it is hidden in.
+fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
+    let [0x86, 0xdd] = arriving.frame[12..14] else { return };
+    let message = Frame::message_in(&arriving.frame);
+    let link = matches!(message, Some(130..=137 | 143));
+    let nd = *outcome == Outcome::Stop(Reason::Nd);
+    let passes = match outcome {
+        Outcome::Leave { .. } | Outcome::Pass => true,
+        Outcome::Stop(reason) => reason.fate() == Fate::Punt,
+        Outcome::Answer(..) | Outcome::Again => false,
+    };
+    let concerns = nd || (link && passes);
+    if arriving.hook != Hook::HostSide || !concerns {
+        return;
+    }
+    // A later fragment is none, and a first one that is cut before the message is refused.
+    assert!(nd && link, "{arriving:?} has a message {message:?} in it, and is {outcome:?}");
+    let frame = Frame::read(&arriving.frame).unwrap_or_else(|| panic!("{arriving:?} is no packet"));
+    let container = Scene::MODEL.container_at(arriving.input).unwrap_or_default();
+    let mac = arriving.frame[6..12].to_vec();
+    let own = |address: IpAddr| {
+        A::of(address)
+            .and_then(|address| model.endpoints.get(&address))
+            .is_some_and(|endpoint| endpoint.host_side == arriving.input && endpoint.macs.destination()[..] == mac)
+    };
+    let kind = frame.payload[0];
+    let target = |at: usize| {
+        let octets: [u8; 16] = frame.payload[at..at + 16].try_into().expect("sixteen bytes");
+        IpAddr::from(octets)
+    };
+    assert!(matches!(kind, 131 | 132 | 133 | 135 | 136 | 143), "{arriving:?} is a router's");
+    assert!(!frame.is_part(), "{arriving:?} is a fragment");
+    let probe = kind == 135 && frame.source.is_unspecified();
+    assert!(own(if probe { target(8) } else { frame.source }), "{arriving:?} is not by container {container}");
+    assert!(kind != 136 || own(target(8)), "{arriving:?} speaks of another");
+    let options = match kind {
+        133 => 8,
+        135 | 136 => 24,
+        _ => frame.payload.len(),
+    };
+    for option in frame.payload[options..].chunks(8) {
+        let foreign = matches!(option[0], 1 | 2) && option[2..] != mac;
+        assert!(option.len() == 8 && option[1] == 1 && !foreign, "{arriving:?} has an option about another");
+    }
+    let on_link = A::of(frame.destination).is_some_and(|to| {
+        let (subnet, mask) = scene::subnet::<A>(CONTAINERS[container], A::PREFIX);
+        to.is_multicast() || to.stays_on_link() || to.is_in(&subnet, &mask)
+    });
+    assert!(on_link, "{arriving:?} goes further than its link");
 }
 
-/// An error of the datapath's own: whole, to the sender alone, about that packet (RFC 1812 section 4.3.2).
-pub fn check_answer(arriving: &Arriving, answer: &[u8], model: &Model<V4>) {
-    let said = Ipv4Frame::read(answer).unwrap_or_else(|| panic!("{arriving:?} is answered with {answer:02x?}"));
-    let header = arriving.frame[14] & 15;
+/// An error of the datapath's own: whole, to the sender alone, about that packet (RFC 1812 section 4.3.2, RFC 4443 section 2.4).
+pub fn check_answer<A: Scenery>(arriving: &Arriving, answer: &[u8], model: &Model<A>) {
+    let said = Frame::read(answer).unwrap_or_else(|| panic!("{arriving:?} is answered with {answer:02x?}"));
     assert!(wire::header_sums_up(answer), "the header's checksum of {answer:02x?}");
-    assert!(said.protocol == wire::protocol::ICMP && said.transport_sums_up(), "the checksum of {answer:02x?}");
-    assert_eq!(said.destination, arriving.frame[26..30], "{arriving:?}: not to its sender");
+    assert!(said.protocol == said.icmp() && said.transport_sums_up(), "the checksum of {answer:02x?}");
+    let v4 = said.source.is_ipv4();
+    let source = if v4 { &arriving.frame[26..30] } else { &arriving.frame[22..38] };
+    assert_eq!(octets(&[said.destination]), source, "{arriving:?}: not to its sender");
     assert_eq!(said.macs.0, arriving.frame[6..12], "{arriving:?}: not to its sender");
-    assert!(model.local.contains(&V4::new(said.source)), "{arriving:?}: not by the host");
+    let speaker = A::of(said.source).expect("the family that it is about");
+    assert!(model.local.contains(&speaker), "{arriving:?}: not by the host");
     let quoted = &said.payload[8..];
     assert_eq!(quoted, &arriving.frame[14..][..quoted.len()], "{arriving:?}: quotes something else");
     // The header and eight bytes at least, where there are as many.
-    let total = match u16::from_be_bytes([arriving.frame[16], arriving.frame[17]]) {
+    let field = |at: usize| usize::from(u16::from_be_bytes([arriving.frame[at], arriving.frame[at + 1]]));
+    let (header, said) = if v4 { (usize::from(arriving.frame[14] & 15) * 4, field(16)) } else { (40, field(18)) };
+    let total = match said {
         0 => usize::MAX,
-        total => total.into(),
+        length if v4 => length,
+        length => 40 + length,
     };
-    let least = (usize::from(header) * 4 + 8).min(arriving.frame.len() - 14).min(total) & !1;
+    let least = (header + 8).min(arriving.frame.len() - 14).min(total) & !1;
     assert!(quoted.len() >= least.min(96), "{arriving:?}: quotes {} bytes", quoted.len());
     assert!(answer.len() <= 576, "{arriving:?}: answered at length");
 }

@@ -12,3 +12,15 @@ pub mod programs;
 pub mod scene;
 pub mod traffic;
 pub mod wire;
+
+/// Runs a target for the family that the first byte says: IPv4 if it is even. `both!(run_family, data)`.
+macro_rules! both {
+    ($run:ident, $data:expr) => {
+        match $data.split_first() {
+            Some((family, data)) if family % 2 == 0 => $run::<causeway_common::address::V4>(data),
+            Some((_, data)) => $run::<causeway_common::address::V6>(data),
+            None => {}
+        }
+    };
+}
+use both;

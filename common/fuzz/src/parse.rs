@@ -1,24 +1,29 @@
 //! Any bytes at all, at every hook: they are parsed or refused, nothing is read beyond their end, and no decision panics.
 
 use causeway_common::{
-    address::V4,
-    packet::{Arrival, Family as _, Payload},
+    icmp_error, ipv6,
+    packet::{Arrival, ETHERNET, Payload},
     tuple::side,
 };
 
 use crate::{
+    both,
     history::check_outcome,
     programs::{Hook, run as run_program},
-    scene::{self, Scene},
+    scene::{self, Scene, Scenery},
     traffic::Arriving,
 };
 
-/// Runs some bytes: the first says where they arrive, the next two how, the rest is the frame.
+/// Runs some bytes: the first says of which family, the next where they arrive, the next two how, the rest is the frame.
 ///
 /// # Panics
 ///
 /// If something does not hold.
 pub fn run(data: &[u8]) {
+    both!(run_family, data);
+}
+
+fn run_family<A: Scenery>(data: &[u8]) {
     let [place, gso_low, gso_high, frame @ ..] = data else { return };
     let Ok(length) = u32::try_from(frame.len()) else { return };
     let scene = Scene::MODEL;
@@ -31,26 +36,35 @@ pub fn run(data: &[u8]) {
     let length = length + u32::from(place / 7) * 64;
     let gso_size = u32::from(u16::from_le_bytes([*gso_low, *gso_high]));
     let arrival = Arrival { side, input, length, gso_size };
-    if let Ok(packet) = V4::parse(frame, arrival) {
-        assert!((34..=74).contains(&packet.payload_at));
+    let least = size_of::<A::Header>();
+    // IPv4's options, or IPv6's extension headers.
+    let longest = if A::PREFIX == 16 { 60 } else { ipv6::LONGEST };
+    let usual = A::parse_usual(frame, arrival);
+    let whole = A::parse(frame, arrival);
+    assert!(usual.is_err() || usual == whole, "what is usual is the same: {usual:?}, {whole:?}");
+    if let Ok(packet) = whole {
+        assert!((ETHERNET + least..=ETHERNET + longest).contains(&packet.payload_at));
+        assert!(packet.payload_at <= A::PAYLOAD_MASK);
         let in_reach = packet.payload_at <= frame.len();
-        assert!(in_reach || packet.payload == Payload::Fragment || packet.payload == Payload::Other);
+        let unread = matches!(packet.payload, Payload::Fragment | Payload::Hidden | Payload::Other);
+        assert!(in_reach || unread);
         assert_eq!(packet.length, length - 14);
         assert!(!packet.begins() || packet.has_ports());
+        assert!(!packet.tuple.source.is_mapped() && !packet.tuple.destination.is_mapped());
         if matches!(packet.payload, Payload::Tcp | Payload::Udp | Payload::Sctp) {
             let ports = [packet.tuple.source_port.word(), packet.tuple.destination_port.word()].map(u16::to_ne_bytes);
             assert_eq!(ports.concat(), frame[packet.payload_at..][..4]);
         }
         for at in [packet.payload_at, packet.payload_at + 8] {
-            if let Some(quote) = V4::parse_quote(frame, at, side) {
-                assert!(quote.header_at == at && (at + 20..=at + 60).contains(&quote.payload_at));
+            if let Some(quote) = A::parse_quote(frame, at, side) {
+                assert!(quote.header_at == at && (at + least..=at + longest).contains(&quote.payload_at));
                 // As much as the masks of the program in the kernel let through.
-                assert!(quote.header_at <= 82 && quote.payload_at <= 142);
+                assert!(quote.header_at <= icmp_error::HEADER_MASK && quote.payload_at <= icmp_error::PAYLOAD_MASK);
                 assert!(quote.payload_at + 4 <= frame.len());
             }
         }
     }
-    let model = scene::model();
+    let model = scene::model::<A>();
     let arriving = Arriving { hook, input, frame: frame.to_vec() };
     // The second time it is of a flow that is known, if it is of any.
     for _ in 0..2 {

@@ -1,12 +1,11 @@
 //! What the kernel's tc programs do with a frame, byte by byte, by the same decisions: they move the bytes with helpers, this moves them
 //! on a plain buffer.
 
-use causeway_common::address::V4;
 use causeway_common::{
     abi::{Translation, exit},
-    address::Port,
+    address::{Address as _, Port, V4},
     answer::{self, Answer, Why},
-    arp, checksum,
+    checksum,
     forward::{self, Decision},
     fragment,
     icmp_error::{self, ErrorTranslation, FrameMut as _},
@@ -17,6 +16,8 @@ use causeway_common::{
     tables::Tables as _,
     tuple::{echo, protocol, side},
 };
+
+use crate::scene::Scenery;
 
 /// Where a frame is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,9 +52,9 @@ pub enum Outcome {
     Pass,
 }
 
-/// What a hook's program does with a frame that arrived at the interface `input`. The frame's destination MAC is looked at only at the
-/// uplink: `for_host` says whether it is that one's.
-pub fn run(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<V4>) -> Outcome {
+/// What a hook's program does with a frame that arrived at the interface `input`, as far as it is one of the tables' family. The frame's
+/// destination MAC is looked at only at the uplink: `for_host` says whether it is that one's.
+pub fn run<A: Scenery>(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<A>) -> Outcome {
     let side = match hook {
         Hook::HostSide => side::CONTAINER,
         Hook::Uplink => side::UPLINK,
@@ -64,12 +65,15 @@ pub fn run(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<
     let arrival = Arrival { side, input, length: u32::try_from(frame.len()).expect("a short frame"), gso_size: 0 };
     match (hook, header.map(|header| header.ether_type)) {
         (Hook::Uplink, _) if !for_host => Outcome::Stop(Reason::NotOurs),
-        (_, Some(ether_type::IPV4)) => run_family::<V4>(hook, frame, arrival, tables),
-        (Hook::HostSide, Some(ether_type::ARP)) => Outcome::Stop(arp::from_container(frame, arrival, tables)),
-        (Hook::HostSide, _) => Outcome::Stop(Reason::NotIp),
+        (_, Some(kind)) if kind == own_type::<A>() => run_family(hook, frame, arrival, tables),
+        (Hook::HostSide, _) => Outcome::Stop(A::other_frame(frame, arrival, tables)),
         (Hook::Uplink, _) => Outcome::Stop(Reason::NotOurs),
         (Hook::UplinkOut, _) => Outcome::Pass,
     }
+}
+
+fn own_type<A: Family>() -> u16 {
+    if A::FAMILY == V4::FAMILY { ether_type::IPV4 } else { ether_type::IPV6 }
 }
 
 fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Model<A>) -> Outcome {

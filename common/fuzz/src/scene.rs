@@ -1,11 +1,110 @@
 //! Who there is: a host with three networks, five containers and a few publishes, and the world outside.
+//!
+//! All of it is written down as it is in IPv4, and has IPv6 addresses that are made of that ([`Scenery`]).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_common::{
     abi::{self, Endpoint, Macs, Network, Publish, Uplink, network, publish},
-    address::{Address as _, Port, V4},
+    address::{Port, V4, V6},
+    arp,
     model::Model,
+    packet::{Arrival, Family},
+    reason::Reason,
     tuple::protocol,
 };
+
+/// A family that the scene is played in.
+pub trait Scenery: Family {
+    /// Bits of a network's subnet.
+    const PREFIX: usize;
+
+    /// The address of the family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2, `2001:db8:113::10` for 203.0.113.10.
+    fn named(v4: [u8; 4]) -> Self;
+    /// None if it is of the other family.
+    fn of(address: IpAddr) -> Option<Self>;
+    /// As people know it.
+    fn ip(self) -> IpAddr;
+    /// The link-local address of who has that MAC, where the family has such.
+    fn link_local(mac: [u8; 6]) -> Option<Self>;
+    /// What becomes of a container's frame that is no packet of the family.
+    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> Reason;
+}
+
+impl Scenery for V4 {
+    const PREFIX: usize = 16;
+
+    fn named(v4: [u8; 4]) -> Self {
+        Self::new(v4)
+    }
+
+    fn of(address: IpAddr) -> Option<Self> {
+        if let IpAddr::V4(address) = address { Some(Self::new(address.octets())) } else { None }
+    }
+
+    fn ip(self) -> IpAddr {
+        Ipv4Addr::from(self.octets()).into()
+    }
+
+    fn link_local(_mac: [u8; 6]) -> Option<Self> {
+        None
+    }
+
+    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> Reason {
+        if frame.get(12..14) == Some(&[8, 6]) { arp::from_container(frame, arrival, tables) } else { Reason::NotIp }
+    }
+}
+
+impl Scenery for V6 {
+    const PREFIX: usize = 64;
+
+    fn named(v4: [u8; 4]) -> Self {
+        // As people read it.
+        let digits = |byte: u8| u16::from_str_radix(&byte.to_string(), 16).expect("decimal digits");
+        let address = match v4 {
+            [0, 0, 0, 0] => Ipv6Addr::UNSPECIFIED,
+            [127, 0, 0, 1] => Ipv6Addr::LOCALHOST,
+            [224, 0, 0, last] => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, digits(last)),
+            [172, network, more, host] => {
+                Ipv6Addr::new(0x2001, 0xdb8, digits(network), 0, 0, 0, digits(more), digits(host))
+            }
+            [_, _, network, host] => Ipv6Addr::new(0x2001, 0xdb8, digits(network), 0, 0, 0, 0, digits(host)),
+        };
+        Self::new(address.octets())
+    }
+
+    fn of(address: IpAddr) -> Option<Self> {
+        if let IpAddr::V6(address) = address { Some(Self::new(address.octets())) } else { None }
+    }
+
+    fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self.octets()).into()
+    }
+
+    fn link_local(mac: [u8; 6]) -> Option<Self> {
+        let mut address = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
+        address[8..11].copy_from_slice(&mac[..3]);
+        address[13..].copy_from_slice(&mac[3..]);
+        address[8] ^= 2;
+        Some(Self::new(address))
+    }
+
+    fn other_frame(_frame: &[u8], _arrival: Arrival, _tables: &Model<Self>) -> Reason {
+        Reason::NotIp
+    }
+}
+
+/// The subnet of a family around an address, and its mask.
+pub fn subnet<A: Scenery>(v4: [u8; 4], bits: usize) -> (A, A) {
+    let bytes = bytemuck::bytes_of(&A::named(v4)).to_vec();
+    let set = |i: usize| match bits.saturating_sub(i * 8).min(8) {
+        0 => 0,
+        set => 0xff << (8 - set),
+    };
+    let mask: Vec<u8> = (0..bytes.len()).map(set).collect();
+    let subnet: Vec<u8> = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
+    (bytemuck::pod_read_unaligned(&subnet), bytemuck::pod_read_unaligned(&mask))
+}
 
 /// The uplink's address.
 pub const HOST: [u8; 4] = [10, 0, 2, 15];
@@ -26,14 +125,15 @@ pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
 /// The router's MAC.
 pub const NEAR_MAC: [u8; 6] = [0x02, 9, 9, 9, 9, 9];
 
-/// What is published, in the words of the command line: the container's number, the ports, who may use them.
+/// What is published, in the words of the command line: the container's number, the ports, who may use them. One has the host's address, which
+/// stands for that of the family.
 pub const PUBLISHES: [(usize, &str, &[&str]); 6] = [
     (0, "5000:80", &[]),
     (0, "5001:53/udp", &[]),
     (1, "7000-7009:8000-8009", &[]),
     (1, "10.0.2.15:9000:9000", &[]),
     (0, "5002-5003:5002-5003/sctp", &[]),
-    (0, "6000:80", &["203.0.113.0/28"]),
+    (0, "6000:80", &["203.0.113.0/28", "2001:db8:113::/122"]),
 ];
 
 /// Where everything is plugged in.
@@ -74,15 +174,16 @@ pub const FIRST_PUBLISH: u32 = 6;
 /// The MTUs of the networks in the model; the uplink's is between them.
 const MTUS: [u32; 3] = [9000, 1500, 1280];
 
-/// Makes a container known.
-pub fn put_container(model: &mut Model<V4>, container: usize) {
+/// Makes a container known, by its link-local address too where the family has such.
+pub fn put_container<A: Scenery>(model: &mut Model<A>, container: usize) {
     let [a, b, ..] = CONTAINERS[container];
     let number = u32::from(b - 18);
     let flags = [network::MASQUERADE, 0, network::MASQUERADE | network::INTERNAL | network::NO_ICC];
+    let (subnet, mask) = subnet(CONTAINERS[container], A::PREFIX);
     let endpoint = Endpoint {
-        subnet: V4::new([a, b, 0, 0]),
-        mask: V4::new([255, 255, 0, 0]),
-        gateway: V4::new([a, b, 0, 1]),
+        subnet,
+        mask,
+        gateway: A::named([a, b, 0, 1]),
         host_side: Scene::MODEL.sides[container],
         bridge: 21 + number,
         slot: slot_of(container),
@@ -91,28 +192,34 @@ pub fn put_container(model: &mut Model<V4>, container: usize) {
         mtu: MTUS[number as usize],
         macs: Macs::new(mac_of(container), BRIDGE_MAC),
     };
-    model.endpoints.insert(V4::new(CONTAINERS[container]), endpoint);
+    for address in addresses_of(container) {
+        model.endpoints.insert(address, endpoint);
+    }
+}
+
+/// The addresses of a container in a family.
+pub fn addresses_of<A: Scenery>(container: usize) -> impl Iterator<Item = A> {
+    [A::named(CONTAINERS[container])].into_iter().chain(A::link_local(mac_of(container)))
 }
 
 /// The tables of all that.
-pub fn model() -> Model<V4> {
+pub fn model<A: Scenery>() -> Model<A> {
     let mut model = Model::default();
     // Few ports to pick from, so that they run out, and few flows for those of the third network.
     model.networks.insert(1, Network { first_port: 4000, ports: 3, ..Network::DEFAULT });
     model.networks.insert(2, Network::DEFAULT);
     model.networks.insert(3, Network { max_flows: 3, ..Network::DEFAULT });
     (0..CONTAINERS.len()).for_each(|container| put_container(&mut model, container));
-    model.uplinks.insert(Scene::MODEL.uplink, Uplink { address: V4::new(HOST), mtu: 1500 });
-    model.local.insert(V4::new(HOST));
-    let mask = V4::new([255, 255, 0, 0]);
+    model.uplinks.insert(Scene::MODEL.uplink, Uplink { address: A::named(HOST), mtu: 1500 });
+    model.local.insert(A::named(HOST));
     for (gateway, bridge) in GATEWAYS.into_iter().zip(21..) {
-        let subnet = V4::new([gateway[0], gateway[1], 0, 0]);
-        model.local.insert(V4::new(gateway));
+        let (subnet, mask) = subnet(gateway, A::PREFIX);
+        model.local.insert(A::named(gateway));
         model.admitted.push((abi::INSIDE, subnet, mask));
         model.routes.push((subnet, mask, bridge));
     }
-    model.routes.push((V4::UNSPECIFIED, V4::UNSPECIFIED, Scene::MODEL.uplink));
-    let host = Some(V4::new(HOST));
+    model.routes.push((A::UNSPECIFIED, A::UNSPECIFIED, Scene::MODEL.uplink));
+    let host = Some(A::named(HOST));
     for (slot, (container, protocol, address, ports, to, flags)) in (FIRST_PUBLISH..).zip([
         (0, protocol::TCP, None, 5000..=5000, 80, 0),
         (0, protocol::UDP, None, 5001..=5001, 53, 0),
@@ -122,7 +229,7 @@ pub fn model() -> Model<V4> {
         (0, protocol::TCP, None, 6000..=6000, 80, publish::SOURCES_LISTED),
     ]) {
         let publish = Publish {
-            container: V4::new(CONTAINERS[container]),
+            container: A::named(CONTAINERS[container]),
             host_port: Port::new(*ports.start()),
             container_port: Port::new(to),
             flags,
@@ -132,6 +239,7 @@ pub fn model() -> Model<V4> {
             model.ports.insert((protocol, Port::new(port), address), slot);
         }
     }
-    model.admitted.push((FIRST_PUBLISH + 5, V4::new([203, 0, 113, 0]), V4::new([255, 255, 255, 240])));
+    let (subnet, mask) = subnet([203, 0, 113, 0], if A::PREFIX == V4::PREFIX { 28 } else { 122 });
+    model.admitted.push((FIRST_PUBLISH + 5, subnet, mask));
     model
 }

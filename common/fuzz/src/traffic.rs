@@ -1,12 +1,16 @@
 //! What can happen on the wires, made of a fuzzer's bytes: packets that begin something, that go on with it, that answer what left, errors
 //! about it, and frames that are damaged.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use arbitrary::Arbitrary;
+
+use causeway_common::address::{Address as _, V4};
 
 use crate::{
     programs::Hook,
-    scene::{BRIDGE_MAC, CONTAINERS, GATEWAYS, HOST, NEAR, NEAR_MAC, OTHER, Scene, WORLD, mac_of},
-    wire::{Ipv4Frame, protocol},
+    scene::{BRIDGE_MAC, CONTAINERS, GATEWAYS, HOST, NEAR, NEAR_MAC, OTHER, Scene, Scenery, WORLD, mac_of},
+    wire::{Fragment, Frame, extension, protocol},
 };
 
 /// One frame's description.
@@ -128,23 +132,23 @@ impl Memory {
 
 /// A frame that an event makes; none where it is about what is not remembered. Says too which one left that it answers or is about, if it
 /// was not damaged.
-pub fn frame(event: Event, scene: &Scene, memory: &Memory) -> Option<(Arriving, Option<Left>)> {
+pub fn frame<A: Scenery>(event: Event, scene: &Scene, memory: &Memory) -> Option<(Arriving, Option<Left>)> {
     match event {
-        Event::Send(sent) => Some((sent.frame(scene), None)),
+        Event::Send(sent) => Some((sent.frame::<A>(scene), None)),
         Event::Again(back, turn) => {
             let left = memory.get(back)?;
-            let frame = turn.apply(Ipv4Frame::read(&left.came.frame)?);
+            let frame = turn.apply(Frame::read(&left.came.frame)?);
             Some((Arriving { frame, ..left.came.clone() }, None))
         }
         Event::Answer(back, turn) => {
             let left = memory.get(back)?;
-            let answer = Ipv4Frame::read(&left.frame)?.reversed();
+            let answer = Frame::read(&left.frame)?.reversed();
             let frame = turn.apply(answer);
             Some((arriving_from(left, scene, frame), turn.damage.is_none().then(|| left.clone())))
         }
         Event::Report(back, report) => {
             let left = memory.get(back)?;
-            let frame = report.frame(left, scene)?;
+            let frame = report.frame::<A>(left, scene)?;
             Some((arriving_from(left, scene, frame), report.turn.damage.is_none().then(|| left.clone())))
         }
     }
@@ -165,20 +169,27 @@ fn arriving_from(left: &Left, scene: &Scene, mut frame: Vec<u8>) -> Arriving {
 const PORTS: [u16; 16] = [4000, 4001, 4002, 53, 80, 5000, 5001, 5002, 5003, 6000, 7000, 7009, 8000, 9000, 0, 65535];
 
 impl Sent {
-    fn frame(&self, scene: &Scene) -> Arriving {
-        let of = |number: u8| -> [u8; 4] {
-            match usize::from(number % 16) {
-                container @ 0..5 => CONTAINERS[container],
-                5 => WORLD,
-                6 => OTHER,
-                7 => HOST,
-                8 => NEAR,
-                gateway @ 9..12 => GATEWAYS[gateway - 9],
-                12 => [172, 18, 7, 7],
-                13 => [224, 0, 0, 251],
-                14 => [172, 18, 255, 255],
-                _ => [192, 0, 2, number],
-            }
+    fn frame<A: Scenery>(&self, scene: &Scene) -> Arriving {
+        let v4 = A::FAMILY == V4::FAMILY;
+        let of = |number: u8| match usize::from(number % 16) {
+            // Some by their link-local addresses, where there are such.
+            container @ 0..5 => match A::link_local(mac_of(container)) {
+                Some(address) if number / 16 % 4 == 3 => address.ip(),
+                _ => A::named(CONTAINERS[container]).ip(),
+            },
+            5 => A::named(WORLD).ip(),
+            6 => A::named(OTHER).ip(),
+            7 => A::named(HOST).ip(),
+            8 => A::named(NEAR).ip(),
+            gateway @ 9..12 => A::named(GATEWAYS[gateway - 9]).ip(),
+            12 => A::named([172, 18, 7, 7]).ip(),
+            13 => A::named([224, 0, 0, 251 - u8::from(!v4) * 200]).ip(),
+            14 if v4 => A::named([172, 18, 255, 255]).ip(),
+            // An address of the link that nobody has, or no address.
+            14 if number < 128 => A::link_local([2; 6]).unwrap_or(A::UNSPECIFIED).ip(),
+            14 => A::UNSPECIFIED.ip(),
+            _ if v4 => A::named([192, 0, 2, number]).ip(),
+            _ => A::named([192, 0, 102, number]).ip(),
         };
         let from = self.from % 8;
         let (hook, input, macs) = match usize::from(from) {
@@ -186,20 +197,28 @@ impl Sent {
             7 => (Hook::UplinkOut, scene.uplink, (NEAR_MAC, scene.uplink_mac)),
             _ => (Hook::Uplink, scene.uplink, (scene.uplink_mac, NEAR_MAC)),
         };
-        // Once in a while somebody speaks in another's name.
-        let source = if self.from < 240 { of(from) } else { of(self.from) };
-        let (protocol, payload) = self.payload();
-        let frame = Ipv4Frame {
+        // Once in a while somebody speaks in another's name, and in IPv6 now and then by a link-local address.
+        let link_local = A::link_local(macs.1).filter(|_| (200..240).contains(&self.from));
+        let source = match link_local {
+            Some(address) => address.ip(),
+            None if self.from < 240 => of(from),
+            None => of(self.from),
+        };
+        let (protocol, payload) = self.payload::<A>(macs.1, &of);
+        let Shape { options, fragment, .. } = self.shape;
+        let frame = Frame {
             macs,
             source,
             destination: of(self.to),
             ttl: 64,
-            options: vec![1; if self.shape.options < 224 { 0 } else { usize::from(self.shape.options % 11) * 4 }],
-            fragment: match self.shape.fragment {
-                ..160 => 0x4000,
-                160..240 => 0,
-                240..248 => 0x2000,
-                more => u16::from(more - 247) * 0x10,
+            options: vec![1; if options < 224 || !v4 { 0 } else { usize::from(options % 11) * 4 }],
+            extensions: if v4 { Vec::new() } else { extensions(options) },
+            dont_fragment: v4 && fragment < 160,
+            fragment: match fragment {
+                ..240 => None,
+                240 if !v4 => Some(Fragment { offset: 0, more: false, id: 0x1234 }),
+                240..248 => Some(Fragment { offset: 0, more: true, id: 0x1234 }),
+                more => Some(Fragment { offset: u16::from(more - 247) * 0x10, more: false, id: 0x1234 }),
             },
             protocol,
             payload,
@@ -207,7 +226,13 @@ impl Sent {
         Arriving { hook, input, frame: self.turn.apply(frame) }
     }
 
-    fn payload(&self) -> (u8, Vec<u8>) {
+    /// What it carries: a container's message about its link has that MAC, and speaks of the addresses that numbers stand for.
+    fn payload<A: Scenery>(&self, mac: [u8; 6], of: &impl Fn(u8) -> IpAddr) -> (u8, Vec<u8>) {
+        if let (Kind::Other(number), IpAddr::V6(target)) = (self.kind, of(self.ports.0))
+            && number >= 128
+        {
+            return (protocol::ICMPV6, self.about_link(number, target, mac));
+        }
         let port = |number: u8| PORTS[usize::from(number % 16)].to_be_bytes();
         let ports = [port(self.ports.0), port(self.ports.1)].concat();
         let data = vec![0xa5; if self.shape.length == 255 { 1490 } else { usize::from(self.shape.length % 64) }];
@@ -231,8 +256,8 @@ impl Sent {
             }
             Kind::Udp => (protocol::UDP, udp([1, 1])),
             Kind::UdpUnsummed => (protocol::UDP, udp([0, 0])),
-            Kind::EchoRequest => (protocol::ICMP, echo(8)),
-            Kind::EchoReply => (protocol::ICMP, echo(0)),
+            Kind::EchoRequest => (A::ICMP, echo(A::ECHO_REQUEST)),
+            Kind::EchoReply => (A::ICMP, echo(A::ECHO_REPLY)),
             Kind::Sctp => {
                 // One chunk's head, and as much as an INIT has.
                 (protocol::SCTP, [&ports[..], &[0; 8], &[0, 0, 0, 20], &[0; 16], &data].concat())
@@ -242,8 +267,54 @@ impl Sent {
     }
 }
 
+impl Sent {
+    /// A message of neighbour or listener discovery, or one that has its form.
+    fn about_link(&self, number: u8, target: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
+        let kind = [135, 135, 136, 136, 133, 131, 143, 134, 137, 130][usize::from(number % 10)];
+        let head = [kind, 0, 0, 0, 0, 0, 0, 0];
+        let mut message = if kind == 133 { head.to_vec() } else { [&head[..], &target.octets()].concat() };
+        let Shape { length, .. } = self.shape;
+        for option in 0..length % 6 {
+            // One of them may be about somebody else, or be cut.
+            let theirs = length / 6 % 16 == option;
+            let kind = [1, 2, 14][usize::from(self.ports.1 % 3)];
+            message.extend([&[kind, 1][..], if theirs { &[2; 6] } else { &mac }].concat());
+        }
+        if length > 250 {
+            message.pop();
+        }
+        message
+    }
+}
+
+/// Extension headers, in one of seven packets.
+fn extensions(number: u8) -> Vec<(u8, Vec<u8>)> {
+    let header = |number: u8, units: usize| {
+        let mut rest = vec![0; units * 8 - 1];
+        rest[0] = u8::try_from(units - 1).expect("a short header");
+        (number, rest)
+    };
+    let destination = |units| header(extension::DESTINATION, units);
+    let hop_by_hop = || header(extension::HOP_BY_HOP, 1);
+    let routing = |left| {
+        let (number, mut rest) = header(extension::ROUTING, 3);
+        rest[2] = left;
+        (number, rest)
+    };
+    match number.checked_sub(218) {
+        None => Vec::new(),
+        Some(count @ 0..7) => vec![destination(1); usize::from(count)],
+        Some(units @ 7..24) => vec![destination(usize::from(units) - 6)],
+        Some(24..28) => vec![hop_by_hop()],
+        Some(28..31) => vec![hop_by_hop(), destination(3), routing(0)],
+        Some(31..34) => vec![routing(0), destination(2)],
+        Some(34) => vec![routing(1)],
+        Some(_) => vec![hop_by_hop(), destination(9), destination(7)],
+    }
+}
+
 impl Turn {
-    fn apply(self, mut packet: Ipv4Frame) -> Vec<u8> {
+    fn apply(self, mut packet: Frame) -> Vec<u8> {
         packet.ttl = if self.ttl < 240 { 64 } else { self.ttl - 240 };
         let first = packet.is_first();
         let payload = &mut packet.payload;
@@ -275,7 +346,8 @@ impl Turn {
         if let Some((at, value)) = self.damage {
             // Not the MACs: they say no more than whose frame it is.
             let at = 12 + usize::from(at) % (frame.len() - 12);
-            if value == 0 && at >= 34 {
+            let header = if frame[12] == 8 { 34 } else { 54 };
+            if value == 0 && at >= header {
                 frame.truncate(at);
             } else {
                 frame[at] ^= value;
@@ -286,23 +358,31 @@ impl Turn {
 }
 
 impl Report {
-    fn frame(&self, left: &Left, scene: &Scene) -> Option<Vec<u8>> {
-        let mut quoted = Ipv4Frame::read(&left.frame)?;
+    fn frame<A: Scenery>(&self, left: &Left, scene: &Scene) -> Option<Vec<u8>> {
+        let v4 = A::FAMILY == V4::FAMILY;
+        let mut quoted = Frame::read(&left.frame)?;
         quoted.ttl = quoted.ttl.saturating_sub(3);
         let by_peer = scene.container_at(left.output).is_some() || self.by.is_multiple_of(2);
         let mut answer = quoted.reversed();
         if !by_peer {
-            answer.source = NEAR;
+            answer.source = A::named(NEAR).ip();
         }
         let bytes = quoted.bytes();
         let packet = &bytes[14..];
         // At least the header and eight bytes, mostly (RFC 792).
-        let least = 20 + quoted.options.len() + 8;
+        let least = quoted.header_length() + 8;
         let length = if self.quoted < 16 { usize::from(self.quoted) } else { least + usize::from(self.quoted) };
-        let (kind, code) = [(3, 4), (3, 3), (11, 0), (12, 0), (3, 1), (11, 1)][usize::from(self.kind % 6)];
-        answer.protocol = protocol::ICMP;
-        answer.fragment = 0;
-        answer.options = vec![1; if self.options < 224 { 0 } else { usize::from(self.options % 11) * 4 }];
+        let kinds = if v4 {
+            [(3, 4), (3, 3), (11, 0), (12, 0), (3, 1), (11, 1)]
+        } else {
+            [(2, 0), (1, 4), (3, 0), (4, 1), (1, 0), (3, 1)]
+        };
+        let (kind, code) = kinds[usize::from(self.kind % 6)];
+        answer.protocol = A::ICMP;
+        answer.fragment = None;
+        answer.dont_fragment = false;
+        answer.options = vec![1; if self.options < 224 || !v4 { 0 } else { usize::from(self.options % 11) * 4 }];
+        answer.extensions = if v4 { Vec::new() } else { extensions(self.options) };
         answer.payload = [&[kind, code, 0, 0, 0, 0, 5, 0x78], &packet[..packet.len().min(length)]].concat();
         Some(self.turn.apply(answer))
     }

@@ -1,4 +1,7 @@
-//! Frames read and written in the plainest way, with every checksum computed in full: nothing here is shared with the code under test.
+//! Frames of either family read and written in the plainest way, with every checksum computed in full: nothing here is shared with the code
+//! under test.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -11,83 +14,221 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
     /// SCTP.
     pub const SCTP: u8 = 132;
 }
 
-/// An Ethernet frame with an IPv4 packet.
+/// Numbers of IPv6's extension headers.
+pub mod extension {
+    /// Options for every hop.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// Places to visit.
+    pub const ROUTING: u8 = 43;
+    /// A fragment's.
+    pub const FRAGMENT: u8 = 44;
+    /// Options for the destination.
+    pub const DESTINATION: u8 = 60;
+}
+
+/// An Ethernet frame with an IP packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Ipv4Frame {
+pub struct Frame {
     /// The destination's and the source's.
     pub macs: ([u8; 6], [u8; 6]),
     /// Source address.
-    pub source: [u8; 4],
-    /// Destination address.
-    pub destination: [u8; 4],
+    pub source: IpAddr,
+    /// Destination address, of the same family.
+    pub destination: IpAddr,
     /// Hops left.
     pub ttl: u8,
-    /// IP options; a multiple of four bytes.
+    /// What is before the payload: IPv4's options, a multiple of four bytes.
     pub options: Vec<u8>,
-    /// The field of flags and fragment offset.
-    pub fragment: u16,
+    /// IPv6's extension headers before a fragment's: number, and all but the number of the next one.
+    pub extensions: Vec<(u8, Vec<u8>)>,
+    /// IPv4: that routers must not fragment it.
+    pub dont_fragment: bool,
+    /// Whether it is a fragment, and which.
+    pub fragment: Option<Fragment>,
     /// IANA number of what follows.
     pub protocol: u8,
-    /// All that follows the IP header.
+    /// All that follows.
     pub payload: Vec<u8>,
 }
 
-impl Ipv4Frame {
-    /// The frame's bytes, the IP header summed up.
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fragment {
+    /// Where it belongs, in units of eight bytes.
+    pub offset: u16,
+    /// Whether more follow.
+    pub more: bool,
+    /// The datagram's identification: of IPv4 the lower half.
+    pub id: u32,
+}
+
+impl Frame {
+    /// The frame's bytes; IPv4's header summed up.
     pub fn bytes(&self) -> Vec<u8> {
+        let kind = if self.source.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+        [&self.macs.0[..], &self.macs.1, &kind, &self.header(), &self.payload].concat()
+    }
+
+    /// Bytes of the IP header, with all that is before the payload.
+    pub fn header_length(&self) -> usize {
+        self.header().len()
+    }
+
+    fn header(&self) -> Vec<u8> {
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => self.header4(source, destination),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => self.header6(source, destination),
+            (source, destination) => panic!("no packet goes from {source} to {destination}"),
+        }
+    }
+
+    fn header4(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
         let words = 5 + self.options.len() / 4;
         let total = u16::try_from(4 * words + self.payload.len()).expect("a short packet");
         let mut header = vec![0x40 | u8::try_from(words).expect("at most 15 words"), 0];
         header.extend(total.to_be_bytes());
-        header.extend([0x12, 0x34]);
-        header.extend(self.fragment.to_be_bytes());
+        let place = self.fragment.map_or(0, |place| u16::from(place.more) << 13 | place.offset);
+        let id = self.fragment.map_or(0x1234, |place| place.id & 0xffff);
+        header.extend(u16::try_from(id).expect("16 bits").to_be_bytes());
+        header.extend((u16::from(self.dont_fragment) << 14 | place).to_be_bytes());
         header.extend([self.ttl, self.protocol, 0, 0]);
-        header.extend(self.source);
-        header.extend(self.destination);
+        header.extend(source.octets());
+        header.extend(destination.octets());
         header.extend(&self.options);
         let sum = !sum(&header);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
-        [&self.macs.0[..], &self.macs.1, &[8, 0], &header, &self.payload].concat()
+        header
     }
 
-    /// Reads a frame; none if it is no whole IPv4 packet.
+    fn header6(&self, source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+        let mut headers = self.extensions.clone();
+        headers.extend(self.fragment.map(|Fragment { offset, more, id }| {
+            let place = (offset << 3 | u16::from(more)).to_be_bytes();
+            (extension::FRAGMENT, [&[0][..], &place, &id.to_be_bytes()].concat())
+        }));
+        let numbers: Vec<u8> = headers.iter().map(|(number, _)| *number).chain([self.protocol]).collect();
+        let extensions: Vec<u8> =
+            headers.iter().zip(&numbers[1..]).flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat()).collect();
+        let length = u16::try_from(extensions.len() + self.payload.len()).expect("a short packet").to_be_bytes();
+        let fixed = [0x60, 0, 0, 0, length[0], length[1], numbers[0], self.ttl];
+        [&fixed[..], &source.octets(), &destination.octets(), &extensions].concat()
+    }
+
+    /// Reads a frame; none if it is no whole IP packet.
     pub fn read(frame: &[u8]) -> Option<Self> {
         let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
+        let macs = (mac(0)?, mac(6)?);
         let packet = frame.get(ETHERNET..)?;
+        match (&frame[12..14], packet.first()? >> 4) {
+            ([8, 0], 4) => Self::read4(macs, packet),
+            ([0x86, 0xdd], 6) => Self::read6(macs, packet),
+            _ => None,
+        }
+    }
+
+    fn read4(macs: ([u8; 6], [u8; 6]), packet: &[u8]) -> Option<Self> {
         let fixed: &[u8; 20] = packet.get(..20)?.try_into().ok()?;
         let header = usize::from(fixed[0] & 15) * 4;
         let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-        if frame[12..14] != [8, 0] || fixed[0] >> 4 != 4 || header < 20 {
-            return None;
-        }
+        let address = |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
+        let place = u16::from_be_bytes([fixed[6], fixed[7]]);
+        let id = u16::from_be_bytes([fixed[4], fixed[5]]).into();
+        let fragment = Fragment { offset: place & 0x1fff, more: place & 0x2000 != 0, id };
         Some(Self {
-            macs: (mac(0)?, mac(6)?),
-            source: [fixed[12], fixed[13], fixed[14], fixed[15]],
-            destination: [fixed[16], fixed[17], fixed[18], fixed[19]],
+            macs,
+            source: address(12).into(),
+            destination: address(16).into(),
             ttl: fixed[8],
             options: packet.get(20..header)?.to_vec(),
-            fragment: u16::from_be_bytes([fixed[6], fixed[7]]),
+            extensions: Vec::new(),
+            dont_fragment: place & 0x4000 != 0,
+            fragment: (place & 0x3fff != 0).then_some(fragment),
             protocol: fixed[9],
             payload: packet.get(header..total)?.to_vec(),
         })
     }
 
+    fn read6(macs: ([u8; 6], [u8; 6]), packet: &[u8]) -> Option<Self> {
+        let fixed: &[u8; 40] = packet.get(..40)?.try_into().ok()?;
+        let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&fixed[at..at + 16]).expect("sixteen bytes"));
+        let carried = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+        let mut rest = packet.get(40..40 + carried)?;
+        let mut frame = Self {
+            macs,
+            source: address(8).into(),
+            destination: address(24).into(),
+            ttl: fixed[7],
+            options: Vec::new(),
+            extensions: Vec::new(),
+            dont_fragment: false,
+            fragment: None,
+            protocol: fixed[6],
+            payload: Vec::new(),
+        };
+        loop {
+            let length = match frame.protocol {
+                extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => {
+                    8 * (1 + usize::from(*rest.get(1)?))
+                }
+                extension::FRAGMENT => 8,
+                _ => break,
+            };
+            let (header, after) = (rest.get(..length)?, rest.get(length..)?);
+            if frame.protocol == extension::FRAGMENT {
+                let place = u16::from_be_bytes([header[2], header[3]]);
+                let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+                frame.fragment = Some(Fragment { offset: place >> 3, more: place & 1 != 0, id });
+            } else {
+                frame.extensions.push((frame.protocol, header[1..].to_vec()));
+            }
+            let ends = frame.protocol == extension::FRAGMENT;
+            frame.protocol = header[0];
+            rest = after;
+            if ends {
+                break;
+            }
+        }
+        frame.payload = rest.to_vec();
+        Some(frame)
+    }
+
+    /// Whether it is a part of a datagram only.
+    pub fn is_part(&self) -> bool {
+        self.fragment.is_some_and(|place| place.more || place.offset != 0)
+    }
+
     /// Whether it is no later fragment.
-    pub const fn is_first(&self) -> bool {
-        self.fragment.trailing_zeros() >= 13
+    pub fn is_first(&self) -> bool {
+        self.fragment.is_none_or(|place| place.offset == 0)
+    }
+
+    /// Number of its family's ICMP.
+    pub const fn icmp(&self) -> u8 {
+        if self.source.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 }
+    }
+
+    /// ICMP's types of an echo request and its reply.
+    pub const fn echo(&self) -> (u8, u8) {
+        if self.source.is_ipv4() { (8, 0) } else { (128, 129) }
     }
 
     /// The ports; none if the protocol has none, or this is no first or only fragment. An echo has its identifier for both.
     pub fn ports(&self) -> Option<(u16, u16)> {
         let word = |at: usize| Some(u16::from_be_bytes([*self.payload.get(at)?, *self.payload.get(at + 1)?]));
+        let (request, reply) = self.echo();
         match self.protocol {
             _ if !self.is_first() => None,
             protocol::TCP | protocol::UDP | protocol::SCTP => Some((word(0)?, word(2)?)),
-            protocol::ICMP if matches!(self.payload.first()?, 0 | 8) => Some((word(4)?, word(4)?)),
+            number if number == self.icmp() => {
+                let kind = *self.payload.first()?;
+                if kind == request || kind == reply { Some((word(4)?, word(4)?)) } else { None }
+            }
             _ => None,
         }
     }
@@ -95,10 +236,10 @@ impl Ipv4Frame {
     /// Where the transport's checksum is in the payload; none if it has none that is looked at here, or covers what is not here.
     fn sum_at(&self) -> Option<usize> {
         let at = match self.protocol {
-            _ if self.fragment & 0x3fff != 0 => return None,
+            _ if self.is_part() => return None,
             protocol::TCP => 16,
             protocol::UDP => 6,
-            protocol::ICMP => 2,
+            number if number == self.icmp() => 2,
             _ => return None,
         };
         // Where UDP says another length than IP, its sum is over what nobody agrees upon.
@@ -111,13 +252,17 @@ impl Ipv4Frame {
 
     /// The checksum that the transport should have, its field taken for zero.
     fn transport_sum(&self, at: usize) -> u16 {
-        let mut covered = Vec::new();
-        if self.protocol != protocol::ICMP {
-            covered.extend(self.source);
-            covered.extend(self.destination);
-            covered.extend([0, self.protocol]);
-            covered.extend(u16::try_from(self.payload.len()).expect("a short packet").to_be_bytes());
-        }
+        let length = u32::try_from(self.payload.len()).expect("a short packet").to_be_bytes();
+        let mut covered = match (self.source, self.destination) {
+            (IpAddr::V4(_), _) if self.protocol == protocol::ICMP => Vec::new(),
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                [&source.octets()[..], &destination.octets(), &[0, self.protocol], &length[2..]].concat()
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, self.protocol]].concat()
+            }
+            (source, destination) => panic!("no packet goes from {source} to {destination}"),
+        };
         covered.extend(&self.payload);
         let field = covered.len() - self.payload.len() + at;
         covered[field..field + 2].fill(0);
@@ -154,21 +299,43 @@ impl Ipv4Frame {
             destination: self.source,
             ..self.clone()
         };
+        let (request, reply) = self.echo();
         match self.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP if answer.payload.len() >= 4 => {
                 answer.payload[..4].rotate_left(2);
             }
-            protocol::ICMP if !answer.payload.is_empty() => {
-                answer.payload[0] = if self.payload[0] == 8 { 0 } else { 8 }
+            number if number == self.icmp() && !answer.payload.is_empty() => {
+                answer.payload[0] = if self.payload[0] == request { reply } else { request };
             }
             _ => {}
         }
         answer
     }
+
+    /// The type of the ICMP message that who walks all of IPv6's headers, however many, finds in a frame; none if there is no such.
+    pub fn message_in(frame: &[u8]) -> Option<u8> {
+        let mut next = *frame.get(ETHERNET + 6)?;
+        let mut at = ETHERNET + 40;
+        loop {
+            let header = frame.get(at..)?;
+            match next {
+                protocol::ICMPV6 => return header.first().copied(),
+                extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => {
+                    at += 8 * (1 + usize::from(*header.get(1)?));
+                }
+                extension::FRAGMENT if header.get(2)? | header.get(3)? & !7 == 0 => at += 8,
+                _ => return None,
+            }
+            next = *header.first()?;
+        }
+    }
 }
 
-/// Whether the checksum of a frame's IP header is right.
+/// Whether the checksum of a frame's IP header is right, or none.
 pub fn header_sums_up(frame: &[u8]) -> bool {
+    if frame.get(12..14) == Some(&[0x86, 0xdd]) {
+        return true;
+    }
     let header = frame.get(ETHERNET).map_or(0, |first| usize::from(first & 15) * 4);
     frame.get(ETHERNET..ETHERNET + header).is_some_and(|header| sum(header) == u16::MAX)
 }
@@ -187,4 +354,43 @@ pub fn sum(bytes: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     u16::try_from(sum).expect("folded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let [four, six]: [[IpAddr; 2]; 2] = [["10.0.0.1", "10.0.0.2"], ["2001:db8::1", "2001:db8::2"]]
+            .map(|pair| pair.map(|address| address.parse().expect("an address")));
+        for [source, destination] in [four, six] {
+            for fragment in
+                [None, Some(Fragment { offset: 3, more: true, id: 7 }), Some(Fragment { offset: 0, more: true, id: 7 })]
+            {
+                let v6 = source.is_ipv6();
+                let frame = Frame {
+                    macs: ([1; 6], [2; 6]),
+                    source,
+                    destination,
+                    ttl: 9,
+                    options: if v6 { Vec::new() } else { vec![1; 8] },
+                    extensions: if v6 {
+                        vec![(extension::DESTINATION, [&[1][..], &[0; 14]].concat())]
+                    } else {
+                        Vec::new()
+                    },
+                    dont_fragment: !v6 && fragment.is_none(),
+                    fragment,
+                    protocol: protocol::UDP,
+                    payload: [&[0, 1, 0, 2, 0, 11, 0, 0], &b"odd"[..]].concat(),
+                }
+                .summed();
+                assert_eq!(Frame::read(&frame.bytes()), Some(frame.clone()));
+                assert!(frame.transport_sums_up() && header_sums_up(&frame.bytes()));
+                assert_eq!(frame.ports(), if frame.is_first() { Some((1, 2)) } else { None });
+                assert_eq!(frame.reversed().reversed(), frame);
+            }
+        }
+    }
 }

@@ -255,7 +255,7 @@ fn a_message_in_another_form_is_refused() {
                 Reason::ExtensionHeaders,
             ),
             ("behind one that leads elsewhere", behind(&[V6::ICMP, 0, 0, 1, 0, 0, 0, 0], 43), Reason::ExtensionHeaders),
-            ("cut short before its target", plain[..40 + 8].to_vec(), Reason::Malformed),
+            ("cut short before its target", plain[..40 + 8].to_vec(), Reason::NdSpoofed),
         ]
         .map(|(what, mut packet, reason)| {
             let length = u16::try_from(packet.len() - 40).unwrap();
@@ -263,6 +263,15 @@ fn a_message_in_another_form_is_refused() {
             (what, packet, reason)
         }),
     );
+    // What is behind the packet's end is none of it.
+    for kind in [135, 136] {
+        for (bytes, honest) in [(23, false), (24, true), (25, false), (31, false), (32, false)] {
+            let mut packet = about(kind, V6::C1, NODES, V6::C1, &[option(1, C2_MAC)]);
+            packet[5] = bytes;
+            let reason = if honest { Reason::Nd } else { Reason::NdSpoofed };
+            assert_eq!(decided(C1_SIDE, &packet), Decision::Stop(reason), "type {kind} with {bytes} bytes");
+        }
+    }
     for kind in [131, 133, 143] {
         let mut fragment = message(kind, LL1, ROUTERS, &[0; 16]);
         fragment[6] = 44;

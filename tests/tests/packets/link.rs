@@ -128,7 +128,7 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
             IpFrame { ttl: 255, ..of(C4, Names::of(V6).c4, world, about(ASK, world, &[])) },
             Expect::Stop(Reason::ProtocolNotTranslated),
         ),
-        raw("cut short in its target", "h1", cut, Reason::Malformed),
+        raw("cut short in its target", "h1", cut, Reason::NdSpoofed),
     ]
 }
 
