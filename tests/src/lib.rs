@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod articles;
 pub mod bench;
+pub mod effort;
 pub mod family;
 pub mod http;
 pub mod lab;

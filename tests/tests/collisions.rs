@@ -8,6 +8,7 @@ use std::{
 };
 
 use causeway_tests::{
+    effort::many,
     families,
     family::Family,
     lab::{Container, Lab, UPLINK},
@@ -176,7 +177,7 @@ fn a_connection_of_the_host_that_came_later_is_one_of_its_own(family: Family) {
 }
 
 fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any(family: Family) {
-    const MANY: usize = 20_000_000;
+    let length = many(20_000_000) as usize;
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let listener = tcp::listen(&lab.world, server(family));
@@ -189,9 +190,9 @@ fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any(f
     far.set_write_timeout(Some(DEADLINE)).unwrap();
     for back in [false, true] {
         let (from, to) = if back { (&mut far, &mut own) } else { (&mut own, &mut far) };
-        let mut received = vec![0; MANY];
+        let mut received = vec![0; length];
         thread::scope(|scope| {
-            scope.spawn(|| from.write_all(&vec![7; MANY]));
+            scope.spawn(|| from.write_all(&vec![7; length]));
             to.read_exact(&mut received).unwrap_or_else(|error| panic!("back {back}: {error}"));
         });
         assert!(received.iter().all(|byte| *byte == 7));

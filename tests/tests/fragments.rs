@@ -9,6 +9,7 @@ use std::{
 
 use causeway::net::{netns::Netns, sysctl};
 use causeway_tests::{
+    effort::many,
     families,
     family::{Family, V4},
     lab::Lab,
@@ -313,7 +314,7 @@ fn a_flood_of_fragments_without_a_first_stops_no_exchange_and_no_other_fragments
             let done = &done;
             scope.spawn(move || {
                 let raw = Raw::sender(netns, family);
-                for number in 0..FLOOD {
+                for number in 0..many(FLOOD) {
                     let whole = Packet::udp((from, 4000), (to, port), &[0; 64]).with_id(number & 0xffff | 1);
                     // Where the sender's own buffer is full, that one is lost as any other can be.
                     let _ = raw.try_send(&whole.cut(&[8 + (number % 7) as usize * 8])[1]);

@@ -22,10 +22,13 @@ use causeway_fuzz::{
     traffic::{self, Arriving, Event, Left, Memory},
     wire::Ipv4Frame,
 };
-use causeway_tests::bench::{Bench, Place, with_bench};
+use causeway_tests::{
+    bench::{Bench, Place, with_bench},
+    effort::many,
+};
 
 /// How many frames where nobody says: a matter of seconds.
-const FRAMES: u64 = 300_000;
+const FRAMES: u32 = 300_000;
 
 /// Actions of XDP.
 const XDP_DROP: i32 = 1;
@@ -42,7 +45,8 @@ const INTERFACES: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 
 #[test]
 fn the_kernel_does_with_any_frame_what_the_decisions_say() {
-    let count = env::var("CAUSEWAY_FRAMES").map_or(FRAMES, |count| count.parse().expect("a number of frames"));
+    let count =
+        env::var("CAUSEWAY_FRAMES").map_or(many(FRAMES).into(), |count| count.parse().expect("a number of frames"));
     with_bench(|bench| {
         set_up(bench);
         let scene = Scene {

@@ -9,6 +9,7 @@ use std::{
 
 use causeway::net::netns::Netns;
 use causeway_tests::{
+    effort::many,
     families,
     family::{Family, V4, V6},
     lab::{Container, Lab},
@@ -56,7 +57,7 @@ fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
 /// Sends as many packets as `packet` makes out of numbers, and says how far it is.
 fn flood((netns, family): (&Netns, Family), sent: &AtomicU32, packet: impl Fn(u32) -> Packet) {
     let raw = Raw::sender(netns, family);
-    for number in 0..FLOOD {
+    for number in 0..many(FLOOD) {
         // Where the sender's own buffer is full, or it has been told of an error, that one is lost as any other can be.
         let _ = raw.try_send(&packet(number));
         sent.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +118,7 @@ fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl Fn
                 Packet::udp(from, somebody(family, number), b"anybody?")
             });
         });
-        while sent.iter().any(|sent| sent.load(Ordering::Relaxed) < FLOOD) {
+        while sent.iter().any(|sent| sent.load(Ordering::Relaxed) < many(FLOOD)) {
             work();
             rounds += 1;
         }

@@ -32,8 +32,8 @@ pub(crate) const MARK: char = '\u{1e}';
 const RESULTS: &str = "/dev/ttyS1";
 const OPEN_FILES: u64 = 1 << 19;
 const REPORT: &str = "/tmp/report";
-/// How many frames of no one's choice a kernel is given: what it does with them hardly depends on the kernel.
-const FRAMES: &str = "20000";
+/// Says that all takes longer: tests do less of what they do often.
+pub(crate) const EMULATED: &str = "CAUSEWAY_EMULATED";
 
 /// A line of the first process's own.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,7 +168,8 @@ fn test(suite: &Suite, harness: &[String], results: &File) -> Result<bool> {
         .env("CAUSEWAY_BIN", CAUSEWAY)
         .env("CAUSEWAY_REPORT", REPORT)
         .env("CAUSEWAY_LAB_DEVICE", &suite.device)
-        .env("CAUSEWAY_FRAMES", FRAMES)
+        // Of the kernel's command line.
+        .envs(std::env::var_os(EMULATED).map(|is| (EMULATED, is)))
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(output()?)

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use super::guest::{Line, MARK};
+use super::guest::{EMULATED, Line, MARK};
 use super::image::Image;
 use crate::interrupt;
 use crate::tally::{Listing, Tally};
@@ -22,7 +22,7 @@ pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
 /// How long things may take.
 #[derive(Clone, Copy)]
-struct Limits {
+pub(crate) struct Limits {
     /// Until the first line, on KVM: where that works it takes about a second.
     start: Duration,
     /// Without a word. No test takes nearly as long, not even on an emulated processor.
@@ -31,11 +31,21 @@ struct Limits {
     all: Duration,
 }
 
-const LIMITS: Limits =
-    Limits { start: Duration::from_secs(6), silence: Duration::from_mins(4), all: Duration::from_mins(45) };
+impl Limits {
+    /// Of what a gate runs.
+    pub(crate) const QUICK: Self =
+        Self { start: Duration::from_secs(6), silence: Duration::from_mins(4), all: Duration::from_mins(20) };
+    /// Of anything.
+    pub(crate) const PATIENT: Self =
+        Self { silence: Duration::from_mins(10), all: Duration::from_hours(4), ..Self::QUICK };
+}
+
 /// The file of the kernel's own messages.
 const CONSOLE: &str = "console.log";
 const TICK: Duration = Duration::from_millis(100);
+
+/// The kernel's command line.
+const KERNEL: &str = "console=ttyS0 quiet panic=-1 oops=panic";
 
 /// Of the console's last lines, how many are shown of a machine that failed.
 const LAST_LINES: usize = 25;
@@ -55,12 +65,12 @@ pub(crate) struct Run {
 
 /// Boots `image` with the file system `archive`, and shows what its tests print, with a label before each line if there is one. `folder` gets the
 /// console.
-pub(crate) fn run(image: &Image, archive: &Path, folder: &Path, label: Option<&str>) -> Result<Run> {
+pub(crate) fn run(image: &Image, archive: &Path, folder: &Path, limits: Limits, label: Option<&str>) -> Result<Run> {
     let listing = || label.map_or_else(Listing::shown, Listing::labelled);
     let kvm = Kvm::look(folder);
     if kvm.is_worth_trying() {
         let machine = Machine::start(qemu(image, archive, folder, Accelerator::Kvm), folder)?;
-        match machine.listen(Accelerator::Kvm, LIMITS, listing())? {
+        match machine.listen(Accelerator::Kvm, limits, listing())? {
             Ok(run) => return Ok(run),
             Err(why) => {
                 let why = why.lines().next().unwrap_or_default();
@@ -70,7 +80,7 @@ pub(crate) fn run(image: &Image, archive: &Path, folder: &Path, label: Option<&s
         }
     }
     let machine = Machine::start(qemu(image, archive, folder, Accelerator::Tcg), folder)?;
-    match machine.listen(Accelerator::Tcg, LIMITS, listing())? {
+    match machine.listen(Accelerator::Tcg, limits, listing())? {
         Ok(run) => Ok(run),
         Err(why) => bail!("the virtual machine of Linux {} does not start: {why}", image.release),
     }
@@ -91,8 +101,11 @@ impl Kvm {
     }
 
     fn is_worth_trying(&self) -> bool {
-        let failed = fs::read_to_string(&self.failed).is_ok_and(|boot| boot == self.boot);
-        !failed && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+        !self.has_failed() && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+    }
+
+    fn has_failed(&self) -> bool {
+        fs::read_to_string(&self.failed).is_ok_and(|boot| boot == self.boot)
     }
 
     fn note_failure(&self) -> Result<()> {
@@ -123,7 +136,12 @@ fn qemu(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) 
         .arg("-initrd")
         .arg(archive)
         // A kernel that fails restarts, which is the end of the machine.
-        .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"]);
+        .arg("-append")
+        .arg(match accelerator {
+            Accelerator::Kvm => KERNEL.to_owned(),
+            // What the kernel does not know, the first process finds among its variables.
+            Accelerator::Tcg => format!("{KERNEL} {EMULATED}=1"),
+        });
     command
 }
 
@@ -348,14 +366,27 @@ mod tests {
     #[test]
     fn a_machine_that_ends_before_its_tests_do_is_a_failure_with_the_end_of_its_console() {
         let script = r#"printf '\036here 6.1\n\036begin load\n'; echo 'Kernel panic - not syncing' >"$1""#;
-        let run = instead("panic", script, Accelerator::Tcg, LIMITS).unwrap();
+        let run = instead("panic", script, Accelerator::Tcg, Limits::QUICK).unwrap();
         let [end, complaint] = &run.problems[..] else { panic!("{:?}", run.problems) };
         assert!(end.contains("before its tests") && complaint.contains("Kernel panic"), "{end} {complaint}");
     }
 
     #[test]
+    fn kvm_that_failed_is_not_tried_again_until_this_machine_restarts() {
+        let folder = std::env::temp_dir().join(format!("causeway-xtask-{}-failed", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let kvm = |boot: &str| Kvm { failed: folder.join("kvm-failed"), boot: boot.to_owned() };
+        let before = kvm("this boot").has_failed();
+        kvm("this boot").note_failure().unwrap();
+        let after = ["this boot", "the next"].map(|boot| kvm(boot).has_failed());
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!((before, after), (false, [true, false]));
+        assert!(Limits::QUICK.start < Duration::from_secs(10) && Limits::PATIENT.start < Duration::from_secs(10));
+    }
+
+    #[test]
     fn a_machine_that_does_not_start_says_why() {
-        let why = instead("error", "echo 'no such device' >&2; exit 1", Accelerator::Tcg, LIMITS).err().unwrap();
+        let why = instead("error", "echo 'no such device' >&2; exit 1", Accelerator::Tcg, Limits::QUICK).err().unwrap();
         assert!(why.contains("no such device"), "{why}");
         let why = instead("kvm", "exec sleep 600", Accelerator::Kvm, BRIEF).err().unwrap();
         assert!(why.contains("no sign of life"), "{why}");
@@ -364,7 +395,7 @@ mod tests {
     #[test]
     fn what_the_kernel_complains_of_is_a_problem_though_all_tests_passed() {
         let script = r#"printf '\036here 6.1\n\036done \n'; echo '[ 1.0] WARNING: CPU: 0 PID: 7 at net/core' >"$1""#;
-        let run = instead("warning", script, Accelerator::Tcg, LIMITS).unwrap();
+        let run = instead("warning", script, Accelerator::Tcg, Limits::QUICK).unwrap();
         let [problem] = &run.problems[..] else { panic!("{:?}", run.problems) };
         assert!(problem.contains("WARNING"), "{problem}");
     }

@@ -31,6 +31,7 @@ pub(crate) mod outcome;
 mod suite;
 
 use image::Image;
+use machine::Limits;
 pub(crate) use machine::QEMU;
 use outcome::Outcome;
 use suite::Suite;
@@ -84,7 +85,8 @@ pub(crate) fn run(workspace: &Workspace, kernels: &[&str], wanted: Wanted<'_>) -
         guests.push(Guest::prepare(workspace, Kernel::parse(kernel)?, wanted)?);
     }
     let label = |guest: &Guest| (wanted.quick && kernels.len() > 1).then(|| guest.version.to_string());
-    let run = |guest: &Guest| guest.run(workspace, label(guest).as_deref());
+    let limits = if wanted.quick { Limits::QUICK } else { Limits::PATIENT };
+    let run = |guest: &Guest| guest.run(workspace, limits, label(guest).as_deref());
     let outcomes = if wanted.quick {
         // A test keeps one processor busy, and hardly ever a second one.
         thread::scope(|scope| {
@@ -129,12 +131,12 @@ impl Guest {
         Ok(Self { version, image, folder, archive, _lock: lock })
     }
 
-    fn run(&self, workspace: &Workspace, label: Option<&str>) -> Result<Outcome> {
+    fn run(&self, workspace: &Workspace, limits: Limits, label: Option<&str>) -> Result<Outcome> {
         /// They write into one list.
         static TURN: Mutex<()> = Mutex::new(());
         let started = Instant::now();
         let kernel = self.version;
-        let run = machine::run(&self.image, &self.archive, &self.folder, label)?;
+        let run = machine::run(&self.image, &self.archive, &self.folder, limits, label)?;
         let took = started.elapsed();
         let mut report = Report::default();
         for line in &run.report {
