@@ -3,7 +3,7 @@
 //!
 //! How many is up to `CAUSEWAY_FRAMES`.
 
-use std::{collections::BTreeMap, env};
+use std::{collections::BTreeMap, env, net::IpAddr};
 
 use arbitrary::{Arbitrary as _, Unstructured};
 use causeway::{
@@ -20,7 +20,7 @@ use causeway_fuzz::{
     programs::{Hook, Outcome, action, run},
     scene::{CONTAINERS, HOST, PUBLISHES, Scene, WORLD},
     traffic::{self, Arriving, Event, Left, Memory},
-    wire::Ipv4Frame,
+    wire::Frame,
 };
 use causeway_tests::{
     bench::{Bench, Place, with_bench},
@@ -165,7 +165,7 @@ impl History<'_> {
             let bytes: [u64; 8] = std::array::from_fn(|_| self.random.next());
             let bytes = bytes.map(u64::to_ne_bytes).concat();
             let event = Event::arbitrary(&mut Unstructured::new(&bytes)).expect("bytes enough");
-            let Some((arriving, _)) = traffic::frame(event, &self.scene, &self.memory) else { continue };
+            let Some((arriving, _)) = traffic::frame::<V4>(event, &self.scene, &self.memory) else { continue };
             if self.random.next().is_multiple_of(64) {
                 self.send_into_bridge(&arriving);
             }
@@ -309,24 +309,26 @@ fn compare(arriving: &Arriving, outcome: &Outcome, trial: &Trial, moved: bool) -
 /// A flow begins, and is answered, as if nothing had been.
 fn an_exchange_works(bench: &Bench, scene: &Scene) {
     let data = [&[0x0f, 0xa0, 0, 53, 0, 13, 0, 0][..], b"hello"].concat();
-    let sent = Ipv4Frame {
+    let sent = Frame {
         macs: (causeway_fuzz::scene::BRIDGE_MAC, causeway_fuzz::scene::mac_of(0)),
-        source: CONTAINERS[0],
-        destination: WORLD,
+        source: CONTAINERS[0].into(),
+        destination: WORLD.into(),
         ttl: 64,
         options: Vec::new(),
-        fragment: 0,
+        extensions: Vec::new(),
+        dont_fragment: false,
+        fragment: None,
         protocol: causeway_fuzz::wire::protocol::UDP,
         payload: data,
     };
     let trial = bench.kernel(Entry::HostSide, "h1", &sent.summed().bytes());
-    let left = Ipv4Frame::read(&trial.frame).expect("a packet");
-    assert_eq!((trial.action, left.source, left.ports()), (7, HOST, Some((4000, 53))));
+    let left = Frame::read(&trial.frame).expect("a packet");
+    assert_eq!((trial.action, left.source, left.ports()), (7, IpAddr::from(HOST), Some((4000, 53))));
     let mut answer = left.reversed();
     answer.macs.0 = scene.uplink_mac;
     let trial = bench.kernel(Entry::Uplink, "up0", &answer.summed().bytes());
-    let back = Ipv4Frame::read(&trial.frame).expect("a packet");
-    assert_eq!((trial.action, back.destination, back.ports()), (7, CONTAINERS[0], Some((53, 4000))));
+    let back = Frame::read(&trial.frame).expect("a packet");
+    assert_eq!((trial.action, back.destination, back.ports()), (7, IpAddr::from(CONTAINERS[0]), Some((53, 4000))));
     assert!(back.transport_sums_up());
 }
 
