@@ -41,16 +41,19 @@ fn table() -> (Vec<Row>, &'static Path) {
 fn exists(test: &str, tests: &Path) -> bool {
     let Some((place, name)) = test.rsplit_once("::") else { return false };
     let common = tests.with_file_name("common").join("src");
-    let files = match place.strip_prefix("common::") {
+    let files: Vec<_> = if let Some(path) = place.strip_prefix("common::") {
         // A module's tests are in its file, or in one of their own.
-        Some(path) => {
-            let path = path.replace("::", "/");
-            let inline = path.strip_suffix("/tests").map(|module| common.join(format!("{module}.rs")));
-            [Some(common.join(format!("{path}.rs"))), inline]
-        }
-        None => [Some(tests.join("tests").join(format!("{place}.rs"))), None],
+        let path = path.replace("::", "/");
+        let inline = path.strip_suffix("/tests").map(|module| common.join(format!("{module}.rs")));
+        [Some(common.join(format!("{path}.rs"))), inline].into_iter().flatten().collect()
+    } else {
+        // A suite is a file, or a folder of them.
+        let suites = tests.join("tests");
+        let folder = fs::read_dir(suites.join(place)).into_iter().flatten();
+        let parts = folder.map(|entry| entry.expect("the folder can be read").path());
+        parts.chain([suites.join(format!("{place}.rs"))]).collect()
     };
-    files.into_iter().flatten().filter_map(|file| fs::read_to_string(file).ok()).any(|text| has_test(&text, name))
+    files.into_iter().filter_map(|file| fs::read_to_string(file).ok()).any(|text| has_test(&text, name))
 }
 
 /// Whether a function of that name follows its `#[test]`, or is one of those that are tests of each family.
@@ -114,4 +117,6 @@ fn a_test_is_found_by_its_name_alone() {
     assert!(!has_test(text, "two") && !has_test(text, "thr"));
     let text = "families! {\n    one,\n    two;\n    V4:\n    three,\n}\n\nfn four(family: Family) {}\n";
     assert!(["one", "two", "three"].iter().all(|name| has_test(text, name)) && !has_test(text, "four"));
+    assert!(has_test("families!(one);\n\nfn two(family: Family) {}\n", "one"));
+    assert!(!has_test("families!(one);\n\nfn two(family: Family) {}\n", "two"));
 }
