@@ -337,6 +337,7 @@ mod tests {
         assert_eq!(config.uplinks, ["eth0"]);
         assert_eq!(config.flows, DEFAULT_FLOWS);
         assert_eq!(config.xdp, Some(Xdp::Auto));
+        assert_eq!(config.device, Some(Device::Veth));
         assert_eq!(config.networks[0].bridge.as_deref(), Some("cw1"));
         assert_eq!(config.containers[0].publishes.len(), 2);
     }
@@ -347,6 +348,7 @@ mod tests {
         assert!(config.uplinks.is_empty() && config.networks.is_empty() && config.containers.is_empty());
         assert_eq!(config.flows, DEFAULT_FLOWS);
         assert!(!config.allow_bind);
+        assert_eq!((config.xdp, config.device), (None, None));
     }
 
     #[test]
@@ -381,6 +383,7 @@ mod tests {
             ("[[container]]\nname = \"a\"\npublish = [\"80\"]", "lab.toml:3: '80' is one port"),
             ("a = ", "lab.toml:1:"),
             ("xdp = \"native\"", "lab.toml:1: unknown variant `native`, expected one of `auto`, `on`, `off`"),
+            ("device = \"macvlan\"", "lab.toml:1: unknown variant `macvlan`, expected `veth` or `netkit`"),
             ("uplinks = 7", "lab.toml:1: integer `7` stands where a list, in brackets, is needed"),
             ("[network.default]", "lab.toml:1: a table stands where a list, in brackets, is needed"),
             ("[tables]\nflows = -1", "lab.toml:2: integer `-1` stands where a number from 0 to 4294967295 is needed"),

@@ -533,6 +533,7 @@ mod tests {
             "up --config lab.toml --uplink eth0 --uplink eth1 --netns host",
             "up --allow-bind",
             "up --xdp auto",
+            "up --device netkit",
             "up --xdp on --uplink eth0",
             "up --netns /proc/1/ns/net --instance lab",
             "down --json",

@@ -80,6 +80,7 @@ mod tests {
             ("stats --jsn", "unexpected argument '--jsn'", "causeway stats"),
             ("up --instance a.b", "has a dot", "causeway up"),
             ("up --xdp native", "'native' is not auto, on or off", "causeway up"),
+            ("up --device macvlan", "'macvlan' is not veth or netkit", "causeway up"),
             ("up --uplink sixteen-letters-", "16 characters", "causeway up"),
         ] {
             let text = wrong(line);

@@ -10,7 +10,7 @@ use causeway_common::abi::name;
 
 use super::{LoadOptions, pins::Pins};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
 
 /// The maps that are no family's.
 const SHARED: [&str; 6] =

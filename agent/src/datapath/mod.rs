@@ -16,6 +16,8 @@ mod netkit;
 mod pins;
 mod slots;
 mod sockets;
+#[cfg(test)]
+mod stack;
 mod sweeper;
 mod tables;
 mod trial;
