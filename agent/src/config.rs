@@ -4,7 +4,7 @@
 //! # All keys are optional but a network's name and subnets, and a container's name.
 //! uplinks = ["eth0"]              # default: the interfaces of the default route
 //! allow_bind = false              # true: processes of the host may have published ports too; as `up --allow-bind`
-//! xdp = "auto"                    # or "on", "off"; as `up --xdp`
+//! xdp = "auto"                    # or "on"; default: "off"; as `up --xdp`
 //! device = "veth"                 # or "netkit", from Linux 6.11 on: what connects containers that are made from now on; as `up --device`
 //!
 //! [tables]

@@ -147,7 +147,8 @@ pub struct Up {
     /// Let processes of the host bind published ports, and ports be published that they have bound; else that is refused
     #[arg(long)]
     pub allow_bind: bool,
-    /// Let uplinks' drivers handle packets early: on, wherever they can; auto, where that costs the host's own traffic nothing [default: auto]
+    /// Let uplinks' drivers handle packets early: on, wherever they can; auto, where that takes nothing from the host's own traffic but a moment now
+    /// [default: off]
     #[arg(long, value_name = "MODE")]
     pub xdp: Option<Xdp>,
     /// What connects containers that are made from now on: veth, or netkit, which Linux has from 6.11 on; those that are there keep theirs [default: veth]

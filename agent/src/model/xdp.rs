@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Xdp {
-    /// Where the driver can, and it costs the host's own traffic nothing.
-    #[default]
+    /// Where the driver can, and it takes nothing for good from the host's own traffic.
     Auto,
     /// Wherever the driver can.
     On,
-    /// Nowhere.
+    /// Nowhere. Unasked, because many cards reset their queues, and some their link, when a program comes or goes.
+    #[default]
     Off,
 }
 

@@ -43,8 +43,15 @@ pub(crate) mod xdp_md {
 
 /// Offsets in `struct __sk_buff` (`linux/bpf.h`).
 pub(crate) mod skb {
-    pub(crate) const IFINDEX: usize = 40;
-    pub(crate) const SIZE: usize = 192;
+    const IFINDEX: usize = 40;
+    const SIZE: usize = 192;
+
+    /// Of a frame at an interface.
+    pub(crate) fn at(index: u32) -> [u8; SIZE] {
+        let mut context = [0; SIZE];
+        context[IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
+        context
+    }
 }
 
 /// The loaded programs. One run at a time: they have one place for what is generated and what is counted.

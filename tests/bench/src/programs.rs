@@ -132,29 +132,38 @@ fn cost(kernel: &mut Kernel, rig: &Rig, publishes: Publishes, case: &Case) -> an
     let frame = traffic.next_frame();
     let alone = place::run(&rig.lab.host, || {
         processor::stay();
-        if way.is_wire() {
-            let context = xdp_md::at(rig.uplink.index, frame.len())?;
-            let found = Xdp::from_program_info(info(rig, program)?, program.into(), XdpAttachType::Interface)?;
-            anyhow::Ok(alone(&found, &context, &frame)? - alone(&kernel.pass()?, &context, &frame)?)
-        } else {
-            let mut context = [0; skb::SIZE];
-            context[skb::IFINDEX..][..4].copy_from_slice(&entry.index.to_ne_bytes());
-            let found = SchedClassifier::from_program_info(info(rig, program)?, program.into())?;
-            anyhow::Ok(alone(&found, &context, &frame)? - alone(&kernel.nothing()?, &context, &frame)?)
+        if !way.is_wire() {
+            let context = skb::at(entry.index);
+            return anyhow::Ok(
+                alone(&tc(rig, program)?, &context, &frame, RUNS)? - alone(&kernel.nothing()?, &context, &frame, RUNS)?,
+            );
         }
+        if known {
+            // What goes there by the wire begins no flow.
+            alone(&tc(rig, "uplink")?, &skb::at(rig.uplink.index), &frame, 1)?;
+        }
+        let context = xdp_md::at(rig.uplink.index, frame.len())?;
+        let found = Xdp::from_program_info(info(rig, program)?, program.into(), XdpAttachType::Interface)?;
+        Ok(alone(&found, &context, &frame, RUNS)? - alone(&kernel.pass()?, &context, &frame, RUNS)?)
     })?;
     Ok(Cost { packets: packets.to_owned(), program: program.to_owned(), alone, at_work })
 }
 
+/// How often a program runs by itself.
+const RUNS: u32 = 4_000;
+
+fn tc(rig: &Rig, name: &'static str) -> anyhow::Result<SchedClassifier> {
+    Ok(SchedClassifier::from_program_info(info(rig, name)?, name.into())?)
+}
+
 /// Nanoseconds of one run. A program that rewrites its frame gets a fresh one each time, so that its packet stays of the same flow; the clock is
 /// then read for each run, as it is with the program that does nothing.
-fn alone<P>(program: &P, context: &[u8], frame: &[u8]) -> anyhow::Result<f64>
+fn alone<P>(program: &P, context: &[u8], frame: &[u8], runs: u32) -> anyhow::Result<f64>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
 {
-    const RUNS: u32 = 4_000;
     let mut figures = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         let result =
             program.test_run(TestRunOptions { data_in: Some(frame), ctx_in: Some(context), ..TestRunOptions::new() });
         figures.push(result.context("cannot run a program by itself")?.duration.as_nanos() as f64);
