@@ -334,10 +334,14 @@ impl Bench {
 
     /// Gives a network mapping and filtering that do not depend on the other side. In the model all networks have that then.
     pub fn put_full_cone(&mut self, bridge: &'static str) {
-        let (_, network) = BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
-        let terms = Terms { full_cone: true, ..Terms::default() };
-        self.datapath.put_bridge(&self.interface(bridge), &subnets(network), &terms).expect("the bridge");
+        self.put_terms(bridge, &Terms { full_cone: true, ..Terms::default() });
         self.models.put_full_cone();
+    }
+
+    /// Gives a network other terms, in the kernel alone.
+    pub fn put_terms(&mut self, bridge: &'static str, terms: &Terms) {
+        let (_, network) = BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
+        self.datapath.put_bridge(&self.interface(bridge), &subnets(network), terms).expect("the bridge");
     }
 
     /// Makes a container known that has IPv4 alone.

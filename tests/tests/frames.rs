@@ -3,32 +3,38 @@
 //!
 //! How many is up to `CAUSEWAY_FRAMES`.
 
-use std::{collections::BTreeMap, env, net::IpAddr};
+use std::{collections::BTreeMap, env};
 
 use arbitrary::{Arbitrary as _, Unstructured};
 use causeway::{
-    datapath::{Entry, Interface, Terms, Trial},
+    datapath::{Entry, Terms, Trial},
     model::publish::PortRange,
 };
 use causeway_common::{
     abi::{Network, exit},
-    address::V4,
+    address::{self, Address},
+    model::Model,
+    packet::Arrival,
     reason::Reason,
+    tuple::side,
 };
 use causeway_fuzz::{
     history::check_outcome,
     programs::{Hook, Outcome, action, run},
-    scene::{CONTAINERS, HOST, PUBLISHES, Scene, WORLD},
+    scene::{CONTAINERS, GATEWAYS, HOST, PUBLISHES, Scene, Scenery, WORLD, subnet},
     traffic::{self, Arriving, Event, Left, Memory},
     wire::Frame,
 };
 use causeway_tests::{
-    bench::{Bench, Place, with_bench},
-    effort::many,
+    bench::{Bench, Place, pure::Models, with_bench},
+    families,
+    family::{Family, V4, V6},
 };
 
-/// How many frames where nobody says: a matter of seconds.
-const FRAMES: u32 = 300_000;
+families!(the_kernel_does_with_any_frame_what_the_decisions_say);
+
+/// How many frames where nobody says, of each family: a matter of seconds.
+const FRAMES: u64 = 150_000;
 
 /// Actions of XDP.
 const XDP_DROP: i32 = 1;
@@ -43,12 +49,77 @@ const PICKED: u16 = 4010;
 
 const INTERFACES: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 
-#[test]
-fn the_kernel_does_with_any_frame_what_the_decisions_say() {
-    let count =
-        env::var("CAUSEWAY_FRAMES").map_or(many(FRAMES).into(), |count| count.parse().expect("a number of frames"));
+/// A family whose frames go through the kernel.
+trait Played: Scenery {
+    /// Where in an IP packet its addresses begin.
+    const ADDRESSES_AT: usize;
+    /// Where the kernel's routes lead nowhere, though the model's would.
+    fn nowhere() -> Vec<(Self, Self)>;
+    fn model(models: &Models) -> &Model<Self>;
+    fn model_mut(models: &mut Models) -> &mut Model<Self>;
+
+    /// What a frame says: source and destination.
+    fn addresses(frame: &[u8]) -> (Self, Self) {
+        let at = 14 + Self::ADDRESSES_AT;
+        let size = size_of::<Self>();
+        let read = |at: usize| bytemuck::pod_read_unaligned(&frame[at..at + size]);
+        (read(at), read(at + size))
+    }
+}
+
+impl Played for address::V4 {
+    const ADDRESSES_AT: usize = 12;
+
+    /// Loopback, and the broadcast addresses of the bench's subnets.
+    fn nowhere() -> Vec<(Self, Self)> {
+        [
+            ([127, 0, 0, 0], 8),
+            ([10, 0, 2, 255], 32),
+            ([192, 168, 9, 255], 32),
+            ([172, 18, 255, 255], 32),
+            ([172, 19, 255, 255], 32),
+            ([172, 20, 255, 255], 32),
+        ]
+        .map(|(address, bits)| subnet(address, bits))
+        .to_vec()
+    }
+
+    fn model(models: &Models) -> &Model<Self> {
+        &models.v4
+    }
+
+    fn model_mut(models: &mut Models) -> &mut Model<Self> {
+        &mut models.v4
+    }
+}
+
+impl Played for address::V6 {
+    const ADDRESSES_AT: usize = 8;
+
+    fn nowhere() -> Vec<(Self, Self)> {
+        [([127, 0, 0, 1], 128)].map(|(address, bits)| subnet(address, bits)).to_vec()
+    }
+
+    fn model(models: &Models) -> &Model<Self> {
+        &models.v6
+    }
+
+    fn model_mut(models: &mut Models) -> &mut Model<Self> {
+        &mut models.v6
+    }
+}
+
+fn the_kernel_does_with_any_frame_what_the_decisions_say(family: Family) {
+    match family {
+        V4 => play::<address::V4>(),
+        V6 => play::<address::V6>(),
+    }
+}
+
+fn play<A: Played>() {
+    let count = env::var("CAUSEWAY_FRAMES").map_or(FRAMES, |count| count.parse().expect("a number of frames"));
     with_bench(|bench| {
-        set_up(bench);
+        set_up::<A>(bench);
         let scene = Scene {
             sides: INTERFACES.map(|name| bench.index(name)),
             uplink: bench.index("up0"),
@@ -61,6 +132,7 @@ fn the_kernel_does_with_any_frame_what_the_decisions_say() {
             number += 1;
             History {
                 bench,
+                model: A::model(&bench.models),
                 scene,
                 random: Random::new(number),
                 memory: Memory::default(),
@@ -72,50 +144,41 @@ fn the_kernel_does_with_any_frame_what_the_decisions_say() {
             let counted = since(&start, &bench.datapath.reasons().expect("the counts"));
             assert_eq!(counted, seen.reasons, "history {number}: the reasons that the kernel counted");
             bench.flush();
-            bench.models.v4.begun.borrow_mut().clear();
+            A::model(&bench.models).begun.borrow_mut().clear();
         }
         assert!(bench.datapath.flows().expect("the flows").is_empty(), "flows are left");
         seen.check();
-        an_exchange_works(bench, &scene);
+        an_exchange_works::<A>(bench, &scene);
     });
 }
 
-fn set_up(bench: &mut Bench) {
+fn set_up<A: Played>(bench: &mut Bench) {
     bench.put_host();
     for (container, (address, host_side)) in CONTAINERS.into_iter().zip(INTERFACES).enumerate() {
         let bridge = ["cwa", "cwa", "cwb", "cwc", "cwc"][container];
-        bench.put_container(Place { address, host_side, bridge, closed: container > 2, masquerade: container != 2 });
+        bench.put_dual(Place { address, host_side, bridge, closed: container > 2, masquerade: container != 2 });
     }
     for (container, publish, from) in PUBLISHES {
         bench.put_publish(CONTAINERS[container], publish, from);
     }
+    bench.put_publish(CONTAINERS[1], "[2001:db8:2::15]:9000:9000", &[]);
     // Not all of them.
     bench.put_xdp(&["h1", "h3"]);
     let terms = Terms { ports: PortRange::new(PICKED, PICKED).expect("a port"), ..Terms::default() };
-    for (bridge, subnet) in [("cwa", "172.18.0.0/16"), ("cwb", "172.19.0.0/16"), ("cwc", "172.20.0.0/16")] {
-        let interface = Interface { index: bench.index(bridge), name: bridge.to_owned() };
-        bench.datapath.put_bridge(&interface, &[subnet.parse().expect("a subnet")], &terms).expect("the bridge");
-        let [a, b, ..] = subnet.parse::<ipnet::Ipv4Net>().expect("a subnet").addr().octets();
-        bench.models.v4.routes.insert(0, (V4::new([a, b, 0, 0]), V4::new([255, 255, 0, 0]), interface.index));
+    for (bridge, gateway) in ["cwa", "cwb", "cwc"].into_iter().zip(GATEWAYS) {
+        bench.put_terms(bridge, &terms);
+        let (subnet, mask) = subnet(gateway, A::PREFIX);
+        let index = bench.index(bridge);
+        A::model_mut(&mut bench.models).routes.insert(0, (subnet, mask, index));
     }
+    let model = A::model_mut(&mut bench.models);
     // The host's own flows go by the network that is nobody's.
-    bench.models.v4.networks.insert(1, Network { first_port: PICKED.into(), ports: 1, ..Network::DEFAULT });
-    bench.models.v4.endpoints.values_mut().for_each(|endpoint| endpoint.network_number = 1);
-    // Where the kernel's routes lead nowhere.
-    for (address, mask) in NOWHERE {
-        bench.models.v4.routes.insert(0, (V4::new(address), V4::new(mask), 0));
+    model.networks.insert(1, Network { first_port: PICKED.into(), ports: 1, ..Network::DEFAULT });
+    model.endpoints.values_mut().for_each(|endpoint| endpoint.network_number = 1);
+    for (subnet, mask) in A::nowhere() {
+        model.routes.insert(0, (subnet, mask, 0));
     }
 }
-
-/// Loopback, and the broadcast addresses of the bench's subnets.
-const NOWHERE: [([u8; 4], [u8; 4]); 6] = [
-    ([127, 0, 0, 0], [255, 0, 0, 0]),
-    ([10, 0, 2, 255], [255; 4]),
-    ([192, 168, 9, 255], [255; 4]),
-    ([172, 18, 255, 255], [255; 4]),
-    ([172, 19, 255, 255], [255; 4]),
-    ([172, 20, 255, 255], [255; 4]),
-];
 
 /// What was seen, over all histories.
 #[derive(Debug, Default)]
@@ -149,8 +212,9 @@ impl Seen {
     }
 }
 
-struct History<'a> {
+struct History<'a, A> {
     bench: &'a Bench,
+    model: &'a Model<A>,
     scene: Scene,
     random: Random,
     memory: Memory,
@@ -159,17 +223,17 @@ struct History<'a> {
     early: bool,
 }
 
-impl History<'_> {
+impl<A: Played> History<'_, A> {
     fn play(mut self) {
         for _ in 0..HISTORY {
             let bytes: [u64; 8] = std::array::from_fn(|_| self.random.next());
             let bytes = bytes.map(u64::to_ne_bytes).concat();
             let event = Event::arbitrary(&mut Unstructured::new(&bytes)).expect("bytes enough");
-            let Some((arriving, _)) = traffic::frame::<V4>(event, &self.scene, &self.memory) else { continue };
+            let Some((arriving, _)) = traffic::frame::<A>(event, &self.scene, &self.memory) else { continue };
             if self.random.next().is_multiple_of(64) {
                 self.send_into_bridge(&arriving);
             }
-            if is_fragment(&arriving) {
+            if is_fragment::<A>(&arriving) {
                 return self.send_fragment(&arriving);
             }
             if !self.send(arriving) {
@@ -183,7 +247,7 @@ impl History<'_> {
         let trial = match self.try_early(&arriving) {
             Some(trial) if trial.action == 2 => {
                 // Also of an exchange of the host's with many, which would pass to the stack, and end there.
-                assert!(is_martian(&arriving.frame), "{arriving:02x?}");
+                assert!(is_martian::<A>(&arriving.frame), "{arriving:02x?}");
                 self.seen.count(Reason::Martian);
                 return true;
             }
@@ -191,11 +255,11 @@ impl History<'_> {
             None => self.try_frame(entry(arriving.hook), arriving.input, 0, &arriving.frame),
         };
         let for_host = arriving.frame[..6] == self.scene.uplink_mac;
-        let mut outcome = run(arriving.hook, &arriving.frame, arriving.input, for_host, &self.bench.models.v4);
-        if outcome == Outcome::Stop(Reason::NotAnUplink) && leads_nowhere(&arriving.frame) {
+        let mut outcome = run(arriving.hook, &arriving.frame, arriving.input, for_host, self.model);
+        if outcome == Outcome::Stop(Reason::NotAnUplink) && leads_nowhere::<A>(&arriving.frame) {
             outcome = Outcome::Stop(Reason::NoRoute);
         }
-        check_outcome(&arriving, &outcome, &self.bench.models.v4);
+        check_outcome(&arriving, &outcome, self.model);
         if let Outcome::Stop(reason) | Outcome::Answer(reason, _) = outcome {
             self.seen.count(reason);
         }
@@ -209,7 +273,7 @@ impl History<'_> {
             let moved = moved && trial.frame != arriving.frame;
             if moved {
                 let by_kernel = Outcome::Leave { frame: trial.frame.clone(), output, exit: exit::HOST };
-                check_outcome(&arriving, &by_kernel, &self.bench.models.v4);
+                check_outcome(&arriving, &by_kernel, self.model);
             }
             self.memory.push(Left { came: arriving, frame: trial.frame, output });
             return !moved;
@@ -271,18 +335,33 @@ const fn entry(hook: Hook) -> Entry {
     }
 }
 
-fn is_fragment(arriving: &Arriving) -> bool {
+fn is_fragment<A: Played>(arriving: &Arriving) -> bool {
+    // Of IPv4 also one that is no whole packet.
     let field = u16::from_be_bytes([arriving.frame[20], arriving.frame[21]]);
-    arriving.frame[12..14] == [8, 0] && field & 0x3fff != 0
+    if A::FAMILY == address::V4::FAMILY {
+        return arriving.frame[12..14] == [8, 0] && field & 0x3fff != 0;
+    }
+    A::parse(&arriving.frame[..], arrival(arriving)).is_ok_and(|packet| packet.is_fragment())
 }
 
-fn is_martian(frame: &[u8]) -> bool {
-    let (source, destination) = (&frame[26..30], &frame[30..34]);
-    source[0] == 127 || source[0] & 0xf0 == 224 || source == [0xff; 4] || destination[0] == 127
+fn arrival(arriving: &Arriving) -> Arrival {
+    let side = match arriving.hook {
+        Hook::HostSide => side::CONTAINER,
+        Hook::Uplink => side::UPLINK,
+        Hook::UplinkOut => side::HOST,
+    };
+    let length = u32::try_from(arriving.frame.len()).expect("a short frame");
+    Arrival { side, input: arriving.input, length, gso_size: 0 }
 }
 
-fn leads_nowhere(frame: &[u8]) -> bool {
-    NOWHERE.iter().any(|(address, mask)| (0..4).all(|i| frame[30 + i] & mask[i] == address[i]))
+fn is_martian<A: Played>(frame: &[u8]) -> bool {
+    let (source, destination) = A::addresses(frame);
+    source.is_loopback() || source.is_multicast() || destination.is_loopback()
+}
+
+fn leads_nowhere<A: Played>(frame: &[u8]) -> bool {
+    let (_, destination) = A::addresses(frame);
+    A::nowhere().iter().any(|(subnet, mask)| destination.is_in(subnet, mask))
 }
 
 /// Whether the kernel did what the decisions say. `moved` says that the frame's port may be one of the kernel's choice.
@@ -307,12 +386,13 @@ fn compare(arriving: &Arriving, outcome: &Outcome, trial: &Trial, moved: bool) -
 }
 
 /// A flow begins, and is answered, as if nothing had been.
-fn an_exchange_works(bench: &Bench, scene: &Scene) {
+fn an_exchange_works<A: Played>(bench: &Bench, scene: &Scene) {
     let data = [&[0x0f, 0xa0, 0, 53, 0, 13, 0, 0][..], b"hello"].concat();
+    let container = A::named(CONTAINERS[0]).ip();
     let sent = Frame {
         macs: (causeway_fuzz::scene::BRIDGE_MAC, causeway_fuzz::scene::mac_of(0)),
-        source: CONTAINERS[0].into(),
-        destination: WORLD.into(),
+        source: container,
+        destination: A::named(WORLD).ip(),
         ttl: 64,
         options: Vec::new(),
         extensions: Vec::new(),
@@ -323,12 +403,12 @@ fn an_exchange_works(bench: &Bench, scene: &Scene) {
     };
     let trial = bench.kernel(Entry::HostSide, "h1", &sent.summed().bytes());
     let left = Frame::read(&trial.frame).expect("a packet");
-    assert_eq!((trial.action, left.source, left.ports()), (7, IpAddr::from(HOST), Some((4000, 53))));
+    assert_eq!((trial.action, left.source, left.ports()), (7, A::named(HOST).ip(), Some((4000, 53))));
     let mut answer = left.reversed();
     answer.macs.0 = scene.uplink_mac;
     let trial = bench.kernel(Entry::Uplink, "up0", &answer.summed().bytes());
     let back = Frame::read(&trial.frame).expect("a packet");
-    assert_eq!((trial.action, back.destination, back.ports()), (7, IpAddr::from(CONTAINERS[0]), Some((53, 4000))));
+    assert_eq!((trial.action, back.destination, back.ports()), (7, container, Some((53, 4000))));
     assert!(back.transport_sums_up());
 }
 

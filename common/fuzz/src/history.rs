@@ -320,12 +320,10 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
     // A later fragment is none, and a first one that is cut before the message is refused.
     assert!(nd && link, "{arriving:?} has a message {message:?} in it, and is {outcome:?}");
     let frame = Frame::read(&arriving.frame).unwrap_or_else(|| panic!("{arriving:?} is no packet"));
-    let container = Scene::MODEL.container_at(arriving.input).unwrap_or_default();
     let mac = arriving.frame[6..12].to_vec();
     let own = |address: IpAddr| {
-        A::of(address)
-            .and_then(|address| model.endpoints.get(&address))
-            .is_some_and(|endpoint| endpoint.host_side == arriving.input && endpoint.macs.destination()[..] == mac)
+        let endpoint = A::of(address).and_then(|address| model.endpoints.get(&address));
+        endpoint.filter(|own| own.host_side == arriving.input && own.macs.destination()[..] == mac)
     };
     let kind = frame.payload[0];
     let target = |at: usize| {
@@ -335,8 +333,9 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
     assert!(matches!(kind, 131 | 132 | 133 | 135 | 136 | 143), "{arriving:?} is a router's");
     assert!(!frame.is_part(), "{arriving:?} is a fragment");
     let probe = kind == 135 && frame.source.is_unspecified();
-    assert!(own(if probe { target(8) } else { frame.source }), "{arriving:?} is not by container {container}");
-    assert!(kind != 136 || own(target(8)), "{arriving:?} speaks of another");
+    let speaker = own(if probe { target(8) } else { frame.source });
+    let speaker = speaker.unwrap_or_else(|| panic!("{arriving:?} is in the name of another"));
+    assert!(kind != 136 || own(target(8)).is_some(), "{arriving:?} speaks of another");
     let options = match kind {
         133 => 8,
         135 | 136 => 24,
@@ -346,10 +345,8 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
         let foreign = matches!(option[0], 1 | 2) && option[2..] != mac;
         assert!(option.len() == 8 && option[1] == 1 && !foreign, "{arriving:?} has an option about another");
     }
-    let on_link = A::of(frame.destination).is_some_and(|to| {
-        let (subnet, mask) = scene::subnet::<A>(CONTAINERS[container], A::PREFIX);
-        to.is_multicast() || to.stays_on_link() || to.is_in(&subnet, &mask)
-    });
+    let on_link = A::of(frame.destination)
+        .is_some_and(|to| to.is_multicast() || to.stays_on_link() || to.is_in(&speaker.subnet, &speaker.mask));
     assert!(on_link, "{arriving:?} goes further than its link");
 }
 
