@@ -15,6 +15,9 @@ use aya::{
 };
 use aya_obj::programs::XdpAttachType;
 use causeway_bench_ebpf::{Exit, Expected, Traffic, count, name};
+use causeway_tests::family::{Family, V4, V6};
+
+use crate::traffic;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
 
@@ -113,7 +116,7 @@ impl Kernel {
     /// Loads the programs.
     pub fn load() -> anyhow::Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT).context("cannot load the generator and the counter")?;
-        for program in [name::GENERATE, name::PASS] {
+        for program in [name::GENERATE4, name::GENERATE6, name::PASS] {
             let program: &mut Xdp = ebpf.program_mut(program).context("the object lacks an XDP program")?.try_into()?;
             program.load()?;
         }
@@ -170,13 +173,17 @@ impl Kernel {
         Ok(bytemuck::cast(map.get(&0, 0)?))
     }
 
-    /// Makes frames enter by an interface, and waits until they have arrived. The calling thread must be in the interface's namespace,
+    /// Makes frames of a family enter by an interface, and waits until they have arrived. The calling thread must be in the interface's namespace,
     /// and should not be one that migrates.
-    pub fn run(&mut self, index: u32, frames: u32) -> anyhow::Result<Run> {
+    pub fn run(&mut self, family: Family, index: u32, frames: u32) -> anyhow::Result<Run> {
         let before = self.counts()?;
-        let data = [0; causeway_bench_ebpf::FRAME];
+        let data = vec![0; traffic::layout(family).frame];
+        let generator = match family {
+            V4 => name::GENERATE4,
+            V6 => name::GENERATE6,
+        };
         let context = xdp_md::at(index, data.len())?;
-        let program: &Xdp = self.ebpf.program(name::GENERATE).context("the object lacks the generator")?.try_into()?;
+        let program: &Xdp = self.ebpf.program(generator).context("the object lacks the generator")?.try_into()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(&data),
             ctx_in: Some(&context),
