@@ -24,8 +24,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 /// How many frames enter the host at once: as many as a driver's NAPI poll hands up.
 const BATCH: u32 = 64;
 
-/// The words of the maps' values: aya knows integers and arrays of them.
-const TRAFFIC: usize = size_of::<Traffic>() / 4;
+/// The words of the maps' values: aya knows integers and arrays of them. (bytemuck does so of arrays of up to 32.)
+const TRAFFIC: usize = size_of::<Traffic>() / 8;
 const EXPECTED: usize = size_of::<Expected>() / 4;
 const EXIT: usize = size_of::<Exit>() / 4;
 
@@ -160,8 +160,8 @@ impl Kernel {
 
     /// Says what the next runs generate, and what is expected to arrive. The first flow comes first again.
     pub fn aim(&mut self, traffic: &Traffic, expected: &Expected) -> anyhow::Result<()> {
-        let mut map: Array<_, [u32; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
-        map.set(0, bytemuck::cast_ref::<_, [u32; TRAFFIC]>(traffic), 0)?;
+        let mut map: Array<_, [u64; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
+        map.set(0, bytemuck::cast::<_, [u64; TRAFFIC]>(*traffic), 0)?;
         let mut map: Array<_, [u32; EXPECTED]> = Array::try_from(self.map(name::EXPECTED)?)?;
         map.set(0, bytemuck::cast_ref::<_, [u32; EXPECTED]>(expected), 0)?;
         Ok(())
@@ -169,7 +169,7 @@ impl Kernel {
 
     /// What the last run left for the next: aimed again with it, flows go on where they were.
     pub fn aimed(&mut self) -> anyhow::Result<Traffic> {
-        let map: Array<_, [u32; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
+        let map: Array<_, [u64; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
         Ok(bytemuck::cast(map.get(&0, 0)?))
     }
 
