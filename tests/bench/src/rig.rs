@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -19,6 +20,7 @@ use causeway::net::{
 use causeway_tests::{
     family::{Family, V4, V6},
     lab::{Lab, UPLINK, WORLD_SIDE},
+    ping::try_ping,
     place,
     undo::{self, Undo},
 };
@@ -37,6 +39,10 @@ pub const fn address_of(family: Family, container: u8) -> IpAddr {
         V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x18, 0, 0, 0, 0, last as u16)),
     }
 }
+
+/// How many pings a neighbour may leave without an answer, and how long each is waited for.
+const TRIES: u32 = 8;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -145,10 +151,11 @@ impl Rig {
     /// Lets neighbours know each other, so that no frame waits for an answer.
     fn meet(&self) -> anyhow::Result<()> {
         let [c1, c2] = &self.containers;
-        let patience = std::time::Duration::from_secs(5);
+        // A link that has just come up may lose the first one.
         let ping = |from: &Netns, to: IpAddr| {
-            causeway_tests::ping::try_ping(from, to, 0x5000, 56, patience)
-                .map_err(|error| anyhow::anyhow!("{}: {to} does not answer: {error}", self.contender))
+            let mut answers = (0..TRIES).map(|_| try_ping(from, to, 0x5000, 56, PATIENCE).is_ok());
+            ensure!(answers.any(|answered| answered), "{}: {to} does not answer a ping", self.contender);
+            Ok(())
         };
         for family in self.families() {
             for (from, neighbour) in [(c1, c2), (c2, c1)] {
