@@ -165,8 +165,14 @@ impl Toolchain {
     fn flags(&self) -> Vec<OsString> {
         let mut linker = OsString::from("-Clinker=");
         linker.push(&self.linker);
-        // BTF is made from the debug information, that of `core` included.
-        vec!["-Cdebuginfo=2".into(), "-Clink-arg=--btf".into(), linker]
+        // BTF is made from the debug information, that of `core` included. The linker's own way with copies leaves every one that may overlap, and
+        // every filling with zeros, to a loop over its bytes.
+        vec![
+            "-Cdebuginfo=2".into(),
+            "-Clink-arg=--btf".into(),
+            "-Clink-arg=--disable-expand-memcpy-in-order".into(),
+            linker,
+        ]
     }
 }
 
