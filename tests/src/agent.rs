@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -34,14 +34,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `causeway up ARGUMENTS`, and comes back once it serves, or with the last line of its log. Unless it is to be kept, it ends with the calling thread,
+    /// Starts `causeway up ARGUMENTS`, of the program at that path, and comes back once it serves, or with the last line of its log. Unless it is to be kept, it ends with the calling thread,
     /// however that ends.
-    pub fn start(instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
+    pub fn start(program: &Path, instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
         let log = undo::folder(instance).join("agent.log");
         let file = File::options().create(true).append(true).open(&log);
         let device = env::var(DEVICE).ok().filter(|_| !arguments.contains(&"--device"));
         let device: Vec<&str> = device.iter().flat_map(|device| ["--device", device]).collect();
-        let mut command = verb::command(&verb::binary(), instance, &[&["up"], arguments, &device].concat());
+        let mut command = verb::command(program, instance, &[&["up"], arguments, &device].concat());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

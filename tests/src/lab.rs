@@ -152,7 +152,7 @@ impl Lab {
         let mut undo = self.undo();
         undo.used = true;
         let host = self.host_name();
-        let started = Agent::start(&self.instance, &[&["--netns", &host], arguments].concat(), self.keep);
+        let started = Agent::start(&undo.program, &self.instance, &[&["--netns", &host], arguments].concat(), self.keep);
         if started.is_err() {
             // One that could not begin left nothing, unless another had begun before it.
             undo.used = undo::is_used(&self.instance);
@@ -192,8 +192,15 @@ impl Lab {
     }
 
     /// Runs a verb.
+    #[track_caller]
     pub fn causeway(&self, arguments: &[&str]) -> Output {
-        verb::run(&self.instance, arguments)
+        self.try_causeway(arguments).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// As [`Self::causeway`].
+    pub fn try_causeway(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let program = self.undo().program.clone();
+        verb::run_command(&mut verb::command(&program, &self.instance, arguments))
     }
 
     /// Runs a verb, which must succeed, with `--json`.

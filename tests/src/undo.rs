@@ -32,6 +32,8 @@ const FILES: &str = "/run/causeway";
 #[derive(Debug)]
 pub struct Undo {
     instance: String,
+    /// The `causeway` whose agent works there.
+    pub program: PathBuf,
     /// Namespaces by name.
     pub namespaces: Vec<String>,
     /// The agent, if one was started.
@@ -55,6 +57,7 @@ impl Undo {
         made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
         Ok(Self {
             instance: instance.to_owned(),
+            program: verb::binary(),
             namespaces: Vec::new(),
             agent: None,
             children: Vec::new(),
@@ -71,6 +74,7 @@ impl Undo {
         }
         Self {
             instance: instance.to_owned(),
+            program: verb::binary(),
             namespaces: namespaces.to_vec(),
             agent: None,
             children: Vec::new(),
@@ -105,7 +109,7 @@ impl Undo {
     }
 
     fn down(&mut self) -> Option<String> {
-        let down = verb::run_command(&mut verb::command(&verb::binary(), &self.instance, &["down"]));
+        let down = verb::run_command(&mut verb::command(&self.program, &self.instance, &["down"]));
         let mut problem = match down {
             Ok(down) => (down.status != Some(0)).then(|| format!("{down}\n")),
             Err(error) => Some(format!("{error:#}\n")),

@@ -3,19 +3,17 @@
 
 use std::fmt::{self, Write as _};
 
-use causeway_tests::lab::UPLINK;
+use causeway_tests::{
+    family::{Family, V4, V6, bracketed},
+    lab::UPLINK,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address::HOST,
-    rig::BRIDGE,
+    forwarding::Comparison,
+    rig::{BRIDGE, address_of},
     traffic::{CONTAINER_PORT, HOST_PORT, Way},
 };
-
-/// The containers' network.
-pub const SUBNET: &str = "172.18.0.0/16";
-/// The address of the first container, to which the published ports lead.
-pub const CONTAINER: &str = "172.18.0.2";
 
 /// One way to do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -39,11 +37,13 @@ pub enum Contender {
     Causeway,
     /// The same, with its program in the uplink's driver: for what comes from the wire.
     CausewayXdp,
+    /// Another build of causeway, which `--before` names: what a change costs. For IPv4 alone, which every build has.
+    CausewayBefore,
 }
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Floor,
         Self::Redirect,
         Self::Plain,
@@ -53,6 +53,7 @@ impl Contender {
         Self::NftFlowtable,
         Self::Causeway,
         Self::CausewayXdp,
+        Self::CausewayBefore,
     ];
 
     /// As it is called in tables and in files.
@@ -67,6 +68,7 @@ impl Contender {
             Self::NftFlowtable => "nft-flowtable",
             Self::Causeway => "causeway",
             Self::CausewayXdp => "causeway-xdp",
+            Self::CausewayBefore => "causeway-before",
         }
     }
 
@@ -82,21 +84,36 @@ impl Contender {
 
     /// Whether it is causeway, in one way or another.
     pub const fn is_causeway(self) -> bool {
-        matches!(self, Self::Causeway | Self::CausewayXdp)
+        matches!(self, Self::Causeway | Self::CausewayXdp | Self::CausewayBefore)
     }
 
-    /// Whether there is something to see of it where frames go that way.
-    pub fn takes_part(self, way: Way) -> bool {
+    /// Whether there is something to see of it there.
+    pub fn takes_part(self, comparison: &Comparison) -> bool {
+        self.exchanges(comparison.way) && (self != Self::CausewayBefore || comparison.family == V4)
+    }
+
+    /// Whether there is something to see of it where processes exchange something that way.
+    pub fn exchanges(self, way: Way) -> bool {
         self != Self::CausewayXdp || way.is_wire()
     }
 
-    /// The program that takes its rules on stdin, and its arguments.
-    pub const fn rules_program(self) -> Option<&'static [&'static str]> {
-        match self {
-            Self::IptablesLegacy => Some(&["iptables-legacy-restore"]),
-            Self::IptablesNft => Some(&["iptables-nft-restore"]),
-            Self::NftMap | Self::NftFlowtable => Some(&["nft", "-f", "-"]),
-            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp => None,
+    /// The program that takes its rules for a family on stdin, and its arguments.
+    pub const fn rules_program(self, family: Family) -> Option<&'static [&'static str]> {
+        match (self, family) {
+            (Self::IptablesLegacy, V4) => Some(&["iptables-legacy-restore"]),
+            (Self::IptablesLegacy, V6) => Some(&["ip6tables-legacy-restore"]),
+            (Self::IptablesNft, V4) => Some(&["iptables-nft-restore"]),
+            (Self::IptablesNft, V6) => Some(&["ip6tables-nft-restore"]),
+            (Self::NftMap | Self::NftFlowtable, _) => Some(&["nft", "-f", "-"]),
+            (
+                Self::Floor
+                | Self::Redirect
+                | Self::Plain
+                | Self::Causeway
+                | Self::CausewayXdp
+                | Self::CausewayBefore,
+                _,
+            ) => None,
         }
     }
 
@@ -113,17 +130,23 @@ impl Contender {
             | Self::IptablesNft
             | Self::NftMap
             | Self::Causeway
-            | Self::CausewayXdp => "it cannot be set up",
+            | Self::CausewayXdp
+            | Self::CausewayBefore => "it cannot be set up",
         }
     }
 
-    /// Its rules.
-    pub fn rules(self, publishes: Publishes) -> String {
+    /// Its rules for a family.
+    pub fn rules(self, family: Family, publishes: Publishes) -> String {
         match self {
-            Self::IptablesLegacy | Self::IptablesNft => iptables(publishes),
-            Self::NftMap => nft(publishes, false),
-            Self::NftFlowtable => nft(publishes, true),
-            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp => String::new(),
+            Self::IptablesLegacy | Self::IptablesNft => iptables(family, publishes),
+            Self::NftMap => nft(family, publishes, false),
+            Self::NftFlowtable => nft(family, publishes, true),
+            Self::Floor
+            | Self::Redirect
+            | Self::Plain
+            | Self::Causeway
+            | Self::CausewayXdp
+            | Self::CausewayBefore => String::new(),
         }
     }
 }
@@ -175,7 +198,8 @@ impl fmt::Display for Publishes {
     }
 }
 
-fn iptables(publishes: Publishes) -> String {
+fn iptables(family: Family, publishes: Publishes) -> String {
+    let container = bracketed(address_of(family, 0));
     let mut rules = String::from(
         "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:PUBLISH - [0:0]\n",
     );
@@ -184,27 +208,28 @@ fn iptables(publishes: Publishes) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(rules, "-A PUBLISH -p {protocol} -m {protocol} --dport {ports} -j DNAT --to-destination {to}");
     };
-    publish("tcp", &TCP.0.to_string(), &format!("{CONTAINER}:{}", TCP.1));
+    publish("tcp", &TCP.0.to_string(), &format!("{container}:{}", TCP.1));
     match publishes {
         Publishes::Singles(ports) => (0..ports).for_each(|port| {
-            publish("udp", &(HOST_PORT + port).to_string(), &format!("{CONTAINER}:{}", CONTAINER_PORT + port));
+            publish("udp", &(HOST_PORT + port).to_string(), &format!("{container}:{}", CONTAINER_PORT + port));
         }),
         Publishes::Range(ports) => {
             let last = ports - 1;
             publish(
                 "udp",
                 &format!("{HOST_PORT}:{}", HOST_PORT + last),
-                &format!("{CONTAINER}:{CONTAINER_PORT}-{}/{HOST_PORT}", CONTAINER_PORT + last),
+                &format!("{container}:{CONTAINER_PORT}-{}/{HOST_PORT}", CONTAINER_PORT + last),
             );
         }
     }
     let _ = write!(
         rules,
-        "-A POSTROUTING -s {SUBNET} -o {UPLINK} -j MASQUERADE\nCOMMIT\n\
+        "-A POSTROUTING -s {subnet} -o {UPLINK} -j MASQUERADE\nCOMMIT\n\
          *filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n\
          -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
          -A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n\
-         -A FORWARD -i {BRIDGE} -j ACCEPT\nCOMMIT\n"
+         -A FORWARD -i {BRIDGE} -j ACCEPT\nCOMMIT\n",
+        subnet = family.subnet()
     );
     rules
 }
@@ -212,14 +237,15 @@ fn iptables(publishes: Publishes) -> String {
 /// The published TCP port on the host, and the container's.
 pub const TCP: (u16, u16) = (8080, 8000);
 
-fn nft(publishes: Publishes, flowtable: bool) -> String {
-    let mut elements = format!("{} : {CONTAINER} . {}", TCP.0, TCP.1);
+fn nft(family: Family, publishes: Publishes, flowtable: bool) -> String {
+    let (ip, container) = (if family == V4 { "ip" } else { "ip6" }, address_of(family, 0));
+    let address = if family == V4 { "ipv4_addr" } else { "ipv6_addr" };
+    let elements = format!("{} : {container} . {}", TCP.0, TCP.1);
     let mut udp = String::new();
     for port in 0..publishes.ports() {
         let separator = if port == 0 { "" } else { ", " };
-        let _ = write!(udp, "{separator}{} : {CONTAINER} . {}", HOST_PORT + port, CONTAINER_PORT + port);
+        let _ = write!(udp, "{separator}{} : {container} . {}", HOST_PORT + port, CONTAINER_PORT + port);
     }
-    let elements = std::mem::take(&mut elements);
     let (table, offload) = if flowtable {
         (
             format!("flowtable fast {{ hook ingress priority 0; devices = {{ {UPLINK}, {BRIDGE} }}; }}"),
@@ -229,16 +255,16 @@ fn nft(publishes: Publishes, flowtable: bool) -> String {
         (String::new(), "")
     };
     format!(
-        "table ip bench {{
+        "table {ip} bench {{
   {table}
-  map tcp_publishes {{ type inet_service : ipv4_addr . inet_service; elements = {{ {elements} }} }}
-  map udp_publishes {{ type inet_service : ipv4_addr . inet_service; elements = {{ {udp} }} }}
+  map tcp_publishes {{ type inet_service : {address} . inet_service; elements = {{ {elements} }} }}
+  map udp_publishes {{ type inet_service : {address} . inet_service; elements = {{ {udp} }} }}
   chain publish {{
-    dnat ip to tcp dport map @tcp_publishes
-    dnat ip to udp dport map @udp_publishes
+    dnat {ip} to tcp dport map @tcp_publishes
+    dnat {ip} to udp dport map @udp_publishes
   }}
-  chain incoming {{ type nat hook prerouting priority dstnat; policy accept; ip daddr {HOST} goto publish; }}
-  chain outgoing {{ type nat hook postrouting priority srcnat; policy accept; ip saddr {SUBNET} oifname \"{UPLINK}\" masquerade; }}
+  chain incoming {{ type nat hook prerouting priority dstnat; policy accept; {ip} daddr {host} goto publish; }}
+  chain outgoing {{ type nat hook postrouting priority srcnat; policy accept; {ip} saddr {subnet} oifname \"{UPLINK}\" masquerade; }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
     {offload}
@@ -247,6 +273,8 @@ fn nft(publishes: Publishes, flowtable: bool) -> String {
     iifname \"{BRIDGE}\" accept
   }}
 }}
-"
+",
+        host = family.host(),
+        subnet = family.subnet()
     )
 }

@@ -1,30 +1,38 @@
 //! Packets per second: generated frames through each contender's host, in turns.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use causeway::net::netns::Netns;
 use causeway_bench_ebpf::{Exit, Expected, Traffic};
-use causeway_tests::{lab::WORLD_SIDE, place};
+use causeway_tests::{family::Family, lab::WORLD_SIDE, place};
 
 use crate::{
-    address::HOST,
     contender::{Contender, Publishes},
     kernel::{Attached, Kernel, Run},
     processor,
     rig::{Interface, Rig},
-    traffic::{self, CONTAINER_PORT, Ends, Flows, HOST_PORT, OUTSIDE, Way},
+    traffic::{self, CONTAINER_PORT, Ends, Flows, HOST_PORT, Way, outside},
 };
 
 /// One thing to compare.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Comparison {
     /// Where frames go.
     pub way: Way,
+    /// Of which family they are.
+    pub family: Family,
     /// How many flows they are of.
     pub flows: Flows,
     /// What is published meanwhile.
     pub publishes: Publishes,
+}
+
+impl Comparison {
+    /// Whether they differ in nothing but the family, so that they take turns.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        Self { family: other.family, ..*self } == *other
+    }
 }
 
 /// How long a turn is, and how many there are.
@@ -67,158 +75,189 @@ impl Turns {
 /// A contender's host, ready for frames.
 struct Course<'a> {
     rig: &'a Rig,
-    way: Way,
+    comparison: Comparison,
+    /// Which of the comparisons that is.
+    number: usize,
     entry: Interface,
     traffic: Traffic,
     expected: Expected,
     /// Frames of a turn.
     frames: u32,
-    _attached: Vec<Attached>,
+    runs: Vec<Run>,
 }
 
-/// Lets every contender have its turn in every round; `tick` is called after each.
+/// Lets every contender have its turn at every comparison in every round; `tick` is called after each with the comparison's number. They go
+/// the same way, so that they have the same places in each host, and answers come in their order.
 pub fn compare(
     kernel: &mut Kernel,
     rigs: &[Rig],
-    comparison: &Comparison,
+    comparisons: &[Comparison],
     effort: &Effort,
-    mut tick: impl FnMut(Contender),
-) -> anyhow::Result<Vec<Turns>> {
-    let rigs: Vec<&Rig> = rigs.iter().filter(|rig| rig.contender.takes_part(comparison.way)).collect();
+    mut tick: impl FnMut(usize, Contender),
+) -> anyhow::Result<Vec<Vec<Turns>>> {
+    let takes_part = |rig: &Rig, comparison| rig.contender.takes_part(comparison);
+    let rigs: Vec<&Rig> =
+        rigs.iter().filter(|rig| comparisons.iter().any(|comparison| takes_part(rig, comparison))).collect();
+    let Some(way) = comparisons.first().map(|comparison| comparison.way) else { return Ok(Vec::new()) };
     let mut courses = Vec::new();
+    let mut attached = Vec::new();
     for rig in rigs.iter().copied() {
-        let mut course = Course::prepare(kernel, rig, comparison)
-            .with_context(|| format!("cannot prepare {} for frames", rig.contender))?;
-        course.calibrate(kernel, comparison, effort).with_context(|| rig.contender.to_string())?;
-        tick(rig.contender);
-        courses.push(course);
+        let prepared = attach(kernel, rig, way).with_context(|| format!("cannot prepare {} for frames", rig.contender));
+        attached.extend(prepared?);
+        for (number, comparison) in comparisons.iter().enumerate().filter(|(_, comparison)| takes_part(rig, comparison))
+        {
+            let mut course = Course::new(rig, comparison, number)?;
+            course.calibrate(kernel, effort).with_context(|| rig.contender.to_string())?;
+            tick(number, rig.contender);
+            courses.push(course);
+        }
     }
-    let mut all: Vec<Turns> = rigs.iter().map(|rig| Turns { contender: rig.contender, runs: Vec::new() }).collect();
     for round in 0..effort.rounds as usize {
         // Nobody is always the first or always behind the same one.
         for place in 0..courses.len() {
             let at = (place + round) % courses.len();
-            let run = courses[at].turn(kernel, comparison).with_context(|| all[at].contender.to_string())?;
-            tick(all[at].contender);
-            all[at].runs.push(run);
+            let course = &mut courses[at];
+            let contender = course.rig.contender;
+            course.turn(kernel).with_context(|| contender.to_string())?;
+            tick(course.number, contender);
         }
     }
-    for course in &courses {
-        course.rig.forget_flows()?;
-        if comparison.way.is_wire() {
-            course.rig.receive_by_napi(false)?;
+    let mut all = vec![Vec::new(); comparisons.len()];
+    for course in courses {
+        all[course.number].push(Turns { contender: course.rig.contender, runs: course.runs });
+    }
+    for rig in rigs {
+        rig.forget_flows()?;
+        if way.is_wire() {
+            rig.receive_by_napi(false)?;
         }
     }
     Ok(all)
 }
 
 /// Where the frames of a comparison enter a host, and what they are.
-pub fn entering(rig: &Rig, comparison: &Comparison) -> (Interface, Traffic) {
+pub fn entering(rig: &Rig, comparison: &Comparison) -> anyhow::Result<(Interface, Traffic)> {
     let [c1, c2] = &rig.containers;
+    let Comparison { way, family, .. } = *comparison;
     let translated = rig.contender.translates();
-    let (entry, ends) = match comparison.way {
-        Way::Inwards | Way::Wire | Way::Martian => (
-            if comparison.way.is_wire() { &rig.world_side } else { &rig.uplink },
-            Ends {
-                source_mac: rig.world_side.mac,
-                destination_mac: rig.uplink.mac,
-                source: OUTSIDE,
-                destination: if translated { HOST } else { c1.address },
-                port: if translated { HOST_PORT } else { CONTAINER_PORT },
-                ports: comparison.publishes.ports().into(),
-            },
-        ),
-        Way::Outwards | Way::Across => (
-            &c1.host_side,
-            Ends {
-                source_mac: c1.mac,
-                destination_mac: if comparison.way == Way::Across { c2.mac } else { rig.gateway_mac },
-                source: c1.address,
-                destination: if comparison.way == Way::Across { c2.address } else { OUTSIDE },
-                port: 53,
-                ports: 1,
-            },
-        ),
+    let ends = match way {
+        Way::Inwards | Way::Wire | Way::Martian => Ends {
+            source_mac: rig.world_side.mac,
+            destination_mac: rig.uplink.mac,
+            source: outside(family),
+            destination: if translated { family.host() } else { c1.address(family)? },
+            port: if translated { HOST_PORT } else { CONTAINER_PORT },
+            ports: comparison.publishes.ports().into(),
+        },
+        Way::Outwards | Way::Across => Ends {
+            source_mac: c1.mac,
+            destination_mac: if way == Way::Across { c2.mac } else { rig.gateway_mac },
+            source: c1.address(family)?,
+            destination: if way == Way::Across { c2.address(family)? } else { outside(family) },
+            port: 53,
+            ports: 1,
+        },
     };
-    (entry.clone(), traffic::frames(comparison.way, comparison.flows, &ends))
+    Ok((entry(rig, way).clone(), traffic::frames(way, comparison.flows, &ends)))
 }
 
-/// The namespace of the interface that frames are made at.
+/// The interface that frames are made at.
+fn entry(rig: &Rig, way: Way) -> &Interface {
+    match way {
+        Way::Inwards => &rig.uplink,
+        Way::Wire | Way::Martian => &rig.world_side,
+        Way::Outwards | Way::Across => &rig.containers[0].host_side,
+    }
+}
+
+/// The namespace of that interface.
 fn entered(rig: &Rig, way: Way) -> &Netns {
     if way.is_wire() { &rig.lab.world } else { &rig.lab.host }
 }
 
-impl<'a> Course<'a> {
-    fn prepare(kernel: &mut Kernel, rig: &'a Rig, comparison: &Comparison) -> anyhow::Result<Self> {
-        let [c1, c2] = &rig.containers;
-        let in_frame = |address: Ipv4Addr| address.to_bits().to_be();
-        let (entry, traffic) = entering(rig, comparison);
-        let received = if comparison.way.is_wire() { rig.uplink.name.clone() } else { entry.name.clone() };
-        let (exit, expected) = match comparison.way {
-            _ if rig.contender == Contender::Floor => ((&rig.lab.host, received.as_str()), Expected::default()),
-            Way::Inwards | Way::Wire | Way::Martian => {
-                ((&c1.netns, c1.interface.as_str()), Expected { source: 0, destination: in_frame(c1.address) })
-            }
-            Way::Outwards => (
-                (&rig.lab.world, WORLD_SIDE),
-                Expected {
-                    source: in_frame(if rig.contender.translates() { HOST } else { c1.address }),
-                    destination: 0,
-                },
-            ),
-            Way::Across => {
-                ((&c2.netns, c2.interface.as_str()), Expected { source: 0, destination: in_frame(c2.address) })
-            }
-        };
-        let redirected = match comparison.way {
+/// What a frame must look like where it arrives.
+pub fn expected(rig: &Rig, comparison: &Comparison) -> anyhow::Result<Expected> {
+    let [c1, c2] = &rig.containers;
+    let family = comparison.family;
+    Ok(match comparison.way {
+        _ if rig.contender == Contender::Floor => Expected::default(),
+        Way::Inwards | Way::Wire | Way::Martian => Expected::new(None, Some(c1.address(family)?)),
+        Way::Outwards if rig.contender.translates() => Expected::new(Some(family.host()), None),
+        Way::Outwards => Expected::new(Some(c1.address(family)?), None),
+        Way::Across => Expected::new(None, Some(c2.address(family)?)),
+    })
+}
+
+/// Attaches what makes frames enter, and counts them.
+fn attach(kernel: &mut Kernel, rig: &Rig, way: Way) -> anyhow::Result<Vec<Attached>> {
+    let [c1, c2] = &rig.containers;
+    let entry = entry(rig, way);
+    let received = if way.is_wire() { &rig.uplink.name } else { &entry.name };
+    let (place, exit) = match way {
+        _ if rig.contender == Contender::Floor => (&rig.lab.host, received.as_str()),
+        Way::Inwards | Way::Wire | Way::Martian => (&c1.netns, c1.interface.as_str()),
+        Way::Outwards => (&rig.lab.world, WORLD_SIDE),
+        Way::Across => (&c2.netns, c2.interface.as_str()),
+    };
+    if way.is_wire() {
+        rig.receive_by_napi(true)?;
+    }
+    let mut attached = vec![
+        place::run(entered(rig, way), || kernel.open(&entry.name))?,
+        place::run(place, || kernel.count_at(exit))?,
+    ];
+    if rig.contender == Contender::Redirect {
+        let redirected = match way {
             Way::Inwards | Way::Wire | Way::Martian => Exit { index: c1.host_side.index, peer: 1 },
             Way::Outwards => Exit { index: rig.uplink.index, peer: 0 },
             Way::Across => Exit { index: c2.host_side.index, peer: 1 },
         };
-        if comparison.way.is_wire() {
-            rig.receive_by_napi(true)?;
-        }
-        let mut attached = vec![
-            place::run(entered(rig, comparison.way), || kernel.open(&entry.name))?,
-            place::run(exit.0, || kernel.count_at(exit.1))?,
-        ];
-        if rig.contender == Contender::Redirect {
-            attached.push(place::run(&rig.lab.host, || kernel.redirect_at(&received, &redirected))?);
-        }
-        Ok(Self { rig, way: comparison.way, entry, traffic, expected, frames: 0, _attached: attached })
+        attached.push(place::run(&rig.lab.host, || kernel.redirect_at(received, &redirected))?);
+    }
+    Ok(attached)
+}
+
+impl<'a> Course<'a> {
+    fn new(rig: &'a Rig, comparison: &Comparison, number: usize) -> anyhow::Result<Self> {
+        let (entry, traffic) = entering(rig, comparison)?;
+        let expected = expected(rig, comparison)?;
+        Ok(Self { rig, comparison: *comparison, number, entry, traffic, expected, frames: 0, runs: Vec::new() })
     }
 
     /// Finds how many frames fill a turn, after every flow has begun.
-    fn calibrate(&mut self, kernel: &mut Kernel, comparison: &Comparison, effort: &Effort) -> anyhow::Result<()> {
+    fn calibrate(&mut self, kernel: &mut Kernel, effort: &Effort) -> anyhow::Result<()> {
         const TRIAL: u32 = 2_000;
-        if let Flows::Of(flows) = comparison.flows {
+        if let Flows::Of(flows) = self.comparison.flows {
             self.generate(kernel, flows.max(TRIAL))?;
         }
         let trial = self.generate(kernel, TRIAL)?;
         let each = trial.elapsed.as_secs_f64() / f64::from(TRIAL);
         let frames = (effort.turn.as_secs_f64() / each).clamp(1_000.0, 20_000_000.0) as u32;
-        self.frames = match comparison.flows {
+        self.frames = match self.comparison.flows {
             Flows::New => frames.min(effort.new_flows),
             Flows::Of(_) => frames,
         };
         Ok(())
     }
 
-    fn turn(&mut self, kernel: &mut Kernel, comparison: &Comparison) -> anyhow::Result<Run> {
-        if comparison.flows == Flows::New {
+    fn turn(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+        if self.comparison.flows == Flows::New {
             self.rig.forget_flows()?;
         }
-        self.generate(kernel, self.frames)
+        let run = self.generate(kernel, self.frames)?;
+        self.runs.push(run);
+        Ok(())
     }
 
     fn generate(&mut self, kernel: &mut Kernel, frames: u32) -> anyhow::Result<Run> {
         kernel.aim(&self.traffic, &self.expected)?;
-        let run = place::run(entered(self.rig, self.way), || {
+        let Comparison { way, family, .. } = self.comparison;
+        let run = place::run(entered(self.rig, way), || {
             processor::stay();
-            kernel.run(self.entry.index, frames)
+            kernel.run(family, self.entry.index, frames)
         })?;
         self.traffic = kernel.aimed()?;
         let dropped = self.rig.contender != Contender::Floor && self.rig.contender != Contender::Redirect;
-        Ok(if self.way == Way::Martian && dropped { run.none_may_arrive() } else { run })
+        Ok(if way == Way::Martian && dropped { run.none_may_arrive() } else { run })
     }
 }

@@ -15,14 +15,17 @@ use aya::{
 };
 use aya_obj::programs::XdpAttachType;
 use causeway_bench_ebpf::{Exit, Expected, Traffic, count, name};
+use causeway_tests::family::{Family, V4, V6};
+
+use crate::traffic;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
 
 /// How many frames enter the host at once: as many as a driver's NAPI poll hands up.
 const BATCH: u32 = 64;
 
-/// The words of the maps' values: aya knows integers and arrays of them.
-const TRAFFIC: usize = size_of::<Traffic>() / 4;
+/// The words of the maps' values: aya knows integers and arrays of them. (bytemuck does so of arrays of up to 32.)
+const TRAFFIC: usize = size_of::<Traffic>() / 8;
 const EXPECTED: usize = size_of::<Expected>() / 4;
 const EXIT: usize = size_of::<Exit>() / 4;
 
@@ -113,7 +116,7 @@ impl Kernel {
     /// Loads the programs.
     pub fn load() -> anyhow::Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT).context("cannot load the generator and the counter")?;
-        for program in [name::GENERATE, name::PASS] {
+        for program in [name::GENERATE4, name::GENERATE6, name::PASS] {
             let program: &mut Xdp = ebpf.program_mut(program).context("the object lacks an XDP program")?.try_into()?;
             program.load()?;
         }
@@ -157,8 +160,8 @@ impl Kernel {
 
     /// Says what the next runs generate, and what is expected to arrive. The first flow comes first again.
     pub fn aim(&mut self, traffic: &Traffic, expected: &Expected) -> anyhow::Result<()> {
-        let mut map: Array<_, [u32; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
-        map.set(0, bytemuck::cast_ref::<_, [u32; TRAFFIC]>(traffic), 0)?;
+        let mut map: Array<_, [u64; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
+        map.set(0, bytemuck::cast::<_, [u64; TRAFFIC]>(*traffic), 0)?;
         let mut map: Array<_, [u32; EXPECTED]> = Array::try_from(self.map(name::EXPECTED)?)?;
         map.set(0, bytemuck::cast_ref::<_, [u32; EXPECTED]>(expected), 0)?;
         Ok(())
@@ -166,17 +169,21 @@ impl Kernel {
 
     /// What the last run left for the next: aimed again with it, flows go on where they were.
     pub fn aimed(&mut self) -> anyhow::Result<Traffic> {
-        let map: Array<_, [u32; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
+        let map: Array<_, [u64; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
         Ok(bytemuck::cast(map.get(&0, 0)?))
     }
 
-    /// Makes frames enter by an interface, and waits until they have arrived. The calling thread must be in the interface's namespace,
+    /// Makes frames of a family enter by an interface, and waits until they have arrived. The calling thread must be in the interface's namespace,
     /// and should not be one that migrates.
-    pub fn run(&mut self, index: u32, frames: u32) -> anyhow::Result<Run> {
+    pub fn run(&mut self, family: Family, index: u32, frames: u32) -> anyhow::Result<Run> {
         let before = self.counts()?;
-        let data = [0; causeway_bench_ebpf::FRAME];
+        let data = vec![0; traffic::layout(family).frame];
+        let generator = match family {
+            V4 => name::GENERATE4,
+            V6 => name::GENERATE6,
+        };
         let context = xdp_md::at(index, data.len())?;
-        let program: &Xdp = self.ebpf.program(name::GENERATE).context("the object lacks the generator")?.try_into()?;
+        let program: &Xdp = self.ebpf.program(generator).context("the object lacks the generator")?.try_into()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(&data),
             ctx_in: Some(&context),

@@ -9,7 +9,6 @@
     reason = "counts and times become statistics, whose last digits mean nothing"
 )]
 
-pub mod address;
 pub mod baseline;
 pub mod conntrack;
 pub mod contender;

@@ -15,7 +15,7 @@ use causeway_bench::{
     memory::Memory,
     programs, report,
     results::Results,
-    rig::Rig,
+    rig::{Rig, Setup},
     suite::{self, Group, Size},
     targets, tcp,
 };
@@ -42,6 +42,9 @@ struct Options {
     /// Only these contenders, for a look at one of them (with perf, say)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     contenders: Vec<Contender>,
+    /// Another build of causeway, to see what a change costs [default: $CAUSEWAY_BEFORE_BIN]
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Print the names of what would be measured
     #[arg(long)]
     list: bool,
@@ -87,6 +90,10 @@ impl Options {
         }
     }
 
+    fn before(&self) -> Option<PathBuf> {
+        self.before.clone().or_else(|| std::env::var_os("CAUSEWAY_BEFORE_BIN").map(PathBuf::from))
+    }
+
     fn baseline(&self) -> PathBuf {
         self.record.join("baseline.json")
     }
@@ -107,6 +114,9 @@ fn prepare(options: &Options) -> anyhow::Result<()> {
     );
     if options.check {
         Baseline::load(&options.baseline())?;
+    }
+    if let Some(before) = options.before() {
+        ensure!(before.is_file(), "{} is no file: --before wants a build of causeway", before.display());
     }
     Ok(())
 }
@@ -159,6 +169,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
 struct Bench {
     size: Size,
     contenders: Vec<Contender>,
+    before: Option<PathBuf>,
     groups: Vec<Group>,
     kernel: Kernel,
     bar: ProgressBar,
@@ -171,9 +182,12 @@ impl Bench {
     fn new(options: &Options) -> anyhow::Result<Self> {
         let size = options.size();
         let groups = suite::forwarding(size, &options.only);
-        let all = if options.contenders.is_empty() { &Contender::ALL[..] } else { &options.contenders };
+        let mut contenders =
+            if options.contenders.is_empty() { Contender::ALL.to_vec() } else { options.contenders.clone() };
+        let before = options.before();
+        contenders.retain(|contender| *contender != Contender::CausewayBefore || before.is_some());
         let effort = size.effort();
-        let turns = groups.iter().map(|group| group.names().count()).sum::<usize>() * all.len();
+        let turns = groups.iter().map(|group| group.turns(&contenders)).sum::<usize>();
         let bar = ProgressBar::new(turns as u64 * u64::from(effort.rounds + 1));
         bar.set_style(ProgressStyle::with_template("{elapsed} {bar:30} {eta:>4} {wide_msg}")?);
         let arguments = std::env::args().skip(1).collect::<Vec<_>>();
@@ -190,7 +204,7 @@ impl Bench {
             memory: None,
             timings: Vec::new(),
         };
-        Ok(Self { size, contenders: all.to_vec(), groups, kernel: Kernel::load()?, bar, made: 0, results })
+        Ok(Self { size, contenders, before, groups, kernel: Kernel::load()?, bar, made: 0, results })
     }
 
     fn measure(mut self, options: &Options) -> anyhow::Result<Results> {
@@ -198,18 +212,19 @@ impl Bench {
             let flows = group.flows().max(200_000);
             let flows = flows + flows / 8;
             let rigs = self.build(&group, flows)?;
-            for (name, comparison) in &group.comparisons {
-                let turns =
-                    forwarding::compare(&mut self.kernel, &rigs, comparison, &self.size.effort(), |contender| {
-                        tick(&self.bar, name, contender);
-                    })?;
+            for beside in group.comparisons.chunk_by(|(_, a), (_, b)| a.is_beside(b)) {
+                let (names, comparisons): (Vec<_>, Vec<_>) = beside.iter().cloned().unzip();
+                let tick = |number: usize, contender| tick(&self.bar, &names[number], contender);
+                let all = forwarding::compare(&mut self.kernel, &rigs, &comparisons, &self.size.effort(), tick)?;
                 let figure = |turns: forwarding::Turns| {
                     (turns.contender, Figure { rounds: turns.costs(), sent: turns.frames(), lost: turns.lost() })
                 };
-                let figures = turns.into_iter().map(figure).collect();
-                let measurement = Measurement { name: name.clone(), metric: Metric::Packet, figures };
-                self.show(&report::forwarding(&measurement));
-                self.results.measurements.push(measurement);
+                for (name, turns) in names.into_iter().zip(all) {
+                    let figures = turns.into_iter().map(figure).collect();
+                    let measurement = Measurement { name, metric: Metric::Packet, figures };
+                    self.show(&report::forwarding(&measurement));
+                    self.results.measurements.push(measurement);
+                }
             }
             self.exchanges(&group, &rigs)?;
             if options.only.is_empty() && self.results.memory.is_none() {
@@ -224,15 +239,17 @@ impl Bench {
     /// A host for everybody who can take part.
     fn build(&mut self, group: &Group, flows: u32) -> anyhow::Result<Vec<Rig>> {
         let mut rigs = Vec::new();
-        Room::make(flows)?;
+        let (publishes, families) = (group.publishes, group.families());
+        // netfilter has one table for both.
+        Room::make(flows * u32::try_from(families.len())?)?;
+        let setup = Setup { publishes, flows, families, before: self.before.clone() };
         for contender in self.contenders.clone() {
-            let takes_part = group.ways().any(|way| contender.takes_part(way));
-            if !takes_part || self.results.left_out.iter().any(|(out, _)| *out == contender) {
+            if !group.has(contender) || self.results.left_out.iter().any(|(out, _)| *out == contender) {
                 continue;
             }
             self.bar.set_message(format!("a host for {contender} with {}", group.publishes));
             self.made += 1;
-            match Rig::build(contender, group.publishes, flows, self.made) {
+            match Rig::build(contender, &setup, self.made) {
                 Ok(rig) => rigs.push(rig),
                 Err(error) => {
                     let reason = line::of(&error);

@@ -98,6 +98,15 @@ impl Measurement {
         Spread::of(theirs.rounds.iter().zip(&ours.rounds).map(|(theirs, ours)| theirs / ours))
     }
 
+    /// How many times as good causeway is here as in another measurement, both net of the floor if so wanted. It says something of those whose
+    /// rounds were taken in turn.
+    pub fn ratio_to(&self, other: &Self, net: bool) -> Option<Spread> {
+        let rounds = |of: &Self| {
+            if net { of.net_rounds(Contender::Causeway) } else { Some(of.figures.get(&Contender::Causeway)?.rounds.clone()) }
+        };
+        Spread::of(rounds(other)?.iter().zip(rounds(self)?).map(|(theirs, ours)| theirs / ours))
+    }
+
     /// Who lost packets, so that the cost is only of those that arrived: in words.
     pub fn losses(&self) -> Vec<String> {
         let lossy = self.figures.iter().filter(|(_, figure)| figure.lost > 0);
@@ -146,5 +155,14 @@ mod tests {
         assert_eq!(measurement.net_ratio(Contender::Plain).unwrap().median, 3.0);
         assert_eq!(measurement.net(Contender::Causeway).unwrap().median, 150.0);
         assert_eq!(measurement.ratio(Contender::NftMap), None);
+        let other = Measurement {
+            figures: BTreeMap::from([
+                (Contender::Floor, figure([100.0, 200.0])),
+                (Contender::Causeway, figure([300.0, 600.0])),
+            ]),
+            ..measurement.clone()
+        };
+        assert_eq!(measurement.ratio_to(&other, false).unwrap().median, 1.5);
+        assert_eq!(measurement.ratio_to(&other, true).unwrap().median, 2.0);
     }
 }

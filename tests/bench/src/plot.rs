@@ -33,6 +33,7 @@ const fn colour(contender: Contender) -> RGBColor {
         Contender::NftFlowtable => RGBColor(86, 180, 233),
         Contender::Causeway => RGBColor(0, 114, 178),
         Contender::CausewayXdp => RGBColor(0, 60, 110),
+        Contender::CausewayBefore => RGBColor(120, 180, 220),
     }
 }
 

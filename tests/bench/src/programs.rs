@@ -10,7 +10,10 @@ use aya::{
     sys::{Stats, enable_stats},
 };
 use aya_obj::programs::XdpAttachType;
-use causeway_tests::place;
+use causeway_tests::{
+    family::{Family, V4},
+    place,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,7 +23,8 @@ use crate::{
     processor,
     rig::Rig,
     statistics::quantile,
-    traffic::{Flows, Way},
+    suite::by_ipv6,
+    traffic::{self, Flows, Way},
 };
 
 /// A program of an agent.
@@ -106,47 +110,50 @@ const XDP: [Case; 3] = [
 /// What the programs cost that packets meet first, for one of an established flow and for one that is none of theirs.
 pub fn costs(kernel: &mut Kernel, rig: &Rig, publishes: Publishes) -> anyhow::Result<Vec<Cost>> {
     let cases = if rig.contender == Contender::CausewayXdp { &XDP[..] } else { &TC };
-    let costs = cases.iter().map(|case| cost(kernel, rig, publishes, case)).collect();
+    let cases = cases.iter().flat_map(|case| Family::ALL.map(|family| (case, family)));
+    let costs = cases.map(|(case, family)| cost(kernel, rig, publishes, case, family)).collect();
     rig.forget_flows()?;
     costs
 }
 
-fn cost(kernel: &mut Kernel, rig: &Rig, publishes: Publishes, case: &Case) -> anyhow::Result<Cost> {
+fn cost(kernel: &mut Kernel, rig: &Rig, publishes: Publishes, case: &Case, family: Family) -> anyhow::Result<Cost> {
     let Case { packets, way, program, known } = *case;
-    let comparison = Comparison { way, flows: Flows::Of(if known { 1_000 } else { 1 }), publishes };
-    let (entry, mut traffic) = forwarding::entering(rig, &comparison);
+    let comparison = Comparison { way, family, flows: Flows::Of(if known { 1_000 } else { 1 }), publishes };
+    let (entry, mut traffic) = forwarding::entering(rig, &comparison)?;
     if !known {
-        traffic.service = u32::from(crate::traffic::HOST_PORT) - 1;
+        traffic.service = u32::from(traffic::HOST_PORT) - 1;
     }
     let at_work = if known {
         let before = run_time(rig, program)?;
         let stats = enable_stats(Stats::RunTime).context("cannot switch the kernel's statistics on")?;
         let effort = Effort { rounds: 5, turn: Duration::from_millis(100), new_flows: 0 };
-        forwarding::compare(kernel, std::slice::from_ref(rig), &comparison, &effort, |_| ())?;
+        forwarding::compare(kernel, std::slice::from_ref(rig), &[comparison], &effort, |_, _| ())?;
         drop(stats);
         let after = run_time(rig, program)?;
         after.0.saturating_sub(before.0).as_nanos() as f64 / (after.1 - before.1) as f64
     } else {
         f64::NAN
     };
-    let frame = traffic.next_frame();
+    let layout = traffic::layout(family);
+    let frame = &traffic.next_frame(layout)[..layout.frame];
     let alone = place::run(&rig.lab.host, || {
         processor::stay();
         if !way.is_wire() {
             let context = skb::at(entry.index);
             return anyhow::Ok(
-                alone(&tc(rig, program)?, &context, &frame, RUNS)? - alone(&kernel.nothing()?, &context, &frame, RUNS)?,
+                alone(&tc(rig, program)?, &context, frame, RUNS)? - alone(&kernel.nothing()?, &context, frame, RUNS)?,
             );
         }
         if known {
             // What goes there by the wire begins no flow.
-            alone(&tc(rig, "uplink")?, &skb::at(rig.uplink.index), &frame, 1)?;
+            alone(&tc(rig, "uplink")?, &skb::at(rig.uplink.index), frame, 1)?;
         }
         let context = xdp_md::at(rig.uplink.index, frame.len())?;
         let found = Xdp::from_program_info(info(rig, program)?, program.into(), XdpAttachType::Interface)?;
-        Ok(alone(&found, &context, &frame, RUNS)? - alone(&kernel.pass()?, &context, &frame, RUNS)?)
+        Ok(alone(&found, &context, frame, RUNS)? - alone(&kernel.pass()?, &context, frame, RUNS)?)
     })?;
-    Ok(Cost { packets: packets.to_owned(), program: program.to_owned(), alone, at_work })
+    let packets = if family == V4 { packets.to_owned() } else { by_ipv6(packets) };
+    Ok(Cost { packets, program: program.to_owned(), alone, at_work })
 }
 
 /// How often a program runs by itself.

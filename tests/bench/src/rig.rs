@@ -3,9 +3,11 @@
 use std::{
     fs,
     io::Write as _,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -16,19 +18,44 @@ use causeway::net::{
     sysctl,
 };
 use causeway_tests::{
+    family::{Family, V4, V6},
     lab::{Lab, UPLINK, WORLD_SIDE},
+    ping::try_ping,
     place,
     undo::{self, Undo},
-    verb,
 };
+use ipnet::IpNet;
 
-use crate::{
-    address::{GATEWAY, HOST, ROUTER},
-    contender::{Contender, Publishes, TCP},
-};
+use crate::contender::{Contender, Publishes, TCP};
 
 /// The bridge of the containers.
 pub const BRIDGE: &str = "cw0";
+
+/// The address of a container by its number: what an agent that counts on from the gateway's gives them too.
+pub const fn address_of(family: Family, container: u8) -> IpAddr {
+    let last = container + 2;
+    match family {
+        V4 => IpAddr::V4(Ipv4Addr::new(172, 18, 0, last)),
+        V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x18, 0, 0, 0, 0, last as u16)),
+    }
+}
+
+/// How many pings a neighbour may leave without an answer, and how long each is waited for.
+const TRIES: u32 = 8;
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What is published.
+    pub publishes: Publishes,
+    /// How many flows of each family there must be room for, where that has to be said.
+    pub flows: u32,
+    /// What frames are of. Every host has both, but rules are made for these alone.
+    pub families: Vec<Family>,
+    /// The program of [`Contender::CausewayBefore`].
+    pub before: Option<PathBuf>,
+}
 
 /// What exists and is to go, whatever ends the benchmark.
 static MADE: Mutex<Vec<Arc<Mutex<Undo>>>> = Mutex::new(Vec::new());
@@ -55,8 +82,7 @@ pub struct Rig {
 pub struct Place {
     /// Its namespace.
     pub netns: Netns,
-    /// Its address.
-    pub address: Ipv4Addr,
+    addresses: Vec<IpAddr>,
     /// Its own interface's MAC.
     pub mac: Mac,
     /// Its own interface.
@@ -77,23 +103,23 @@ pub struct Interface {
 }
 
 impl Rig {
-    /// Makes one, with room for so many flows where that has to be said.
-    pub fn build(contender: Contender, publishes: Publishes, flows: u32, number: u32) -> anyhow::Result<Self> {
+    /// Makes one.
+    pub fn build(contender: Contender, setup: &Setup, number: u32) -> anyhow::Result<Self> {
         let lab = Lab::for_people(&undo::unique_name(number), false)?;
         MADE.lock().unwrap_or_else(PoisonError::into_inner).push(lab.shared_undo());
         for (key, value) in [
-            ("ipv6/conf/all/disable_ipv6", "1"),
-            ("ipv6/conf/default/disable_ipv6", "1"),
             ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"),
             // Bridged packets are nothing to the rules. (Docker sets it to 1, at a price.)
             ("bridge/bridge-nf-call-iptables", "0"),
+            ("bridge/bridge-nf-call-ip6tables", "0"),
         ] {
             sysctl::set(&lab.host, key, value)?;
         }
         let made = match contender {
-            Contender::Causeway => causeway(&lab, publishes, flows, "off")?,
-            Contender::CausewayXdp => causeway(&lab, publishes, flows, "on")?,
+            Contender::Causeway => causeway(&lab, setup, &Family::ALL, &["--xdp", "off"])?,
+            Contender::CausewayXdp => causeway(&lab, setup, &Family::ALL, &["--xdp", "on"])?,
+            Contender::CausewayBefore => before(&lab, setup)?,
             Contender::Floor
             | Contender::Redirect
             | Contender::Plain
@@ -103,8 +129,10 @@ impl Rig {
             | Contender::NftFlowtable => by_hand(&lab)?,
         };
         let [c1, c2] = made;
-        if let Some(program) = contender.rules_program() {
-            feed(&lab.host, program, &contender.rules(publishes)).with_context(|| contender.refused())?;
+        for family in &setup.families {
+            let Some(program) = contender.rules_program(*family) else { continue };
+            let rules = contender.rules(*family, setup.publishes);
+            feed(&lab.host, program, &rules).with_context(|| contender.refused())?;
             // In this kernel's words: the receiver's checksum is the network card's work, as it is on real machines.
             sysctl::set(&lab.host, "netfilter/nf_conntrack_checksum", "0")?;
         }
@@ -112,7 +140,9 @@ impl Rig {
         let world_side = interface(&lab.world, WORLD_SIDE)?;
         let gateway_mac = interface(&lab.host, BRIDGE)?.mac;
         // For what is not translated.
-        tell(&lab.world, &["route", "add", "172.18.0.0/16", "via", &HOST.to_string()])?;
+        for family in Family::ALL {
+            tell(&lab.world, &["route", "add", family.subnet(), "via", &family.host().to_string()])?;
+        }
         let rig = Self { contender, lab, containers: [c1, c2], uplink, world_side, gateway_mac };
         rig.meet()?;
         Ok(rig)
@@ -121,14 +151,25 @@ impl Rig {
     /// Lets neighbours know each other, so that no frame waits for an answer.
     fn meet(&self) -> anyhow::Result<()> {
         let [c1, c2] = &self.containers;
-        let patience = std::time::Duration::from_secs(5);
-        for (from, to) in [(&c1.netns, c2.address), (&c2.netns, c1.address), (&c1.netns, GATEWAY), (&c2.netns, GATEWAY)]
-        {
-            causeway_tests::ping::try_ping(from, to, 0x5000, 56, patience)
-                .map_err(|error| anyhow::anyhow!("{}: {to} does not answer: {error}", self.contender))?;
+        // A link that has just come up may lose the first one.
+        let ping = |from: &Netns, to: IpAddr| {
+            let mut answers = (0..TRIES).map(|_| try_ping(from, to, 0x5000, 56, PATIENCE).is_ok());
+            ensure!(answers.any(|answered| answered), "{}: {to} does not answer a ping", self.contender);
+            Ok(())
+        };
+        for family in self.families() {
+            for (from, neighbour) in [(c1, c2), (c2, c1)] {
+                ping(&from.netns, neighbour.address(family)?)?;
+                ping(&from.netns, family.gateway())?;
+            }
+            ping(&self.lab.host, family.router())?;
         }
-        causeway_tests::ping::try_ping(&self.lab.host, ROUTER, 0x5000, 56, patience)
-            .map_err(|error| anyhow::anyhow!("{}: the world does not answer: {error}", self.contender))
+        Ok(())
+    }
+
+    /// What its containers have addresses of.
+    fn families(&self) -> impl Iterator<Item = Family> {
+        self.containers[0].addresses.iter().copied().map(Family::of)
     }
 
     /// Lets the uplink receive as a network card does, or not: without, nothing that was sent by XDP arrives.
@@ -141,8 +182,8 @@ impl Rig {
     pub fn forget_flows(&self) -> anyhow::Result<()> {
         match self.contender {
             Contender::Floor | Contender::Redirect | Contender::Plain => Ok(()),
-            Contender::Causeway | Contender::CausewayXdp => {
-                let output = self.lab.causeway(&["flows", "flush"]);
+            Contender::Causeway | Contender::CausewayXdp | Contender::CausewayBefore => {
+                let output = self.lab.try_causeway(&["flows", "flush"])?;
                 ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
                 Ok(())
             }
@@ -154,10 +195,16 @@ impl Rig {
 }
 
 impl Place {
-    fn open(host: &Netns, name: &str, address: Ipv4Addr, own: &str, host_side: &str) -> anyhow::Result<Self> {
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> anyhow::Result<IpAddr> {
+        let found = self.addresses.iter().find(|address| Family::of(**address) == family);
+        found.copied().with_context(|| format!("a container has no address of {family}"))
+    }
+
+    fn open(host: &Netns, name: &str, addresses: Vec<IpAddr>, own: &str, host_side: &str) -> anyhow::Result<Self> {
         let netns = Netns::open(&netns::named(name))?;
         let mac = interface(&netns, own)?.mac;
-        Ok(Self { address, mac, interface: own.to_owned(), host_side: interface(host, host_side)?, netns })
+        Ok(Self { addresses, mac, interface: own.to_owned(), host_side: interface(host, host_side)?, netns })
     }
 }
 
@@ -167,31 +214,39 @@ pub fn undo_all() -> Vec<String> {
     made.drain(..).flat_map(|undo| undo.lock().unwrap_or_else(PoisonError::into_inner).all()).collect()
 }
 
-fn causeway(lab: &Lab, publishes: Publishes, flows: u32, xdp: &str) -> anyhow::Result<[Place; 2]> {
+/// By another build, with what any build takes.
+fn before(lab: &Lab, setup: &Setup) -> anyhow::Result<[Place; 2]> {
+    let program = setup.before.clone().context("--before does not say which program it is")?;
+    let mut help = Command::new(&program);
+    let help = help.args(["up", "--help"]).output().with_context(|| format!("cannot run {}", program.display()))?;
+    let has_xdp = String::from_utf8_lossy(&help.stdout).contains("--xdp");
+    lab.undo().program = program;
+    causeway(lab, setup, &[V4], if has_xdp { &["--xdp", "off"] } else { &[] })
+}
+
+fn causeway(lab: &Lab, setup: &Setup, families: &[Family], arguments: &[&str]) -> anyhow::Result<[Place; 2]> {
     let names = ["c1", "c2"].map(|short| lab.name_of(short));
-    let mut specs = publishes.specs();
+    let mut specs = setup.publishes.specs();
     specs.push(format!("{}:{}/tcp", TCP.0, TCP.1));
+    let subnets: Vec<&str> = families.iter().map(|family| family.subnet()).collect();
+    let flows = setup.flows;
     let config = format!(
-        "[tables]\nflows = {flows}\n[[network]]\nname = \"default\"\nsubnets = [\"172.18.0.0/16\"]\nbridge = \"{BRIDGE}\"\nmax_flows = {flows}\n\
+        "[tables]\nflows = {flows}\n[[network]]\nname = \"default\"\nsubnets = {subnets:?}\nbridge = \"{BRIDGE}\"\nmax_flows = {flows}\n\
          [[container]]\nname = \"{}\"\npublish = {specs:?}\n[[container]]\nname = \"{}\"\n",
         names[0], names[1]
     );
     let path = lab.folder("config").join("causeway.toml");
     fs::write(&path, config)?;
     lab.undo().containers.extend(names.clone());
-    lab.try_start_agent(&["--config", &path.display().to_string(), "--xdp", xdp])?;
+    lab.try_start_agent(&[&["--config", &path.display().to_string()], arguments].concat())?;
     let place = |name: &String| {
-        let output = verb::run_command(&mut verb::command(
-            &verb::binary(),
-            &lab.instance,
-            &["container", "inspect", name, "--json"],
-        ))?;
+        let output = lab.try_causeway(&["container", "inspect", name, "--json"])?;
         ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
         let endpoint = &output.json()["endpoints"][0];
         let text = |key: &str| endpoint[key].as_str().with_context(|| format!("an endpoint has its {key}"));
-        let address = endpoint["addresses"][0].as_str().context("an endpoint has an address")?;
-        let address = address.split('/').next().unwrap_or_default().parse()?;
-        Place::open(&lab.host, name, address, text("interface")?, text("host_side")?)
+        let addresses = endpoint["addresses"].as_array().context("an endpoint has addresses")?;
+        let addresses = addresses.iter().filter_map(|address| address.as_str()?.split('/').next()?.parse().ok());
+        Place::open(&lab.host, name, addresses.collect(), text("interface")?, text("host_side")?)
     };
     Ok([place(&names[0])?, place(&names[1])?])
 }
@@ -199,24 +254,38 @@ fn causeway(lab: &Lab, publishes: Publishes, flows: u32, xdp: &str) -> anyhow::R
 /// As the articles on container networking do it.
 fn by_hand(lab: &Lab) -> anyhow::Result<[Place; 2]> {
     sysctl::set(&lab.host, "ipv4/ip_forward", "1")?;
+    sysctl::set(&lab.host, "ipv6/conf/all/forwarding", "1")?;
     tell(&lab.host, &["link", "add", BRIDGE, "type", "bridge"])?;
-    tell(&lab.host, &["address", "add", &format!("{GATEWAY}/16"), "dev", BRIDGE])?;
+    for family in Family::ALL {
+        tell(&lab.host, &["address", "add", &in_subnet(family.gateway())?, "dev", BRIDGE])?;
+    }
     tell(&lab.host, &["link", "set", BRIDGE, "up"])?;
     let container = |number: u8| {
-        let name = lab.name_of(&format!("c{number}"));
+        let name = lab.name_of(&format!("c{}", number + 1));
         let netns = Netns::create(&name)?;
         lab.undo().namespaces.push(name.clone());
-        let address = Ipv4Addr::new(172, 18, 0, number + 1);
-        let host_side = format!("h{number}");
+        // So that it can send at once.
+        sysctl::set(&netns, "ipv6/conf/default/accept_dad", "0")?;
+        let host_side = format!("h{}", number + 1);
         place::block_on(async {
             Netlink::open(&lab.host).await?.create_veth_between(&host_side, "eth0", &netns).await
         })?;
         tell(&lab.host, &["link", "set", &host_side, "master", BRIDGE])?;
-        tell(&netns, &["address", "add", &format!("{address}/16"), "dev", "eth0"])?;
-        tell(&netns, &["route", "add", "default", "via", &GATEWAY.to_string()])?;
-        Place::open(&lab.host, &name, address, "eth0", &host_side)
+        let addresses = Family::ALL.map(|family| address_of(family, number));
+        for address in addresses {
+            tell(&netns, &["address", "add", &in_subnet(address)?, "dev", "eth0"])?;
+            let gateway = Family::of(address).gateway();
+            tell(&netns, &["route", "add", "default", "via", &gateway.to_string()])?;
+        }
+        Place::open(&lab.host, &name, addresses.into(), "eth0", &host_side)
     };
-    Ok([container(1)?, container(2)?])
+    Ok([container(0)?, container(1)?])
+}
+
+/// An address of the containers' network with the bits of its subnet.
+fn in_subnet(address: IpAddr) -> anyhow::Result<String> {
+    let subnet: IpNet = Family::of(address).subnet().parse()?;
+    Ok(format!("{address}/{}", subnet.prefix_len()))
 }
 
 /// Runs `ip` in a namespace.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use causeway_tests::family::{Family, V4, V6};
+
 use crate::{
-    contender::Publishes,
+    contender::{Contender, Publishes},
     forwarding::{Comparison, Effort},
     tcp::{self, Exchange},
     traffic::{Flows, Way},
@@ -52,18 +54,20 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
     let mut big = all(Publishes::Singles(1));
     let sizes: &[u32] = if size == Size::Quick { &[1_000] } else { &[1, 1_000] };
     for (way, word) in [(Way::Inwards, "published"), (Way::Outwards, "masquerade")] {
+        let unless_quick = if size == Size::Quick { &Family::ALL[..1] } else { &Family::ALL };
         for flows in sizes {
-            first.add(format!("{word}, {}", count(*flows, "flow")), way, Flows::Of(*flows));
+            first.add(format!("{word}, {}", count(*flows, "flow")), way, Flows::Of(*flows), &Family::ALL);
         }
-        first.add(format!("{word}, new flows"), way, Flows::New);
+        let families = if way == Way::Inwards { &Family::ALL } else { unless_quick };
+        first.add(format!("{word}, new flows"), way, Flows::New, families);
         if size != Size::Quick || way == Way::Inwards {
-            big.add(format!("{word}, {}", count(900_000, "flow")), way, Flows::Of(900_000));
+            big.add(format!("{word}, {}", count(900_000, "flow")), way, Flows::Of(900_000), unless_quick);
         }
     }
-    first.add("container to container".to_owned(), Way::Across, Flows::Of(1_000));
+    first.add("container to container".to_owned(), Way::Across, Flows::Of(1_000), &Family::ALL);
     if size != Size::Quick {
-        first.add("published, 1,000 flows, from the wire".to_owned(), Way::Wire, Flows::Of(1_000));
-        first.add("martians, from the wire".to_owned(), Way::Martian, Flows::Of(1_000));
+        first.add("published, 1,000 flows, from the wire".to_owned(), Way::Wire, Flows::Of(1_000), &Family::ALL);
+        first.add("martians, from the wire".to_owned(), Way::Martian, Flows::Of(1_000), &Family::ALL);
     }
     let ways = [Way::Inwards, Way::Outwards];
     first.exchanges = Exchange::ALL.into_iter().flat_map(|exchange| ways.map(|way| (exchange, way))).collect();
@@ -89,9 +93,9 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
             Publishes::Singles(ports) => count((*ports).into(), "publish"),
             Publishes::Range(ports) => format!("a range of {}", count((*ports).into(), "port")),
         };
-        group.add(format!("published, new flows, {word}"), Way::Inwards, Flows::New);
+        group.add(format!("published, new flows, {word}"), Way::Inwards, Flows::New, &[V4]);
         if size != Size::Quick || matches!(publishes, Publishes::Singles(_)) {
-            group.add(format!("published, 1,000 flows, {word}"), Way::Inwards, Flows::Of(1_000));
+            group.add(format!("published, 1,000 flows, {word}"), Way::Inwards, Flows::Of(1_000), &[V4]);
         }
         groups.push(group);
     }
@@ -110,8 +114,12 @@ pub fn wanted(name: &str, only: &[String], all: &[String]) -> bool {
 }
 
 impl Group {
-    fn add(&mut self, name: String, way: Way, flows: Flows) {
-        self.comparisons.push((name, Comparison { way, flows, publishes: self.publishes }));
+    /// Those of one name stand one behind the other.
+    fn add(&mut self, name: String, way: Way, flows: Flows, families: &[Family]) {
+        for family in families {
+            let name = if *family == V4 { name.clone() } else { by_ipv6(&name) };
+            self.comparisons.push((name, Comparison { way, family: *family, flows, publishes: self.publishes }));
+        }
     }
 
     /// What is compared, by name.
@@ -120,10 +128,28 @@ impl Group {
         self.comparisons.iter().map(|(name, _)| name.clone()).chain(exchanges)
     }
 
-    /// Where frames and connections go.
-    pub fn ways(&self) -> impl Iterator<Item = Way> {
-        let exchanges = self.exchanges.iter().map(|(_, way)| *way);
-        self.comparisons.iter().map(|(_, comparison)| comparison.way).chain(exchanges)
+    /// Whether there is something to see of a contender.
+    pub fn has(&self, contender: Contender) -> bool {
+        self.comparisons.iter().any(|(_, comparison)| contender.takes_part(comparison))
+            || self.exchanges.iter().any(|(_, way)| contender.exchanges(*way))
+    }
+
+    /// How many figures there are of those contenders.
+    pub fn turns(&self, contenders: &[Contender]) -> usize {
+        let figures = |contender: &Contender| {
+            self.comparisons.iter().filter(|(_, comparison)| contender.takes_part(comparison)).count()
+                + self.exchanges.iter().filter(|(_, way)| contender.exchanges(*way)).count()
+        };
+        contenders.iter().map(figures).sum()
+    }
+
+    /// What packets are of.
+    pub fn families(&self) -> Vec<Family> {
+        let is_there = |family: &Family| {
+            self.comparisons.iter().any(|(_, comparison)| comparison.family == *family)
+                || (*family == V4 && !self.exchanges.is_empty())
+        };
+        Family::ALL.into_iter().filter(is_there).collect()
     }
 
     /// The most flows that are there at once.
@@ -134,6 +160,11 @@ impl Group {
         };
         self.comparisons.iter().map(flows).max().unwrap_or_default()
     }
+}
+
+/// The name of a comparison, by IPv6.
+pub fn by_ipv6(name: &str) -> String {
+    format!("{name}, {V6}")
 }
 
 /// `1,000 flows`.
@@ -172,5 +203,17 @@ mod tests {
         assert_eq!(names, ["published, new flows, 5,000 publishes", "published, 1,000 flows, 5,000 publishes"]);
         let groups = forwarding(Size::Quick, &["published, 1,000 flows".to_owned()]);
         assert_eq!(groups.iter().map(|group| group.comparisons.len()).collect::<Vec<_>>(), [1]);
+        assert_eq!(groups[0].families(), [V4]);
+    }
+
+    #[test]
+    fn both_families_take_turns_at_what_is_established() {
+        let groups = forwarding(Size::Quick, &[]);
+        for name in ["published, 1,000 flows", "masquerade, 1,000 flows", "container to container", "published, new flows"] {
+            let at = groups[0].comparisons.iter().position(|(of, _)| of == name).unwrap();
+            let [(_, four), (of_six, six)] = &groups[0].comparisons[at..at + 2] else { unreachable!() };
+            assert_eq!(*of_six, by_ipv6(name));
+            assert!(four.is_beside(six) && four.family != six.family);
+        }
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     contender::Contender,
     measurement::{Measurement, Metric},
+    suite::by_ipv6,
 };
 
 /// One of them.
@@ -24,6 +25,8 @@ enum Against {
     Other(Contender),
     /// causeway itself, in another measurement; what plain routing cost beside it shows how the machine was each time.
     Itself(&'static str),
+    /// causeway itself, by IPv6 what the other is by IPv4.
+    Families,
 }
 
 /// A target and what was measured.
@@ -52,11 +55,21 @@ const fn net(name: &'static str, against: Contender, factor: f64) -> Target {
     Target { name, metric: Metric::Packet, net: true, against: Against::Other(against), factor }
 }
 
+/// By IPv6, against IPv4: at most 15 % more.
+const fn families(name: &'static str, net: bool) -> Target {
+    Target { name, metric: Metric::Packet, net, against: Against::Families, factor: 1.0 / 1.15 }
+}
+
+/// Against a former build: no more, as exactly as it can be measured.
+const fn before(name: &'static str) -> Target {
+    target(name, Metric::Packet, Contender::CausewayBefore, 0.98)
+}
+
 const REQUESTS: &str = "TCP request/response, published";
 const CONNECTIONS: &str = "TCP connect/request/response/close, published";
 
 /// In the order of the table.
-const TARGETS: [Target; 23] = {
+const TARGETS: [Target; 35] = {
     use Contender::{IptablesLegacy as Legacy, NftMap, Plain};
     use Metric::{Median, Operation, P99, Packet, Stream};
     [
@@ -95,6 +108,18 @@ const TARGETS: [Target; 23] = {
         target("TCP stream, published", Stream, Plain, 1.0),
         target("TCP stream, masquerade", Stream, Legacy, 1.0),
         target("TCP stream, masquerade", Stream, Plain, 1.0),
+        families("published, 1,000 flows", false),
+        families("published, 1,000 flows", true),
+        families("masquerade, 1,000 flows", false),
+        families("masquerade, 1,000 flows", true),
+        families("container to container", false),
+        families("container to container", true),
+        families("published, new flows", false),
+        families("published, new flows", true),
+        before("published, 1,000 flows"),
+        before("masquerade, 1,000 flows"),
+        before("container to container"),
+        before("published, new flows"),
     ]
 };
 
@@ -111,6 +136,12 @@ pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
             Against::Itself(name) => {
                 let ratio = |measurement: &Measurement| measurement.ratio(Contender::Plain).map(|ratio| ratio.median);
                 (ratio(measurement)? / ratio(find(name, target.metric)?)?, format!("itself, {name}"))
+            }
+            Against::Families => {
+                let by_ipv6 = find(&by_ipv6(target.name), target.metric)?;
+                let net = if target.net { ", net of the floor" } else { "" };
+                let what = format!("{}: against {}{net}", by_ipv6.name, target.name);
+                return Some(Outcome { what, target: target.factor, ratio: by_ipv6.ratio_to(measurement, target.net)?.median });
             }
         };
         let metric = match target.metric.unit_of_latency() {

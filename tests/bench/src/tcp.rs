@@ -10,11 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway_tests::place;
+use causeway_tests::{
+    family::V4,
+    lab::{FAR, HOST},
+    place,
+};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
-    address::{FAR, HOST},
     contender::{Contender, TCP},
     measurement::{Figure, Measurement, Metric},
     processor,
@@ -66,7 +69,7 @@ pub fn compare(
     mut tick: impl FnMut(Contender),
 ) -> anyhow::Result<Vec<Measurement>> {
     let rigs: Vec<&Rig> =
-        rigs.iter().filter(|rig| !rig.contender.is_bound() && rig.contender.takes_part(way)).collect();
+        rigs.iter().filter(|rig| !rig.contender.is_bound() && rig.contender.exchanges(way)).collect();
     let mut servers = Vec::new();
     for rig in &rigs {
         servers.push(Server::start(rig, exchange, way)?);
@@ -106,8 +109,8 @@ impl Server {
             Way::Outwards => (&rig.lab.world, FAR, SocketAddr::from((FAR, TCP.1))),
             Way::Inwards | Way::Across | Way::Wire | Way::Martian => {
                 let c1 = &rig.containers[0];
-                let published = if rig.contender.translates() { HOST } else { c1.address };
-                (&c1.netns, published, SocketAddr::from((c1.address, TCP.1)))
+                let own = c1.address(V4)?;
+                (&c1.netns, if rig.contender.translates() { HOST } else { own }, SocketAddr::from((own, TCP.1)))
             }
         };
         let port = if address == HOST { TCP.0 } else { TCP.1 };

@@ -1,12 +1,35 @@
 //! Which frames are generated: three ways through a host, and how many flows they are of.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway::net::mac::Mac;
-use causeway_bench_ebpf::{FRAME, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, fold};
+use causeway_bench_ebpf::{ETHER_TYPE_AT, LONGEST, Layout, MARK, Traffic, V4, V6, fold};
+use causeway_tests::family::Family;
 
-/// The first address of the outside that flows come from or go to: RFC 2544's network for benchmarks.
-pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The first address of the outside that flows come from or go to: in the networks for benchmarks of RFC 2544 and RFC 5180.
+pub const fn outside(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+/// The first of the addresses that no frame may come from. IPv6 has but one for loopback.
+const fn martian(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)),
+    }
+}
+
+/// What a family's frames look like.
+pub const fn layout(family: Family) -> &'static Layout {
+    match family {
+        Family::V4 => &V4,
+        Family::V6 => &V6,
+    }
+}
+
 /// The first published port on the host.
 pub const HOST_PORT: u16 = 20_000;
 /// The container port that it leads to.
@@ -17,6 +40,9 @@ const PORTS_OF_EACH: u32 = 64;
 /// Flows of one container toward another.
 const PORTS_OF_NEIGHBOUR: u32 = 50_000;
 const FIRST_PORT: u32 = 1_024;
+
+/// Its IANA number.
+const UDP: u8 = 17;
 
 /// `XDP_PASS` and `XDP_TX`.
 const PASS: u32 = 2;
@@ -33,7 +59,7 @@ pub enum Way {
     Across,
     /// As [`Self::Inwards`], but sent by the world: the uplink's driver receives it, and its XDP program if it has one.
     Wire,
-    /// As [`Self::Wire`], but in the name of loopback: nobody gets it.
+    /// As [`Self::Wire`], but in the name of loopback, or of a group: nobody gets it.
     Martian,
 }
 
@@ -61,48 +87,69 @@ pub struct Ends {
     /// Whom the frame is for on the link.
     pub destination_mac: Mac,
     /// The container that sends, if one does.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Whom it is addressed to, unless that changes.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// The first destination port.
     pub port: u16,
     /// How many destination ports are taken in turn.
     pub ports: u32,
 }
 
-/// The frames of `flows` flows.
+/// The frames of `flows` flows, of the family that the ends are of.
 pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
-    let (source, destination) = match way {
-        Way::Inwards | Way::Wire | Way::Martian | Way::Across => (Ipv4Addr::UNSPECIFIED, ends.destination),
-        Way::Outwards => (ends.source, Ipv4Addr::UNSPECIFIED),
+    let family = Family::of(ends.destination);
+    let layout = layout(family);
+    let changing = match way {
+        Way::Across => ends.source,
+        Way::Martian => martian(family),
+        Way::Inwards | Way::Wire | Way::Outwards => outside(family),
     };
-    let mut frame = [0; FRAME];
+    let (source, destination) = match way {
+        Way::Inwards | Way::Wire | Way::Martian | Way::Across => (changing, ends.destination),
+        Way::Outwards => (ends.source, changing),
+    };
+    let mut frame = [0; LONGEST];
     frame[..6].copy_from_slice(&ends.destination_mac.0);
     frame[6..12].copy_from_slice(&ends.source_mac.0);
-    frame[12..14].copy_from_slice(&[0x08, 0x00]);
-    let ip_length = u16::try_from(FRAME - 14).unwrap_or_default();
-    frame[14..16].copy_from_slice(&[0x45, 0]);
-    frame[16..18].copy_from_slice(&ip_length.to_be_bytes());
-    frame[20..24].copy_from_slice(&[0x40, 0, 64, 17]); // don't fragment, TTL 64, UDP
-    frame[SOURCE_AT..][..4].copy_from_slice(&source.octets());
-    frame[SOURCE_AT + 4..][..4].copy_from_slice(&destination.octets());
-    frame[PORTS_AT + 4..][..2].copy_from_slice(&(ip_length - 20).to_be_bytes());
-    frame[MARK_AT..][..8].copy_from_slice(&MARK);
+    frame[ETHER_TYPE_AT..][..2].copy_from_slice(&layout.ether_type.to_ne_bytes());
+    let length = |at: usize| u16::try_from(layout.frame - at).unwrap_or_default().to_be_bytes();
+    match family {
+        Family::V4 => {
+            frame[14] = 0x45;
+            frame[16..18].copy_from_slice(&length(14));
+            frame[20..24].copy_from_slice(&[0x40, 0, 64, UDP]); // don't fragment, TTL 64
+        }
+        Family::V6 => {
+            frame[14] = 0x60;
+            frame[18..20].copy_from_slice(&length(layout.ports_at));
+            frame[20..22].copy_from_slice(&[UDP, 64]); // hop limit 64
+        }
+    }
+    let toward = way == Way::Outwards;
+    for (place, address) in [source, destination].into_iter().enumerate() {
+        let whole = &mut frame[layout.source_at + place * layout.address..][..layout.address];
+        whole.copy_from_slice(&octets(address));
+        // Its last word is written into each frame.
+        if place == usize::from(toward) {
+            whole[layout.address - 4..].fill(0);
+        }
+    }
+    frame[layout.ports_at + 4..][..2].copy_from_slice(&length(layout.ports_at));
+    frame[layout.mark_at..][..8].copy_from_slice(&MARK);
     // The pseudo header's share: addresses, protocol and length.
-    let pseudo = sum(&frame[SOURCE_AT..PORTS_AT]) + u32::from(17_u16.to_be()) + u32::from((ip_length - 20).to_be());
-    let (address, ports) = match way {
-        Way::Across => (ends.source, PORTS_OF_NEIGHBOUR),
-        Way::Inwards | Way::Wire | Way::Outwards => (OUTSIDE, PORTS_OF_EACH),
-        Way::Martian => (Ipv4Addr::LOCALHOST, PORTS_OF_EACH),
-    };
+    let pseudo = sum(&frame[layout.source_at..layout.ports_at])
+        + u32::from(u16::from(UDP).to_be())
+        + u32::from(u16::from_ne_bytes(length(layout.ports_at)));
+    let last = octets(changing);
     Traffic {
-        ip_sum: u32::from(fold(sum(&frame[14..PORTS_AT]))),
-        udp_sum: u32::from(fold(pseudo + sum(&frame[PORTS_AT..]))),
+        ip_sum: u32::from(fold(sum(&frame[14..layout.ports_at]))),
+        udp_sum: u32::from(fold(pseudo + sum(&frame[layout.ports_at..]))),
         frame: bytemuck::pod_read_unaligned(&frame),
-        toward: u32::from(way == Way::Outwards),
-        address: address.to_bits(),
+        toward: toward.into(),
+        address: last[layout.address - 4..].iter().fold(0, |word, octet| word << 8 | u32::from(*octet)),
         port: FIRST_PORT,
-        ports,
+        ports: if way == Way::Across { PORTS_OF_NEIGHBOUR } else { PORTS_OF_EACH },
         service: u32::from(ends.port),
         services: ends.ports,
         flows: match flows {
@@ -111,6 +158,13 @@ pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
         },
         action: if way.is_wire() { SEND } else { PASS },
         next: bytemuck::Zeroable::zeroed(),
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().into(),
+        IpAddr::V6(address) => address.octets().into(),
     }
 }
 

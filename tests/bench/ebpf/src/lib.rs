@@ -1,12 +1,16 @@
 //! What the benchmark and its programs in the kernel share: the layouts of their maps, and what a generated frame looks like.
 #![no_std]
 
+use core::net::IpAddr;
+
 use bytemuck::{Pod, Zeroable};
 
 /// Names of programs and maps in the object.
 pub mod name {
-    /// XDP, run by `BPF_PROG_TEST_RUN` with live frames.
-    pub const GENERATE: &str = "generate";
+    /// XDP, run by `BPF_PROG_TEST_RUN` with live frames: IPv4.
+    pub const GENERATE4: &str = "generate4";
+    /// The same: IPv6.
+    pub const GENERATE6: &str = "generate6";
     /// XDP on the interface that generated frames enter by: passes everything. It is there for the interface's receive queue.
     pub const PASS: &str = "pass";
     /// tc ingress where frames arrive: counts those that were generated, and drops them.
@@ -25,35 +29,73 @@ pub mod name {
     pub const COUNTS: &str = "COUNTS";
 }
 
-/// Bytes of a generated frame: the shortest that Ethernet has, without its checksum.
-pub const FRAME: usize = 60;
-/// Where the source address is, and behind it the destination.
-pub const SOURCE_AT: usize = 26;
-/// Where the source port is, and behind it the destination port.
-pub const PORTS_AT: usize = 34;
-/// Where the IP header's checksum is.
-pub const IP_CHECKSUM_AT: usize = 24;
-/// Where UDP's is.
-pub const UDP_CHECKSUM_AT: usize = 40;
-/// Where [`MARK`] is.
-pub const MARK_AT: usize = 42;
-
 /// What a generated frame's payload begins with.
 pub const MARK: [u8; 8] = *b"causeway";
+
+/// Where the type of an Ethernet frame is.
+pub const ETHER_TYPE_AT: usize = 12;
+
+/// Where things are in a family's frames, in bytes: UDP with a payload of 18, which makes IPv4's frame the shortest that Ethernet has, without its checksum.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// The type of the frame, as its bytes stand in a word.
+    pub ether_type: u16,
+    /// How long it is.
+    pub frame: usize,
+    /// How long an address is.
+    pub address: usize,
+    /// Where the source address is, and behind it the destination.
+    pub source_at: usize,
+    /// Where the IP header's checksum is, if it has one.
+    pub ip_checksum_at: Option<usize>,
+    /// Where the source port is, and behind it the destination port.
+    pub ports_at: usize,
+    /// Where UDP's checksum is.
+    pub udp_checksum_at: usize,
+    /// Where [`MARK`] is.
+    pub mark_at: usize,
+}
+
+/// IPv4's.
+pub const V4: Layout = Layout {
+    ether_type: 0x0800_u16.to_be(),
+    frame: 60,
+    address: 4,
+    source_at: 26,
+    ip_checksum_at: Some(24),
+    ports_at: 34,
+    udp_checksum_at: 40,
+    mark_at: 42,
+};
+
+/// IPv6's.
+pub const V6: Layout = Layout {
+    ether_type: 0x86dd_u16.to_be(),
+    frame: 80,
+    address: 16,
+    source_at: 22,
+    ip_checksum_at: None,
+    ports_at: 54,
+    udp_checksum_at: 60,
+    mark_at: 62,
+};
+
+/// Bytes of the longest frame.
+pub const LONGEST: usize = V6.frame;
 
 /// What is generated: the frame and how its tuple changes from one to the next. Numbers are in the machine's order unless they say otherwise.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Traffic {
-    /// The frame, with zeros for what changes and for the checksums.
-    pub frame: [u32; FRAME / 4],
+    /// The frame, with zeros for what changes and for the checksums, and behind its end.
+    pub frame: [u32; LONGEST / 4],
     /// The sum of the IP header's words as they stand in the frame.
     pub ip_sum: u32,
     /// The sum of what UDP's checksum covers.
     pub udp_sum: u32,
     /// One changes the destination address, zero the source address.
     pub toward: u32,
-    /// The first address.
+    /// The last word of the first address; what is before it is in the frame.
     pub address: u32,
     /// The first source port.
     pub port: u32,
@@ -88,7 +130,7 @@ pub struct Next {
 /// What changes from one frame to the next, as it stands in the frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
-    /// The outside address, or the only one that sends.
+    /// The last word of the outside address, or of the only one that sends.
     pub address: u32,
     /// Where that is.
     pub address_at: usize,
@@ -103,14 +145,15 @@ pub struct Header {
 impl Traffic {
     /// What the next frame has.
     #[inline(always)]
-    pub fn header(&self) -> Header {
+    pub fn header(&self, layout: &Layout) -> Header {
         let address = (self.address + self.next.address).to_be();
         let ports = [(self.port + self.next.port) as u16, (self.service + self.next.service) as u16];
         let ports = ports.map(u16::to_be);
         let sum = self.udp_sum + halves(address) + u32::from(ports[0]) + u32::from(ports[1]);
+        let source_ends_at = layout.source_at + layout.address;
         Header {
             address,
-            address_at: if self.toward == 0 { SOURCE_AT } else { SOURCE_AT + 4 },
+            address_at: if self.toward == 0 { source_ends_at - 4 } else { source_ends_at + layout.address - 4 },
             ports,
             ip_checksum: !fold(self.ip_sum + halves(address)),
             // Zero would say that there is none.
@@ -121,18 +164,20 @@ impl Traffic {
         }
     }
 
-    /// The next frame, as the generator writes it.
-    pub fn next_frame(&self) -> [u8; FRAME] {
-        let header = self.header();
-        let mut frame = [0; FRAME];
+    /// The next frame, as the generator writes it, and zeros behind it.
+    pub fn next_frame(&self, layout: &Layout) -> [u8; LONGEST] {
+        let header = self.header(layout);
+        let mut frame = [0; LONGEST];
         for (bytes, word) in frame.chunks_exact_mut(4).zip(self.frame) {
             bytes.copy_from_slice(&word.to_ne_bytes());
         }
         frame[header.address_at..][..4].copy_from_slice(&header.address.to_ne_bytes());
-        frame[PORTS_AT..][..2].copy_from_slice(&header.ports[0].to_ne_bytes());
-        frame[PORTS_AT + 2..][..2].copy_from_slice(&header.ports[1].to_ne_bytes());
-        frame[IP_CHECKSUM_AT..][..2].copy_from_slice(&header.ip_checksum.to_ne_bytes());
-        frame[UDP_CHECKSUM_AT..][..2].copy_from_slice(&header.udp_checksum.to_ne_bytes());
+        frame[layout.ports_at..][..2].copy_from_slice(&header.ports[0].to_ne_bytes());
+        frame[layout.ports_at + 2..][..2].copy_from_slice(&header.ports[1].to_ne_bytes());
+        if let Some(at) = layout.ip_checksum_at {
+            frame[at..][..2].copy_from_slice(&header.ip_checksum.to_ne_bytes());
+        }
+        frame[layout.udp_checksum_at..][..2].copy_from_slice(&header.udp_checksum.to_ne_bytes());
         frame
     }
 
@@ -157,14 +202,42 @@ impl Traffic {
     }
 }
 
-/// What a frame must look like where it arrives, as it stands in the frame; zero for whatever.
+/// What a frame must look like where it arrives.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Expected {
-    /// The source address.
-    pub source: u32,
-    /// The destination address.
-    pub destination: u32,
+    /// Source and destination address, one behind the other as they stand in the frame.
+    pub addresses: [u64; 4],
+    /// The bits of them that count.
+    pub mask: [u64; 4],
+}
+
+impl Expected {
+    /// These addresses, both of one family; none for whatever.
+    pub fn new(source: Option<IpAddr>, destination: Option<IpAddr>) -> Self {
+        let mut expected = Self::default();
+        for (place, address) in [source, destination].into_iter().enumerate() {
+            let (length, octets) = match address {
+                Some(IpAddr::V4(address)) => (4, address.to_ipv6_compatible().octets()),
+                Some(IpAddr::V6(address)) => (16, address.octets()),
+                None => continue,
+            };
+            let range = place * length..(place + 1) * length;
+            bytemuck::cast_slice_mut(&mut expected.addresses)[range.clone()].copy_from_slice(&octets[16 - length..]);
+            bytemuck::cast_slice_mut::<_, u8>(&mut expected.mask)[range].fill(0xff);
+        }
+        expected
+    }
+
+    /// Whether a frame's addresses are those.
+    #[inline(always)]
+    pub fn are<const WORDS: usize>(&self, addresses: [u64; WORDS]) -> bool {
+        let mut other = 0;
+        for (at, word) in addresses.into_iter().enumerate() {
+            other |= (word ^ self.addresses[at]) & self.mask[at];
+        }
+        other == 0
+    }
 }
 
 /// Where frames are redirected to.

@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use causeway_bench_ebpf::{
-    Exit, Expected, FRAME, IP_CHECKSUM_AT, MARK, MARK_AT, PORTS_AT, SOURCE_AT, Traffic, UDP_CHECKSUM_AT, count,
+    ETHER_TYPE_AT, Exit, Expected, Layout, MARK, Traffic, V4, V6, count,
 };
 
 #[map]
@@ -24,20 +24,38 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count::ALL, 0);
 
 /// Writes the next frame, which then enters the host as if it had been received.
 #[xdp]
-pub(crate) fn generate(ctx: XdpContext) -> u32 {
+pub(crate) fn generate4(ctx: XdpContext) -> u32 {
+    generate::<{ V4.frame / 4 }>(&ctx, &V4)
+}
+
+/// The same.
+#[xdp]
+pub(crate) fn generate6(ctx: XdpContext) -> u32 {
+    generate::<{ V6.frame / 4 }>(&ctx, &V6)
+}
+
+#[inline(always)]
+fn generate<const WORDS: usize>(ctx: &XdpContext, layout: &Layout) -> u32 {
     let at = ctx.data();
-    if at + FRAME > ctx.data_end() {
+    if at + layout.frame > ctx.data_end() {
         return xdp_action::XDP_ABORTED;
     }
     let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     // SAFETY: the one entry of the map, whose only user is the one run of this program that there is at a time.
     let traffic = unsafe { &mut *traffic };
-    let header = traffic.header();
-    write(at, 0, traffic.frame);
+    let Some(frame) = traffic.frame.first_chunk::<WORDS>() else { return xdp_action::XDP_ABORTED };
+    let header = traffic.header(layout);
+    // Word by word, which the compiler would make a call of, if it may.
+    for (place, word) in frame.iter().enumerate() {
+        // SAFETY: as in `write`.
+        unsafe { ptr::with_exposed_provenance_mut::<u32>(at + place * 4).write_volatile(*word) }
+    }
     write(at, header.address_at, header.address);
-    write(at, PORTS_AT, header.ports);
-    write(at, IP_CHECKSUM_AT, header.ip_checksum);
-    write(at, UDP_CHECKSUM_AT, header.udp_checksum);
+    write(at, layout.ports_at, header.ports);
+    if let Some(checksum_at) = layout.ip_checksum_at {
+        write(at, checksum_at, header.ip_checksum);
+    }
+    write(at, layout.udp_checksum_at, header.udp_checksum);
     traffic.advance();
     traffic.action
 }
@@ -51,14 +69,13 @@ pub(crate) fn pass(_: XdpContext) -> u32 {
 /// Counts and drops what was generated, and lets everything else pass.
 #[classifier]
 pub(crate) fn count(ctx: TcContext) -> i32 {
-    let at = ctx.data();
-    if at + FRAME > ctx.data_end() || read::<[u8; 8]>(at, MARK_AT) != MARK {
+    let as_expected = if is_generated(&ctx, &V4) {
+        is_expected::<{ V4.address / 4 }>(&ctx, &V4)
+    } else if is_generated(&ctx, &V6) {
+        is_expected::<{ V6.address / 4 }>(&ctx, &V6)
+    } else {
         return TCX_NEXT;
-    }
-    let Some(expected) = EXPECTED.get(0) else { return TCX_NEXT };
-    let [source, destination] = read::<[u32; 2]>(at, SOURCE_AT);
-    let as_expected = (expected.source == 0 || expected.source == source)
-        && (expected.destination == 0 || expected.destination == destination);
+    };
     if let Some(count) = COUNTS.get_ptr_mut(if as_expected { count::ARRIVED } else { count::WRONG }) {
         // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
         unsafe { *count += 1 }
@@ -66,11 +83,20 @@ pub(crate) fn count(ctx: TcContext) -> i32 {
     TC_ACT_SHOT
 }
 
+/// Whether the addresses of a generated frame, of as many words of eight bytes, are as they should be.
+#[inline(always)]
+fn is_expected<const WORDS: usize>(ctx: &TcContext, layout: &Layout) -> bool {
+    let at = ctx.data();
+    if at + layout.frame > ctx.data_end() {
+        return false;
+    }
+    EXPECTED.get(0).is_some_and(|expected| expected.are::<WORDS>(read(at, layout.source_at)))
+}
+
 /// Redirects what was generated, and lets everything else pass.
 #[classifier]
 pub(crate) fn redirect(ctx: TcContext) -> i32 {
-    let at = ctx.data();
-    if at + FRAME > ctx.data_end() || read::<[u8; 8]>(at, MARK_AT) != MARK {
+    if !is_generated(&ctx, &V4) && !is_generated(&ctx, &V6) {
         return TCX_NEXT;
     }
     let Some(exit) = EXIT.get(0) else { return TCX_NEXT };
@@ -79,13 +105,22 @@ pub(crate) fn redirect(ctx: TcContext) -> i32 {
     action as i32
 }
 
+/// Whether it is a family's frame of ours.
+#[inline(always)]
+fn is_generated(ctx: &TcContext, layout: &Layout) -> bool {
+    let at = ctx.data();
+    at + layout.frame <= ctx.data_end()
+        && read::<u16>(at, ETHER_TYPE_AT) == layout.ether_type
+        && read::<u64>(at, layout.mark_at) == u64::from_ne_bytes(MARK)
+}
+
 /// Does nothing.
 #[classifier]
 pub(crate) fn nothing(_: TcContext) -> i32 {
     TCX_NEXT
 }
 
-/// Writes to a frame that begins at `frame`, within the [`FRAME`] bytes that the caller has seen there.
+/// Writes to a frame that begins at `frame`, within the bytes that the caller has seen there.
 #[inline(always)]
 fn write<T>(frame: usize, offset: usize, value: T) {
     // SAFETY: see above; the alignment may be less than `T`'s, which is nothing to the machines that BPF runs on.
