@@ -152,7 +152,8 @@ impl Lab {
         let mut undo = self.undo();
         undo.used = true;
         let host = self.host_name();
-        let started = Agent::start(&undo.program, &self.instance, &[&["--netns", &host], arguments].concat(), self.keep);
+        let started =
+            Agent::start(&undo.program, &self.instance, &[&["--netns", &host], arguments].concat(), self.keep);
         if started.is_err() {
             // One that could not begin left nothing, unless another had begun before it.
             undo.used = undo::is_used(&self.instance);

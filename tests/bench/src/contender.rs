@@ -106,12 +106,7 @@ impl Contender {
             (Self::IptablesNft, V6) => Some(&["ip6tables-nft-restore"]),
             (Self::NftMap | Self::NftFlowtable, _) => Some(&["nft", "-f", "-"]),
             (
-                Self::Floor
-                | Self::Redirect
-                | Self::Plain
-                | Self::Causeway
-                | Self::CausewayXdp
-                | Self::CausewayBefore,
+                Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp | Self::CausewayBefore,
                 _,
             ) => None,
         }
@@ -141,12 +136,9 @@ impl Contender {
             Self::IptablesLegacy | Self::IptablesNft => iptables(family, publishes),
             Self::NftMap => nft(family, publishes, false),
             Self::NftFlowtable => nft(family, publishes, true),
-            Self::Floor
-            | Self::Redirect
-            | Self::Plain
-            | Self::Causeway
-            | Self::CausewayXdp
-            | Self::CausewayBefore => String::new(),
+            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp | Self::CausewayBefore => {
+                String::new()
+            }
         }
     }
 }

@@ -202,10 +202,8 @@ fn attach(kernel: &mut Kernel, rig: &Rig, way: Way) -> anyhow::Result<Vec<Attach
     if way.is_wire() {
         rig.receive_by_napi(true)?;
     }
-    let mut attached = vec![
-        place::run(entered(rig, way), || kernel.open(&entry.name))?,
-        place::run(place, || kernel.count_at(exit))?,
-    ];
+    let mut attached =
+        vec![place::run(entered(rig, way), || kernel.open(&entry.name))?, place::run(place, || kernel.count_at(exit))?];
     if rig.contender == Contender::Redirect {
         let redirected = match way {
             Way::Inwards | Way::Wire | Way::Martian => Exit { index: c1.host_side.index, peer: 1 },

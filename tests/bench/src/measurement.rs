@@ -102,7 +102,11 @@ impl Measurement {
     /// rounds were taken in turn.
     pub fn ratio_to(&self, other: &Self, net: bool) -> Option<Spread> {
         let rounds = |of: &Self| {
-            if net { of.net_rounds(Contender::Causeway) } else { Some(of.figures.get(&Contender::Causeway)?.rounds.clone()) }
+            if net {
+                of.net_rounds(Contender::Causeway)
+            } else {
+                Some(of.figures.get(&Contender::Causeway)?.rounds.clone())
+            }
         };
         Spread::of(rounds(other)?.iter().zip(rounds(self)?).map(|(theirs, ours)| theirs / ours))
     }

@@ -56,18 +56,18 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
     for (way, word) in [(Way::Inwards, "published"), (Way::Outwards, "masquerade")] {
         let unless_quick = if size == Size::Quick { &Family::ALL[..1] } else { &Family::ALL };
         for flows in sizes {
-            first.add(format!("{word}, {}", count(*flows, "flow")), way, Flows::Of(*flows), &Family::ALL);
+            first.add(&format!("{word}, {}", count(*flows, "flow")), way, Flows::Of(*flows), &Family::ALL);
         }
         let families = if way == Way::Inwards { &Family::ALL } else { unless_quick };
-        first.add(format!("{word}, new flows"), way, Flows::New, families);
+        first.add(&format!("{word}, new flows"), way, Flows::New, families);
         if size != Size::Quick || way == Way::Inwards {
-            big.add(format!("{word}, {}", count(900_000, "flow")), way, Flows::Of(900_000), unless_quick);
+            big.add(&format!("{word}, {}", count(900_000, "flow")), way, Flows::Of(900_000), unless_quick);
         }
     }
-    first.add("container to container".to_owned(), Way::Across, Flows::Of(1_000), &Family::ALL);
+    first.add("container to container", Way::Across, Flows::Of(1_000), &Family::ALL);
     if size != Size::Quick {
-        first.add("published, 1,000 flows, from the wire".to_owned(), Way::Wire, Flows::Of(1_000), &Family::ALL);
-        first.add("martians, from the wire".to_owned(), Way::Martian, Flows::Of(1_000), &Family::ALL);
+        first.add("published, 1,000 flows, from the wire", Way::Wire, Flows::Of(1_000), &Family::ALL);
+        first.add("martians, from the wire", Way::Martian, Flows::Of(1_000), &Family::ALL);
     }
     let ways = [Way::Inwards, Way::Outwards];
     first.exchanges = Exchange::ALL.into_iter().flat_map(|exchange| ways.map(|way| (exchange, way))).collect();
@@ -93,9 +93,9 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
             Publishes::Singles(ports) => count((*ports).into(), "publish"),
             Publishes::Range(ports) => format!("a range of {}", count((*ports).into(), "port")),
         };
-        group.add(format!("published, new flows, {word}"), Way::Inwards, Flows::New, &[V4]);
+        group.add(&format!("published, new flows, {word}"), Way::Inwards, Flows::New, &[V4]);
         if size != Size::Quick || matches!(publishes, Publishes::Singles(_)) {
-            group.add(format!("published, 1,000 flows, {word}"), Way::Inwards, Flows::Of(1_000), &[V4]);
+            group.add(&format!("published, 1,000 flows, {word}"), Way::Inwards, Flows::Of(1_000), &[V4]);
         }
         groups.push(group);
     }
@@ -115,9 +115,9 @@ pub fn wanted(name: &str, only: &[String], all: &[String]) -> bool {
 
 impl Group {
     /// Those of one name stand one behind the other.
-    fn add(&mut self, name: String, way: Way, flows: Flows, families: &[Family]) {
+    fn add(&mut self, name: &str, way: Way, flows: Flows, families: &[Family]) {
         for family in families {
-            let name = if *family == V4 { name.clone() } else { by_ipv6(&name) };
+            let name = if *family == V4 { name.to_owned() } else { by_ipv6(name) };
             self.comparisons.push((name, Comparison { way, family: *family, flows, publishes: self.publishes }));
         }
     }
@@ -209,7 +209,9 @@ mod tests {
     #[test]
     fn both_families_take_turns_at_what_is_established() {
         let groups = forwarding(Size::Quick, &[]);
-        for name in ["published, 1,000 flows", "masquerade, 1,000 flows", "container to container", "published, new flows"] {
+        for name in
+            ["published, 1,000 flows", "masquerade, 1,000 flows", "container to container", "published, new flows"]
+        {
             let at = groups[0].comparisons.iter().position(|(of, _)| of == name).unwrap();
             let [(_, four), (of_six, six)] = &groups[0].comparisons[at..at + 2] else { unreachable!() };
             assert_eq!(*of_six, by_ipv6(name));

@@ -141,7 +141,11 @@ pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
                 let by_ipv6 = find(&by_ipv6(target.name), target.metric)?;
                 let net = if target.net { ", net of the floor" } else { "" };
                 let what = format!("{}: against {}{net}", by_ipv6.name, target.name);
-                return Some(Outcome { what, target: target.factor, ratio: by_ipv6.ratio_to(measurement, target.net)?.median });
+                return Some(Outcome {
+                    what,
+                    target: target.factor,
+                    ratio: by_ipv6.ratio_to(measurement, target.net)?.median,
+                });
             }
         };
         let metric = match target.metric.unit_of_latency() {

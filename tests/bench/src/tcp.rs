@@ -68,8 +68,7 @@ pub fn compare(
     turn: Duration,
     mut tick: impl FnMut(Contender),
 ) -> anyhow::Result<Vec<Measurement>> {
-    let rigs: Vec<&Rig> =
-        rigs.iter().filter(|rig| !rig.contender.is_bound() && rig.contender.exchanges(way)).collect();
+    let rigs: Vec<&Rig> = rigs.iter().filter(|rig| !rig.contender.is_bound() && rig.contender.exchanges(way)).collect();
     let mut servers = Vec::new();
     for rig in &rigs {
         servers.push(Server::start(rig, exchange, way)?);

@@ -9,9 +9,7 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
     programs::{TcContext, XdpContext},
 };
-use causeway_bench_ebpf::{
-    ETHER_TYPE_AT, Exit, Expected, Layout, MARK, Traffic, V4, V6, count,
-};
+use causeway_bench_ebpf::{ETHER_TYPE_AT, Exit, Expected, Layout, MARK, Traffic, V4, V6, count};
 
 #[map]
 static TRAFFIC: Array<Traffic> = Array::with_max_entries(1, 0);
