@@ -42,7 +42,7 @@ struct Options {
     /// Only these contenders, for a look at one of them (with perf, say)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     contenders: Vec<Contender>,
-    /// Another build of causeway, to see what a change costs [default: $CAUSEWAY_BEFORE_BIN]
+    /// Another build of causeway, to see what a change costs [default: what `CAUSEWAY_BEFORE_BIN` says]
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
     /// Print the names of what would be measured
