@@ -96,8 +96,11 @@ impl Played for address::V4 {
 impl Played for address::V6 {
     const ADDRESSES_AT: usize = 8;
 
+    /// Loopback, and what any router of the bench's subnets would take (RFC 4291 section 2.6.1).
     fn nowhere() -> Vec<(Self, Self)> {
-        [([127, 0, 0, 1], 128)].map(|(address, bits)| subnet(address, bits)).to_vec()
+        [[127, 0, 0, 1], [10, 0, 2, 0], [192, 168, 9, 0], [172, 18, 0, 0], [172, 19, 0, 0], [172, 20, 0, 0]]
+            .map(|address| subnet(address, 128))
+            .to_vec()
     }
 
     fn model(models: &Models) -> &Model<Self> {

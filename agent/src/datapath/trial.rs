@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult};
+use causeway_common::abi::HELD_BYTES;
 
 use super::{Datapath, attach::Hook};
 
@@ -49,7 +50,8 @@ impl Datapath {
     ///
     /// The kernel finds the interface in the calling thread's namespace, and takes no frame shorter than an Ethernet header.
     pub fn try_frame(&self, entry: Entry, index: u32, came_by: u32, frame: &[u8]) -> anyhow::Result<Trial> {
-        let mut out = vec![0; frame.len() + 256];
+        // It may become longer by an error, or be another that was held.
+        let mut out = vec![0; frame.len().max(HELD_BYTES) + 256];
         let result = self
             .run(entry, index, came_by, frame, &mut out)
             .with_context(|| format!("running a frame of {} bytes through '{entry:?}'", frame.len()))?;
