@@ -238,7 +238,8 @@ fn it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it(family: Famil
     lab.end_agent();
     lab.start_agent(&["--xdp", "auto"]);
     gone(&lab);
-    assert_eq!(handed_up(&lab, &c1, 10), [10, 10]);
+    // It is shown no more before the driver has stopped.
+    wait::until("the driver has stopped", || (handed_up(&lab, &c1, 10) == [10, 10]).then_some(()));
     for chatter in chatters {
         chatter.finish();
     }
