@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the benchmark is the program of package `causeway-bench`; this builds it and becomes it.
 
+use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -9,6 +10,9 @@ use crate::privilege;
 use crate::setup::{self, Needs};
 use crate::workspace::{Profile, Workspace};
 
+/// The variable that names another build of causeway to compare with.
+const BEFORE: &str = "CAUSEWAY_BEFORE_BIN";
+
 /// Becomes `bench`, as root.
 pub(crate) fn verb(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     setup::ensure(workspace, Needs::Contenders)?;
@@ -16,7 +20,10 @@ pub(crate) fn verb(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode>
     let causeway = workspace.binary(Profile::Release, "causeway");
     let bench = workspace.binary(Profile::Release, "bench");
     let prefix = privilege::prefix("the benchmark")?;
-    let mut command = privilege::as_root(&prefix, &[("CAUSEWAY_BIN", causeway.as_os_str())], bench.as_os_str());
+    let before = env::var_os(BEFORE);
+    let before = before.iter().map(|before| (BEFORE, before.as_os_str()));
+    let variables: Vec<_> = before.chain([("CAUSEWAY_BIN", causeway.as_os_str())]).collect();
+    let mut command = privilege::as_root(&prefix, &variables, bench.as_os_str());
     command.arg("--record").arg(workspace.root().join("tests/bench"));
     command.arg("--report").arg(workspace.target_dir().join("bench"));
     command.args(args);
