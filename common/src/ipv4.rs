@@ -4,15 +4,14 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::Translation,
-    address::{Address as _, Port, V4},
+    address::{Address as _, V4},
     answer::Why,
     checksum,
     icmp_error::{FrameMut, Quote},
-    packet::{Arrival, ETHERNET, Family, Frame, IcmpHead, Malformed, Packet, Payload, Ports, TCP},
+    packet::{Arrival, ETHERNET, Family, Frame, Malformed, Packet, Payload, TCP},
     reason::Reason,
-    sctp,
     tables::Tables,
-    tuple::{Tuple, echo, protocol},
+    tuple::{Tuple, protocol},
 };
 
 /// An IPv4 header (RFC 791), without options.
@@ -179,32 +178,8 @@ impl Family for V4 {
         if ip.version_ihl >> 4 != 4 || header < 20 || ip.fragment & FRAGMENT_OFFSET != 0 {
             return None;
         }
-        let payload_at = header_at + header;
-        let mut tuple = Tuple {
-            source: ip.source,
-            destination: ip.destination,
-            source_port: Port::ZERO,
-            destination_port: Port::ZERO,
-            protocol: ip.protocol,
-            side,
-            echo: echo::NONE,
-            _pad: 0,
-        };
-        match ip.protocol {
-            protocol::TCP | protocol::UDP | protocol::SCTP => {
-                let ports: Ports = frame.read(payload_at)?;
-                tuple.source_port = ports.source;
-                tuple.destination_port = ports.destination;
-            }
-            protocol::ICMP => {
-                let head: IcmpHead = frame.read(payload_at)?;
-                if !tuple.set_echo(head) {
-                    return None;
-                }
-            }
-            _ => return None,
-        }
-        Some(Quote { tuple, header_at, payload_at })
+        let tuple = Tuple::without_ports(ip.source, ip.destination, ip.protocol, side);
+        Quote::read(frame, tuple, header_at, header_at + header)
     }
 
     #[inline(always)]
@@ -231,31 +206,9 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
     if ip.version_ihl >> 4 != 4 || header < 20 || total > length || (total != 0 && (total as usize) < header) {
         return Err(Malformed);
     }
-    let payload_at = ETHERNET + header;
-    let mut packet = Packet {
-        tuple: Tuple {
-            source: ip.source,
-            destination: ip.destination,
-            source_port: Port::ZERO,
-            destination_port: Port::ZERO,
-            protocol: ip.protocol,
-            side: arrival.side,
-            echo: echo::NONE,
-            _pad: 0,
-        },
-        payload: Payload::Other,
-        flags: 0,
-        sequence: 0,
-        acknowledgment: 0,
-        payload_at,
-        ttl: ip.ttl,
-        input: arrival.input,
-        length,
-        segment: length,
-        dont_fragment: ip.fragment & DONT_FRAGMENT != 0,
-        first_fragment: false,
-        id: 0,
-    };
+    let tuple = Tuple::without_ports(ip.source, ip.destination, ip.protocol, arrival.side);
+    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + header, ip.ttl);
+    packet.dont_fragment = ip.fragment & DONT_FRAGMENT != 0;
     if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
         packet.id = u32::from(ip.id);
         if ip.fragment & FRAGMENT_OFFSET != 0 {
@@ -265,13 +218,7 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
         packet.first_fragment = true;
     }
     let carried = if total == 0 { usize::MAX } else { total as usize - header };
-    let payload_header = packet.read_ports(frame, carried)?;
-    if arrival.gso_size == sctp::GSO_BY_FRAGMENTS {
-        // How long the longest is nobody says: no longer than the sender found its path to be.
-        packet.segment = 0;
-    } else if arrival.gso_size != 0 {
-        packet.segment = (header as u32) + payload_header + arrival.gso_size;
-    }
+    packet.read_payload(frame, arrival, carried, header)?;
     Ok(packet)
 }
 

@@ -9,15 +9,14 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::Translation,
-    address::{Address as _, Port, V6},
+    address::{Address as _, V6},
     answer::Why,
     icmp_error::{FrameMut, Quote},
     nd,
-    packet::{Arrival, ETHERNET, Family, Frame, IcmpHead, Malformed, Packet, Payload, Ports, TCP},
+    packet::{Arrival, ETHERNET, Family, Frame, Malformed, Packet, Payload, TCP},
     reason::Reason,
-    sctp,
     tables::Tables,
-    tuple::{Tuple, echo, protocol},
+    tuple::{Tuple, protocol},
 };
 
 /// An IPv6 header.
@@ -175,32 +174,8 @@ impl Family for V6 {
         if walk.fragment & OFFSET != 0 {
             return None;
         }
-        let payload_at = header_at + HEADER + walk.length;
-        let mut tuple = Tuple {
-            source: ip.source,
-            destination: ip.destination,
-            source_port: Port::ZERO,
-            destination_port: Port::ZERO,
-            protocol: walk.protocol,
-            side,
-            echo: echo::NONE,
-            _pad: 0,
-        };
-        match walk.protocol {
-            protocol::TCP | protocol::UDP | protocol::SCTP => {
-                let ports: Ports = frame.read(payload_at)?;
-                tuple.source_port = ports.source;
-                tuple.destination_port = ports.destination;
-            }
-            protocol::ICMPV6 => {
-                let head: IcmpHead = frame.read(payload_at)?;
-                if !tuple.set_echo(head) {
-                    return None;
-                }
-            }
-            _ => return None,
-        }
-        Some(Quote { tuple, header_at, payload_at })
+        let tuple = Tuple::without_ports(ip.source, ip.destination, walk.protocol, side);
+        Quote::read(frame, tuple, header_at, header_at + HEADER + walk.length)
     }
 
     #[inline(always)]
@@ -299,30 +274,9 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
     {
         return Err(Malformed);
     }
-    let mut packet = Packet {
-        tuple: Tuple {
-            source: ip.source,
-            destination: ip.destination,
-            source_port: Port::ZERO,
-            destination_port: Port::ZERO,
-            protocol: ip.next_header,
-            side: arrival.side,
-            echo: echo::NONE,
-            _pad: 0,
-        },
-        payload: Payload::Other,
-        flags: 0,
-        sequence: 0,
-        acknowledgment: 0,
-        payload_at: ETHERNET + HEADER,
-        ttl: ip.hop_limit,
-        input: arrival.input,
-        length,
-        segment: length,
-        dont_fragment: true,
-        first_fragment: false,
-        id: 0,
-    };
+    let tuple = Tuple::without_ports(ip.source, ip.destination, ip.next_header, arrival.side);
+    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + HEADER, ip.hop_limit);
+    packet.dont_fragment = true;
     if !USUAL && is_extension(ip.next_header) {
         let walk = walk(frame, ETHERNET + HEADER, ip.next_header).ok_or(Malformed)?;
         packet.tuple.protocol = walk.protocol;
@@ -346,15 +300,9 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
     }
     let header = packet.payload_at - ETHERNET;
     let carried = if jumbo { usize::MAX } else { carried as usize + HEADER - header };
-    let payload_header = packet.read_ports(frame, carried)?;
-    if arrival.gso_size == sctp::GSO_BY_FRAGMENTS {
-        // How long the longest is nobody says: no longer than the sender found its path to be.
-        packet.segment = 0;
-    } else if arrival.gso_size != 0 {
-        // The kernel takes a jumbogram's option out when it cuts it.
-        let option = if jumbo && ip.next_header == extension::HOP_BY_HOP { JUMBO_OPTION } else { 0 };
-        packet.segment = (header - option) as u32 + payload_header + arrival.gso_size;
-    }
+    // The kernel takes a jumbogram's option out when it cuts it.
+    let option = if jumbo && ip.next_header == extension::HOP_BY_HOP { JUMBO_OPTION } else { 0 };
+    packet.read_payload(frame, arrival, carried, header - option)?;
     Ok(packet)
 }
 

@@ -210,7 +210,7 @@ pub(crate) const fn number([high, low]: [u16; 2]) -> u32 {
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct IcmpHead {
+struct IcmpHead {
     kind: u8,
     code: u8,
     checksum: u16,
@@ -220,7 +220,7 @@ pub(crate) struct IcmpHead {
 impl<A: Family> Tuple<A> {
     /// Takes the identifier of an echo; false for any other message.
     #[inline(always)]
-    pub(crate) fn set_echo(&mut self, head: IcmpHead) -> bool {
+    fn set_echo(&mut self, head: IcmpHead) -> bool {
         if head.kind == A::ECHO_REQUEST {
             self.source_port = head.identifier;
             self.echo = echo::REQUEST;
@@ -234,7 +234,65 @@ impl<A: Family> Tuple<A> {
     }
 }
 
+impl<A: Address> Tuple<A> {
+    /// One whose ports are not known yet.
+    #[inline(always)]
+    pub(crate) const fn without_ports(source: A, destination: A, protocol: u8, side: u8) -> Self {
+        Self {
+            source,
+            destination,
+            source_port: Port::ZERO,
+            destination_port: Port::ZERO,
+            protocol,
+            side,
+            echo: echo::NONE,
+            _pad: 0,
+        }
+    }
+}
+
+impl<A: Family> Quote<A> {
+    /// What the payload that begins at `payload_at` adds to a tuple without ports; none if it is cut short, or nothing that is translated.
+    #[inline(always)]
+    pub(crate) fn read(
+        frame: &(impl Frame + ?Sized),
+        mut tuple: Tuple<A>,
+        header_at: usize,
+        payload_at: usize,
+    ) -> Option<Self> {
+        if matches!(tuple.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+            let ports: Ports = frame.read(payload_at)?;
+            tuple.source_port = ports.source;
+            tuple.destination_port = ports.destination;
+        } else if tuple.protocol != A::ICMP || !tuple.set_echo(frame.read(payload_at)?) {
+            return None;
+        }
+        Some(Self { tuple, header_at, payload_at })
+    }
+}
+
 impl<A: Address> Packet<A> {
+    /// One of which the IP header alone is known.
+    #[inline(always)]
+    pub(crate) const fn without_payload(tuple: Tuple<A>, arrival: Arrival, payload_at: usize, ttl: u8) -> Self {
+        let length = arrival.length.wrapping_sub(ETHERNET as u32);
+        Self {
+            tuple,
+            payload: Payload::Other,
+            flags: 0,
+            sequence: 0,
+            acknowledgment: 0,
+            payload_at,
+            ttl,
+            input: arrival.input,
+            length,
+            segment: length,
+            dont_fragment: false,
+            first_fragment: false,
+            id: 0,
+        }
+    }
+
     /// Whether it may begin a flow: TCP by a SYN alone, UDP always, SCTP by an INIT, an echo by its request.
     #[inline(always)]
     pub fn begins(&self) -> bool {
@@ -261,9 +319,28 @@ impl<A: Address> Packet<A> {
 }
 
 impl<A: Family> Packet<A> {
+    /// Fills in what the payload's header says. `carried` is how many bytes the IP header says there are, `header` how many that has which are on the wire.
+    #[inline(always)]
+    pub(crate) fn read_payload(
+        &mut self,
+        frame: &(impl Frame + ?Sized),
+        arrival: Arrival,
+        carried: usize,
+        header: usize,
+    ) -> Result<(), Malformed> {
+        let payload_header = self.read_ports(frame, carried)?;
+        if arrival.gso_size == sctp::GSO_BY_FRAGMENTS {
+            // How long the longest is nobody says: no longer than the sender found its path to be.
+            self.segment = 0;
+        } else if arrival.gso_size != 0 {
+            self.segment = header as u32 + payload_header + arrival.gso_size;
+        }
+        Ok(())
+    }
+
     /// Fills in what the payload's header says, and answers its length in bytes. `carried` is how many bytes the IP header says there are.
     #[inline(always)]
-    pub(crate) fn read_ports(&mut self, frame: &(impl Frame + ?Sized), carried: usize) -> Result<u32, Malformed> {
+    fn read_ports(&mut self, frame: &(impl Frame + ?Sized), carried: usize) -> Result<u32, Malformed> {
         let protocol = self.tuple.protocol;
         if protocol == protocol::TCP {
             let tcp: TcpHead = frame.read(self.payload_at).ok_or(Malformed)?;

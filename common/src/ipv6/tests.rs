@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     address::V4,
     scene::{C1_SIDE, Scene, UPLINK, Watched, arrival, frame},
+    tuple::echo,
 };
 
 /// An extension header: its number and what it is like.
