@@ -37,6 +37,7 @@ use crate::{
     place,
     undo::{self, Undo},
     verb::{self, Output},
+    wait,
 };
 
 /// The host's address on the uplink.
@@ -395,7 +396,19 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
         }
         anyhow::Ok(())
     })?;
+    for (netns, address) in [(&world, V6.router()), (&world, V6.far()), (&host, V6.host())] {
+        wait::until("a lab's IPv6 address is in use", || is_routed(netns, address).then_some(()));
+    }
     Ok((world, host))
+}
+
+/// Whether an address of a namespace has its route: the kernel adds IPv6's a moment after the address, so that what is compared with later would lack it.
+fn is_routed(netns: &Netns, address: IpAddr) -> bool {
+    let IpAddr::V6(address) = address else { return true };
+    let digits: String = address.octets().iter().map(|octet| format!("{octet:02x}")).collect();
+    let routes = place::run(netns, || fs::read_to_string("/proc/thread-self/net/ipv6_route")).unwrap_or_default();
+    // Destination, and the length of its prefix.
+    routes.lines().any(|line| line.starts_with(&format!("{digits} 80 ")))
 }
 
 /// Takes away a namespace's limit of ICMP errors: tests ask more often than Linux likes to answer one peer.
