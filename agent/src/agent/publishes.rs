@@ -34,6 +34,7 @@ impl Agent {
     pub(super) async fn add_publish(&mut self, name: &str, publish: Publish) -> anyhow::Result<api::Publish> {
         let container = self.container(name)?.clone();
         let network = self.network_of(&container)?;
+        check_admits(network, &publish)?;
         if let Some(gone) = what_is_gone(&container, &self.link_names().await?) {
             bail!("{gone}; remove the container with 'causeway container rm {name}', and make it again");
         }
@@ -147,6 +148,21 @@ pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow
         "the network '{}' is internal: nothing of it can be published; use a network that is not",
         network.name
     );
+    Ok(())
+}
+
+/// Fails if nobody whom a publish admits can reach it.
+fn check_admits(network: &Network, publish: &Publish) -> anyhow::Result<()> {
+    let families: Vec<Family> = network.families().collect();
+    let served: Vec<Family> = publish.spec.families(&families).collect();
+    let admitted = |subnet: &IpNet| served.contains(&Family::of(subnet.addr()));
+    if let ([served], Some(subnet)) = (&served[..], publish.from.first()) {
+        ensure!(
+            publish.from.iter().any(admitted),
+            "--from {subnet} admits nobody: the publish {} is for {served} clients alone; give a subnet of theirs, or none",
+            publish.spec
+        );
+    }
     Ok(())
 }
 
