@@ -165,6 +165,30 @@ fn a_default_route_from_a_router_of_the_hosts_stays() {
     ping::ping(&c1.netns, V6.far(), 1, 56);
 }
 
+/// Then the kernel takes every address, and gives link-local ones to what had none.
+#[test]
+fn ipv6_that_is_switched_off_and_on_is_as_it_was() {
+    let lab = Lab::new();
+    lab.json(&SIX);
+    let (six, four) = (lab.container("six", &["--network", "six"]), lab.container("four", &[]));
+    ping::ping(&six.netns, "2001:db8:19::1".parse::<IpAddr>().unwrap(), 1, 56);
+    set(&lab.host, "all", "disable_ipv6", "1");
+    wait::until("the addresses are gone", || {
+        (!addresses(&lab.host).iter().any(|ours| ours.address.addr().is_ipv6())).then_some(())
+    });
+    set(&lab.host, "all", "disable_ipv6", "0");
+    let without = [six.host_side(), four.host_side(), "cw0"];
+    wait::until("who had no IPv6 has none again", || {
+        without.iter().all(|name| setting(&lab.host, name, "disable_ipv6") == "1").then_some(())
+    });
+    wait::until("the bridge has its address again", || {
+        let gateway: IpAddr = "2001:db8:19::1".parse().unwrap();
+        addresses(&lab.host).iter().any(|ours| ours.address.addr() == gateway).then_some(())
+    });
+    ping::ping(&six.netns, "2001:db8:19::1".parse::<IpAddr>().unwrap(), 2, 56);
+    ping::ping(&lab.host, six.address_of(V6), 3, 56);
+}
+
 #[test]
 fn what_a_dead_agent_had_switched_for_a_moment_is_put_back_by_the_next() {
     let lab = Lab::new();

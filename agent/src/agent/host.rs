@@ -200,11 +200,17 @@ impl Agent {
         }
         self.host.said_no_uplink = none;
         self.keep_forwarding(&sight)?;
+        self.restore_ipv6(&sight).await;
         self.forget_vanished(&sight)
     }
 }
 
 impl Sight {
+    /// The addresses of an interface.
+    pub(super) fn addresses_on(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().filter(move |ours| ours.index == index).map(|ours| ours.address.addr())
+    }
+
     /// Whether an address is one of the host's own, 127.0.0.0/8 and `::1` included.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.iter().any(|ours| ours.address.addr() == address)

@@ -5,6 +5,7 @@ use tracing::{info, warn};
 
 use super::{Agent, host::Sight, warn_all};
 use crate::{
+    line,
     model::{family::Family, network::Network},
     net::{mac::Mac, netns::Netns, sysctl},
     state::Sysctl,
@@ -81,6 +82,48 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+impl Agent {
+    /// Makes the interfaces again what they were before somebody switched IPv6 of the whole host off and on: the kernel has then taken every
+    /// address from the bridges, and given link-local ones to what had none.
+    pub(super) async fn restore_ipv6(&mut self, sight: &Sight) {
+        if check_ipv6(&self.host.handles.netns).is_err() {
+            return;
+        }
+        let networks: Vec<Network> = self.state.networks.values().cloned().collect();
+        for network in networks {
+            let Some(index) = self.bridges.get(&network.name).copied() else { continue };
+            if !sight.links.iter().any(|link| link.index == index) || !is_astray(&network, index, sight) {
+                continue;
+            }
+            match self.finish_bridge(&network, index).await {
+                Ok(()) => info!(network = network.name, "its bridge has its IPv6 again as it had"),
+                Err(error) => warn!(network = network.name, error = line::of(&error), "its bridge cannot be restored"),
+            }
+        }
+        let endpoints = self.state.containers.values().flat_map(|container| &container.endpoints);
+        for link in endpoints.filter_map(|endpoint| sight.links.iter().find(|link| link.name == endpoint.host_side)) {
+            if sight.addresses_on(link.index).any(|address| address.is_ipv6())
+                && let Err(error) = disable_ipv6(&self.host.handles.netns, &link.name)
+            {
+                warn!(
+                    interface = link.name,
+                    error = line::of(&error),
+                    "it keeps an IPv6 address that it should not have"
+                );
+            }
+        }
+    }
+}
+
+/// Whether a network's bridge lacks its IPv6 gateway's address, or has IPv6 without a subnet of it.
+fn is_astray(network: &Network, index: u32, sight: &Sight) -> bool {
+    if !network.has(Family::V6) {
+        return sight.addresses_on(index).any(|address| address.is_ipv6());
+    }
+    let gateway = network.gateways.iter().find(|gateway| gateway.is_ipv6());
+    gateway.is_some_and(|gateway| !sight.addresses_on(index).any(|address| address == *gateway))
 }
 
 /// Fails if the host has no IPv6.
