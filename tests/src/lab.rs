@@ -405,10 +405,10 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
 /// Whether an address of a namespace has its route: the kernel adds IPv6's a moment after the address, so that what is compared with later would lack it.
 fn is_routed(netns: &Netns, address: IpAddr) -> bool {
     let IpAddr::V6(address) = address else { return true };
-    let digits: String = address.octets().iter().map(|octet| format!("{octet:02x}")).collect();
+    let route = format!("{:032x} 80 ", address.to_bits());
     let routes = place::run(netns, || fs::read_to_string("/proc/thread-self/net/ipv6_route")).unwrap_or_default();
     // Destination, and the length of its prefix.
-    routes.lines().any(|line| line.starts_with(&format!("{digits} 80 ")))
+    routes.lines().any(|line| line.starts_with(&route))
 }
 
 /// Takes away a namespace's limit of ICMP errors: tests ask more often than Linux likes to answer one peer.
