@@ -70,7 +70,7 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     *reply_key = beginning.leaves.reversed();
     let network = tables.network(u32::from(half.network)).unwrap_or(&Network::DEFAULT);
     half.timeout = if is_mapping { mapping::timeout(network, protocol) } else { network.timeout(state, protocol) };
-    *walk = PortWalk::new(network, tables.random());
+    *walk = PortWalk::NOT_BEGUN;
     *reservation = if bridged && !packet.begins() {
         reservation::NONE
     } else if half.owner != 0
@@ -98,6 +98,11 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
     }
     // Nobody asks what the host's own sockets send into a network: where it speaks there for others it keeps off the ports that they pick.
     if attempt > 0 || (beginning.forward.exit == exit::CROSSING && !fixed) {
+        // Here, because nearly every flow has its own port.
+        if !walk.has_begun() {
+            let range = tables.network(u32::from(half.network)).unwrap_or(&Network::DEFAULT);
+            *walk = PortWalk::new(range, tables.random());
+        }
         // Neighbours too: an exchange through a published port may have taken their tuple.
         reply_key.destination_port = walk.next();
         beginning.translate();
@@ -194,8 +199,16 @@ pub struct PortWalk {
 const STEPS: [u32; 4] = [65_537, 65_539, 65_543, 65_551];
 
 impl PortWalk {
+    /// Nobody has asked for a port yet.
+    pub(crate) const NOT_BEGUN: Self = Self { first: 0, ports: 0, offset: 0, step: 0 };
+
     #[inline(always)]
-    pub(crate) fn new(range: &Network, random: u32) -> Self {
+    const fn has_begun(&self) -> bool {
+        self.ports != 0
+    }
+
+    #[inline(always)]
+    fn new(range: &Network, random: u32) -> Self {
         let (first, ports) = (range.first_port, range.ports);
         // No division by zero in the kernel's eyes either.
         let ports = if ports == 0 { 1 } else { ports };

@@ -8,7 +8,7 @@ use crate::{
     abi::{Flow, Translation, exit},
     address::Address,
     checksum,
-    forward::settled,
+    forward::{Found, settled},
     half::touch,
     icmp_error::FrameMut,
     packet::{ETHERNET, Family, Frame, Packet, Payload},
@@ -44,7 +44,7 @@ pub fn decide<'t, A: Address, T: Tables<A> + Receivers>(
 ) -> Early<T::Half<'t>> {
     if matches!(packet.payload, Payload::Udp | Payload::Echo) && !has_unfinished_sum(frame, packet) {
         let now = tables.now();
-        if let Some(mut half) = settled(packet, now, tables)
+        if let Found::Settled(mut half) = settled(packet, now, tables)
             && enters_container(packet, &half)
             && tables.takes(half.translation.output)
         {

@@ -68,11 +68,14 @@ pub fn decide<A: Family>(
     if packet.is_fragment() {
         return fragment::decide(&mut first, tables);
     }
-    if let Some(half) = established(packet, tables) {
-        return Decision::Forward(half.translation);
-    }
-    if let Some(leaves) = known(packet, &mut first.half.translation, tables) {
-        return Decision::of(leaves, &first.half.translation);
+    match established(packet, tables) {
+        Found::Settled(half) => return Decision::Forward(half.translation),
+        Found::Unsettled => {
+            if let Some(leaves) = known(packet, &mut first.half.translation, tables) {
+                return Decision::of(leaves, &first.half.translation);
+            }
+        }
+        Found::Nothing => {}
     }
     if packet.payload == Payload::Error
         && let Some(quote) = icmp_error::quote(frame, packet.payload_at, packet.tuple.side)
@@ -110,14 +113,26 @@ pub(crate) fn begin_planned<A: Address>(first: &mut First<A>, tables: &impl Tabl
     }
 }
 
-/// The half of a flow that a packet goes by which changes nothing but the counters: nearly every packet there is. None for every other one,
-/// which [`known`] is for.
+/// What the table has for a packet.
+#[derive(Debug)]
+pub enum Found<H> {
+    /// The half of a flow that the packet goes by, and changes nothing of but the counters: so it is for nearly every packet there is.
+    Settled(H),
+    /// One that [`known`] has to look at.
+    Unsettled,
+    /// None, nor would [`known`] find any.
+    Nothing,
+}
+
+/// The half of a flow that a packet goes by, which is counted if it changes nothing else.
 #[inline(always)]
-pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t T) -> Option<T::Half<'t>> {
+pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t T) -> Found<T::Half<'t>> {
     let now = tables.now();
-    let mut half = settled(packet, now, tables)?;
-    touch(&mut half, packet, now);
-    Some(half)
+    let mut found = settled(packet, now, tables);
+    if let Found::Settled(half) = &mut found {
+        touch(half, packet, now);
+    }
+    found
 }
 
 /// The same before it is counted.
@@ -126,11 +141,11 @@ pub(crate) fn settled<'t, A: Address, T: Tables<A>>(
     packet: &Packet<A>,
     now: Ticks,
     tables: &'t T,
-) -> Option<T::Half<'t>> {
-    if packet.first_fragment || !packet.has_ports() {
-        return None;
+) -> Found<T::Half<'t>> {
+    if !may_be_known(packet) {
+        return Found::Nothing;
     }
-    let half = tables.flow(&packet.tuple)?;
+    let Some(half) = tables.flow(&packet.tuple) else { return Found::Nothing };
     let translation = &half.translation;
     let elsewhere = half.input != packet.input && half.input != 0;
     let too_long = is_too_long(packet, translation);
@@ -146,9 +161,9 @@ pub(crate) fn settled<'t, A: Address, T: Tables<A>>(
         || too_long
         || ages
     {
-        return None;
+        return Found::Unsettled;
     }
-    Some(half)
+    Found::Settled(half)
 }
 
 /// Begins the planned flow, if need be in the room of another.

@@ -3,7 +3,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{self, Door, Endpoint, Flow, Macs, Network, Uplink, exit, network, publish},
+    abi::{self, Door, Endpoint, Flow, Macs, Uplink, exit, network, publish},
     address::Address,
     answer::Answer,
     begin::{PortWalk, reservation},
@@ -26,6 +26,8 @@ pub struct First<A> {
     pub packet: Packet<A>,
     /// The frame's source MAC.
     pub source_mac: [u8; 6],
+    /// The flow table has been asked about it, and has none ([`crate::forward::Found::Nothing`]).
+    pub is_of_none: bool,
     /// What [`plan`] answers.
     pub beginning: Beginning<A>,
     /// The packet's tuple, while a mapping is begun in its place.
@@ -69,15 +71,15 @@ impl<A: Address> First<A> {
             network: 0,
             as_host: false,
         };
-        let walk = PortWalk::new(&Network::DEFAULT, 0);
         Self {
             packet,
             source_mac,
+            is_of_none: false,
             beginning,
             sent: packet.tuple,
             reply_key: packet.tuple,
             half,
-            walk,
+            walk: PortWalk::NOT_BEGUN,
             reservation: reservation::TAKEN,
             error: ErrorTranslation::none(),
             refusal: 0,
@@ -313,20 +315,29 @@ fn first_from_uplink<A: Address>(
         // The host itself may talk from that port: only a SYN is for a container.
         return Err(Reason::NotOurs);
     }
-    let (inside, mapped) = match tables.published(&packet.tuple) {
-        Some(_) if !tables.is_local(&packet.tuple.destination) => return Err(Reason::NotOurs),
-        Some(_) if !is_outside(&packet.tuple.source, tables) => return Err(Reason::SourceNotOutside),
-        Some(slot) => (by_publish(packet, slot, &mut beginning.leaves, tables)?, 0),
-        None => (by_mapping(packet, &mut beginning.leaves, tables)?, 1),
+    let (inside, mapped, uplink) = if let Some(slot) = tables.published(&packet.tuple) {
+        let uplink = tables.uplink(packet.input);
+        let destination = &packet.tuple.destination;
+        // Nearly always it is the uplink's own address.
+        if !(uplink.is_some_and(|uplink| uplink.address == *destination) || tables.is_local(destination)) {
+            return Err(Reason::NotOurs);
+        }
+        if !is_outside(&packet.tuple.source, tables) {
+            return Err(Reason::SourceNotOutside);
+        }
+        (by_publish(packet, slot, &mut beginning.leaves, tables)?, 0, uplink)
+    } else {
+        let inside = by_mapping(packet, &mut beginning.leaves, tables)?;
+        if !is_outside(&packet.tuple.source, tables) {
+            return Err(Reason::SourceNotOutside);
+        }
+        (inside, 1, tables.uplink(packet.input))
     };
-    if mapped != 0 && !is_outside(&packet.tuple.source, tables) {
-        return Err(Reason::SourceNotOutside);
-    }
     if packet.ttl <= 1 {
         return Err(Reason::TtlExceeded);
     }
     let target = inside.target;
-    let uplink = tables.uplink(packet.input).ok_or(Reason::NotAnUplink)?;
+    let uplink = uplink.ok_or(Reason::NotAnUplink)?;
     enter(packet, &inside, beginning);
     beginning.reply = Door { mapped, ..Door::uplink(packet.input, uplink) };
     beginning.forward_input = 0;

@@ -14,7 +14,7 @@ use causeway_common::{
     answer::{self, Why},
     arp, begin,
     flow::tcp,
-    forward,
+    forward::{self, Found},
     from_host::{self, Step},
     icmp_error, mapping,
     mss::{self, Search},
@@ -234,7 +234,7 @@ fn handle<A: Family>(skb: &Skb<'_>, side: u8, malformed: Reason) -> i32 {
 /// Everything about a packet in this CPU's place but the usual.
 #[inline(always)]
 pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
-    let mut action = known(skb, place);
+    let mut action = if place.is_of_none { UNDECIDED } else { known(skb, place) };
     if action == UNDECIDED {
         action = A::decide_across(skb, place);
     }
@@ -287,6 +287,7 @@ fn parse<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, side: u8) -> bool
     let Ok(packet) = skb.parse(side) else { return false };
     place.packet = packet;
     place.source_mac = source_mac(&skb);
+    place.is_of_none = false;
     true
 }
 
@@ -298,7 +299,10 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
     let mut skb = Skb::new(&context);
     let Ok(packet) = skb.parse_usual::<A>(side) else { return UNPARSED };
     // Out of the table, without a copy: a step in between costs more than it can change.
-    if let Some(half) = forward::established(&packet, &Kernel::new(&context)) {
+    let tables = Kernel::new(&context);
+    let found = forward::established(&packet, &tables);
+    let is_of_none = matches!(found, Found::Nothing);
+    if let Found::Settled(half) = found {
         if A::crosses(&half.translation) {
             let Some(place) = A::first() else { return stop(malformed) };
             place.packet = packet;
@@ -313,6 +317,7 @@ fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i
     let Some(place) = A::first() else { return stop(malformed) };
     place.packet = packet;
     place.source_mac = source_mac(&skb);
+    place.is_of_none = is_of_none;
     UNDECIDED
 }
 
