@@ -2,7 +2,7 @@
 //! for a packet of no flow.
 
 use crate::{
-    abi::{Translation, exit},
+    abi::{Flow, Macs, Translation, exit},
     address::Address,
     begin::begin,
     flow::{self, State, Ticks, Way, tcp},
@@ -149,10 +149,13 @@ pub(crate) fn settled<'t, A: Address, T: Tables<A>>(
     let translation = &half.translation;
     let elsewhere = half.input != packet.input && half.input != 0;
     let too_long = is_too_long(packet, translation);
-    // In every tick a mapping is kept alive anew; and the next hop's MAC asked for, if the flow is used in each.
+    // In every tick a mapping is kept alive anew.
     let ages = translation.exit == exit::NEIGHBOUR
-        && half.last_used != now
-        && (translation.macs.are_known() || translation.mapped != 0 || is_next(half.last_used, now));
+        && match next_hop_at(&half, now) {
+            NextHop::AsKnown => false,
+            NextHop::Ask => true,
+            NextHop::Forget => translation.macs.are_known() || translation.mapped != 0,
+        };
     if elsewhere
         || half.epoch != tables.epoch(half.slot)
         || is_idle(&half, now)
@@ -175,10 +178,28 @@ fn begin_with_room<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) ->
     }
 }
 
-/// Whether `now` is the tick after `last`.
+/// What is to be done about the MAC of a flow's next hop.
+enum NextHop {
+    /// Nothing.
+    AsKnown,
+    /// The route is asked for it, for the packets after this one: it may be kept until the tick ends.
+    Ask,
+    /// It was of another tick.
+    Forget,
+}
+
+/// A flow that was used in the last tick too asks with its first packet of a tick, another one with its fourth and, as long as there is no answer, with every
+/// fourth: to ask costs about what four packets save by it. The packet that asks, and all of a flow that never does, leave by the neighbour table, which so
+/// learns that its entry is in use.
 #[inline(always)]
-const fn is_next(last: Ticks, now: Ticks) -> bool {
-    now.wrapping_sub(last) == 1
+fn next_hop_at<A>(half: &Flow<A>, now: Ticks) -> NextHop {
+    let is_fourth = half.packets & 3 == 3;
+    match now.wrapping_sub(half.last_used) {
+        0 if is_fourth && !half.translation.macs.are_known() => NextHop::Ask,
+        0 => NextHop::AsKnown,
+        1 => NextHop::Ask,
+        _ => NextHop::Forget,
+    }
 }
 
 /// Decides about a packet of a flow that is in the table, whose translation is then in `leaving`; none if it is of no flow.
@@ -231,12 +252,16 @@ pub fn of_flow<A: Address>(
         }
         half = tables.flow(&packet.tuple)?;
     }
-    if leaving.exit == exit::NEIGHBOUR && half.last_used != now {
-        // This packet asks the neighbour table, which so learns that the entry is in use; those after it need not.
-        let busy = is_next(half.last_used, now);
-        let bridge = tables.network(u32::from(half.network)).map_or(0, |network| network.bridge);
-        let macs = if busy { tables.next_hop(&leaving.tuple, bridge, leaving.output) } else { None };
-        half.translation.macs = macs.unwrap_or_default();
+    if leaving.exit == exit::NEIGHBOUR {
+        match next_hop_at(&half, now) {
+            NextHop::AsKnown => {}
+            NextHop::Ask => {
+                let bridge = tables.network(u32::from(half.network)).map_or(0, |network| network.bridge);
+                let macs = tables.next_hop(&leaving.tuple, bridge, leaving.output);
+                half.translation.macs = macs.unwrap_or_default();
+            }
+            NextHop::Forget => half.translation.macs = Macs::default(),
+        }
     }
     if leaving.mapped != 0 && half.last_used != now {
         drop(half);

@@ -7,6 +7,7 @@ use crate::{
     abi::{self, Network, Publish},
     address::Port,
     flow::{tcp, ticks},
+    model::Model,
     scene::{
         C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, PUBLISH_SLOT, Scene, UPLINK, answer, families, left, model, packet, udp,
     },
@@ -36,6 +37,7 @@ families!(
     neighbours_in_mid_stream_are_brought_but_not_kept,
     neighbours_reach_each_other_though_the_table_is_full,
     what_is_longer_than_the_uplinks_mtu_is_refused,
+    a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_it_or_one_in_the_last,
     the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gone,
     a_container_reaches_its_own_published_port_from_that_very_port,
     in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody,
@@ -328,6 +330,30 @@ fn neighbours_reach_each_other_though_the_table_is_full<A: Scene>() {
         assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
         assert!(model.flows.borrow().is_empty());
     }
+}
+
+fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_it_or_one_in_the_last<A: Scene>() {
+    let mut model = model::<A>();
+    let hop = Macs::new([2; 6], [4; 6]);
+    model.next_hops.insert(UPLINK, hop);
+    let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
+    let known = |model: &Model<A>, packets: usize| {
+        let leaves: Vec<_> = (0..packets).map(|_| left(model, &sent).expect("it leaves")).collect();
+        assert!(leaves.iter().all(|leaves| !leaves.macs.are_known() || leaves.macs == hop));
+        leaves.iter().map(|leaves| leaves.macs.are_known()).collect::<Vec<_>>()
+    };
+    let after = |model: &Model<A>, ticks: Ticks| model.now.set(model.now.get() + ticks);
+    assert_eq!(known(&model, 6), [false, false, false, false, true, true], "it begins");
+    after(&model, 1);
+    assert_eq!(known(&model, 2), [false, true], "it was busy in the tick before");
+    after(&model, 2);
+    // Of the flow's packets there were eight: every fourth asks.
+    assert_eq!(known(&model, 5), [false, false, false, false, true], "it was not");
+    after(&model, 2);
+    model.next_hops.clear();
+    assert_eq!(known(&model, 9), [false; 9], "nobody knows it");
+    model.next_hops.insert(UPLINK, hop);
+    assert_eq!(known(&model, 6), [false, false, true, true, true, true], "until somebody does");
 }
 
 fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Scene>() {
