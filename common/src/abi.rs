@@ -193,7 +193,7 @@ pub struct Translation<A> {
     pub tuple: Tuple<A>,
     /// The interface it leaves through: a host side, whose container side it enters, or an uplink.
     pub output: u32,
-    /// Destination and source MAC. For an uplink those of the next hop, as they were when the tick began; zero if they are not known.
+    /// Destination and source MAC. For an uplink those of the next hop, as they are in this tick; zero if they are not known.
     pub macs: Macs,
     /// What the change of addresses adds to a sum over them.
     pub address_delta: u16,
