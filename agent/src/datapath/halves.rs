@@ -1,8 +1,9 @@
 //! The flow table of one family: walked through, and ended by key.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fs,
+    hash::Hash,
     net::{IpAddr, SocketAddr},
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Halves<A: Ip> {
     entries: u32,
     fd: MapFd,
     flows: FlowMap<A>,
+    begun: MapFd,
+    begun_counters: Array<MapData, u64>,
     epochs: Array<MapData, u32>,
     sweep: SchedClassifier,
 }
@@ -48,6 +51,8 @@ impl<A: Ip> Halves<A> {
             entries: table.max_entries(),
             fd: table.fd()?,
             flows: FlowMap::try_from(Map::HashMap(map(A::MAPS.flows)?))?,
+            begun: MapInfo::from_pin(pins.map(A::MAPS.begun))?.fd()?,
+            begun_counters: Array::try_from(Map::Array(map(A::MAPS.begun_counters)?))?,
             epochs: Array::try_from(Map::Array(map(name::EPOCHS)?))?,
             sweep: sweep.context("opening the program 'sweep'")?,
         })
@@ -67,7 +72,7 @@ impl<A: Ip> Halves<A> {
     /// Ends the live flows that are `wanted`; answers how many.
     pub(super) fn end_live(&self, wanted: impl Fn(&FlowRecord) -> bool) -> anyhow::Result<u64> {
         let live = self.live()?;
-        self.remove(live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key), Which::Any)
+        self.remove(live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key).collect(), Which::Any)
     }
 
     /// Ends every flow; answers how many.
@@ -88,7 +93,7 @@ impl<A: Ip> Halves<A> {
     /// Ends the flows of which one half or the other is `wanted`.
     fn end(&self, wanted: impl Fn(&Tuple<A>, &Flow<A>) -> bool) -> anyhow::Result<u64> {
         let halves = self.halves()?;
-        self.remove(halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key), Which::Any)
+        self.remove(halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key).collect(), Which::Any)
     }
 
     /// The live flows, with the keys of their forward halves.
@@ -131,20 +136,18 @@ impl<A: Ip> Halves<A> {
             let other = halves[key].translation.tuple.reversed();
             self.flows.get(&Raw(other), 0).is_err()
         });
-        Ok(self.remove(ended.into_iter(), Which::Ended)? + self.remove(lost.into_iter(), Which::Any)?)
+        Ok(self.remove(ended, Which::Ended)? + self.remove(lost, Which::Any)?)
     }
 
-    fn remove(&self, keys: impl Iterator<Item = Tuple<A>>, which: Which) -> anyhow::Result<u64> {
+    fn remove(&self, keys: Vec<Tuple<A>>, which: Which) -> anyhow::Result<u64> {
+        let keys = if keys.len() < MANY { keys } else { last_begun_first(keys, &self.noted()?) };
         let mut frame = Vec::new();
         let mut removed = 0;
-        let mut keys = keys.peekable();
-        while keys.peek().is_some() {
+        for keys in keys.chunks(sweep::KEYS) {
             frame.clear();
             frame.resize(ETHERNET, 0);
             frame[..2].copy_from_slice(&[which as u8, A::VERSION]);
-            for key in keys.by_ref().take(sweep::KEYS) {
-                frame.extend_from_slice(bytemuck::bytes_of(&key));
-            }
+            frame.extend_from_slice(bytemuck::cast_slice(keys));
             let result = self
                 .sweep
                 .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })
@@ -154,6 +157,16 @@ impl<A: Ip> Halves<A> {
         Ok(removed)
     }
 
+    /// The keys of the flows that began, the oldest first; those that were overwritten are missing.
+    fn noted(&self) -> anyhow::Result<Vec<Tuple<A>>> {
+        let mut noted = Vec::new();
+        batch::for_each(&self.begun, |_: u32, key| noted.push(key)).context("reading which flows began")?;
+        let next = self.begun_counters.get(&0, 0).context("reading how many flows began")?;
+        let oldest = next as usize % noted.len().max(1);
+        noted.rotate_left(oldest);
+        Ok(noted)
+    }
+
     fn halves(&self) -> anyhow::Result<HashMap<Tuple<A>, Flow<A>>> {
         batch::entries(&self.fd).context("reading the flow table")
     }
@@ -161,6 +174,19 @@ impl<A: Ip> Halves<A> {
     fn epoch(&self, half: &Flow<A>) -> anyhow::Result<u32> {
         self.epochs.get(&half.slot, 0).with_context(|| format!("reading the epoch of slot {}", half.slot))
     }
+}
+
+/// How many flows must end at once for their order to matter.
+const MANY: usize = 1024;
+
+/// Puts keys in the order in which flows are to be removed: the kernel hands out again what was given back last, so the entries of flows that begin together lie
+/// together then, as they did in a new table. In the table's own order, which is anything, a thousand flows would come to lie on two thousand pages, more than
+/// a processor has at hand, and every packet would wait for that.
+fn last_begun_first<K: Copy + Eq + Hash>(keys: Vec<K>, noted: &[K]) -> Vec<K> {
+    let mut left: HashSet<K> = keys.into_iter().collect();
+    let mut ordered: Vec<K> = noted.iter().rev().filter(|key| left.remove(key)).copied().collect();
+    ordered.extend(left);
+    ordered
 }
 
 fn now() -> anyhow::Result<Ticks> {
@@ -207,4 +233,17 @@ fn ends<A: Ip>(tuple: &Tuple<A>) -> (SocketAddr, SocketAddr) {
         _ => (identifier, identifier),
     };
     (SocketAddr::new(tuple.source.ip(), source.get()), SocketAddr::new(tuple.destination.ip(), destination.get()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_began_last_goes_first_and_what_nobody_noted_at_the_end() {
+        // 3 began twice, and 9 is over already.
+        let ordered = last_begun_first(vec![1, 2, 3, 4, 7], &[3, 1, 9, 2, 3, 4]);
+        assert_eq!(ordered, [4, 3, 2, 1, 7]);
+        assert_eq!(last_begun_first(vec![5], &[]), [5]);
+    }
 }
