@@ -108,7 +108,7 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
             Ok(())
         }
         End::Down(answer) => {
-            let (removed, errors) = agent.remove().await;
+            let (removed, errors) = Box::pin(agent.remove()).await;
             if errors.is_empty() {
                 lock.remove();
             }
