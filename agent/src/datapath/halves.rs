@@ -93,7 +93,9 @@ impl<A: Ip> Halves<A> {
     /// Ends the flows of which one half or the other is `wanted`.
     fn end(&self, wanted: impl Fn(&Tuple<A>, &Flow<A>) -> bool) -> anyhow::Result<u64> {
         let halves = self.halves()?;
-        self.remove(halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key).collect(), Which::Any)
+        let wanted = |(key, half): (&Tuple<A>, &Flow<A>)| wanted(key, half);
+        let ends = flows(&halves).filter(|(key, half, other)| wanted((key, half)) || other.is_some_and(wanted));
+        self.remove(ends.map(|(key, ..)| *key).collect(), Which::Any)
     }
 
     /// The live flows, with the keys of their forward halves.
@@ -120,13 +122,12 @@ impl<A: Ip> Halves<A> {
         let now = now()?;
         let halves = self.halves()?;
         let (mut ended, mut lost) = (Vec::new(), Vec::new());
-        for (key, half) in &halves {
-            let other = halves.get(&half.translation.tuple.reversed());
+        for (key, half, other) in flows(&halves) {
             if half.is_reply == 0 && other.is_none() {
                 // The reply half is inserted first: a forward half alone has lost it to another CPU that cleared up.
                 lost.push(*key);
             } else if self.epoch(half)? != half.epoch
-                || is_over(half, now) && other.is_none_or(|other| is_over(other, now))
+                || is_over(half, now) && other.is_none_or(|(_, other)| is_over(other, now))
             {
                 ended.push(*key);
             }
@@ -188,6 +189,17 @@ fn last_begun_first<K: Copy + Eq + Hash>(keys: Vec<K>, noted: &[K]) -> Vec<K> {
     ordered.extend(left);
     ordered
 }
+
+/// Every flow once: the key of its forward half, that half, and the other; or a reply half that is left of another flow.
+fn flows<A: Ip>(halves: &HashMap<Tuple<A>, Flow<A>>) -> impl Iterator<Item = FlowOf<'_, A>> {
+    halves.iter().filter_map(|(key, half)| {
+        let other = halves.get_key_value(&half.translation.tuple.reversed());
+        let comes_with_other = other.is_some_and(|(_, other)| other.translation.tuple.reversed() == *key);
+        (half.is_reply == 0 || !comes_with_other).then_some((key, half, other))
+    })
+}
+
+type FlowOf<'h, A> = (&'h Tuple<A>, &'h Flow<A>, Option<(&'h Tuple<A>, &'h Flow<A>)>);
 
 fn now() -> anyhow::Result<Ticks> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the monotonic clock")?;

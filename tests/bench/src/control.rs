@@ -4,10 +4,11 @@ use std::{
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use causeway::net::netns::{self, Netns};
 use causeway_tests::{place, undo, verb};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct Timing {
 
 /// Ports of the range that causeway publishes.
 const MANY: u16 = 10_000;
+
+/// How long the plugins are given: what portmap does for each port takes the longer the more there are, and 10,000 would take it hours.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `rounds` times each: `causeway` on causeway's host, the plugins on a host with nothing else, a range of so many ports.
 pub fn compare(causeway: &Rig, plain: &Rig, rounds: u32, plugins: u16) -> anyhow::Result<Vec<Timing>> {
@@ -148,6 +152,16 @@ impl Cni<'_> {
             .with_context(|| format!("cannot run {PLUGINS}/{plugin}: is containernetworking-plugins installed?"))?;
         // A plugin that stopped reading says why.
         let _ = child.stdin.take().context("its stdin is a pipe")?.write_all(config.to_string().as_bytes());
+        let started = Instant::now();
+        while child.try_wait()?.is_none() {
+            if started.elapsed() > PATIENCE {
+                child.kill()?;
+                child.wait()?;
+                bail!("the plugin {plugin} was at it still after {} s", PATIENCE.as_secs());
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        // It is short.
         let output = child.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(
