@@ -242,10 +242,20 @@ impl Macs {
         self.0
     }
 
-    /// Whether they are anybody's.
+    /// Looked for in vain: nobody's either.
+    pub const MISSING: Self = Self([0, 0, 1]);
+
+    /// Whether they are anybody's. While one CPU writes them another may see some of the words: then they are nobody's yet. So are those that have a word of
+    /// zeroes, which goes the longer way and is right.
     #[inline(always)]
     pub const fn are_known(&self) -> bool {
-        self.0[0] | self.0[1] != 0
+        self.0[0] != 0 && self.0[1] != 0 && self.0[2] != 0
+    }
+
+    /// Whether nobody has looked for them.
+    #[inline(always)]
+    pub const fn are_unsought(&self) -> bool {
+        self.0[0] | self.0[1] | self.0[2] == 0
     }
 
     /// The destination's bytes.

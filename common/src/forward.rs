@@ -154,7 +154,7 @@ pub(crate) fn settled<'t, A: Address, T: Tables<A>>(
         && match next_hop_at(&half, now) {
             NextHop::AsKnown => false,
             NextHop::Ask => true,
-            NextHop::Forget => translation.macs.are_known() || translation.mapped != 0,
+            NextHop::Forget => !translation.macs.are_unsought() || translation.mapped != 0,
         };
     if elsewhere
         || half.epoch != tables.epoch(half.slot)
@@ -188,14 +188,14 @@ enum NextHop {
     Forget,
 }
 
-/// A flow that was used in the last tick too asks with its first packet of a tick, another one with its fourth and, as long as there is no answer, with every
-/// fourth: to ask costs about what four packets save by it. The packet that asks, and all of a flow that never does, leave by the neighbour table, which so
+/// A flow that was used in the last tick too asks with its first packet of a tick, another one with a fourth: to ask costs about what four packets save by
+/// it. Whether there is an answer or not, it asks once a tick. The packet that asks, and all of a flow that never does, leave by the neighbour table, which so
 /// learns that its entry is in use.
 #[inline(always)]
 fn next_hop_at<A>(half: &Flow<A>, now: Ticks) -> NextHop {
     let is_fourth = half.packets & 3 == 3;
     match now.wrapping_sub(half.last_used) {
-        0 if is_fourth && !half.translation.macs.are_known() => NextHop::Ask,
+        0 if is_fourth && half.translation.macs.are_unsought() => NextHop::Ask,
         0 => NextHop::AsKnown,
         1 => NextHop::Ask,
         _ => NextHop::Forget,
@@ -258,7 +258,7 @@ pub fn of_flow<A: Address>(
             NextHop::Ask => {
                 let bridge = tables.network(u32::from(half.network)).map_or(0, |network| network.bridge);
                 let macs = tables.next_hop(&leaving.tuple, bridge, leaving.output);
-                half.translation.macs = macs.unwrap_or_default();
+                half.translation.macs = macs.unwrap_or(Macs::MISSING);
             }
             NextHop::Forget => half.translation.macs = Macs::default(),
         }

@@ -202,9 +202,11 @@ impl<'a> Skb<'a> {
             // Either the payload's checksum makes up for the addresses, but then the helper has taken them from the sum already (as is right for
             // IPv4; mended by a flag in Linux 6.16, commit ead7f9b8de65); or it does not (SCTP), and they count.
             self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
-            self.rewrite(packet, translation).ok_or(Reason::RewriteFailed)?;
+            let macs = now(&translation.macs);
+            self.rewrite(packet, translation, &macs).ok_or(Reason::RewriteFailed)?;
+            return Ok(self.redirect(translation, &macs));
         }
-        Ok(self.redirect(translation))
+        Ok(self.redirect(translation, &translation.macs))
     }
 
     /// Brings TCP's options in reach.
@@ -241,7 +243,7 @@ impl<'a> Skb<'a> {
         if translation.outer.exit != exit::HOST {
             self.frame_changed::<A>(A::ONE_HOP.into());
         }
-        Ok(self.redirect(&translation.outer))
+        Ok(self.redirect(&translation.outer, &translation.outer.macs))
     }
 
     /// Puts an error in the frame's place, and sends it to where that came from. Answers the action.
@@ -293,7 +295,7 @@ impl<'a> Skb<'a> {
         A::rewrite(self.write::<A::Header>(ETHERNET).ok_or(Reason::RewriteFailed)?, translation);
         // The checksum that makes up for the addresses is in the first fragment.
         self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
-        Ok(self.redirect(translation))
+        Ok(self.redirect(translation, &translation.macs))
     }
 
     /// Makes an IPv6 packet one of IPv4 and sends it on. Answers the action.
@@ -305,7 +307,7 @@ impl<'a> Skb<'a> {
         self.cross_payload(packet, translation)?;
         self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet), translation)?;
         self.store(ETHERNET, &head4.outer)?;
-        Ok(self.redirect(translation))
+        Ok(self.redirect(translation, &translation.macs))
     }
 
     /// Makes an IPv4 packet one of IPv6 and sends it on. Answers the action.
@@ -320,7 +322,7 @@ impl<'a> Skb<'a> {
         self.cross_payload(packet, translation)?;
         self.cross(ether_type::IPV6, -beyond::<Ipv4>(packet), translation)?;
         self.store(ETHERNET, &head6.outer)?;
-        Ok(self.redirect(translation))
+        Ok(self.redirect(translation, &translation.macs))
     }
 
     /// Gives an IPv6 error the headers that were made for it in IPv4, and sends it on. Answers the action.
@@ -329,7 +331,7 @@ impl<'a> Skb<'a> {
         let First { packet, error, head4, .. } = place;
         self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet) - crossing::LONGER.cast_signed(), &error.outer)?;
         self.store_head(head4)?;
-        Ok(self.redirect(&error.outer))
+        Ok(self.redirect(&error.outer, &error.outer.macs))
     }
 
     /// Gives an IPv4 error the headers that were made for it in IPv6, and sends it on. Answers the action.
@@ -338,7 +340,7 @@ impl<'a> Skb<'a> {
         let First { packet, error, head6, .. } = place;
         self.cross(ether_type::IPV6, crossing::LONGER.cast_signed() - beyond::<Ipv4>(packet), &error.outer)?;
         self.store_head(head6)?;
-        Ok(self.redirect(&error.outer))
+        Ok(self.redirect(&error.outer, &error.outer.macs))
     }
 
     /// Rewrites what comes after the header of a packet that gets one of the other family.
@@ -421,13 +423,13 @@ impl<'a> Skb<'a> {
     }
 
     #[inline(always)]
-    fn redirect<A>(&self, translation: &Translation<A>) -> i32 {
+    fn redirect<A>(&self, translation: &Translation<A>, macs: &Macs) -> i32 {
         if translation.exit == exit::HOST {
             return TCX_NEXT;
         }
         // SAFETY: redirects by number; the kernel checks what it finds there.
         let action = unsafe {
-            if translation.exit == exit::NEIGHBOUR && translation.macs.are_known() {
+            if translation.exit == exit::NEIGHBOUR && macs.are_known() {
                 bpf_redirect(translation.output, 0)
             } else if translation.exit == exit::NEIGHBOUR {
                 bpf_redirect_neigh(translation.output, ptr::null_mut(), 0, 0)
@@ -493,10 +495,10 @@ impl<'a> Skb<'a> {
     }
 
     #[inline(always)]
-    fn rewrite<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
+    fn rewrite<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>, macs: &Macs) -> Option<()> {
         let tuple = &translation.tuple;
-        if translation.exit == exit::PEER || translation.macs.are_known() {
-            self.write_macs(&translation.macs)?;
+        if translation.exit == exit::PEER || macs.are_known() {
+            self.write_macs(macs)?;
         }
         A::rewrite(self.write::<A::Header>(ETHERNET)?, translation);
         self.rewrite_ports(packet, tuple)
@@ -534,6 +536,13 @@ fn length_of(frame: &HeldFrame) -> u32 {
 #[inline(always)]
 fn beyond<H>(packet: &Packet<V6>) -> i32 {
     (payload_at(packet) as u32).cast_signed() - ((ETHERNET + size_of::<H>()) as u32).cast_signed()
+}
+
+/// The MACs, read once: another CPU may learn or forget those of a next hop while the frame is rewritten by them and sent as they say.
+#[inline(always)]
+fn now(macs: &Macs) -> Macs {
+    // SAFETY: they are there to be read.
+    unsafe { ptr::read_volatile(macs) }
 }
 
 /// A number nobody can foretell.

@@ -93,9 +93,7 @@ impl<A: Ip> Halves<A> {
     /// Ends the flows of which one half or the other is `wanted`.
     fn end(&self, wanted: impl Fn(&Tuple<A>, &Flow<A>) -> bool) -> anyhow::Result<u64> {
         let halves = self.halves()?;
-        let wanted = |(key, half): (&Tuple<A>, &Flow<A>)| wanted(key, half);
-        let ends = flows(&halves).filter(|(key, half, other)| wanted((key, half)) || other.is_some_and(wanted));
-        self.remove(ends.map(|(key, ..)| *key).collect(), Which::Any)
+        self.remove(halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key).collect(), Which::Any)
     }
 
     /// The live flows, with the keys of their forward halves.

@@ -353,7 +353,12 @@ fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_
     model.next_hops.clear();
     assert_eq!(known(&model, 9), [false; 9], "nobody knows it");
     model.next_hops.insert(UPLINK, hop);
-    assert_eq!(known(&model, 6), [false, false, true, true, true, true], "until somebody does");
+    assert_eq!(known(&model, 6), [false; 6], "and it was asked for in this tick");
+    after(&model, 1);
+    assert_eq!(known(&model, 2), [false, true], "until somebody does");
+    model.next_hops.clear();
+    after(&model, 1);
+    assert_eq!(known(&model, 6), [false; 6], "nobody does any more");
 }
 
 fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Scene>() {
