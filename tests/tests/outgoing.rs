@@ -1,7 +1,11 @@
 //! Containers reach the world, which sees the host.
 
 use std::{
-    net::SocketAddr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd as _,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,6 +17,11 @@ use causeway_tests::{
     raw::{Packet, Raw},
     tcp, udp,
     wait::{self, SILENCE},
+};
+use nix::{
+    sched::{self, CpuSet},
+    sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, sockopt},
+    unistd::Pid,
 };
 
 families! {
@@ -28,6 +37,7 @@ families! {
     containers_reach_each_other_and_the_gateway_with_their_own_addresses,
     other_protocols_do_not_leave,
     a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow,
+    a_flow_that_two_cpus_begin_at_once_leaves_by_one_pair_of_macs,
 }
 
 fn a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host(family: Family) {
@@ -182,4 +192,60 @@ fn a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow(family: Fami
     ping::ping(&lab.world, family.host(), 9, 56);
     wait::until("the flow goes on", || udp::ask(&client, (family.far(), 7), b"again", Duration::from_millis(100)).ok());
     ask_for(Duration::from_secs(3));
+}
+
+/// A flow learns its next hop's MAC while another CPU sends by it.
+fn a_flow_that_two_cpus_begin_at_once_leaves_by_one_pair_of_macs(family: Family) {
+    const BATCHES: u16 = 50;
+    const FLOWS: usize = 400;
+    let lab = Lab::of(family);
+    let c1 = lab.container("c1", &[]);
+    let _echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
+    udp::answer(&udp::client(&c1.netns, family), (family.far(), 7));
+    let wire = place::run(&lab.world, || {
+        let socket =
+            socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll);
+        socket.expect("a socket for frames")
+    });
+    socket::setsockopt(&wire, sockopt::RcvBufForce, &(64 << 20)).expect("room for frames");
+    let cpus = sched::sched_getaffinity(Pid::from_raw(0)).expect("the CPUs");
+    let cpus: Vec<_> = (0..CpuSet::count()).filter(|cpu| cpus.is_set(*cpu).expect("a CPU")).take(2).collect();
+    assert_eq!(cpus.len(), 2, "it takes two");
+    let mut seen = BTreeMap::new();
+    for batch in 0..BATCHES {
+        let sockets: Vec<UdpSocket> = (0..FLOWS).map(|_| udp::client(&c1.netns, family)).collect();
+        sockets.iter().for_each(|socket| socket.connect((family.far(), 1000 + batch)).expect("a route"));
+        let at = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        thread::scope(|scope| {
+            for (me, cpu) in cpus.iter().enumerate() {
+                let (sockets, at) = (&sockets, &at);
+                scope.spawn(move || {
+                    let mut own = CpuSet::new();
+                    own.set(*cpu).expect("a CPU");
+                    sched::sched_setaffinity(Pid::from_raw(0), &own).expect("a CPU of its own");
+                    for (number, socket) in sockets.iter().enumerate() {
+                        at[me].store(number + 1, Ordering::SeqCst);
+                        while at[1 - me].load(Ordering::SeqCst) <= number {
+                            std::hint::spin_loop();
+                        }
+                        // Nobody listens, and it may say so.
+                        (0..4).for_each(|_| drop(socket.send(b"x")));
+                    }
+                });
+            }
+        });
+        let mut frame = [0; 2048];
+        while let Ok(length) = socket::recv(wire.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+            const UDP: u8 = 17;
+            let is_from_host = match family.host() {
+                IpAddr::V4(host) => frame[12..14] == [0x08, 0x00] && frame[23] == UDP && frame[26..30] == host.octets(),
+                IpAddr::V6(host) => frame[12..14] == [0x86, 0xdd] && frame[20] == UDP && frame[22..38] == host.octets(),
+            };
+            if length > 38 && is_from_host {
+                *seen.entry(<[u8; 12]>::try_from(&frame[..12]).expect("twelve bytes")).or_insert(0) += 1;
+            }
+        }
+    }
+    assert_eq!(seen.len(), 1, "frames by destination and source: {seen:02x?}");
+    assert!(seen.values().sum::<u32>() > u32::from(BATCHES) * 400, "{seen:02x?}");
 }

@@ -61,10 +61,10 @@ enum Verb {
         #[arg(long)]
         kernels: bool,
         /// Of the tests for other kernels, only this test program, such as `load`; several by repetition.
-        #[arg(long, value_name = "PROGRAM", requires = "kernel")]
+        #[arg(long, value_name = "PROGRAM", requires = "kernel", conflicts_with = "kernels")]
         only: Vec<String>,
         /// Of those: what labs connect their containers with, veth or netkit, where a test does not say.
-        #[arg(long, value_name = "KIND", requires = "only")]
+        #[arg(long, value_name = "KIND", value_parser = ["veth", "netkit"], requires = "only", conflicts_with = "kernels")]
         device: Option<String>,
         /// Parts of test names, and options of the test harness.
         #[arg(last = true, value_name = "FILTER")]

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::{Measurement, Metric};
+use crate::{
+    contender::Contender,
+    measurement::{Measurement, Metric},
+};
 
 /// How much of a ratio may be missing before that is a failure. One run differs from the next by about a tenth.
 pub const TOLERANCE: f64 = 0.2;
@@ -52,17 +55,34 @@ impl Baseline {
 
     /// Puts these ratios into the repository's; those that were not measured stay.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let mut all = Self::load(path).unwrap_or_default();
+        let mut all = if path.exists() { Self::load(path)? } else { Self::default() };
         all.0.extend(self.0.clone());
         fs::write(path, serde_json::to_string_pretty(&all)? + "\n")
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What there is of the measurements and contenders of those names, and was not measured now.
+    pub fn missing(&self, now: &Self, names: &[String], contenders: &[Contender]) -> Vec<String> {
+        let is_asked_for = |what: &str| {
+            names.iter().any(|name| what.starts_with(&format!("{name} (")))
+                && contenders.iter().any(|contender| what.ends_with(&format!(" against {contender}")))
+        };
+        self.0.keys().filter(|what| is_asked_for(what) && !now.0.contains_key(*what)).cloned().collect()
+    }
+
+    /// How many ratios there are of both.
+    pub fn in_common(&self, now: &Self) -> usize {
+        self.0.keys().filter(|what| now.0.contains_key(*what)).count()
     }
 
     /// What has become worse than the tolerance allows.
     pub fn worse(&self, now: &Self) -> anyhow::Result<Vec<Worse>> {
         let both = self.0.iter().filter_map(|(what, before)| Some((what, *before, *now.0.get(what)?)));
         let both: Vec<_> = both.collect();
-        ensure!(!both.is_empty(), "the baseline has none of what was measured: make one with --save");
+        ensure!(
+            !both.is_empty(),
+            "the baseline has none of the ratios that were measured: measure what it has against whom it has it, or make one with --save"
+        );
         let worse = both.into_iter().filter(|(_, before, now)| *now < before * (1.0 - TOLERANCE));
         Ok(worse.map(|(what, before, now)| Worse { what: what.clone(), before, now }).collect())
     }
@@ -81,6 +101,30 @@ mod tests {
         assert!(baseline(3.0).worse(&baseline(2.5)).unwrap().is_empty());
         let worse = baseline(3.0).worse(&baseline(2.3)).unwrap();
         assert_eq!(worse, [Worse { what: "a".to_owned(), before: 3.0, now: 2.3 }]);
+    }
+
+    #[test]
+    fn what_was_asked_for_and_not_measured_is_missing() {
+        let what = |name: &str, contender: Contender| format!("{name} (ns/packet) against {contender}");
+        let [of_plain, of_other, of_map] =
+            [what("a", Contender::Plain), what("a, IPv6", Contender::Plain), what("a", Contender::NftMap)];
+        let saved = Baseline([&of_plain, &of_other, &of_map].into_iter().map(|what| (what.clone(), 1.0)).collect());
+        let missing = |now: &Baseline| saved.missing(now, &["a".to_owned()], &[Contender::Plain, Contender::Floor]);
+        assert_eq!(missing(&Baseline::default()), std::slice::from_ref(&of_plain));
+        let now = Baseline(BTreeMap::from([(of_plain, 0.1)]));
+        assert!(missing(&now).is_empty());
+        assert_eq!(saved.in_common(&now), 1);
+    }
+
+    #[test]
+    fn an_unreadable_baseline_is_not_written_over() {
+        let path = std::env::temp_dir().join(format!("causeway-baseline-{}", std::process::id()));
+        fs::write(&path, "{\"a\": 1.0,}").unwrap();
+        let saved = baseline(2.0).save(&path);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(saved.is_err());
+        assert_eq!(text, "{\"a\": 1.0,}");
     }
 
     #[test]

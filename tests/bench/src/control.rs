@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use causeway::net::netns::{self, Netns};
 use causeway_tests::{place, undo, verb};
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub fn compare(causeway: &Rig, plain: &Rig, rounds: u32, plugins: u16) -> anyhow
         let name = plain.lab.name_of(&format!("attach{round}"));
         let netns = made(plain, &name)?;
         let folder = undo::folder(&plain.lab.instance);
-        let cni = Cni { host: &plain.lab.host, container: netns.path(), name: &name, folder: &folder };
+        let cni = Cni { rig: plain, container: netns.path(), name: &name, folder: &folder };
         let started = Instant::now();
         let result = cni.bridge("ADD")?;
         add(attach, "CNI bridge", Ok(started.elapsed()));
@@ -108,7 +108,7 @@ fn ask(rig: &Rig, arguments: &[&str]) -> anyhow::Result<Duration> {
 }
 
 struct Cni<'a> {
-    host: &'a Netns,
+    rig: &'a Rig,
     container: &'a Path,
     name: &'a str,
     folder: &'a Path,
@@ -147,22 +147,28 @@ impl Cni<'_> {
         process.env("CNI_COMMAND", command).env("CNI_CONTAINERID", self.name).env("CNI_NETNS", self.container);
         process.env("CNI_IFNAME", "eth0").env("CNI_PATH", PLUGINS);
         process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = place::run(self.host, || process.spawn());
+        let child = place::run(&self.rig.lab.host, || process.spawn());
         let mut child = child
             .with_context(|| format!("cannot run {PLUGINS}/{plugin}: is containernetworking-plugins installed?"))?;
         // A plugin that stopped reading says why.
         let _ = child.stdin.take().context("its stdin is a pipe")?.write_all(config.to_string().as_bytes());
+        // Who interrupts the benchmark ends it too.
+        self.rig.lab.undo().children.push(child);
         let started = Instant::now();
-        while child.try_wait()?.is_none() {
-            if started.elapsed() > PATIENCE {
-                child.kill()?;
-                child.wait()?;
-                bail!("the plugin {plugin} was at it still after {} s", PATIENCE.as_secs());
+        let is_over = loop {
+            let is_over = self.rig.lab.undo().children.last_mut().context("it is there")?.try_wait()?.is_some();
+            if is_over || started.elapsed() > PATIENCE {
+                break is_over;
             }
             thread::sleep(Duration::from_micros(200));
+        };
+        let mut child = self.rig.lab.undo().children.pop().context("it is there still")?;
+        if !is_over {
+            child.kill()?;
         }
         // It is short.
         let output = child.wait_with_output()?;
+        ensure!(is_over, "the plugin {plugin} was at it still after {} s", PATIENCE.as_secs());
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(
             output.status.success(),

@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    fs::File,
     os::unix::process::CommandExt as _,
     process::{Command, ExitCode},
     thread,
@@ -23,6 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{conntrack::Room, rig};
 
+/// Locked while a benchmark runs.
+const LOCK: &str = "/run/causeway-bench.lock";
+
 /// In the worker's environment.
 const WORKER: &str = "CAUSEWAY_BENCH_WORKER";
 
@@ -33,6 +37,11 @@ pub fn is_worker() -> bool {
 
 /// Runs this program again as the worker, and answers its exit status.
 pub fn guard() -> anyhow::Result<ExitCode> {
+    // Until this process ends, however it does.
+    let lock = File::create(LOCK).with_context(|| format!("cannot create {LOCK}"))?;
+    lock.try_lock().with_context(|| {
+        format!("another benchmark runs on this machine ({LOCK} is locked), and they would disturb each other: wait until it has ended")
+    })?;
     let room = Room::found();
     let mut command = Command::new(env::current_exe()?);
     command.args(env::args_os().skip(1)).env(WORKER, "1");
@@ -40,12 +49,9 @@ pub fn guard() -> anyhow::Result<ExitCode> {
     unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) };
     let mut worker = command.spawn().context("cannot start this program again")?;
     let pid = Pid::from_raw(worker.id().try_into()?);
-    // Ctrl-C comes to both; the others only to this one.
-    on_signal(move |number| {
-        if number != SignalKind::interrupt() {
-            // It may have ended by itself.
-            let _ = kill(pid, Signal::SIGTERM);
-        }
+    // Ctrl-C may have come to both: the worker ends once. Or it has ended by itself.
+    on_signal(move || {
+        let _ = kill(pid, Signal::SIGTERM);
     })?;
     let status = worker.wait().context("cannot wait for the measuring process")?;
     undo::sweep();
@@ -57,7 +63,7 @@ pub fn guard() -> anyhow::Result<ExitCode> {
 /// From now on a signal removes everything and ends the worker.
 pub fn undo_on_signal() -> anyhow::Result<()> {
     let room = Room::found();
-    on_signal(move |_| {
+    on_signal(move || {
         eprintln!("bench: interrupted, removing what was made");
         for problem in rig::undo_all() {
             eprintln!("bench: {problem}");
@@ -67,20 +73,19 @@ pub fn undo_on_signal() -> anyhow::Result<()> {
     })
 }
 
-fn on_signal(mut then: impl FnMut(SignalKind) + Send + 'static) -> anyhow::Result<()> {
+fn on_signal(mut then: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let mut signals = {
         let _entered = runtime.enter();
-        [signal(kinds[0])?, signal(kinds[1])?, signal(kinds[2])?]
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]
     };
     thread::spawn(move || {
         loop {
             let [interrupt, terminate, hangup] = &mut signals;
-            let came = runtime.block_on(async {
-                tokio::select! { _ = interrupt.recv() => 0, _ = terminate.recv() => 1, _ = hangup.recv() => 2 }
+            runtime.block_on(async {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
             });
-            then(kinds[came]);
+            then();
         }
     });
     Ok(())

@@ -112,9 +112,29 @@ fn prepare(options: &Options) -> anyhow::Result<()> {
         !suite::forwarding(options.size(), &options.only).is_empty(),
         "nothing of that name is measured; --list has the names"
     );
+    let all: Vec<String> = suite::forwarding(options.size(), &[]).iter().flat_map(Group::names).collect();
+    for word in &options.only {
+        let one = std::slice::from_ref(word);
+        ensure!(
+            all.iter().any(|name| suite::wanted(name, one, &all)),
+            "nothing that is measured is called anything like '{word}'; --list has the names"
+        );
+    }
     if options.check {
         Baseline::load(&options.baseline())?;
     }
+    if let Some(path) = &options.json {
+        // What was there is lost only to what was measured.
+        fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    ensure!(
+        options.before().is_some() || !options.contenders.contains(&Contender::CausewayBefore),
+        "which build of causeway is causeway-before? --before names it"
+    );
     if let Some(before) = options.before() {
         ensure!(before.is_file(), "{} is no file: --before wants a build of causeway", before.display());
     }
@@ -143,12 +163,27 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let ratios = Baseline::of(&results.measurements);
     if options.save {
         ratios.save(&options.baseline())?;
-        let path = options.record.join("programs.txt");
-        fs::write(&path, programs::record(&results.programs))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        // With --only nobody looks at them.
+        if !results.programs.is_empty() {
+            let path = options.record.join("programs.txt");
+            fs::write(&path, programs::record(&results.programs))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    for (contender, _) in &results.left_out {
+        // Why has been said already.
+        ensure!(!options.contenders.contains(contender), "{contender} was asked for, and could not be measured");
     }
     if options.check {
-        let worse = Baseline::load(&options.baseline())?.worse(&ratios)?;
+        let baseline = Baseline::load(&options.baseline())?;
+        let names: Vec<String> =
+            suite::forwarding(options.size(), &options.only).iter().flat_map(Group::names).collect();
+        let contenders = if options.contenders.is_empty() { &Contender::ALL[..] } else { &options.contenders[..] };
+        let missing = baseline.missing(&ratios, &names, contenders);
+        for missing in &missing {
+            eprintln!("bench: {missing}: it is in the repository's baseline, and was not measured");
+        }
+        let worse = baseline.worse(&ratios)?;
         for worse in &worse {
             eprintln!("bench: {}: {:.2} x, was {:.2} x", worse.what, worse.now, worse.before);
         }
@@ -160,7 +195,14 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
             eprintln!("bench: more than {:.0} % worse than the repository's baseline", TOLERANCE * 100.0);
             return Ok(ExitCode::FAILURE);
         }
-        println!("No ratio is more than {:.0} % smaller than the repository's.", TOLERANCE * 100.0);
+        if !missing.is_empty() {
+            return Ok(ExitCode::FAILURE);
+        }
+        println!(
+            "Of {} ratios none is more than {:.0} % smaller than the repository's.",
+            baseline.in_common(&ratios),
+            TOLERANCE * 100.0
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

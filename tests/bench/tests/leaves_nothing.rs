@@ -77,12 +77,13 @@ type End<'a> = (&'a str, &'a dyn Fn(&Running));
 fn an_interrupted_benchmark_leaves_nothing() {
     let room = Room::found();
     let guard = |running: &Running| Pid::from_raw(running.guard.id().try_into().unwrap());
-    let ends: [End; 4] = [
+    let ends: [End; 5] = [
         ("Ctrl-C", &|running| {
             for pid in [guard(running), running.worker] {
                 kill(pid, Signal::SIGINT).unwrap();
             }
         }),
+        ("SIGINT of one alone", &|running| kill(guard(running), Signal::SIGINT).unwrap()),
         ("SIGTERM", &|running| kill(guard(running), Signal::SIGTERM).unwrap()),
         ("SIGKILL of the worker", &|running| kill(running.worker, Signal::SIGKILL).unwrap()),
         ("SIGKILL of the other", &|running| kill(guard(running), Signal::SIGKILL).unwrap()),
