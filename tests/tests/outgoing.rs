@@ -214,7 +214,9 @@ fn a_flow_that_two_cpus_begin_at_once_leaves_by_one_pair_of_macs(family: Family)
     let mut seen = BTreeMap::new();
     for batch in 0..BATCHES {
         let sockets: Vec<UdpSocket> = (0..FLOWS).map(|_| udp::client(&c1.netns, family)).collect();
-        sockets.iter().for_each(|socket| socket.connect((family.far(), 1000 + batch)).expect("a route"));
+        for socket in &sockets {
+            socket.connect((family.far(), 1000 + batch)).expect("a route");
+        }
         let at = [AtomicUsize::new(0), AtomicUsize::new(0)];
         thread::scope(|scope| {
             for (me, cpu) in cpus.iter().enumerate() {
