@@ -54,10 +54,10 @@ enum Verb {
     },
     /// Runs every test, those that need root and a lab too.
     Test {
-        /// On that kernel instead, of Debian's packages, in a virtual machine: 6.1 or 6.12.
+        /// All of them, or those of --only, on that kernel instead, of Debian's packages, in a virtual machine: 6.1 or 6.12.
         #[arg(long, value_name = "VERSION", conflicts_with = "kernels")]
         kernel: Option<String>,
-        /// On those kernels and then on this one.
+        /// What every kernel is tried with, on those two at once, and then every test on this one.
         #[arg(long)]
         kernels: bool,
         /// Of the tests for other kernels, only this test program, such as `load`; several by repetition.

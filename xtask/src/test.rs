@@ -30,20 +30,20 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
     Ok(if outcome.right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the tests on the kernels of the matrix, and all of them on this one.
+/// Runs what every kernel is tried with on those of the matrix, and all tests on this one.
 pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
     interrupt::note()?;
-    let mut outcomes = kernels::run(workspace, &kernels::MATRIX, Wanted { filter, ..Wanted::default() })?;
+    let mut outcomes = kernels::run(workspace, &kernels::MATRIX, Wanted { filter, quick: true, ..Wanted::default() })?;
     if !interrupt::noted() {
         println!("xtask test: on the running kernel, {}", Kernel::running()?);
         outcomes.push(run_here(workspace, filter)?);
         Report::read(&report(workspace)).record(workspace, Kernel::running()?)?;
     }
-    print!("{}", outcome::table(&outcomes));
     if interrupt::noted() {
         eprintln!("xtask: interrupted");
         return Ok(ExitCode::from(130));
     }
+    print!("{}", outcome::table(&outcomes));
     Ok(if outcomes.iter().all(|outcome| outcome.right) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) device: Option<&'a str>,
     /// What test harnesses are given.
     pub(crate) filter: &'a [OsString],
-    /// What a gate has time for, on all kernels at once.
+    /// What every kernel is tried with (programs load and attach, packet tables, the lab's smoke), on all at once.
     pub(crate) quick: bool,
 }
 
