@@ -24,6 +24,7 @@ families!(
     flows_and_mappings_are_counted_apart_for_their_endpoint,
     a_container_that_maps_every_port_takes_none_from_other_networks,
     a_published_port_leads_where_it_is_published,
+    what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none,
 );
 
 /// The first container is on a network with mappings, the second is not.
@@ -212,4 +213,14 @@ fn a_published_port_leads_where_it_is_published<A: Scene>() {
     );
     let there = left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))).unwrap();
     assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C2, 80));
+}
+
+fn what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none<A: Scene>() {
+    let model = model::<A>();
+    port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    for (what, port, mapped) in [("a mapping", 4000, 1), ("a publish", 5000, 0)] {
+        let there = left(&model, &udp(UPLINK, (A::OTHER, 7777), (A::HOST, port))).expect(what);
+        let back = left(&model, &answer(&there, 0)).expect(what);
+        assert_eq!(back.mapped, mapped, "{what}");
+    }
 }

@@ -105,6 +105,14 @@ fn a_port_that_is_taken_gives_way_to_another<A: Scene>() {
     assert_eq!(left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get(), 4000);
     let second = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get();
     assert_ne!(second, 4000);
+    // Nobody foretells which (RFC 6056), though each destination has all of them.
+    let port_toward = |port: u16| {
+        left(&model, &udp(C1_SIDE, (A::C1, 4001), (A::WORLD, port))).expect("the first has its own");
+        let second = left(&model, &udp(C2_SIDE, (A::C2, 4001), (A::WORLD, port))).expect("the second has another");
+        second.tuple.source_port.get()
+    };
+    let ports: HashSet<_> = (100..108).map(port_toward).collect();
+    assert!(ports.len() > 4, "{ports:?}");
     // Toward another destination the same port is free.
     let elsewhere = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::OTHER, 53))).unwrap();
     assert_eq!(elsewhere.tuple.source_port.get(), 4000);
