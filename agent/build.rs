@@ -1,6 +1,8 @@
-//! Builds the eBPF object with the recipe it shares with xtask and leaves it in `OUT_DIR` as `causeway.bpf.o`.
+//! Builds the eBPF object with the recipe it shares with xtask and leaves it in `OUT_DIR` as
+//! `causeway.bpf.o`.
 //!
-//! `CAUSEWAY_BPF_OBJECT=/path` takes an object that is already built. The path is absolute: cargo runs this in `agent/`.
+//! `CAUSEWAY_BPF_OBJECT=/path` takes an object that is already built. The path is absolute: cargo
+//! runs this in `agent/`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
     match embed() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Line(line)) => {
-            // cargo prints this alone; an exit status of failure would print the whole dialogue with it.
+            // cargo prints this alone; an exit status of failure would print the whole dialogue
+            // with it.
             println!("cargo::error={line}");
             ExitCode::SUCCESS
         }
@@ -71,17 +74,26 @@ fn embed() -> Result<(), Failure> {
 fn build(out_dir: &Path) -> Result<PathBuf, Failure> {
     let agent = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let Some(workspace) = agent.parent() else {
-        return Err(Failure::Line(format!("{} is not inside causeway's workspace", agent.display())));
+        return Err(Failure::Line(format!(
+            "{} is not inside causeway's workspace",
+            agent.display()
+        )));
     };
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
     let target_dir = recipe::target_dir(out_dir, workspace);
-    let toolchain = recipe::find(&target_dir)
-        .map_err(|e| Failure::Line(format!("cannot build the eBPF object: {e}: run `cargo xtask setup`")))?;
+    let toolchain = recipe::find(&target_dir).map_err(|e| {
+        Failure::Line(format!("cannot build the eBPF object: {e}: run `cargo xtask setup`"))
+    })?;
     let (object, output) = toolchain
-        .build(&recipe::Build { workspace, target_dir: &target_dir, arch: &arch, package: recipe::DATAPATH })
+        .build(&recipe::Build {
+            workspace,
+            target_dir: &target_dir,
+            arch: &arch,
+            package: recipe::DATAPATH,
+        })
         .map_err(Failure::Compiler)?;
     for line in output.lines().filter(|line| !line.trim().is_empty()) {
         println!("cargo::warning={line}");

@@ -1,5 +1,5 @@
-//! What crosses the socket: one request, one reply, each a line of JSON. The objects in the replies are what `--json` prints, so
-//! their field names are a contract.
+//! What crosses the socket: one request, one reply, each a line of JSON. The objects in the replies
+//! are what `--json` prints, so their field names are a contract.
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
@@ -98,8 +98,12 @@ impl Request {
             Self::ContainerEnter { name } => format!("container exec {name}"),
             Self::ContainerRemove { name } => format!("container rm {name}"),
             Self::PublishAdd(add) => format!("publish add {} {}", add.container, add.publish),
-            Self::PublishRemove { container, publish } => format!("publish rm {container} {publish}"),
-            Self::PublishMove(wanted) => format!("publish move {} {}", wanted.ports, wanted.container),
+            Self::PublishRemove { container, publish } => {
+                format!("publish rm {container} {publish}")
+            }
+            Self::PublishMove(wanted) => {
+                format!("publish move {} {}", wanted.ports, wanted.container)
+            }
             Self::PublishList => "publish ls".to_owned(),
             Self::FlowsList(_) => "flows ls".to_owned(),
             Self::FlowsFlush(_) => "flows flush".to_owned(),
@@ -137,7 +141,8 @@ pub struct NetworkSpec {
     /// Nothing leaves or enters the network, the host excepted.
     #[serde(default)]
     pub internal: bool,
-    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or `"ipv6"`.
+    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or
+    /// `"ipv6"`.
     #[serde(default = "both")]
     pub masquerade: Masquerade,
     /// Containers of the network reach each other.
@@ -206,7 +211,8 @@ pub struct Network {
     pub mtu: u32,
     /// Nothing leaves or enters the network, the host excepted.
     pub internal: bool,
-    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or `"ipv6"`.
+    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or
+    /// `"ipv6"`.
     pub masquerade: Masquerade,
     /// Containers of the network reach each other.
     pub icc: bool,
@@ -228,7 +234,8 @@ pub struct Network {
 pub enum ContainerState {
     /// It is, and it has its link; nothing is said of the processes in it.
     Running,
-    /// Its namespace or its host side was removed by hand, or ended with its last process; `container rm` removes the rest.
+    /// Its namespace or its host side was removed by hand, or ended with its last process;
+    /// `container rm` removes the rest.
     Gone,
 }
 
@@ -283,7 +290,8 @@ pub struct Publish {
     pub container_port: String,
     /// Clients that may use it; any if empty.
     pub from: Vec<IpNet>,
-    /// Where it led before it was moved, and flows may finish. Absent if there is nothing of that kind.
+    /// Where it led before it was moved, and flows may finish. Absent if there is nothing of that
+    /// kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<Draining>,
 }
@@ -366,8 +374,8 @@ pub struct Removed {
     pub networks: Vec<String>,
     /// The containers' names.
     pub containers: Vec<String>,
-    /// Of an agent whose state file was gone, so that nothing else is known of it: its pinned datapath, its socket, its notes. Absent
-    /// else.
+    /// Of an agent whose state file was gone, so that nothing else is known of it: its pinned
+    /// datapath, its socket, its notes. Absent else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PathBuf>,
 }
@@ -480,7 +488,8 @@ mod tests {
 
     #[test]
     fn a_flow_prints_these_names() {
-        let direction = || Direction { source: "10.0.0.1:1".to_owned(), destination: "10.0.0.2:2".to_owned() };
+        let direction =
+            || Direction { source: "10.0.0.1:1".to_owned(), destination: "10.0.0.2:2".to_owned() };
         let flow = Flow {
             protocol: "udp".to_owned(),
             state: "established".to_owned(),
@@ -504,9 +513,17 @@ mod tests {
 
     #[test]
     fn the_other_answers_print_these_names() {
-        assert_eq!(names(&Stats { reasons: BTreeMap::new(), uplinks: Vec::new() }), ["reasons", "uplinks"]);
         assert_eq!(
-            serde_json::to_value(Uplink { interface: "eth0".to_owned(), xdp: XdpMode::Native, why: None }).unwrap(),
+            names(&Stats { reasons: BTreeMap::new(), uplinks: Vec::new() }),
+            ["reasons", "uplinks"]
+        );
+        assert_eq!(
+            serde_json::to_value(Uplink {
+                interface: "eth0".to_owned(),
+                xdp: XdpMode::Native,
+                why: None
+            })
+            .unwrap(),
             json!({"interface": "eth0", "xdp": "native", "why": null})
         );
         assert_eq!(names(&Flushed { flows: 1 }), ["flows"]);
@@ -522,7 +539,10 @@ mod tests {
             Request::Down,
             Request::NetworkCreate(crate::model::network::default_spec()),
             Request::ContainerRemove { name: "web".to_owned() },
-            Request::PublishRemove { container: "web".to_owned(), publish: "8080:80".parse().unwrap() },
+            Request::PublishRemove {
+                container: "web".to_owned(),
+                publish: "8080:80".parse().unwrap(),
+            },
         ] {
             let line = serde_json::to_string(&request).unwrap();
             assert!(!line.contains('\n'));
@@ -533,7 +553,13 @@ mod tests {
 
     #[test]
     fn what_a_specification_leaves_out_has_its_default() {
-        let spec: NetworkSpec = serde_json::from_value(json!({"name": "front", "subnets": ["10.20.0.0/16"]})).unwrap();
-        assert!(spec.masquerade == Masquerade::ON && spec.icc && !spec.internal && spec.bridge.is_none());
+        let spec: NetworkSpec =
+            serde_json::from_value(json!({"name": "front", "subnets": ["10.20.0.0/16"]})).unwrap();
+        assert!(
+            spec.masquerade == Masquerade::ON
+                && spec.icc
+                && !spec.internal
+                && spec.bridge.is_none()
+        );
     }
 }

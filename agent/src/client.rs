@@ -45,7 +45,9 @@ pub fn try_ask<T: DeserializeOwned>(instance: &Instance, request: &Request) -> R
     let path = instance.socket();
     let stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
             return Err(Failure::NoAgent);
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -76,12 +78,11 @@ fn exchange<T: DeserializeOwned>(stream: &UnixStream, request: &Request) -> anyh
     if answer.is_empty() {
         bail!("{ended}");
     }
-    let reply =
-        serde_json::from_str(&answer).context("the agent's answer cannot be read; is it of another version?")?;
+    let reply = serde_json::from_str(&answer)
+        .context("the agent's answer cannot be read; is it of another version?")?;
     match reply {
         Reply::Failed(reason) => bail!("{reason}"),
-        Reply::Done(value) => {
-            serde_json::from_value(value).context("the agent's answer cannot be read; is it of another version?")
-        }
+        Reply::Done(value) => serde_json::from_value(value)
+            .context("the agent's answer cannot be read; is it of another version?"),
     }
 }

@@ -32,8 +32,10 @@
 //! publish = ["8080:80/tcp", "127.0.0.1:5300:53/udp"]
 //! ```
 //!
-//! What a former file declared and this one does not is removed. Where a network or container is declared otherwise than it is, it
-//! is made anew (its flows end), but for `timeouts`, `ports`, `mapping` and `max_flows`, which are changed as it is; a network with containers that were added by command cannot be, and `up` says so.
+//! What a former file declared and this one does not is removed. Where a network or container is
+//! declared otherwise than it is, it is made anew (its flows end), but for `timeouts`, `ports`,
+//! `mapping` and `max_flows`, which are changed as it is; a network with containers that were added
+//! by command cannot be, and `up` says so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,7 +94,10 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path)
             .map_err(|error| {
-                anyhow::anyhow!("{}; give the path of a TOML file that root can read", line::plain(&error))
+                anyhow::anyhow!(
+                    "{}; give the path of a TOML file that root can read",
+                    line::plain(&error)
+                )
             })
             .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
         Self::parse(path, &text)
@@ -135,7 +140,11 @@ impl Config {
                 .and_then(|()| network::check_subnets(&spec.subnets))
                 .and_then(|_| spec.flows.check())
                 .with_context(|| format!("network '{}'", spec.name))?;
-            ensure!(seen.insert(&spec.name), "network '{}' is declared twice; leave one out, or rename it", spec.name);
+            ensure!(
+                seen.insert(&spec.name),
+                "network '{}' is declared twice; leave one out, or rename it",
+                spec.name
+            );
         }
         self.check_overlaps()?;
         seen.clear();
@@ -156,7 +165,9 @@ impl Config {
     fn check_overlaps(&self) -> anyhow::Result<()> {
         for (position, one) in self.networks.iter().enumerate() {
             for other in self.networks.iter().skip(position + 1) {
-                let clash = |subnet: &&IpNet| one.subnets.iter().any(|theirs| network::overlap(*theirs, **subnet));
+                let clash = |subnet: &&IpNet| {
+                    one.subnets.iter().any(|theirs| network::overlap(*theirs, **subnet))
+                };
                 if let Some(subnet) = other.subnets.iter().find(clash) {
                     bail!(
                         "network '{}': the subnet {subnet} overlaps network '{}'; take another subnet",
@@ -173,7 +184,8 @@ impl Config {
 /// serde's words for a wrong type in those of a person who writes TOML.
 fn in_words(message: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
-    let wrong = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let wrong =
+        message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let Some((found, wanted)) = wrong.and_then(|wrong| wrong.split_once(", expected ")) else {
         return match message {
             "invalid IP address syntax" | "invalid IP network syntax" => {
@@ -192,8 +204,12 @@ fn in_words(message: &str) -> String {
         "a string" => "a text, in quotes,",
         "a boolean" => "true or false",
         "u32" => "a number from 0 to 4294967295",
-        "IP network" | "IPv4 network or IPv6 network" => "a subnet in quotes, such as \"10.20.0.0/16\",",
-        "IP address" | "IPv4 address or IPv6 address" => "an address in quotes, such as \"10.20.0.10\",",
+        "IP network" | "IPv4 network or IPv6 network" => {
+            "a subnet in quotes, such as \"10.20.0.0/16\","
+        }
+        "IP address" | "IPv4 address or IPv6 address" => {
+            "an address in quotes, such as \"10.20.0.10\","
+        }
         other if other.starts_with("struct") || other == "a map" => "a table",
         other => other,
     };
@@ -345,7 +361,9 @@ mod tests {
     #[test]
     fn an_empty_file_declares_nothing() {
         let config = parse("").unwrap();
-        assert!(config.uplinks.is_empty() && config.networks.is_empty() && config.containers.is_empty());
+        assert!(
+            config.uplinks.is_empty() && config.networks.is_empty() && config.containers.is_empty()
+        );
         assert_eq!(config.flows, DEFAULT_FLOWS);
         assert!(!config.allow_bind);
         assert_eq!((config.xdp, config.device), (None, None));
@@ -364,8 +382,13 @@ mod tests {
         let text = "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\", \"fd00::/64\"]\nmasquerade = \"ipv4\"\n\
                     [[container]]\nname = \"c\"\nip = [\"10.0.0.9\", \"fd00::9\"]\n[[container]]\nname = \"d\"\nip = \"fd00::7\"";
         let config = parse(text).unwrap();
-        assert_eq!(config.networks[0].masquerade, Masquerade::only(crate::model::family::Family::V4));
-        let addresses = |at: usize| config.containers[at].addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            config.networks[0].masquerade,
+            Masquerade::only(crate::model::family::Family::V4)
+        );
+        let addresses = |at: usize| {
+            config.containers[at].addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(
             (addresses(0), addresses(1)),
             (vec!["10.0.0.9".to_owned(), "fd00::9".to_owned()], vec!["fd00::7".to_owned()])
@@ -377,38 +400,80 @@ mod tests {
         for (text, place) in [
             ("uplink = [\"eth0\"]", "lab.toml:1: unknown field `uplink`"),
             ("\n\n[tables]\nflow = 1", "lab.toml:4: unknown field `flow`"),
-            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nmtus = 1", "lab.toml:4: unknown field `mtus`"),
+            (
+                "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nmtus = 1",
+                "lab.toml:4: unknown field `mtus`",
+            ),
             ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0/24\"]", "lab.toml:3:"),
             ("[[network]]\nname = \"a\"", "lab.toml:1: missing field `subnets`"),
             ("[[container]]\nname = \"a\"\npublish = [\"80\"]", "lab.toml:3: '80' is one port"),
             ("a = ", "lab.toml:1:"),
-            ("xdp = \"native\"", "lab.toml:1: unknown variant `native`, expected one of `auto`, `on`, `off`"),
-            ("device = \"macvlan\"", "lab.toml:1: unknown variant `macvlan`, expected `veth` or `netkit`"),
+            (
+                "xdp = \"native\"",
+                "lab.toml:1: unknown variant `native`, expected one of `auto`, `on`, `off`",
+            ),
+            (
+                "device = \"macvlan\"",
+                "lab.toml:1: unknown variant `macvlan`, expected `veth` or `netkit`",
+            ),
             ("uplinks = 7", "lab.toml:1: integer `7` stands where a list, in brackets, is needed"),
-            ("[network.default]", "lab.toml:1: a table stands where a list, in brackets, is needed"),
-            ("[tables]\nflows = -1", "lab.toml:2: integer `-1` stands where a number from 0 to 4294967295 is needed"),
-            ("[[container]]\nname = \"a\"\nip = \"10.0.0\"", "lab.toml:3: it is not an address such as"),
-            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0/24\"]", "lab.toml:3: it is not an address such as"),
-            ("[[container]]\nname = \"a\"\nip = [\"10.0.0\"]", "lab.toml:3: it is not an address such as"),
-            ("[[container]]\nname = \"a\"\nip = 7", "lab.toml:3: integer `7` stands where an address in quotes"),
+            (
+                "[network.default]",
+                "lab.toml:1: a table stands where a list, in brackets, is needed",
+            ),
+            (
+                "[tables]\nflows = -1",
+                "lab.toml:2: integer `-1` stands where a number from 0 to 4294967295 is needed",
+            ),
+            (
+                "[[container]]\nname = \"a\"\nip = \"10.0.0\"",
+                "lab.toml:3: it is not an address such as",
+            ),
+            (
+                "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0/24\"]",
+                "lab.toml:3: it is not an address such as",
+            ),
+            (
+                "[[container]]\nname = \"a\"\nip = [\"10.0.0\"]",
+                "lab.toml:3: it is not an address such as",
+            ),
+            (
+                "[[container]]\nname = \"a\"\nip = 7",
+                "lab.toml:3: integer `7` stands where an address in quotes",
+            ),
             (
                 "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nmasquerade = \"no\"",
                 "lab.toml:4: string \"no\" stands where true, false, \"ipv4\" or \"ipv6\" is needed",
             ),
-            ("[[network]]\nname = \"a\"\nsubnets = [\"fd00::/64\", \"fd01::/64\"]", "fd01::/64 is a second IPv6 one"),
+            (
+                "[[network]]\nname = \"a\"\nsubnets = [\"fd00::/64\", \"fd01::/64\"]",
+                "fd01::/64 is a second IPv6 one",
+            ),
             ("[[network]]\nname = \"a\"\nsubnets = [7]", "is needed"),
             ("[[container]]\nname = \"a\"\nip = 7", "is needed"),
-            ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nicc = 1", "true or false is needed"),
+            (
+                "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nicc = 1",
+                "true or false is needed",
+            ),
             ("uplinks = [\"a b\"]", "lab.toml: uplinks: 'a b'"),
             ("tables.flows = 7", "lab.toml: tables: flows = 7"),
-            ("[[network]]\nname = \"a\"\nsubnets = []", "lab.toml: network 'a': a network needs a subnet"),
+            (
+                "[[network]]\nname = \"a\"\nsubnets = []",
+                "lab.toml: network 'a': a network needs a subnet",
+            ),
             ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.1/24\"]", "write 10.0.0.0/24"),
             (
                 "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/8\"]\n[[network]]\nname = \"b\"\nsubnets = [\"10.1.0.0/16\"]",
                 "lab.toml: network 'b': the subnet 10.1.0.0/16 overlaps network 'a'",
             ),
-            ("[[container]]\nname = \"a\"\n[[container]]\nname = \"a\"", "lab.toml: container 'a' is declared twice"),
-            ("[[container]]\nname = \"a\"\nmac = \"x\"", "lab.toml: container 'a': 'x' is not a MAC"),
+            (
+                "[[container]]\nname = \"a\"\n[[container]]\nname = \"a\"",
+                "lab.toml: container 'a' is declared twice",
+            ),
+            (
+                "[[container]]\nname = \"a\"\nmac = \"x\"",
+                "lab.toml: container 'a': 'x' is not a MAC",
+            ),
             ("[[container]]\nname = \"a/b\"", "lab.toml: container 'a/b': the name"),
         ] {
             let line = line::of(&parse(text).unwrap_err());
@@ -419,20 +484,39 @@ mod tests {
 
     #[test]
     fn how_flows_are_kept_is_read_and_mistakes_in_it_name_the_place() {
-        let network = |line: &str| format!("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n{line}");
+        let network =
+            |line: &str| format!("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n{line}");
         let flows = |line: &str| parse(&network(line)).unwrap().networks.remove(0).flows;
         assert_eq!(flows(""), FlowOptions::default());
-        assert_eq!(flows("timeouts = { udp-stream = 9 }").timeouts, BTreeMap::from([(Timeout::UdpStream, 9)]));
+        assert_eq!(
+            flows("timeouts = { udp-stream = 9 }").timeouts,
+            BTreeMap::from([(Timeout::UdpStream, 9)])
+        );
         assert_eq!(flows("mapping = \"full-cone\"").mapping, Some(Mapping::FullCone));
         assert_eq!(flows("max_flows = 1").max_flows, Some(1));
         for (text, place) in [
-            ("timeouts = { udp = 0 }", "lab.toml: network 'a': the timeout udp: 0 seconds are not from 1"),
-            ("timeouts = { tcp = 9 }", "lab.toml:4: unknown variant `tcp`, expected one of `tcp-established`"),
+            (
+                "timeouts = { udp = 0 }",
+                "lab.toml: network 'a': the timeout udp: 0 seconds are not from 1",
+            ),
+            (
+                "timeouts = { tcp = 9 }",
+                "lab.toml:4: unknown variant `tcp`, expected one of `tcp-established`",
+            ),
             ("timeouts = 9", "lab.toml:4: integer `9` stands where a table is needed"),
             ("timeouts = { udp = -1 }", "lab.toml:4: integer `-1` stands where a number"),
-            ("ports = \"9-5\"", "lab.toml:4: the ports: the range 9-5 ends before it starts; write PORT or LO-HI"),
-            ("ports = 1024", "lab.toml:4: integer `1024` stands where a text, in quotes, is needed"),
-            ("mapping = \"cone\"", "lab.toml:4: unknown variant `cone`, expected `symmetric` or `full-cone`"),
+            (
+                "ports = \"9-5\"",
+                "lab.toml:4: the ports: the range 9-5 ends before it starts; write PORT or LO-HI",
+            ),
+            (
+                "ports = 1024",
+                "lab.toml:4: integer `1024` stands where a text, in quotes, is needed",
+            ),
+            (
+                "mapping = \"cone\"",
+                "lab.toml:4: unknown variant `cone`, expected `symmetric` or `full-cone`",
+            ),
             ("max_flows = 0", "lab.toml: network 'a': max_flows is 0"),
         ] {
             let line = line::of(&parse(&network(text)).unwrap_err());

@@ -1,4 +1,5 @@
-//! `down`: asks the agent to remove everything, and does it itself when none is running but one left something.
+//! `down`: asks the agent to remove everything, and does it itself when none is running but one
+//! left something.
 
 use std::{fs, io};
 
@@ -28,10 +29,13 @@ pub fn down(instance: &Instance) -> anyhow::Result<Removed> {
 }
 
 fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
-    let nothing = || format!("no agent of instance '{}' is running, and nothing is left by one", instance.name());
+    let nothing = || {
+        format!("no agent of instance '{}' is running, and nothing is left by one", instance.name())
+    };
     // Before the search, since others do not see all there is.
     ensure!(geteuid().is_root(), "it needs root; run it as root, for example with sudo");
-    let anything = instance.state().exists() || instance.has_lock_file() || !instance.traces().is_empty();
+    let anything =
+        instance.state().exists() || instance.has_lock_file() || !instance.traces().is_empty();
     ensure!(anything, nothing());
     if let Some(source) = private_sysfs() {
         // The pins are not in sight here: the rest would go, and they would stay.
@@ -50,8 +54,10 @@ fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
         // While there is one thread: all that come later are in the host too.
         netns.enter()?;
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     let (removed, errors) = runtime.block_on(async {
         let handles = match host {
             Some(netns) => Some(Handles { netlink: Netlink::open(&netns).await?, netns }),
@@ -59,7 +65,11 @@ fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
         };
         anyhow::Ok(remove_instance(instance, &state, handles.as_ref(), false).await)
     })?;
-    ensure!(errors.is_empty(), "not everything could be removed ({}); try again", line::of_all(&errors));
+    ensure!(
+        errors.is_empty(),
+        "not everything could be removed ({}); try again",
+        line::of_all(&errors)
+    );
     // A dead agent's, if it is there.
     let _ = fs::remove_file(instance.socket());
     lock.remove();
@@ -72,7 +82,11 @@ fn remove_traces(instance: &Instance, lock: Lock) -> anyhow::Result<Removed> {
     if files.is_empty() {
         let lock_file = lock.path().to_owned();
         lock.remove();
-        return Ok(Removed { networks: Vec::new(), containers: Vec::new(), files: vec![lock_file] });
+        return Ok(Removed {
+            networks: Vec::new(),
+            containers: Vec::new(),
+            files: vec![lock_file],
+        });
     }
     // The uplinks' filters, where there are some, are in this namespace or out of reach.
     Datapath::remove(instance.name())?;

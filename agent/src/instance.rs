@@ -3,7 +3,9 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::ErrorKind,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -23,7 +25,8 @@ pub struct Instance {
     name: String,
 }
 
-/// Held by the one process that may change what the instance has. The kernel gives it back when the process ends, however it ends.
+/// Held by the one process that may change what the instance has. The kernel gives it back when the
+/// process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -65,7 +68,12 @@ impl Instance {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.starts_with(&prefix) && *path != self.state() && *path != self.file("lock")
         };
-        let files = fs::read_dir(FOLDER).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_ours);
+        let files = fs::read_dir(FOLDER)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(is_ours);
         std::iter::once(self.pins()).filter(|pins| pins.exists()).chain(files).collect()
     }
 
@@ -77,12 +85,14 @@ impl Instance {
     /// The others that have something.
     pub fn others(&self) -> Vec<Self> {
         let files = fs::read_dir(FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
-        let states = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let states =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
         let named = states.filter_map(|path| Self::new(path.file_stem()?.to_str()?).ok());
         named.filter(|other| other != self).collect()
     }
 
-    /// Waits for its turn among the instances that are about to say which host is theirs. It ends when what is answered is dropped.
+    /// Waits for its turn among the instances that are about to say which host is theirs. It ends
+    /// when what is answered is dropped.
     pub fn turn() -> anyhow::Result<File> {
         make_folder()?;
         let folder = File::open(FOLDER).and_then(|folder| folder.lock().map(|()| folder));
@@ -94,11 +104,12 @@ impl Instance {
     /// Takes the lock, and makes the folder if need be; none if another process has it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.file("lock");
-        // A `down` that ends between our opening and our locking takes the file away, and its folder: then it is tried again. Each
-        // further round takes another `down`.
+        // A `down` that ends between our opening and our locking takes the file away, and its
+        // folder: then it is tried again. Each further round takes another `down`.
         for _ in 0..100 {
             make_folder()?;
-            let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let opened =
+                OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
             let file = match opened {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 other => other
@@ -132,14 +143,16 @@ impl Lock {
 
     /// Gives it back and leaves no file behind; the folder goes with the last instance.
     pub fn remove(self) {
-        // Both are tidiness: a lock file that stays locks nothing, and a folder in use is not empty.
+        // Both are tidiness: a lock file that stays locks nothing, and a folder in use is not
+        // empty.
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_dir(FOLDER);
     }
 }
 
 fn make_folder() -> anyhow::Result<()> {
-    // The mode again, since the umask takes from it: without it others are told of a missing right instead of a missing agent.
+    // The mode again, since the umask takes from it: without it others are told of a missing right
+    // instead of a missing agent.
     let made = DirBuilder::new()
         .mode(0o755)
         .create(FOLDER)

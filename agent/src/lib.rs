@@ -1,4 +1,5 @@
-//! The agent of causeway: container networking for one Linux host, in eBPF. The README's ARCHITECTURE part is the map.
+//! The agent of causeway: container networking for one Linux host, in eBPF. The README's
+//! ARCHITECTURE part is the map.
 
 pub mod agent;
 pub mod api;

@@ -20,8 +20,9 @@ pub fn of_all(errors: &[anyhow::Error]) -> String {
     lines.join("; ")
 }
 
-/// Puts `--instance NAME` into every quoted `'causeway …'` of a text, so that what it tells to type reaches the same agent. What names
-/// an instance already, and help, stay as they are; so again is done.
+/// Puts `--instance NAME` into every quoted `'causeway …'` of a text, so that what it tells to type
+/// reaches the same agent. What names an instance already, and help, stay as they are; so again is
+/// done.
 pub fn for_instance(text: &str, name: &str) -> String {
     const BEGIN: &str = "'causeway ";
     if name == DEFAULT_INSTANCE {
@@ -70,7 +71,9 @@ pub fn say(text: &str) {
 
 /// The system's words without the number that io's `Display` adds.
 pub fn plain(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
 }
 
 #[cfg(test)]
@@ -87,7 +90,10 @@ mod tests {
     #[test]
     fn what_is_to_be_typed_names_its_instance() {
         for (text, expected) in [
-            ("remove it with 'causeway container rm web'", "remove it with 'causeway container rm web --instance lab'"),
+            (
+                "remove it with 'causeway container rm web'",
+                "remove it with 'causeway container rm web --instance lab'",
+            ),
             (
                 "'causeway down' first, then 'causeway up'",
                 "'causeway down --instance lab' first, then 'causeway up --instance lab'",
@@ -95,7 +101,10 @@ mod tests {
             ("container 'web' is gone", "container 'web' is gone"),
             ("see 'causeway network create --help'", "see 'causeway network create --help'"),
             ("'causeway up --instance other'", "'causeway up --instance other'"),
-            ("'causeway container exec web -- ls -l'", "'causeway container exec web --instance lab -- ls -l'"),
+            (
+                "'causeway container exec web -- ls -l'",
+                "'causeway container exec web --instance lab -- ls -l'",
+            ),
             ("an open quote 'causeway down", "an open quote 'causeway down"),
             ("", ""),
         ] {

@@ -39,8 +39,12 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Container { verb } => container(&common, verb)?,
         Verb::Publish { verb } => publish(&common, verb)?,
         Verb::Flows { verb, which } => match verb.unwrap_or(FlowsVerb::Ls(which)) {
-            FlowsVerb::Ls(which) => list::<api::Flow>(&common, &Request::FlowsList(which.into_filter()))?,
-            FlowsVerb::Flush(which) => tell(&common, &Request::FlowsFlush(which.into_filter()), show::flushed)?,
+            FlowsVerb::Ls(which) => {
+                list::<api::Flow>(&common, &Request::FlowsList(which.into_filter()))?
+            }
+            FlowsVerb::Flush(which) => {
+                tell(&common, &Request::FlowsFlush(which.into_filter()), show::flushed)?
+            }
         },
         Verb::Stats => tell(&common, &Request::Stats, show::stats)?,
     }
@@ -95,20 +99,29 @@ fn container(common: &Common, verb: ContainerVerb) -> Result<(), Failure> {
 fn publish(common: &Common, verb: PublishVerb) -> anyhow::Result<()> {
     match verb {
         PublishVerb::Add(add) => {
-            let request =
-                Request::PublishAdd(api::PublishAdd { container: add.container, publish: add.publish, from: add.from });
+            let request = Request::PublishAdd(api::PublishAdd {
+                container: add.container,
+                publish: add.publish,
+                from: add.from,
+            });
             tell(common, &request, |made| show::publish_done("published", made))
         }
         PublishVerb::Rm(which) => {
-            let request = Request::PublishRemove { container: which.container, publish: which.publish };
+            let request =
+                Request::PublishRemove { container: which.container, publish: which.publish };
             tell(common, &request, |gone| show::publish_done("no longer published:", gone))
         }
-        PublishVerb::Move(wanted) => tell(common, &Request::PublishMove(wanted.into_request()), show::publish_moved),
+        PublishVerb::Move(wanted) => {
+            tell(common, &Request::PublishMove(wanted.into_request()), show::publish_moved)
+        }
         PublishVerb::Ls => list::<api::Publish>(common, &Request::PublishList),
     }
 }
 
-fn list<T: Serialize + DeserializeOwned + show::Row>(common: &Common, request: &Request) -> anyhow::Result<()> {
+fn list<T: Serialize + DeserializeOwned + show::Row>(
+    common: &Common,
+    request: &Request,
+) -> anyhow::Result<()> {
     let rows: Vec<T> = client::ask(&common.instance, request)?;
     print(common, &request.describe(), &rows, |rows| show::table(rows))
 }
@@ -122,7 +135,12 @@ fn tell<T: Serialize + DeserializeOwned>(
     print(common, &request.describe(), &answer, text)
 }
 
-fn print<T: Serialize>(common: &Common, verb: &str, answer: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+fn print<T: Serialize>(
+    common: &Common,
+    verb: &str,
+    answer: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
     let text = if common.json {
         let mut json = serde_json::to_string_pretty(answer)?;
         json.push('\n');

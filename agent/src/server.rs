@@ -38,7 +38,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `path` in place of whatever is there: whoever has the instance's lock knows that it is a dead agent's.
+    /// Listens at `path` in place of whatever is there: whoever has the instance's lock knows that
+    /// it is a dead agent's.
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let listen = || {
             // Renamed when only root can use it: there is no moment when others can.
@@ -57,7 +58,8 @@ impl Server {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves until it is aborted. Each connection keeps a sender until it is answered, so `requests` ends after the last answer.
+    /// Serves until it is aborted. Each connection keeps a sender until it is answered, so
+    /// `requests` ends after the last answer.
     pub async fn serve(self, requests: mpsc::Sender<Asked>) {
         loop {
             match self.listener.accept().await {

@@ -1,8 +1,11 @@
-//! Answers for people: tables for lists, lines for one thing. For programs there is `--json`, which prints the objects of [`crate::api`].
+//! Answers for people: tables for lists, lines for one thing. For programs there is `--json`, which
+//! prints the objects of [`crate::api`].
 
 use comfy_table::{Table, presets};
 
-use crate::api::{Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats, XdpMode};
+use crate::api::{
+    Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats, XdpMode,
+};
 
 /// What a list's table looks like.
 pub trait Row {
@@ -18,7 +21,8 @@ pub fn table<T: Row>(rows: &[T]) -> String {
 }
 
 impl Row for Network {
-    const HEAD: &'static [&'static str] = &["NAME", "SUBNET", "GATEWAY", "BRIDGE", "MTU", "POLICY", "CONTAINERS"];
+    const HEAD: &'static [&'static str] =
+        &["NAME", "SUBNET", "GATEWAY", "BRIDGE", "MTU", "POLICY", "CONTAINERS"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -34,7 +38,8 @@ impl Row for Network {
 }
 
 impl Row for Container {
-    const HEAD: &'static [&'static str] = &["NAME", "STATE", "NETWORK", "ADDRESS", "HOST SIDE", "NETNS", "PUBLISHED"];
+    const HEAD: &'static [&'static str] =
+        &["NAME", "STATE", "NETWORK", "ADDRESS", "HOST SIDE", "NETNS", "PUBLISHED"];
 
     fn row(&self) -> Vec<String> {
         let of_each = |text: fn(&Endpoint) -> String| join(self.endpoints.iter().map(text));
@@ -51,10 +56,14 @@ impl Row for Container {
 }
 
 impl Row for Publish {
-    const HEAD: &'static [&'static str] = &["CONTAINER", "HOST", "CONTAINER PORT", "PROTOCOL", "FROM", "DRAINING"];
+    const HEAD: &'static [&'static str] =
+        &["CONTAINER", "HOST", "CONTAINER PORT", "PROTOCOL", "FROM", "DRAINING"];
 
     fn row(&self) -> Vec<String> {
-        let draining = self.draining.iter().map(|drain| format!("{} for {} s", drain.container, drain.ends_in_s));
+        let draining = self
+            .draining
+            .iter()
+            .map(|drain| format!("{} for {} s", drain.container, drain.ends_in_s));
         vec![
             self.container.clone(),
             host(self),
@@ -71,7 +80,9 @@ impl Row for Flow {
         &["PROTOCOL", "STATE", "CONTAINER", "FORWARD", "REPLY", "PACKETS", "BYTES", "EXPIRES IN S"];
 
     fn row(&self) -> Vec<String> {
-        let direction = |direction: &crate::api::Direction| format!("{} > {}", direction.source, direction.destination);
+        let direction = |direction: &crate::api::Direction| {
+            format!("{} > {}", direction.source, direction.destination)
+        };
         vec![
             self.protocol.clone(),
             self.state.clone(),
@@ -94,10 +105,20 @@ pub fn network(network: &Network) -> String {
         ("bridge", network.bridge.clone()),
         ("mtu", format!("{} bytes", network.mtu)),
         ("policy", policy(network)),
-        ("timeouts", join(network.timeouts.iter().map(|(timeout, seconds)| format!("{timeout} {seconds} s")))),
+        (
+            "timeouts",
+            join(
+                network.timeouts.iter().map(|(timeout, seconds)| format!("{timeout} {seconds} s")),
+            ),
+        ),
         ("ports", network.ports.to_string()),
         ("mapping", network.mapping.to_string()),
-        ("max flows", network.max_flows.map_or_else(|| "half of the table".to_owned(), |flows| flows.to_string())),
+        (
+            "max flows",
+            network
+                .max_flows
+                .map_or_else(|| "half of the table".to_owned(), |flows| flows.to_string()),
+        ),
         ("containers", or_dash(join(&network.containers))),
     ])
 }
@@ -132,10 +153,13 @@ pub fn network_done(done: &str, network: &Network) -> String {
 
 /// What became of a container.
 pub fn container_done(done: &str, container: &Container) -> String {
-    let addresses = container
-        .endpoints
-        .iter()
-        .map(|endpoint| format!("{} on {}", join(endpoint.addresses.iter().map(ipnet::IpNet::addr)), endpoint.network));
+    let addresses = container.endpoints.iter().map(|endpoint| {
+        format!(
+            "{} on {}",
+            join(endpoint.addresses.iter().map(ipnet::IpNet::addr)),
+            endpoint.network
+        )
+    });
     format!("{done} container {}: {}\n", container.name, join(addresses))
 }
 
@@ -147,15 +171,20 @@ pub fn publish_done(done: &str, publish: &Publish) -> String {
 /// Where a publish leads now.
 pub fn publish_moved(publish: &Publish) -> String {
     let drains = publish.draining.iter();
-    let drains = drains.map(|drain| format!("; in {} flows finish for {} s at most", drain.container, drain.ends_in_s));
+    let drains = drains.map(|drain| {
+        format!("; in {} flows finish for {} s at most", drain.container, drain.ends_in_s)
+    });
     format!("moved {} to {}{}\n", arrow(publish), publish.container, drains.collect::<String>())
 }
 
 /// What `down` removed.
 pub fn removed(removed: &Removed) -> String {
     let counts = [(removed.containers.len(), "container"), (removed.networks.len(), "network")];
-    let some: Vec<String> =
-        counts.iter().filter(|(number, _)| *number > 0).map(|(number, noun)| count(*number as u64, noun)).collect();
+    let some: Vec<String> = counts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, noun)| count(*number as u64, noun))
+        .collect();
     if !removed.files.is_empty() {
         return format!("removed {}\n", join(removed.files.iter().map(|file| file.display())));
     }
@@ -176,7 +205,9 @@ pub fn stats(stats: &Stats) -> String {
     let uplinks = stats.uplinks.iter().map(|uplink| {
         let xdp = match uplink.xdp {
             XdpMode::Native => "native".to_owned(),
-            XdpMode::Off => format!("off: {}", uplink.why.as_deref().unwrap_or("no reason is known")),
+            XdpMode::Off => {
+                format!("off: {}", uplink.why.as_deref().unwrap_or("no reason is known"))
+            }
         };
         vec![uplink.interface.clone(), xdp]
     });
@@ -202,12 +233,14 @@ fn lay_out(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 
 fn lines(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: Vec<String> = pairs.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect();
+    let lines: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect();
     lines.concat()
 }
 
 fn policy(network: &Network) -> String {
-    let leaving = if network.internal { "internal".to_owned() } else { network.masquerade.to_string() };
+    let leaving =
+        if network.internal { "internal".to_owned() } else { network.masquerade.to_string() };
     let among = if network.icc { String::new() } else { "no-icc".to_owned() };
     or_dash(join([leaving, among].iter().filter(|word| !word.is_empty())))
 }
@@ -281,7 +314,10 @@ mod tests {
 
     #[test]
     fn an_empty_table_is_its_head() {
-        assert_eq!(table::<Publish>(&[]), "CONTAINER  HOST  CONTAINER PORT  PROTOCOL  FROM  DRAINING\n");
+        assert_eq!(
+            table::<Publish>(&[]),
+            "CONTAINER  HOST  CONTAINER PORT  PROTOCOL  FROM  DRAINING\n"
+        );
     }
 
     #[test]
@@ -304,10 +340,16 @@ mod tests {
         let text = super::network(&network);
         assert!(text.contains("\npolicy      internal, no-icc\n"), "{text}");
         assert!(text.contains("\nmtu         1500 bytes\n"), "{text}");
-        assert!(text.contains("\ntimeouts    udp 30 s\nports       1024-32767\nmapping     symmetric\n"), "{text}");
+        assert!(
+            text.contains(
+                "\ntimeouts    udp 30 s\nports       1024-32767\nmapping     symmetric\n"
+            ),
+            "{text}"
+        );
         assert!(text.contains("\nmax flows   half of the table\n"), "{text}");
         assert!(text.ends_with("\ncontainers  -\n"), "{text}");
-        let policy_of = |masquerade| policy(&Network { masquerade, internal: false, ..network.clone() });
+        let policy_of =
+            |masquerade| policy(&Network { masquerade, internal: false, ..network.clone() });
         assert_eq!(policy_of(Masquerade::ON), "masquerade, no-icc");
         assert_eq!(policy_of(Masquerade::only(Family::V4)), "masquerade ipv4, no-icc");
         assert_eq!(policy_of(Masquerade::OFF), "no-icc");
@@ -325,9 +367,17 @@ mod tests {
 
     #[test]
     fn one_is_singular() {
-        let removed = Removed { networks: vec!["default".to_owned()], containers: Vec::new(), files: Vec::new() };
+        let removed = Removed {
+            networks: vec!["default".to_owned()],
+            containers: Vec::new(),
+            files: Vec::new(),
+        };
         assert_eq!(super::removed(&removed), "removed 1 network\n");
-        let removed = Removed { networks: Vec::new(), files: vec!["/run/causeway/lab.sock".into()], ..removed };
+        let removed = Removed {
+            networks: Vec::new(),
+            files: vec!["/run/causeway/lab.sock".into()],
+            ..removed
+        };
         assert_eq!(super::removed(&removed), "removed /run/causeway/lab.sock\n");
         assert_eq!(flushed(&Flushed { flows: 1 }), "ended 1 flow\n");
     }

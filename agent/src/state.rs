@@ -25,7 +25,8 @@ pub struct State {
     version: u32,
     /// The host.
     pub host: HostState,
-    /// There is to be no default network, until `down`: it was removed by command, or a configuration file declared others.
+    /// There is to be no default network, until `down`: it was removed by command, or a
+    /// configuration file declared others.
     #[serde(default)]
     pub no_default: bool,
     /// By name.
@@ -101,11 +102,17 @@ impl State {
         Ok(Self { version: VERSION, ..serde_json::from_slice(text)? })
     }
 
-    /// Writes the file: a reader, or the next agent after a crash, sees the old one or the new one, whole.
+    /// Writes the file: a reader, or the next agent after a crash, sees the old one or the new one,
+    /// whole.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
         let fresh = fresh(path);
         let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&fresh)?;
             file.write_all(&serde_json::to_vec(self)?)?;
             fs::rename(&fresh, path)
         };
@@ -119,7 +126,11 @@ impl State {
         for path in [path, &fresh(path)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    bail!("cannot remove the state file {}: {}", path.display(), line::plain(&error))
+                    bail!(
+                        "cannot remove the state file {}: {}",
+                        path.display(),
+                        line::plain(&error)
+                    )
                 }
                 _ => {}
             }
@@ -145,7 +156,10 @@ mod tests {
         assert_eq!(State::load(&path).unwrap(), None);
 
         let mut state = State::new("/run/netns/host".into(), 4711);
-        state.host.sysctls.push(Sysctl { key: "ipv4/ip_forward".to_owned(), value: "0".to_owned() });
+        state
+            .host
+            .sysctls
+            .push(Sysctl { key: "ipv4/ip_forward".to_owned(), value: "0".to_owned() });
         state.save(&path).unwrap();
         state.no_default = true;
         state.save(&path).unwrap();

@@ -113,10 +113,15 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
                 lock.remove();
             }
             let _ = answer.send(farewell(&removed, &errors)?);
-            // Ends when the last connection has been answered. What came after `down` is dropped here, which is an answer too.
+            // Ends when the last connection has been answered. What came after `down` is dropped
+            // here, which is an answer too.
             let answered = async { while requests.recv().await.is_some() {} };
             let _ = time::timeout(FAREWELL, answered).await;
-            ensure!(errors.is_empty(), "not everything could be removed: {}", line::of_all(&errors));
+            ensure!(
+                errors.is_empty(),
+                "not everything could be removed: {}",
+                line::of_all(&errors)
+            );
             Ok(())
         }
     }
@@ -153,9 +158,12 @@ fn enter_host(wanted: Option<&Path>) -> anyhow::Result<(Netns, PathBuf)> {
 /// A path of the namespace that outlives this process, if there is one.
 fn lasting_path(netns: &Netns) -> anyhow::Result<PathBuf> {
     let id = netns.id()?;
-    let named = fs::read_dir(netns::FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named =
+        fs::read_dir(netns::FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut candidates = std::iter::once(PathBuf::from("/proc/1/ns/net")).chain(named);
-    let is_it = |path: &PathBuf| Netns::open(path).and_then(|other| other.id()).is_ok_and(|other| other == id);
+    let is_it = |path: &PathBuf| {
+        Netns::open(path).and_then(|other| other.id()).is_ok_and(|other| other == id)
+    };
     Ok(candidates.find(is_it).unwrap_or_else(|| netns.path().to_owned()))
 }
 
@@ -167,8 +175,9 @@ fn refuse_private_sysfs() -> anyhow::Result<()> {
     )
 }
 
-/// The namespace's name if this is inside `ip netns exec`. That puts a fresh `/sys` over bpffs and cgroup2 in a mount namespace of its own: what is
-/// pinned there ends with the process, and what is mounted there is seen by nobody else.
+/// The namespace's name if this is inside `ip netns exec`. That puts a fresh `/sys` over bpffs and
+/// cgroup2 in a mount namespace of its own: what is pinned there ends with the process, and what is
+/// mounted there is seen by nobody else.
 pub(crate) fn private_sysfs() -> Option<String> {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
     if namespace("self").is_some() && namespace("self") == namespace("1") {
@@ -179,7 +188,8 @@ pub(crate) fn private_sysfs() -> Option<String> {
     netns::named(source).exists().then(|| source.to_owned())
 }
 
-/// What is mounted on `/sys` last, if that is a sysfs: `ip netns exec` gives the namespace's name as its source.
+/// What is mounted on `/sys` last, if that is a sysfs: `ip netns exec` gives the namespace's name
+/// as its source.
 fn sysfs_source(mountinfo: &str) -> Option<&str> {
     let last = mountinfo.lines().rev().find_map(|line| {
         let (mount, system) = line.split_once(" - ")?;

@@ -1,4 +1,5 @@
-//! Keys and values of the maps, their names and the programs' names. A change of any layout is a new [`LAYOUT`].
+//! Keys and values of the maps, their names and the programs' names. A change of any layout is a
+//! new [`LAYOUT`].
 
 use bytemuck::{Pod, Zeroable};
 
@@ -19,10 +20,12 @@ pub const SLOTS: u32 = 1 << 16;
 /// Added to an endpoint's slot, the place in [`name::COUNTS`] for its mappings.
 pub const OF_MAPPINGS: u32 = SLOTS;
 
-/// The same for the flows that others outside begin with it: they take nothing from what it may begin itself.
+/// The same for the flows that others outside begin with it: they take nothing from what it may
+/// begin itself.
 pub const FROM_OUTSIDE: u32 = 2 * SLOTS;
 
-/// The same for its flows of IPv6: those of one family take nothing from what it may have of the other.
+/// The same for its flows of IPv6: those of one family take nothing from what it may have of the
+/// other.
 pub const OF_IPV6: u32 = 4 * SLOTS;
 
 /// The entries of [`name::COUNTS`].
@@ -37,13 +40,15 @@ pub const NETWORKS: u32 = 1 << 10;
 /// The entries of [`name::Maps::ports`]: one for each port of each published protocol.
 pub const PORTS: u32 = 3 << 16;
 
-/// The slot in [`name::Maps::admitted`] under which the subnets of the networks are: nobody's own, so that no publish has it.
+/// The slot in [`name::Maps::admitted`] under which the subnets of the networks are: nobody's own,
+/// so that no publish has it.
 pub const INSIDE: u32 = 0;
 
 /// In an entry of [`name::Maps::ports`]: publishes with a host address use the port, look there.
 pub const BY_ADDRESS: u32 = 1 << 31;
 
-/// The mark of a socket by which the agent finds out whether a port is taken: it alone may bind one that is published.
+/// The mark of a socket by which the agent finds out whether a port is taken: it alone may bind one
+/// that is published.
 pub const PROBE_MARK: u32 = 0xca05_e3a7;
 
 /// Names of programs and maps in the object.
@@ -69,8 +74,16 @@ pub mod name {
     /// cgroup, `getpeername(2)`.
     pub const GETPEERNAME4: &str = "getpeername4";
     /// Every cgroup program: those above, and the same for IPv6 sockets, which may speak IPv4 too.
-    pub const SOCKETS: [&str; 8] =
-        [CONNECT4, SENDMSG4, RECVMSG4, GETPEERNAME4, "connect6", "sendmsg6", "recvmsg6", "getpeername6"];
+    pub const SOCKETS: [&str; 8] = [
+        CONNECT4,
+        SENDMSG4,
+        RECVMSG4,
+        GETPEERNAME4,
+        "connect6",
+        "sendmsg6",
+        "recvmsg6",
+        "getpeername6",
+    ];
     /// cgroup, `bind(2)`, of IPv4 and IPv6 sockets.
     pub const BINDS: [&str; 2] = ["bind4", "bind6"];
 
@@ -159,7 +172,8 @@ pub mod name {
     pub const EPOCHS: &str = "EPOCHS";
     /// Array: a network's number to [`super::Network`].
     pub const NETWORKS: &str = "NETWORKS";
-    /// Array: an endpoint's slot to how many flows it has begun; further those of [`super::OF_MAPPINGS`], [`super::FROM_OUTSIDE`], [`super::OF_IPV6`].
+    /// Array: an endpoint's slot to how many flows it has begun; further those of
+    /// [`super::OF_MAPPINGS`], [`super::FROM_OUTSIDE`], [`super::OF_IPV6`].
     pub const COUNTS: &str = "COUNTS";
     /// Array: [`super::UplinkMac`] of an uplink at its index modulo [`super::UPLINK_MACS`].
     pub const UPLINK_MACS: &str = "UPLINK_MACS";
@@ -189,11 +203,13 @@ pub const fn port_index(protocol: u8, port: Port) -> Option<u32> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Translation<A> {
-    /// Its tuple when it leaves; `side` is where the answer arrives, so `tuple.reversed()` is the other half's key.
+    /// Its tuple when it leaves; `side` is where the answer arrives, so `tuple.reversed()` is the
+    /// other half's key.
     pub tuple: Tuple<A>,
     /// The interface it leaves through: a host side, whose container side it enters, or an uplink.
     pub output: u32,
-    /// Destination and source MAC. For an uplink those of the next hop, as they are in this tick; zero if they are not known.
+    /// Destination and source MAC. For an uplink those of the next hop, as they are in this tick;
+    /// zero if they are not known.
     pub macs: Macs,
     /// What the change of addresses adds to a sum over them.
     pub address_delta: u16,
@@ -211,7 +227,8 @@ pub struct Translation<A> {
 pub mod exit {
     /// `bpf_redirect_peer`, TTL decremented: into a container, from elsewhere.
     pub const PEER: u8 = 1;
-    /// TTL decremented, out of an uplink: `bpf_redirect` where the next hop's MAC is known, otherwise `bpf_redirect_neigh`.
+    /// TTL decremented, out of an uplink: `bpf_redirect` where the next hop's MAC is known,
+    /// otherwise `bpf_redirect_neigh`.
     pub const NEIGHBOUR: u8 = 2;
     /// `bpf_redirect_peer`, only the MACs written: between containers of one network.
     pub const BRIDGED: u8 = 3;
@@ -221,7 +238,8 @@ pub mod exit {
     pub const CROSSING: u8 = 5;
 }
 
-/// The MACs of an Ethernet header, as its first twelve bytes stand in words: written to a frame by three stores.
+/// The MACs of an Ethernet header, as its first twelve bytes stand in words: written to a frame by
+/// three stores.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 pub struct Macs([u32; 3]);
@@ -245,8 +263,9 @@ impl Macs {
     /// Looked for in vain: nobody's either.
     pub const MISSING: Self = Self([0, 0, 1]);
 
-    /// Whether they are anybody's. While one CPU writes them another may see some of the words: then they are nobody's yet. So are those that have a word of
-    /// zeroes, which goes the longer way and is right.
+    /// Whether they are anybody's. While one CPU writes them another may see some of the words:
+    /// then they are nobody's yet. So are those that have a word of zeroes, which goes the longer
+    /// way and is right.
     #[inline(always)]
     pub const fn are_known(&self) -> bool {
         self.0[0] != 0 && self.0[1] != 0 && self.0[2] != 0
@@ -318,12 +337,14 @@ pub struct Network {
 
 /// How a network's masquerade maps.
 pub mod mapping {
-    /// Endpoint-independent mapping and filtering (RFC 4787 sections 4.1 and 5). In network 0: some network has it.
+    /// Endpoint-independent mapping and filtering (RFC 4787 sections 4.1 and 5). In network 0: some
+    /// network has it.
     pub const FULL_CONE: u32 = 1;
 }
 
 impl Network {
-    /// Where nothing else is said. The ports are below those that Linux picks for its own sockets by default.
+    /// Where nothing else is said. The ports are below those that Linux picks for its own sockets
+    /// by default.
     pub const DEFAULT: Self = {
         let mut timeouts = [0; TIMERS];
         let mut i = 0;
@@ -332,7 +353,14 @@ impl Network {
             i += 1;
         }
         timeouts[Timer::Closed as usize] = ticks(Timer::Closed.default_seconds());
-        Self { timeouts, first_port: 1024, ports: 32768 - 1024, max_flows: u32::MAX, bridge: 0, mapping: 0 }
+        Self {
+            timeouts,
+            first_port: 1024,
+            ports: 32768 - 1024,
+            max_flows: u32::MAX,
+            bridge: 0,
+            mapping: 0,
+        }
     };
 
     /// The last port that masquerade picks.
@@ -407,7 +435,11 @@ impl<A: Address> Publish<A> {
     /// The container port that a host port of it leads to.
     #[inline(always)]
     pub fn container_port_of(&self, host_port: Port) -> Port {
-        Port::new(self.container_port.get().wrapping_add(host_port.get().wrapping_sub(self.host_port.get())))
+        Port::new(
+            self.container_port
+                .get()
+                .wrapping_add(host_port.get().wrapping_sub(self.host_port.get())),
+        )
     }
 }
 
@@ -425,7 +457,8 @@ pub struct AddressPort<A> {
     pub _pad: u8,
 }
 
-/// The data of a trie key: sources that a publish admits. The prefix length counts the slot's 32 bits too.
+/// The data of a trie key: sources that a publish admits. The prefix length counts the slot's 32
+/// bits too.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Admitted<A> {
@@ -470,7 +503,8 @@ pub const HELD: u32 = 1 << 9;
 /// The longest frame that can be held, in bytes: a power of two.
 pub const HELD_BYTES: usize = 1 << 11;
 
-/// A datagram in fragments, as it arrives at one interface (RFC 791 section 2.3, RFC 8200 section 4.5).
+/// A datagram in fragments, as it arrives at one interface (RFC 791 section 2.3, RFC 8200 section
+/// 4.5).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Datagram<A> {
@@ -494,7 +528,8 @@ pub struct Datagram<A> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Fragments {
-    /// One of [`crate::fragment::state`], and how many fragments were held. Written by several CPUs at once.
+    /// One of [`crate::fragment::state`], and how many fragments were held. Written by several CPUs
+    /// at once.
     pub state: u64,
     /// When the first of them came, or the last first one.
     pub since: Ticks,
@@ -578,7 +613,8 @@ pub struct Uplink<A> {
     pub mtu: u32,
 }
 
-/// How many uplinks there can be XDP programs on, and a little more than that: two whose places are one must do with one.
+/// How many uplinks there can be XDP programs on, and a little more than that: two whose places are
+/// one must do with one.
 pub const UPLINK_MACS: u32 = 256;
 
 /// An uplink's own MAC: frames with another one are not for the host.
@@ -597,14 +633,22 @@ impl Door {
     /// Into a container.
     #[inline(always)]
     pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
-        Self { output: endpoint.host_side, macs: endpoint.macs, exit: exit::PEER, mapped: 0, mtu: endpoint.mtu as u16 }
+        Self {
+            output: endpoint.host_side,
+            macs: endpoint.macs,
+            exit: exit::PEER,
+            mapped: 0,
+            mtu: endpoint.mtu as u16,
+        }
     }
 
     /// Into a container that has IPv4 alone, from IPv6.
     #[inline(always)]
     pub fn crossing<A>(endpoint: &Endpoint<A>) -> Self {
-        // As long as it is before it becomes shorter. What is no longer than that no IPv6 link may refuse (RFC 8200 section 5), nor does any container.
-        let mtu = endpoint.mtu.wrapping_add(crossing::LONGER).clamp(ipv6::LEAST_MTU, u32::from(u16::MAX));
+        // As long as it is before it becomes shorter. What is no longer than that no IPv6 link may
+        // refuse (RFC 8200 section 5), nor does any container.
+        let mtu =
+            endpoint.mtu.wrapping_add(crossing::LONGER).clamp(ipv6::LEAST_MTU, u32::from(u16::MAX));
         Self { exit: exit::CROSSING, mtu: mtu as u16, ..Self::container(endpoint) }
     }
 

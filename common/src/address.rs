@@ -1,7 +1,9 @@
-//! Addresses and ports as they stand in a packet: the only place that knows how the families differ in shape.
+//! Addresses and ports as they stand in a packet: the only place that knows how the families differ
+//! in shape.
 //!
-//! A value holds the packet's bytes in the machine's own word, so that it is copied and compared as one word on the packet path. Nothing
-//! computes with that word: `octets` and `get` give the value that people mean.
+//! A value holds the packet's bytes in the machine's own word, so that it is copied and compared as
+//! one word on the packet path. Nothing computes with that word: `octets` and `get` give the value
+//! that people mean.
 
 use core::{fmt::Debug, hash::Hash};
 
@@ -20,17 +22,21 @@ pub trait Address: Copy + Debug + Eq + Hash + Ord + Pod {
 
     /// Whether it is multicast, or IPv4's limited broadcast.
     fn is_multicast(&self) -> bool;
-    /// Whether no packet on a wire may have it for a source: unspecified, loopback, multicast, broadcast (RFC 1122 section 3.2.1.3).
+    /// Whether no packet on a wire may have it for a source: unspecified, loopback, multicast,
+    /// broadcast (RFC 1122 section 3.2.1.3).
     fn is_martian_source(&self) -> bool;
     /// Whether it is one of the loopback's.
     fn is_loopback(&self) -> bool;
     /// Whether it is in the subnet.
     fn is_in(&self, subnet: &Self, mask: &Self) -> bool;
-    /// Whether it is the all-ones address of the subnet, which IPv4 calls its broadcast address. Never so for IPv6.
+    /// Whether it is the all-ones address of the subnet, which IPv4 calls its broadcast address.
+    /// Never so for IPv6.
     fn is_broadcast_of(&self, subnet: &Self, mask: &Self) -> bool;
-    /// Whether no packet with it leaves its link: IPv6's link-local addresses (RFC 4291 section 2.5.6). IPv4's are nobody's here, and leave as others do.
+    /// Whether no packet with it leaves its link: IPv6's link-local addresses (RFC 4291 section
+    /// 2.5.6). IPv4's are nobody's here, and leave as others do.
     fn stays_on_link(&self) -> bool;
-    /// Whether it is an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2): no packet on a wire has it.
+    /// Whether it is an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2): no packet on a wire
+    /// has it.
     fn is_mapped(&self) -> bool;
     /// The one's complement sum of its 16-bit words, not folded (RFC 1071).
     fn sum(&self) -> u32;
@@ -176,7 +182,8 @@ impl Address for V6 {
     #[inline(always)]
     fn is_martian_source(&self) -> bool {
         self.is_multicast()
-            || (self.0[0] | self.0[1] | self.0[2] == 0 && matches!(self.octets()[12..], [0, 0, 0, 0 | 1]))
+            || (self.0[0] | self.0[1] | self.0[2] == 0
+                && matches!(self.octets()[12..], [0, 0, 0, 0 | 1]))
     }
 
     #[inline(always)]
@@ -301,8 +308,12 @@ mod tests {
 
     #[test]
     fn loopback_has_a_network_in_ipv4_and_an_address_in_ipv6() {
-        assert!(V4::new([127, 0, 0, 1]).is_loopback() && V4::new([127, 255, 255, 255]).is_loopback());
-        assert!(!V4::new([126, 255, 255, 255]).is_loopback() && !V4::new([128, 0, 0, 0]).is_loopback());
+        assert!(
+            V4::new([127, 0, 0, 1]).is_loopback() && V4::new([127, 255, 255, 255]).is_loopback()
+        );
+        assert!(
+            !V4::new([126, 255, 255, 255]).is_loopback() && !V4::new([128, 0, 0, 0]).is_loopback()
+        );
         let ends_in = |octet| {
             let mut octets = [0; 16];
             octets[15] = octet;
@@ -344,8 +355,12 @@ mod tests {
             ("nearly mapped", translated, [false, false, false, false]),
             ("IPv4-compatible", of([0, 0], 9), [false, false, false, false]),
         ] {
-            let seen =
-                [address.is_multicast(), address.is_martian_source(), address.stays_on_link(), address.is_mapped()];
+            let seen = [
+                address.is_multicast(),
+                address.is_martian_source(),
+                address.stays_on_link(),
+                address.is_mapped(),
+            ];
             assert_eq!(seen, expected, "{what}");
             assert!(!address.is_broadcast_of(&address, &address), "{what}: there is no broadcast");
         }
@@ -365,12 +380,18 @@ mod tests {
                 if set == 0 { 0 } else { 0xff << (8 - set) }
             }));
             let address = [0x5a; 16];
-            let subnet = A::of(core::array::from_fn(|i| address[i] & bytemuck::bytes_of(&mask)[i.min(bits / 8 - 1)]));
+            let subnet = A::of(core::array::from_fn(|i| {
+                address[i] & bytemuck::bytes_of(&mask)[i.min(bits / 8 - 1)]
+            }));
             assert!(A::of(address).is_in(&subnet, &mask), "/{length}");
             for bit in 0..bits {
                 let mut other = address;
                 other[bit / 8] ^= 0x80 >> (bit % 8);
-                assert_eq!(A::of(other).is_in(&subnet, &mask), bit >= length, "/{length}, bit {bit}");
+                assert_eq!(
+                    A::of(other).is_in(&subnet, &mask),
+                    bit >= length,
+                    "/{length}, bit {bit}"
+                );
             }
         }
     }

@@ -1,7 +1,8 @@
-//! ICMP errors of the fast path's own: what the host's stack would have said to the sender of a packet that does not go on (RFC 792,
-//! RFC 1812 section 4.3).
+//! ICMP errors of the fast path's own: what the host's stack would have said to the sender of a
+//! packet that does not go on (RFC 792, RFC 1812 section 4.3).
 //!
-//! The frame with the error is made in a buffer, of the packet as it arrived, and put in that one's place.
+//! The frame with the error is made in a buffer, of the packet as it arrived, and put in that one's
+//! place.
 
 use crate::{
     checksum,
@@ -17,7 +18,8 @@ use crate::{
 pub enum Why {
     /// Its hops are used up.
     TimeExceeded = 0,
-    /// It is longer than what comes next can carry. Said also to who lets routers fragment: what is translated here is not cut here.
+    /// It is longer than what comes next can carry. Said also to who lets routers fragment: what is
+    /// translated here is not cut here.
     TooLong = 1,
     /// There is no room for its flow.
     Prohibited = 2,
@@ -39,10 +41,12 @@ impl Why {
     }
 }
 
-/// How many errors a CPU sends in a tick: the host's stack has a limit like it (RFC 1812 section 4.3.2.8).
+/// How many errors a CPU sends in a tick: the host's stack has a limit like it (RFC 1812 section
+/// 4.3.2.8).
 pub const RATE: u32 = 1000;
 
-/// How many bytes of a packet are quoted at most: its header and what follows (RFC 1812 section 4.3.2.3 asks for as much as possible).
+/// How many bytes of a packet are quoted at most: its header and what follows (RFC 1812 section
+/// 4.3.2.3 asks for as much as possible).
 pub const QUOTE: usize = 96;
 
 /// Bytes of ICMP's header.
@@ -70,8 +74,8 @@ impl Answer {
     }
 }
 
-/// Whether a packet may be answered with an error: never an error, nor a fragment but the first (RFC 1812 section 4.3.2.7). What came to
-/// many was not decided about.
+/// Whether a packet may be answered with an error: never an error, nor a fragment but the first
+/// (RFC 1812 section 4.3.2.7). What came to many was not decided about.
 #[inline(always)]
 pub const fn may_be_answered<A>(packet: &Packet<A>) -> bool {
     !matches!(packet.payload, Payload::Error | Payload::Fragment | Payload::Hidden)
@@ -87,7 +91,8 @@ pub fn speaker<A: Family>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option
     }
 }
 
-/// Makes the error; none if the frame is shorter than it was. `mtu` is in bytes, for [`Why::TooLong`].
+/// Makes the error; none if the frame is shorter than it was. `mtu` is in bytes, for
+/// [`Why::TooLong`].
 #[inline(always)]
 pub fn make<A: Family>(
     answer: &mut Answer,
@@ -103,7 +108,10 @@ pub fn make<A: Family>(
     let quoted = (A::total_length(&header).min(packet.length).min(QUOTE as u32) / 2) as usize;
     let ethernet: Ethernet = frame.read(0)?;
     let out: &mut [u8] = &mut answer.bytes;
-    out.put(0, &Ethernet { destination: ethernet.source, source: ethernet.destination, ..ethernet })?;
+    out.put(
+        0,
+        &Ethernet { destination: ethernet.source, source: ethernet.destination, ..ethernet },
+    )?;
     let length = (ICMP + 2 * quoted) as u16;
     let header = A::answer_header(speaker, packet.tuple.source, length);
     out.put(ETHERNET, &header)?;

@@ -1,4 +1,5 @@
-//! ARP from a container (RFC 826): it may speak of itself only, or its neighbours and the host would send it what is for another.
+//! ARP from a container (RFC 826): it may speak of itself only, or its neighbours and the host
+//! would send it what is for another.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -29,11 +30,18 @@ struct Message {
 
 /// Decides about an ARP message that a container sent.
 #[inline(always)]
-pub fn from_container(frame: &(impl Frame + ?Sized), arrival: Arrival, tables: &impl Tables<V4>) -> Reason {
+pub fn from_container(
+    frame: &(impl Frame + ?Sized),
+    arrival: Arrival,
+    tables: &impl Tables<V4>,
+) -> Reason {
     let Some(message) = frame.read::<Message>(ETHERNET) else {
         return Reason::Malformed;
     };
-    if message.protocol != ether_type::IPV4 || message.hardware_length != 6 || message.protocol_length != 4 {
+    if message.protocol != ether_type::IPV4
+        || message.hardware_length != 6
+        || message.protocol_length != 4
+    {
         return Reason::NotIp;
     }
     // A probe (RFC 5227) has no sender yet: it asks for the address that it is about to use.

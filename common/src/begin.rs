@@ -13,12 +13,14 @@ use crate::{
     tuple::side,
 };
 
-/// How many ports a new flow tries, its own first, before it is refused. A range of fewer is tried whole.
+/// How many ports a new flow tries, its own first, before it is refused. A range of fewer is tried
+/// whole.
 pub const PORT_TRIES: u32 = 128;
 
 /// Begins the planned flow, or sends a neighbour's packet on without one.
 ///
-/// In three steps, which the kernel's program takes itself: it has a loop of its own kind for the middle one.
+/// In three steps, which the kernel's program takes itself: it has a loop of its own kind for the
+/// middle one.
 pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
     prepare(first, tables);
     for attempt in 0..PORT_TRIES {
@@ -29,8 +31,8 @@ pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Resul
     complete(first, tables)
 }
 
-/// For how many of them a flow keeps off the ports of mappings. Where it meets so many, others must do with them too: a port that two have
-/// still belongs to one of them toward each destination.
+/// For how many of them a flow keeps off the ports of mappings. Where it meets so many, others must
+/// do with them too: a port that two have still belongs to one of them toward each destination.
 const SHY_TRIES: u32 = PORT_TRIES / 2;
 
 /// How the reservation of a port went.
@@ -51,7 +53,8 @@ pub mod reservation {
 #[inline(always)]
 pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     let bridged = first.beginning.forward.exit == exit::BRIDGED;
-    // Field by field, in place: a value made first and moved then would take its room on BPF's stack.
+    // Field by field, in place: a value made first and moved then would take its room on BPF's
+    // stack.
     let First { packet, beginning, reply_key, half, walk, reservation, .. } = first;
     let protocol = packet.tuple.protocol;
     half.packets = 0;
@@ -69,12 +72,17 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     half.acknowledged = 0;
     *reply_key = beginning.leaves.reversed();
     let network = tables.network(u32::from(half.network)).unwrap_or(&Network::DEFAULT);
-    half.timeout = if is_mapping { mapping::timeout(network, protocol) } else { network.timeout(state, protocol) };
+    half.timeout = if is_mapping {
+        mapping::timeout(network, protocol)
+    } else {
+        network.timeout(state, protocol)
+    };
     *walk = PortWalk::NOT_BEGUN;
     *reservation = if bridged && !packet.begins() {
         reservation::NONE
     } else if half.owner != 0
-        && !tables.count_flow(half.owner, if is_mapping { mapping::MOST } else { network.max_flows })
+        && !tables
+            .count_flow(half.owner, if is_mapping { mapping::MOST } else { network.max_flows })
     {
         reservation::TOO_MANY
     } else {
@@ -82,8 +90,9 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
     };
 }
 
-/// Inserts the reply half under the next port, the flow's own for the first `attempt`; false if there is nothing more to try. That insert is
-/// the reservation: whoever comes second finds the port taken.
+/// Inserts the reply half under the next port, the flow's own for the first `attempt`; false if
+/// there is nothing more to try. That insert is the reservation: whoever comes second finds the
+/// port taken.
 #[inline(always)]
 pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Tables<A>) -> bool {
     let First { packet, beginning, reply_key, half, walk, reservation, .. } = first;
@@ -96,7 +105,8 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
     if attempt > 0 && fixed {
         return false;
     }
-    // Nobody asks what the host's own sockets send into a network: where it speaks there for others it keeps off the ports that they pick.
+    // Nobody asks what the host's own sockets send into a network: where it speaks there for others
+    // it keeps off the ports that they pick.
     if attempt > 0 || (beginning.forward.exit == exit::CROSSING && !fixed) {
         // Here, because nearly every flow has its own port.
         if !walk.has_begun() {
@@ -107,7 +117,8 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
         reply_key.destination_port = walk.next();
         beginning.translate();
     }
-    // A container's own published port, from that very port: what it sends and what answers would have one tuple.
+    // A container's own published port, from that very port: what it sends and what answers would
+    // have one tuple.
     let is_itself = *reply_key == packet.tuple;
     if beginning.as_host
         && (is_itself
@@ -124,7 +135,11 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
         Err(Refused::Full) => reservation::FULL,
         Err(Refused::Taken) => {
             bury(tables, reply_key, half.last_used);
-            if tables.insert_flow(reply_key, half).is_ok() { reservation::DONE } else { reservation::TAKEN }
+            if tables.insert_flow(reply_key, half).is_ok() {
+                reservation::DONE
+            } else {
+                reservation::TAKEN
+            }
         }
     };
     *reservation == reservation::TAKEN
@@ -137,12 +152,17 @@ pub fn complete<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Re
     if completed != Ok(true) && first.half.owner != 0 && first.reservation < reservation::TOO_MANY {
         tables.uncount_flow(first.half.owner);
     }
-    // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is brought all the same.
+    // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is
+    // brought all the same.
     let Err(reason) = completed else { return Ok(()) };
     if first.beginning.forward.exit == exit::BRIDGED
         && !matches!(reason, Reason::PortsExhausted | Reason::SctpPortTaken)
     {
-        first.half.translation.set(&first.packet.tuple, &first.beginning.leaves, &first.beginning.forward);
+        first.half.translation.set(
+            &first.packet.tuple,
+            &first.beginning.leaves,
+            &first.beginning.forward,
+        );
         return Ok(());
     }
     Err(reason)
@@ -150,7 +170,10 @@ pub fn complete<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Re
 
 /// Inserts the forward half; false where another CPU did.
 #[inline(always)]
-fn insert_forward<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<bool, Reason> {
+fn insert_forward<A: Address>(
+    first: &mut First<A>,
+    tables: &impl Tables<A>,
+) -> Result<bool, Reason> {
     let First { packet, beginning, reply_key, half, reservation, .. } = first;
     match *reservation {
         reservation::DONE => {}
@@ -186,7 +209,8 @@ fn insert_forward<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> 
     }
 }
 
-/// A way through a range of ports that begins anywhere and comes to each once: in steps of a prime that is greater than any range.
+/// A way through a range of ports that begins anywhere and comes to each once: in steps of a prime
+/// that is greater than any range.
 #[derive(Clone, Copy, Debug)]
 pub struct PortWalk {
     first: u32,
@@ -212,7 +236,12 @@ impl PortWalk {
         let (first, ports) = (range.first_port, range.ports);
         // No division by zero in the kernel's eyes either.
         let ports = if ports == 0 { 1 } else { ports };
-        Self { first, ports, offset: (random >> 2) % ports, step: STEPS[random as usize & 3] % ports }
+        Self {
+            first,
+            ports,
+            offset: (random >> 2) % ports,
+            step: STEPS[random as usize & 3] % ports,
+        }
     }
 
     #[inline(always)]
@@ -234,13 +263,18 @@ mod tests {
 
     #[test]
     fn a_walk_comes_to_each_port_of_the_range_once() {
-        for (first_port, ports) in [(1024, 31_744), (20_000, 10), (65_535, 1), (1, 65_535), (40_000, 2), (30_000, 31)] {
+        for (first_port, ports) in
+            [(1024, 31_744), (20_000, 10), (65_535, 1), (1, 65_535), (40_000, 2), (30_000, 31)]
+        {
             let range = Network { first_port, ports, ..Network::DEFAULT };
             for random in [0, 1, 2, 3, 77_777, u32::MAX] {
                 let mut walk = PortWalk::new(&range, random);
                 let seen: HashSet<u16> = (0..ports).map(|_| walk.next().get()).collect();
                 assert_eq!(seen.len(), ports as usize);
-                assert!(seen.iter().all(|port| (first_port..first_port + ports).contains(&u32::from(*port))));
+                assert!(
+                    seen.iter()
+                        .all(|port| (first_port..first_port + ports).contains(&u32::from(*port)))
+                );
             }
         }
     }

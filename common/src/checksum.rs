@@ -1,6 +1,7 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 //!
-//! Sums are of the machine's own 16-bit words: the one's complement sum does not depend on byte order, so nothing here swaps bytes.
+//! Sums are of the machine's own 16-bit words: the one's complement sum does not depend on byte
+//! order, so nothing here swaps bytes.
 
 /// Folds a sum to 16 bits.
 #[inline(always)]
@@ -9,10 +10,12 @@ pub const fn fold(sum: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// What a field's change from `old` to `new` adds to a sum over it; both given as sums of their words, not necessarily folded.
+/// What a field's change from `old` to `new` adds to a sum over it; both given as sums of their
+/// words, not necessarily folded.
 #[inline(always)]
 pub const fn delta(old: u32, new: u32) -> u16 {
-    // ~m + m' (RFC 1624, equation 3). No change is minus zero there; plain zero can be told at a glance.
+    // ~m + m' (RFC 1624, equation 3). No change is minus zero there; plain zero can be told at a
+    // glance.
     match fold(!fold(old) as u32 + fold(new) as u32) {
         0xffff => 0,
         delta => delta,
@@ -43,7 +46,8 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_1624_holds() {
-        // Section 4: the field is 0xdd2f, a word goes from 0x5555 to 0x3285, the new field is 0x0000.
+        // Section 4: the field is 0xdd2f, a word goes from 0x5555 to 0x3285, the new field is
+        // 0x0000.
         assert_eq!(update(0xdd2f, u32::from(delta(0x5555, 0x3285))), 0x0000);
     }
 
@@ -62,7 +66,8 @@ mod tests {
                 let bytes = random().to_ne_bytes();
                 chunk.copy_from_slice(&bytes[..chunk.len()]);
             }
-            // A packet's covered bytes are never all zero, where the two zeroes of one's complement would differ.
+            // A packet's covered bytes are never all zero, where the two zeroes of one's complement
+            // would differ.
             data[0] |= 1;
             let field = !sum(&data);
             let at = usize::try_from(random() % 8).unwrap() * 2 + 2;

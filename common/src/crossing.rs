@@ -1,8 +1,10 @@
-//! Between the families: IPv6 clients of a published port whose container has IPv4 alone. What they send becomes IPv4 on its way into the
-//! container, and what that answers becomes IPv6 (RFC 7915, but for how it maps addresses: a flow has those of both sides).
+//! Between the families: IPv6 clients of a published port whose container has IPv4 alone. What they
+//! send becomes IPv4 on its way into the container, and what that answers becomes IPv6 (RFC 7915,
+//! but for how it maps addresses: a flow has those of both sides).
 //!
-//! Such a flow is kept among IPv6's. On the container's side its addresses are IPv4-mapped: the container's own, and that of its network's gateway,
-//! which speaks there for the client. So an IPv4 packet from a container to its gateway is looked for under its mapped tuple, if no flow of
+//! Such a flow is kept among IPv6's. On the container's side its addresses are IPv4-mapped: the
+//! container's own, and that of its network's gateway, which speaks there for the client. So an
+//! IPv4 packet from a container to its gateway is looked for under its mapped tuple, if no flow of
 //! IPv4's own has it.
 
 use bytemuck::{Pod, Zeroable};
@@ -27,10 +29,12 @@ const HEADER6: usize = size_of::<Ipv6>();
 /// By how many bytes a packet is longer in IPv6.
 pub const LONGER: u32 = (HEADER6 - HEADER4) as u32;
 
-/// The longest packet that routers may fragment once it is IPv4 (RFC 7915 section 5.1): in IPv6 no router could have refused it.
+/// The longest packet that routers may fragment once it is IPv4 (RFC 7915 section 5.1): in IPv6 no
+/// router could have refused it.
 const MAY_BE_CUT: u16 = LEAST_MTU as u16 - LONGER as u16;
 
-/// Decides about an IPv4 packet as it is among IPv6's, if it is of such a flow; none if it is not, and IPv4's own tables are to be asked.
+/// Decides about an IPv4 packet as it is among IPv6's, if it is of such a flow; none if it is not,
+/// and IPv4's own tables are to be asked.
 ///
 /// The kernel's programs take the steps themselves, as they do those of [`forward::decide`].
 pub fn decide(
@@ -46,7 +50,9 @@ pub fn decide(
     if packet.payload == Payload::Error {
         first.error.quote = quote(frame, packet.payload_at, packet.tuple.side)?;
         let translated = icmp_error::translate(&first.packet, &mut first.error, across)?;
-        return Some(translated.map_or_else(Decision::Stop, |()| Decision::ForwardError(first.error)));
+        return Some(
+            translated.map_or_else(Decision::Stop, |()| Decision::ForwardError(first.error)),
+        );
     }
     if packet.first_fragment {
         return across.flow(&first.packet.tuple).map(|_| Decision::Stop(Reason::Fragment));
@@ -96,7 +102,8 @@ pub fn unmapped(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
     })
 }
 
-/// An IPv4 packet, as it is among IPv6's. Its `payload_at` is where the payload begins in the frame as that is still.
+/// An IPv4 packet, as it is among IPv6's. Its `payload_at` is where the payload begins in the frame
+/// as that is still.
 #[inline(always)]
 pub const fn as_mapped(packet: &Packet<V4>) -> Packet<V6> {
     Packet {
@@ -116,8 +123,8 @@ pub const fn as_mapped(packet: &Packet<V4>) -> Packet<V6> {
     }
 }
 
-/// What a packet gets in the other family: its header, and what else an ICMP error has before the quoted payload. Made in place, in the kernel in a map: it is
-/// too much for BPF's stack.
+/// What a packet gets in the other family: its header, and what else an ICMP error has before the
+/// quoted payload. Made in place, in the kernel in a map: it is too much for BPF's stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<H> {
     /// The header.
@@ -144,11 +151,13 @@ struct Said {
     class: u8,
     /// Hops left.
     hops: u8,
-    /// Bytes that follow. Zero for a GSO packet of more than 65,535 bytes (BIG TCP), of which both families say nothing else.
+    /// Bytes that follow. Zero for a GSO packet of more than 65,535 bytes (BIG TCP), of which both
+    /// families say nothing else.
     length: u16,
 }
 
-/// Reads an IPv6 header with `extensions` bytes of extension headers. Answers the sum over it too, the addresses left out.
+/// Reads an IPv6 header with `extensions` bytes of extension headers. Answers the sum over it too,
+/// the addresses left out.
 #[inline(always)]
 fn read6(frame: &(impl Frame + ?Sized), at: usize, extensions: u16) -> Option<(Said, u32)> {
     let words: [u16; 4] = frame.read(at)?;
@@ -208,8 +217,9 @@ const fn extensions(packet: &Packet<V6>) -> u16 {
     packet.payload_at.wrapping_sub(ETHERNET + HEADER6) as u16
 }
 
-/// Makes the header that an IPv6 packet gets in its own's place: with `to`'s addresses, one hop less, and that identification where one is needed.
-/// Extension headers are gone. None if the frame is shorter than it was.
+/// Makes the header that an IPv6 packet gets in its own's place: with `to`'s addresses, one hop
+/// less, and that identification where one is needed. Extension headers are gone. None if the frame
+/// is shorter than it was.
 #[inline(always)]
 pub fn to_ipv4(
     frame: &(impl Frame + ?Sized),
@@ -224,8 +234,8 @@ pub fn to_ipv4(
     Some(())
 }
 
-/// Makes the header that an IPv4 packet gets in its own's place: with `to`'s addresses, and one hop less. Options are gone. None if the
-/// frame is shorter than it was.
+/// Makes the header that an IPv4 packet gets in its own's place: with `to`'s addresses, and one hop
+/// less. Options are gone. None if the frame is shorter than it was.
 #[inline(always)]
 pub fn to_ipv6(
     frame: &(impl Frame + ?Sized),
@@ -246,7 +256,8 @@ pub struct Icmp {
     kind: u8,
     code: u8,
     checksum: u16,
-    /// In network order: of [`ipv6::icmp::TOO_BIG`] the MTU, of IPv4's fragmentation needed it is the second of these.
+    /// In network order: of [`ipv6::icmp::TOO_BIG`] the MTU, of IPv4's fragmentation needed it is
+    /// the second of these.
     rest: [u16; 2],
 }
 
@@ -254,7 +265,9 @@ impl Icmp {
     /// Without the checksum.
     #[inline(always)]
     fn sum(self) -> u32 {
-        u32::from(u16::from_ne_bytes([self.kind, self.code])) + u32::from(self.rest[0]) + u32::from(self.rest[1])
+        u32::from(u16::from_ne_bytes([self.kind, self.code]))
+            + u32::from(self.rest[0])
+            + u32::from(self.rest[1])
     }
 }
 
@@ -291,7 +304,8 @@ fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
     use ipv6::icmp::{PARAMETER_PROBLEM, TIME_EXCEEDED, TOO_BIG, UNREACHABLE};
     let mut rest = 0;
     let (kind, code) = match (icmp.kind, icmp.code) {
-        // Network and host unreachable, the same for a type of service, and those that nobody sends any more: no route.
+        // Network and host unreachable, the same for a type of service, and those that nobody sends
+        // any more: no route.
         (ipv4::icmp::UNREACHABLE, 0 | 1 | 5..=8 | 11 | 12) => (UNREACHABLE, 0),
         // Protocol unreachable: unrecognized next header, which is the sixth byte.
         (ipv4::icmp::UNREACHABLE, 2) => {
@@ -300,7 +314,8 @@ fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
         }
         (ipv4::icmp::UNREACHABLE, 3) => (UNREACHABLE, 4),
         (ipv4::icmp::UNREACHABLE, 4) => {
-            // Zero from who knows no such field (RFC 1191 section 5): the least that there can be is always true.
+            // Zero from who knows no such field (RFC 1191 section 5): the least that there can be
+            // is always true.
             rest = u16::from_be(icmp.rest[1]).saturating_add(LONGER as u16).max(LEAST_MTU as u16);
             (TOO_BIG, 0)
         }
@@ -314,11 +329,14 @@ fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
 /// What an IPv6 header adds to the sum over ICMP with `length` bytes (RFC 4443 section 2.3).
 #[inline(always)]
 fn pseudo_sum(addresses: &Tuple<V6>, length: u16) -> u32 {
-    addresses.address_sum() + u32::from(length.to_be()) + u32::from(u16::from(protocol::ICMPV6).to_be())
+    addresses.address_sum()
+        + u32::from(length.to_be())
+        + u32::from(u16::from(protocol::ICMPV6).to_be())
 }
 
-/// Makes the headers of an error of IPv6 about such a flow those of one of IPv4, as far as that can be said before [`rewrite_quote`]. None if it
-/// has no like in IPv4, or the frame is shorter than it was.
+/// Makes the headers of an error of IPv6 about such a flow those of one of IPv4, as far as that can
+/// be said before [`rewrite_quote`]. None if it has no like in IPv4, or the frame is shorter than
+/// it was.
 #[inline(always)]
 pub fn error_to_ipv4(
     frame: &(impl Frame + ?Sized),
@@ -337,9 +355,16 @@ pub fn error_to_ipv4(
     let (outer, _) = read6(frame, ETHERNET, extensions(packet))?;
     let icmp: Icmp = frame.read(icmp_at)?;
     let (inner, inner_sum) = read6(frame, header_at, 0)?;
-    let old = pseudo_sum(&packet.tuple, outer.length) + icmp.sum() + inner_sum + quote.tuple.address_sum();
+    let old = pseudo_sum(&packet.tuple, outer.length)
+        + icmp.sum()
+        + inner_sum
+        + quote.tuple.address_sum();
     // Inside of it the quoted header becomes shorter too.
-    let outer = Said { hops: outer.hops.wrapping_sub(1), length: outer.length.wrapping_sub(LONGER as u16), ..outer };
+    let outer = Said {
+        hops: outer.hops.wrapping_sub(1),
+        length: outer.length.wrapping_sub(LONGER as u16),
+        ..outer
+    };
     set4(&mut head.outer, outer, &translation.tuple, protocol::ICMP, id);
     set4(&mut head.quoted, inner, quoted, quoted.protocol, 0);
     head.icmp = kind_to_ipv4(icmp)?;
@@ -348,7 +373,8 @@ pub fn error_to_ipv4(
     Some(())
 }
 
-/// The reverse of [`error_to_ipv4`]. None too if it would be longer than an error may be (RFC 4443 section 2.4).
+/// The reverse of [`error_to_ipv4`]. None too if it would be longer than an error may be (RFC 4443
+/// section 2.4).
 #[inline(always)]
 pub fn error_to_ipv6(
     frame: &(impl Frame + ?Sized),
@@ -367,7 +393,11 @@ pub fn error_to_ipv6(
     let (inner, inner_sum) = read4(frame, header_at, HEADER4 as u16)?;
     // That the tuple's addresses are mapped adds nothing to a sum.
     let old = icmp.sum() + inner_sum + quote.tuple.address_sum();
-    let outer = Said { hops: outer.hops.wrapping_sub(1), length: outer.length.wrapping_add(LONGER as u16), ..outer };
+    let outer = Said {
+        hops: outer.hops.wrapping_sub(1),
+        length: outer.length.wrapping_add(LONGER as u16),
+        ..outer
+    };
     set6(&mut head.outer, outer, &translation.tuple, protocol::ICMPV6);
     set6(&mut head.quoted, inner, quoted, quoted.protocol);
     head.icmp = kind_to_ipv6(icmp)?;
@@ -376,7 +406,8 @@ pub fn error_to_ipv6(
     Some(())
 }
 
-/// Rewrites what stays in its place of such an error, whose headers are made: the quoted payload. None if the frame is shorter than it was.
+/// Rewrites what stays in its place of such an error, whose headers are made: the quoted payload.
+/// None if the frame is shorter than it was.
 #[inline(always)]
 pub fn rewrite_quote<H>(
     frame: &mut (impl FrameMut + ?Sized),
@@ -391,7 +422,8 @@ pub fn rewrite_quote<H>(
     Some(())
 }
 
-/// What an error about an IPv4 packet quotes, as it is among IPv6's; none as for [`icmp_error::quote`].
+/// What an error about an IPv4 packet quotes, as it is among IPv6's; none as for
+/// [`icmp_error::quote`].
 #[inline(always)]
 pub fn quote(frame: &(impl Frame + ?Sized), icmp_at: usize, side: u8) -> Option<Quote<V6>> {
     let Quote { tuple, header_at, payload_at } = icmp_error::quote::<V4>(frame, icmp_at, side)?;

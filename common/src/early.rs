@@ -1,8 +1,10 @@
-//! What is decided about a frame that an uplink's driver has just received, before the kernel has made a packet of it (XDP).
+//! What is decided about a frame that an uplink's driver has just received, before the kernel has
+//! made a packet of it (XDP).
 //!
-//! Only what costs little and is sure is decided here: packets of UDP and ICMP echo that go on into a container and change nothing but
-//! counters, and packets that nobody may send. Everything else passes to the tc program, untouched and uncounted: TCP above all, whose
-//! packets the kernel puts together on the way there.
+//! Only what costs little and is sure is decided here: packets of UDP and ICMP echo that go on into
+//! a container and change nothing but counters, and packets that nobody may send. Everything else
+//! passes to the tc program, untouched and uncounted: TCP above all, whose packets the kernel puts
+//! together on the way there.
 
 use crate::{
     abi::{Flow, Translation, exit},
@@ -29,9 +31,11 @@ pub enum Early<H> {
     Pass,
 }
 
-/// Which containers can be sent to so early: their side of the link must take frames that are no packets yet.
+/// Which containers can be sent to so early: their side of the link must take frames that are no
+/// packets yet.
 pub trait Receivers {
-    /// Whether the container behind that host side does. In the kernel this also says where the frame is to go.
+    /// Whether the container behind that host side does. In the kernel this also says where the
+    /// frame is to go.
     fn takes(&self, host_side: u32) -> bool;
 }
 
@@ -42,7 +46,8 @@ pub fn decide<'t, A: Address, T: Tables<A> + Receivers>(
     packet: &Packet<A>,
     tables: &'t T,
 ) -> Early<T::Half<'t>> {
-    if matches!(packet.payload, Payload::Udp | Payload::Echo) && !has_unfinished_sum(frame, packet) {
+    if matches!(packet.payload, Payload::Udp | Payload::Echo) && !has_unfinished_sum(frame, packet)
+    {
         let now = tables.now();
         if let Found::Settled(mut half) = settled(packet, now, tables)
             && enters_container(packet, &half)
@@ -55,27 +60,32 @@ pub fn decide<'t, A: Address, T: Tables<A> + Receivers>(
     if packet.tuple.is_martian() { Early::Drop(Reason::Martian) } else { Early::Pass }
 }
 
-/// A link takes no frame from a driver that is longer than it is wide, whereas a packet may go on into the container all the same.
+/// A link takes no frame from a driver that is longer than it is wide, whereas a packet may go on
+/// into the container all the same.
 #[inline(always)]
 fn enters_container<A: Address>(packet: &Packet<A>, half: &Flow<A>) -> bool {
     let Translation { exit, mtu, .. } = &half.translation;
     *exit == exit::PEER && (*mtu == 0 || packet.length <= u32::from(*mtu))
 }
 
-/// Whether UDP's checksum is one over the pseudo header alone. A virtual link brings packets so whose sender has left the rest to the
-/// hardware; the kernel remembers that beside the packet, and nobody would finish the sum once that is gone. Of others, one in 65,536
-/// looks the same: it goes the longer way.
+/// Whether UDP's checksum is one over the pseudo header alone. A virtual link brings packets so
+/// whose sender has left the rest to the hardware; the kernel remembers that beside the packet, and
+/// nobody would finish the sum once that is gone. Of others, one in 65,536 looks the same: it goes
+/// the longer way.
 #[inline(always)]
 fn has_unfinished_sum<A: Address>(frame: &(impl Frame + ?Sized), packet: &Packet<A>) -> bool {
     if packet.payload != Payload::Udp {
         return false;
     }
     let Some([length, sum]) = frame.read::<[u16; 2]>(packet.payload_at + 4) else { return true };
-    let pseudo = packet.tuple.address_sum() + u32::from(u16::from(protocol::UDP).to_be()) + u32::from(length);
+    let pseudo = packet.tuple.address_sum()
+        + u32::from(u16::from(protocol::UDP).to_be())
+        + u32::from(length);
     sum == checksum::fold(pseudo)
 }
 
-/// Rewrites a packet that goes on into a container; none if the frame is shorter than it was. Nothing finishes a checksum after this.
+/// Rewrites a packet that goes on into a container; none if the frame is shorter than it was.
+/// Nothing finishes a checksum after this.
 #[inline(always)]
 pub fn rewrite<A: Family>(
     frame: &mut (impl FrameMut + ?Sized),

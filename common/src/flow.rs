@@ -2,7 +2,8 @@
 
 use crate::tuple::protocol;
 
-/// A time or duration of 2^30 ns (1.07 s) on the monotonic clock: one shift from nanoseconds, and 136 years in 32 bits.
+/// A time or duration of 2^30 ns (1.07 s) on the monotonic clock: one shift from nanoseconds, and
+/// 136 years in 32 bits.
 pub type Ticks = u32;
 
 /// How many nanoseconds are a tick, as a shift.
@@ -61,7 +62,8 @@ pub enum State {
     Closing = 8,
     /// TCP: refused, or reset when it was closing. SCTP: aborted, or shut down whole.
     Closed = 9,
-    /// TCP: reset when it was open, by whomever: nothing here tells a true reset from a blind one (RFC 5961), so data opens it again.
+    /// TCP: reset when it was open, by whomever: nothing here tells a true reset from a blind one
+    /// (RFC 5961), so data opens it again.
     Reset = 10,
 }
 
@@ -123,7 +125,11 @@ impl State {
     #[inline(always)]
     pub const fn timer(self, protocol: u8) -> Timer {
         match self {
-            Self::Unreplied | Self::Replied if matches!(protocol, protocol::ICMP | protocol::ICMPV6) => Timer::Icmp,
+            Self::Unreplied | Self::Replied
+                if matches!(protocol, protocol::ICMP | protocol::ICMPV6) =>
+            {
+                Timer::Icmp
+            }
             Self::Unreplied => Timer::Udp,
             Self::Replied if protocol == protocol::SCTP => Timer::Sctp,
             Self::Replied => Timer::UdpStream,
@@ -139,7 +145,8 @@ impl State {
         matches!(self, Self::Established | Self::ForwardClosed | Self::ReplyClosed | Self::Reset)
     }
 
-    /// Whether a new flow may have its room when there is no other: nothing says that both sides want it.
+    /// Whether a new flow may have its room when there is no other: nothing says that both sides
+    /// want it.
     #[inline(always)]
     pub const fn is_half_open(self) -> bool {
         matches!(self, Self::Unreplied | Self::SynSent | Self::SynReceived | Self::Closed)
@@ -171,8 +178,14 @@ pub const TIMERS: usize = 8;
 
 impl Timer {
     /// Every one that a network may set.
-    pub const SETTABLE: [Self; 6] =
-        [Self::TcpEstablished, Self::TcpTransitory, Self::Udp, Self::UdpStream, Self::Icmp, Self::Sctp];
+    pub const SETTABLE: [Self; 6] = [
+        Self::TcpEstablished,
+        Self::TcpTransitory,
+        Self::Udp,
+        Self::UdpStream,
+        Self::Icmp,
+        Self::Sctp,
+    ];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -187,9 +200,10 @@ impl Timer {
         }
     }
 
-    /// In seconds, where nothing else is said. The RFCs' floors: TCP 2 h 4 min when established and 4 min before and after
-    /// (RFC 5382 REQ-5), UDP 2 min, and the 5 min it recommends once answered (RFC 4787 REQ-5), ICMP 60 s (RFC 5508 REQ-2). SCTP's side
-    /// sends a heartbeat every 30 s (RFC 9260 section 15). RFC 5382 has no floor after a reset: that is netfilter's.
+    /// In seconds, where nothing else is said. The RFCs' floors: TCP 2 h 4 min when established and
+    /// 4 min before and after (RFC 5382 REQ-5), UDP 2 min, and the 5 min it recommends once
+    /// answered (RFC 4787 REQ-5), ICMP 60 s (RFC 5508 REQ-2). SCTP's side sends a heartbeat every
+    /// 30 s (RFC 9260 section 15). RFC 5382 has no floor after a reset: that is netfilter's.
     pub const fn default_seconds(self) -> u32 {
         match self {
             Self::TcpEstablished => 7440,
@@ -202,7 +216,8 @@ impl Timer {
     }
 }
 
-/// Whether a packet can change the state `number`: what the established path asks before anything else.
+/// Whether a packet can change the state `number`: what the established path asks before anything
+/// else.
 #[inline(always)]
 pub const fn may_move(number: u8, is_reply: u8, flags: u8) -> bool {
     let settled = number == State::Established as u8
@@ -239,9 +254,15 @@ impl State {
         }
         if flags & tcp::FIN != 0 {
             return match (self, way) {
-                (Self::SynReceived | Self::Established | Self::Reset, Way::Forward) => Self::ForwardClosed,
-                (Self::SynReceived | Self::Established | Self::Reset, Way::Reply) => Self::ReplyClosed,
-                (Self::ForwardClosed, Way::Reply) | (Self::ReplyClosed, Way::Forward) => Self::Closing,
+                (Self::SynReceived | Self::Established | Self::Reset, Way::Forward) => {
+                    Self::ForwardClosed
+                }
+                (Self::SynReceived | Self::Established | Self::Reset, Way::Reply) => {
+                    Self::ReplyClosed
+                }
+                (Self::ForwardClosed, Way::Reply) | (Self::ReplyClosed, Way::Forward) => {
+                    Self::Closing
+                }
                 _ => self,
             };
         }
@@ -327,7 +348,8 @@ mod tests {
                         let flags = if protocol == protocol::TCP { flags } else { 0 };
                         let is_reply = u8::from(way == Way::Reply);
                         if !may_move(state as u8, is_reply, flags) {
-                            let belongs = (protocol == protocol::TCP) == (state as u8 >= State::SynSent as u8);
+                            let belongs = (protocol == protocol::TCP)
+                                == (state as u8 >= State::SynSent as u8);
                             assert!(!belongs || state.next(protocol, way, flags) == state);
                         }
                     }

@@ -1,5 +1,5 @@
-//! The decisions about packets: of a flow that is known, and at the last moment before one leaves. `plan` and `begin` are what comes between
-//! for a packet of no flow.
+//! The decisions about packets: of a flow that is known, and at the last moment before one leaves.
+//! `plan` and `begin` are what comes between for a packet of no flow.
 
 use crate::{
     abi::{Flow, Macs, Translation, exit},
@@ -51,11 +51,13 @@ impl<A> Decision<A> {
     }
 }
 
-/// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has no answer, [`icmp_error::translate`] or
-/// [`plan`], [`begin`] and [`leave`]; [`fragment::decide`] about a fragment.
+/// Decides about a packet that arrived at a host side or an uplink: [`known`], and where that has
+/// no answer, [`icmp_error::translate`] or [`plan`], [`begin`] and [`leave`]; [`fragment::decide`]
+/// about a fragment.
 ///
-/// The kernel's programs call these themselves: each is a function of its own there, which the verifier looks at once and not once for
-/// each way to it, and what they share lies in a map, because it is more than BPF's 512 bytes of stack.
+/// The kernel's programs call these themselves: each is a function of its own there, which the
+/// verifier looks at once and not once for each way to it, and what they share lies in a map,
+/// because it is more than BPF's 512 bytes of stack.
 pub fn decide<A: Family>(
     frame: &(impl Frame + ?Sized),
     packet: &Packet<A>,
@@ -82,7 +84,8 @@ pub fn decide<A: Family>(
     {
         first.error.quote = quote;
         if let Some(translated) = icmp_error::translate(packet, &mut first.error, tables) {
-            return translated.map_or_else(Decision::Stop, |()| Decision::ForwardError(first.error));
+            return translated
+                .map_or_else(Decision::Stop, |()| Decision::ForwardError(first.error));
         }
     }
     begin_flow(&mut first, tables)
@@ -97,7 +100,10 @@ pub(crate) fn begin_flow<A: Address>(first: &mut First<A>, tables: &impl Tables<
 }
 
 /// The same, once it is planned.
-pub(crate) fn begin_planned<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Decision<A> {
+pub(crate) fn begin_planned<A: Address>(
+    first: &mut First<A>,
+    tables: &impl Tables<A>,
+) -> Decision<A> {
     if mapping::is_wanted(first) && !mapping::find(first, tables) {
         mapping::stand_in(first);
         let begun = begin_with_room(first, tables);
@@ -108,7 +114,9 @@ pub(crate) fn begin_planned<A: Address>(first: &mut First<A>, tables: &impl Tabl
     }
     let begun = begin_with_room(first, tables);
     match begun {
-        Ok(()) => Decision::of(leave(&first.packet, &first.half.translation), &first.half.translation),
+        Ok(()) => {
+            Decision::of(leave(&first.packet, &first.half.translation), &first.half.translation)
+        }
         Err(reason) => Decision::Stop(reason),
     }
 }
@@ -116,7 +124,8 @@ pub(crate) fn begin_planned<A: Address>(first: &mut First<A>, tables: &impl Tabl
 /// What the table has for a packet.
 #[derive(Debug)]
 pub enum Found<H> {
-    /// The half of a flow that the packet goes by, and changes nothing of but the counters: so it is for nearly every packet there is.
+    /// The half of a flow that the packet goes by, and changes nothing of but the counters: so it
+    /// is for nearly every packet there is.
     Settled(H),
     /// One that [`known`] has to look at.
     Unsettled,
@@ -126,7 +135,10 @@ pub enum Found<H> {
 
 /// The half of a flow that a packet goes by, which is counted if it changes nothing else.
 #[inline(always)]
-pub fn established<'t, A: Address, T: Tables<A>>(packet: &Packet<A>, tables: &'t T) -> Found<T::Half<'t>> {
+pub fn established<'t, A: Address, T: Tables<A>>(
+    packet: &Packet<A>,
+    tables: &'t T,
+) -> Found<T::Half<'t>> {
     let now = tables.now();
     let mut found = settled(packet, now, tables);
     if let Found::Settled(half) = &mut found {
@@ -170,7 +182,10 @@ pub(crate) fn settled<'t, A: Address, T: Tables<A>>(
 }
 
 /// Begins the planned flow, if need be in the room of another.
-fn begin_with_room<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+fn begin_with_room<A: Address>(
+    first: &mut First<A>,
+    tables: &impl Tables<A>,
+) -> Result<(), Reason> {
     match begin(first, tables) {
         Err(Reason::TableFull) if room::make(0, tables) => begin(first, tables),
         Err(Reason::TooManyFlows) if room::make(first.half.owner, tables) => begin(first, tables),
@@ -182,15 +197,17 @@ fn begin_with_room<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) ->
 enum NextHop {
     /// Nothing.
     AsKnown,
-    /// The route is asked for it, for the packets after this one: it may be kept until the tick ends.
+    /// The route is asked for it, for the packets after this one: it may be kept until the tick
+    /// ends.
     Ask,
     /// It was of another tick.
     Forget,
 }
 
-/// A flow that was used in the last tick too asks with its first packet of a tick, another one with a fourth: to ask costs about what four packets save by
-/// it. Whether there is an answer or not, it asks once a tick. The packet that asks, and all of a flow that never does, leave by the neighbour table, which so
-/// learns that its entry is in use.
+/// A flow that was used in the last tick too asks with its first packet of a tick, another one with
+/// a fourth: to ask costs about what four packets save by it. Whether there is an answer or not, it
+/// asks once a tick. The packet that asks, and all of a flow that never does, leave by the
+/// neighbour table, which so learns that its entry is in use.
 #[inline(always)]
 fn next_hop_at<A>(half: &Flow<A>, now: Ticks) -> NextHop {
     let is_fourth = half.packets & 3 == 3;
@@ -202,7 +219,8 @@ fn next_hop_at<A>(half: &Flow<A>, now: Ticks) -> NextHop {
     }
 }
 
-/// Decides about a packet of a flow that is in the table, whose translation is then in `leaving`; none if it is of no flow.
+/// Decides about a packet of a flow that is in the table, whose translation is then in `leaving`;
+/// none if it is of no flow.
 #[inline(always)]
 pub fn known<A: Address>(
     packet: &Packet<A>,
@@ -256,7 +274,8 @@ pub fn of_flow<A: Address>(
         match next_hop_at(&half, now) {
             NextHop::AsKnown => {}
             NextHop::Ask => {
-                let bridge = tables.network(u32::from(half.network)).map_or(0, |network| network.bridge);
+                let bridge =
+                    tables.network(u32::from(half.network)).map_or(0, |network| network.bridge);
                 let macs = tables.next_hop(&leaving.tuple, bridge, leaving.output);
                 half.translation.macs = macs.unwrap_or(Macs::MISSING);
             }
@@ -275,8 +294,12 @@ pub fn of_flow<A: Address>(
         let way = if half.is_reply == 0 { Way::Forward } else { Way::Reply };
         let next = state.next(packet.tuple.protocol, way, packet.flags);
         let network = half.network;
-        if packet.payload == Payload::Sctp && packet.flags & tcp::SYN != 0 && state != State::Replied {
-            // Not once both have agreed: then nobody from elsewhere can change what its end is known by.
+        if packet.payload == Payload::Sctp
+            && packet.flags & tcp::SYN != 0
+            && state != State::Replied
+        {
+            // Not once both have agreed: then nobody from elsewhere can change what its end is
+            // known by.
             half.acknowledged = packet.acknowledgment;
         }
         if next != state {
@@ -303,7 +326,8 @@ fn advance<A: Address>(
             // It has the receiver's tag, or the sender's own, reflected (RFC 9260 section 8.5.1).
             packet.sequence == acknowledged(other) || packet.sequence == acknowledged(&packet.tuple)
         } else {
-            // Only who sees the connection knows what the other side expects next (RFC 5961 section 3).
+            // Only who sees the connection knows what the other side expects next (RFC 5961 section
+            // 3).
             !state.is_open() || packet.sequence.wrapping_sub(acknowledged(other)) < RESET_WINDOW
         };
         if !genuine {
@@ -311,8 +335,8 @@ fn advance<A: Address>(
         }
     }
     let timeout = tables.timeout(network, next, packet.tuple.protocol);
-    // One half is written after the other and without a lock: a packet in between finds the old state there, and at worst keeps the old
-    // timeout until the next one.
+    // One half is written after the other and without a lock: a packet in between finds the old
+    // state there, and at worst keeps the old timeout until the next one.
     for key in [&packet.tuple, other] {
         if let Some(mut half) = tables.flow(key) {
             half.state = next as u8;
@@ -321,10 +345,12 @@ fn advance<A: Address>(
     }
 }
 
-/// How far beyond what the other side expects next a reset may be, in bytes: what a sender may have on its way.
+/// How far beyond what the other side expects next a reset may be, in bytes: what a sender may have
+/// on its way.
 const RESET_WINDOW: u32 = 1 << 20;
 
-/// Either another container uses that address, or the endpoint was made again with another host side: then the flow is over.
+/// Either another container uses that address, or the endpoint was made again with another host
+/// side: then the flow is over.
 #[inline(always)]
 fn elsewhere<A: Address>(
     packet: &Packet<A>,
@@ -341,7 +367,8 @@ fn elsewhere<A: Address>(
     }
 }
 
-/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long, nor a part of one into another family.
+/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long,
+/// nor a part of one into another family.
 #[inline(always)]
 pub fn leave<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
     if packet.ttl <= 1 {
@@ -356,7 +383,8 @@ pub fn leave<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> Re
     if is_too_long(packet, translation) { Err(Reason::TooLong) } else { Ok(()) }
 }
 
-/// Whether a packet is longer than what comes next can carry. A container takes what it would have put together itself.
+/// Whether a packet is longer than what comes next can carry. A container takes what it would have
+/// put together itself.
 #[inline(always)]
 fn is_too_long<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
     packet.segment > u32::from(translation.mtu)
@@ -364,7 +392,8 @@ fn is_too_long<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> 
         && (packet.dont_fragment || translation.exit == exit::NEIGHBOUR)
 }
 
-/// Decides about a packet that the host itself sends out of an uplink; none if it leaves as it is. `hidden` is as for [`from_host::step`].
+/// Decides about a packet that the host itself sends out of an uplink; none if it leaves as it is.
+/// `hidden` is as for [`from_host::step`].
 pub fn decide_from_host<A: Family>(
     packet: &Packet<A>,
     hidden: bool,
@@ -389,8 +418,8 @@ pub fn decide_from_host<A: Family>(
     begin(&mut first, tables).ok().map(|()| first.half.translation)
 }
 
-/// Decides about a packet that the host's stack sends into a network. `input` is the interface it came to the host by, zero if
-/// the host itself sends it.
+/// Decides about a packet that the host's stack sends into a network. `input` is the interface it
+/// came to the host by, zero if the host itself sends it.
 #[inline(always)]
 pub const fn into_bridge(input: u32) -> Reason {
     if input == 0 { Reason::FromHost } else { Reason::NotPublished }

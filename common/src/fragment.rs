@@ -1,13 +1,15 @@
-//! Datagrams in fragments. Only the first fragment says which ports its datagram is for and from, so it leaves a record of them
-//! ([`Fragments`]), by which the later ones find their flow.
+//! Datagrams in fragments. Only the first fragment says which ports its datagram is for and from,
+//! so it leaves a record of them ([`Fragments`]), by which the later ones find their flow.
 //!
-//! Fragments come in any order. One that is ahead of its first is held: a copy of its frame is kept, and put back where it arrived once the
-//! first has come, to go the way of any other then. What the kernel's stack or a neighbour may be waiting for goes on at once all the same, and its
+//! Fragments come in any order. One that is ahead of its first is held: a copy of its frame is
+//! kept, and put back where it arrived once the first has come, to go the way of any other then.
+//! What the kernel's stack or a neighbour may be waiting for goes on at once all the same, and its
 //! copy is put back only if the first turns out to be translated.
 //!
-//! A datagram that leaves with another source address leaves with another identification too: two containers may use the same one toward the
-//! same destination (RFC 6864 section 5.3). What there is room for is bounded, and the oldest makes room: a flood of fragments costs other
-//! fragments, and nothing else (RFC 4787 REQ-14).
+//! A datagram that leaves with another source address leaves with another identification too: two
+//! containers may use the same one toward the same destination (RFC 6864 section 5.3). What there
+//! is room for is bounded, and the oldest makes room: a flood of fragments costs other fragments,
+//! and nothing else (RFC 4787 REQ-14).
 
 use bytemuck::Zeroable as _;
 
@@ -29,7 +31,8 @@ pub const TIMEOUT: Ticks = ticks(30);
 /// How many fragments of one datagram are held at most.
 pub const HELD_OF_ONE: u32 = 64;
 
-/// [`Fragments::state`]: how many fragments were held, in the low half, and above them whether the first has come.
+/// [`Fragments::state`]: how many fragments were held, in the low half, and above them whether the
+/// first has come.
 pub mod state {
     /// The first has come: the ports are there.
     pub const READY: u64 = 1 << 32;
@@ -82,7 +85,10 @@ impl<A: Address> Passage<A> {
 /// Decides about a fragment.
 ///
 /// The kernel's programs take the steps themselves, as they do those of [`forward::decide`].
-pub fn decide<A: Family>(first: &mut First<A>, tables: &(impl Tables<A> + DatagramTables<A>)) -> Decision<A> {
+pub fn decide<A: Family>(
+    first: &mut First<A>,
+    tables: &(impl Tables<A> + DatagramTables<A>),
+) -> Decision<A> {
     let mut passage = Passage::new(&first.packet);
     if first.packet.first_fragment {
         decide_first(first, &mut passage, tables)
@@ -104,7 +110,9 @@ fn decide_first<A: Family>(
         Decision::Forward(translation) => (Some(translation), Ok(())),
         Decision::Stop(reason) => (None, Err(*reason)),
         Decision::TooLong(_) => (None, Err(Reason::TooLong)),
-        Decision::ForwardFragment(..) | Decision::PutBack | Decision::ForwardError(_) => return decision,
+        Decision::ForwardFragment(..) | Decision::PutBack | Decision::ForwardError(_) => {
+            return decision;
+        }
     };
     let translated = leaves.is_some_and(is_translated);
     if concerns(&first.packet, outcome, tables) {
@@ -134,14 +142,18 @@ fn decide_later<A: Family>(
     let ready = take_ports(&mut first.packet, passage, tables);
     if ready {
         match of_flow(&first.packet, &mut first.half.translation, tables) {
-            Some(leaves) => return as_fragment(Decision::of(leaves, &first.half.translation), passage.id),
+            Some(leaves) => {
+                return as_fragment(Decision::of(leaves, &first.half.translation), passage.id);
+            }
             None => forget_ports(&mut first.packet),
         }
     }
     let planned = plan(first, tables);
     if !ready && concerns(&first.packet, planned, tables) {
         match hold(passage, tables) {
-            Hold::Held | Hold::Taken if !goes_on(planned) => return Decision::Stop(Reason::FragmentHeld),
+            Hold::Held | Hold::Taken if !goes_on(planned) => {
+                return Decision::Stop(Reason::FragmentHeld);
+            }
             Hold::Overtaken => {
                 tables.put_back();
                 return Decision::PutBack;
@@ -174,12 +186,20 @@ pub const fn is_translated<A>(translation: &Translation<A>) -> bool {
 
 /// Whether later fragments may need to know of the first, given what is to become of either.
 #[inline(always)]
-pub fn concerns<A: Address>(packet: &Packet<A>, outcome: Result<(), Reason>, tables: &impl Tables<A>) -> bool {
+pub fn concerns<A: Address>(
+    packet: &Packet<A>,
+    outcome: Result<(), Reason>,
+    tables: &impl Tables<A>,
+) -> bool {
     if packet.tuple.side == side::CONTAINER {
-        return !matches!(outcome, Err(Reason::SourceAddressSpoofed | Reason::SourceMacSpoofed | Reason::ToBridge));
+        return !matches!(
+            outcome,
+            Err(Reason::SourceAddressSpoofed | Reason::SourceMacSpoofed | Reason::ToBridge)
+        );
     }
     // Without masquerade the answers are addressed to the containers themselves.
-    tables.is_local(&packet.tuple.destination) || tables.endpoint(&packet.tuple.destination).is_some()
+    tables.is_local(&packet.tuple.destination)
+        || tables.endpoint(&packet.tuple.destination).is_some()
 }
 
 /// Whether a later fragment with that plan goes on without its datagram's ports.
@@ -191,11 +211,11 @@ pub fn goes_on(planned: Result<(), Reason>) -> bool {
     }
 }
 
-/// Records the ports of a first fragment, and the identification that its datagram leaves with. Answers how many fragments were held for it, at
-/// most [`HELD_OF_ONE`]: they are the caller's.
+/// Records the ports of a first fragment, and the identification that its datagram leaves with.
+/// Answers how many fragments were held for it, at most [`HELD_OF_ONE`]: they are the caller's.
 ///
-/// A record that another CPU's fragment makes room with meanwhile may be written all the same, as another datagram's: at worst one
-/// fragment of that one finds no flow.
+/// A record that another CPU's fragment makes room with meanwhile may be written all the same, as
+/// another datagram's: at worst one fragment of that one finds no flow.
 #[inline(always)]
 pub fn record<A: Address>(
     packet: &Packet<A>,
@@ -203,7 +223,8 @@ pub fn record<A: Address>(
     passage: &mut Passage<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> u32 {
-    let source_stays = leaves.is_none_or(|translation| translation.tuple.source == packet.tuple.source);
+    let source_stays =
+        leaves.is_none_or(|translation| translation.tuple.source == packet.tuple.source);
     passage.id = if source_stays { packet.id } else { tables.random() };
     let now = tables.now();
     let datagram = &passage.key.datagram;
@@ -212,14 +233,17 @@ pub fn record<A: Address>(
         if let Some(mut record) = tables.datagram(datagram) {
             if !is_over(&record, now) {
                 // The same one again: by another identification it would be another datagram.
-                if state::is_ready(tables.add_to_state(&mut record, 0)) && has_ports_of(&record, &packet.tuple) {
+                if state::is_ready(tables.add_to_state(&mut record, 0))
+                    && has_ports_of(&record, &packet.tuple)
+                {
                     passage.id = record.id;
                 } else {
                     set_ports(&mut record, &packet.tuple);
                     record.id = passage.id;
                 }
                 record.since = now;
-                // Last, and in one step with the count: whoever is counted after that sees that it is ready.
+                // Last, and in one step with the count: whoever is counted after that sees that it
+                // is ready.
                 return state::held(tables.swap_state(&mut record, state::READY)).min(HELD_OF_ONE);
             }
             drop(record);
@@ -235,7 +259,8 @@ pub fn record<A: Address>(
     0
 }
 
-/// Puts a held fragment back; or forgets it, where the first does not leave translated: then it went on already, or has nowhere to go.
+/// Puts a held fragment back; or forgets it, where the first does not leave translated: then it
+/// went on already, or has nowhere to go.
 #[inline(always)]
 pub fn release<A: Address>(key: &HeldKey<A>, put_back: bool, tables: &impl DatagramTables<A>) {
     if put_back {
@@ -245,7 +270,8 @@ pub fn release<A: Address>(key: &HeldKey<A>, put_back: bool, tables: &impl Datag
     }
 }
 
-/// Takes back what a first fragment counted for its flow, because it comes again. Without a lock, as all these counts.
+/// Takes back what a first fragment counted for its flow, because it comes again. Without a lock,
+/// as all these counts.
 #[inline(always)]
 pub fn uncount<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) {
     if let Some(mut half) = tables.flow(&packet.tuple) {
@@ -277,7 +303,8 @@ pub fn take_ports<A: Address>(
 #[inline(always)]
 pub fn forget_ports<A: Address>(packet: &mut Packet<A>) {
     let Packet { tuple, .. } = packet;
-    *tuple = Tuple { source_port: Port::ZERO, destination_port: Port::ZERO, echo: echo::NONE, ..*tuple };
+    *tuple =
+        Tuple { source_port: Port::ZERO, destination_port: Port::ZERO, echo: echo::NONE, ..*tuple };
 }
 
 /// How it went to hold a fragment.
@@ -296,7 +323,10 @@ pub enum Hold {
 
 /// Holds a copy of a fragment that is ahead of its first.
 #[inline(always)]
-pub fn hold<A: Address>(passage: &mut Passage<A>, tables: &(impl Tables<A> + DatagramTables<A>)) -> Hold {
+pub fn hold<A: Address>(
+    passage: &mut Passage<A>,
+    tables: &(impl Tables<A> + DatagramTables<A>),
+) -> Hold {
     if !tables.can_hold() {
         return Hold::NoRoom;
     }
@@ -321,7 +351,8 @@ pub fn hold<A: Address>(passage: &mut Passage<A>, tables: &(impl Tables<A> + Dat
     if !tables.hold(&passage.key) {
         return Hold::NoRoom;
     }
-    // The first may have come before the copy was there, and then it has not found it. Who removes the copy has it.
+    // The first may have come before the copy was there, and then it has not found it. Who removes
+    // the copy has it.
     let record = tables.datagram(datagram);
     if !record.is_some_and(|mut record| state::is_ready(tables.add_to_state(&mut record, 0))) {
         Hold::Held

@@ -1,10 +1,11 @@
-//! What the host itself sends out of an uplink. Its sockets and masqueraded flows share an address, but never a tuple (invariant 4 of the
-//! design): the one that came first keeps it.
+//! What the host itself sends out of an uplink. Its sockets and masqueraded flows share an address,
+//! but never a tuple (invariant 4 of the design): the one that came first keeps it.
 //!
-//! A flow that begins asks for the host's sockets ([`crate::begin`]). This is the other way round: the host sends with a tuple that a flow
-//! has already. Then the host's exchange becomes a flow itself, that leaves under another port, and whose answers come back under its own;
-//! netfilter does the same. Exchanges that no socket lookup would find are flows too, under their own port, so that masquerade sees them:
-//! pings, and what a socket sends that is bound to a device.
+//! A flow that begins asks for the host's sockets ([`crate::begin`]). This is the other way round:
+//! the host sends with a tuple that a flow has already. Then the host's exchange becomes a flow
+//! itself, that leaves under another port, and whose answers come back under its own; netfilter
+//! does the same. Exchanges that no socket lookup would find are flows too, under their own port,
+//! so that masquerade sees them: pings, and what a socket sends that is bound to a device.
 
 use crate::{
     abi::{Door, Macs, exit},
@@ -31,7 +32,8 @@ pub enum Step {
     Shift,
 }
 
-/// Whether a packet can be of a flow of the host's own at all: asked first, of everything that the host sends.
+/// Whether a packet can be of a flow of the host's own at all: asked first, of everything that the
+/// host sends.
 #[inline(always)]
 pub fn concerns<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> bool {
     match packet.payload {
@@ -39,11 +41,17 @@ pub fn concerns<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> bool
         // Only a SYN begins one, and it is rare that there is any.
         Payload::Tcp => packet.flags & tcp::SYN != 0 || is_ahead(tables.host_until(), tables.now()),
         // The kernel finds no socket of SCTP's, so there is none to keep apart.
-        Payload::Sctp | Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other => false,
+        Payload::Sctp
+        | Payload::Error
+        | Payload::Link
+        | Payload::Fragment
+        | Payload::Hidden
+        | Payload::Other => false,
     }
 }
 
-/// Decides about a packet that concerns us. `hidden` says that no socket lookup would find its sender.
+/// Decides about a packet that concerns us. `hidden` says that no socket lookup would find its
+/// sender.
 #[inline(always)]
 pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A>) -> Step {
     let now = tables.now();
@@ -56,7 +64,8 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
         }
         return if hidden && packet.begins() { Step::Note } else { Step::Pass };
     };
-    // The host's own, under its own port; or somebody else's, and then the host may have one under another port.
+    // The host's own, under its own port; or somebody else's, and then the host may have one under
+    // another port.
     let own = half.translation.exit == exit::HOST;
     let live = half.epoch == tables.epoch(half.slot) && !is_idle(&half, now);
     drop(half);
@@ -71,11 +80,21 @@ pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A
 
 /// The flow that a packet of the host's begins.
 #[inline(always)]
-pub fn beginning<A: Address>(packet: &Packet<A>, step: Step, tables: &impl Tables<A>) -> Beginning<A> {
+pub fn beginning<A: Address>(
+    packet: &Packet<A>,
+    step: Step,
+    tables: &impl Tables<A>,
+) -> Beginning<A> {
     if packet.payload == Payload::Tcp || step == Step::Shift {
         tables.set_host_until(until(tables, tables.now()));
     }
-    let door = Door { output: packet.input, macs: Macs::new([0; 6], [0; 6]), exit: exit::HOST, mapped: 0, mtu: 0 };
+    let door = Door {
+        output: packet.input,
+        macs: Macs::new([0; 6], [0; 6]),
+        exit: exit::HOST,
+        mapped: 0,
+        mtu: 0,
+    };
     Beginning {
         leaves: Tuple { side: side::UPLINK, ..packet.tuple },
         forward: door,
@@ -93,7 +112,8 @@ pub fn beginning<A: Address>(packet: &Packet<A>, step: Step, tables: &impl Table
 /// Until when a flow of the host's that is used now, and is TCP or has moved, may live.
 #[inline(always)]
 fn until<A: Address>(tables: &impl Tables<A>, now: Ticks) -> Ticks {
-    let longest = tables.network(0).map_or(0, |network| network.timeouts[Timer::TcpEstablished as usize]);
+    let longest =
+        tables.network(0).map_or(0, |network| network.timeouts[Timer::TcpEstablished as usize]);
     now.wrapping_add(longest)
 }
 

@@ -10,7 +10,11 @@ use crate::{
 };
 
 #[inline(always)]
-pub(crate) fn is_gone_or_idle<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) -> bool {
+pub(crate) fn is_gone_or_idle<A: Address>(
+    tables: &impl Tables<A>,
+    key: &Tuple<A>,
+    now: Ticks,
+) -> bool {
     match tables.flow(key) {
         Some(half) => is_idle(&half, now),
         None => true,
@@ -28,7 +32,8 @@ pub(crate) fn touch<A>(half: &mut Flow<A>, packet: &Packet<A>, now: Ticks) {
     }
 }
 
-/// Whether the half's time is over. Another CPU may have used it a tick later than `now`: that is not 136 years ago.
+/// Whether the half's time is over. Another CPU may have used it a tick later than `now`: that is
+/// not 136 years ago.
 #[inline(always)]
 pub(crate) fn is_idle<A>(half: &Flow<A>, now: Ticks) -> bool {
     now.wrapping_sub(half.last_used).cast_signed() > half.timeout.cast_signed()
@@ -58,17 +63,29 @@ impl Seen {
 
 /// Removes both halves of a flow, whatever its state, given one's key and the other's.
 #[inline(always)]
-pub(crate) fn end<A: Address>(tables: &impl Tables<A>, seen: Seen, key: &Tuple<A>, other: &Tuple<A>) {
+pub(crate) fn end<A: Address>(
+    tables: &impl Tables<A>,
+    seen: Seen,
+    key: &Tuple<A>,
+    other: &Tuple<A>,
+) {
     seen.remove(tables, key);
     Seen { is_reply: 1 - seen.is_reply, ..seen }.remove(tables, other);
 }
 
 /// Removes both halves of a flow that has ended, given one's key and the other's.
 ///
-/// Another CPU may do the same, and begin the next flow with these keys meanwhile: the other half stays if it is that one's. (Between the
-/// look and the removal there is still a moment for that; the half then left alone is found by the sweep.)
+/// Another CPU may do the same, and begin the next flow with these keys meanwhile: the other half
+/// stays if it is that one's. (Between the look and the removal there is still a moment for that;
+/// the half then left alone is found by the sweep.)
 #[inline(always)]
-pub(crate) fn remove<A: Address>(tables: &impl Tables<A>, seen: Seen, key: &Tuple<A>, other: &Tuple<A>, now: Ticks) {
+pub(crate) fn remove<A: Address>(
+    tables: &impl Tables<A>,
+    seen: Seen,
+    key: &Tuple<A>,
+    other: &Tuple<A>,
+    now: Ticks,
+) {
     seen.remove(tables, key);
     if let Some(half) = tables.flow(other)
         && (half.epoch != tables.epoch(half.slot) || is_idle(&half, now))

@@ -1,7 +1,9 @@
-//! ICMP errors that belong to a flow (RFC 5508 section 4.2): the packet they quote is one that left translated, so the quote is translated
-//! back, and the error goes where that packet came from. An error begins no flow and prolongs none.
+//! ICMP errors that belong to a flow (RFC 5508 section 4.2): the packet they quote is one that left
+//! translated, so the quote is translated back, and the error goes where that packet came from. An
+//! error begins no flow and prolongs none.
 //!
-//! All of it happens on plain bytes, in place, on the host as in the kernel: errors are rare, and a helper call less counts for little.
+//! All of it happens on plain bytes, in place, on the host as in the kernel: errors are rare, and a
+//! helper call less counts for little.
 
 use bytemuck::{NoUninit, Zeroable as _};
 
@@ -15,7 +17,8 @@ use crate::{
     tuple::{Tuple, echo, protocol, side},
 };
 
-/// Bytes that translation of an error may touch: Ethernet, two of the longest IP headers, ICMP, and TCP up to its checksum.
+/// Bytes that translation of an error may touch: Ethernet, two of the longest IP headers, ICMP, and
+/// TCP up to its checksum.
 pub const HEADERS: u32 = (ETHERNET + 2 * ipv6::LONGEST + ICMP + 18) as u32;
 
 /// No quoted header begins later in a frame than this says, and no quoted payload than the other.
@@ -23,7 +26,8 @@ pub const HEADER_MASK: usize = 0xff;
 /// See [`HEADER_MASK`].
 pub const PAYLOAD_MASK: usize = 0x1ff;
 
-const _: () = assert!(ETHERNET + ipv6::LONGEST + ICMP <= HEADER_MASK && HEADERS as usize <= PAYLOAD_MASK);
+const _: () =
+    assert!(ETHERNET + ipv6::LONGEST + ICMP <= HEADER_MASK && HEADERS as usize <= PAYLOAD_MASK);
 
 /// Bytes of ICMP's header before the quote.
 const ICMP: usize = 8;
@@ -36,7 +40,8 @@ pub trait FrameMut: Frame {
 
 impl FrameMut for [u8] {
     fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()> {
-        self.get_mut(offset..offset.checked_add(size_of::<T>())?)?.copy_from_slice(bytemuck::bytes_of(value));
+        self.get_mut(offset..offset.checked_add(size_of::<T>())?)?
+            .copy_from_slice(bytemuck::bytes_of(value));
         Some(())
     }
 }
@@ -44,7 +49,8 @@ impl FrameMut for [u8] {
 /// An error and what it quotes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Quote<A> {
-    /// The quoted packet's tuple, as it left. Its side is where the error arrived, which is where that packet left.
+    /// The quoted packet's tuple, as it left. Its side is where the error arrived, which is where
+    /// that packet left.
     pub tuple: Tuple<A>,
     /// Where the quoted IP header begins in the frame.
     pub header_at: usize,
@@ -74,7 +80,8 @@ impl<A: Address> ErrorTranslation<A> {
     }
 }
 
-/// Finds the flow that an error belongs to, given what it quotes, and how both are translated. None if it belongs to none.
+/// Finds the flow that an error belongs to, given what it quotes, and how both are translated. None
+/// if it belongs to none.
 #[inline(always)]
 pub fn translate<A: Family>(
     packet: &Packet<A>,
@@ -82,7 +89,8 @@ pub fn translate<A: Family>(
     tables: &impl Tables<A>,
 ) -> Option<Result<(), Reason>> {
     let ErrorTranslation { outer, quote, quoted } = error;
-    // The answer to the quoted packet would arrive where the error did, and under that key is how such packets are translated.
+    // The answer to the quoted packet would arrive where the error did, and under that key is how
+    // such packets are translated.
     let key = quote.tuple.reversed();
     let half = tables.flow(&key)?;
     if half.epoch != tables.epoch(half.slot) || (half.input != 0 && half.input != packet.input) {
@@ -118,7 +126,8 @@ pub fn translate<A: Family>(
     Some(Ok(()))
 }
 
-/// Translates an error in place: its own header, with one hop less, and what it quotes. None if the frame is shorter than it was.
+/// Translates an error in place: its own header, with one hop less, and what it quotes. None if the
+/// frame is shorter than it was.
 #[inline(always)]
 pub fn apply<A: Family>(
     frame: &mut (impl FrameMut + ?Sized),
@@ -143,7 +152,8 @@ pub fn apply<A: Family>(
     frame.put(header_at, &header)?;
 
     let mut icmp_delta = rewrite_quoted_payload(frame, payload_at, &quote.tuple, quoted)?;
-    // IPv4's header sums up: its addresses add nothing to ICMP's checksum. IPv6's has no sum, and there ICMP's covers the outer addresses too.
+    // IPv4's header sums up: its addresses add nothing to ICMP's checksum. IPv6's has no sum, and
+    // there ICMP's covers the outer addresses too.
     if A::has_pseudo_header(A::ICMP) {
         icmp_delta += u32::from(address_delta) + u32::from(outer.address_delta);
     }
@@ -151,8 +161,8 @@ pub fn apply<A: Family>(
     frame.put(icmp_at + 2, &checksum::update(old, icmp_delta))
 }
 
-/// Rewrites the ports of what is quoted, and its checksum if the quote reaches that far. Answers what that adds to a sum over the quote; none if the frame
-/// is shorter than it was.
+/// Rewrites the ports of what is quoted, and its checksum if the quote reaches that far. Answers
+/// what that adds to a sum over the quote; none if the frame is shorter than it was.
 #[inline(always)]
 pub(crate) fn rewrite_quoted_payload<A: Family>(
     frame: &mut (impl FrameMut + ?Sized),
@@ -168,7 +178,8 @@ pub(crate) fn rewrite_quoted_payload<A: Family>(
         protocol::UDP => (6, u32::from(address_delta) + u32::from(port_delta)),
         _ => (
             2,
-            u32::from(port_delta) + if A::has_pseudo_header(quoted.protocol) { u32::from(address_delta) } else { 0 },
+            u32::from(port_delta)
+                + if A::has_pseudo_header(quoted.protocol) { u32::from(address_delta) } else { 0 },
         ),
     };
     match quoted.echo {
@@ -195,8 +206,13 @@ pub(crate) fn rewrite_quoted_payload<A: Family>(
     Some(added)
 }
 
-/// Reads what an error quotes; none if that is cut short, a later fragment, or of a protocol that is not translated.
+/// Reads what an error quotes; none if that is cut short, a later fragment, or of a protocol that
+/// is not translated.
 #[inline(always)]
-pub fn quote<A: Family>(frame: &(impl Frame + ?Sized), icmp_at: usize, side: u8) -> Option<Quote<A>> {
+pub fn quote<A: Family>(
+    frame: &(impl Frame + ?Sized),
+    icmp_at: usize,
+    side: u8,
+) -> Option<Quote<A>> {
     A::parse_quote(frame, icmp_at + ICMP, side)
 }

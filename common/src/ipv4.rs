@@ -58,7 +58,8 @@ impl Ipv4 {
 /// Bytes of a header without options.
 const HEADER: usize = size_of::<Ipv4>();
 
-/// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every fragment.
+/// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every
+/// fragment.
 const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
 
 /// In the same field: routers must not fragment the packet.
@@ -97,7 +98,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn rewrite_id(frame: &mut (impl FrameMut + ?Sized), _packet: &Packet<Self>, id: u32) -> Option<()> {
+    fn rewrite_id(
+        frame: &mut (impl FrameMut + ?Sized),
+        _packet: &Packet<Self>,
+        id: u32,
+    ) -> Option<()> {
         let mut header: Ipv4 = frame.read(ETHERNET)?;
         let delta = checksum::delta(u32::from(header.id), u32::from(id as u16));
         header.checksum = checksum::update(header.checksum, u32::from(delta));
@@ -172,7 +177,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse_quote(frame: &(impl Frame + ?Sized), header_at: usize, side: u8) -> Option<Quote<Self>> {
+    fn parse_quote(
+        frame: &(impl Frame + ?Sized),
+        header_at: usize,
+        side: u8,
+    ) -> Option<Quote<Self>> {
         let ip: Ipv4 = frame.read(header_at)?;
         let header = usize::from(ip.version_ihl & 0x0f) * 4;
         if ip.version_ihl >> 4 != 4 || header < 20 || ip.fragment & FRAGMENT_OFFSET != 0 {
@@ -183,7 +192,10 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse_usual(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+    fn parse_usual(
+        frame: &(impl Frame + ?Sized),
+        arrival: Arrival,
+    ) -> Result<Packet<Self>, Malformed> {
         parse::<true>(frame, arrival)
     }
 
@@ -194,7 +206,10 @@ impl Family for V4 {
 }
 
 #[inline(always)]
-fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<V4>, Malformed> {
+fn parse<const USUAL: bool>(
+    frame: &(impl Frame + ?Sized),
+    arrival: Arrival,
+) -> Result<Packet<V4>, Malformed> {
     let ip: Ipv4 = frame.read(ETHERNET).ok_or(Malformed)?;
     if USUAL && ip.version_ihl != 0x45 {
         return Err(Malformed);
@@ -203,7 +218,11 @@ fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> 
     let length = arrival.length.wrapping_sub(ETHERNET as u32);
     // A total length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
     let total = u32::from(u16::from_be(ip.total_length));
-    if ip.version_ihl >> 4 != 4 || header < 20 || total > length || (total != 0 && (total as usize) < header) {
+    if ip.version_ihl >> 4 != 4
+        || header < 20
+        || total > length
+        || (total != 0 && (total as usize) < header)
+    {
         return Err(Malformed);
     }
     let tuple = Tuple::without_ports(ip.source, ip.destination, ip.protocol, arrival.side);
@@ -247,7 +266,9 @@ mod tests {
     fn tcp() -> Vec<u8> {
         let mut frame = std::vec![0; ETHERNET];
         frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 172, 18, 0, 2, 203, 0, 113, 10]);
-        frame.extend([0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x12, 0xff, 0xff, 0, 0, 0, 0]);
+        frame.extend([
+            0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x12, 0xff, 0xff, 0, 0, 0, 0,
+        ]);
         frame
     }
 
@@ -289,8 +310,16 @@ mod tests {
             let mut frame = tcp();
             frame[18..22].copy_from_slice(&[0x12, 0x34, field[0], field[1]]);
             let packet = parse(&frame).unwrap();
-            let id = if field[0] & 0x20 == 0 && field[1] == 0 { 0 } else { u16::from_ne_bytes([0x12, 0x34]).into() };
-            assert_eq!((packet.payload, packet.first_fragment, packet.id), (payload, first, id), "{what}");
+            let id = if field[0] & 0x20 == 0 && field[1] == 0 {
+                0
+            } else {
+                u16::from_ne_bytes([0x12, 0x34]).into()
+            };
+            assert_eq!(
+                (packet.payload, packet.first_fragment, packet.id),
+                (payload, first, id),
+                "{what}"
+            );
             assert_eq!(packet.has_ports(), payload == Payload::Tcp, "{what}");
             assert_eq!(packet.dont_fragment, field[0] == 0x40, "{what}");
         }

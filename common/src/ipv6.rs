@@ -1,9 +1,11 @@
 //! IPv6 (RFC 8200) and its ICMP (RFC 4443).
 //!
-//! Between the header and the payload there may be extension headers. [`EXTENSIONS`] of them are walked, as long as all together have fewer
-//! bytes than [`EXTENSION_BYTES`]: hop-by-hop options, destination options, a routing header that has nothing left to visit, and the
-//! fragment header, which is the last one that is looked at. What is behind more of them is hidden ([`Payload::Hidden`]): a neighbour would
-//! find it all the same, so a container may not send that (RFC 7113). Any other header is a payload without ports.
+//! Between the header and the payload there may be extension headers. [`EXTENSIONS`] of them are
+//! walked, as long as all together have fewer bytes than [`EXTENSION_BYTES`]: hop-by-hop options,
+//! destination options, a routing header that has nothing left to visit, and the fragment header,
+//! which is the last one that is looked at. What is behind more of them is hidden
+//! ([`Payload::Hidden`]): a neighbour would find it all the same, so a container may not send that
+//! (RFC 7113). Any other header is a payload without ports.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -98,7 +100,8 @@ struct Walk {
     protocol: u8,
     /// Where, in bytes from the first of them.
     length: usize,
-    /// Of the fragment header, if there is one: the offset and whether more follow, in network order.
+    /// Of the fragment header, if there is one: the offset and whether more follow, in network
+    /// order.
     fragment: u16,
     id: u32,
 }
@@ -106,10 +109,14 @@ struct Walk {
 /// Whether what follows is an extension header.
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, extension::HOP_BY_HOP | extension::ROUTING | extension::FRAGMENT | extension::DESTINATION)
+    matches!(
+        protocol,
+        extension::HOP_BY_HOP | extension::ROUTING | extension::FRAGMENT | extension::DESTINATION
+    )
 }
 
-/// Walks the extension headers that begin at `at`; none if the frame ends before they do. Beyond the bound it ends at an extension header.
+/// Walks the extension headers that begin at `at`; none if the frame ends before they do. Beyond
+/// the bound it ends at an extension header.
 #[inline(always)]
 fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
     let mut walk = Walk { protocol: next, length: 0, fragment: 0, id: 0 };
@@ -132,7 +139,9 @@ fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
         }
         let [next, words, _, left]: [u8; 4] = frame.read(here)?;
         let length = (usize::from(words) + 1) * 8;
-        if walk.length + length >= EXTENSION_BYTES || (walk.protocol == extension::ROUTING && left != 0) {
+        if walk.length + length >= EXTENSION_BYTES
+            || (walk.protocol == extension::ROUTING && left != 0)
+        {
             break;
         }
         walk.length += length;
@@ -155,7 +164,10 @@ impl Family for V6 {
     const PAYLOAD_MASK: usize = 0xff;
 
     #[inline(always)]
-    fn parse_usual(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+    fn parse_usual(
+        frame: &(impl Frame + ?Sized),
+        arrival: Arrival,
+    ) -> Result<Packet<Self>, Malformed> {
         parse::<true>(frame, arrival)
     }
 
@@ -165,7 +177,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn parse_quote(frame: &(impl Frame + ?Sized), header_at: usize, side: u8) -> Option<Quote<Self>> {
+    fn parse_quote(
+        frame: &(impl Frame + ?Sized),
+        header_at: usize,
+        side: u8,
+    ) -> Option<Quote<Self>> {
         let ip: Ipv6 = frame.read(header_at)?;
         if ip.version_class_flow[0] >> 4 != 6 {
             return None;
@@ -191,7 +207,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn link_from_container(frame: &(impl Frame + ?Sized), packet: &Packet<Self>, tables: &impl Tables<Self>) -> Reason {
+    fn link_from_container(
+        frame: &(impl Frame + ?Sized),
+        packet: &Packet<Self>,
+        tables: &impl Tables<Self>,
+    ) -> Reason {
         nd::from_container(frame, packet, tables)
     }
 
@@ -209,9 +229,17 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn rewrite_id(frame: &mut (impl FrameMut + ?Sized), packet: &Packet<Self>, id: u32) -> Option<()> {
-        // The fragment header is the last one before the payload, and the identification is its second half.
-        frame.put(packet.payload_at.wrapping_sub(4) & Self::PAYLOAD_MASK, &[id as u16, (id >> 16) as u16])
+    fn rewrite_id(
+        frame: &mut (impl FrameMut + ?Sized),
+        packet: &Packet<Self>,
+        id: u32,
+    ) -> Option<()> {
+        // The fragment header is the last one before the payload, and the identification is its
+        // second half.
+        frame.put(
+            packet.payload_at.wrapping_sub(4) & Self::PAYLOAD_MASK,
+            &[id as u16, (id >> 16) as u16],
+        )
     }
 
     #[inline(always)]
@@ -260,7 +288,10 @@ impl Family for V6 {
 }
 
 #[inline(always)]
-fn parse<const USUAL: bool>(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<V6>, Malformed> {
+fn parse<const USUAL: bool>(
+    frame: &(impl Frame + ?Sized),
+    arrival: Arrival,
+) -> Result<Packet<V6>, Malformed> {
     let ip: Ipv6 = frame.read(ETHERNET).ok_or(Malformed)?;
     let length = arrival.length.wrapping_sub(ETHERNET as u32);
     let carried = u32::from(u16::from_be(ip.payload_length));

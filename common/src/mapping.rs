@@ -1,9 +1,12 @@
-//! Mapping and filtering that do not depend on the other side (RFC 4787 REQ-1 and REQ-8, RFC 5382 REQ-1 and REQ-3), for networks that want
-//! it: a container's port has one external port, whatever the destination, and what anybody outside sends to that one reaches the container.
+//! Mapping and filtering that do not depend on the other side (RFC 4787 REQ-1 and REQ-8, RFC 5382
+//! REQ-1 and REQ-3), for networks that want it: a container's port has one external port, whatever
+//! the destination, and what anybody outside sends to that one reaches the container.
 //!
-//! A mapping is kept as a flow that has no other side: in its halves, which stand under a side of their own that no packet arrives at, the
-//! external address itself and port zero are in the other side's place. So a mapping begins, counts, expires, ends with its endpoint and is swept as flows are,
-//! and its external port is reserved as theirs are. Only what the container sends keeps it alive (RFC 4787 REQ-6).
+//! A mapping is kept as a flow that has no other side: in its halves, which stand under a side of
+//! their own that no packet arrives at, the external address itself and port zero are in the other
+//! side's place. So a mapping begins, counts, expires, ends with its endpoint and is swept as flows
+//! are, and its external port is reserved as theirs are. Only what the container sends keeps it
+//! alive (RFC 4787 REQ-6).
 
 use crate::{
     abi::{Network, mapping},
@@ -46,7 +49,8 @@ fn inner<A: Address>(protocol: u8, address: A, port: Port, external: A) -> Tuple
 /// The key of the half that a packet from outside finds.
 #[inline(always)]
 fn outer<A: Address>(arriving: &Tuple<A>) -> Tuple<A> {
-    inner(arriving.protocol, arriving.destination, arriving.destination_port, arriving.destination).reversed()
+    inner(arriving.protocol, arriving.destination, arriving.destination_port, arriving.destination)
+        .reversed()
 }
 
 /// Whether the flow that is about to begin goes by a mapping of the container that begins it.
@@ -90,7 +94,8 @@ pub fn stand_out<A: Address>(first: &mut First<A>) {
     beginning.leaves = Tuple { source, source_port, side: side::UPLINK, ..*sent };
 }
 
-/// How many mappings a container may have at once: an eighth of all ports, for its neighbours want some too.
+/// How many mappings a container may have at once: an eighth of all ports, for its neighbours want
+/// some too.
 pub(crate) const MOST: u32 = 1 << 13;
 
 /// The state that a mapping is in for good.
@@ -102,11 +107,13 @@ pub(crate) const fn state(protocol: u8) -> State {
 /// How long a mapping lasts after the last packet of the container's: as long as any flow of it.
 #[inline(always)]
 pub(crate) const fn timeout(network: &Network, protocol: u8) -> Ticks {
-    let (long, short) = (network.timeout(state(protocol), protocol), network.timeouts[Timer::Udp as usize]);
+    let (long, short) =
+        (network.timeout(state(protocol), protocol), network.timeouts[Timer::Udp as usize]);
     if long > short { long } else { short }
 }
 
-/// Whether a flow or mapping cannot have the port that `reply_key` is about: another one's mapping has it, or, for a mapping, a publish.
+/// Whether a flow or mapping cannot have the port that `reply_key` is about: another one's mapping
+/// has it, or, for a mapping, a publish.
 #[inline(always)]
 pub(crate) fn is_in_the_way<A: Address>(
     mapped: bool,
@@ -124,8 +131,8 @@ pub(crate) fn is_in_the_way<A: Address>(
     tables.flow(&key).is_some() && !bury(tables, &key, now)
 }
 
-/// Leads a packet to an address of the host where a mapping says, given what it arrives with; answers the slot and the epoch by which that
-/// stands. None if there is no mapping.
+/// Leads a packet to an address of the host where a mapping says, given what it arrives with;
+/// answers the slot and the epoch by which that stands. None if there is no mapping.
 #[inline(always)]
 pub(crate) fn lead<A: Address>(
     arriving: &Tuple<A>,
@@ -145,9 +152,15 @@ pub(crate) fn lead<A: Address>(
     Some((half.slot, half.epoch))
 }
 
-/// Keeps the mapping of a flow alive that the container sends a packet of. `leaves` is that packet's tuple as it leaves.
+/// Keeps the mapping of a flow alive that the container sends a packet of. `leaves` is that
+/// packet's tuple as it leaves.
 #[inline(always)]
-pub(crate) fn refresh<A: Address>(packet: &Tuple<A>, leaves: &Tuple<A>, now: Ticks, tables: &impl Tables<A>) {
+pub(crate) fn refresh<A: Address>(
+    packet: &Tuple<A>,
+    leaves: &Tuple<A>,
+    now: Ticks,
+    tables: &impl Tables<A>,
+) {
     let key = inner(packet.protocol, packet.source, packet.source_port, leaves.source);
     if let Some(mut half) = tables.flow(&key) {
         half.last_used = now;

@@ -1,4 +1,5 @@
-//! The tables over ordinary collections: what the decisions are tested with, and what the kernel's are compared with.
+//! The tables over ordinary collections: what the decisions are tested with, and what the kernel's
+//! are compared with.
 
 use core::{
     cell::{Cell, RefCell, RefMut},
@@ -10,7 +11,9 @@ use std::{
 };
 
 use crate::{
-    abi::{Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey, Macs, Network, Publish, Uplink},
+    abi::{
+        Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey, Macs, Network, Publish, Uplink,
+    },
     address::{Address, Port},
     early::Receivers,
     flow::Ticks,
@@ -235,7 +238,8 @@ impl<A: Address> DatagramTables<A> for Model<A> {
         Self: 't;
 
     fn datagram(&self, datagram: &Datagram<A>) -> Option<RefMut<'_, Fragments>> {
-        RefMut::filter_map(self.datagrams.borrow_mut(), |datagrams| datagrams.get_mut(datagram)).ok()
+        RefMut::filter_map(self.datagrams.borrow_mut(), |datagrams| datagrams.get_mut(datagram))
+            .ok()
     }
 
     fn insert_datagram(&self, datagram: &Datagram<A>, record: &Fragments) -> bool {

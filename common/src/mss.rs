@@ -1,7 +1,8 @@
-//! The longest segment that a TCP side says it takes (RFC 9293 section 3.7.1), made no longer than what goes through between the two.
+//! The longest segment that a TCP side says it takes (RFC 9293 section 3.7.1), made no longer than
+//! what goes through between the two.
 //!
-//! The MTU of the way is known here where the two sides' own links do not show it: a container's network and the uplink may differ. What
-//! says less stays, and what says nothing too.
+//! The MTU of the way is known here where the two sides' own links do not show it: a container's
+//! network and the uplink may differ. What says less stays, and what says nothing too.
 
 use crate::{
     abi::Translation,
@@ -26,9 +27,14 @@ mod kind {
     pub(super) const MSS: u8 = 2;
 }
 
-/// The most that a packet may say, in bytes; none if it says nothing or may say anything: it is no SYN, or both ways out are as wide.
+/// The most that a packet may say, in bytes; none if it says nothing or may say anything: it is no
+/// SYN, or both ways out are as wide.
 #[inline(always)]
-pub fn limit<A: Family>(packet: &Packet<A>, translation: &Translation<A>, tables: &impl Tables<A>) -> Option<u16> {
+pub fn limit<A: Family>(
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+    tables: &impl Tables<A>,
+) -> Option<u16> {
     if packet.payload != Payload::Tcp || packet.flags & tcp::SYN == 0 || translation.mtu == 0 {
         return None;
     }
@@ -46,7 +52,8 @@ pub struct Search {
     tcp_at: u32,
     /// Where the next option begins in the TCP header.
     at: u32,
-    /// Where the value was found, in the TCP header: two bytes, most significant first. Zero if it was not.
+    /// Where the value was found, in the TCP header: two bytes, most significant first. Zero if it
+    /// was not.
     found: u32,
 }
 
@@ -60,7 +67,8 @@ impl Search {
         Self { tcp_at: tcp_at as u32, at: HEADER as u32, found: 0 }
     }
 
-    /// Looks at one option; false if that was the last one. Options that make no sense end the search.
+    /// Looks at one option; false if that was the last one. Options that make no sense end the
+    /// search.
     #[inline(always)]
     pub fn step(&mut self, frame: &(impl Frame + ?Sized)) -> bool {
         self.look(frame).is_some()
@@ -91,7 +99,8 @@ impl Search {
         Some(())
     }
 
-    /// Lowers the value that was found to `limit`, if it is more. Answers what that adds to a sum over the segment; zero if it stays.
+    /// Lowers the value that was found to `limit`, if it is more. Answers what that adds to a sum
+    /// over the segment; zero if it stays.
     #[inline(always)]
     pub fn lower(&self, frame: &mut (impl FrameMut + ?Sized), limit: u16) -> Option<u16> {
         let (tcp_at, _) = self.places();
@@ -104,12 +113,15 @@ impl Search {
             return Some(0);
         }
         frame.put(tcp_at + found, &limit.to_be_bytes())?;
-        // Where it stands across two of the words that are summed, each byte counts in the other's place.
-        let turn = |word: u16| u32::from(if found.is_multiple_of(2) { word } else { word.swap_bytes() });
+        // Where it stands across two of the words that are summed, each byte counts in the other's
+        // place.
+        let turn =
+            |word: u16| u32::from(if found.is_multiple_of(2) { word } else { word.swap_bytes() });
         Some(checksum::delta(turn(u16::from_ne_bytes(value)), turn(limit.to_be())))
     }
 
-    /// Where the TCP header and the next option begin: within bounds, which the kernel's verifier does not see in what comes from a map.
+    /// Where the TCP header and the next option begin: within bounds, which the kernel's verifier
+    /// does not see in what comes from a map.
     #[inline(always)]
     const fn places(&self) -> (usize, usize) {
         (self.tcp_at as usize & TCP_AT, self.at as usize & PLACE)
@@ -136,7 +148,8 @@ mod tests {
 
     /// A TCP header with options, and its checksum without addresses.
     fn header(options: &[u8]) -> Vec<u8> {
-        let mut header = std::vec![0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0, 2, 0xff, 0xff, 0, 0, 0, 0];
+        let mut header =
+            std::vec![0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0, 2, 0xff, 0xff, 0, 0, 0, 0];
         header.extend(options);
         header[12] = u8::try_from(header.len() / 4).unwrap() << 4;
         let sum = !checksum::sum(&header);
@@ -164,7 +177,11 @@ mod tests {
             ("alone", &[2, 4, 0x05, 0xb4][..], 2),
             ("behind another", &[3, 3, 7, 1, 2, 4, 0x05, 0xb4], 6),
             ("across two words", &[1, 2, 4, 0x05, 0xb4, 1, 1, 0], 3),
-            ("after the longest other", &[&[8, 34][..], &[9; 32], &[1, 1, 2, 4, 0x05, 0xb4]].concat(), 38),
+            (
+                "after the longest other",
+                &[&[8, 34][..], &[9; 32], &[1, 1, 2, 4, 0x05, 0xb4]].concat(),
+                38,
+            ),
             ("after as many as there may be", &[&[1; 36][..], &[2, 4, 0x05, 0xb4]].concat(), 38),
         ] {
             let mut frame = header(options);
@@ -196,9 +213,12 @@ mod tests {
 
     fn the_limit_is_what_the_narrower_side_carries<A: Scene>() {
         let most = |mtu: usize| Some(u16::try_from(mtu - size_of::<A::Header>() - 20).unwrap());
-        for (inside, outside, expected) in
-            [(1500, 1400, most(1400)), (1400, 1500, most(1400)), (1500, 1500, None), (1280, 9000, most(1280))]
-        {
+        for (inside, outside, expected) in [
+            (1500, 1400, most(1400)),
+            (1400, 1500, most(1400)),
+            (1500, 1500, None),
+            (1280, 9000, most(1280)),
+        ] {
             let mut model = model::<A>();
             model.uplinks.get_mut(&UPLINK).unwrap().mtu = outside;
             model.endpoints.get_mut(&A::C1).unwrap().mtu = inside;
@@ -218,7 +238,11 @@ mod tests {
         let model = model::<A>();
         let neighbours = packet(C1_SIDE, (A::C1, 4000), (A::C2, 80), protocol::TCP, tcp::SYN);
         let there = left(&model, &neighbours).unwrap();
-        assert_eq!(limit(&neighbours, &there, &model), None, "between neighbours no uplink is in the way");
+        assert_eq!(
+            limit(&neighbours, &there, &model),
+            None,
+            "between neighbours no uplink is in the way"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810) from a container: as with ARP it may speak of itself only.
+//! Neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810) from a container: as
+//! with ARP it may speak of itself only.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -21,11 +22,13 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// The last in their row.
 pub(crate) const REDIRECT: u8 = 137;
 pub(crate) const LISTENER_REPORT_V2: u8 = 143;
-/// The first and last of multicast router discovery (RFC 4286): who says such gets all that is for groups.
+/// The first and last of multicast router discovery (RFC 4286): who says such gets all that is for
+/// groups.
 pub(crate) const ROUTER_OF_GROUPS: u8 = 151;
 pub(crate) const NO_ROUTER_OF_GROUPS: u8 = 153;
 
-/// Where the message begins in a packet without extension headers: those of neighbour discovery have none here.
+/// Where the message begins in a packet without extension headers: those of neighbour discovery
+/// have none here.
 const ICMP_AT: usize = ETHERNET + HEADER;
 
 /// Where IPv6's header says how many bytes follow it.
@@ -66,17 +69,25 @@ const TARGET_LINK_LAYER: u8 = 2;
 
 /// Decides about such a message that a container sent.
 #[inline(always)]
-pub fn from_container(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, tables: &impl Tables<V6>) -> Reason {
+pub fn from_container(
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<V6>,
+    tables: &impl Tables<V6>,
+) -> Reason {
     // One that cannot be read is of no kind, and ends below.
-    let [kind, _] = frame.read::<u16>(packet.payload_at & V6::PAYLOAD_MASK).unwrap_or(0).to_ne_bytes();
+    let [kind, _] =
+        frame.read::<u16>(packet.payload_at & V6::PAYLOAD_MASK).unwrap_or(0).to_ne_bytes();
     let mac = source_mac(frame);
     let source = &packet.tuple.source;
-    let own = |address: &V6| tables.endpoint(address).filter(|endpoint| is_of(endpoint, packet, &mac));
-    // Nobody takes one in fragments (RFC 6980); and only without extension headers it is known where its parts are.
+    let own =
+        |address: &V6| tables.endpoint(address).filter(|endpoint| is_of(endpoint, packet, &mac));
+    // Nobody takes one in fragments (RFC 6980); and only without extension headers it is known
+    // where its parts are.
     let whole = !packet.is_fragment();
     let plain = whole && packet.payload_at == ICMP_AT;
     let speaker = match kind {
-        // Whose MAC that is nobody can say while its source is unspecified: it is sent again when it has one.
+        // Whose MAC that is nobody can say while its source is unspecified: it is sent again when
+        // it has one.
         LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 if whole => own(source),
         ROUTER_SOLICITATION if plain && are_own_options(frame, SOLICITATION, &mac) => own(source),
         NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT
@@ -87,7 +98,8 @@ pub fn from_container(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, tables
             if kind == NEIGHBOUR_ADVERTISEMENT {
                 own(&target).and_then(|_| own(source))
             } else if *source == V6::UNSPECIFIED {
-                // A probe (RFC 4862 section 5.4.2) has no source yet: it asks for the address that it is about to use.
+                // A probe (RFC 4862 section 5.4.2) has no source yet: it asks for the address that
+                // it is about to use.
                 own(&target)
             } else {
                 own(source)
@@ -112,7 +124,9 @@ pub fn from_container(frame: &(impl Frame + ?Sized), packet: &Packet<V6>, tables
 /// Whether nobody takes what is addressed so to another link.
 #[inline(always)]
 fn is_on_link(destination: &V6, own: &Endpoint<V6>) -> bool {
-    destination.is_multicast() || destination.stays_on_link() || destination.is_in(&own.subnet, &own.mask)
+    destination.is_multicast()
+        || destination.stays_on_link()
+        || destination.is_in(&own.subnet, &own.mask)
 }
 
 #[inline(always)]
@@ -120,8 +134,9 @@ fn is_of(endpoint: &Endpoint<V6>, packet: &Packet<V6>, mac: &[u8; 6]) -> bool {
     endpoint.host_side == packet.input && endpoint.macs.destination() == *mac
 }
 
-/// Whether every link-layer address in the options, which begin `options` bytes after the message does, is the frame's source MAC, and there
-/// are no more options than are looked at. False too where the packet ends before them, though the frame may not.
+/// Whether every link-layer address in the options, which begin `options` bytes after the message
+/// does, is the frame's source MAC, and there are no more options than are looked at. False too
+/// where the packet ends before them, though the frame may not.
 #[inline(always)]
 fn are_own_options(frame: &(impl Frame + ?Sized), options: usize, mac: &[u8; 6]) -> bool {
     let Some(length) = frame.read::<u16>(LENGTH_AT) else { return false };
@@ -133,7 +148,9 @@ fn are_own_options(frame: &(impl Frame + ?Sized), options: usize, mac: &[u8; 6])
         }
         let Some(option) = frame.read::<LinkLayer>(at) else { return false };
         // One of another length says nothing that could be told here.
-        if option.length != 1 || (matches!(option.kind, SOURCE_LINK_LAYER | TARGET_LINK_LAYER) && option.mac != *mac) {
+        if option.length != 1
+            || (matches!(option.kind, SOURCE_LINK_LAYER | TARGET_LINK_LAYER) && option.mac != *mac)
+        {
             return false;
         }
         at += size_of::<LinkLayer>();

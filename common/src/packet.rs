@@ -64,11 +64,13 @@ pub enum Payload {
     Echo,
     /// An ICMP error, which quotes a packet.
     Error,
-    /// What keeps a link going and never leaves it: IPv6's neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810).
+    /// What keeps a link going and never leaves it: IPv6's neighbour discovery (RFC 4861) and
+    /// multicast listener discovery (RFC 3810).
     Link,
     /// A fragment that is not a datagram's first: its tuple has no ports.
     Fragment,
-    /// What nobody can see, behind more of IPv6's extension headers than are walked, or behind one that leads elsewhere first.
+    /// What nobody can see, behind more of IPv6's extension headers than are walked, or behind one
+    /// that leads elsewhere first.
     Hidden,
     /// Anything else: its tuple has no ports.
     Other,
@@ -81,12 +83,14 @@ pub struct Packet<A> {
     pub tuple: Tuple<A>,
     /// What it carries.
     pub payload: Payload,
-    /// TCP's flags, or those that mean the same as SCTP's first chunk; zero for other protocols. (Inside `Payload` they would be undefined for the others, and the verifier takes no
+    /// TCP's flags, or those that mean the same as SCTP's first chunk; zero for other protocols.
+    /// (Inside `Payload` they would be undefined for the others, and the verifier takes no
     /// undefined byte.)
     pub flags: u8,
     /// TCP's sequence number, or SCTP's verification tag; zero for other protocols.
     pub sequence: u32,
-    /// TCP's acknowledgment number, or the tag that an SCTP INIT or INIT ACK asks for; zero for other protocols.
+    /// TCP's acknowledgment number, or the tag that an SCTP INIT or INIT ACK asks for; zero for
+    /// other protocols.
     pub acknowledgment: u32,
     /// Where the payload begins in the frame.
     pub payload_at: usize,
@@ -96,7 +100,8 @@ pub struct Packet<A> {
     pub input: u32,
     /// Bytes from the IP header on, of a GSO packet as a whole.
     pub length: u32,
-    /// Bytes of the longest packet on the wire, from the IP header on: of each segment, for a GSO packet.
+    /// Bytes of the longest packet on the wire, from the IP header on: of each segment, for a GSO
+    /// packet.
     pub segment: u32,
     /// Whether routers must not fragment it.
     pub dont_fragment: bool,
@@ -154,22 +159,39 @@ pub trait Family: Address {
     /// No payload begins later in a frame than this says, all of whose bits are ones.
     const PAYLOAD_MASK: usize;
 
-    /// Parses a packet whose header has nothing in it that nearly none has: where its payload begins is known beforehand.
-    fn parse_usual(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed>;
+    /// Parses a packet whose header has nothing in it that nearly none has: where its payload
+    /// begins is known beforehand.
+    fn parse_usual(
+        frame: &(impl Frame + ?Sized),
+        arrival: Arrival,
+    ) -> Result<Packet<Self>, Malformed>;
     /// Parses a packet that begins after the Ethernet header.
     fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed>;
-    /// Parses what an ICMP error quotes from `header_at` on; none if that is cut short, a later fragment, or nothing that is translated.
-    fn parse_quote(frame: &(impl Frame + ?Sized), header_at: usize, side: u8) -> Option<Quote<Self>>;
+    /// Parses what an ICMP error quotes from `header_at` on; none if that is cut short, a later
+    /// fragment, or nothing that is translated.
+    fn parse_quote(
+        frame: &(impl Frame + ?Sized),
+        header_at: usize,
+        side: u8,
+    ) -> Option<Quote<Self>>;
     /// What an ICMP message of that type is.
     fn of_icmp(kind: u8) -> Payload;
     /// Decides about what keeps a container's link going ([`Payload::Link`]).
-    fn link_from_container(frame: &(impl Frame + ?Sized), packet: &Packet<Self>, tables: &impl Tables<Self>) -> Reason;
+    fn link_from_container(
+        frame: &(impl Frame + ?Sized),
+        packet: &Packet<Self>,
+        tables: &impl Tables<Self>,
+    ) -> Reason;
     /// Rewrites the header, with one hop less.
     fn rewrite(header: &mut Self::Header, translation: &Translation<Self>);
     /// Rewrites a quoted header's addresses, which change the sum over them by `address_delta`.
     fn rewrite_quoted(header: &mut Self::Header, to: &Tuple<Self>, address_delta: u16);
     /// Rewrites a fragment's identification; none if the frame is shorter than it was.
-    fn rewrite_id(frame: &mut (impl FrameMut + ?Sized), packet: &Packet<Self>, id: u32) -> Option<()>;
+    fn rewrite_id(
+        frame: &mut (impl FrameMut + ?Sized),
+        packet: &Packet<Self>,
+        id: u32,
+    ) -> Option<()>;
     /// Whether the protocol's checksum covers the addresses.
     fn has_pseudo_header(protocol: u8) -> bool;
     /// Bytes of the whole packet, as its header says.
@@ -252,7 +274,8 @@ impl<A: Address> Tuple<A> {
 }
 
 impl<A: Family> Quote<A> {
-    /// What the payload that begins at `payload_at` adds to a tuple without ports; none if it is cut short, or nothing that is translated.
+    /// What the payload that begins at `payload_at` adds to a tuple without ports; none if it is
+    /// cut short, or nothing that is translated.
     #[inline(always)]
     pub(crate) fn read(
         frame: &(impl Frame + ?Sized),
@@ -274,7 +297,12 @@ impl<A: Family> Quote<A> {
 impl<A: Address> Packet<A> {
     /// One of which the IP header alone is known.
     #[inline(always)]
-    pub(crate) const fn without_payload(tuple: Tuple<A>, arrival: Arrival, payload_at: usize, ttl: u8) -> Self {
+    pub(crate) const fn without_payload(
+        tuple: Tuple<A>,
+        arrival: Arrival,
+        payload_at: usize,
+        ttl: u8,
+    ) -> Self {
         let length = arrival.length.wrapping_sub(ETHERNET as u32);
         Self {
             tuple,
@@ -293,7 +321,8 @@ impl<A: Address> Packet<A> {
         }
     }
 
-    /// Whether it may begin a flow: TCP by a SYN alone, UDP always, SCTP by an INIT, an echo by its request.
+    /// Whether it may begin a flow: TCP by a SYN alone, UDP always, SCTP by an INIT, an echo by its
+    /// request.
     #[inline(always)]
     pub fn begins(&self) -> bool {
         match self.payload {
@@ -301,7 +330,11 @@ impl<A: Address> Packet<A> {
             Payload::Udp => true,
             Payload::Sctp => self.flags == tcp::SYN && self.sequence == 0,
             Payload::Echo => self.tuple.echo == echo::REQUEST,
-            Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other => false,
+            Payload::Error
+            | Payload::Link
+            | Payload::Fragment
+            | Payload::Hidden
+            | Payload::Other => false,
         }
     }
 
@@ -314,12 +347,16 @@ impl<A: Address> Packet<A> {
     /// Whether it can be of a flow.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
-        !matches!(self.payload, Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other)
+        !matches!(
+            self.payload,
+            Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other
+        )
     }
 }
 
 impl<A: Family> Packet<A> {
-    /// Fills in what the payload's header says. `carried` is how many bytes the IP header says there are, `header` how many that has which are on the wire.
+    /// Fills in what the payload's header says. `carried` is how many bytes the IP header says
+    /// there are, `header` how many that has which are on the wire.
     #[inline(always)]
     pub(crate) fn read_payload(
         &mut self,
@@ -338,9 +375,14 @@ impl<A: Family> Packet<A> {
         Ok(())
     }
 
-    /// Fills in what the payload's header says, and answers its length in bytes. `carried` is how many bytes the IP header says there are.
+    /// Fills in what the payload's header says, and answers its length in bytes. `carried` is how
+    /// many bytes the IP header says there are.
     #[inline(always)]
-    fn read_ports(&mut self, frame: &(impl Frame + ?Sized), carried: usize) -> Result<u32, Malformed> {
+    fn read_ports(
+        &mut self,
+        frame: &(impl Frame + ?Sized),
+        carried: usize,
+    ) -> Result<u32, Malformed> {
         let protocol = self.tuple.protocol;
         if protocol == protocol::TCP {
             let tcp: TcpHead = frame.read(self.payload_at).ok_or(Malformed)?;

@@ -42,7 +42,8 @@ pub struct First<A> {
     pub reservation: u8,
     /// How it is translated if it is an ICMP error.
     pub error: ErrorTranslation<A>,
-    /// A [`crate::answer::Why`]: why its sender gets an error instead. If it is too long, for what `half.translation` says.
+    /// A [`crate::answer::Why`]: why its sender gets an error instead. If it is too long, for what
+    /// `half.translation` says.
     pub refusal: u8,
     /// Where a SYN says how long segments may be.
     pub search: Search,
@@ -125,7 +126,8 @@ impl<A> Beginning<A> {
 /// Decides what a packet of no flow may begin.
 #[inline(always)]
 pub fn plan<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
-    // Written where it is to be: on its way there each beginning would take its room on BPF's stack.
+    // Written where it is to be: on its way there each beginning would take its room on BPF's
+    // stack.
     let First { packet, source_mac, beginning, .. } = first;
     match packet.tuple.side {
         side::CONTAINER => first_from_container(packet, source_mac, beginning, tables),
@@ -151,7 +153,8 @@ fn first_from_container<A: Address>(
     if packet.payload == Payload::Hidden {
         return Err(Reason::ExtensionHeaders);
     }
-    if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask) {
+    if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask)
+    {
         return Err(Reason::ToBridge);
     }
     // What has a link-local source can be answered on its link alone.
@@ -195,8 +198,8 @@ fn to_container<A: Address>(
     if own.network & network::NO_ICC != 0 {
         return Err(Reason::IccOff);
     }
-    // For the container it is as if the bridge had brought it. The MACs are written all the same: no frame after the first is asked for
-    // its source's.
+    // For the container it is as if the bridge had brought it. The MACs are written all the same:
+    // no frame after the first is asked for its source's.
     let door = |from: &Endpoint<A>, to: &Endpoint<A>| Door {
         macs: Macs::new(to.macs.destination(), from.macs.destination()),
         exit: exit::BRIDGED,
@@ -230,7 +233,9 @@ fn to_outside<A: Address>(
     match packet.payload {
         Payload::Fragment => return Err(Reason::Fragment),
         Payload::Error => return Err(Reason::ErrorOfNoFlow),
-        Payload::Link | Payload::Hidden | Payload::Other => return Err(Reason::ProtocolNotTranslated),
+        Payload::Link | Payload::Hidden | Payload::Other => {
+            return Err(Reason::ProtocolNotTranslated);
+        }
         Payload::Tcp | Payload::Udp | Payload::Sctp | Payload::Echo => {}
     }
     if !packet.begins() {
@@ -285,8 +290,8 @@ fn hairpin<A: Address>(
     Ok(())
 }
 
-/// Into the container that a port of the host leads to. Where the client's address is none that it could answer to, the network's gateway
-/// speaks for the client.
+/// Into the container that a port of the host leads to. Where the client's address is none that it
+/// could answer to, the network's gateway speaks for the client.
 #[inline(always)]
 fn enter<A: Address>(packet: &Packet<A>, inside: &Inside<'_, A>, beginning: &mut Beginning<A>) {
     let destination = &beginning.leaves.destination;
@@ -296,7 +301,8 @@ fn enter<A: Address>(packet: &Packet<A>, inside: &Inside<'_, A>, beginning: &mut
     if beginning.as_host {
         beginning.leaves.source = inside.target.gateway;
     }
-    beginning.forward = if crosses { Door::crossing(inside.target) } else { Door::container(inside.target) };
+    beginning.forward =
+        if crosses { Door::crossing(inside.target) } else { Door::container(inside.target) };
 }
 
 #[inline(always)]
@@ -319,7 +325,9 @@ fn first_from_uplink<A: Address>(
         let uplink = tables.uplink(packet.input);
         let destination = &packet.tuple.destination;
         // Nearly always it is the uplink's own address.
-        if !(uplink.is_some_and(|uplink| uplink.address == *destination) || tables.is_local(destination)) {
+        if !(uplink.is_some_and(|uplink| uplink.address == *destination)
+            || tables.is_local(destination))
+        {
             return Err(Reason::NotOurs);
         }
         if !is_outside(&packet.tuple.source, tables) {
@@ -349,11 +357,14 @@ fn first_from_uplink<A: Address>(
     Ok(())
 }
 
-/// Whether a packet from an uplink may have that source. An answer to another one would go elsewhere than back, and to the host's own exchange
-/// with the container if it took its tuple.
+/// Whether a packet from an uplink may have that source. An answer to another one would go
+/// elsewhere than back, and to the host's own exchange with the container if it took its tuple.
 #[inline(always)]
 fn is_outside<A: Address>(source: &A, tables: &impl Tables<A>) -> bool {
-    !(source.is_martian_source() || source.stays_on_link() || tables.is_local(source) || tables.is_inside(source))
+    !(source.is_martian_source()
+        || source.stays_on_link()
+        || tables.is_local(source)
+        || tables.is_inside(source))
 }
 
 /// Where a port of the host leads.
@@ -375,8 +386,8 @@ fn by_publish<'t, A: Address>(
     if packet.tuple.protocol == protocol::UDP && tables.host_socket(&packet.tuple) {
         return Err(Reason::HostSocket);
     }
-    // In this order: a publish that goes is taken from its port before its epoch moves on, so what is found there after the epoch was read
-    // cannot have ended before.
+    // In this order: a publish that goes is taken from its port before its epoch moves on, so what
+    // is found there after the epoch was read cannot have ended before.
     let epoch = tables.epoch(slot);
     if tables.published(&packet.tuple) != Some(slot) {
         return Err(Reason::ContainerGone);

@@ -1,7 +1,10 @@
-//! That the maps' generic layouts are plain bytes. A derive cannot say so of a generic struct; these impls can, because the
-//! assertions below them leave no room for padding.
+//! That the maps' generic layouts are plain bytes. A derive cannot say so of a generic struct;
+//! these impls can, because the assertions below them leave no room for padding.
 
-#![expect(unsafe_code, reason = "bytemuck's traits are unsafe to implement, and its derive refuses generic structs")]
+#![expect(
+    unsafe_code,
+    reason = "bytemuck's traits are unsafe to implement, and its derive refuses generic structs"
+)]
 
 use core::mem::size_of;
 
@@ -9,8 +12,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{
-        AddressPort, Admitted, Datagram, Endpoint, Flow, HeldKey, Publish, SocketAddress, SocketPeer, Translation,
-        Uplink,
+        AddressPort, Admitted, Datagram, Endpoint, Flow, HeldKey, Publish, SocketAddress,
+        SocketPeer, Translation, Uplink,
     },
     address::{Address, V4, V6},
     tuple::Tuple,
@@ -18,9 +21,11 @@ use crate::{
 
 macro_rules! plain {
     ($($layout:ident: $rest:literal bytes and $addresses:literal addresses;)+) => {$(
-        // SAFETY: every field is zeroable: integers, arrays of them, and other layouts of this list.
+        // SAFETY: every field is zeroable: integers, arrays of them, and other layouts of this
+        // list.
         unsafe impl<A: Address> Zeroable for $layout<A> {}
-        // SAFETY: `repr(C)`, every field is `Pod`, and the assertions show for both families that the size is the sum of the fields.
+        // SAFETY: `repr(C)`, every field is `Pod`, and the assertions show for both families that
+        // the size is the sum of the fields.
         unsafe impl<A: Address> Pod for $layout<A> {}
         const _: () = assert!(size_of::<$layout<V4>>() == $rest + $addresses * 4);
         const _: () = assert!(size_of::<$layout<V6>>() == $rest + $addresses * 16);

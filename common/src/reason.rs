@@ -4,8 +4,8 @@ use crate::answer::Why;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:expr])+ $variant:ident = $number:literal, $name:literal, $fate:ident;)+) => {
-        /// The named cause of a drop or of a punt to the kernel's stack. The number is the counter's index in the kernel: it never
-        /// changes meaning.
+        /// The named cause of a drop or of a punt to the kernel's stack. The number is the
+        /// counter's index in the kernel: it never changes meaning.
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum Reason {
@@ -77,7 +77,8 @@ reasons! {
     NotIp = 18, "not-ip", Drop;
     /// Its headers contradict themselves or the frame's length.
     Malformed = 20, "malformed", Drop;
-    /// A fragment of a datagram whose first one did not leave, or that is ahead of that one and cannot be held.
+    /// A fragment of a datagram whose first one did not leave, or that is ahead of that one and
+    /// cannot be held.
     Fragment = 21, "fragment", Drop;
     /// Translation is for TCP, UDP, SCTP and ICMP echo.
     ProtocolNotTranslated = 22, "protocol-not-translated", Drop;
@@ -95,7 +96,8 @@ reasons! {
     NoFlow = 28, "no-flow", Drop;
     /// The flow table has no room.
     TableFull = 29, "table-full", Drop;
-    /// No port was found free toward that destination: answered, as all that finds no room, with ICMP administratively prohibited.
+    /// No port was found free toward that destination: answered, as all that finds no room, with
+    /// ICMP administratively prohibited.
     PortsExhausted = 30, "ports-exhausted", Drop;
     /// The publish does not admit that source.
     SourceNotAdmitted = 31, "source-not-admitted", Drop;
@@ -109,25 +111,32 @@ reasons! {
     ErrorOfNoFlow = 36, "error-of-no-flow", Drop;
     /// Longer than the MTU of what comes next: answered with ICMP fragmentation needed.
     TooLong = 42, "too-long", Drop;
-    /// From outside to a published port, with an address that is not outside: the host's own, a network's, or none that a packet may have.
+    /// From outside to a published port, with an address that is not outside: the host's own, a
+    /// network's, or none that a packet may have.
     SourceNotOutside = 38, "source-not-outside", Drop;
     /// ARP of a container in the name of another address or MAC.
     ArpSpoofed = 39, "arp-spoofed", Drop;
     /// Neighbour discovery of a container in the name of another address or MAC.
     NdSpoofed = 43, "nd-spoofed", Drop;
-    /// From a container: what only a router may say (router advertisements, redirects, multicast listener queries).
+    /// From a container: what only a router may say (router advertisements, redirects, multicast
+    /// listener queries).
     RouterAdvertisement = 44, "router-advertisement", Drop;
-    /// From a container: behind more IPv6 extension headers than are looked at, where neighbour discovery could hide.
+    /// From a container: behind more IPv6 extension headers than are looked at, where neighbour
+    /// discovery could hide.
     ExtensionHeaders = 45, "extension-headers", Drop;
     /// The container has as many flows as its network lets it have.
     TooManyFlows = 40, "too-many-flows", Drop;
-    /// SCTP whose port is taken toward that destination: its checksum covers the ports, so it keeps its own.
+    /// SCTP whose port is taken toward that destination: its checksum covers the ports, so it keeps
+    /// its own.
     SctpPortTaken = 41, "sctp-port-taken", Drop;
-    /// From outside, in the name of loopback or of many, or to loopback: no packet on a wire has such an address (RFC 1122 section 3.2.1.3).
+    /// From outside, in the name of loopback or of many, or to loopback: no packet on a wire has
+    /// such an address (RFC 1122 section 3.2.1.3).
     Martian = 50, "martian", Drop;
-    /// An ICMP error between an IPv6 client and a container that has IPv4 alone, and of a kind that the other family does not have.
+    /// An ICMP error between an IPv6 client and a container that has IPv4 alone, and of a kind that
+    /// the other family does not have.
     ErrorNotTranslated = 47, "error-not-translated", Drop;
-    /// UDP without a checksum, which IPv6 does not allow, from a container that has IPv4 alone to an IPv6 client.
+    /// UDP without a checksum, which IPv6 does not allow, from a container that has IPv4 alone to
+    /// an IPv6 client.
     NoChecksum = 46, "no-checksum", Drop;
     /// A helper refused to change the packet.
     RewriteFailed = 35, "rewrite-failed", Drop;
@@ -141,7 +150,9 @@ impl Reason {
         match self {
             Self::TtlExceeded => Some(Why::TimeExceeded),
             Self::TooLong => Some(Why::TooLong),
-            Self::PortsExhausted | Self::SctpPortTaken | Self::TableFull | Self::TooManyFlows => Some(Why::Prohibited),
+            Self::PortsExhausted | Self::SctpPortTaken | Self::TableFull | Self::TooManyFlows => {
+                Some(Why::Prohibited)
+            }
             Self::NoRoute => Some(Why::NoRoute),
             _ => None,
         }

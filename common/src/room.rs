@@ -1,8 +1,9 @@
-//! Room in a full table, or for an endpoint that has all the flows it may have: one that has ended, or that never got an answer, gives way
-//! to a new one. One in use never does.
+//! Room in a full table, or for an endpoint that has all the flows it may have: one that has ended,
+//! or that never got an answer, gives way to a new one. One in use never does.
 //!
-//! Every flow that begins is noted in a ring. When the table is full the oldest notes are looked at, a few for each new flow; those of
-//! flows in use are noted again, so that in time each flow is looked at, whether an agent runs or not.
+//! Every flow that begins is noted in a ring. When the table is full the oldest notes are looked
+//! at, a few for each new flow; those of flows in use are noted again, so that in time each flow is
+//! looked at, whether an agent runs or not.
 
 use crate::{
     address::Address,
@@ -15,7 +16,8 @@ use crate::{
 /// How many flows a new one looks at before it is refused.
 pub const LOOKS: u32 = 64;
 
-/// For how long after its last packet a flow is left in peace that one side alone uses, and more than once: it may want no answer.
+/// For how long after its last packet a flow is left in peace that one side alone uses, and more
+/// than once: it may want no answer.
 const PEACE: Ticks = 2;
 
 /// What came of a look.
@@ -29,7 +31,8 @@ pub enum Look {
     Nothing,
 }
 
-/// Removes one flow that may give way, of `owner` if that is not zero; false if there was none among the oldest.
+/// Removes one flow that may give way, of `owner` if that is not zero; false if there was none
+/// among the oldest.
 pub fn make<A: Address>(owner: u32, tables: &impl Tables<A>) -> bool {
     (0..LOOKS).map(|_| look(owner, tables)).find(|look| *look != Look::Next) == Some(Look::Room)
 }

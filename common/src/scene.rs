@@ -202,10 +202,13 @@ fn length(bytes: usize) -> u16 {
     u16::try_from(bytes).expect("a short packet").to_be()
 }
 
-/// The tables of two containers on one network that masquerades, an uplink, and a publish of port 80 of the first.
+/// The tables of two containers on one network that masquerades, an uplink, and a publish of port
+/// 80 of the first.
 pub(crate) fn model<A: Scene>() -> Model<A> {
     let mut model = Model::default();
-    for (address, host_side, slot, mac) in [(A::C1, C1_SIDE, C1_SLOT, C1_MAC), (A::C2, C2_SIDE, C2_SLOT, C2_MAC)] {
+    for (address, host_side, slot, mac) in
+        [(A::C1, C1_SIDE, C1_SLOT, C1_MAC), (A::C2, C2_SIDE, C2_SLOT, C2_MAC)]
+    {
         model.endpoints.insert(
             address,
             Endpoint {
@@ -229,13 +232,24 @@ pub(crate) fn model<A: Scene>() -> Model<A> {
     for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP] {
         model.ports.insert((protocol, Port::new(5000), None), PUBLISH_SLOT);
     }
-    let publish = Publish { container: A::C1, host_port: Port::new(5000), container_port: Port::new(80), flags: 0 };
+    let publish = Publish {
+        container: A::C1,
+        host_port: Port::new(5000),
+        container_port: Port::new(80),
+        flags: 0,
+    };
     model.publishes.insert(PUBLISH_SLOT, publish);
     model
 }
 
 /// A packet that begins a flow, if `flags` do so in TCP or SCTP.
-pub(crate) fn packet<A: Scene>(input: u32, from: (A, u16), to: (A, u16), protocol: u8, flags: u8) -> Packet<A> {
+pub(crate) fn packet<A: Scene>(
+    input: u32,
+    from: (A, u16),
+    to: (A, u16),
+    protocol: u8,
+    flags: u8,
+) -> Packet<A> {
     Packet {
         tuple: Tuple {
             source: from.0,
@@ -283,10 +297,16 @@ pub(crate) fn frame<A: Scene>(input: u32, packet: &[u8]) -> Vec<u8> {
 
 /// How a frame arrives whole at an interface.
 pub(crate) fn arrival(input: u32, frame: &[u8]) -> Arrival {
-    Arrival { side: side_of(input), input, length: u32::try_from(frame.len()).expect("a short frame"), gso_size: 0 }
+    Arrival {
+        side: side_of(input),
+        input,
+        length: u32::try_from(frame.len()).expect("a short frame"),
+        gso_size: 0,
+    }
 }
 
-/// Where the checksum is in what a protocol carries; none if there is none that covers addresses or ports.
+/// Where the checksum is in what a protocol carries; none if there is none that covers addresses or
+/// ports.
 pub(crate) fn sum_at<A: Scene>(number: u8) -> Option<usize> {
     match number {
         protocol::TCP => Some(16),
@@ -302,7 +322,13 @@ pub(crate) fn sum_of<A: Scene>(number: u8, source: A, destination: A, segment: &
     let mut covered = Vec::new();
     if A::has_pseudo_header(number) {
         let length = u32::try_from(segment.len()).expect("a short packet").to_be_bytes();
-        covered = [bytemuck::bytes_of(&source), bytemuck::bytes_of(&destination), &length, &[0, 0, 0, number]].concat();
+        covered = [
+            bytemuck::bytes_of(&source),
+            bytemuck::bytes_of(&destination),
+            &length,
+            &[0, 0, 0, number],
+        ]
+        .concat();
     }
     let field = covered.len() + at;
     covered.extend(segment);
@@ -324,16 +350,24 @@ pub(crate) fn sums_up<A: Scene>(number: u8, source: A, destination: A, segment: 
 }
 
 /// An ICMP message, whose checksum differs from the right one by `wrong`.
-pub(crate) fn icmp<A: Scene>(source: A, destination: A, head: [u8; 8], rest: &[u8], wrong: u16) -> Vec<u8> {
+pub(crate) fn icmp<A: Scene>(
+    source: A,
+    destination: A,
+    head: [u8; 8],
+    rest: &[u8],
+    wrong: u16,
+) -> Vec<u8> {
     let mut message = [&head, rest].concat();
     let sum = sum_of(A::ICMP, source, destination, &message) ^ wrong;
     message[2..4].copy_from_slice(&sum.to_ne_bytes());
     message
 }
 
-/// The packet with that tuple and with right checksums, whatever its transport's header says otherwise.
+/// The packet with that tuple and with right checksums, whatever its transport's header says
+/// otherwise.
 pub(crate) fn whole_packet<A: Scene>(head: Head, tuple: &Tuple<A>, data: &[u8]) -> Vec<u8> {
-    let (from, to) = (tuple.source_port.get().to_be_bytes(), tuple.destination_port.get().to_be_bytes());
+    let (from, to) =
+        (tuple.source_port.get().to_be_bytes(), tuple.destination_port.get().to_be_bytes());
     let mut segment = data.to_vec();
     if tuple.protocol == A::ICMP {
         let (kind, identifier) =
@@ -356,12 +390,18 @@ pub(crate) fn udp<A: Scene>(input: u32, from: (A, u16), to: (A, u16)) -> Packet<
 }
 
 /// The packet as it left, or why it did not. Its frame has the MAC of whose address it has.
-pub(crate) fn left<A: Scene>(model: &Model<A>, packet: &Packet<A>) -> Result<Translation<A>, Reason> {
+pub(crate) fn left<A: Scene>(
+    model: &Model<A>,
+    packet: &Packet<A>,
+) -> Result<Translation<A>, Reason> {
     // Of these packets none is an error: of the frame only the MACs are read.
-    let macs = model.endpoints.get(&packet.tuple.source).map_or(BRIDGE_MAC, |own| own.macs.destination());
+    let macs =
+        model.endpoints.get(&packet.tuple.source).map_or(BRIDGE_MAC, |own| own.macs.destination());
     match decide(&[&[0; 6], &macs[..], &[0; 2]].concat()[..], packet, model) {
         Decision::Forward(translation) => Ok(translation),
-        other @ (Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack) => panic!("{other:?}"),
+        other @ (Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack) => {
+            panic!("{other:?}")
+        }
         Decision::Stop(reason) => Err(reason),
         Decision::TooLong(mtu) => {
             assert_eq!(mtu, 1500);

@@ -1,7 +1,8 @@
-//! SCTP (RFC 9260), as far as a flow's life goes: what its first chunk means, in the words of TCP's flags.
+//! SCTP (RFC 9260), as far as a flow's life goes: what its first chunk means, in the words of TCP's
+//! flags.
 //!
-//! The checksum covers the ports and not the addresses, so that addresses are translated and ports never are. Nothing but the sender's
-//! stack, or its device, computes it.
+//! The checksum covers the ports and not the addresses, so that addresses are translated and ports
+//! never are. Nothing but the sender's stack, or its device, computes it.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -40,8 +41,9 @@ impl Head {
         number(self.tag)
     }
 
-    /// SYN for INIT and INIT ACK, after which the sender's tag stands; RST for ABORT and SHUTDOWN COMPLETE; none for what only goes on. An
-    /// INIT with a tag, or INIT ACK without, is nothing that a receiver takes (RFC 9260 section 8.5.1).
+    /// SYN for INIT and INIT ACK, after which the sender's tag stands; RST for ABORT and SHUTDOWN
+    /// COMPLETE; none for what only goes on. An INIT with a tag, or INIT ACK without, is nothing
+    /// that a receiver takes (RFC 9260 section 8.5.1).
     #[inline(always)]
     pub(crate) const fn meaning(&self) -> u8 {
         let untagged = self.tag() == 0;

@@ -1,5 +1,5 @@
-//! Flows that the agent wants removed, by key: it knows who they are only as of the moment in which it walked through the table, so the
-//! kernel looks again.
+//! Flows that the agent wants removed, by key: it knows who they are only as of the moment in which
+//! it walked through the table, so the kernel looks again.
 
 use crate::{
     address::Address,

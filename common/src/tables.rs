@@ -29,10 +29,11 @@ pub enum Route {
 
 /// The tables of one family, and what else the kernel knows.
 ///
-/// Half a flow is held by no more than one name at a time: it may be gone, or another flow's, once another table call was made.
+/// Half a flow is held by no more than one name at a time: it may be gone, or another flow's, once
+/// another table call was made.
 pub trait Tables<A: Address> {
-    /// Half a flow, in place. (Not a closure that visits it: the compiler makes a function of that, and hands back its answer through the
-    /// stack, which the verifier refuses.)
+    /// Half a flow, in place. (Not a closure that visits it: the compiler makes a function of that,
+    /// and hands back its answer through the stack, which the verifier refuses.)
     type Half<'t>: DerefMut<Target = Flow<A>>
     where
         Self: 't;
@@ -73,7 +74,8 @@ pub trait Tables<A: Address> {
     fn epoch(&self, slot: u32) -> u32;
     /// The endpoint with that address.
     fn endpoint(&self, address: &A) -> Option<&Endpoint<A>>;
-    /// The slot of the publish that a packet's destination falls to. The address is known to be the host's by [`Tables::is_local`] only.
+    /// The slot of the publish that a packet's destination falls to. The address is known to be the
+    /// host's by [`Tables::is_local`] only.
     fn published(&self, to: &Tuple<A>) -> Option<u32>;
     /// The publish with that slot.
     fn publish(&self, slot: u32) -> Option<&Publish<A>>;
@@ -89,7 +91,8 @@ pub trait Tables<A: Address> {
     fn uplink(&self, index: u32) -> Option<&Uplink<A>>;
     /// Where the host would send a packet that arrived at the interface `input`.
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route;
-    /// The MACs for the next hop of a packet that leaves a network, whose bridge that is, through `output`; none if they are not known.
+    /// The MACs for the next hop of a packet that leaves a network, whose bridge that is, through
+    /// `output`; none if they are not known.
     fn next_hop(&self, leaving: &Tuple<A>, bridge: u32, output: u32) -> Option<Macs>;
     /// Whether a flow that is kept among the other family's has that tuple ([`crate::crossing`]).
     fn is_taken_across(&self, key: &Tuple<A>) -> bool;
@@ -110,7 +113,8 @@ pub trait DatagramTables<A: Address> {
     fn insert_datagram(&self, datagram: &Datagram<A>, record: &Fragments) -> bool;
     /// Removes a record.
     fn remove_datagram(&self, datagram: &Datagram<A>);
-    /// Adds to a record's state, and answers what it was; in one step, and in order with every other access.
+    /// Adds to a record's state, and answers what it was; in one step, and in order with every
+    /// other access.
     fn add_to_state(&self, record: &mut Fragments, number: u64) -> u64;
     /// Replaces a record's state, and answers what it was; likewise.
     fn swap_state(&self, record: &mut Fragments, state: u64) -> u64;
@@ -122,6 +126,7 @@ pub trait DatagramTables<A: Address> {
     fn forget_held(&self, key: &HeldKey<A>) -> bool;
     /// Sends the frame again into the interface where it arrived: a copy.
     fn put_back(&self);
-    /// Sends a held frame into the interface where the frame arrived, and removes it. The frame itself is lost.
+    /// Sends a held frame into the interface where the frame arrived, and removes it. The frame
+    /// itself is lost.
     fn put_back_held(&self, key: &HeldKey<A>);
 }

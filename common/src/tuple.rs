@@ -16,8 +16,8 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
 }
 
-/// Where a packet enters the datapath. Part of the key, so that no packet from outside can pass for a container's, nor the
-/// other way round, whatever its addresses.
+/// Where a packet enters the datapath. Part of the key, so that no packet from outside can pass for
+/// a container's, nor the other way round, whatever its addresses.
 pub mod side {
     /// The host side of a veth pair.
     pub const CONTAINER: u8 = 1;
@@ -82,8 +82,8 @@ impl<A: Address> Tuple<A> {
         }
     }
 
-    /// Whether its addresses say that no wire has brought it. What DHCP sends from no address yet is not meant, nor 240.0.0.0/4, which some
-    /// networks use.
+    /// Whether its addresses say that no wire has brought it. What DHCP sends from no address yet
+    /// is not meant, nor 240.0.0.0/4, which some networks use.
     #[inline(always)]
     pub fn is_martian(&self) -> bool {
         self.source.is_loopback() || self.source.is_multicast() || self.destination.is_loopback()

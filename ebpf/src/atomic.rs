@@ -1,4 +1,5 @@
-//! Counters that every CPU counts in at once. `core` has no read-modify-write for this target, the machine does.
+//! Counters that every CPU counts in at once. `core` has no read-modify-write for this target, the
+//! machine does.
 
 use core::arch::asm;
 
@@ -9,7 +10,8 @@ pub(crate) struct Counter(*mut u64);
 impl Counter {
     /// # Safety
     ///
-    /// `counter` is aligned, lies in a map for good, and everybody who writes it does so through a `Counter`.
+    /// `counter` is aligned, lies in a map for good, and everybody who writes it does so through a
+    /// `Counter`.
     #[inline(always)]
     pub(crate) unsafe fn new(counter: *mut u64) -> Self {
         Self(counter)
@@ -20,7 +22,9 @@ impl Counter {
     pub(crate) fn add(self, number: i64) -> u64 {
         let mut value = number;
         // SAFETY: `new`'s caller says that the place is good.
-        unsafe { asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) self.0) };
+        unsafe {
+            asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) self.0)
+        };
         value.cast_unsigned()
     }
 

@@ -1,5 +1,6 @@
-//! Packets that go from one family into the other, as `causeway_common::crossing` decides about them. This CPU's place for IPv6 has such a packet as it is
-//! among IPv6's, whichever it was when it arrived.
+//! Packets that go from one family into the other, as `causeway_common::crossing` decides about
+//! them. This CPU's place for IPv6 has such a packet as it is among IPv6's, whichever it was when
+//! it arrived.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use causeway_common::{
@@ -83,7 +84,8 @@ pub(crate) fn decide(skb: *mut __sk_buff, place: &mut First<V4>) -> i32 {
         Some(Ok(())) => send_as_ipv6(skb, across),
         Some(Err(reason)) => {
             // As long as it may be before it becomes longer.
-            place.half.translation.mtu = across.half.translation.mtu.saturating_sub(crossing::LONGER as u16);
+            place.half.translation.mtu =
+                across.half.translation.mtu.saturating_sub(crossing::LONGER as u16);
             refuse(place, reason)
         }
     }

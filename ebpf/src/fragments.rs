@@ -1,4 +1,5 @@
-//! Fragments, as `causeway_common::fragment` decides about them: the same steps, each a function of its own.
+//! Fragments, as `causeway_common::fragment` decides about them: the same steps, each a function of
+//! its own.
 
 use core::ffi::c_void;
 
@@ -26,7 +27,11 @@ use crate::{
 pub(crate) fn handle<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let Some(passage) = A::passage() else { return stop(Reason::Fragment) };
     passage.set(&place.packet);
-    if place.packet.first_fragment { first(skb, place, passage) } else { later(skb, place, passage) }
+    if place.packet.first_fragment {
+        first(skb, place, passage)
+    } else {
+        later(skb, place, passage)
+    }
 }
 
 #[inline(always)]
@@ -117,14 +122,23 @@ fn concerns<A: Family>(skb: *mut __sk_buff, place: &First<A>, outcome: Result<()
 }
 
 #[inline(never)]
-fn record<A: Family>(skb: *mut __sk_buff, place: &First<A>, passage: &mut Passage<A>, leaves: bool) -> u32 {
+fn record<A: Family>(
+    skb: *mut __sk_buff,
+    place: &First<A>,
+    passage: &mut Passage<A>,
+    leaves: bool,
+) -> u32 {
     let context = TcContext::new(skb);
     let leaves = if leaves { Some(&place.half.translation) } else { None };
     fragment::record(&place.packet, leaves, passage, &Kernel::new(&context))
 }
 
 #[inline(never)]
-fn take_ports<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Passage<A>) -> bool {
+fn take_ports<A: Family>(
+    skb: *mut __sk_buff,
+    place: &mut First<A>,
+    passage: &mut Passage<A>,
+) -> bool {
     let context = TcContext::new(skb);
     fragment::take_ports(&mut place.packet, passage, &Kernel::new(&context))
 }
@@ -149,7 +163,8 @@ fn put_back<A: Family>(skb: *mut __sk_buff, counted: Option<&First<A>>) {
 #[inline(never)]
 fn release<A: Family>(skb: *mut __sk_buff, passage: &mut Passage<A>, held: u32, put_back: bool) {
     let mut run = Release { skb, passage, put_back };
-    // SAFETY: the function has the signature that the helper wants, and what it is given lives until the loop is over.
+    // SAFETY: the function has the signature that the helper wants, and what it is given lives
+    // until the loop is over.
     unsafe {
         bpf_loop(held, release_one::<A> as *mut c_void, (&raw mut run).cast(), 0);
     }
@@ -164,7 +179,8 @@ struct Release<A> {
 
 /// One turn of the loop over the held fragments; 1 ends it.
 extern "C" fn release_one<A: Family>(number: u64, run: *mut Release<A>) -> u64 {
-    // SAFETY: `release` gives it a run that lives, and uses its passage no more until the loop is over.
+    // SAFETY: `release` gives it a run that lives, and uses its passage no more until the loop is
+    // over.
     let (skb, passage, put_back) = unsafe { ((*run).skb, &mut *(*run).passage, (*run).put_back) };
     let context = TcContext::new(skb);
     passage.key.number = number as u32;

@@ -1,5 +1,5 @@
-//! causeway's kernel side: entry points. What becomes of a packet is decided in `causeway_common::forward`; here it is read,
-//! rewritten and redirected.
+//! causeway's kernel side: entry points. What becomes of a packet is decided in
+//! `causeway_common::forward`; here it is read, rewritten and redirected.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]

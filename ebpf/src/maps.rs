@@ -3,7 +3,8 @@
 use aya_ebpf::{
     Global,
     bindings::{
-        BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
+        BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as SockTuple6,
     },
     macros::map,
@@ -11,8 +12,8 @@ use aya_ebpf::{
 };
 use causeway_common::{
     abi::{
-        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HeldFrame, HeldKey, Network, Publish,
-        SocketAddress, SocketPeer, Uplink, UplinkMac,
+        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HeldFrame, HeldKey,
+        Network, Publish, SocketAddress, SocketPeer, Uplink, UplinkMac,
     },
     address::{V4, V6},
     answer, crossing,
@@ -47,10 +48,11 @@ macro_rules! maps_of {
         $address_ports:ident, $admitted:ident, $local:ident, $uplinks:ident, $sockets:ident, $fragments:ident, $held:ident, $first:ident,
         $passage:ident
     ) => {
-        // Two entries for each flow; the loader sets the size. Allocated at load: a new flow waits for no allocator and cannot fail for
-        // want of memory.
+        // Two entries for each flow; the loader sets the size. Allocated at load: a new flow waits
+        // for no allocator and cannot fail for want of memory.
         #[map]
-        static $flows: HashMap<Tuple<$address>, Flow<$address>> = HashMap::with_max_entries(2 << 18, 0);
+        static $flows: HashMap<Tuple<$address>, Flow<$address>> =
+            HashMap::with_max_entries(2 << 18, 0);
         // A note for each flow; the loader sets the size, a power of two.
         #[map]
         static $begun: Array<Tuple<$address>> = Array::with_max_entries(1 << 18, 0);
@@ -69,18 +71,23 @@ macro_rules! maps_of {
         static $address_ports: HashMap<AddressPort<$address>, u32> =
             HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
         #[map]
-        static $admitted: LpmTrie<Admitted<$address>, u32> = LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+        static $admitted: LpmTrie<Admitted<$address>, u32> =
+            LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
         #[map]
-        static $local: HashMap<$address, u32> = HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
+        static $local: HashMap<$address, u32> =
+            HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
         #[map]
-        static $uplinks: HashMap<u32, Uplink<$address>> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
+        static $uplinks: HashMap<u32, Uplink<$address>> =
+            HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
         #[map]
         static $sockets: LruHashMap<SocketPeer<$address>, SocketAddress<$address>> =
             LruHashMap::with_max_entries(1 << 14, 0);
         #[map]
-        static $fragments: LruHashMap<Datagram<$address>, Fragments> = LruHashMap::with_max_entries(abi::DATAGRAMS, 0);
+        static $fragments: LruHashMap<Datagram<$address>, Fragments> =
+            LruHashMap::with_max_entries(abi::DATAGRAMS, 0);
         #[map]
-        static $held: LruHashMap<HeldKey<$address>, HeldFrame> = LruHashMap::with_max_entries(abi::HELD, 0);
+        static $held: LruHashMap<HeldKey<$address>, HeldFrame> =
+            LruHashMap::with_max_entries(abi::HELD, 0);
         // One for each CPU: no other program runs on the CPU meanwhile.
         #[map]
         static $first: PerCpuArray<First<$address>> = PerCpuArray::with_max_entries(1, 0);
@@ -110,7 +117,8 @@ macro_rules! maps_of {
 
             #[inline(always)]
             fn first() -> Option<&'static mut First<Self>> {
-                // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of it is valid as zeroes.
+                // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs,
+                // and all of it is valid as zeroes.
                 $first.get_ptr_mut(0).map(|first| unsafe { &mut *first })
             }
 
@@ -204,7 +212,8 @@ pub(crate) fn redirect_early(host_side: u32) -> bool {
 /// Until when flows of the host's own may live that are TCP, or have moved.
 #[inline(always)]
 pub(crate) fn host_until<A: Family>() -> Option<&'static mut Ticks> {
-    // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this one's.
+    // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this
+    // one's.
     A::maps().host_until.get_ptr_mut(0).map(|until| unsafe { &mut *until })
 }
 
@@ -224,7 +233,8 @@ pub(crate) fn may_answer(side: u8, now: Ticks) -> bool {
 /// This CPU's place for a frame that is to be held.
 #[inline(always)]
 pub(crate) fn frame() -> Option<&'static mut HeldFrame> {
-    // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of it is valid as zeroes.
+    // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of
+    // it is valid as zeroes.
     FRAME.get_ptr_mut(0).map(|frame| unsafe { &mut *frame })
 }
 
@@ -257,12 +267,14 @@ fn ring_counter<A: Family>(which: u32) -> Option<Counter> {
     A::maps().begun_counters.get_ptr_mut(which).map(|count| unsafe { Counter::new(count) })
 }
 
-/// Notes that a flow with that key began. An older note may be overwritten: the agent finds that flow when it sweeps.
+/// Notes that a flow with that key began. An older note may be overwritten: the agent finds that
+/// flow when it sweeps.
 #[inline(always)]
 pub(crate) fn note_begun<A: Family>(key: &Tuple<A>) {
     let Some(next) = ring_counter::<A>(NEXT) else { return };
     if let Some(note) = A::maps().begun.get_ptr_mut(next.add(1) as u32 & BEGUN_MASK.load()) {
-        // SAFETY: a tuple is valid whatever it holds: one that two CPUs wrote at once is nobody's key.
+        // SAFETY: a tuple is valid whatever it holds: one that two CPUs wrote at once is nobody's
+        // key.
         unsafe { *note = *key }
     }
 }
@@ -280,7 +292,8 @@ pub(crate) fn oldest_begun<A: Family>() -> Option<Tuple<A>> {
         return None;
     }
     if behind > i64::from(mask) + 1 {
-        // What was overwritten. Another CPU that does the same at the same time writes nearly the same.
+        // What was overwritten. Another CPU that does the same at the same time writes nearly the
+        // same.
         oldest.set(next.wrapping_sub(u64::from(mask) + 1));
     }
     let at = oldest.add(1) as u32;
@@ -321,10 +334,12 @@ pub(crate) trait Family: packet::Family + Mapped + Steps {
     const NUMBER: u8;
     /// Added to an endpoint's slot, the place in [`COUNTS`] for its flows.
     const COUNTED_AT: u32;
-    /// Whether the kernel finds a route for what leaves through an interface that does not forward. Otherwise the route is looked for as for a packet
-    /// that arrived at the network's bridge: IPv6 asks the interface itself, and an uplink that forwards takes no router advertisements.
+    /// Whether the kernel finds a route for what leaves through an interface that does not forward.
+    /// Otherwise the route is looked for as for a packet that arrived at the network's bridge: IPv6
+    /// asks the interface itself, and an uplink that forwards takes no router advertisements.
     const ROUTES_FROM_OUTPUT: bool;
-    /// Puts a packet's addresses and ports into the kernel's key for a socket lookup. Answers how long that is, in bytes.
+    /// Puts a packet's addresses and ports into the kernel's key for a socket lookup. Answers how
+    /// long that is, in bytes.
     fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32;
     /// Whether a flow among the other family's has that tuple.
     fn is_taken_across(tuple: &Tuple<Self>) -> bool;

@@ -35,8 +35,9 @@ use crate::{
     tables::Kernel,
 };
 
-/// tc ingress on a host side: everything a container sends. At a netkit pair also where the container sends it, and then only what comes again is decided about
-/// here: fragments that were put back.
+/// tc ingress on a host side: everything a container sends. At a netkit pair also where the
+/// container sends it, and then only what comes again is decided about here: fragments that were
+/// put back.
 #[classifier]
 pub(crate) fn host_side(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(&ctx);
@@ -58,7 +59,11 @@ fn from_container(skb: &mut Skb<'_>) -> i32 {
         Some(ether_type::IPV6) => handle::<V6>(skb, side::CONTAINER, Reason::Malformed),
         Some(ether_type::ARP) => {
             skb.reach_for(arp::HEADERS);
-            stop(arp::from_container(skb, skb.arrival(side::CONTAINER), &Kernel::new(skb.context())))
+            stop(arp::from_container(
+                skb,
+                skb.arrival(side::CONTAINER),
+                &Kernel::new(skb.context()),
+            ))
         }
         _ => stop(Reason::NotIp),
     }
@@ -124,10 +129,15 @@ fn host_passes<A: Family>(skb: *mut __sk_buff) -> i32 {
     UNDECIDED
 }
 
-/// Everything about a packet of the host's in this CPU's place. It leaves as it is, if nothing was begun with it.
+/// Everything about a packet of the host's in this CPU's place. It leaves as it is, if nothing was
+/// begun with it.
 #[inline(always)]
 pub(crate) fn decide_of_host<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
-    let mut action = if place.packet.payload == Payload::Error { error(skb, place) } else { host_known(skb, place) };
+    let mut action = if place.packet.payload == Payload::Error {
+        error(skb, place)
+    } else {
+        host_known(skb, place)
+    };
     if action == UNDECIDED && host_begins(skb, place) && A::begin(skb, place).is_ok() {
         action = send(skb, place);
     }
@@ -176,8 +186,9 @@ pub(crate) fn guard(ctx: TcContext) -> i32 {
     stop(forward::into_bridge(Skb::new(&ctx).came_by()))
 }
 
-/// Run by the agent alone, with a frame of its own making: after the Ethernet header, whose first byte says which ([`Which`]) and whose
-/// second of which family ([`Family::NUMBER`]), the keys of flows to remove. Answers how many it did.
+/// Run by the agent alone, with a frame of its own making: after the Ethernet header, whose first
+/// byte says which ([`Which`]) and whose second of which family ([`Family::NUMBER`]), the keys of
+/// flows to remove. Answers how many it did.
 #[classifier]
 pub(crate) fn sweep(ctx: TcContext) -> i32 {
     match ctx.load::<u8>(1) {
@@ -206,7 +217,8 @@ struct SweepRun {
 
 /// One turn of the loop over the keys; 1 ends it.
 extern "C" fn sweep_one<A: Family>(turn: u64, run: *mut SweepRun) -> u64 {
-    // SAFETY: `sweep_family` gives it a run that lives, and looks at it no more until the loop is over.
+    // SAFETY: `sweep_family` gives it a run that lives, and looks at it no more until the loop is
+    // over.
     let run = unsafe { &mut *run };
     let context = TcContext::new(run.skb);
     let at = ETHERNET + (turn as usize % sweep::KEYS) * size_of::<Tuple<A>>();
@@ -247,8 +259,8 @@ pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i3
     action
 }
 
-/// Everything about a packet that is of no flow. Step after step, and none in another: together they would hold too much on the stack, of which each takes 32
-/// bytes at least before Linux 6.6.
+/// Everything about a packet that is of no flow. Step after step, and none in another: together
+/// they would hold too much on the stack, of which each takes 32 bytes at least before Linux 6.6.
 #[inline(always)]
 fn of_no_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     if place.packet.payload == Payload::Link && place.packet.tuple.side == side::CONTAINER {
@@ -279,7 +291,8 @@ const CROSSES: i32 = -5;
 /// What a step answers that leaves the packet to [`parse`], and then to the next one.
 const UNPARSED: i32 = -4;
 
-/// Parses a packet, whatever is in its header, into this CPU's place. What it says is then the same to the verifier for all of them; false if it is malformed.
+/// Parses a packet, whatever is in its header, into this CPU's place. What it says is then the same
+/// to the verifier for all of them; false if it is malformed.
 #[inline(never)]
 fn parse<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, side: u8) -> bool {
     let context = TcContext::new(skb);
@@ -291,8 +304,8 @@ fn parse<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, side: u8) -> bool
     true
 }
 
-/// A packet of a flow in the table that changes nothing. What the function holds on the stack is not there while the next ones run, which
-/// find the packet in this CPU's place.
+/// A packet of a flow in the table that changes nothing. What the function holds on the stack is
+/// not there while the next ones run, which find the packet in this CPU's place.
 #[inline(never)]
 fn established<A: Family>(skb: *mut __sk_buff, side: u8, malformed: Reason) -> i32 {
     let context = TcContext::new(skb);
@@ -333,12 +346,18 @@ fn known<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
 
 /// What becomes of a packet by itself, if it is of a flow in the table.
 #[inline(always)]
-pub(crate) fn find_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
+pub(crate) fn find_flow<A: Family>(
+    skb: *mut __sk_buff,
+    place: &mut First<A>,
+) -> Option<Result<(), Reason>> {
     if forward::may_be_known(&place.packet) { A::of_flow(skb, place) } else { None }
 }
 
 #[inline(always)]
-pub(crate) fn of_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Option<Result<(), Reason>> {
+pub(crate) fn of_flow<A: Family>(
+    skb: *mut __sk_buff,
+    place: &mut First<A>,
+) -> Option<Result<(), Reason>> {
     let context = TcContext::new(skb);
     forward::of_flow(&place.packet, &mut place.half.translation, &Kernel::new(&context))
 }
@@ -365,7 +384,8 @@ fn answer<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let mut skb = Skb::new(&context);
     let First { packet, refusal, answer, half, .. } = place;
     let now = Tables::<A>::now(&Kernel::new(&context));
-    // Who sends too long packets sends them until it is told, and what it gets is shorter: that has no limit.
+    // Who sends too long packets sends them until it is told, and what it gets is shorter: that has
+    // no limit.
     let limited = *refusal != Why::TooLong as u8;
     if !answer::may_be_answered(packet) || (limited && !maps::may_answer(packet.tuple.side, now)) {
         return TC_ACT_SHOT;
@@ -402,7 +422,10 @@ fn link<A: Family>(skb: *mut __sk_buff, place: &First<A>) -> i32 {
 
 /// Begins the planned flow, and the mapping that it goes by.
 #[inline(always)]
-pub(crate) fn begin_planned<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+pub(crate) fn begin_planned<A: Family>(
+    skb: *mut __sk_buff,
+    place: &mut First<A>,
+) -> Result<(), Reason> {
     if mapping::is_wanted(place) && !find_mapping(skb, place) {
         mapping::stand_in(place);
         let begun = A::begin_with_room(skb, place);
@@ -420,7 +443,10 @@ fn find_mapping<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> bool {
 
 /// Begins the planned flow, if need be in the room of another.
 #[inline(always)]
-pub(crate) fn begin_with_room<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
+pub(crate) fn begin_with_room<A: Family>(
+    skb: *mut __sk_buff,
+    place: &mut First<A>,
+) -> Result<(), Reason> {
     match A::begin(skb, place) {
         Err(Reason::TableFull) if make_room::<A>(skb, 0) => A::begin(skb, place),
         Err(Reason::TooManyFlows) if make_room::<A>(skb, place.half.owner) => A::begin(skb, place),
@@ -445,7 +471,9 @@ fn error<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
     let mut skb = Skb::new(&context);
     skb.reach_for(icmp_error::HEADERS);
     let First { packet, error, .. } = place;
-    let Some(quote) = icmp_error::quote(&skb, skb::payload_at(packet), packet.tuple.side) else { return UNDECIDED };
+    let Some(quote) = icmp_error::quote(&skb, skb::payload_at(packet), packet.tuple.side) else {
+        return UNDECIDED;
+    };
     error.quote = quote;
     match icmp_error::translate(packet, error, &Kernel::new(&context)) {
         None => UNDECIDED,
@@ -468,8 +496,9 @@ pub(crate) fn plan<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Resu
 pub(crate) fn begin<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
     prepare(skb, place);
     let mut trial = PortTrial { skb, place };
-    // A loop of the kernel's: the verifier looks at one turn of it, and not at each.
-    // SAFETY: the function has the signature that the helper wants, and what it is given lives until the loop is over.
+    // A loop of the kernel's: the verifier looks at one turn of it, and not at each. SAFETY: the
+    // function has the signature that the helper wants, and what it is given lives until the loop
+    // is over.
     unsafe {
         bpf_loop(begin::PORT_TRIES, try_port::<A> as *mut c_void, (&raw mut trial).cast(), 0);
     }
@@ -496,7 +525,8 @@ struct PortTrial<A> {
 
 /// One turn of the loop over the ports; 1 ends it.
 extern "C" fn try_port<A: Family>(attempt: u64, trial: *mut PortTrial<A>) -> u64 {
-    // SAFETY: `begin` gives it a trial that lives, and uses its place no more until the loop is over.
+    // SAFETY: `begin` gives it a trial that lives, and uses its place no more until the loop is
+    // over.
     let (skb, place) = unsafe { ((*trial).skb, &mut *(*trial).place) };
     let context = TcContext::new(skb);
     u64::from(!begin::try_port(place, attempt as u32, &Kernel::new(&context)))
@@ -521,7 +551,8 @@ struct RoomSearch {
 
 /// One turn of the loop over the oldest flows; 1 ends it.
 extern "C" fn look_for_room<A: Family>(_turn: u64, search: *mut RoomSearch) -> u64 {
-    // SAFETY: `make_room` gives it a search that lives, and looks at it no more until the loop is over.
+    // SAFETY: `make_room` gives it a search that lives, and looks at it no more until the loop is
+    // over.
     let search = unsafe { &mut *search };
     let context = TcContext::new(search.skb);
     let look = room::look::<A>(search.owner, &Kernel::new(&context));
@@ -559,7 +590,9 @@ pub(crate) fn clamp_mss<A: Family>(
 ) -> Result<(), Reason> {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
-    let Some(limit) = mss::limit(packet, translation, &Kernel::new(&context)) else { return Ok(()) };
+    let Some(limit) = mss::limit(packet, translation, &Kernel::new(&context)) else {
+        return Ok(());
+    };
     let Some(First { search, .. }) = A::first() else { return Ok(()) };
     skb.reach_for_options(packet);
     *search = Search::new(skb::payload_at(packet));

@@ -1,16 +1,19 @@
-//! The packet in the kernel: reads, the one place that rewrites, and redirects. Nothing else holds a pointer into a frame.
+//! The packet in the kernel: reads, the one place that rewrites, and redirects. Nothing else holds
+//! a pointer into a frame.
 
 use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0,
-        BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_NET, tcx_action_base::TCX_NEXT,
+        __sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_NET, tcx_action_base::TCX_NEXT,
     },
     helpers::{
-        bpf_clone_redirect, bpf_csum_update, bpf_get_prandom_u32, bpf_l4_csum_replace, bpf_redirect,
-        bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_fullsock, bpf_skb_adjust_room, bpf_skb_change_proto,
-        bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_clone_redirect, bpf_csum_update, bpf_get_prandom_u32, bpf_l4_csum_replace,
+        bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_fullsock, bpf_skb_adjust_room,
+        bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -36,8 +39,8 @@ use crate::maps::Family;
 
 const PACKET_HOST: u32 = 0;
 
-/// The mark of a packet that was decided about where its container sent it, from there to the next program of ours. The kernel takes away what mark a container
-/// gives its packets.
+/// The mark of a packet that was decided about where its container sent it, from there to the next
+/// program of ours. The kernel takes away what mark a container gives its packets.
 const DECIDED: u32 = 0xca5e_0001;
 
 /// A frame that a tc program was called for.
@@ -104,13 +107,15 @@ impl<'a> Skb<'a> {
         unsafe { (*self.raw).pkt_type == PACKET_HOST }
     }
 
-    /// Whether no socket lookup would find who of the host sends it: a ping, or a socket bound to a device.
+    /// Whether no socket lookup would find who of the host sends it: a ping, or a socket bound to a
+    /// device.
     #[inline(always)]
     pub(crate) fn is_hidden<A>(&self, packet: &Packet<A>) -> bool {
         if packet.payload == Payload::Echo {
             return true;
         }
-        // SAFETY: a field of the program's context, and what it points to as long as the program runs.
+        // SAFETY: a field of the program's context, and what it points to as long as the program
+        // runs.
         unsafe {
             let socket = (*self.raw).__bindgen_anon_2.sk;
             if socket.is_null() {
@@ -128,7 +133,8 @@ impl<'a> Skb<'a> {
         unsafe { (*self.raw).ingress_ifindex }
     }
 
-    /// Whether it is where its container sends it, at the other end of a netkit pair: it has come to nowhere yet.
+    /// Whether it is where its container sends it, at the other end of a netkit pair: it has come
+    /// to nowhere yet.
     #[inline(always)]
     pub(crate) fn is_being_sent(&self) -> bool {
         self.came_by() == 0
@@ -147,8 +153,9 @@ impl<'a> Skb<'a> {
         true
     }
 
-    /// Notes that it has been decided about, if that was where its container sends it: what comes next, the host side or an uplink on its way out, cannot
-    /// tell it from what it decides about itself.
+    /// Notes that it has been decided about, if that was where its container sends it: what comes
+    /// next, the host side or an uplink on its way out, cannot tell it from what it decides about
+    /// itself.
     #[inline(always)]
     pub(crate) fn note_decided(&mut self) {
         if self.is_being_sent() {
@@ -174,20 +181,29 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub(crate) fn write<T: AnyBitPattern + NoUninit>(&mut self, offset: usize) -> Option<&mut T> {
         let at = self.reach::<T>(offset)?;
-        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s, which is nothing to the machines that
-        // BPF runs on (the kernel's own structures are read so).
+        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s,
+        // which is nothing to the machines that BPF runs on (the kernel's own structures are read
+        // so).
         Some(unsafe { &mut *at })
     }
 
     #[inline(always)]
     fn reach<T>(&self, offset: usize) -> Option<*mut T> {
         let at = self.context.data() + offset;
-        if at + size_of::<T>() > self.context.data_end() { None } else { Some(ptr::with_exposed_provenance_mut(at)) }
+        if at + size_of::<T>() > self.context.data_end() {
+            None
+        } else {
+            Some(ptr::with_exposed_provenance_mut(at))
+        }
     }
 
     /// Rewrites the packet and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>) -> Result<i32, Reason> {
+    pub(crate) fn leave<A: Family>(
+        &mut self,
+        packet: &Packet<A>,
+        translation: &Translation<A>,
+    ) -> Result<i32, Reason> {
         if translation.exit == exit::BRIDGED {
             self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
         } else if translation.exit == exit::HOST {
@@ -199,8 +215,9 @@ impl<'a> Skb<'a> {
         } else {
             // Whatever fails from here on leaves the packet half translated: it ends.
             self.update_checksums(packet, translation)?;
-            // Either the payload's checksum makes up for the addresses, but then the helper has taken them from the sum already (as is right for
-            // IPv4; mended by a flag in Linux 6.16, commit ead7f9b8de65); or it does not (SCTP), and they count.
+            // Either the payload's checksum makes up for the addresses, but then the helper has
+            // taken them from the sum already (as is right for IPv4; mended by a flag in Linux
+            // 6.16, commit ead7f9b8de65); or it does not (SCTP), and they count.
             self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
             let macs = now(&translation.macs);
             self.rewrite(packet, translation, &macs).ok_or(Reason::RewriteFailed)?;
@@ -215,7 +232,8 @@ impl<'a> Skb<'a> {
         self.reach_for((payload_at(packet) + mss::LONGEST) as u32);
     }
 
-    /// Lowers the longest segment that was found in TCP's options, if it is longer than `limit` bytes.
+    /// Lowers the longest segment that was found in TCP's options, if it is longer than `limit`
+    /// bytes.
     #[inline(always)]
     pub(crate) fn lower_mss<A: Family>(
         &mut self,
@@ -246,16 +264,18 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(&translation.outer, &translation.outer.macs))
     }
 
-    /// Puts an error in the frame's place, and sends it to where that came from. Answers the action.
+    /// Puts an error in the frame's place, and sends it to where that came from. Answers the
+    /// action.
     #[inline(always)]
     pub(crate) fn send_back<A>(&mut self, packet: &Packet<A>, answer: &Answer) -> Option<i32> {
         let length = u32::from(answer.length);
         if length < ETHERNET as u32 || length > answer::ROOM as u32 {
             return None;
         }
-        // A sum that was left to the hardware stays so. Only who is near sends such, and is believed by those who are; but an uplink that
-        // does not leave it to the hardware either spoils the error.
-        // SAFETY: no pointer into the frame is held, and the buffer is as long as said.
+        // A sum that was left to the hardware stays so. Only who is near sends such, and is
+        // believed by those who are; but an uplink that does not leave it to the hardware either
+        // spoils the error. SAFETY: no pointer into the frame is held, and the buffer is as long as
+        // said.
         unsafe {
             if bpf_skb_change_tail(self.raw, length, 0) != 0
                 || bpf_skb_store_bytes(self.raw, 0, answer.bytes.as_ptr().cast(), length, 0) != 0
@@ -303,7 +323,8 @@ impl<'a> Skb<'a> {
     pub(crate) fn leave_as_ipv4(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
         let First { packet, half, head4, .. } = place;
         let translation = &half.translation;
-        crossing::to_ipv4(self, packet, &translation.tuple, random(), head4).ok_or(Reason::RewriteFailed)?;
+        crossing::to_ipv4(self, packet, &translation.tuple, random(), head4)
+            .ok_or(Reason::RewriteFailed)?;
         self.cross_payload(packet, translation)?;
         self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet), translation)?;
         self.store(ETHERNET, &head4.outer)?;
@@ -315,7 +336,8 @@ impl<'a> Skb<'a> {
     pub(crate) fn leave_as_ipv6(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
         let First { packet, half, head6, .. } = place;
         let translation = &half.translation;
-        if packet.payload == Payload::Udp && self.read(payload_at(packet) + 6).unwrap_or(0_u16) == 0 {
+        if packet.payload == Payload::Udp && self.read(payload_at(packet) + 6).unwrap_or(0_u16) == 0
+        {
             return Err(Reason::NoChecksum);
         }
         crossing::to_ipv6(self, packet, &translation.tuple, head6).ok_or(Reason::RewriteFailed)?;
@@ -325,34 +347,54 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation, &translation.macs))
     }
 
-    /// Gives an IPv6 error the headers that were made for it in IPv4, and sends it on. Answers the action.
+    /// Gives an IPv6 error the headers that were made for it in IPv4, and sends it on. Answers the
+    /// action.
     #[inline(always)]
     pub(crate) fn leave_error_as_ipv4(&mut self, place: &First<V6>) -> Result<i32, Reason> {
         let First { packet, error, head4, .. } = place;
-        self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet) - crossing::LONGER.cast_signed(), &error.outer)?;
+        self.cross(
+            ether_type::IPV4,
+            -beyond::<Ipv6>(packet) - crossing::LONGER.cast_signed(),
+            &error.outer,
+        )?;
         self.store_head(head4)?;
         Ok(self.redirect(&error.outer, &error.outer.macs))
     }
 
-    /// Gives an IPv4 error the headers that were made for it in IPv6, and sends it on. Answers the action.
+    /// Gives an IPv4 error the headers that were made for it in IPv6, and sends it on. Answers the
+    /// action.
     #[inline(always)]
     pub(crate) fn leave_error_as_ipv6(&mut self, place: &First<V6>) -> Result<i32, Reason> {
         let First { packet, error, head6, .. } = place;
-        self.cross(ether_type::IPV6, crossing::LONGER.cast_signed() - beyond::<Ipv4>(packet), &error.outer)?;
+        self.cross(
+            ether_type::IPV6,
+            crossing::LONGER.cast_signed() - beyond::<Ipv4>(packet),
+            &error.outer,
+        )?;
         self.store_head(head6)?;
         Ok(self.redirect(&error.outer, &error.outer.macs))
     }
 
     /// Rewrites what comes after the header of a packet that gets one of the other family.
     #[inline(always)]
-    fn cross_payload(&mut self, packet: &Packet<V6>, translation: &Translation<V6>) -> Result<(), Reason> {
+    fn cross_payload(
+        &mut self,
+        packet: &Packet<V6>,
+        translation: &Translation<V6>,
+    ) -> Result<(), Reason> {
         self.update_checksums(packet, translation)?;
         self.rewrite_ports(packet, &translation.tuple).ok_or(Reason::RewriteFailed)
     }
 
-    /// Makes the frame one of the other family's, whose header is to be stored. `room` bytes are added after that header, or removed.
+    /// Makes the frame one of the other family's, whose header is to be stored. `room` bytes are
+    /// added after that header, or removed.
     #[inline(always)]
-    fn cross(&mut self, ether_type: u16, room: i32, translation: &Translation<V6>) -> Result<(), Reason> {
+    fn cross(
+        &mut self,
+        ether_type: u16,
+        room: i32,
+        translation: &Translation<V6>,
+    ) -> Result<(), Reason> {
         // SAFETY: no pointer into the frame is held.
         unsafe {
             // The sizes of segments stay: they were asked for with the longer header in mind.
@@ -375,7 +417,8 @@ impl<'a> Skb<'a> {
         self.store(ETHERNET, &head.outer)?;
         self.store(icmp_at, &head.icmp)?;
         self.store(icmp_at + size_of::<Icmp>(), &head.quoted)?;
-        // SAFETY: no pointer into the frame is held. Where there is no sum over the frame this fails, and nothing is to be done.
+        // SAFETY: no pointer into the frame is held. Where there is no sum over the frame this
+        // fails, and nothing is to be done.
         unsafe { bpf_csum_update(self.raw, head.payload_delta.into()) };
         Ok(())
     }
@@ -385,7 +428,9 @@ impl<'a> Skb<'a> {
     fn store<T: NoUninit>(&mut self, offset: usize, value: &T) -> Result<(), Reason> {
         let (from, length) = (ptr::from_ref(value).cast(), size_of::<T>() as u32);
         // SAFETY: no pointer into the frame is held, and there are as many bytes.
-        let result = unsafe { bpf_skb_store_bytes(self.raw, offset as u32, from, length, BPF_F_RECOMPUTE_CSUM.into()) };
+        let result = unsafe {
+            bpf_skb_store_bytes(self.raw, offset as u32, from, length, BPF_F_RECOMPUTE_CSUM.into())
+        };
         if result == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
@@ -398,25 +443,34 @@ impl<'a> Skb<'a> {
             return false;
         }
         // SAFETY: there are as many bytes as the length can say.
-        unsafe { bpf_skb_load_bytes(self.raw.cast(), 0, frame.bytes.as_mut_ptr().cast(), length) == 0 }
+        unsafe {
+            bpf_skb_load_bytes(self.raw.cast(), 0, frame.bytes.as_mut_ptr().cast(), length) == 0
+        }
     }
 
     /// Replaces the frame by another; false if that failed.
     #[inline(always)]
     pub(crate) fn become_frame(&self, frame: &HeldFrame) -> bool {
         let length = length_of(frame);
-        // SAFETY: no pointer into the frame is held, and there are as many bytes as the length can say.
+        // SAFETY: no pointer into the frame is held, and there are as many bytes as the length can
+        // say.
         unsafe {
             bpf_skb_change_tail(self.raw, length, 0) == 0
-                && bpf_skb_store_bytes(self.raw, 0, frame.bytes.as_ptr().cast(), length, BPF_F_RECOMPUTE_CSUM.into())
-                    == 0
+                && bpf_skb_store_bytes(
+                    self.raw,
+                    0,
+                    frame.bytes.as_ptr().cast(),
+                    length,
+                    BPF_F_RECOMPUTE_CSUM.into(),
+                ) == 0
         }
     }
 
     /// Sends a copy of the frame into the interface where it arrived, as if it arrived now.
     #[inline(always)]
     pub(crate) fn put_back(&self) {
-        // SAFETY: no pointer into the frame is held. A copy that there is no memory for is lost, as any packet may be.
+        // SAFETY: no pointer into the frame is held. A copy that there is no memory for is lost, as
+        // any packet may be.
         unsafe {
             bpf_clone_redirect(self.raw, (*self.raw).ifindex, BPF_F_INGRESS.into());
         }
@@ -457,10 +511,14 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// By helper, because only the kernel knows whether the field is a full sum or, with `CHECKSUM_PARTIAL`, one over the pseudo
-    /// header alone.
+    /// By helper, because only the kernel knows whether the field is a full sum or, with
+    /// `CHECKSUM_PARTIAL`, one over the pseudo header alone.
     #[inline(always)]
-    fn update_checksums<A: Family>(&self, packet: &Packet<A>, translation: &Translation<A>) -> Result<(), Reason> {
+    fn update_checksums<A: Family>(
+        &self,
+        packet: &Packet<A>,
+        translation: &Translation<A>,
+    ) -> Result<(), Reason> {
         let protocol = packet.tuple.protocol;
         let (offset, flags) = match protocol {
             protocol::TCP => (16, 0),
@@ -472,13 +530,17 @@ impl<'a> Skb<'a> {
             self.add_to_checksum(field, translation.port_delta, flags)?;
         }
         if translation.address_delta != 0 && A::has_pseudo_header(protocol) {
-            self.add_to_checksum(field, translation.address_delta, flags | u64::from(BPF_F_PSEUDO_HDR))?;
+            self.add_to_checksum(
+                field,
+                translation.address_delta,
+                flags | u64::from(BPF_F_PSEUDO_HDR),
+            )?;
         }
         Ok(())
     }
 
-    /// Tells the sum over the frame that some devices give what a header without a checksum of its own has changed by. Where there is no such
-    /// sum this fails, and nothing is to be done.
+    /// Tells the sum over the frame that some devices give what a header without a checksum of its
+    /// own has changed by. Where there is no such sum this fails, and nothing is to be done.
     #[inline(always)]
     fn frame_changed<A: Family>(&self, by: u32) {
         if A::HAS_NO_HEADER_CHECKSUM {
@@ -495,7 +557,12 @@ impl<'a> Skb<'a> {
     }
 
     #[inline(always)]
-    fn rewrite<A: Family>(&mut self, packet: &Packet<A>, translation: &Translation<A>, macs: &Macs) -> Option<()> {
+    fn rewrite<A: Family>(
+        &mut self,
+        packet: &Packet<A>,
+        translation: &Translation<A>,
+        macs: &Macs,
+    ) -> Option<()> {
         let tuple = &translation.tuple;
         if translation.exit == exit::PEER || macs.are_known() {
             self.write_macs(macs)?;
@@ -518,7 +585,10 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     fn rewrite_ports<A: Family>(&mut self, packet: &Packet<A>, tuple: &Tuple<A>) -> Option<()> {
         match tuple.echo {
-            echo::NONE => *self.write::<[Port; 2]>(payload_at(packet))? = [tuple.source_port, tuple.destination_port],
+            echo::NONE => {
+                *self.write::<[Port; 2]>(payload_at(packet))? =
+                    [tuple.source_port, tuple.destination_port]
+            }
             echo::REQUEST => *self.write::<Port>(payload_at(packet) + 4)? = tuple.source_port,
             _ => *self.write::<Port>(payload_at(packet) + 4)? = tuple.destination_port,
         }
@@ -526,7 +596,8 @@ impl<'a> Skb<'a> {
     }
 }
 
-/// The length of a held frame: 1 to [`HELD_BYTES`], which the verifier cannot know of one that lies in a map.
+/// The length of a held frame: 1 to [`HELD_BYTES`], which the verifier cannot know of one that lies
+/// in a map.
 #[inline(always)]
 fn length_of(frame: &HeldFrame) -> u32 {
     (frame.length.wrapping_sub(1) & (HELD_BYTES as u32 - 1)) + 1
@@ -538,7 +609,8 @@ fn beyond<H>(packet: &Packet<V6>) -> i32 {
     (payload_at(packet) as u32).cast_signed() - ((ETHERNET + size_of::<H>()) as u32).cast_signed()
 }
 
-/// The MACs, read once: another CPU may learn or forget those of a next hop while the frame is rewritten by them and sent as they say.
+/// The MACs, read once: another CPU may learn or forget those of a next hop while the frame is
+/// rewritten by them and sent as they say.
 #[inline(always)]
 fn now(macs: &Macs) -> Macs {
     // SAFETY: they are there to be read.
@@ -552,7 +624,8 @@ pub(crate) fn random() -> u16 {
     unsafe { bpf_get_prandom_u32() as u16 }
 }
 
-/// Where the payload begins, with a bound that the verifier cannot know of a packet that was put aside.
+/// Where the payload begins, with a bound that the verifier cannot know of a packet that was put
+/// aside.
 #[inline(always)]
 pub(crate) fn payload_at<A: Family>(packet: &Packet<A>) -> usize {
     packet.payload_at & A::PAYLOAD_MASK

@@ -1,11 +1,13 @@
-//! The cgroup programs: a process of the host addresses a published port, and its socket speaks with the container instead. No packet is
-//! translated, so there is no flow: the container sees the host's own address on its network. And a process that binds a published port is
-//! told that it is in use.
+//! The cgroup programs: a process of the host addresses a published port, and its socket speaks
+//! with the container instead. No packet is translated, so there is no flow: the container sees the
+//! host's own address on its network. And a process that binds a published port is told that it is
+//! in use.
 
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{
-        bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_skc_to_tcp6_sock, bpf_skc_to_udp6_sock,
+        bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_skc_to_tcp6_sock,
+        bpf_skc_to_udp6_sock,
     },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
@@ -35,7 +37,8 @@ pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
     to_container::<Ipv4>(&ctx, Call::Connect)
 }
 
-/// `sendmsg(2)` with an address, and of an IPv6 socket that is connected to an IPv4 address without one too.
+/// `sendmsg(2)` with an address, and of an IPv6 socket that is connected to an IPv4 address without
+/// one too.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
     to_container::<Ipv4>(&ctx, Call::Send)
@@ -117,7 +120,8 @@ trait Spoken: Family {
 impl Spoken for V4 {
     #[inline(always)]
     fn peer(ctx: &SockAddrContext) -> Self {
-        // SAFETY: the context's socket, of which the verifier lets this field be read. One of IPv6 has it too.
+        // SAFETY: the context's socket, of which the verifier lets this field be read. One of IPv6
+        // has it too.
         Self::from_word(unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_ip4 })
     }
 }
@@ -185,7 +189,8 @@ impl Form for Mapped {
     }
 }
 
-/// IPv6, by an IPv6 socket. What it speaks with in the end may be IPv4 all the same: where the container has nothing else.
+/// IPv6, by an IPv6 socket. What it speaks with in the end may be IPv4 all the same: where the
+/// container has nothing else.
 struct Ipv6;
 
 impl Form for Ipv6 {
@@ -246,10 +251,15 @@ unsafe fn one_by_one(words: *const u32) -> [u32; 4] {
 /// What an IPv6 socket addresses: IPv4 in IPv6's form, or IPv6.
 #[inline(always)]
 fn to_container_of_either(ctx: &SockAddrContext, call: Call) -> i32 {
-    if Mapped::address(ctx).is_some() { to_container::<Mapped>(ctx, call) } else { to_container::<Ipv6>(ctx, call) }
+    if Mapped::address(ctx).is_some() {
+        to_container::<Mapped>(ctx, call)
+    } else {
+        to_container::<Ipv6>(ctx, call)
+    }
 }
 
-/// Who speaks to an IPv6 socket. One with an IPv4 address may be what the process meant by one of either family.
+/// Who speaks to an IPv6 socket. One with an IPv4 address may be what the process meant by one of
+/// either family.
 #[inline(always)]
 fn to_publish_of_either(ctx: &SockAddrContext) -> i32 {
     if Mapped::address(ctx).is_some() {
@@ -261,10 +271,12 @@ fn to_publish_of_either(ctx: &SockAddrContext) -> i32 {
 /// Whether `IPV6_V6ONLY` is set, which no helper tells.
 #[inline(always)]
 fn is_ipv6_only(ctx: &SockAddrContext) -> bool {
-    /// `skc_ipv6only` is a bit of the byte after `skc_state` in the kernel's `struct sock_common`, with which every socket begins.
+    /// `skc_ipv6only` is a bit of the byte after `skc_state` in the kernel's `struct sock_common`,
+    /// with which every socket begins.
     const BYTE: usize = 19;
     const BIT: u8 = 1 << 5;
-    // SAFETY: the context's socket; the kernel answers it as one of its own kind, or null, and the verifier checks that there is such a byte.
+    // SAFETY: the context's socket; the kernel answers it as one of its own kind, or null, and the
+    // verifier checks that there is such a byte.
     unsafe {
         let socket = (*ctx.sock_addr).__bindgen_anon_1.sk.cast();
         let socket: *const u8 = match protocol(ctx) {
@@ -277,7 +289,8 @@ fn is_ipv6_only(ctx: &SockAddrContext) -> bool {
 
 #[inline(always)]
 fn bind<F: Form>(ctx: &SockAddrContext) -> i32 {
-    if !matches!(protocol(ctx), protocol::TCP | protocol::UDP) || !is_of_host(ctx) || is_probe(ctx) {
+    if !matches!(protocol(ctx), protocol::TCP | protocol::UDP) || !is_of_host(ctx) || is_probe(ctx)
+    {
         return ALLOW;
     }
     let Some(address) = F::bound(ctx) else { return ALLOW };
@@ -312,17 +325,20 @@ fn to_container<F: Form>(ctx: &SockAddrContext, call: Call) -> i32 {
     let Some(address) = F::address(ctx) else { return ALLOW };
     let meant = SocketAddress { address, port: port(ctx), _pad: 0 };
     let sockets = F::Family::maps().sockets;
-    let peer = container_of(ctx, &meant).filter(|peer| !peer.address.is_mapped() || call == Call::Connect);
+    let peer =
+        container_of(ctx, &meant).filter(|peer| !peer.address.is_mapped() || call == Call::Connect);
     // The kernel goes over to IPv4 with a socket that connects, and not for a packet alone.
     if let Some(peer) = peer {
-        // Without a place to remember what was meant, the answers would carry an address that the process never used.
+        // Without a place to remember what was meant, the answers would carry an address that the
+        // process never used.
         if sockets.insert(peer, meant, REPLACE).is_ok() {
             F::set_address(ctx, peer.address);
             set_port(ctx, peer.port);
         }
     } else if call == Call::Connect || !is_connected_to(ctx, &meant) {
         // The same socket may have gone there by a publish: from now on it means what it says.
-        let peer = SocketPeer { cookie: cookie(ctx), address: meant.address, port: meant.port, _pad: 0 };
+        let peer =
+            SocketPeer { cookie: cookie(ctx), address: meant.address, port: meant.port, _pad: 0 };
         if sockets.get_ptr(peer).is_some() {
             let _ = sockets.remove(peer);
         }
@@ -346,7 +362,10 @@ fn to_publish<F: Form>(ctx: &SockAddrContext) -> i32 {
 }
 
 #[inline(always)]
-fn container_of<A: Spoken>(ctx: &SockAddrContext, meant: &SocketAddress<A>) -> Option<SocketPeer<A>> {
+fn container_of<A: Spoken>(
+    ctx: &SockAddrContext,
+    meant: &SocketAddress<A>,
+) -> Option<SocketPeer<A>> {
     let slot = tables::published(protocol(ctx), &meant.address, meant.port)?;
     // Linux takes the unspecified address for loopback when it is connected to.
     let loopback = meant.address.is_loopback() || meant.address == A::UNSPECIFIED;

@@ -1,9 +1,12 @@
-//! Steps that the verifier looks at by themselves, once for each program: what it calls global functions. Every other function it looks at anew for
-//! each way that leads to it, and there are many to the beginning of a flow.
+//! Steps that the verifier looks at by themselves, once for each program: what it calls global
+//! functions. Every other function it looks at anew for each way that leads to it, and there are
+//! many to the beginning of a flow.
 //!
-//! Such a function has a name of its own in the object and takes nothing but numbers and pointers that may be null, which is why there is a thin
-//! one for each family around those that do the work. It is given the packet alone, and asks for this CPU's place again: what a function is given is
-//! plain memory to the verifier, of which Linux before 6.2 takes no key and no value of a map.
+//! Such a function has a name of its own in the object and takes nothing but numbers and pointers
+//! that may be null, which is why there is a thin one for each family around those that do the
+//! work. It is given the packet alone, and asks for this CPU's place again: what a function is
+//! given is plain memory to the verifier, of which Linux before 6.2 takes no key and no value of a
+//! map.
 
 use core::{arch::asm, ptr};
 
@@ -28,7 +31,8 @@ pub(crate) trait Steps: Sized {
     fn decide(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
     /// The same for a packet that the host itself sends.
     fn decide_of_host(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
-    /// Decides about a packet of a flow in the table, whose translation is in the place then; none if it is of no flow.
+    /// Decides about a packet of a flow in the table, whose translation is in the place then; none
+    /// if it is of no flow.
     fn of_flow(skb: *mut __sk_buff, place: &mut First<Self>) -> Option<Result<(), Reason>>;
     /// Decides what a packet of no flow may begin.
     fn plan(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
@@ -36,7 +40,8 @@ pub(crate) trait Steps: Sized {
     fn begin_with_room(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
     /// Begins the planned flow, if there is room.
     fn begin(skb: *mut __sk_buff, place: &mut First<Self>) -> Result<(), Reason>;
-    /// Decides about a packet of a flow that is kept among the other family's; [`programs::UNDECIDED`] if it is of none.
+    /// Decides about a packet of a flow that is kept among the other family's;
+    /// [`programs::UNDECIDED`] if it is of none.
     fn decide_across(skb: *mut __sk_buff, place: &mut First<Self>) -> i32;
     /// Whether what leaves so becomes one of the other family.
     fn crosses(translation: &Translation<Self>) -> bool;
@@ -215,11 +220,12 @@ extern "C" fn send_error6_across(skb: *mut __sk_buff) -> i32 {
     }
 }
 
-/// The packet for a step, to which the place is lent: it finds it for itself, so the compiler is told that somebody may.
+/// The packet for a step, to which the place is lent: it finds it for itself, so the compiler is
+/// told that somebody may.
 #[inline(always)]
 fn lend<A>(skb: *mut __sk_buff, place: &mut First<A>) -> *mut __sk_buff {
-    // An instruction that does nothing: without one, two lines of the source would be at the same, which the kernel refuses.
-    // SAFETY: a register keeps what it has.
+    // An instruction that does nothing: without one, two lines of the source would be at the same,
+    // which the kernel refuses. SAFETY: a register keeps what it has.
     unsafe { asm!("{0} = {0}", in(reg) ptr::from_mut(place), options(nostack)) };
     skb
 }
@@ -238,5 +244,9 @@ fn to_number(result: Result<(), Reason>) -> u32 {
 
 #[inline(always)]
 fn from_number(number: u32) -> Result<(), Reason> {
-    if number == 0 { Ok(()) } else { Err(Reason::from_number(number as u8).unwrap_or(Reason::Malformed)) }
+    if number == 0 {
+        Ok(())
+    } else {
+        Err(Reason::from_number(number as u8).unwrap_or(Reason::Malformed))
+    }
 }

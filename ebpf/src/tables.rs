@@ -6,19 +6,20 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{
         BPF_ANY, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
-        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT, BPF_NOEXIST, bpf_fib_lookup, bpf_sock_tuple,
+        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT, BPF_NOEXIST, bpf_fib_lookup,
+        bpf_sock_tuple,
     },
     helpers::{
-        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
-        generated::bpf_fib_lookup as route_lookup,
+        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skc_lookup_tcp, generated::bpf_fib_lookup as route_lookup,
     },
     maps::lpm_trie::Key,
     programs::TcContext,
 };
 use causeway_common::{
     abi::{
-        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey, Macs, Network, Publish,
-        Uplink,
+        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey,
+        Macs, Network, Publish, Uplink,
     },
     flow::{TICK_SHIFT, Ticks},
     tables::{DatagramTables, Refused, Route, Tables},
@@ -42,9 +43,15 @@ impl<'a, C: EbpfContext> Kernel<'a, C> {
         Self { context }
     }
 
-    /// Asks the kernel for the route of a packet; `interface` is where it comes from or, for `BPF_FIB_LOOKUP_OUTPUT`, where it leaves.
+    /// Asks the kernel for the route of a packet; `interface` is where it comes from or, for
+    /// `BPF_FIB_LOOKUP_OUTPUT`, where it leaves.
     #[inline(always)]
-    fn look_up_route<A: Family>(&self, packet: &Tuple<A>, interface: u32, flags: u32) -> (i64, bpf_fib_lookup) {
+    fn look_up_route<A: Family>(
+        &self,
+        packet: &Tuple<A>,
+        interface: u32,
+        flags: u32,
+    ) -> (i64, bpf_fib_lookup) {
         // SAFETY: all of it is integers.
         let mut params: bpf_fib_lookup = unsafe { mem::zeroed() };
         params.family = A::FAMILY;
@@ -54,7 +61,8 @@ impl<'a, C: EbpfContext> Kernel<'a, C> {
         params.ifindex = interface;
         A::set_route_addresses(packet, &mut params);
         // SAFETY: `params` is this program's own, and its size is given.
-        let answer = unsafe { route_lookup(self.context.as_ptr(), &raw mut params, ROUTE_SIZE, flags) };
+        let answer =
+            unsafe { route_lookup(self.context.as_ptr(), &raw mut params, ROUTE_SIZE, flags) };
         (answer, params)
     }
 }
@@ -84,9 +92,10 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
 
     #[inline(always)]
     fn flow(&self, key: &Tuple<A>) -> Option<&mut Flow<A>> {
-        // SAFETY: the entry stays readable until the program ends. It may be freed and taken by another flow meanwhile, or another CPU
-        // may write it: every field is an integer that is valid whatever it holds, and the worst is a lost count or one packet judged
-        // by the state of a moment ago.
+        // SAFETY: the entry stays readable until the program ends. It may be freed and taken by
+        // another flow meanwhile, or another CPU may write it: every field is an integer that is
+        // valid whatever it holds, and the worst is a lost count or one packet judged by the state
+        // of a moment ago.
         A::maps().flows.get_ptr_mut(key).map(|half| unsafe { &mut *half })
     }
 
@@ -111,7 +120,8 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     #[inline(always)]
     fn count_flow(&self, slot: u32, most: u32) -> bool {
         let Some(count) = maps::flow_count(slot | A::COUNTED_AT) else { return false };
-        // Counted first: two CPUs that look at once would both find room. Below zero is where a flow leaves it that outlived its owner.
+        // Counted first: two CPUs that look at once would both find room. Below zero is where a
+        // flow leaves it that outlived its owner.
         if count.add(1).cast_signed() < i64::from(most) {
             return true;
         }
@@ -189,8 +199,10 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     #[inline(always)]
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route {
         let (answer, params) = self.look_up_route(packet, input, 0);
-        // Without a neighbour entry the route stands all the same: the redirect resolves it. So it does for a packet that is too long.
-        let stands = [BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_FRAG_NEEDED];
+        // Without a neighbour entry the route stands all the same: the redirect resolves it. So it
+        // does for a packet that is too long.
+        let stands =
+            [BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_FRAG_NEEDED];
         if stands.into_iter().any(|answers| answer == i64::from(answers)) {
             Route::Through(params.ifindex)
         } else {
@@ -221,7 +233,8 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
         let size = A::set_sock_tuple(arriving, &mut tuple);
         let context: *mut c_void = self.context.as_ptr();
         let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
-        // SAFETY: `tuple` is this program's own and `size` what of it counts; a socket found is released below.
+        // SAFETY: `tuple` is this program's own and `size` what of it counts; a socket found is
+        // released below.
         let socket = unsafe {
             match arriving.protocol {
                 protocol::TCP => bpf_skc_lookup_tcp(context, &raw mut tuple, size, netns, 0),
@@ -299,9 +312,11 @@ impl<A: Family> DatagramTables<A> for Kernel<'_> {
 
     #[inline(always)]
     fn put_back_held(&self, key: &HeldKey<A>) {
-        // SAFETY: as for `flow`, but that it may become another's is not nothing: whoever removes it afterwards knows that it did not.
+        // SAFETY: as for `flow`, but that it may become another's is not nothing: whoever removes
+        // it afterwards knows that it did not.
         let Some(frame) = (unsafe { A::maps().held.get(key) }) else { return };
-        if Skb::new(self.context).become_frame(frame) && DatagramTables::<A>::forget_held(self, key) {
+        if Skb::new(self.context).become_frame(frame) && DatagramTables::<A>::forget_held(self, key)
+        {
             Skb::new(self.context).put_back();
         }
     }
@@ -309,13 +324,18 @@ impl<A: Family> DatagramTables<A> for Kernel<'_> {
 
 #[inline(always)]
 fn state(record: &mut Fragments) -> Counter {
-    // SAFETY: the record is aligned and lies in a map for good; nobody else writes the field once the record is in there.
+    // SAFETY: the record is aligned and lies in a map for good; nobody else writes the field once
+    // the record is in there.
     unsafe { Counter::new(&raw mut record.state) }
 }
 
 /// The slot of the publish at that address and port.
 #[inline(always)]
-pub(crate) fn published<A: Family>(protocol: u8, address: &A, port: causeway_common::address::Port) -> Option<u32> {
+pub(crate) fn published<A: Family>(
+    protocol: u8,
+    address: &A,
+    port: causeway_common::address::Port,
+) -> Option<u32> {
     let slot = *A::maps().ports.get(abi::port_index(protocol, port)?)?;
     match slot {
         0 => None,
@@ -328,14 +348,16 @@ pub(crate) fn published<A: Family>(protocol: u8, address: &A, port: causeway_com
     }
 }
 
-/// Whether a socket of the host that is bound there would have what a publish has: as two sockets cannot have one address and port.
+/// Whether a socket of the host that is bound there would have what a publish has: as two sockets
+/// cannot have one address and port.
 #[inline(always)]
 pub(crate) fn is_publish_in_the_way<A: Family>(
     protocol: u8,
     address: &A,
     port: causeway_common::address::Port,
 ) -> bool {
-    let entry = abi::port_index(protocol, port).and_then(|index| A::maps().ports.get(index).copied());
+    let entry =
+        abi::port_index(protocol, port).and_then(|index| A::maps().ports.get(index).copied());
     match entry {
         None | Some(0) => false,
         Some(abi::BY_ADDRESS) => {

@@ -18,7 +18,8 @@ use crate::{
     tables::Kernel,
 };
 
-/// XDP on an uplink: what is sure before the kernel makes a packet of it. Frames in several pieces come too, of which the first is in sight.
+/// XDP on an uplink: what is sure before the kernel makes a packet of it. Frames in several pieces
+/// come too, of which the first is in sight.
 #[xdp(frags)]
 pub(crate) fn uplink_xdp(ctx: XdpContext) -> u32 {
     let mut buffer = Buffer { context: &ctx, _frame: PhantomData };
@@ -63,7 +64,8 @@ impl Receivers for Kernel<'_, XdpContext> {
     }
 }
 
-/// A frame before the kernel has made a packet of it. A VLAN tag is in it, unless the hardware has taken it out.
+/// A frame before the kernel has made a packet of it. A VLAN tag is in it, unless the hardware has
+/// taken it out.
 struct Buffer<'a> {
     context: &'a XdpContext,
     _frame: PhantomData<&'a [u8]>,
@@ -79,15 +81,19 @@ impl Buffer<'_> {
     #[inline(always)]
     fn reach<T>(&self, offset: usize) -> Option<*mut T> {
         let at = self.context.data() + offset;
-        if at + size_of::<T>() > self.context.data_end() { None } else { Some(ptr::with_exposed_provenance_mut(at)) }
+        if at + size_of::<T>() > self.context.data_end() {
+            None
+        } else {
+            Some(ptr::with_exposed_provenance_mut(at))
+        }
     }
 }
 
 impl Frame for Buffer<'_> {
     #[inline(always)]
     fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
-        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s, which is nothing to the machines that BPF
-        // runs on.
+        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s,
+        // which is nothing to the machines that BPF runs on.
         self.reach::<T>(offset).map(|at| unsafe { *at })
     }
 }

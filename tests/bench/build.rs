@@ -1,4 +1,5 @@
-//! Builds the generator and the counter by the recipe of causeway's own kernel side, and leaves them in `OUT_DIR` as `bench.bpf.o`.
+//! Builds the generator and the counter by the recipe of causeway's own kernel side, and leaves
+//! them in `OUT_DIR` as `bench.bpf.o`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,8 +10,13 @@ use std::{env, fs};
 mod recipe;
 
 /// All that the object is made from, relative to the workspace.
-const SOURCES: [&str; 5] =
-    ["tests/bench/ebpf/src", "tests/bench/ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock", "xtask/src/recipe.rs"];
+const SOURCES: [&str; 5] = [
+    "tests/bench/ebpf/src",
+    "tests/bench/ebpf/Cargo.toml",
+    "Cargo.toml",
+    "Cargo.lock",
+    "xtask/src/recipe.rs",
+];
 
 fn main() -> ExitCode {
     if let Err(message) = embed() {
@@ -21,17 +27,29 @@ fn main() -> ExitCode {
 }
 
 fn embed() -> Result<(), String> {
-    let variable = |name: &str| env::var(name).map_err(|e| format!("cannot read {name}, which cargo sets: {e}"));
+    let variable = |name: &str| {
+        env::var(name).map_err(|e| format!("cannot read {name}, which cargo sets: {e}"))
+    };
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let package = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    let workspace = package.ancestors().nth(2).map(Path::to_path_buf).ok_or("the benchmark is not in its workspace")?;
+    let workspace = package
+        .ancestors()
+        .nth(2)
+        .map(Path::to_path_buf)
+        .ok_or("the benchmark is not in its workspace")?;
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
     let target_dir = recipe::target_dir(&out_dir, &workspace);
-    let build = recipe::Build { workspace: &workspace, target_dir: &target_dir, arch: &arch, package: recipe::BENCH };
-    let toolchain = recipe::find(&target_dir).map_err(|e| format!("{e}: run `cargo xtask setup`"))?;
+    let build = recipe::Build {
+        workspace: &workspace,
+        target_dir: &target_dir,
+        arch: &arch,
+        package: recipe::BENCH,
+    };
+    let toolchain =
+        recipe::find(&target_dir).map_err(|e| format!("{e}: run `cargo xtask setup`"))?;
     let (object, _) = toolchain.build(&build)?;
     let embedded = out_dir.join("bench.bpf.o");
     fs::copy(&object, &embedded).map_err(|e| format!("cannot copy {}: {e}", object.display()))?;

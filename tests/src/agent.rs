@@ -23,7 +23,8 @@ use nix::{
 
 use crate::{undo, verb, wait::DEADLINE};
 
-/// The variable that says what every agent of a lab connects its containers with, where the test says nothing.
+/// The variable that says what every agent of a lab connects its containers with, where the test
+/// says nothing.
 const DEVICE: &str = "CAUSEWAY_LAB_DEVICE";
 
 /// A running agent.
@@ -34,9 +35,15 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `causeway up ARGUMENTS`, of the program at that path, and comes back once it serves, or with the last line of its log. Unless it is to be kept, it ends with the calling thread,
+    /// Starts `causeway up ARGUMENTS`, of the program at that path, and comes back once it serves,
+    /// or with the last line of its log. Unless it is to be kept, it ends with the calling thread,
     /// however that ends.
-    pub fn start(program: &Path, instance: &str, arguments: &[&str], keep: bool) -> anyhow::Result<Self> {
+    pub fn start(
+        program: &Path,
+        instance: &str,
+        arguments: &[&str],
+        keep: bool,
+    ) -> anyhow::Result<Self> {
         let log = undo::folder(instance).join("agent.log");
         let file = File::options().create(true).append(true).open(&log);
         let device = env::var(DEVICE).ok().filter(|_| !arguments.contains(&"--device"));
@@ -49,7 +56,8 @@ impl Agent {
             // A Ctrl-C of the terminal is for the lab, which then ends the agent in its own order.
             .process_group(0);
         if !keep {
-            // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between fork and exec.
+            // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken
+            // between fork and exec.
             unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
         }
         let mut child = command.spawn().context("cannot start causeway up")?;
@@ -82,7 +90,11 @@ impl Agent {
     pub fn end(&mut self) {
         let pid = Pid::from_raw(self.pid().try_into().expect("a pid fits its own type"));
         kill(pid, Signal::SIGTERM).expect("it has not been waited for");
-        assert!(self.wait().is_some_and(|status| status.success()), "it did not end well on SIGTERM; {}", self.log());
+        assert!(
+            self.wait().is_some_and(|status| status.success()),
+            "it did not end well on SIGTERM; {}",
+            self.log()
+        );
     }
 
     /// Waits until it ends by itself; none if it does not.
@@ -117,7 +129,9 @@ impl Agent {
             match receiver.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line == "ready" => return Ok(()),
                 Ok(_) => {}
-                Err(mpsc::RecvTimeoutError::Timeout) => bail!("the agent did not say 'ready' within {DEADLINE:?}"),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    bail!("the agent did not say 'ready' within {DEADLINE:?}")
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
                     bail!("the agent ended ({status}) before it was ready")

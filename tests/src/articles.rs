@@ -1,4 +1,5 @@
-//! What the articles on container networking check by hand after they have built it by hand: each a row of what, expected and seen.
+//! What the articles on container networking check by hand after they have built it by hand: each a
+//! row of what, expected and seen.
 
 use std::{
     collections::BTreeMap,
@@ -64,9 +65,24 @@ pub fn check(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
         page_row("c2 fetches a page from outside", &c2.netns, far, OUTSIDE_PAGE),
         routes_row(lab),
         page_row("the world fetches the published page", &lab.world, published(HOST), PAGE),
-        page_row("the host fetches it through its uplink address", &lab.host, published(HOST), PAGE),
-        page_row("the host fetches it through 127.0.0.1", &lab.host, published(V4.loopback()), PAGE),
-        page_row("c2 fetches it through the host's uplink address", &c2.netns, published(HOST), PAGE),
+        page_row(
+            "the host fetches it through its uplink address",
+            &lab.host,
+            published(HOST),
+            PAGE,
+        ),
+        page_row(
+            "the host fetches it through 127.0.0.1",
+            &lab.host,
+            published(V4.loopback()),
+            PAGE,
+        ),
+        page_row(
+            "c2 fetches it through the host's uplink address",
+            &c2.netns,
+            published(HOST),
+            PAGE,
+        ),
         page_row("c1 fetches it from itself, the same way", &c1.netns, published(HOST), PAGE),
     ];
     rows.extend(neighbours(lab, c1, c2));
@@ -83,15 +99,19 @@ fn ping_row(what: &str, from: &Netns, to: IpAddr) -> Row {
 }
 
 fn page_row(what: &str, from: &Netns, address: SocketAddr, page: &str) -> Row {
-    let seen = http::get(from, address, PATIENCE).map(|(status, body)| format!("{status}, '{}'", body.trim_end()));
+    let seen = http::get(from, address, PATIENCE)
+        .map(|(status, body)| format!("{status}, '{}'", body.trim_end()));
     Row::new(format!("{what} ({address})"), format!("200, '{}'", page.trim_end()), in_words(seen))
 }
 
-/// Made by hand with a bridge for each container, the host has the same route twice, and one container is cut off.
+/// Made by hand with a bridge for each container, the host has the same route twice, and one
+/// container is cut off.
 fn routes_row(lab: &Lab) -> Row {
     let routes = place::block_on(async { Netlink::open(&lab.host).await?.routes().await });
     let count = |routes: Vec<_>| {
-        let ours = |route: &causeway::net::netlink::Route| route.destination.to_string() == "172.18.0.0/16";
+        let ours = |route: &causeway::net::netlink::Route| {
+            route.destination.to_string() == "172.18.0.0/16"
+        };
         routes.iter().filter(|route| ours(route)).count()
     };
     let seen = in_words(routes.map(|routes| format!("{} to 172.18.0.0/16", count(routes))));
@@ -101,11 +121,18 @@ fn routes_row(lab: &Lab) -> Row {
 /// `ip neigh`: the gateway is at the bridge's address, and the other container at its own.
 fn neighbours(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     let bridge = place::block_on(async { Netlink::open(&lab.host).await?.link("cw0").await });
-    let bridge =
-        bridge.ok().flatten().and_then(|link| link.mac).map_or_else(|| "no bridge".to_owned(), |mac| mac.to_string());
-    let mac_of = |container: &Container| container.made["endpoints"][0]["mac"].as_str().unwrap_or("none").to_owned();
+    let bridge = bridge
+        .ok()
+        .flatten()
+        .and_then(|link| link.mac)
+        .map_or_else(|| "no bridge".to_owned(), |mac| mac.to_string());
+    let mac_of = |container: &Container| {
+        container.made["endpoints"][0]["mac"].as_str().unwrap_or("none").to_owned()
+    };
     let row = |what: &str, of: &Container, address: IpAddr, mac: String| {
-        let seen = place::run(&of.netns, arp_table).remove(&address).unwrap_or_else(|| "no entry".to_owned());
+        let seen = place::run(&of.netns, arp_table)
+            .remove(&address)
+            .unwrap_or_else(|| "no entry".to_owned());
         Row::new(format!("{what} ({address})"), mac, seen)
     };
     vec![

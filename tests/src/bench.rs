@@ -1,4 +1,5 @@
-//! A datapath on interfaces that lead nowhere, and a model with the same tables: each frame is given to both.
+//! A datapath on interfaces that lead nowhere, and a model with the same tables: each frame is
+//! given to both.
 
 pub mod pure;
 pub mod rows;
@@ -13,7 +14,9 @@ use std::{
 };
 
 use causeway::{
-    datapath::{Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial},
+    datapath::{
+        Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial,
+    },
     model::{device::Device, publish::PublishSpec},
     net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
 };
@@ -47,7 +50,8 @@ pub struct Bench {
 /// A container to make known.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Its address; its subnet is the /16 around it and its gateway that one's first. Those of IPv6 are made of it ([`address`]).
+    /// Its address; its subnet is the /16 around it and its gateway that one's first. Those of IPv6
+    /// are made of it ([`address`]).
     pub address: [u8; 4],
     /// Its host side.
     pub host_side: &'static str,
@@ -59,14 +63,17 @@ pub struct Place {
     pub masquerade: bool,
 }
 
-/// Runs `work` on a bench in a namespace of its own, and leaves nothing behind, whatever becomes of it.
+/// Runs `work` on a bench in a namespace of its own, and leaves nothing behind, whatever becomes of
+/// it.
 ///
-/// Loading is most of what a test takes, and on an emulated processor nearly all: a bench that was used is made as new again, and serves the next test of
-/// the process.
+/// Loading is most of what a test takes, and on an emulated processor nearly all: a bench that was
+/// used is made as new again, and serves the next test of the process.
 pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
     let mut bench = spares::take().unwrap_or_else(Bench::new);
     let netns = bench.netns.try_clone().expect("a second handle on the bench's namespace");
-    let outcome = netns.run(|| catch_unwind(AssertUnwindSafe(|| work(&mut bench)))).expect("a thread in the namespace");
+    let outcome = netns
+        .run(|| catch_unwind(AssertUnwindSafe(|| work(&mut bench))))
+        .expect("a thread in the namespace");
     match outcome {
         Ok(()) => {
             netns.run(|| bench.clear()).expect("a thread in the namespace");
@@ -96,7 +103,8 @@ mod spares {
     pub(super) fn give(bench: Bench) {
         static AT_EXIT: Once = Once::new();
         AT_EXIT.call_once(|| {
-            // SAFETY: a function without arguments, which does not unwind: a panic in it ends the process, as a failure.
+            // SAFETY: a function without arguments, which does not unwind: a panic in it ends the
+            // process, as a failure.
             let noted = unsafe { libc::atexit(remove_all) };
             assert_eq!(noted, 0, "there is room for a function to be called at the end");
         });
@@ -114,8 +122,15 @@ mod spares {
 
 /// The bridges, and the second byte of their networks' subnets.
 const BRIDGES: [(&str, u8); 3] = [("cwa", 18), ("cwb", 19), ("cwc", 20)];
-const VETHS: [(&str, &str); 7] =
-    [("h1", "p1"), ("h2", "p2"), ("h3", "p3"), ("h4", "p4"), ("h5", "p5"), ("up0", "pu"), ("lan0", "pl")];
+const VETHS: [(&str, &str); 7] = [
+    ("h1", "p1"),
+    ("h2", "p2"),
+    ("h3", "p3"),
+    ("h4", "p4"),
+    ("h5", "p5"),
+    ("up0", "pu"),
+    ("lan0", "pl"),
+];
 
 /// The host's address on its uplink, and on the interface that is none.
 pub const HOST: [u8; 4] = [10, 0, 2, 15];
@@ -124,7 +139,8 @@ pub const LAN: [u8; 4] = [192, 168, 9, 1];
 /// The next one on the way outside.
 const ROUTER: [u8; 4] = [10, 0, 2, 2];
 
-/// The address of a family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2, `2001:db8:113::10` for 203.0.113.10.
+/// The address of a family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2,
+/// `2001:db8:113::10` for 203.0.113.10.
 pub fn address(family: Family, v4: [u8; 4]) -> IpAddr {
     // As people read it.
     let digits = |byte: u8| u16::from_str_radix(&byte.to_string(), 16).expect("decimal digits");
@@ -184,7 +200,8 @@ async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
     sysctl::set(netns, "ipv4/ip_forward", "1").expect("forwarding");
     let mut links = BTreeMap::new();
     for link in netlink.links().await.expect("the links") {
-        let known = BRIDGES.iter().map(|(name, _)| *name).chain(VETHS.iter().map(|(name, _)| *name));
+        let known =
+            BRIDGES.iter().map(|(name, _)| *name).chain(VETHS.iter().map(|(name, _)| *name));
         if let Some(name) = known.into_iter().find(|name| *name == link.name) {
             links.insert(name, (link.index, link.mac.expect("a MAC").0));
         }
@@ -192,23 +209,29 @@ async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
     for (name, own) in [("up0", HOST), ("lan0", LAN)] {
         speak(netns, name);
         for family in Family::ALL {
-            let own = IpNet::new(address(family, own), if family == V4 { 24 } else { 64 }).expect("a length");
+            let own = IpNet::new(address(family, own), if family == V4 { 24 } else { 64 })
+                .expect("a length");
             netlink.add_address(links[name].0, own).await.expect("an address");
         }
     }
     for family in Family::ALL {
-        netlink.add_default_route(address(family, ROUTER), links["up0"].0).await.expect("a default route");
+        netlink
+            .add_default_route(address(family, ROUTER), links["up0"].0)
+            .await
+            .expect("a default route");
     }
     links
 }
 
-/// How long after its links are made a host may speak of them: the kernel looks at their carriers within a second, and then reports groups (RFC 3810,
-/// section 6.1).
+/// How long after its links are made a host may speak of them: the kernel looks at their carriers
+/// within a second, and then reports groups (RFC 3810, section 6.1).
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Lets an interface have IPv6 addresses and forward between them, and say nothing of its own accord: that would be counted.
+/// Lets an interface have IPv6 addresses and forward between them, and say nothing of its own
+/// accord: that would be counted.
 fn speak(netns: &Netns, interface: &str) {
-    // No link-local address, and who asks for no router needs none. Reports are sent at once, not within a second.
+    // No link-local address, and who asks for no router needs none. Reports are sent at once, not
+    // within a second.
     for (key, value) in [
         ("addr_gen_mode", "1"),
         ("accept_dad", "0"),
@@ -217,7 +240,8 @@ fn speak(netns: &Netns, interface: &str) {
         ("forwarding", "1"),
         ("disable_ipv6", "0"),
     ] {
-        sysctl::set(netns, &format!("ipv6/conf/{interface}/{key}"), value).expect("a silent interface");
+        sysctl::set(netns, &format!("ipv6/conf/{interface}/{key}"), value)
+            .expect("a silent interface");
     }
 }
 
@@ -234,10 +258,18 @@ impl Bench {
             sysctl::set(&netns, &key, "1").expect("no IPv6 of the bench's own");
         }
         let cookie = netns.cookie().expect("a cookie");
-        let options = LoadOptions { instance: name.clone(), host_cookie: cookie, flows: 512, allow_bind: false };
+        let options = LoadOptions {
+            instance: name.clone(),
+            host_cookie: cookie,
+            flows: 512,
+            allow_bind: false,
+        };
         let made = netns.run(|| {
             catch_unwind(AssertUnwindSafe(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime");
                 let links = runtime.block_on(make_links(&netns));
                 let made = Instant::now();
                 let datapath = Datapath::load(&options).expect("the datapath loads");
@@ -273,7 +305,9 @@ impl Bench {
             self.datapath.remove_endpoint(address).expect("the endpoint goes");
         }
         for (bridge, network) in BRIDGES {
-            self.datapath.remove_bridge(self.index(bridge), &subnets(network)).expect("the bridge goes");
+            self.datapath
+                .remove_bridge(self.index(bridge), &subnets(network))
+                .expect("the bridge goes");
         }
         for uplink in ["up0", "lan0"] {
             self.datapath.remove_uplink(self.index(uplink)).expect("the uplink goes");
@@ -312,17 +346,21 @@ impl Bench {
     pub fn put_host(&mut self) {
         for (bridge, network) in BRIDGES {
             let subnets = subnets(network);
-            self.datapath.put_bridge(&self.interface(bridge), &subnets, &Terms::default()).expect("the bridge");
+            self.datapath
+                .put_bridge(&self.interface(bridge), &subnets, &Terms::default())
+                .expect("the bridge");
             self.models.put_subnets(&subnets);
         }
         self.put_uplink(1500);
         let local = [HOST, LAN].into_iter().chain(BRIDGES.map(|(_, network)| [172, network, 0, 1]));
-        let local: BTreeSet<IpAddr> = local.flat_map(|v4| Family::ALL.map(|family| address(family, v4))).collect();
+        let local: BTreeSet<IpAddr> =
+            local.flat_map(|v4| Family::ALL.map(|family| address(family, v4))).collect();
         self.datapath.set_local_addresses(&local).expect("the host's addresses");
         self.models.put_local(&local);
         let [lan, up] = ["lan0", "up0"].map(|name| self.index(name));
         for family in Family::ALL {
-            let of_lan = IpNet::new(address(family, LAN), if family == V4 { 24 } else { 64 }).expect("a length");
+            let of_lan = IpNet::new(address(family, LAN), if family == V4 { 24 } else { 64 })
+                .expect("a length");
             self.models.put_route(&of_lan.trunc(), lan);
             self.models.put_route(&IpNet::new(address(family, [0; 4]), 0).expect("a length"), up);
         }
@@ -336,7 +374,8 @@ impl Bench {
         self.models.put_uplink(uplink.index, &Family::ALL.map(|family| address(family, HOST)), mtu);
     }
 
-    /// Lets the uplink's driver run the XDP program, and the containers behind those host sides take what it redirects.
+    /// Lets the uplink's driver run the XDP program, and the containers behind those host sides
+    /// take what it redirects.
     pub fn put_xdp(&mut self, receivers: &[&'static str]) {
         let mac = Mac(self.mac("up0"));
         self.datapath.put_xdp(&self.interface("up0"), mac).expect("XDP on a veth");
@@ -347,7 +386,8 @@ impl Bench {
         }
     }
 
-    /// Gives a network mapping and filtering that do not depend on the other side. In the model all networks have that then.
+    /// Gives a network mapping and filtering that do not depend on the other side. In the model all
+    /// networks have that then.
     pub fn put_full_cone(&mut self, bridge: &'static str) {
         self.put_terms(bridge, &Terms { full_cone: true, ..Terms::default() });
         self.models.put_full_cone();
@@ -355,8 +395,11 @@ impl Bench {
 
     /// Gives a network other terms, in the kernel alone.
     pub fn put_terms(&mut self, bridge: &'static str, terms: &Terms) {
-        let (_, network) = BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
-        self.datapath.put_bridge(&self.interface(bridge), &subnets(network), terms).expect("the bridge");
+        let (_, network) =
+            BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
+        self.datapath
+            .put_bridge(&self.interface(bridge), &subnets(network), terms)
+            .expect("the bridge");
     }
 
     /// Makes a container known that has IPv4 alone.
@@ -386,7 +429,8 @@ impl Bench {
         self.models.put_endpoint(entry, slot);
     }
 
-    /// Makes another address of a container known, in the kernel alone. The gateway's and the subnet are of its family.
+    /// Makes another address of a container known, in the kernel alone. The gateway's and the
+    /// subnet are of its family.
     pub fn put_address(&mut self, place: Place, address: &str, gateway: &str, subnet: &str) {
         let host_side = self.interface(place.host_side);
         let entry = EndpointEntry {
@@ -430,7 +474,8 @@ impl Bench {
         maps::count(&pins::maps(&self.options.instance), map)
     }
 
-    /// Publishes to a container's addresses of both families, as in `causeway publish add`: the ports' form is that of the command line.
+    /// Publishes to a container's addresses of both families, as in `causeway publish add`: the
+    /// ports' form is that of the command line.
     pub fn put_publish(&mut self, container: [u8; 4], publish: &str, from: &[&str]) {
         let entry = dual_entry(container, publish, from);
         self.publish(&entry);
@@ -467,7 +512,11 @@ impl Bench {
 
     /// What the pure code for the uplink's driver makes of a frame: as what it goes on, if it does.
     pub fn early(&self, input: &str, frame: &[u8]) -> Early<Vec<u8>> {
-        if frame[..6] == self.mac(input) { self.models.decide_early(self.index(input), frame) } else { Early::Pass }
+        if frame[..6] == self.mac(input) {
+            self.models.decide_early(self.index(input), frame)
+        } else {
+            Early::Pass
+        }
     }
 
     /// What the pure code makes of a frame with an IP packet; none where it is malformed.

@@ -29,7 +29,8 @@ pub enum Family {
 
 pub use Family::{V4, V6};
 
-/// Makes tests `v4::NAME` and `v6::NAME` of each function, which takes the family. Those behind `V4:` or `V6:` are made for that family alone.
+/// Makes tests `v4::NAME` and `v6::NAME` of each function, which takes the family. Those behind
+/// `V4:` or `V6:` are made for that family alone.
 #[macro_export]
 macro_rules! families {
     (
@@ -124,7 +125,10 @@ impl Family {
     pub const fn somebody(self, number: u32) -> IpAddr {
         let number = number & 0x1_ffff;
         let [_, b, c, d] = number.to_be_bytes();
-        self.pick([198, 18 + b, c, d], [0x2001, 0xdb8, 0x198, 0, 0, 0, (number >> 16) as u16, number as u16])
+        self.pick(
+            [198, 18 + b, c, d],
+            [0x2001, 0xdb8, 0x198, 0, 0, 0, (number >> 16) as u16, number as u16],
+        )
     }
 
     /// The network of a container where a test names none.
@@ -187,7 +191,8 @@ impl Family {
         }
     }
 
-    /// The longest data of a datagram of UDP, or of a ping, that a packet of so many bytes has room for.
+    /// The longest data of a datagram of UDP, or of a ping, that a packet of so many bytes has room
+    /// for.
     pub const fn data_of(self, packet: usize) -> usize {
         packet - self.header() - 8
     }
@@ -196,7 +201,8 @@ impl Family {
     pub const fn piece(self) -> usize {
         match self {
             V4 => 1480,
-            // A header of eight bytes tells its place, and all but the last are a multiple of eight.
+            // A header of eight bytes tells its place, and all but the last are a multiple of
+            // eight.
             V6 => 1448,
         }
     }
@@ -275,7 +281,13 @@ mod tests {
     #[test]
     fn every_address_is_of_its_family() {
         for family in Family::ALL {
-            for address in [family.host(), family.far(), family.gateway(), family.any(), family.somebody(0x1_2345)] {
+            for address in [
+                family.host(),
+                family.far(),
+                family.gateway(),
+                family.any(),
+                family.somebody(0x1_2345),
+            ] {
                 assert_eq!(Family::of(address), family, "{address}");
             }
         }

@@ -7,8 +7,8 @@
 //!   no route to 172.18.0.0/16    default via 10.0.2.2         as the agent makes them
 //! ```
 //!
-//! All of it has IPv6 addresses too: those of [`Family`]. Nothing of the lab's own is looked for by duplicate address detection, so that
-//! everything can be used at once.
+//! All of it has IPv6 addresses too: those of [`Family`]. Nothing of the lab's own is looked for by
+//! duplicate address detection, so that everything can be used at once.
 //!
 //! What lies behind the world, where a test needs more of it, is made by [`crate::wide`].
 
@@ -53,12 +53,14 @@ pub const UPLINK: &str = "uplink0";
 /// The uplink's other end.
 pub const WORLD_SIDE: &str = "world0";
 
-/// The namespaces and, once started, the agent. Dropping it removes them, and fails the test if anything is left.
+/// The namespaces and, once started, the agent. Dropping it removes them, and fails the test if
+/// anything is left.
 #[derive(Debug)]
 pub struct Lab {
     /// The instance's name.
     pub instance: String,
-    /// What its containers are for: their network, where a test names none, has it, and their [`Container::address`] is of it.
+    /// What its containers are for: their network, where a test names none, has it, and their
+    /// [`Container::address`] is of it.
     pub family: Family,
     /// The outside.
     pub world: Netns,
@@ -110,7 +112,8 @@ impl Lab {
         undo::sweep();
         let name = undo::unique_name(NUMBER.fetch_add(1, Ordering::Relaxed));
         let prefix = format!("{name}-");
-        Self::make(name, prefix, false).unwrap_or_else(|error| panic!("cannot make a lab: {error:#}"))
+        Self::make(name, prefix, false)
+            .unwrap_or_else(|error| panic!("cannot make a lab: {error:#}"))
     }
 
     /// One for people to look at, with names that are easy to type.
@@ -128,7 +131,16 @@ impl Lab {
         }
         let (world, host) = made?;
         let undo = Arc::new(Mutex::new(undo));
-        Ok(Self { instance, family: V4, world, host, container_prefix, keep, for_people: false, undo })
+        Ok(Self {
+            instance,
+            family: V4,
+            world,
+            host,
+            container_prefix,
+            keep,
+            for_people: false,
+            undo,
+        })
     }
 
     /// A lab whose flow table has room for as many flows.
@@ -143,7 +155,8 @@ impl Lab {
     /// Starts the agent, with more arguments for `up`, and waits until it is ready.
     pub fn start_agent(&self, arguments: &[&str]) {
         self.try_start_agent(arguments).unwrap_or_else(|error| {
-            let log = fs::read_to_string(undo::folder(&self.instance).join("agent.log")).unwrap_or_default();
+            let log = fs::read_to_string(undo::folder(&self.instance).join("agent.log"))
+                .unwrap_or_default();
             panic!("{error:#}; the agent's log:\n{log}")
         });
     }
@@ -153,8 +166,12 @@ impl Lab {
         let mut undo = self.undo();
         undo.used = true;
         let host = self.host_name();
-        let started =
-            Agent::start(&undo.program, &self.instance, &[&["--netns", &host], arguments].concat(), self.keep);
+        let started = Agent::start(
+            &undo.program,
+            &self.instance,
+            &[&["--netns", &host], arguments].concat(),
+            self.keep,
+        );
         if started.is_err() {
             // One that could not begin left nothing, unless another had begun before it.
             undo.used = undo::is_used(&self.instance);
@@ -184,7 +201,11 @@ impl Lab {
     pub fn wait_for_agent(&self) {
         let agent = self.undo().agent.take();
         let mut agent = agent.expect("an agent was started");
-        assert!(agent.wait().is_some_and(|status| status.success()), "the agent did not end well; {}", agent.log());
+        assert!(
+            agent.wait().is_some_and(|status| status.success()),
+            "the agent did not end well; {}",
+            agent.log()
+        );
         self.undo().used = false;
     }
 
@@ -224,17 +245,27 @@ impl Lab {
 
     /// Makes the network where containers are if nobody says otherwise, if it is not there.
     pub fn make_network(&self) -> anyhow::Result<()> {
-        if self.family == V4 || self.causeway(&["network", "inspect", self.family.network()]).status == Some(0) {
+        if self.family == V4
+            || self.causeway(&["network", "inspect", self.family.network()]).status == Some(0)
+        {
             return Ok(());
         }
-        let network = ["network", "create", V6.network(), "--subnet", "172.27.0.0/16", "--subnet", V6.subnet()];
+        let network = [
+            "network",
+            "create",
+            V6.network(),
+            "--subnet",
+            "172.27.0.0/16",
+            "--subnet",
+            V6.subnet(),
+        ];
         let output = self.causeway(&network);
         anyhow::ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
         Ok(())
     }
 
-    /// Makes a network, with more arguments for `network create`. Its subnets are those of [`Family::subnet_of`] that number: IPv4's, and if
-    /// the lab is for IPv6 that one's beside it.
+    /// Makes a network, with more arguments for `network create`. Its subnets are those of
+    /// [`Family::subnet_of`] that number: IPv4's, and if the lab is for IPv6 that one's beside it.
     #[track_caller]
     pub fn network(&self, name: &str, number: u8, arguments: &[&str]) -> Value {
         let subnets: Vec<String> = Family::ALL
@@ -261,12 +292,15 @@ impl Lab {
             self.make_network()?;
             &["--network", self.family.network()]
         };
-        let output = self.causeway(&[&["container", "create", &name, "--json"], network, arguments].concat());
+        let output = self
+            .causeway(&[&["container", "create", &name, "--json"], network, arguments].concat());
         anyhow::ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
         self.undo().containers.push(name.clone());
         let made = output.json();
         let mut families = [self.family].into_iter().chain(Family::ALL);
-        let address = families.find_map(|family| address_in(&made, family)).context("a container has an address")?;
+        let address = families
+            .find_map(|family| address_in(&made, family))
+            .context("a container has an address")?;
         Ok(Container { netns: Netns::open(&netns::named(&name))?, name, address, made })
     }
 
@@ -303,7 +337,8 @@ impl Drop for Lab {
             && let Some(agent) = &self.undo().agent
         {
             eprintln!("{}: {}", self.instance, agent.log());
-            let stats = verb::run_command(&mut verb::command(&verb::binary(), &self.instance, &["stats"]));
+            let stats =
+                verb::run_command(&mut verb::command(&verb::binary(), &self.instance, &["stats"]));
             eprintln!(
                 "{}: {}",
                 self.instance,
@@ -330,7 +365,8 @@ impl Container {
     /// Its address of a family on its first network.
     #[track_caller]
     pub fn address_of(&self, family: Family) -> IpAddr {
-        address_in(&self.made, family).unwrap_or_else(|| panic!("{self} has no address of {family}"))
+        address_in(&self.made, family)
+            .unwrap_or_else(|| panic!("{self} has no address of {family}"))
     }
 
     /// Itself, for a family.
@@ -378,7 +414,8 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
     };
     let (world, host) = (make("world")?, make("host")?);
     for netns in [&world, &host] {
-        // A new namespace inherits it from the machine's. The agent has to set it where it needs it.
+        // A new namespace inherits it from the machine's. The agent has to set it where it needs
+        // it.
         sysctl::set(netns, "ipv4/ip_forward", "0")?;
         sysctl::set(netns, "ipv6/conf/default/accept_dad", "0")?;
     }
@@ -386,7 +423,8 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
     place::block_on(async {
         let (outside, inside) = (Netlink::open(&world).await?, Netlink::open(&host).await?);
         let uplink = inside.create_veth_between(UPLINK, WORLD_SIDE, &world).await?;
-        let world_side = outside.link(WORLD_SIDE).await?.context("the uplink has another end")?.index;
+        let world_side =
+            outside.link(WORLD_SIDE).await?.context("the uplink has another end")?.index;
         let loopback = outside.link("lo").await?.context("every namespace has lo")?.index;
         for (family, prefix, far_prefix) in [(V4, 24, 24), (V6, 64, 128)] {
             outside.add_address(world_side, ipnet::IpNet::new(family.router(), prefix)?).await?;
@@ -402,16 +440,19 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
     Ok((world, host))
 }
 
-/// Whether an address of a namespace has its route: the kernel adds IPv6's a moment after the address, so that what is compared with later would lack it.
+/// Whether an address of a namespace has its route: the kernel adds IPv6's a moment after the
+/// address, so that what is compared with later would lack it.
 fn is_routed(netns: &Netns, address: IpAddr) -> bool {
     let IpAddr::V6(address) = address else { return true };
     let route = format!("{:032x} 80 ", address.to_bits());
-    let routes = place::run(netns, || fs::read_to_string("/proc/thread-self/net/ipv6_route")).unwrap_or_default();
+    let routes = place::run(netns, || fs::read_to_string("/proc/thread-self/net/ipv6_route"))
+        .unwrap_or_default();
     // Destination, and the length of its prefix.
     routes.lines().any(|line| line.starts_with(&route))
 }
 
-/// Takes away a namespace's limit of ICMP errors: tests ask more often than Linux likes to answer one peer.
+/// Takes away a namespace's limit of ICMP errors: tests ask more often than Linux likes to answer
+/// one peer.
 pub fn speak_freely(netns: &Netns) -> anyhow::Result<()> {
     sysctl::set(netns, "ipv4/icmp_ratelimit", "0")?;
     sysctl::set(netns, "ipv6/icmp/ratelimit", "0")?;

@@ -1,5 +1,6 @@
-//! The lab: a host, the world outside it and containers, each a network namespace, with a real agent between them; and the traffic
-//! that the tests send through it. Everything here panics when it cannot do its work, since that ends a test with the reason.
+//! The lab: a host, the world outside it and containers, each a network namespace, with a real
+//! agent between them; and the traffic that the tests send through it. Everything here panics when
+//! it cannot do its work, since that ends a test with the reason.
 //!
 //! No packet leaves the machine, and the machine's own namespace is not touched.
 

@@ -25,7 +25,8 @@ mod kind {
     pub(super) const DEVMAP_HASH: u32 = 25;
 }
 
-/// Arrays longer than this have a place for each slot or port, which the datapath clears when it gives it to somebody.
+/// Arrays longer than this have a place for each slot or port, which the datapath clears when it
+/// gives it to somebody.
 const SHORT: u32 = 4096;
 
 /// A map.
@@ -48,11 +49,14 @@ struct Element {
     flags: u64,
 }
 
-/// Empties the maps under a folder of pins: hash maps have no entry then, and arrays are zero. Answers what should have been taken back by those who
-/// put it: the names of hash maps that had entries, other than those that forget by themselves.
+/// Empties the maps under a folder of pins: hash maps have no entry then, and arrays are zero.
+/// Answers what should have been taken back by those who put it: the names of hash maps that had
+/// entries, other than those that forget by themselves.
 pub(crate) fn empty(folder: &Path) -> Vec<String> {
     let mut left = Vec::new();
-    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+    for entry in
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    {
         let path = entry.expect("the folder can be read").path();
         let map = Map::open(&path);
         let entries = match map.kind {
@@ -92,9 +96,12 @@ pub(crate) fn count(folder: &Path, name: &str) -> usize {
 
 impl Map {
     fn open(pin: &Path) -> Self {
-        let fd = pins::open(pin).unwrap_or_else(|error| panic!("cannot open the pin {}: {error}", pin.display()));
-        let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).expect("it is open");
-        let about: BTreeMap<&str, &str> = about.lines().filter_map(|line| line.split_once(":\t")).collect();
+        let fd = pins::open(pin)
+            .unwrap_or_else(|error| panic!("cannot open the pin {}: {error}", pin.display()));
+        let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+            .expect("it is open");
+        let about: BTreeMap<&str, &str> =
+            about.lines().filter_map(|line| line.split_once(":\t")).collect();
         let number = |name: &str| about[name].parse::<u32>().expect("a number");
         Self {
             fd,
@@ -132,11 +139,17 @@ impl Map {
         }
         for index in 0..self.entries {
             let key = index.to_ne_bytes();
-            self.element(MAP_UPDATE_ELEM, Some(&key), Some(&mut value)).expect("an array takes any value");
+            self.element(MAP_UPDATE_ELEM, Some(&key), Some(&mut value))
+                .expect("an array takes any value");
         }
     }
 
-    fn element(&self, command: libc::c_int, key: Option<&[u8]>, value: Option<&mut [u8]>) -> nix::Result<()> {
+    fn element(
+        &self,
+        command: libc::c_int,
+        key: Option<&[u8]>,
+        value: Option<&mut [u8]>,
+    ) -> nix::Result<()> {
         let mut attributes = Element {
             map: self.fd.as_raw_fd().cast_unsigned(),
             _pad: 0,

@@ -5,7 +5,10 @@ use std::{fs, os::fd::AsRawFd as _, process::Command};
 use causeway::net::netns::Netns;
 use nix::{
     errno::Errno,
-    sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket},
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+        socket,
+    },
 };
 
 use crate::place;
@@ -17,7 +20,8 @@ pub struct Ruleset {
     pub command: &'static str,
     /// Whether that is installed. The kernel itself is asked anyhow.
     pub installed: bool,
-    /// What it prints, without comments, and what the kernel says: empty if there is not one rule, chain or table.
+    /// What it prints, without comments, and what the kernel says: empty if there is not one rule,
+    /// chain or table.
     pub rules: String,
 }
 
@@ -25,7 +29,8 @@ pub struct Ruleset {
 pub fn rulesets(netns: &Netns) -> [Ruleset; 2] {
     let ask = |command: &'static str, kernel: fn() -> String| {
         let mut words = command.split(' ');
-        let printed = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
+        let printed =
+            place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
         let installed = printed.is_some();
         // iptables-save has two back ends, and prints what only one of them knows.
         let rules = without_comments(&printed.unwrap_or_default()) + &place::run(netns, kernel);
@@ -40,7 +45,10 @@ fn without_comments(text: &str) -> String {
 
 fn legacy_tables() -> String {
     // Absent without the module.
-    fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/thread-self/net/ip_tables_names")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn nft_tables() -> String {
@@ -59,7 +67,12 @@ fn count_nft_tables() -> nix::Result<usize> {
     const ERROR: u16 = 2;
     const DONE: u16 = 3;
 
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkNetFilter,
+    )?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     // A header (length, type, flags, sequence, port) and family, version and resource.
     let mut request = 20_u32.to_ne_bytes().to_vec();
@@ -76,8 +89,9 @@ fn count_nft_tables() -> nix::Result<usize> {
             match u16::from_ne_bytes(header[4..6].try_into().expect("two bytes")) {
                 NEW_TABLE => tables += 1,
                 ERROR => {
-                    let code =
-                        rest.get(16..20).map_or(0, |code| i32::from_ne_bytes(code.try_into().expect("four bytes")));
+                    let code = rest
+                        .get(16..20)
+                        .map_or(0, |code| i32::from_ne_bytes(code.try_into().expect("four bytes")));
                     return Err(Errno::from_raw(-code));
                 }
                 DONE => return Ok(tables),

@@ -13,7 +13,8 @@ use crate::place;
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 
-/// Receive and send checksums, scatter-gather, TSO, GSO and GRO: `ETHTOOL_SRXCSUM`, `ETHTOOL_STXCSUM`, …
+/// Receive and send checksums, scatter-gather, TSO, GSO and GRO: `ETHTOOL_SRXCSUM`,
+/// `ETHTOOL_STXCSUM`, …
 const SWITCHES: [u32; 6] = [0x15, 0x17, 0x19, 0x1f, 0x24, 0x2c];
 
 /// `struct ethtool_value`.
@@ -27,9 +28,14 @@ struct Value {
 pub fn set(netns: &Netns, interface: &str, on: bool) {
     for command in SWITCHES {
         // Each command that sets is one above the one that gets.
-        match place::run(netns, || ask(interface, command, u32::from(on)).and_then(|_| ask(interface, command - 1, 0)))
-        {
-            Ok(now) => assert_eq!(now, u32::from(on), "offload {command:#x} of {interface} does not switch"),
+        match place::run(netns, || {
+            ask(interface, command, u32::from(on)).and_then(|_| ask(interface, command - 1, 0))
+        }) {
+            Ok(now) => assert_eq!(
+                now,
+                u32::from(on),
+                "offload {command:#x} of {interface} does not switch"
+            ),
             Err(Errno::EOPNOTSUPP) => {}
             Err(error) => panic!("cannot switch offload {command:#x} of {interface}: {error}"),
         }
@@ -38,7 +44,10 @@ pub fn set(netns: &Netns, interface: &str, on: bool) {
 
 /// How they are; none for one that the interface does not have.
 pub fn get(netns: &Netns, interface: &str) -> Vec<Option<u32>> {
-    SWITCHES.iter().map(|command| place::run(netns, || ask(interface, command - 1, 0)).ok()).collect()
+    SWITCHES
+        .iter()
+        .map(|command| place::run(netns, || ask(interface, command - 1, 0)).ok())
+        .collect()
 }
 
 fn ask(interface: &str, command: u32, data: u32) -> nix::Result<u32> {
@@ -51,8 +60,14 @@ fn ask(interface: &str, command: u32, data: u32) -> nix::Result<u32> {
         *place = libc::c_char::from_ne_bytes([byte]);
     }
     request.ifr_ifru.ifru_data = ptr::from_mut(&mut value).cast();
-    // SAFETY: the kernel reads and writes `request` and the `value` in it, which both live until it returns.
-    let answer =
-        unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), SIOCETHTOOL, ptr::from_mut(&mut request)) };
+    // SAFETY: the kernel reads and writes `request` and the `value` in it, which both live until it
+    // returns.
+    let answer = unsafe {
+        libc::ioctl(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            SIOCETHTOOL,
+            ptr::from_mut(&mut request),
+        )
+    };
     Errno::result(answer).map(|_| value.data)
 }

@@ -1,5 +1,5 @@
-//! Frames of either family, made in the plainest way with every checksum computed in full: what the datapath's incremental work is compared
-//! with.
+//! Frames of either family, made in the plainest way with every checksum computed in full: what the
+//! datapath's incremental work is compared with.
 
 use std::net::IpAddr;
 
@@ -41,7 +41,8 @@ pub enum Options {
     None,
     /// As many units: words of IPv4's options, or eight bytes of IPv6's for the destination.
     Units(usize),
-    /// IPv6's extension headers before a fragment's, by number, each without the first of its bytes.
+    /// IPv6's extension headers before a fragment's, by number, each without the first of its
+    /// bytes.
     Extensions(Vec<(u8, Vec<u8>)>),
 }
 
@@ -170,8 +171,10 @@ impl IpFrame {
                     Options::Extensions(_) => panic!("IPv4 has no extension headers"),
                 };
                 let length = 20 + options.len();
-                let mut header = vec![0x40 | u8::try_from(length / 4).expect("at most 60 bytes"), 0];
-                header.extend(u16::try_from(length + carried).expect("a short packet").to_be_bytes());
+                let mut header =
+                    vec![0x40 | u8::try_from(length / 4).expect("at most 60 bytes"), 0];
+                header
+                    .extend(u16::try_from(length + carried).expect("a short packet").to_be_bytes());
                 header.extend(u16::try_from(self.id).expect("16 bits").to_be_bytes());
                 let fragment: u16 = match self.fragment {
                     Fragment::None | Fragment::Atomic => 0,
@@ -201,13 +204,21 @@ impl IpFrame {
                     Fragment::Later => Some(0x10 << 3),
                 };
                 headers.extend(field.map(|field| {
-                    (header::FRAGMENT, [&[0][..], &field.to_be_bytes(), &self.id.to_be_bytes()].concat())
+                    (
+                        header::FRAGMENT,
+                        [&[0][..], &field.to_be_bytes(), &self.id.to_be_bytes()].concat(),
+                    )
                 }));
-                let numbers: Vec<u8> = headers.iter().map(|(number, _)| *number).chain([self.protocol()]).collect();
-                let extensions =
-                    headers.iter().zip(&numbers[1..]).flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat());
+                let numbers: Vec<u8> =
+                    headers.iter().map(|(number, _)| *number).chain([self.protocol()]).collect();
+                let extensions = headers
+                    .iter()
+                    .zip(&numbers[1..])
+                    .flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat());
                 let extensions: Vec<u8> = extensions.collect();
-                let length = u16::try_from(extensions.len() + carried).expect("a short packet").to_be_bytes();
+                let length = u16::try_from(extensions.len() + carried)
+                    .expect("a short packet")
+                    .to_be_bytes();
                 let fixed = [0x60, 0, 0, 0, length[0], length[1], numbers[0], self.ttl];
                 [&fixed[..], &source.octets(), &destination.octets(), &extensions].concat()
             }
@@ -219,14 +230,18 @@ impl IpFrame {
     pub fn segment(&self) -> Vec<u8> {
         let family = self.family();
         let (mut segment, sum_at) = match &self.payload {
-            Payload::Tcp(source, destination, flags) => (tcp(*source, *destination, *flags, &[]), Some(16)),
+            Payload::Tcp(source, destination, flags) => {
+                (tcp(*source, *destination, *flags, &[]), Some(16))
+            }
             Payload::TcpOptions(source, destination, flags, options) => {
                 (tcp(*source, *destination, *flags, options), Some(16))
             }
             Payload::Udp(source, destination, data) => {
                 ([&udp_header(*source, *destination, data.len())[..], data].concat(), Some(6))
             }
-            Payload::UdpUnsummed(source, destination) => (udp_header(*source, *destination, 0), None),
+            Payload::UdpUnsummed(source, destination) => {
+                (udp_header(*source, *destination, 0), None)
+            }
             Payload::Ping(identifier) => (echo(family.echo().0, *identifier), Some(2)),
             Payload::Pong(identifier) => (echo(family.echo().1, *identifier), Some(2)),
             Payload::Error(told, quoted, length) => {
@@ -237,8 +252,10 @@ impl IpFrame {
             Payload::Other(_, data) => (data.clone(), None),
         };
         if let Some(at) = sum_at {
-            let sum = match checksum(&[self.pseudo_header(segment.len()), segment.clone()].concat()) {
-                // RFC 768: a sum of zero is sent as its other form, for zero says that there is none.
+            let sum = match checksum(&[self.pseudo_header(segment.len()), segment.clone()].concat())
+            {
+                // RFC 768: a sum of zero is sent as its other form, for zero says that there is
+                // none.
                 0 if matches!(self.payload, Payload::Udp(..)) => 0xffff,
                 sum => sum,
             };
@@ -252,8 +269,12 @@ impl IpFrame {
         let length = u32::try_from(length).expect("a short packet").to_be_bytes();
         let addresses = match (self.source, self.destination) {
             (IpAddr::V4(_), _) if self.protocol() == V4.icmp() => return Vec::new(),
-            (IpAddr::V4(source), IpAddr::V4(destination)) => [source.octets(), destination.octets()].concat(),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => [source.octets(), destination.octets()].concat(),
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                [source.octets(), destination.octets()].concat()
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                [source.octets(), destination.octets()].concat()
+            }
             (source, destination) => panic!("no packet goes from {source} to {destination}"),
         };
         [&addresses[..], &length, &[0, 0, 0, self.protocol()]].concat()
@@ -277,12 +298,16 @@ impl Payload {
     pub fn with_ports(&self, source: u16, destination: u16) -> Self {
         match self {
             Self::Tcp(_, _, flags) => Self::Tcp(source, destination, *flags),
-            Self::TcpOptions(_, _, flags, options) => Self::TcpOptions(source, destination, *flags, options.clone()),
+            Self::TcpOptions(_, _, flags, options) => {
+                Self::TcpOptions(source, destination, *flags, options.clone())
+            }
             Self::Udp(_, _, data) => Self::Udp(source, destination, data.clone()),
             Self::UdpUnsummed(..) => Self::UdpUnsummed(source, destination),
             Self::Ping(_) => Self::Ping(source | destination),
             Self::Pong(_) => Self::Pong(source | destination),
-            Self::Sctp(packet) => Self::Sctp(sctp::Packet { source, destination, ..packet.clone() }),
+            Self::Sctp(packet) => {
+                Self::Sctp(sctp::Packet { source, destination, ..packet.clone() })
+            }
             Self::Error(..) | Self::Icmp(..) | Self::Other(..) => self.clone(),
         }
     }
@@ -357,7 +382,10 @@ mod tests {
                 let frame = IpFrame { options, fragment, ..whole };
                 let bytes = frame.bytes();
                 let packet = raw::Packet::parse(&bytes[14..]).expect("a packet");
-                assert_eq!((packet.source, packet.destination, packet.protocol), (family.host(), family.far(), 17));
+                assert_eq!(
+                    (packet.source, packet.destination, packet.protocol),
+                    (family.host(), family.far(), 17)
+                );
                 assert_eq!(
                     (packet.more, packet.offset > 0),
                     (fragment == Fragment::First, fragment == Fragment::Later)

@@ -17,12 +17,14 @@ use crate::{
     wait::DEADLINE,
 };
 
-/// Pings `to` once from `netns` with `size` bytes of payload, and fails the test if no answer comes.
+/// Pings `to` once from `netns` with `size` bytes of payload, and fails the test if no answer
+/// comes.
 #[track_caller]
 pub fn ping(netns: &Netns, to: impl Into<IpAddr>, identifier: u16, size: usize) {
     let to = to.into();
-    try_ping(netns, to, identifier, size, DEADLINE)
-        .unwrap_or_else(|error| panic!("no ping from {} to {to} with {size} bytes: {error}", netns.path().display()));
+    try_ping(netns, to, identifier, size, DEADLINE).unwrap_or_else(|error| {
+        panic!("no ping from {} to {to} with {size} bytes: {error}", netns.path().display())
+    });
 }
 
 /// Pings `to` once from `netns`.
@@ -73,8 +75,8 @@ impl Listener {
     pub fn next(&self) -> (IpAddr, u16) {
         let end = Instant::now() + DEADLINE;
         loop {
-            let message =
-                receive(&self.socket, self.family, end).unwrap_or_else(|error| panic!("no ping arrives: {error}"));
+            let message = receive(&self.socket, self.family, end)
+                .unwrap_or_else(|error| panic!("no ping arrives: {error}"));
             if message.icmp.first() == Some(&self.family.echo().0) {
                 return (message.source, u16::from_be_bytes([message.icmp[4], message.icmp[5]]));
             }
@@ -92,8 +94,10 @@ fn raw(netns: &Netns, family: Family) -> io::Result<UdpSocket> {
         V4 => (AddressFamily::Inet, SockProtocol::Icmp),
         V6 => (AddressFamily::Inet6, SockProtocol::IcmpV6),
     };
-    let socket = place::run(netns, || socket(domain, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol))?;
-    // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any socket of IP datagrams.
+    let socket =
+        place::run(netns, || socket(domain, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol))?;
+    // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any
+    // socket of IP datagrams.
     Ok(unsafe { UdpSocket::from_raw_fd(socket.into_raw_fd()) })
 }
 

@@ -1,4 +1,5 @@
-//! What an instance has in the kernel: found by its pins, and looked for by number when those are gone.
+//! What an instance has in the kernel: found by its pins, and looked for by number when those are
+//! gone.
 
 use std::{
     collections::BTreeSet,
@@ -59,13 +60,17 @@ fn folder(instance: &str) -> PathBuf {
 
 fn add(path: &Path, all: &mut BTreeSet<Object>) {
     if path.is_dir() {
-        for entry in fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())) {
+        for entry in
+            fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        {
             add(&entry.expect("the folder can be read").path(), all);
         }
         return;
     }
-    let pinned = open(path).unwrap_or_else(|error| panic!("cannot open the pin {}: {error}", path.display()));
-    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", pinned.as_raw_fd())).expect("it is open");
+    let pinned = open(path)
+        .unwrap_or_else(|error| panic!("cannot open the pin {}: {error}", path.display()));
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", pinned.as_raw_fd()))
+        .expect("it is open");
     for line in about.lines() {
         let Some((key, value)) = line.split_once(':') else { continue };
         let list = match key {
@@ -93,6 +98,9 @@ pub(crate) fn open(path: &Path) -> nix::Result<OwnedFd> {
 }
 
 pub(crate) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> nix::Result<libc::c_long> {
-    // SAFETY: the kernel reads and writes as many bytes as it is told the attributes have; what they point to outlives the call.
-    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) })
+    // SAFETY: the kernel reads and writes as many bytes as it is told the attributes have; what
+    // they point to outlives the call.
+    Errno::result(unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+    })
 }

@@ -1,4 +1,5 @@
-//! Work done in a network namespace. A socket stays in the namespace it was made in, so that only its making needs a thread there.
+//! Work done in a network namespace. A socket stays in the namespace it was made in, so that only
+//! its making needs a thread there.
 
 use std::{
     future::Future,
@@ -13,14 +14,21 @@ use ipnet::IpNet;
 /// Starts a command in `netns`.
 pub fn start(netns: &Netns, command: &mut Command) -> Child {
     let started = run(netns, || command.spawn());
-    started.unwrap_or_else(|error| panic!("cannot start {command:?} in {}: {error}", netns.path().display()))
+    started.unwrap_or_else(|error| {
+        panic!("cannot start {command:?} in {}: {error}", netns.path().display())
+    })
 }
 
-/// Runs a command in `netns` to its end, and answers what it printed; none if the program is not installed.
+/// Runs a command in `netns` to its end, and answers what it printed; none if the program is not
+/// installed.
 pub fn output(netns: &Netns, command: &mut Command) -> Option<String> {
     match run(netns, || command.output()) {
         Ok(output) => {
-            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{command:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             Some(String::from_utf8_lossy(&output.stdout).into_owned())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

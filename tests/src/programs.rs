@@ -1,4 +1,5 @@
-//! The programs of the kernel: those that this process has loaded, and those that are attached to an interface.
+//! The programs of the kernel: those that this process has loaded, and those that are attached to
+//! an interface.
 
 use std::{
     collections::BTreeMap,
@@ -41,15 +42,18 @@ pub fn verified() -> BTreeMap<String, u64> {
         // The descriptor that reads the folder is gone by then.
         let Ok(target) = fs::read_link(&path) else { continue };
         if target.to_str() == Some("anon_inode:bpf-prog") {
-            let fd = path.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
-            let (name, count) = about(fd).unwrap_or_else(|error| panic!("cannot ask about the program {fd}: {error}"));
+            let fd =
+                path.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
+            let (name, count) = about(fd)
+                .unwrap_or_else(|error| panic!("cannot ask about the program {fd}: {error}"));
             all.insert(name, count);
         }
     }
     all
 }
 
-/// The programs that run at an interface of the calling thread's namespace by tcx, in their order. Linux before 6.6 answers `EINVAL`.
+/// The programs that run at an interface of the calling thread's namespace by tcx, in their order.
+/// Linux before 6.6 answers `EINVAL`.
 pub fn at(index: u32, hook: Tcx) -> nix::Result<Vec<String>> {
     #[repr(C)]
     struct Attributes {
@@ -62,13 +66,20 @@ pub fn at(index: u32, hook: Tcx) -> nix::Result<Vec<String>> {
     }
     let mut ids = [0_u32; 16];
     let count = u32::try_from(ids.len()).expect("small");
-    let mut attributes =
-        Attributes { index, hook: hook as u32, flags: [0; 2], ids: ids.as_mut_ptr() as u64, count, _pad: 0 };
+    let mut attributes = Attributes {
+        index,
+        hook: hook as u32,
+        flags: [0; 2],
+        ids: ids.as_mut_ptr() as u64,
+        count,
+        _pad: 0,
+    };
     bpf(PROG_QUERY, &mut attributes)?;
     ids[..attributes.count as usize].iter().map(|id| name_of(*id)).collect()
 }
 
-/// Attaches an XDP program to an interface of the calling thread's namespace that passes everything, until this is dropped.
+/// Attaches an XDP program to an interface of the calling thread's namespace that passes
+/// everything, until this is dropped.
 pub fn pass_by_xdp(index: u32) -> nix::Result<OwnedFd> {
     const PROG_TYPE_XDP: u32 = 6;
     const ATTACH_XDP: u32 = 37;
@@ -90,7 +101,8 @@ pub fn pass_by_xdp(index: u32) -> nix::Result<OwnedFd> {
         rest: [u64; 4],
     }
     // r0 = XDP_PASS; exit
-    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, XDP_PASS, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let instructions: [[u8; 8]; 2] =
+        [[0xb7, 0, 0, 0, XDP_PASS, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let license = c"GPL";
     let mut load = Load {
         kind: PROG_TYPE_XDP,
@@ -101,7 +113,8 @@ pub fn pass_by_xdp(index: u32) -> nix::Result<OwnedFd> {
     };
     let program = owned(bpf(PROG_LOAD, &mut load)?);
     let target = u32::try_from(program.as_raw_fd()).expect("a descriptor is no less than zero");
-    let mut create = Create { program: target, target: index, attach: ATTACH_XDP, flags: 0, rest: [0; 4] };
+    let mut create =
+        Create { program: target, target: index, attach: ATTACH_XDP, flags: 0, rest: [0; 4] };
     // The link holds its program.
     Ok(owned(bpf(LINK_CREATE, &mut create)?))
 }
@@ -125,9 +138,11 @@ fn about(fd: RawFd) -> nix::Result<(String, u64)> {
     }
     let mut answer = [0_u8; info::SIZE];
     let size = u32::try_from(answer.len()).expect("small");
-    let mut attributes = Attributes { fd: fd.cast_unsigned(), size, info: answer.as_mut_ptr() as u64 };
+    let mut attributes =
+        Attributes { fd: fd.cast_unsigned(), size, info: answer.as_mut_ptr() as u64 };
     bpf(OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    let name = answer[info::NAME..][..info::NAME_SIZE].split(|byte| *byte == 0).next().unwrap_or_default();
+    let name =
+        answer[info::NAME..][..info::NAME_SIZE].split(|byte| *byte == 0).next().unwrap_or_default();
     let count = answer[info::VERIFIED..][..4].try_into().expect("four bytes");
     Ok((String::from_utf8_lossy(name).into_owned(), u32::from_ne_bytes(count).into()))
 }

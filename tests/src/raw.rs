@@ -1,7 +1,8 @@
-//! IP packets as they are on the wire, sent and seen by raw sockets: for what no ordinary socket says.
+//! IP packets as they are on the wire, sent and seen by raw sockets: for what no ordinary socket
+//! says.
 //!
-//! What is received has been put together from its fragments and has a right checksum of IPv4; those of the transport are looked at by
-//! [`Packet::sums_up`] alone.
+//! What is received has been put together from its fragments and has a right checksum of IPv4;
+//! those of the transport are looked at by [`Packet::sums_up`] alone.
 
 use std::{
     io::{self, IoSliceMut},
@@ -74,8 +75,8 @@ pub struct Packet {
     pub more: bool,
     /// Where a fragment's payload belongs, in bytes; a multiple of eight.
     pub offset: usize,
-    /// Of IPv6: extension headers by number, each without the first of its bytes. One that tells a fragment's place comes after them,
-    /// where that place says that there is one.
+    /// Of IPv6: extension headers by number, each without the first of its bytes. One that tells a
+    /// fragment's place comes after them, where that place says that there is one.
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// What it carries.
     pub payload: Vec<u8>,
@@ -137,7 +138,8 @@ impl Packet {
     /// A UDP datagram.
     pub fn udp(from: (IpAddr, u16), to: (IpAddr, u16), data: &[u8]) -> Self {
         let length = u16::try_from(8 + data.len()).expect("a datagram's length");
-        let mut segment: Vec<u8> = [from.1, to.1, length, 0].into_iter().flat_map(u16::to_be_bytes).collect();
+        let mut segment: Vec<u8> =
+            [from.1, to.1, length, 0].into_iter().flat_map(u16::to_be_bytes).collect();
         segment.extend(data);
         let mut packet = Self::new(from.0, to.0, 17, segment);
         packet.sum_up();
@@ -145,7 +147,13 @@ impl Packet {
     }
 
     /// A TCP segment without data. An acknowledgment of zero is as good as none.
-    pub fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, sequence: u32, acknowledgment: u32) -> Self {
+    pub fn tcp(
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+        flags: u8,
+        sequence: u32,
+        acknowledgment: u32,
+    ) -> Self {
         let mut segment: Vec<u8> = [from.1, to.1].into_iter().flat_map(u16::to_be_bytes).collect();
         segment.extend(sequence.to_be_bytes());
         segment.extend(acknowledgment.to_be_bytes());
@@ -174,8 +182,8 @@ impl Packet {
         Family::of(self.source)
     }
 
-    /// The same with an identification that no other of this process has had, if they are fewer than 65,536: one that comes again within
-    /// half a minute may be taken for the one before.
+    /// The same with an identification that no other of this process has had, if they are fewer
+    /// than 65,536: one that comes again within half a minute may be taken for the one before.
     #[must_use]
     pub fn with_fresh_id(self) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(1);
@@ -218,7 +226,8 @@ impl Packet {
                 assert!(self.extensions.is_empty(), "IPv4 has no extension headers");
                 let length = u16::try_from(20 + self.payload.len()).expect("a packet's length");
                 let id = u16::try_from(self.id).expect("IPv4's identification has 16 bits");
-                let fragment = u16::from(self.dont_fragment) << 14 | u16::from(self.more) << 13 | offset;
+                let fragment =
+                    u16::from(self.dont_fragment) << 14 | u16::from(self.more) << 13 | offset;
                 let mut bytes = vec![0x45, 0];
                 bytes.extend([length, id, fragment].into_iter().flat_map(u16::to_be_bytes));
                 bytes.extend([self.ttl, self.protocol, 0, 0]);
@@ -233,11 +242,17 @@ impl Packet {
                 let mut headers = self.extensions.clone();
                 if self.more || offset > 0 {
                     let field = offset << 3 | u16::from(self.more);
-                    headers.push((header::FRAGMENT, [&[0][..], &field.to_be_bytes(), &self.id.to_be_bytes()].concat()));
+                    headers.push((
+                        header::FRAGMENT,
+                        [&[0][..], &field.to_be_bytes(), &self.id.to_be_bytes()].concat(),
+                    ));
                 }
-                let kinds: Vec<u8> = headers.iter().map(|(kind, _)| *kind).chain([self.protocol]).collect();
-                let extensions =
-                    headers.iter().zip(&kinds[1..]).flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat());
+                let kinds: Vec<u8> =
+                    headers.iter().map(|(kind, _)| *kind).chain([self.protocol]).collect();
+                let extensions = headers
+                    .iter()
+                    .zip(&kinds[1..])
+                    .flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat());
                 let body: Vec<u8> = extensions.chain(self.payload.iter().copied()).collect();
                 let mut bytes = vec![0x60, 0, 0, 0];
                 bytes.extend(u16::try_from(body.len()).expect("a packet's length").to_be_bytes());
@@ -262,7 +277,8 @@ impl Packet {
 
     fn parse_v4(bytes: &[u8]) -> Option<Self> {
         let start = usize::from(bytes.first()? & 0x0f) * 4;
-        let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?));
+        let address =
+            |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?));
         let fragment = word(bytes, 6)?;
         Some(Self {
             source: address(12)?.into(),
@@ -279,7 +295,8 @@ impl Packet {
     }
 
     fn parse_v6(bytes: &[u8]) -> Option<Self> {
-        let address = |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?));
+        let address =
+            |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?));
         let mut packet = Self {
             ttl: *bytes.get(7)?,
             dont_fragment: true,
@@ -288,11 +305,14 @@ impl Packet {
         let mut at = 40;
         loop {
             let length = match packet.protocol {
-                header::HOP_BY_HOP | header::ROUTING | header::DESTINATION => usize::from(*bytes.get(at + 1)?) * 8 + 8,
+                header::HOP_BY_HOP | header::ROUTING | header::DESTINATION => {
+                    usize::from(*bytes.get(at + 1)?) * 8 + 8
+                }
                 header::AUTHENTICATION => usize::from(*bytes.get(at + 1)?) * 4 + 8,
                 header::FRAGMENT => {
                     let field = word(bytes, at + 2)?;
-                    packet.id = u32::from(word(bytes, at + 4)?) << 16 | u32::from(word(bytes, at + 6)?);
+                    packet.id =
+                        u32::from(word(bytes, at + 4)?) << 16 | u32::from(word(bytes, at + 6)?);
                     (packet.offset, packet.more) = (usize::from(field & !7), field & 1 != 0);
                     8
                 }
@@ -396,10 +416,12 @@ impl Packet {
         let before = match (self.source, self.destination) {
             (IpAddr::V4(_), _) if self.protocol == 1 => Vec::new(),
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                [&source.octets()[..], &destination.octets(), &[0, self.protocol], &length[2..]].concat()
+                [&source.octets()[..], &destination.octets(), &[0, self.protocol], &length[2..]]
+                    .concat()
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, self.protocol]].concat()
+                [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, self.protocol]]
+                    .concat()
             }
             (source, destination) => panic!("no packet goes from {source} to {destination}"),
         };
@@ -430,7 +452,8 @@ impl Raw {
         // SAFETY: makes a new descriptor, which nobody else has, out of three numbers.
         let open = || unsafe { Errno::result(libc::socket(domain, kind, i32::from(protocol))) };
         let descriptor = place::run(netns, open).expect("root may open a raw socket");
-        // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any socket of IP datagrams.
+        // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on
+        // any socket of IP datagrams.
         let socket = unsafe { UdpSocket::from_raw_fd(descriptor) };
         let options: &[_] = match family {
             V4 => &[(libc::IPPROTO_IP, libc::IP_HDRINCL)],
@@ -460,7 +483,9 @@ impl Raw {
     #[track_caller]
     pub fn send(&self, packet: &Packet) {
         let (from, to, length) = (packet.source, packet.destination, packet.payload.len());
-        self.try_send(packet).unwrap_or_else(|error| panic!("cannot send {length} bytes from {from} to {to}: {error}"));
+        self.try_send(packet).unwrap_or_else(|error| {
+            panic!("cannot send {length} bytes from {from} to {to}: {error}")
+        });
     }
 
     /// As [`Self::send`].
@@ -469,7 +494,11 @@ impl Raw {
     }
 
     /// The first packet that `which` has an answer to, or none within `patience`.
-    pub fn find<T>(&self, patience: Duration, mut which: impl FnMut(&Packet) -> Option<T>) -> Option<T> {
+    pub fn find<T>(
+        &self,
+        patience: Duration,
+        mut which: impl FnMut(&Packet) -> Option<T>,
+    ) -> Option<T> {
         let (end, mut buffer) = (Instant::now() + patience, vec![0; 65536]);
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -497,8 +526,13 @@ impl Raw {
     fn receive_v6(&self, buffer: &mut [u8]) -> Option<Packet> {
         let mut space = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int);
         let mut slices = [IoSliceMut::new(buffer)];
-        let got =
-            recvmsg::<SockaddrIn6>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty()).ok()?;
+        let got = recvmsg::<SockaddrIn6>(
+            self.socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut space),
+            MsgFlags::empty(),
+        )
+        .ok()?;
         let (mut destination, mut ttl) = (None, None);
         for message in got.cmsgs().ok()? {
             if let ControlMessageOwned::Ipv6PacketInfo(info) = message {
@@ -508,7 +542,12 @@ impl Raw {
             }
         }
         let (source, length) = (got.address?.ip(), got.bytes);
-        let packet = Packet::new(source.into(), destination?.into(), self.protocol, buffer[..length].to_vec());
+        let packet = Packet::new(
+            source.into(),
+            destination?.into(),
+            self.protocol,
+            buffer[..length].to_vec(),
+        );
         Some(Packet { ttl: ttl?, dont_fragment: true, ..packet })
     }
 
@@ -523,7 +562,9 @@ fn switch_on(socket: &UdpSocket, level: libc::c_int, option: libc::c_int) {
     static ON: libc::c_int = 1;
     let size = libc::socklen_t::try_from(size_of_val(&ON)).expect("four bytes");
     // SAFETY: the kernel reads an int from `ON`, and its size is given.
-    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const ON).cast(), size) };
+    let set = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const ON).cast(), size)
+    };
     Errno::result(set).expect("a raw socket takes whole packets");
 }
 
@@ -552,7 +593,10 @@ mod tests {
                     (9, part.offset, part.more, &part.payload)
                 );
             }
-            assert_eq!(parts.into_iter().flat_map(|part| part.payload).collect::<Vec<_>>(), whole.payload);
+            assert_eq!(
+                parts.into_iter().flat_map(|part| part.payload).collect::<Vec<_>>(),
+                whole.payload
+            );
         }
     }
 
@@ -562,7 +606,10 @@ mod tests {
             let (from, to) = pair(family);
             let packet = Packet { dont_fragment: true, ..Packet::tcp(from, to, flag::SYN, 3, 4) };
             assert_eq!(Packet::parse(&packet.bytes()), Some(packet.clone()));
-            assert_eq!((packet.ports(), packet.flags(), packet.long(4), packet.long(8)), ((1, 2), flag::SYN, 3, 4));
+            assert_eq!(
+                (packet.ports(), packet.flags(), packet.long(4), packet.long(8)),
+                ((1, 2), flag::SYN, 3, 4)
+            );
             assert!(packet.sums_up());
         }
         let (from, to) = pair(V4);
@@ -585,7 +632,10 @@ mod tests {
             ..Packet::udp(from, to, b"hello")
         };
         let bytes = packet.bytes();
-        assert_eq!((bytes[6], bytes[40], bytes[48], bytes[56], bytes.len()), (0, 60, 44, 17, 40 + 24 + 8 + 5));
+        assert_eq!(
+            (bytes[6], bytes[40], bytes[48], bytes[56], bytes.len()),
+            (0, 60, 44, 17, 40 + 24 + 8 + 5)
+        );
         assert_eq!(Packet::parse(&bytes), Some(packet.clone()));
         assert!(packet.sums_up());
     }
@@ -594,7 +644,9 @@ mod tests {
     fn a_checksum_that_is_wrong_or_missing_does_not_sum_up() {
         for family in Family::ALL {
             let (from, to) = pair(family);
-            for mut packet in [Packet::udp(from, to, b"odd"), Packet::echo(from.0, to.0, 5, b"data")] {
+            for mut packet in
+                [Packet::udp(from, to, b"odd"), Packet::echo(from.0, to.0, 5, b"data")]
+            {
                 assert!(packet.sums_up());
                 *packet.payload.last_mut().unwrap() ^= 1;
                 assert!(!packet.sums_up());
@@ -607,7 +659,9 @@ mod tests {
 
     #[test]
     fn an_error_tells_the_same_in_both_families() {
-        for (family, kind, rest) in [(V4, (3, 4), [0, 0, 0x05, 0x78]), (V6, (2, 0), [0, 0, 0x05, 0x78])] {
+        for (family, kind, rest) in
+            [(V4, (3, 4), [0, 0, 0x05, 0x78]), (V6, (2, 0), [0, 0, 0x05, 0x78])]
+        {
             let (from, to) = pair(family);
             let quote = Packet { dont_fragment: true, ..Packet::udp(from, to, b"too long") };
             let error = Packet::icmp(to.0, from.0, kind, &[&rest[..], &quote.bytes()].concat());

@@ -1,4 +1,5 @@
-//! What a test tells besides its result, to whoever runs it: lines in the file that `CAUSEWAY_REPORT` names. Without that, on stderr.
+//! What a test tells besides its result, to whoever runs it: lines in the file that
+//! `CAUSEWAY_REPORT` names. Without that, on stderr.
 
 use std::{
     env,
@@ -28,8 +29,8 @@ pub fn rows(family: Family, count: usize) {
     tell(&format!("rows {family} {count}"));
 }
 
-/// Whether the running kernel lacks a feature, a word, which came with the version `since`. The test then ends, and counts as skipped;
-/// `tests/skips.txt` must say that it may.
+/// Whether the running kernel lacks a feature, a word, which came with the version `since`. The
+/// test then ends, and counts as skipped; `tests/skips.txt` must say that it may.
 pub fn lacks(test: &str, feature: &str, since: (u32, u32)) -> bool {
     let lacks = version() < since;
     if lacks {
@@ -51,7 +52,8 @@ pub fn lacks_netkit(test: &str) -> bool {
 fn version() -> (u32, u32) {
     let name = utsname::uname().expect("a kernel has a name");
     let release = name.release().to_str().expect("a release is ASCII");
-    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(|digits| digits.parse().ok());
+    let mut numbers =
+        release.split(|letter: char| !letter.is_ascii_digit()).map(|digits| digits.parse().ok());
     let mut next = || numbers.next().flatten();
     next().zip(next()).unwrap_or_else(|| panic!("'{release}' begins with no version"))
 }
@@ -59,9 +61,11 @@ fn version() -> (u32, u32) {
 fn tell(line: &str) {
     let line = format!("{line}\n");
     let told = match env::var_os("CAUSEWAY_REPORT") {
-        Some(path) => {
-            File::options().create(true).append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()))
-        }
+        Some(path) => File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes())),
         // Past the harness, which shows nothing of a test that passes.
         None => io::stderr().write_all(line.as_bytes()),
     };

@@ -40,9 +40,16 @@ pub fn exceeded(by: IpAddr) -> Answer {
     Answer::Error(by, Told::HopsExceeded)
 }
 
-/// Sends a probe that may make `hops` hops, and waits for what comes of it. An error must quote the probe as it was sent, or it is none of its.
+/// Sends a probe that may make `hops` hops, and waits for what comes of it. An error must quote the
+/// probe as it was sent, or it is none of its.
 #[track_caller]
-pub fn probe(netns: &Netns, kind: Probe, from: (IpAddr, u16), to: (IpAddr, u16), hops: u8) -> Answer {
+pub fn probe(
+    netns: &Netns,
+    kind: Probe,
+    from: (IpAddr, u16),
+    to: (IpAddr, u16),
+    hops: u8,
+) -> Answer {
     let packet = match kind {
         Probe::Udp => Packet::udp(from, to, b"who is there?"),
         Probe::Tcp => Packet::tcp(from, to, flag::SYN, 1000, 0),
@@ -54,7 +61,9 @@ pub fn probe(netns: &Netns, kind: Probe, from: (IpAddr, u16), to: (IpAddr, u16),
     let head = 8.min(packet.payload.len());
     let what = || format!("an answer to {kind:?} from {from:?} to {to:?} with {hops} hops");
     if hops == u8::MAX {
-        return answers.wait(&what(), |answer| answers_to(&packet, answer).then_some(Answer::There(answer.source)));
+        return answers.wait(&what(), |answer| {
+            answers_to(&packet, answer).then_some(Answer::There(answer.source))
+        });
     }
     let is_ours = |quote: &Packet| {
         (quote.source, quote.destination, quote.protocol) == (packet.source, packet.destination, packet.protocol)
@@ -63,7 +72,8 @@ pub fn probe(netns: &Netns, kind: Probe, from: (IpAddr, u16), to: (IpAddr, u16),
     };
     errors.wait(&what(), |answer| {
         let (told, quote) = answer.error()?;
-        (answer.destination == packet.source && is_ours(&quote)).then_some(Answer::Error(answer.source, told))
+        (answer.destination == packet.source && is_ours(&quote))
+            .then_some(Answer::Error(answer.source, told))
     })
 }
 

@@ -1,4 +1,5 @@
-//! SCTP packets (RFC 9260) by raw sockets, so that a kernel without SCTP will do: made and taken apart here, their checksums looked at.
+//! SCTP packets (RFC 9260) by raw sockets, so that a kernel without SCTP will do: made and taken
+//! apart here, their checksums looked at.
 
 use std::{
     io,
@@ -122,9 +123,12 @@ impl Peer {
         };
         let socket = place::run(netns, || {
             // SAFETY: a plain system call.
-            match unsafe { libc::socket(domain, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_SCTP) } {
+            match unsafe {
+                libc::socket(domain, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_SCTP)
+            } {
                 -1 => Err(io::Error::last_os_error()),
-                // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any socket of IP datagrams.
+                // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and
+                // recv_from on any socket of IP datagrams.
                 descriptor => Ok(unsafe { UdpSocket::from_raw_fd(descriptor) }),
             }
         });
@@ -136,7 +140,9 @@ impl Peer {
 
     /// Sends one.
     pub fn send(&self, to: IpAddr, packet: &Packet) {
-        self.socket.send_to(&packet.bytes(), SocketAddr::from((to, 0))).expect("a raw socket sends");
+        self.socket
+            .send_to(&packet.bytes(), SocketAddr::from((to, 0)))
+            .expect("a raw socket sends");
     }
 
     /// The next one that arrives, and from where.
@@ -160,7 +166,10 @@ impl Peer {
             V6 => 0,
         };
         let packet = Packet::parse(&buffer[header..length]);
-        Some((from.ip(), packet.unwrap_or_else(|| panic!("a wrong checksum: {:02x?}", &buffer[..length]))))
+        Some((
+            from.ip(),
+            packet.unwrap_or_else(|| panic!("a wrong checksum: {:02x?}", &buffer[..length])),
+        ))
     }
 }
 

@@ -1,7 +1,8 @@
-//! Labs that one test after the other uses: most of a lab's time is the verifier's, and most tests leave no trace of their own.
+//! Labs that one test after the other uses: most of a lab's time is the verifier's, and most tests
+//! leave no trace of their own.
 //!
-//! What a test has made by the agent's verbs goes away with its turn. One that changes the host or the world, that stops the agent, or
-//! that counts from zero needs a lab of its own: [`Lab::of`].
+//! What a test has made by the agent's verbs goes away with its turn. One that changes the host or
+//! the world, that stops the agent, or that counts from zero needs a lab of its own: [`Lab::of`].
 
 use std::{
     any::Any,
@@ -85,11 +86,19 @@ impl Drop for Shared {
             // Nobody knows what it is like.
             return;
         }
-        assert_eq!(lab.agent_pid(), self.agent, "a test that restarts the agent needs a lab of its own");
+        assert_eq!(
+            lab.agent_pid(),
+            self.agent,
+            "a test that restarts the agent needs a lab of its own"
+        );
         clear(&lab);
         for (before, after) in self.before.iter().zip(&look(&lab)) {
             let differences = before.differences(after);
-            assert!(differences.is_empty(), "a test that does this needs a lab of its own: {}", differences.join("\n"));
+            assert!(
+                differences.is_empty(),
+                "a test that does this needs a lab of its own: {}",
+                differences.join("\n")
+            );
         }
         let wide = self.wide.take();
         for netns in wide.iter().flat_map(|wide| [&lab.world, &lab.host, &wide.beyond]) {
@@ -155,7 +164,8 @@ extern "C" fn remove_idle() {
         thread::spawn(|| idle().clear()).join()
     }));
     if !matches!(removed, Ok(Ok(()))) {
-        // SAFETY: ends the process, with the harness's status for failure; its last words have been said.
+        // SAFETY: ends the process, with the harness's status for failure; its last words have been
+        // said.
         unsafe { libc::_exit(101) }
     }
 }

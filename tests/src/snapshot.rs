@@ -19,7 +19,8 @@ use crate::{netfilter, place};
 pub struct Snapshot(BTreeMap<String, String>);
 
 impl Snapshot {
-    /// Links, addresses, routes, rules, queueing disciplines, sysctls and netfilter's rules of `netns`.
+    /// Links, addresses, routes, rules, queueing disciplines, sysctls and netfilter's rules of
+    /// `netns`.
     pub fn of(netns: &Netns) -> Self {
         let mut all = links(netns);
         for (path, value) in place::run(netns, sysctls) {
@@ -28,14 +29,24 @@ impl Snapshot {
         for ruleset in netfilter::rulesets(netns) {
             all.insert(ruleset.command.to_owned(), ruleset.rules);
         }
-        for command in
-            ["ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "tc qdisc show"]
-        {
+        for command in [
+            "ip rule",
+            "ip -6 rule",
+            "ip route show table all",
+            "ip -6 route show table all",
+            "tc qdisc show",
+        ] {
             let mut words = command.split(' ');
-            let text = place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
+            let text =
+                place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
             // Without them a snapshot would be alike whatever the agent left there.
-            let text = text.unwrap_or_else(|| panic!("'{command}' cannot be run: install the package iproute2"));
-            all.insert(command.to_owned(), text.lines().filter(|line| !is_link_local(line)).collect());
+            let text = text.unwrap_or_else(|| {
+                panic!("'{command}' cannot be run: install the package iproute2")
+            });
+            all.insert(
+                command.to_owned(),
+                text.lines().filter(|line| !is_link_local(line)).collect(),
+            );
         }
         Self(all)
     }

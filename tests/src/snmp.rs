@@ -15,10 +15,13 @@ pub fn ip(netns: &Netns, family: Family, name: &str) -> u64 {
         V4 => "/proc/thread-self/net/snmp",
         V6 => "/proc/thread-self/net/snmp6",
     };
-    let table = place::run(netns, || fs::read_to_string(path)).expect("every namespace has counters");
+    let table =
+        place::run(netns, || fs::read_to_string(path)).expect("every namespace has counters");
     let found = match family {
         V4 => in_columns(&table, name),
-        V6 => table.lines().find_map(|line| line.strip_prefix(&format!("Ip6{name} "))?.trim().parse().ok()),
+        V6 => table
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("Ip6{name} "))?.trim().parse().ok()),
     };
     found.unwrap_or_else(|| panic!("no counter {name} of {family} in {table}"))
 }

@@ -1,5 +1,5 @@
-//! Frames as an interface has them (`packet(7)`): seen when it hands them up to the kernel, which what its driver has sent elsewhere is not, and
-//! sent whatever is in them.
+//! Frames as an interface has them (`packet(7)`): seen when it hands them up to the kernel, which
+//! what its driver has sent elsewhere is not, and sent whatever is in them.
 
 use std::{
     mem,
@@ -33,10 +33,15 @@ impl Tap {
             address.sll_ifindex = if_nametoindex(interface)?.cast_signed();
             let size = libc::socklen_t::try_from(size_of_val(&address)).expect("small");
             // SAFETY: the kernel reads as much of the address as there is.
-            Errno::result(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) })?;
+            Errno::result(unsafe {
+                libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size)
+            })?;
             Ok::<_, Errno>(socket)
         };
-        Self(place::run(netns, open).unwrap_or_else(|error| panic!("cannot look at {interface}: {error}")))
+        Self(
+            place::run(netns, open)
+                .unwrap_or_else(|error| panic!("cannot look at {interface}: {error}")),
+        )
     }
 
     /// Sends a frame.
@@ -45,18 +50,21 @@ impl Tap {
         assert_eq!(sent, Ok(frame.len()), "a frame of {} bytes", frame.len());
     }
 
-    /// How many UDP packets without IP options have come by since the last look that were sent to one of these ports. No more than a few hundred
-    /// are kept.
+    /// How many UDP packets without IP options have come by since the last look that were sent to
+    /// one of these ports. No more than a few hundred are kept.
     pub fn udp_to(&self, ports: &[u16]) -> usize {
         let mut buffer = [0; 2048];
         let mut seen = 0;
         while let Ok(length) = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             let port = match buffer[..length] {
-                [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, 0x45, ..] if buffer[23] == 17 => 36,
+                [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, 0x45, ..] if buffer[23] == 17 => {
+                    36
+                }
                 [_, _, _, _, _, _, _, _, _, _, _, _, 0x86, 0xdd, ..] if buffer[20] == 17 => 56,
                 _ => continue,
             };
-            seen += usize::from(ports.contains(&u16::from_be_bytes([buffer[port], buffer[port + 1]])));
+            seen +=
+                usize::from(ports.contains(&u16::from_be_bytes([buffer[port], buffer[port + 1]])));
         }
         seen
     }

@@ -14,7 +14,8 @@ use nix::{
     errno::Errno,
     sys::{
         socket::{
-            AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect as connect_socket, setsockopt, socket,
+            AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect as connect_socket,
+            setsockopt, socket,
             sockopt::{ReuseAddr, SendTimeout},
         },
         time::{TimeVal, TimeValLike as _},
@@ -31,7 +32,8 @@ use crate::{
 /// How long a connection attempt that must not succeed is given.
 pub const UNREACHABLE: Duration = Duration::from_millis(1500);
 
-/// A server that sends back what it gets, on any number of connections, and remembers who connected.
+/// A server that sends back what it gets, on any number of connections, and remembers who
+/// connected.
 #[derive(Debug)]
 pub struct Echo {
     peers: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -65,7 +67,11 @@ impl Drop for Echo {
     }
 }
 
-async fn serve(listener: TcpListener, mut stopped: oneshot::Receiver<()>, peers: Arc<Mutex<BTreeSet<SocketAddr>>>) {
+async fn serve(
+    listener: TcpListener,
+    mut stopped: oneshot::Receiver<()>,
+    peers: Arc<Mutex<BTreeSet<SocketAddr>>>,
+) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("it is nonblocking");
     loop {
         let accepted = tokio::select! {
@@ -85,8 +91,9 @@ async fn serve(listener: TcpListener, mut stopped: oneshot::Receiver<()>, peers:
 /// A listening socket of `netns`.
 pub fn listen(netns: &Netns, address: impl Into<SocketAddr>) -> TcpListener {
     let address = address.into();
-    place::run(netns, || TcpListener::bind(address))
-        .unwrap_or_else(|error| panic!("cannot listen on TCP {address} in {}: {error}", netns.path().display()))
+    place::run(netns, || TcpListener::bind(address)).unwrap_or_else(|error| {
+        panic!("cannot listen on TCP {address} in {}: {error}", netns.path().display())
+    })
 }
 
 /// Connects from `netns`, which must succeed.
@@ -94,11 +101,17 @@ pub fn listen(netns: &Netns, address: impl Into<SocketAddr>) -> TcpListener {
 pub fn connect(netns: &Netns, to: impl Into<SocketAddr>) -> TcpStream {
     let to = to.into();
     let stream = try_connect(netns, to, DEADLINE);
-    stream.unwrap_or_else(|error| panic!("cannot connect from {} to {to}: {error}", netns.path().display()))
+    stream.unwrap_or_else(|error| {
+        panic!("cannot connect from {} to {to}: {error}", netns.path().display())
+    })
 }
 
 /// Connects from `netns`. Reading and writing have deadlines.
-pub fn try_connect(netns: &Netns, to: impl Into<SocketAddr>, patience: Duration) -> io::Result<TcpStream> {
+pub fn try_connect(
+    netns: &Netns,
+    to: impl Into<SocketAddr>,
+    patience: Duration,
+) -> io::Result<TcpStream> {
     let to = to.into();
     let stream = place::run(netns, || TcpStream::connect_timeout(&to, patience))?;
     with_deadlines(stream)
@@ -107,7 +120,8 @@ pub fn try_connect(netns: &Netns, to: impl Into<SocketAddr>, patience: Duration)
 /// Connects from a port of its own choice.
 pub fn connect_from(netns: &Netns, port: u16, to: impl Into<SocketAddr>) -> io::Result<TcpStream> {
     let to = to.into();
-    let socket = place::run(netns, || socket(domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None))?;
+    let socket =
+        place::run(netns, || socket(domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None))?;
     setsockopt(&socket, ReuseAddr, &true)?;
     setsockopt(&socket, SendTimeout, &TimeVal::seconds(10))?;
     let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);

@@ -15,9 +15,16 @@ pub const SIZE: u64 = 200_000_000;
 
 const BLOCK: usize = 1 << 18;
 
-/// Sends `size` bytes from the client to the server and as many back, and fails the test if any differs on arrival.
+/// Sends `size` bytes from the client to the server and as many back, and fails the test if any
+/// differs on arrival.
 #[track_caller]
-pub fn both_ways(server: &Netns, listen: impl Into<SocketAddr>, client: &Netns, to: impl Into<SocketAddr>, size: u64) {
+pub fn both_ways(
+    server: &Netns,
+    listen: impl Into<SocketAddr>,
+    client: &Netns,
+    to: impl Into<SocketAddr>,
+    size: u64,
+) {
     let listener = tcp::listen(server, listen);
     let mut near = tcp::connect(client, to);
     let (mut far, _) = listener.accept().expect("the client is connected");
@@ -52,7 +59,9 @@ fn send(stream: &mut TcpStream, size: u64) -> Result<Hash, String> {
             word.copy_from_slice(&random.to_ne_bytes());
         }
         let part = &block[..usize::try_from(size - sent).unwrap_or(BLOCK).min(BLOCK)];
-        stream.write_all(part).map_err(|error| format!("after {sent} bytes: cannot send: {error}"))?;
+        stream
+            .write_all(part)
+            .map_err(|error| format!("after {sent} bytes: cannot send: {error}"))?;
         hash.add(part);
         sent += part.len() as u64;
     }
@@ -65,14 +74,17 @@ fn receive(stream: &mut TcpStream, size: u64) -> Result<Hash, String> {
     let mut received = 0;
     while received < size {
         let part = &mut block[..usize::try_from(size - received).unwrap_or(BLOCK).min(BLOCK)];
-        stream.read_exact(part).map_err(|error| format!("after {received} bytes: cannot receive: {error}"))?;
+        stream
+            .read_exact(part)
+            .map_err(|error| format!("after {received} bytes: cannot receive: {error}"))?;
         hash.add(part);
         received += part.len() as u64;
     }
     Ok(hash)
 }
 
-/// Depends on every bit and its place. It need not withstand an enemy, only be quick in a build without optimisation.
+/// Depends on every bit and its place. It need not withstand an enemy, only be quick in a build
+/// without optimisation.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Hash(u64);
 

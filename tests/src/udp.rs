@@ -14,7 +14,9 @@ use std::{
 };
 
 use causeway::net::netns::Netns;
-use nix::sys::socket::{self, SockFlag, SockType, SockaddrStorage, setsockopt, socket, sockopt::BindToDevice};
+use nix::sys::socket::{
+    self, SockFlag, SockType, SockaddrStorage, setsockopt, socket, sockopt::BindToDevice,
+};
 
 use crate::{
     family::Family,
@@ -66,8 +68,9 @@ impl Drop for Echo {
 /// A socket of `netns`, bound.
 pub fn bind(netns: &Netns, address: impl Into<SocketAddr>) -> UdpSocket {
     let address = address.into();
-    place::run(netns, || UdpSocket::bind(address))
-        .unwrap_or_else(|error| panic!("cannot bind UDP {address} in {}: {error}", netns.path().display()))
+    place::run(netns, || UdpSocket::bind(address)).unwrap_or_else(|error| {
+        panic!("cannot bind UDP {address} in {}: {error}", netns.path().display())
+    })
 }
 
 /// A socket of `netns` with any address and port.
@@ -79,7 +82,8 @@ pub fn client(netns: &Netns, family: Family) -> UdpSocket {
 pub fn bound_to(netns: &Netns, interface: &str, address: impl Into<SocketAddr>) -> UdpSocket {
     let address = address.into();
     let bound = place::run(netns, || {
-        let socket = socket(tcp::domain(address), SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        let socket =
+            socket(tcp::domain(address), SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&socket, BindToDevice, &interface.into())?;
         socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
         nix::Result::Ok(UdpSocket::from(socket))
@@ -88,7 +92,12 @@ pub fn bound_to(netns: &Netns, interface: &str, address: impl Into<SocketAddr>) 
 }
 
 /// Asks once; the answer without the question in it: the server's tag.
-pub fn ask(socket: &UdpSocket, to: impl Into<SocketAddr>, question: &[u8], patience: Duration) -> io::Result<String> {
+pub fn ask(
+    socket: &UdpSocket,
+    to: impl Into<SocketAddr>,
+    question: &[u8],
+    patience: Duration,
+) -> io::Result<String> {
     let to = to.into();
     socket.send_to(question, to)?;
     let end = Instant::now() + patience;
@@ -113,7 +122,8 @@ pub fn ask(socket: &UdpSocket, to: impl Into<SocketAddr>, question: &[u8], patie
 #[track_caller]
 pub fn answer(socket: &UdpSocket, to: impl Into<SocketAddr>) -> String {
     let to = to.into();
-    ask(socket, to, &unique(), DEADLINE).unwrap_or_else(|error| panic!("no answer from {to}: {error}"))
+    ask(socket, to, &unique(), DEADLINE)
+        .unwrap_or_else(|error| panic!("no answer from {to}: {error}"))
 }
 
 /// Whether a few questions in a row stay without an answer.

@@ -1,5 +1,5 @@
-//! What a lab leaves on the machine, and how that goes away: at the lab's end, after a panic, on a signal, and after a lab whose
-//! process was killed.
+//! What a lab leaves on the machine, and how that goes away: at the lab's end, after a panic, on a
+//! signal, and after a lab whose process was killed.
 
 use std::{
     collections::BTreeSet,
@@ -67,7 +67,8 @@ impl Undo {
         })
     }
 
-    /// What a lab with names for people has left whose process was killed: its folder is there, and nobody holds its lock.
+    /// What a lab with names for people has left whose process was killed: its folder is there, and
+    /// nobody holds its lock.
     pub fn of_dead(instance: &str, namespaces: &[String], containers: Vec<String>) -> Self {
         for name in &containers {
             end_inside(&netns::named(name));
@@ -100,7 +101,8 @@ impl Undo {
             }
             _ => {}
         }
-        let containers = self.containers.drain(..).map(|name| netns::named(&name)).filter(|path| path.exists());
+        let containers =
+            self.containers.drain(..).map(|name| netns::named(&name)).filter(|path| path.exists());
         for left in containers.chain(leftovers(&self.instance)).collect::<BTreeSet<_>>() {
             problems.push(format!("{} is left", left.display()));
             remove(&left);
@@ -117,7 +119,9 @@ impl Undo {
         if let Some(mut agent) = self.agent.take()
             && (problem.is_some() || agent.wait().is_none())
         {
-            problem.get_or_insert_with(|| "the agent did not end after 'down'".to_owned()).push_str(&agent.log());
+            problem
+                .get_or_insert_with(|| "the agent did not end after 'down'".to_owned())
+                .push_str(&agent.log());
             agent.kill();
         }
         problem
@@ -140,8 +144,9 @@ pub fn sweep() {
     SWEEP.call_once(|| {
         let temporary = env::temp_dir();
         for place in [Path::new(netns::FOLDER), Path::new(PINS), Path::new(FILES), &temporary] {
-            let dead =
-                |path: &PathBuf| owner(path).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+            let dead = |path: &PathBuf| {
+                owner(path).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+            };
             entries(place).filter(dead).for_each(|path| remove(&path));
         }
     });
@@ -151,7 +156,8 @@ pub fn sweep() {
 pub fn leftovers(instance: &str) -> Vec<PathBuf> {
     let pins = Some(Path::new(PINS).join(instance)).filter(|path| path.exists());
     // An instance's name has no dot.
-    let files = entries(Path::new(FILES)).filter(|path| path.file_prefix().is_some_and(|name| name == instance));
+    let files = entries(Path::new(FILES))
+        .filter(|path| path.file_prefix().is_some_and(|name| name == instance));
     // With a unique name every namespace that begins with it is this lab's.
     let ours = |path: &PathBuf| {
         let rest = path.file_name().and_then(|name| name.to_str()?.strip_prefix(instance));
@@ -162,7 +168,8 @@ pub fn leftovers(instance: &str) -> Vec<PathBuf> {
 
 /// Whether an agent of that instance has left anything, so that `down` has something to remove.
 pub fn is_used(instance: &str) -> bool {
-    Path::new(PINS).join(instance).exists() || Path::new(FILES).join(format!("{instance}.json")).exists()
+    Path::new(PINS).join(instance).exists()
+        || Path::new(FILES).join(format!("{instance}.json")).exists()
 }
 
 /// Tells every process in that network namespace to end.
@@ -170,7 +177,8 @@ fn end_inside(path: &Path) {
     let Ok(there) = Netns::open(path).and_then(|netns| netns.id()) else { return };
     for process in entries(Path::new("/proc")) {
         let pid = process.file_name().and_then(|name| name.to_str()?.parse().ok());
-        let is_inside = || fs::metadata(process.join("ns/net")).is_ok_and(|of| (of.dev(), of.ino()) == there);
+        let is_inside =
+            || fs::metadata(process.join("ns/net")).is_ok_and(|of| (of.dev(), of.ino()) == there);
         if let Some(pid) = pid.filter(|_| is_inside()) {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -222,7 +230,10 @@ mod tests {
 
     #[test]
     fn a_name_tells_its_process() {
-        assert_eq!(owner(Path::new("/run/netns").join(unique_name(3)).as_path()), Some(process::id()));
+        assert_eq!(
+            owner(Path::new("/run/netns").join(unique_name(3)).as_path()),
+            Some(process::id())
+        );
         assert_eq!(owner(Path::new("/run/netns/cwt12-1-c1")), Some(12));
         assert_eq!(owner(&folder("cwt12-1")), Some(12));
         for other in ["c1", "cwt", "cwt12", "cwt12-", "cwt12-a", "cwt12-1a", "cwta-1"] {

@@ -43,13 +43,18 @@ impl Output {
     /// What it printed, as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in what it printed\n{self}"))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in what it printed\n{self}"))
     }
 }
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nstatus {:?}\nstdout: {}\nstderr: {}", self.command, self.status, self.stdout, self.stderr)
+        write!(
+            f,
+            "{}\nstatus {:?}\nstdout: {}\nstderr: {}",
+            self.command, self.status, self.stdout, self.stderr
+        )
     }
 }
 
@@ -61,14 +66,20 @@ pub fn binary() -> PathBuf {
         return path;
     }
     let exe = env::current_exe().expect("a running program has a path");
-    let beside = exe.ancestors().skip(1).take(2).map(|folder| folder.join("causeway")).find(|path| path.is_file());
+    let beside = exe
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("causeway"))
+        .find(|path| path.is_file());
     beside.expect("there is no causeway beside the tests: run 'cargo xtask test', or build it and set CAUSEWAY_BIN")
 }
 
 /// Runs `causeway ARGUMENTS --instance INSTANCE`; what follows `--` stays last.
 #[track_caller]
 pub fn run(instance: &str, arguments: &[&str]) -> Output {
-    run_command(&mut command(&binary(), instance, arguments)).unwrap_or_else(|error| panic!("{error:#}"))
+    run_command(&mut command(&binary(), instance, arguments))
+        .unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// The command of [`run`], of the program at `binary`.

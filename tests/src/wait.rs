@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take before the test fails. Far beyond what it takes, since neither a busy machine nor an emulated one is a failure.
+/// How long anything may take before the test fails. Far beyond what it takes, since neither a busy
+/// machine nor an emulated one is a failure.
 pub const DEADLINE: Duration = Duration::from_mins(2);
 
 /// How long silence is waited for where an answer must not come.

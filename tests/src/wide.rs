@@ -7,7 +7,8 @@
 //!
 //! Their addresses are those of [`Family`].
 //!
-//! The narrow link is the one in the middle: both ends of a path through it have an MTU of 1500 of their own, and learn of it by being told.
+//! The narrow link is the one in the middle: both ends of a path through it have an MTU of 1500 of
+//! their own, and learn of it by being told.
 
 use std::net::IpAddr;
 
@@ -52,7 +53,11 @@ impl Lab {
             lab::speak_freely(netns).expect("no limit");
         }
         let links = [
-            ((&self.world, "world1", Family::near_other as At), (&wide.other, "other0", Family::other as At), 26),
+            (
+                (&self.world, "world1", Family::near_other as At),
+                (&wide.other, "other0", Family::other as At),
+                26,
+            ),
             ((&self.world, "world2", Family::near_hop), (&wide.hop, "hop0", Family::hop), 30),
             ((&wide.hop, "hop1", Family::far_hop), (&wide.beyond, "beyond0", Family::beyond), 26),
         ];
@@ -67,9 +72,11 @@ impl Lab {
                 V6 => "2001:db8:113:3::/64",
             };
             place::ip(&self.world, &format!("route add {behind} via {}", family.hop()));
-            for (netns, gateway) in
-                [(&wide.other, family.near_other()), (&wide.hop, family.near_hop()), (&wide.beyond, family.far_hop())]
-            {
+            for (netns, gateway) in [
+                (&wide.other, family.near_other()),
+                (&wide.hop, family.near_hop()),
+                (&wide.beyond, family.far_hop()),
+            ] {
                 place::ip(netns, &format!("route add default via {gateway}"));
             }
         }
@@ -85,8 +92,13 @@ impl Lab {
 /// Where something is by a family.
 type At = fn(Family) -> IpAddr;
 
-/// A link between two namespaces: where, by which name, and with which addresses. The prefix's length is IPv4's.
-fn link((near, near_name, near_at): (&Netns, &str, At), (far, far_name, far_at): (&Netns, &str, At), prefix: u8) {
+/// A link between two namespaces: where, by which name, and with which addresses. The prefix's
+/// length is IPv4's.
+fn link(
+    (near, near_name, near_at): (&Netns, &str, At),
+    (far, far_name, far_at): (&Netns, &str, At),
+    prefix: u8,
+) {
     place::block_on(async {
         let (near, far_side) = (Netlink::open(near).await?, Netlink::open(far).await?);
         let index = near.create_veth_between(near_name, far_name, far).await?;

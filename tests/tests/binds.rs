@@ -90,8 +90,12 @@ fn a_published_port_cannot_be_bound_where_another_socket_could_not_be() {
     ];
     for (protocol, address, port, refused) in rows {
         let result = try_bind(&lab.host, protocol, SocketAddr::new(address, port));
-        let is_refused = matches!(&result, Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32));
-        assert!(is_refused == refused && is_refused == result.is_err(), "{protocol} {address} {port}: {result:?}");
+        let is_refused =
+            matches!(&result, Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32));
+        assert!(
+            is_refused == refused && is_refused == result.is_err(),
+            "{protocol} {address} {port}: {result:?}"
+        );
         // Other namespaces are nobody's business.
         for netns in [&lab.world, &c1.netns] {
             if !address.is_unspecified() && !address.is_loopback() {
@@ -129,12 +133,17 @@ fn a_socket_of_ipv6_alone_shares_with_a_publish_of_an_ipv4_address() {
         place::run(&lab.host, || {
             let six = socket(AddressFamily::Inet6, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
             setsockopt(&six, Ipv6V6Only, &only).unwrap();
-            let address = SockaddrIn6::from(std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 8080, 0, 0));
+            let address =
+                SockaddrIn6::from(std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 8080, 0, 0));
             bind(six.as_raw_fd(), &address) == Err(Errno::EADDRINUSE)
         })
     };
     for kind in [SockType::Stream, SockType::Datagram] {
-        assert_eq!([true, false].map(|only| refuses(only, kind)), [false, true], "{kind:?}: only, and IPv4 too");
+        assert_eq!(
+            [true, false].map(|only| refuses(only, kind)),
+            [false, true],
+            "{kind:?}: only, and IPv4 too"
+        );
     }
     // Without an address it is for IPv6 clients too, although the container has IPv4 alone.
     for (protocol, kind) in [("tcp", SockType::Stream), ("udp", SockType::Datagram)] {
@@ -175,7 +184,8 @@ fn what_a_process_has_bound_is_published_only_where_that_is_allowed() {
         tcp::listen(&lab.host, (LOOPBACK, 9001)),
         tcp::listen(&lab.host, (Ipv6Addr::UNSPECIFIED, 9002)),
     ];
-    let (_bound, _six) = (udp::bind(&lab.host, (HOST, 9003)), udp::bind(&lab.host, (Ipv6Addr::UNSPECIFIED, 9004)));
+    let (_bound, _six) =
+        (udp::bind(&lab.host, (HOST, 9003)), udp::bind(&lab.host, (Ipv6Addr::UNSPECIFIED, 9004)));
     let busy = [
         "9000:80",
         "10.0.2.15:9000:80",
@@ -187,9 +197,10 @@ fn what_a_process_has_bound_is_published_only_where_that_is_allowed() {
         "9004:80/udp",
     ];
     for publish in busy {
-        for arguments in
-            [["publish", "add", &c1.name, publish].to_vec(), ["container", "create", "x", "-p", publish].to_vec()]
-        {
+        for arguments in [
+            ["publish", "add", &c1.name, publish].to_vec(),
+            ["container", "create", "x", "-p", publish].to_vec(),
+        ] {
             let output = lab.causeway(&arguments);
             assert_eq!((output.status, output.stderr.lines().count()), (Some(1), 1), "{output}");
             for word in ["a process of the host has port 900", "--allow-bind"] {

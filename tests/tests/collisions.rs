@@ -1,5 +1,5 @@
-//! A masqueraded flow and a socket of the host never share a tuple, whichever came first: both exchanges go on, and neither sees the
-//! other's packets.
+//! A masqueraded flow and a socket of the host never share a tuple, whichever came first: both
+//! exchanges go on, and neither sees the other's packets.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -42,7 +42,8 @@ fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
 
-/// A UDP socket of the host that is bound to the uplink's device, which hides it from a lookup that names none.
+/// A UDP socket of the host that is bound to the uplink's device, which hides it from a lookup that
+/// names none.
 fn bound_to_device(lab: &Lab, port: u16) -> UdpSocket {
     udp::bound_to(&lab.host, UPLINK, (lab.family.any(), port))
 }
@@ -58,7 +59,10 @@ fn both_are_answered(echo: &udp::Echo, contained: &UdpSocket, own: &UdpSocket) {
     assert_eq!(echo.peers().len(), 2, "the world cannot tell them apart: {:?}", echo.peers());
     for (whose, socket) in [("the container", contained), ("the host", own)] {
         socket.set_read_timeout(Some(SILENCE)).unwrap();
-        assert!(socket.recv(&mut [0; 64]).is_err(), "{whose} has an answer that it did not ask for");
+        assert!(
+            socket.recv(&mut [0; 64]).is_err(),
+            "{whose} has an answer that it did not ask for"
+        );
     }
 }
 
@@ -83,7 +87,8 @@ fn a_bound_socket_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
 fn a_connected_socket_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let own = udp::bind(&lab.host, (family.any(), 40102));
-    // A connected socket would take its answers from the server alone, and is asked here like any other.
+    // A connected socket would take its answers from the server alone, and is asked here like any
+    // other.
     own.connect(server(family)).unwrap();
     own.send(b"mine").unwrap();
     own.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -121,7 +126,9 @@ fn an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(fami
     both_are_answered(&echo, &contained, &own);
 }
 
-fn a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own(family: Family) {
+fn a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own(
+    family: Family,
+) {
     let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40107);
     udp::answer(&contained, server(family));
@@ -225,11 +232,15 @@ fn a_long_datagram_of_the_host_that_came_later_is_answered(family: Family) {
     udp::answer(&contained, server(family));
     let own = udp::bind(&lab.host, (family.host(), 40114));
     let long: Vec<u8> = (0..8000_u32).map(|place| (place % 251) as u8).collect();
-    assert_eq!(udp::ask(&own, server(family), &long, DEADLINE).expect("the host is answered"), "far");
+    assert_eq!(
+        udp::ask(&own, server(family), &long, DEADLINE).expect("the host is answered"),
+        "far"
+    );
     both_are_answered(&echo, &contained, &own);
 }
 
-/// The first keeps the identifier, the second gets another: the host sees its own answers, and none that is not.
+/// The first keeps the identifier, the second gets another: the host sees its own answers, and none
+/// that is not.
 #[track_caller]
 fn pings_are_kept_apart(lab: &Lab, c1: &Container, identifier: u16) {
     let family = lab.family;

@@ -1,4 +1,5 @@
-//! `up` with a configuration file: what it declares is there, and a file that cannot be carried out changes nothing.
+//! `up` with a configuration file: what it declares is there, and a file that cannot be carried out
+//! changes nothing.
 
 use std::{fs, path::Path};
 
@@ -35,8 +36,9 @@ fn a_file_that_cannot_be_carried_out_changes_nothing() {
     let lab = Lab::without_agent();
     let folder = lab.folder("config");
     let (web, other) = (lab.name_of("web"), lab.name_of("other"));
-    let with_names =
-        |text: &str| text.replace("WEB", &web).replace("OTHER", &other).replace("BOX", &lab.name_of("box"));
+    let with_names = |text: &str| {
+        text.replace("WEB", &web).replace("OTHER", &other).replace("BOX", &lab.name_of("box"))
+    };
     let path = write(&folder, &with_names(DECLARED));
     lab.start_agent(&["--config", &path]);
     lab.json(&["network", "create", "own", "--subnet", "172.31.0.0/24", "--bridge", "br-own"]);
@@ -56,23 +58,44 @@ fn a_file_that_cannot_be_carried_out_changes_nothing() {
             "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"80:80\"]\n[[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\npublish = [\"80:81\"]",
             "BOX",
         ),
-        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"10.9.9.9:80:80\"]", "10.9.9.9"),
-        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"8080:80/sctp\"]", "sctp"),
-        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.31.0.9\"", "172.31.0.9"),
-        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.1\"", "172.30.0.1"),
+        (
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"10.9.9.9:80:80\"]",
+            "10.9.9.9",
+        ),
+        (
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"8080:80/sctp\"]",
+            "sctp",
+        ),
+        (
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.31.0.9\"",
+            "172.31.0.9",
+        ),
+        (
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.1\"",
+            "172.30.0.1",
+        ),
         (
             "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"\n[[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"",
             "172.30.0.5",
         ),
         ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"own\"\nip = \"172.31.0.7\"", "OTHER"),
-        ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"own\"\nmac = \"02:63:ac:1f:00:07\"", "02:63:ac:1f:00:07"),
+        (
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"own\"\nmac = \"02:63:ac:1f:00:07\"",
+            "02:63:ac:1f:00:07",
+        ),
         ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"nowhere\"", "nowhere"),
         ("FRONT[[container]]\nname = \"BOX\"", "default"),
         ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.31.0.128/25\"]", "own"),
         ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"10.0.2.0/24\"]", "10.0.2.15"),
         ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\nmtu = 7", "MTU 7"),
-        ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\ngateways = [\"172.34.0.1\"]", "172.34.0.1"),
-        ("FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\nbridge = \"br-own\"", "br-own"),
+        (
+            "FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\ngateways = [\"172.34.0.1\"]",
+            "172.34.0.1",
+        ),
+        (
+            "FRONT[[network]]\nname = \"n\"\nsubnets = [\"172.33.0.0/24\"]\nbridge = \"br-own\"",
+            "br-own",
+        ),
         ("FRONT[[network]]\nname = \"own\"\nsubnets = [\"172.33.0.0/24\"]", "OTHER"),
     ];
     for (text, word) in rows {
@@ -86,7 +109,8 @@ fn a_file_that_cannot_be_carried_out_changes_nothing() {
         }
         // No agent runs whom another verb could ask.
         assert!(
-            !output.stderr.contains("'causeway") || output.stderr.contains("start without --config"),
+            !output.stderr.contains("'causeway")
+                || output.stderr.contains("start without --config"),
             "{text}\n{output}"
         );
         assert_eq!(state(&lab), kept, "{text}\n{output}");
@@ -107,7 +131,10 @@ fn a_first_agent_whose_default_network_has_no_room_says_so_before_it_begins() {
     .unwrap();
     let output = lab.causeway(&["up", "--netns", &lab.host_name()]);
     assert_eq!((output.status, output.stderr.lines().count()), (Some(1), 1), "{output}");
-    assert!(output.stderr.contains("172.16.0.0/12") && output.stderr.contains("--config"), "{output}");
+    assert!(
+        output.stderr.contains("172.16.0.0/12") && output.stderr.contains("--config"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -117,29 +144,43 @@ fn what_moves_from_one_declared_container_to_another_is_no_clash() {
     let [one, two] = ["one", "two"].map(|name| lab.name_of(name));
     let container = |name: &str, rest: &str| format!("[[container]]\nname = \"{name}\"\n{rest}\n");
     // An address that is asked for is not given to one that comes earlier.
-    let text = container(&one, "") + &container(&two, "ip = \"172.18.0.2\"\npublish = [\"8080:80\"]");
+    let text =
+        container(&one, "") + &container(&two, "ip = \"172.18.0.2\"\npublish = [\"8080:80\"]");
     lab.start_agent(&["--config", &write(&folder, &text)]);
-    assert_eq!(lab.json(&["container", "inspect", &two])["endpoints"][0]["addresses"], json!(["172.18.0.2/16"]));
+    assert_eq!(
+        lab.json(&["container", "inspect", &two])["endpoints"][0]["addresses"],
+        json!(["172.18.0.2/16"])
+    );
     lab.end_agent();
     let text = container(&one, "publish = [\"8080:80\"]") + &container(&two, "");
     lab.start_agent(&["--config", &write(&folder, &text)]);
     let publishes = lab.json(&["publish", "ls"]);
-    assert_eq!((publishes.as_array().unwrap().len(), &publishes[0]["container"]), (1, &json!(one)), "{publishes}");
+    assert_eq!(
+        (publishes.as_array().unwrap().len(), &publishes[0]["container"]),
+        (1, &json!(one)),
+        "{publishes}"
+    );
     lab.end_agent();
     // One that is made anew gives its port to one that comes before it.
-    let text = container(&two, "publish = [\"8080:80\"]") + &container(&one, "ip = \"172.18.0.99\"");
+    let text =
+        container(&two, "publish = [\"8080:80\"]") + &container(&one, "ip = \"172.18.0.99\"");
     lab.start_agent(&["--config", &write(&folder, &text)]);
     assert_eq!(lab.json(&["publish", "ls"])[0]["container"], json!(two));
     lab.end_agent();
     // Each family for itself.
-    let network = "[[network]]\nname = \"dual\"\nsubnets = [\"172.27.0.0/24\", \"2001:db8:18::/64\"]\n";
+    let network =
+        "[[network]]\nname = \"dual\"\nsubnets = [\"172.27.0.0/24\", \"2001:db8:18::/64\"]\n";
     let declared = [(&one, "2001:db8:18::3"), (&two, "172.27.0.2")]
         .map(|(name, ip)| container(name, &format!("network = \"dual\"\nip = \"{ip}\"")));
     lab.start_agent(&["--config", &write(&folder, &format!("{network}{}", declared.concat()))]);
     let lists = lab.json(&["container", "ls"]);
-    let addresses: Vec<_> = lists.as_array().unwrap().iter().map(|made| &made["endpoints"][0]["addresses"]).collect();
+    let addresses: Vec<_> =
+        lists.as_array().unwrap().iter().map(|made| &made["endpoints"][0]["addresses"]).collect();
     assert_eq!(
         addresses,
-        [&json!(["172.27.0.3/24", "2001:db8:18::3/64"]), &json!(["172.27.0.2/24", "2001:db8:18::2/64"])]
+        [
+            &json!(["172.27.0.3/24", "2001:db8:18::3/64"]),
+            &json!(["172.27.0.2/24", "2001:db8:18::2/64"])
+        ]
     );
 }

@@ -1,5 +1,5 @@
-//! The table of `CONFORMANCE.md` is whole and true as far as that can be read: every requirement has a row, every row a mark, and every
-//! test that it names is there.
+//! The table of `CONFORMANCE.md` is whole and true as far as that can be read: every requirement
+//! has a row, every row a mark, and every test that it names is there.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -25,7 +25,8 @@ fn rows(text: &str) -> Vec<Row> {
             continue;
         }
         assert_eq!(cells.len(), 5, "a row has five cells: {line}");
-        let tests = cells[4].split_whitespace().map(|test| test.trim_matches('`').to_owned()).collect();
+        let tests =
+            cells[4].split_whitespace().map(|test| test.trim_matches('`').to_owned()).collect();
         rows.push(Row { name: cells[0].to_owned(), mark: cells[2].to_owned(), tests });
     }
     rows
@@ -53,21 +54,27 @@ fn exists(test: &str, tests: &Path) -> bool {
         let parts = folder.map(|entry| entry.expect("the folder can be read").path());
         parts.chain([suites.join(format!("{place}.rs"))]).collect()
     };
-    files.into_iter().filter_map(|file| fs::read_to_string(file).ok()).any(|text| has_test(&text, name))
+    files
+        .into_iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .any(|text| has_test(&text, name))
 }
 
-/// Whether a function of that name follows its `#[test]`, or is one of those that are tests of each family.
+/// Whether a function of that name follows its `#[test]`, or is one of those that are tests of each
+/// family.
 fn has_test(text: &str, name: &str) -> bool {
-    let listed = |list: &str| list.split([',', ';', ':', ' ', '\n', '(', '{']).any(|word| word == name);
-    if text.split("families!").skip(1).any(|rest| rest.split([')', '}']).next().is_some_and(listed)) {
+    let listed =
+        |list: &str| list.split([',', ';', ':', ' ', '\n', '(', '{']).any(|word| word == name);
+    if text.split("families!").skip(1).any(|rest| rest.split([')', '}']).next().is_some_and(listed))
+    {
         return true;
     }
     let mut is_test = false;
     text.lines().map(str::trim).any(|line| {
         let found = is_test
-            && line
-                .strip_prefix("fn ")
-                .is_some_and(|rest| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')));
+            && line.strip_prefix("fn ").is_some_and(|rest| {
+                rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))
+            });
         // Other attributes may stand between.
         is_test = line == "#[test]" || (is_test && line.starts_with("#["));
         found
@@ -99,8 +106,9 @@ fn every_row_has_a_mark_and_names_tests_that_are_there() {
 #[test]
 fn every_requirement_and_every_case_has_a_row() {
     let (rows, _) = table();
-    let of_rfcs =
-        REQUIREMENTS.iter().flat_map(|(rfc, last)| (1..=*last).map(move |number| format!("{rfc} REQ-{number}")));
+    let of_rfcs = REQUIREMENTS
+        .iter()
+        .flat_map(|(rfc, last)| (1..=*last).map(move |number| format!("{rfc} REQ-{number}")));
     for wanted in of_rfcs {
         assert!(rows.iter().any(|row| row.name == wanted), "{wanted} has no row");
     }
@@ -115,8 +123,11 @@ fn a_test_is_found_by_its_name_alone() {
     let text = "#[test]\n#[ignore]\nfn one() {}\n\nfn two() {}\n\n    #[test]\n    fn three(a in 0..1) {}\n";
     assert!(has_test(text, "one") && has_test(text, "three"));
     assert!(!has_test(text, "two") && !has_test(text, "thr"));
-    let text = "families! {\n    one,\n    two;\n    V4:\n    three,\n}\n\nfn four(family: Family) {}\n";
-    assert!(["one", "two", "three"].iter().all(|name| has_test(text, name)) && !has_test(text, "four"));
+    let text =
+        "families! {\n    one,\n    two;\n    V4:\n    three,\n}\n\nfn four(family: Family) {}\n";
+    assert!(
+        ["one", "two", "three"].iter().all(|name| has_test(text, name)) && !has_test(text, "four")
+    );
     assert!(has_test("families!(one);\n\nfn two(family: Family) {}\n", "one"));
     assert!(!has_test("families!(one);\n\nfn two(family: Family) {}\n", "two"));
 }

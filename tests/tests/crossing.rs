@@ -39,7 +39,8 @@ fn are_the_gateways(peers: &BTreeSet<SocketAddr>) {
 fn clients_reach_it_and_it_sees_the_gateway() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
-    let (stream, datagram) = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "four"));
+    let (stream, datagram) =
+        (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "four"));
     for _ in 0..3 {
         tcp::exchange(&lab.world, (V6.host(), 8080));
         assert_eq!(udp::answer(&udp::client(&lab.world, V6), (V6.host(), 8080)), "four");
@@ -64,12 +65,24 @@ fn bytes_arrive_both_ways_with_and_without_offloads() {
                 offload::set(&lab.host, container.host_side(), inside);
                 offload::set(&container.netns, container.interface(), inside);
             }
-            transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (V6.host(), 9000), transfer::SIZE / 10);
+            transfer::both_ways(
+                &c1.netns,
+                c1.at(9),
+                &lab.world,
+                (V6.host(), 9000),
+                transfer::SIZE / 10,
+            );
         }
         for to in [V6.host(), V6.gateway()] {
             transfer::both_ways(&c1.netns, c1.at(9), &c2.netns, (to, 9000), transfer::SIZE / 10);
         }
-        transfer::both_ways(&c1.netns, c1.at(9), &lab.host, (V6.loopback(), 9000), transfer::SIZE / 10);
+        transfer::both_ways(
+            &c1.netns,
+            c1.at(9),
+            &lab.host,
+            (V6.loopback(), 9000),
+            transfer::SIZE / 10,
+        );
     }
 }
 
@@ -78,7 +91,8 @@ fn containers_with_ipv6_reach_it_too() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
-    let (stream, datagram) = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "four"));
+    let (stream, datagram) =
+        (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "four"));
     for address in [V6.host(), V6.gateway()] {
         tcp::exchange(&c2.netns, (address, 8080));
         assert_eq!(udp::answer(&udp::client(&c2.netns, V6), (address, 8080)), "four");
@@ -130,7 +144,10 @@ fn a_flow_is_shown_with_the_addresses_that_each_side_sees() {
         flow["forward"],
         json!({"source": format!("[{}]:40000", V6.router()), "destination": format!("[{}]:8080", V6.host())})
     );
-    assert_eq!(flow["reply"], json!({"source": c1.at(80).to_string(), "destination": peer.to_string()}));
+    assert_eq!(
+        flow["reply"],
+        json!({"source": c1.at(80).to_string(), "destination": peer.to_string()})
+    );
     // By either of them it is found, and ended.
     lab.json(&["flows", "flush", "--container", &c1.name]);
     assert_eq!(lab.json(&["flows"]), json!([]));
@@ -145,7 +162,9 @@ fn it_ends_with_its_publish_and_by_who_is_admitted() {
     udp::answer(&client, (V6.host(), 8080));
     lab.json(&["publish", "rm", &c1.name, "8080:80/udp"]);
     assert!(udp::is_silent(&client, (V6.host(), 8080)));
-    for (from, admitted) in [(V6.outside(), false), ("2001:db8:2::/64", true), (V4.outside(), false)] {
+    for (from, admitted) in
+        [(V6.outside(), false), ("2001:db8:2::/64", true), (V4.outside(), false)]
+    {
         lab.json(&["publish", "add", &c1.name, "8080:80/udp", "--from", from]);
         let answer = udp::ask(&client, (V6.host(), 8080), b"let me in", SILENCE);
         assert_eq!(answer.is_ok(), admitted, "{from}");
@@ -158,7 +177,9 @@ fn a_closed_port_is_told_to_the_client() {
     let lab = Lab::shared(V6);
     let _c1 = four(&lab, &["-p", "8080:9/udp", "-p", "8080:9"]);
     let c2 = lab.container("c2", &[]);
-    for (netns, address) in [(&lab.world, V6.host()), (&c2.netns, V6.host()), (&c2.netns, V6.gateway())] {
+    for (netns, address) in
+        [(&lab.world, V6.host()), (&c2.netns, V6.host()), (&c2.netns, V6.gateway())]
+    {
         hears_of_the_closed_port(netns, address);
         let refused = tcp::try_connect(netns, (address, 8080), DEADLINE).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
@@ -170,7 +191,9 @@ fn hears_of_the_closed_port(netns: &Netns, address: IpAddr) {
     let socket = udp::client(netns, V6);
     socket.connect((address, 8080)).unwrap();
     socket.set_read_timeout(Some(SILENCE)).unwrap();
-    let refused = |result: io::Result<usize>| result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    let refused = |result: io::Result<usize>| {
+        result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
     wait::until("it hears that the port is closed", || {
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
@@ -182,22 +205,28 @@ fn every_hop_says_when_a_packet_ends_there() {
     let wide = lab.widen();
     let c1 = four(&lab, &["-p", "5000:80", "-p", "5000:80/udp"]);
     let c2 = lab.container("c2", &[]);
-    let servers = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
+    let servers =
+        (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
     for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
         // Once with the flow still to begin, and once with it open.
         for _ in 0..2 {
             for (hops, by) in [(1, V6.far_hop()), (2, V6.near_hop()), (3, V6.host())] {
-                let answer = route::probe(&wide.beyond, probe, (V6.beyond(), port), (V6.host(), 5000), hops);
+                let answer =
+                    route::probe(&wide.beyond, probe, (V6.beyond(), port), (V6.host(), 5000), hops);
                 assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
             }
             let there = route::reach(&wide.beyond, probe, (V6.beyond(), port), (V6.host(), 5000));
             assert_eq!(there, Answer::There(V6.host()));
             let answer = route::probe(&c2.netns, probe, (c2.address, port), (V6.host(), 5000), 1);
             assert_eq!(answer, exceeded(V6.gateway()), "a neighbour's");
-            assert_eq!(route::reach(&c2.netns, probe, (c2.address, port), (V6.host(), 5000)), Answer::There(V6.host()));
+            assert_eq!(
+                route::reach(&c2.netns, probe, (c2.address, port), (V6.host(), 5000)),
+                Answer::There(V6.host())
+            );
         }
     }
-    // What the container sends ends somewhere too; what it hears is in the gateway's name, as all of it.
+    // What the container sends ends somewhere too; what it hears is in the gateway's name, as all
+    // of it.
     drop(servers);
     let inside = udp::bind(&c1.netns, c1.at(80));
     let outside = udp::bind(&wide.beyond, (V6.beyond(), 4002));
@@ -205,7 +234,8 @@ fn every_hop_says_when_a_packet_ends_there() {
     let (_, peer) = inside.recv_from(&mut [0; 16]).unwrap();
     drop(inside);
     for hops in [1, 2, 3] {
-        let answer = route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (peer.ip(), peer.port()), hops);
+        let answer =
+            route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (peer.ip(), peer.port()), hops);
         assert_eq!(answer, exceeded(V4.gateway()), "hop {hops}");
     }
     drop(outside);
@@ -237,8 +267,12 @@ fn longer_packets_than_go_through_are_told_as_long_as_each_side_may_send() {
     lab.json(&["network", "create", "short", "--subnet", "172.28.0.0/16", "--mtu", "1300"]);
     lab.json(&["network", "create", "long", "--subnet", "172.29.0.0/16", "--mtu", "9000"]);
     // In this order: what the client is told it remembers.
-    for (network, container_is_told, client_is_told) in [("long", Some(1480), None), ("short", None, Some(1320))] {
-        let c1 = lab.container(network, &["--network", network, "-p", "9000:9/udp", "-p", "9000:9"]).of(V4);
+    for (network, container_is_told, client_is_told) in
+        [("long", Some(1480), None), ("short", None, Some(1320))]
+    {
+        let c1 = lab
+            .container(network, &["--network", network, "-p", "9000:9/udp", "-p", "9000:9"])
+            .of(V4);
         let server = udp::bind(&c1.netns, c1.at(9));
         let client = udp::bind(&lab.world, (V6.router(), 4000));
         client.send_to(b"hello", (V6.host(), 9000)).unwrap();
@@ -256,7 +290,11 @@ fn longer_packets_than_go_through_are_told_as_long_as_each_side_may_send() {
         let long = Packet::udp((V6.router(), 4000), (V6.host(), 9000), &[7; 1400]);
         Raw::sender(&lab.world, V6).send(&long);
         assert_eq!(heard(), client_is_told, "{network}");
-        let gateway = lab.json(&["network", "inspect", network])["gateways"][0].as_str().unwrap().parse().unwrap();
+        let gateway = lab.json(&["network", "inspect", network])["gateways"][0]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
         let heard = told(&c1.netns, V4, gateway, (9, peer.port()));
         let long = Packet::udp((c1.address, 9), (peer.ip(), peer.port()), &[7; 1473 - 20]);
         if container_is_told.is_some() {
@@ -264,7 +302,13 @@ fn longer_packets_than_go_through_are_told_as_long_as_each_side_may_send() {
         }
         assert_eq!(heard(), container_is_told, "{network}");
         drop(server);
-        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (V6.host(), 9000), transfer::SIZE / 100);
+        transfer::both_ways(
+            &c1.netns,
+            c1.at(9),
+            &lab.world,
+            (V6.host(), 9000),
+            transfer::SIZE / 100,
+        );
         lab.json(&["container", "rm", &c1.name]);
     }
 }
@@ -290,7 +334,9 @@ fn what_only_one_family_has_goes_no_further() {
     let datagram = |data: &[u8]| Packet::udp((V6.far(), 4000), (V6.host(), 8080), data);
     let arrives = |data: &[u8]| {
         let data = data.to_vec();
-        inside.wait("the datagram arrives", move |packet| (packet.payload[8..] == data[..]).then(|| packet.clone()))
+        inside.wait("the datagram arrives", move |packet| {
+            (packet.payload[8..] == data[..]).then(|| packet.clone())
+        })
     };
     // Extension headers.
     let padding = [&[0][..], &[1, 4, 0, 0, 0, 0]].concat();
@@ -316,8 +362,12 @@ fn what_only_one_family_has_goes_no_further() {
     Raw::sender(&c1.netns, V4).send(&without);
     wait::until("it is dropped", || (lab.counted("no-checksum") == 1).then_some(()));
     Raw::sender(&c1.netns, V4).send(&back(b"with"));
-    let answer = outside.wait("the answer", |packet| (packet.ports() == (8080, 4000)).then(|| packet.clone()));
-    assert_eq!((&answer.payload[8..], answer.source, answer.sums_up()), (&b"with"[..], V6.host(), true));
+    let answer = outside
+        .wait("the answer", |packet| (packet.ports() == (8080, 4000)).then(|| packet.clone()));
+    assert_eq!(
+        (&answer.payload[8..], answer.source, answer.sums_up()),
+        (&b"with"[..], V6.host(), true)
+    );
     let first = back(&[7; 64]).with_id(9).cut(&[32]).remove(0);
     Raw::sender(&c1.netns, V4).send(&first);
     wait::until("it is dropped", || (lab.counted("fragment") == parts + 3).then_some(()));
@@ -330,7 +380,8 @@ fn a_publish_moves_between_containers_of_ipv4() {
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &["--network", V4.network()]).of(V4);
     let _streams = [&c1, &c2].map(|container| tcp::Echo::start(&container.netns, container.at(80)));
-    let _datagrams = [(&c1, "c1"), (&c2, "c2")].map(|(c, tag)| udp::Echo::start(&c.netns, c.at(80), tag));
+    let _datagrams =
+        [(&c1, "c1"), (&c2, "c2")].map(|(c, tag)| udp::Echo::start(&c.netns, c.at(80), tag));
     for (to, tag) in [(&c2, "c2"), (&c1, "c1")] {
         let mut going_on = tcp::exchange(&lab.world, (V6.host(), 8080));
         lab.json(&["publish", "move", "8080", &to.name, "--drain", "600"]);
@@ -348,7 +399,8 @@ fn the_hosts_own_connections_end_with_the_publish() {
     let lab = Lab::of(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8081:80"]);
     let _server = tcp::Echo::start(&c1.netns, c1.at(80));
-    let mut ending = [V6.loopback(), V6.host()].map(|address| tcp::exchange(&lab.host, (address, 8080)));
+    let mut ending =
+        [V6.loopback(), V6.host()].map(|address| tcp::exchange(&lab.host, (address, 8080)));
     let mut staying = tcp::exchange(&lab.host, (V6.loopback(), 8081));
     lab.json(&["publish", "rm", &c1.name, "8080:80"]);
     for stream in &mut ending {

@@ -1,5 +1,7 @@
-//! What netkit costs against veth: `cargo xtask test --kernel 6.12 --only device_cost -- --ignored --nocapture`, in turns, medians of all turns. On an emulated
-//! processor each instruction costs about the same and no memory is far away: it shows how much less is done, not how much faster that is.
+//! What netkit costs against veth: `cargo xtask test --kernel 6.12 --only device_cost -- --ignored
+//! --nocapture`, in turns, medians of all turns. On an emulated processor each instruction costs
+//! about the same and no memory is far away: it shows how much less is done, not how much faster
+//! that is.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -34,7 +36,8 @@ fn netkit_against_veth() {
     // Nobody there answers, and nobody says so.
     place::ip(&lab.world, "route add blackhole 198.18.0.0/15");
     let _far = udp::Echo::start(&lab.world, (V4.far(), 7), "far");
-    let _near = [&netkit, &veth].map(|[_, other]| udp::Echo::start(&other.netns, other.at(7), "near"));
+    let _near =
+        [&netkit, &veth].map(|[_, other]| udp::Echo::start(&other.netns, other.at(7), "near"));
     let nobody = SocketAddr::from((V4.somebody(1), 9));
     let sent = |from: &Container| sent_in(&udp::client(&from.netns, V4), nobody);
     let asked = |from: &Container, to: SocketAddr| answered_in(&udp::client(&from.netns, V4), to);
@@ -42,7 +45,10 @@ fn netkit_against_veth() {
     let works: [Work<'_>; 3] = [
         ("a datagram to outside", Box::new(|[one, _]| sent(one))),
         ("a question to outside, and its answer", Box::new(|[one, _]| asked(one, far))),
-        ("a question to a neighbour, and its answer", Box::new(|[one, other]| asked(one, other.at(7)))),
+        (
+            "a question to a neighbour, and its answer",
+            Box::new(|[one, other]| asked(one, other.at(7))),
+        ),
     ];
     for (what, work) in &works {
         let mut costs = [Vec::new(), Vec::new()];

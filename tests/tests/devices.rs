@@ -57,12 +57,17 @@ fn containers_by_netkit_and_by_veth_are_neighbours() {
 fn traffic(lab: &Lab, family: Family, containers: [&Container; 3]) {
     let [c1, c2, c3] = containers;
     let address = |container: &Container| container.address_of(family);
-    let _echoes =
-        containers.map(|container| udp::Echo::start(&container.netns, (address(container), 7), &container.name));
+    let _echoes = containers.map(|container| {
+        udp::Echo::start(&container.netns, (address(container), 7), &container.name)
+    });
     let _served = tcp::Echo::start(&c1.netns, (address(c1), 7));
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     for from in containers {
-        assert_eq!(udp::answer(&udp::client(&from.netns, family), (family.far(), 7)), "far", "{from}");
+        assert_eq!(
+            udp::answer(&udp::client(&from.netns, family), (family.far(), 7)),
+            "far",
+            "{from}"
+        );
         ping::ping(&from.netns, family.far(), 7, 56);
         for to in containers {
             let answer = udp::answer(&udp::client(&from.netns, family), (address(to), 7));
@@ -81,7 +86,8 @@ fn traffic(lab: &Lab, family: Family, containers: [&Container; 3]) {
     assert_eq!(lab.counted("source-address-spoofed"), before + 1);
 }
 
-/// What a container's link is by the agent, by the kernel on the host, and by the kernel in the container.
+/// What a container's link is by the agent, by the kernel on the host, and by the kernel in the
+/// container.
 fn kinds(lab: &Lab, container: &Container) -> [String; 3] {
     let kind = |link: Option<Link>| link.and_then(|link| link.kind).unwrap_or_default();
     let inspected = lab.json(&["container", "inspect", &container.name]);

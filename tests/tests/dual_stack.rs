@@ -23,7 +23,8 @@ use causeway_tests::{
 use serde_json::{Value, json};
 
 const SIX: [&str; 5] = ["network", "create", "six", "--subnet", "2001:db8:19::/64"];
-const DUAL: [&str; 7] = ["network", "create", "dual", "--subnet", "2001:db8:18::/64", "--subnet", "172.27.0.0/16"];
+const DUAL: [&str; 7] =
+    ["network", "create", "dual", "--subnet", "2001:db8:18::/64", "--subnet", "172.27.0.0/16"];
 
 fn addresses(netns: &Netns) -> Vec<InterfaceAddress> {
     place::block_on(async { Netlink::open(netns).await?.addresses().await }).unwrap()
@@ -64,14 +65,34 @@ fn down_leaves_no_trace_of_ipv6() {
     lab.start_agent(&[]);
     lab.json(&SIX);
     lab.json(&DUAL);
-    let routed = ["network", "create", "routed", "--no-masquerade=ipv6", "--subnet", "2001:db8:20::/64", "--subnet"];
+    let routed = [
+        "network",
+        "create",
+        "routed",
+        "--no-masquerade=ipv6",
+        "--subnet",
+        "2001:db8:20::/64",
+        "--subnet",
+    ];
     assert_eq!(lab.json(&[&routed[..], &["172.26.0.0/16"]].concat())["masquerade"], json!("ipv4"));
     let six = lab.container("six", &["--network", "six", "-p", "8080:80"]);
-    let dual =
-        lab.container("dual", &["--network", "dual", "-p", "[2001:db8:2::15]:8081:80", "-p", "10.0.2.15:8081:81"]);
+    let dual = lab.container(
+        "dual",
+        &["--network", "dual", "-p", "[2001:db8:2::15]:8081:80", "-p", "10.0.2.15:8081:81"],
+    );
     let path = attached.path().display().to_string();
     let third = lab.name_of("third");
-    lab.json(&["container", "attach", &third, "--netns", &path, "--network", "routed", "-p", "8082:80"]);
+    lab.json(&[
+        "container",
+        "attach",
+        &third,
+        "--netns",
+        &path,
+        "--network",
+        "routed",
+        "-p",
+        "8082:80",
+    ]);
     for netns in [&six.netns, &dual.netns] {
         ping::ping(netns, V6.far(), 1, 56);
     }
@@ -89,7 +110,9 @@ fn down_leaves_no_trace_of_ipv6() {
 fn interfaces_have_ipv6_as_their_network_does_and_it_can_be_used_at_once() {
     let lab = Lab::new();
     // A host that has other defaults.
-    for (name, value) in [("accept_dad", "1"), ("accept_ra", "2"), ("addr_gen_mode", "3"), ("disable_ipv6", "1")] {
+    for (name, value) in
+        [("accept_dad", "1"), ("accept_ra", "2"), ("addr_gen_mode", "3"), ("disable_ipv6", "1")]
+    {
         set(&lab.host, "default", name, value);
     }
     let bridges: BTreeMap<&str, String> = [("six", lab.json(&SIX)), ("dual", lab.json(&DUAL))]
@@ -99,14 +122,21 @@ fn interfaces_have_ipv6_as_their_network_does_and_it_can_be_used_at_once() {
         let container = lab.container(network, &["--network", network]);
         // Before anything else: it was made this moment.
         let (own, default) = (addresses(&container.netns), routes(&container.netns));
-        let own: Vec<_> =
-            own.iter().filter(|own| own.address.addr().is_ipv6() && !own.address.addr().is_loopback()).collect();
-        assert!(own.len() == 2 && own.iter().all(|own| !own.tentative), "a global one and a link-local one: {own:?}");
+        let own: Vec<_> = own
+            .iter()
+            .filter(|own| own.address.addr().is_ipv6() && !own.address.addr().is_loopback())
+            .collect();
+        assert!(
+            own.len() == 2 && own.iter().all(|own| !own.tentative),
+            "a global one and a link-local one: {own:?}"
+        );
         assert!(default.iter().any(|route| route.destination.to_string() == "::/0"), "{default:?}");
         let bridge = &bridges[network];
         let of_bridge = lab.json(&["network", "inspect", network])["gateways"].clone();
-        let gateway: IpAddr = of_bridge.as_array().unwrap().last().unwrap().as_str().unwrap().parse().unwrap();
-        let given = addresses(&lab.host).into_iter().find(|given| given.address.addr() == gateway).unwrap();
+        let gateway: IpAddr =
+            of_bridge.as_array().unwrap().last().unwrap().as_str().unwrap().parse().unwrap();
+        let given =
+            addresses(&lab.host).into_iter().find(|given| given.address.addr() == gateway).unwrap();
         assert!(!given.tentative);
         ping::ping(&container.netns, V6.far(), 1, 56);
         ping::ping(&container.netns, gateway, 1, 56);
@@ -126,16 +156,22 @@ fn interfaces_have_ipv6_as_their_network_does_and_it_can_be_used_at_once() {
             assert_eq!(setting(netns, interface, name), value, "{network}: {name} of {interface}");
         }
         // What is IPv4's is there after that, and so is this.
-        for (netns, interface) in [(&lab.host, bridge.as_str()), (&container.netns, container.interface())] {
+        for (netns, interface) in
+            [(&lab.host, bridge.as_str()), (&container.netns, container.interface())]
+        {
             for state in ["down", "up"] {
                 place::ip(netns, &format!("link set {interface} {state}"));
             }
         }
         let own = container.address_of(V6);
-        wait::until("the host reaches it again", || ping::try_ping(&lab.host, own, 1, 56, wait::SILENCE).ok());
+        wait::until("the host reaches it again", || {
+            ping::try_ping(&lab.host, own, 1, 56, wait::SILENCE).ok()
+        });
     }
     let four = lab.container("four", &[]);
-    for (netns, interface) in [(&four.netns, four.interface()), (&lab.host, four.host_side()), (&lab.host, "cw0")] {
+    for (netns, interface) in
+        [(&four.netns, four.interface()), (&lab.host, four.host_side()), (&lab.host, "cw0")]
+    {
         assert_eq!(setting(netns, interface, "disable_ipv6"), "1", "{interface}");
     }
 }
@@ -153,14 +189,20 @@ fn a_default_route_from_a_router_of_the_hosts_stays() {
     let route = wait::until("the host has a route from its router", learned);
     lab.json(&SIX);
     assert_eq!(learned().as_ref(), Some(&route));
-    // Nor is it given up for forwarding that somebody switched off; without it there is nothing to lose.
+    // Nor is it given up for forwarding that somebody switched off; without it there is nothing to
+    // lose.
     set(&lab.host, "all", "forwarding", "0");
     set(&lab.host, "cw1", "forwarding", "0");
     lab.kill_agent();
     lab.start_agent(&[]);
-    assert_eq!((learned().as_ref(), setting(&lab.host, "cw1", "forwarding")), (Some(&route), "0".to_owned()));
+    assert_eq!(
+        (learned().as_ref(), setting(&lab.host, "cw1", "forwarding")),
+        (Some(&route), "0".to_owned())
+    );
     place::ip(&lab.host, "-6 route del default via fe80::2 dev uplink0");
-    wait::until("the bridge forwards again", || (setting(&lab.host, "cw1", "forwarding") == "1").then_some(()));
+    wait::until("the bridge forwards again", || {
+        (setting(&lab.host, "cw1", "forwarding") == "1").then_some(())
+    });
     let c1 = lab.container("c1", &["--network", "six"]);
     ping::ping(&c1.netns, V6.far(), 1, 56);
 }
@@ -232,7 +274,9 @@ fn a_new_flow_leaves_with_an_address_that_is_good_and_others_keep_theirs() {
     is_seen("2001:db8:2::15", "what is left is better than nothing");
     chatter.finish();
     // Gone with its address.
-    let begun_with_it = |flow: &Value| flow["reply"]["destination"].as_str().unwrap().starts_with("[2001:db8:2::15]");
+    let begun_with_it = |flow: &Value| {
+        flow["reply"]["destination"].as_str().unwrap().starts_with("[2001:db8:2::15]")
+    };
     let flows = lab.json(&["flows"]);
     assert!(flows.as_array().unwrap().iter().any(begun_with_it), "{flows}");
     change("del 2001:db8:2::15/64");
@@ -255,7 +299,9 @@ fn an_uplink_may_have_ipv6_alone() {
     let four = lab.container("four", &[]);
     place::add_address(&lab.host, UPLINK, HOST, 24);
     place::ip(&lab.host, "route add default via 10.0.2.2");
-    wait::until("IPv4 works too", || ping::try_ping(&four.netns, V4.far(), 1, 56, wait::SILENCE).is_ok().then_some(()));
+    wait::until("IPv4 works too", || {
+        ping::try_ping(&four.netns, V4.far(), 1, 56, wait::SILENCE).is_ok().then_some(())
+    });
     assert_eq!(seen_from(&lab, &c1, V6), V6.host());
 }
 
@@ -267,9 +313,11 @@ fn a_host_without_ipv6_has_networks_of_ipv4() {
     for network in [&SIX[..], &DUAL[..]] {
         let output = lab.causeway(network);
         assert_eq!((output.status, output.stderr.lines().count()), (Some(1), 1), "{output}");
-        for word in
-            ["IPv6 is disabled on the host", "sysctl net.ipv6.conf.all.disable_ipv6=0", "leave the IPv6 subnet out"]
-        {
+        for word in [
+            "IPv6 is disabled on the host",
+            "sysctl net.ipv6.conf.all.disable_ipv6=0",
+            "leave the IPv6 subnet out",
+        ] {
             assert!(output.stderr.contains(word), "{output}");
         }
     }
@@ -284,9 +332,12 @@ fn the_next_agent_knows_every_address() {
     let lab = Lab::new();
     lab.json(&SIX);
     lab.json(&DUAL);
-    let c1 = lab.container("c1", &["--network", "dual", "--ip", "2001:db8:18::9", "-p", "8080:80/udp"]).of(V6);
+    let c1 = lab
+        .container("c1", &["--network", "dual", "--ip", "2001:db8:18::9", "-p", "8080:80/udp"])
+        .of(V6);
     assert_eq!(c1.made["endpoints"][0]["addresses"], json!(["172.27.0.2/16", "2001:db8:18::9/64"]));
-    let lists = || [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb));
+    let lists =
+        || [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb));
     let before = lists();
     let _far = udp::Echo::start(&lab.world, (V6.far(), 7), "far");
     let chatter = udp::Chatter::start(udp::client(&c1.netns, V6), (V6.far(), 7));
@@ -305,8 +356,9 @@ fn the_next_agent_knows_every_address() {
     let _inside = udp::Echo::start(&c1.netns, c1.at(80), "c1");
     assert_eq!(udp::answer(&udp::client(&lab.world, V6), (V6.host(), 8080)), "c1");
     // Given in turn, each family for itself: what was asked for does not count.
-    let given =
-        |short: &str, arguments: &[&str]| lab.container(short, arguments).made["endpoints"][0]["addresses"].clone();
+    let given = |short: &str, arguments: &[&str]| {
+        lab.container(short, arguments).made["endpoints"][0]["addresses"].clone()
+    };
     assert_eq!(given("c2", &["--network", "dual"]), json!(["172.27.0.3/16", "2001:db8:18::2/64"]));
     lab.json(&["container", "rm", &lab.name_of("c2")]);
     assert_eq!(given("c3", &["--network", "dual"]), json!(["172.27.0.4/16", "2001:db8:18::3/64"]));

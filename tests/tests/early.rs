@@ -1,5 +1,6 @@
-//! Tables of packets for the program that an uplink's driver runs: each goes through it in the kernel and through the pure decisions. What it
-//! leaves to tc must be as it came, and counted nowhere.
+//! Tables of packets for the program that an uplink's driver runs: each goes through it in the
+//! kernel and through the pure decisions. What it leaves to tc must be as it came, and counted
+//! nowhere.
 
 use std::net::IpAddr;
 
@@ -88,7 +89,8 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     let at = answer.payload_at();
     // Its own sum is one over the pseudo header, as a virtual link brings it.
     let pseudo = !checksum(&answer.pseudo_header(8 + b"hello".len()));
-    let martian = |source, destination| outside(bench, source, destination, Payload::Tcp(4000, 22, ACK));
+    let martian =
+        |source, destination| outside(bench, source, destination, Payload::Tcp(4000, 22, ACK));
     let elsewhere = |frame: &IpFrame, mac| IpFrame { macs: (mac, frame.macs.1), ..frame.clone() };
     let length_at = if family == V4 { 16 } else { 18 };
     let mut tagged = answer.bytes();
@@ -99,12 +101,27 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
         settled(row("as long as the link is wide", &long(1500), into_c1())),
         settled(row("longer than the link is wide", &long(1501), Pass)),
         settled(row("shorter than it says", &long(100), Pass).with(length_at, &[0x05, 0xdc])),
-        settled(row("a sum that was left to the hardware", &answer, Pass).with(at + 6, &pseudo.to_be_bytes())),
+        settled(
+            row("a sum that was left to the hardware", &answer, Pass)
+                .with(at + 6, &pseudo.to_be_bytes()),
+        ),
         settled(row("the last hop", &IpFrame { ttl: 1, ..answer.clone() }, Pass)),
         settled(row("the last hop but one", &IpFrame { ttl: 2, ..answer.clone() }, into_c1())),
-        settled(row("a first fragment", &IpFrame { fragment: Fragment::First, ..answer.clone() }, Pass)),
-        settled(row("a later fragment", &IpFrame { fragment: Fragment::Later, ..answer.clone() }, Pass)),
-        settled(row("with options", &IpFrame { options: Options::Units(1), ..answer.clone() }, Pass)),
+        settled(row(
+            "a first fragment",
+            &IpFrame { fragment: Fragment::First, ..answer.clone() },
+            Pass,
+        )),
+        settled(row(
+            "a later fragment",
+            &IpFrame { fragment: Fragment::Later, ..answer.clone() },
+            Pass,
+        )),
+        settled(row(
+            "with options",
+            &IpFrame { options: Options::Units(1), ..answer.clone() },
+            Pass,
+        )),
         settled(row("for another machine", &elsewhere(&answer, ANOTHER_MACHINE), Pass)),
         settled(row("for all machines", &elsewhere(&answer, [0xff; 6]), Pass)),
         settled(Row { frame: tagged, ..row("with a VLAN tag", &answer, Pass) }),
@@ -112,14 +129,24 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
         row("an answer that changes the flow's state", &answer, Pass).after_sent(&asked),
         row("of no flow", &answer, Pass),
         row("a published port's first", &to_publish, Pass),
-        row("a published port's next", &to_publish, Forward((world, 4000), (c1, 53))).after_received(&to_publish),
-        row("an echo reply", &pong, Forward((world, 0), (c1, 77))).after_sent(&pinged).after_received(&pong),
+        row("a published port's next", &to_publish, Forward((world, 4000), (c1, 53)))
+            .after_received(&to_publish),
+        row("an echo reply", &pong, Forward((world, 0), (c1, 77)))
+            .after_sent(&pinged)
+            .after_received(&pong),
         row("the first echo reply", &pong, Pass).after_sent(&pinged),
-        row("an echo request", &received(Payload::Ping(77)), Pass).after_sent(&pinged).after_received(&pong),
-        row("TCP", &received(Payload::Tcp(80, 4001, ACK)), Pass).after_sent(&sent(Payload::Tcp(4001, 80, SYN))),
+        row("an echo request", &received(Payload::Ping(77)), Pass)
+            .after_sent(&pinged)
+            .after_received(&pong),
+        row("TCP", &received(Payload::Tcp(80, 4001, ACK)), Pass)
+            .after_sent(&sent(Payload::Tcp(4001, 80, SYN))),
         row(
             "an ICMP error",
-            &received(Payload::Error(Told::PortClosed, Box::new(asked.clone()), family.header() + 8)),
+            &received(Payload::Error(
+                Told::PortClosed,
+                Box::new(asked.clone()),
+                family.header() + 8,
+            )),
             Pass,
         ),
         row("into a container that takes none", &received(udp(4000, 5004)), Pass)
@@ -127,11 +154,18 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
         row("loopback's", &martian(loopback, host), Drop(Reason::Martian)),
         row("in the name of many", &martian(group, host), Drop(Reason::Martian)),
         row("to loopback", &martian(world, loopback), Drop(Reason::Martian)),
-        row("a martian for another machine", &elsewhere(&martian(loopback, host), ANOTHER_MACHINE), Pass),
+        row(
+            "a martian for another machine",
+            &elsewhere(&martian(loopback, host), ANOTHER_MACHINE),
+            Pass,
+        ),
         row("from no address", &martian(nobody, group), Pass),
         row("to many", &martian(world, group), Pass),
         Row { frame: answer.bytes()[..20].to_vec(), ..row("cut short", &answer, Pass) },
-        Row { frame: [&bench.mac("up0")[..], &[2; 6], &[8, 6], &[0; 28]].concat(), ..row("ARP", &answer, Pass) },
+        Row {
+            frame: [&bench.mac("up0")[..], &[2; 6], &[8, 6], &[0; 28]].concat(),
+            ..row("ARP", &answer, Pass)
+        },
     ];
     if family == V4 {
         let of = |source: [u8; 4], destination: [u8; 4]| martian(source.into(), destination.into());
@@ -147,8 +181,16 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
         rows.extend([
             row("from a mapped address", &martian(mapped, host), Pass),
             row("from a link-local address", &martian(router, host), Pass),
-            settled(row("an atomic fragment", &IpFrame { fragment: Fragment::Atomic, ..answer.clone() }, Pass)),
-            row("neighbour discovery", &outside(bench, router, host, Payload::Icmp(135, vec![0; 20])), Pass),
+            settled(row(
+                "an atomic fragment",
+                &IpFrame { fragment: Fragment::Atomic, ..answer.clone() },
+                Pass,
+            )),
+            row(
+                "neighbour discovery",
+                &outside(bench, router, host, Payload::Icmp(135, vec![0; 20])),
+                Pass,
+            ),
         ]);
     }
     rows
@@ -186,13 +228,29 @@ fn check(bench: &Bench, row: &Row) {
         }
         Expect::Drop(reason) => {
             assert_eq!(trial.action, XDP_DROP, "{}", row.what);
-            assert_eq!(after.reasons[reason.name()], before.reasons[reason.name()] + 1, "{}", row.what);
-            assert!(matches!(pure, Early::Drop(why) if why == reason), "{}: by the decisions {pure:?}", row.what);
+            assert_eq!(
+                after.reasons[reason.name()],
+                before.reasons[reason.name()] + 1,
+                "{}",
+                row.what
+            );
+            assert!(
+                matches!(pure, Early::Drop(why) if why == reason),
+                "{}: by the decisions {pure:?}",
+                row.what
+            );
         }
         Expect::Forward(source, destination) => {
             assert_eq!(trial.action, XDP_REDIRECT, "{}", row.what);
-            assert_eq!((after.packets, &after.reasons), (before.packets + 1, &before.reasons), "{}", row.what);
-            let Early::Forward(frame) = pure else { panic!("{}: by the decisions {pure:?}", row.what) };
+            assert_eq!(
+                (after.packets, &after.reasons),
+                (before.packets + 1, &before.reasons),
+                "{}",
+                row.what
+            );
+            let Early::Forward(frame) = pure else {
+                panic!("{}: by the decisions {pure:?}", row.what)
+            };
             assert_eq!(trial.frame, frame, "{}: by the decisions", row.what);
             assert_arrives(row, &trial.frame, source, destination);
         }

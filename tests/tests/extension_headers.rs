@@ -1,4 +1,5 @@
-//! Packets of IPv6 with extension headers: translated as any other up to the bound, and beyond it not passed by who could hide behind them.
+//! Packets of IPv6 with extension headers: translated as any other up to the bound, and beyond it
+//! not passed by who could hide behind them.
 
 use std::net::IpAddr;
 
@@ -28,9 +29,13 @@ fn padding(kind: u8) -> (u8, Vec<u8>) {
     (kind, vec![0, 1, 4, 0, 0, 0, 0])
 }
 
-/// Options for the destination of that many bytes in all, one that nobody knows and everybody passes over.
+/// Options for the destination of that many bytes in all, one that nobody knows and everybody
+/// passes over.
 fn long(bytes: u8) -> (u8, Vec<u8>) {
-    (header::DESTINATION, [&[bytes / 8 - 1, 0x1e, bytes - 4][..], &vec![0; usize::from(bytes) - 4]].concat())
+    (
+        header::DESTINATION,
+        [&[bytes / 8 - 1, 0x1e, bytes - 4][..], &vec![0; usize::from(bytes) - 4]].concat(),
+    )
 }
 
 /// A routing header of a type that nobody knows, with so many places still to visit.
@@ -53,7 +58,12 @@ fn within_the_bound() -> Vec<(&'static str, Headers)> {
         ("long options", vec![long(112)]),
         (
             "four of them",
-            vec![padding(header::HOP_BY_HOP), padding(header::DESTINATION), routing(0), padding(header::DESTINATION)],
+            vec![
+                padding(header::HOP_BY_HOP),
+                padding(header::DESTINATION),
+                routing(0),
+                padding(header::DESTINATION),
+            ],
         ),
         (
             "a fragment behind three",
@@ -63,7 +73,9 @@ fn within_the_bound() -> Vec<(&'static str, Headers)> {
 }
 
 fn beyond_the_bound() -> Vec<(&'static str, Headers)> {
-    let five = [padding(header::HOP_BY_HOP)].into_iter().chain((0..4).map(|_| padding(header::DESTINATION)));
+    let five = [padding(header::HOP_BY_HOP)]
+        .into_iter()
+        .chain((0..4).map(|_| padding(header::DESTINATION)));
     vec![
         ("five of them", five.collect()),
         ("more bytes than are walked", vec![long(64), long(64)]),
@@ -100,7 +112,8 @@ fn what_is_behind_headers_is_masqueraded_and_answered(family: Family) {
         let seen = arrives(&world, what, (port, 7));
         assert_eq!((seen.source, seen.ttl), (family.host(), 63), "{what}");
         // Its checksum is the hardware's to make, which a veth pair has none of.
-        let answer = inside.wait(what, |packet| (packet.ports() == (7, port)).then(|| packet.clone()));
+        let answer =
+            inside.wait(what, |packet| (packet.ports() == (7, port)).then(|| packet.clone()));
         assert_eq!(answer.source, family.far(), "{what}");
     }
 }
@@ -112,7 +125,8 @@ fn what_is_behind_headers_comes_to_a_published_port_and_is_answered(family: Fami
         world.send(&datagram(&headers, (family.far(), port), (family.host(), 5000)));
         let seen = arrives(&inside, what, (port, 7));
         assert_eq!((seen.source, seen.destination), (family.far(), c1.address), "{what}");
-        let answer = world.wait(what, |packet| (packet.ports() == (5000, port)).then(|| packet.clone()));
+        let answer =
+            world.wait(what, |packet| (packet.ports() == (5000, port)).then(|| packet.clone()));
         assert_eq!(answer.source, family.host(), "{what}");
     }
     assert!(echo.peers().iter().all(|peer| peer.ip() == family.far()), "{:?}", echo.peers());
@@ -130,8 +144,9 @@ fn a_connection_begins_and_goes_on_behind_headers(family: Family) {
         };
         inside.send(&segment(flag::SYN, 1000, 0));
         let accepted = flag::SYN | flag::ACK;
-        let answer = inside
-            .wait(what, |packet| (packet.ports() == (80, port) && packet.flags() == accepted).then(|| packet.clone()));
+        let answer = inside.wait(what, |packet| {
+            (packet.ports() == (80, port) && packet.flags() == accepted).then(|| packet.clone())
+        });
         assert_eq!(answer.long(8), 1001, "{what}");
         inside.send(&segment(flag::RST, 1001, 0));
     }
@@ -145,14 +160,18 @@ fn fragments_behind_headers_arrive_in_any_order(family: Family) {
     let sent: Vec<u8> = (0..4000_u32).map(|place| (place % 251) as u8).collect();
     for (id, order) in [(1, [0, 1, 2]), (2, [2, 1, 0])] {
         let extensions = vec![padding(header::HOP_BY_HOP), padding(header::DESTINATION)];
-        let whole = Packet { extensions, ..Packet::udp((c1.address, 4000), (family.far(), 9), &sent) };
+        let whole =
+            Packet { extensions, ..Packet::udp((c1.address, 4000), (family.far(), 9), &sent) };
         let parts = whole.with_id(id).cut(&[1400, 2800]);
         for part in order {
             raw.send(&parts[part]);
         }
         let mut buffer = vec![0; 8000];
         let (length, peer) = server.recv_from(&mut buffer).expect("the datagram arrives");
-        assert!(buffer[..length] == sent && peer.ip() == family.host(), "from {peer} in the order {order:?}");
+        assert!(
+            buffer[..length] == sent && peer.ip() == family.host(),
+            "from {peer} in the order {order:?}"
+        );
     }
 }
 
@@ -163,12 +182,16 @@ fn what_is_hidden_behind_more_of_them_goes_nowhere(family: Family) {
     let (world, inside) = (Raw::open(&lab.world, family, 17), Raw::sender(&c2.netns, family));
     let before = lab.counted("extension-headers");
     for (port, (what, headers)) in (44000..).zip(beyond_the_bound()) {
-        for to in [(family.far(), 7), (c1.address, 7), (family.host(), 5000), (family.gateway(), 5000)] {
+        for to in
+            [(family.far(), 7), (c1.address, 7), (family.host(), 5000), (family.gateway(), 5000)]
+        {
             inside.send(&datagram(&headers, (c2.address, port), to));
         }
-        // From outside it is for the host's stack, which has no such port: only its own way leads to the container.
+        // From outside it is for the host's stack, which has no such port: only its own way leads
+        // to the container.
         world.send(&datagram(&headers, (family.far(), port), (family.host(), 5000)));
-        let heard = world.find(SILENCE, |packet| (packet.ports().0 == port).then(|| packet.clone()));
+        let heard =
+            world.find(SILENCE, |packet| (packet.ports().0 == port).then(|| packet.clone()));
         assert_eq!(heard, None, "{what}");
     }
     assert_eq!(lab.counted("extension-headers"), before + 12);

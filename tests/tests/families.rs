@@ -1,4 +1,5 @@
-//! What both families share in the datapath: the slot of an endpoint with several addresses, and that of a publish.
+//! What both families share in the datapath: the slot of an endpoint with several addresses, and
+//! that of a publish.
 
 use std::{
     collections::BTreeSet,
@@ -15,9 +16,11 @@ use causeway_tests::{
 const CONTAINER: [u8; 4] = [172, 18, 0, 2];
 const HOST: [u8; 4] = [10, 0, 2, 15];
 const WORLD: [u8; 4] = [203, 0, 113, 10];
-const PLACE: Place = Place { address: CONTAINER, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
+const PLACE: Place =
+    Place { address: CONTAINER, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
 
-/// The container's further addresses: its own, its link-local one, and that of its IPv4 in the other family.
+/// The container's further addresses: its own, its link-local one, and that of its IPv4 in the
+/// other family.
 const FURTHER: [(&str, &str, &str); 3] = [
     ("2001:db8:18::2", "2001:db8:18::1", "2001:db8:18::/64"),
     ("fe80::42:acff:fe12:2", "2001:db8:18::1", "2001:db8:18::/64"),
@@ -38,7 +41,10 @@ fn put_container(bench: &mut Bench) {
 
 /// Led to the container's IPv4 address and to another one.
 fn dual(publish: &str, v6: &str) -> PublishEntry {
-    PublishEntry { container_v6: Some(v6.parse().expect("an address")), ..publish_entry(CONTAINER, publish, &[]) }
+    PublishEntry {
+        container_v6: Some(v6.parse().expect("an address")),
+        ..publish_entry(CONTAINER, publish, &[])
+    }
 }
 
 /// A packet of the container's.
@@ -144,7 +150,10 @@ fn an_address_is_of_the_family_of_its_subnet_and_gateway() {
         let host_side = Interface { index: bench.index("h1"), name: "h1".to_owned() };
         let entry = EndpointEntry { address: further()[0], ..bench.endpoint_entry(PLACE) };
         let error = bench.datapath.put_endpoint(&entry, &host_side).unwrap_err().to_string();
-        assert!(error.contains("172.18.0.0 is not of the family of the endpoint 2001:db8:18::2"), "{error}");
+        assert!(
+            error.contains("172.18.0.0 is not of the family of the endpoint 2001:db8:18::2"),
+            "{error}"
+        );
     });
 }
 
@@ -152,17 +161,38 @@ fn an_address_is_of_the_family_of_its_subnet_and_gateway() {
 fn a_publish_keeps_its_slot_while_it_is_the_same_in_both_families() {
     let (own, mapped) = (FURTHER[0].0, FURTHER[2].0);
     let v4 = |publish| publish_entry(CONTAINER, publish, &[]);
-    // What the earlier agent had, what the next one puts, and whether that is the same as far as both have it.
+    // What the earlier agent had, what the next one puts, and whether that is the same as far as
+    // both have it.
     let table = [
         ("both families", dual("5000-5002:80-82", own), dual("5000-5002:80-82", own), true),
         ("one family more", v4("5010-5012:80-82"), dual("5010-5012:80-82", mapped), true),
         ("one family less", dual("5020-5022:80-82", own), v4("5020-5022:80-82"), true),
         ("another address", dual("5030-5032:80-82", own), dual("5030-5032:80-82", mapped), false),
-        ("another address in one family", dual("5040:80", own), publish_entry(WORLD, "5040:80", &[]), false),
+        (
+            "another address in one family",
+            dual("5040:80", own),
+            publish_entry(WORLD, "5040:80", &[]),
+            false,
+        ),
         ("one port more", dual("5050-5051:80-81", own), dual("5050-5052:80-82", own), false),
-        ("a host address", dual("[2001:db8:2::15]:5060:80", own), dual("[2001:db8:2::15]:5060:80", own), true),
-        ("a host address's", dual("[2001:db8:2::15]:5070:80", own), dual("[2001:db8:2::15]:5070:80", mapped), false),
-        ("no host address any more", dual("[2001:db8:2::15]:5080:80", own), dual("5080:80", own), false),
+        (
+            "a host address",
+            dual("[2001:db8:2::15]:5060:80", own),
+            dual("[2001:db8:2::15]:5060:80", own),
+            true,
+        ),
+        (
+            "a host address's",
+            dual("[2001:db8:2::15]:5070:80", own),
+            dual("[2001:db8:2::15]:5070:80", mapped),
+            false,
+        ),
+        (
+            "no host address any more",
+            dual("[2001:db8:2::15]:5080:80", own),
+            dual("5080:80", own),
+            false,
+        ),
     ];
     with_bench(|bench| {
         bench.put_host();
@@ -200,9 +230,11 @@ fn what_a_publish_no_longer_serves_is_free_for_another() {
 fn a_publish_that_no_family_serves_is_refused() {
     with_bench(|bench| {
         bench.put_host();
-        let v6_at_v4 = PublishEntry { container_v4: None, ..dual("10.0.2.15:5000:80", FURTHER[0].0) };
+        let v6_at_v4 =
+            PublishEntry { container_v4: None, ..dual("10.0.2.15:5000:80", FURTHER[0].0) };
         let v4_at_v6 = publish_entry(CONTAINER, "[2001:db8:2::15]:5000:80", &[]);
-        let nowhere = PublishEntry { container_v4: None, ..publish_entry(CONTAINER, "5000:80", &[]) };
+        let nowhere =
+            PublishEntry { container_v4: None, ..publish_entry(CONTAINER, "5000:80", &[]) };
         for entry in [v6_at_v4, v4_at_v6, nowhere] {
             let error = bench.datapath.put_publish(&entry).unwrap_err().to_string();
             assert!(error.contains("no address of the family"), "{error}");
@@ -218,7 +250,10 @@ fn addresses_that_the_host_lost_are_told_the_next_agent_too() {
         let [six, seven]: [IpAddr; 2] =
             ["2001:db8:2::15", "2001:db8:2::16"].map(|address| address.parse().expect("one"));
         let of = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>();
-        bench.datapath.set_local_addresses(&of(&[HOST.into(), six, seven])).expect("the host's addresses");
+        bench
+            .datapath
+            .set_local_addresses(&of(&[HOST.into(), six, seven]))
+            .expect("the host's addresses");
         let lost = bench.datapath.set_local_addresses(&of(&[HOST.into(), six])).expect("one less");
         assert_eq!(lost, of(&[seven]));
         bench.restart();
@@ -237,7 +272,10 @@ fn a_lost_address_ends_the_flows_that_have_it_and_no_other() {
             let count = bench.datapath.end_flows_of_addresses(&addresses.iter().copied().collect());
             (count.expect("flows end"), flows(bench))
         };
-        assert_eq!(ended(&["2001:db8:2::15".parse().expect("an address"), [10, 0, 2, 16].into()]), (0, 1));
+        assert_eq!(
+            ended(&["2001:db8:2::15".parse().expect("an address"), [10, 0, 2, 16].into()]),
+            (0, 1)
+        );
         assert_eq!(ended(&[HOST.into()]), (1, 0), "translated to it");
         assert_eq!(ended(&[WORLD.into()]), (1, 0), "addressed to it");
     });
@@ -249,7 +287,9 @@ fn flows_of_both_families_are_one_table() {
         bench.put_host();
         let [one, two] = put_neighbours(bench);
         let there = |payload| packet(one.v6, two.v6, payload).bytes();
-        let send = |bench: &Bench, frame: &[u8]| assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, 7);
+        let send = |bench: &Bench, frame: &[u8]| {
+            assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, 7)
+        };
         let begin = |bench: &Bench| {
             begin_flow(bench);
             send(bench, &there(Payload::Udp(4000, 53, vec![])));
@@ -257,8 +297,10 @@ fn flows_of_both_families_are_one_table() {
         };
         begin(bench);
         let listed = bench.datapath.flows().expect("the flows");
-        let listed: Vec<_> = listed.iter().map(|flow| (flow.container, flow.protocol, flow.forward)).collect();
-        let [from, to] = [one.v6, two.v6].map(|address| move |port: u16| SocketAddr::from((address, port)));
+        let listed: Vec<_> =
+            listed.iter().map(|flow| (flow.container, flow.protocol, flow.forward)).collect();
+        let [from, to] =
+            [one.v6, two.v6].map(|address| move |port: u16| SocketAddr::from((address, port)));
         let v4 = (SocketAddr::from((CONTAINER, 4000)), SocketAddr::from((WORLD, 53)));
         let container = IpAddr::from(two.v6);
         assert_eq!(
@@ -296,10 +338,13 @@ fn the_sweep_frees_what_has_ended() {
     with_bench(|bench| {
         bench.put_host();
         put_neighbours(bench);
-        let [host, world]: [Ipv6Addr; 2] =
-            ["2001:db8:2::15", "2001:db8:113::10"].map(|address| address.parse().expect("an address"));
+        let [host, world]: [Ipv6Addr; 2] = ["2001:db8:2::15", "2001:db8:113::10"]
+            .map(|address| address.parse().expect("an address"));
         let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
-        bench.datapath.put_uplink(&uplink, Some(HOST.into()), Some(host), 1500).expect("an uplink of both families");
+        bench
+            .datapath
+            .put_uplink(&uplink, Some(HOST.into()), Some(host), 1500)
+            .expect("an uplink of both families");
         let local = BTreeSet::from([HOST.into(), host.into()]);
         bench.datapath.set_local_addresses(&local).expect("the host's addresses");
         let macs = (bench.mac("up0"), [0x02, 9, 9, 9, 9, 9]);
@@ -315,7 +360,11 @@ fn the_sweep_frees_what_has_ended() {
         // More than one run of the program takes.
         (2000..2150).for_each(|port| begin(bench, port));
         bench.datapath.remove_publish(&ending).expect("its flows end");
-        assert_eq!((bench.entries("FLOWS4"), bench.entries("FLOWS6")), (300, 300), "they have their entries still");
+        assert_eq!(
+            (bench.entries("FLOWS4"), bench.entries("FLOWS6")),
+            (300, 300),
+            "they have their entries still"
+        );
         bench.publish(&dual("5001:53/udp", FURTHER[0].0));
         begin(bench, 3000);
         bench.datapath.sweep().expect("the sweeper wakes");

@@ -1,4 +1,5 @@
-//! How a network's flows are kept: as it is asked for by command and by file, shown, and remembered.
+//! How a network's flows are kept: as it is asked for by command and by file, shown, and
+//! remembered.
 
 use std::fs;
 
@@ -55,7 +56,8 @@ fn a_timeout_below_what_an_rfc_requires_is_taken_and_said() {
     assert!(!log(&lab).contains("RFC"), "{}", log(&lab));
     create("below", "172.31.0.0/24", "udp=119");
     assert!(
-        log(&lab).contains("the timeout udp of 119 s is below the 120 s that RFC 4787 REQ-5 requires"),
+        log(&lab)
+            .contains("the timeout udp of 119 s is below the 120 s that RFC 4787 REQ-5 requires"),
         "{}",
         log(&lab)
     );
@@ -77,7 +79,8 @@ fn a_file_that_declares_it_otherwise_ends_no_flow() {
     lab.undo().containers.push(name.clone());
     let inspected = lab.json(&["container", "inspect", &name]);
     let c1 = causeway::net::netns::Netns::open(&causeway::net::netns::named(&name)).unwrap();
-    let (_far, _far_udp) = (tcp::Echo::start(&lab.world, (FAR, 7)), udp::Echo::start(&lab.world, (FAR, 7), "far"));
+    let (_far, _far_udp) =
+        (tcp::Echo::start(&lab.world, (FAR, 7)), udp::Echo::start(&lab.world, (FAR, 7), "far"));
     let mut stream = tcp::exchange(&c1, (FAR, 7));
     let chatter = udp::Chatter::start(udp::client(&c1, V4), (FAR, 7));
     assert_eq!(shown(&lab, "front")[0]["udp"], 600);
@@ -85,7 +88,8 @@ fn a_file_that_declares_it_otherwise_ends_no_flow() {
         udp::client(&c1, V4).send_to(b"to nobody", (FAR, port)).unwrap();
         let flows = lab.json(&["flows"]);
         let to = json!(format!("{FAR}:{port}"));
-        let flow = flows.as_array().unwrap().iter().find(|flow| flow["forward"]["destination"] == to);
+        let flow =
+            flows.as_array().unwrap().iter().find(|flow| flow["forward"]["destination"] == to);
         flow.unwrap_or_else(|| panic!("{flows}"))["expires_in_s"].as_u64().unwrap()
     };
     let left = unanswered(9);

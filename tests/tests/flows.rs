@@ -19,7 +19,11 @@ fn listed(lab: &Lab, filters: &str) -> Vec<String> {
     let words: Vec<&str> = filters.split_whitespace().collect();
     let flows = lab.json(&[&["flows", "ls"], words.as_slice()].concat());
     let name = |flow: &Value| {
-        format!("{} {}", flow["protocol"].as_str().unwrap(), flow["forward"]["source"].as_str().unwrap())
+        format!(
+            "{} {}",
+            flow["protocol"].as_str().unwrap(),
+            flow["forward"]["source"].as_str().unwrap()
+        )
     };
     let mut names: Vec<String> = flows.as_array().unwrap().iter().map(name).collect();
     names.sort();
@@ -32,7 +36,8 @@ fn flows_are_listed_and_ended_by_what_they_are_like(family: Family) {
     lab.network("other", 30, &[]);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let c2 = lab.container("c2", &["--network", "other"]);
-    let _echoes = [tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
+    let _echoes =
+        [tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
     let _udp = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let mut outgoing = tcp::exchange(&c1.netns, (family.far(), 7));
     let mut incoming = tcp::exchange(&lab.world, (family.host(), 8080));
@@ -62,7 +67,8 @@ fn flows_are_listed_and_ended_by_what_they_are_like(family: Family) {
         ("--state closing".to_owned(), &[]),
         (format!("--address {}", family.far()), &[&out, &yes, &no, &echo]),
         (format!("--address {}", family.router()), &[&into]),
-        // The address that outgoing flows are translated to, and the one that an incoming one was made to.
+        // The address that outgoing flows are translated to, and the one that an incoming one was
+        // made to.
         (format!("--address {}", family.host()), &all),
         (format!("--address {}", c2.address), &[&yes, &no]),
         (format!("--address {}", family.subnet()), &[&out, &into, &echo]),
@@ -78,20 +84,31 @@ fn flows_are_listed_and_ended_by_what_they_are_like(family: Family) {
     }
     // As a person sees them, with counters and the time that is left; `ls` may be left out.
     let table = lab.causeway(&["flows", "--state", "unreplied"]).ok().stdout;
-    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 2, "{table}");
     let size = (family.header() + 8 + 9).to_string();
     let left: u64 = lines[1].last().unwrap().parse().unwrap();
-    assert!(lines[1].contains(&&*size) && (1..=121).contains(&left), "one datagram of {size} bytes: {table}");
+    assert!(
+        lines[1].contains(&&*size) && (1..=121).contains(&left),
+        "one datagram of {size} bytes: {table}"
+    );
 
-    for (filters, number) in [("--protocol sctp", 0), ("--state unreplied", 1), ("--network other", 1)] {
-        let flushed = lab.json(&[&["flows", "flush"], filters.split(' ').collect::<Vec<_>>().as_slice()].concat());
+    for (filters, number) in
+        [("--protocol sctp", 0), ("--state unreplied", 1), ("--network other", 1)]
+    {
+        let flushed = lab.json(
+            &[&["flows", "flush"], filters.split(' ').collect::<Vec<_>>().as_slice()].concat(),
+        );
         assert_eq!(flushed["flows"], number, "{filters}");
     }
     let mut rest = vec![out.clone(), into.clone(), echo];
     rest.sort();
     assert_eq!(listed(&lab, ""), rest);
-    assert_eq!(lab.json(&["flows", "flush", "--address", &family.router().to_string()])["flows"], 1);
+    assert_eq!(
+        lab.json(&["flows", "flush", "--address", &family.router().to_string()])["flows"],
+        1
+    );
     tcp::echoes(&mut outgoing).unwrap();
     incoming.set_read_timeout(Some(wait::SILENCE)).unwrap();
     assert!(tcp::echoes(&mut incoming).is_err(), "it was ended");
@@ -113,7 +130,11 @@ fn a_wrong_filter_is_one_line() {
     ] {
         for verb in [&["flows"][..], &["flows", "ls"], &["flows", "flush"]] {
             let output = lab.causeway(&[verb, &[filter]].concat());
-            assert_eq!((output.status, output.stderr.lines().count()), (Some(status), 1), "{output}");
+            assert_eq!(
+                (output.status, output.stderr.lines().count()),
+                (Some(status), 1),
+                "{output}"
+            );
             assert!(output.stderr.contains(word) && output.stdout.is_empty(), "{output}");
         }
     }

@@ -56,7 +56,9 @@ fn answers(socket: &UdpSocket, to: (IpAddr, u16), question: &[u8]) {
 fn received(socket: &UdpSocket) -> Vec<u8> {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = vec![0; 65536];
-    let (length, _) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("no datagram arrives: {error}"));
+    let (length, _) = socket
+        .recv_from(&mut buffer)
+        .unwrap_or_else(|error| panic!("no datagram arrives: {error}"));
     buffer[..length].to_vec()
 }
 
@@ -65,7 +67,12 @@ fn receives_nothing(socket: &UdpSocket) {
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     let mut buffer = vec![0; 65536];
     let got = socket.recv_from(&mut buffer);
-    assert!(got.is_err(), "{} bytes arrive from {}", got.as_ref().unwrap().0, got.as_ref().unwrap().1);
+    assert!(
+        got.is_err(),
+        "{} bytes arrive from {}",
+        got.as_ref().unwrap().0,
+        got.as_ref().unwrap().1
+    );
 }
 
 fn long_datagrams_go_to_the_world_and_are_answered(family: Family) {
@@ -129,9 +136,13 @@ fn long_pings_go_everywhere_and_are_answered(family: Family) {
 fn arrives_in_any_order(from: (&Netns, (IpAddr, u16)), to: (IpAddr, u16), server: &UdpSocket) {
     let family = Family::of(to.0);
     let raw = Raw::sender(from.0, family);
-    for (seed, order) in [(1, [0, 1, 2]), (2, [2, 1, 0]), (3, [1, 2, 0]), (4, [2, 0, 1]), (5, [1, 0, 2])] {
+    for (seed, order) in
+        [(1, [0, 1, 2]), (2, [2, 1, 0]), (3, [1, 2, 0]), (4, [2, 0, 1]), (5, [1, 0, 2])]
+    {
         let sent = data(seed, 4000);
-        let parts = Packet::udp(from.1, to, &sent).with_fresh_id().cut(&[family.piece(), 2 * family.piece()]);
+        let parts = Packet::udp(from.1, to, &sent)
+            .with_fresh_id()
+            .cut(&[family.piece(), 2 * family.piece()]);
         for part in order {
             raw.send(&parts[part]);
         }
@@ -178,8 +189,9 @@ fn two_containers_with_one_identification_are_kept_apart(family: Family) {
     for (id, order) in [(77, [0, 1]), (78, [1, 0])] {
         let senders = [(1, &c1), (2, &c2)].map(|(seed, container)| {
             let sent = data(seed, 2500);
-            let parts =
-                Packet::udp((container.address, 4000), (family.far(), 7), &sent).with_id(id).cut(&[family.piece()]);
+            let parts = Packet::udp((container.address, 4000), (family.far(), 7), &sent)
+                .with_id(id)
+                .cut(&[family.piece()]);
             (Raw::sender(&container.netns, family), sent, parts)
         });
         for part in order {
@@ -191,7 +203,10 @@ fn two_containers_with_one_identification_are_kept_apart(family: Family) {
         let mut sent = senders.map(|(_, sent, _)| sent);
         got.sort();
         sent.sort();
-        assert!(got == sent, "each datagram arrives as it was sent (fragments in the order {order:?})");
+        assert!(
+            got == sent,
+            "each datagram arrives as it was sent (fragments in the order {order:?})"
+        );
     }
 }
 
@@ -203,7 +218,9 @@ fn two_clients_with_one_identification_are_kept_apart(family: Family) {
     let clients = [(1, &lab.world, family.far()), (2, &wide.other, family.other())];
     let senders = clients.map(|(seed, netns, address)| {
         let sent = data(seed, 2500);
-        let parts = Packet::udp((address, 4000), (family.host(), 5000), &sent).with_id(77).cut(&[family.piece()]);
+        let parts = Packet::udp((address, 4000), (family.host(), 5000), &sent)
+            .with_id(77)
+            .cut(&[family.piece()]);
         (Raw::sender(netns, family), sent, parts)
     });
     for part in [0, 1] {
@@ -221,14 +238,16 @@ fn two_clients_with_one_identification_are_kept_apart(family: Family) {
 fn a_fragment_that_comes_twice_does_no_harm(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
-    let (inside, outside) = (udp::bind(&c1.netns, c1.at(7)), udp::bind(&lab.world, (family.far(), 7)));
+    let (inside, outside) =
+        (udp::bind(&c1.netns, c1.at(7)), udp::bind(&lab.world, (family.far(), 7)));
     let cases = [
         (&lab.world, (family.far(), 4000), (family.host(), 5000), &inside),
         (&c1.netns, (c1.address, 4001), (family.far(), 7), &outside),
     ];
     for (netns, from, to, server) in cases {
         let (raw, sent) = (Raw::sender(netns, family), data(6, 4000));
-        let parts = Packet::udp(from, to, &sent).with_fresh_id().cut(&[family.piece(), 2 * family.piece()]);
+        let parts =
+            Packet::udp(from, to, &sent).with_fresh_id().cut(&[family.piece(), 2 * family.piece()]);
         for part in [0, 0, 1, 1, 2] {
             raw.send(&parts[part]);
         }
@@ -240,14 +259,16 @@ fn a_fragment_that_comes_twice_does_no_harm(family: Family) {
 fn fragments_that_overlap_bring_nothing_false(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
-    let (inside, outside) = (udp::bind(&c1.netns, c1.at(7)), udp::bind(&lab.world, (family.far(), 7)));
+    let (inside, outside) =
+        (udp::bind(&c1.netns, c1.at(7)), udp::bind(&lab.world, (family.far(), 7)));
     let cases = [
         (&lab.world, (family.far(), 4000), (family.host(), 5000), &inside),
         (&c1.netns, (c1.address, 4001), (family.far(), 7), &outside),
     ];
     for (netns, from, to, server) in cases {
         let raw = Raw::sender(netns, family);
-        let (one, other) = (Packet::udp(from, to, &data(7, 2500)), Packet::udp(from, to, &data(8, 2500)));
+        let (one, other) =
+            (Packet::udp(from, to, &data(7, 2500)), Packet::udp(from, to, &data(8, 2500)));
         let one = one.with_fresh_id();
         let other = other.with_id(one.id);
         let (one, other) = (one.cut(&[family.piece()]), other.cut(&[family.piece() - 80]));
@@ -277,23 +298,31 @@ fn a_fragment_without_its_first_arrives_nowhere(family: Family) {
     let fragments_seen = |netns| snmp::ip(netns, family, "ReasmReqds");
     let before = [&c1.netns, &lab.world].map(fragments_seen);
     for _ in 1..=50 {
-        for (raw, from, to) in
-            [(&far, (family.far(), 4000), (family.host(), 5000)), (&near, (c2.address, 4000), (family.far(), 7))]
-        {
-            raw.send(&Packet::udp(from, to, &data(1, 2500)).with_fresh_id().cut(&[family.piece()])[1]);
+        for (raw, from, to) in [
+            (&far, (family.far(), 4000), (family.host(), 5000)),
+            (&near, (c2.address, 4000), (family.far(), 7)),
+        ] {
+            raw.send(
+                &Packet::udp(from, to, &data(1, 2500)).with_fresh_id().cut(&[family.piece()])[1],
+            );
         }
     }
     // What was sent before has arrived with the answer to what was sent after.
     answers(&udp::bind(&lab.world, (family.far(), 4000)), (family.host(), 5000), b"after");
     answers(&udp::bind(&c2.netns, (family.any(), 4000)), (family.far(), 7), b"after");
-    assert_eq!([&c1.netns, &lab.world].map(fragments_seen), before, "in the container and in the world");
+    assert_eq!(
+        [&c1.netns, &lab.world].map(fragments_seen),
+        before,
+        "in the container and in the world"
+    );
 }
 
 /// RFC 4787 REQ-14a: what a flood of fragments costs, it costs other fragments.
 fn a_flood_of_fragments_without_a_first_stops_no_exchange_and_no_other_fragments(family: Family) {
     const FLOOD: u32 = 200_000;
     let lab = Lab::of(family);
-    // What is for the host itself the host's stack keeps, for half a minute if nobody says otherwise.
+    // What is for the host itself the host's stack keeps, for half a minute if nobody says
+    // otherwise.
     let patience = if family == V4 { "ipv4/ipfrag_time" } else { "ipv6/ip6frag_time" };
     sysctl::set(&lab.host, patience, "2").unwrap();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
@@ -308,14 +337,16 @@ fn a_flood_of_fragments_without_a_first_stops_no_exchange_and_no_other_fragments
         udp::Chatter::start(udp::client(&lab.world, family), (family.host(), 9)),
     ];
     let done = AtomicBool::new(false);
-    let floods = [(&lab.world, family.far(), family.host(), 5000), (&c2.netns, c2.address, family.far(), 7)];
+    let floods =
+        [(&lab.world, family.far(), family.host(), 5000), (&c2.netns, c2.address, family.far(), 7)];
     thread::scope(|scope| {
         for (netns, from, to, port) in floods {
             let done = &done;
             scope.spawn(move || {
                 let raw = Raw::sender(netns, family);
                 for number in 0..many(FLOOD) {
-                    let whole = Packet::udp((from, 4000), (to, port), &[0; 64]).with_id(number & 0xffff | 1);
+                    let whole = Packet::udp((from, 4000), (to, port), &[0; 64])
+                        .with_id(number & 0xffff | 1);
                     // Where the sender's own buffer is full, that one is lost as any other can be.
                     let _ = raw.try_send(&whole.cut(&[8 + (number % 7) as usize * 8])[1]);
                 }

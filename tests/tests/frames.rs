@@ -1,5 +1,5 @@
-//! Frames of no one's choice through the programs in the kernel, in histories: packets, answers to what left, errors about it, half of them
-//! damaged. Each does to the byte what the decisions say.
+//! Frames of no one's choice through the programs in the kernel, in histories: packets, answers to
+//! what left, errors about it, half of them damaged. Each does to the byte what the decisions say.
 //!
 //! How many is up to `CAUSEWAY_FRAMES`.
 
@@ -41,10 +41,12 @@ const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
 const XDP_REDIRECT: i32 = 4;
 
-/// How many make a history. None fills the table, whose room is not the same to the last entry in the kernel and in the model.
+/// How many make a history. None fills the table, whose room is not the same to the last entry in
+/// the kernel and in the model.
 const HISTORY: u64 = 160;
 
-/// The one port that masquerade picks where a flow's own is taken, so that there is nothing random in it.
+/// The one port that masquerade picks where a flow's own is taken, so that there is nothing random
+/// in it.
 const PICKED: u16 = 4010;
 
 const INTERFACES: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
@@ -98,9 +100,16 @@ impl Played for address::V6 {
 
     /// Loopback, and what any router of the bench's subnets would take (RFC 4291 section 2.6.1).
     fn nowhere() -> Vec<(Self, Self)> {
-        [[127, 0, 0, 1], [10, 0, 2, 0], [192, 168, 9, 0], [172, 18, 0, 0], [172, 19, 0, 0], [172, 20, 0, 0]]
-            .map(|address| subnet(address, 128))
-            .to_vec()
+        [
+            [127, 0, 0, 1],
+            [10, 0, 2, 0],
+            [192, 168, 9, 0],
+            [172, 18, 0, 0],
+            [172, 19, 0, 0],
+            [172, 20, 0, 0],
+        ]
+        .map(|address| subnet(address, 128))
+        .to_vec()
     }
 
     fn model(models: &Models) -> &Model<Self> {
@@ -120,7 +129,8 @@ fn the_kernel_does_with_any_frame_what_the_decisions_say(family: Family) {
 }
 
 fn play<A: Played>() {
-    let count = env::var("CAUSEWAY_FRAMES").map_or(FRAMES, |count| count.parse().expect("a number of frames"));
+    let count = env::var("CAUSEWAY_FRAMES")
+        .map_or(FRAMES, |count| count.parse().expect("a number of frames"));
     with_bench(|bench| {
         set_up::<A>(bench);
         let scene = Scene {
@@ -145,7 +155,10 @@ fn play<A: Played>() {
             }
             .play();
             let counted = since(&start, &bench.datapath.reasons().expect("the counts"));
-            assert_eq!(counted, seen.reasons, "history {number}: the reasons that the kernel counted");
+            assert_eq!(
+                counted, seen.reasons,
+                "history {number}: the reasons that the kernel counted"
+            );
             bench.flush();
             A::model(&bench.models).begun.borrow_mut().clear();
         }
@@ -159,7 +172,13 @@ fn set_up<A: Played>(bench: &mut Bench) {
     bench.put_host();
     for (container, (address, host_side)) in CONTAINERS.into_iter().zip(INTERFACES).enumerate() {
         let bridge = ["cwa", "cwa", "cwb", "cwc", "cwc"][container];
-        bench.put_dual(Place { address, host_side, bridge, closed: container > 2, masquerade: container != 2 });
+        bench.put_dual(Place {
+            address,
+            host_side,
+            bridge,
+            closed: container > 2,
+            masquerade: container != 2,
+        });
     }
     for (container, publish, from) in PUBLISHES {
         bench.put_publish(CONTAINERS[container], publish, from);
@@ -167,7 +186,8 @@ fn set_up<A: Played>(bench: &mut Bench) {
     bench.put_publish(CONTAINERS[1], "[2001:db8:2::15]:9000:9000", &[]);
     // Not all of them.
     bench.put_xdp(&["h1", "h3"]);
-    let terms = Terms { ports: PortRange::new(PICKED, PICKED).expect("a port"), ..Terms::default() };
+    let terms =
+        Terms { ports: PortRange::new(PICKED, PICKED).expect("a port"), ..Terms::default() };
     for (bridge, gateway) in ["cwa", "cwb", "cwc"].into_iter().zip(GATEWAYS) {
         bench.put_terms(bridge, &terms);
         let (subnet, mask) = subnet(gateway, A::PREFIX);
@@ -198,7 +218,11 @@ type Reasons = BTreeMap<&'static str, u64>;
 
 /// What was counted since the start.
 fn since(start: &Reasons, counted: &Reasons) -> Reasons {
-    counted.iter().map(|(name, count)| (*name, count - start[name])).filter(|(_, count)| *count > 0).collect()
+    counted
+        .iter()
+        .map(|(name, count)| (*name, count - start[name]))
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 impl Seen {
@@ -210,7 +234,12 @@ impl Seen {
     fn check(&self) {
         eprintln!("{self:?}");
         assert!(self.left > self.frames / 20, "only {} of {} frames left", self.left, self.frames);
-        assert!(self.early > self.frames / 100, "only {} of {} frames early", self.early, self.frames);
+        assert!(
+            self.early > self.frames / 100,
+            "only {} of {} frames early",
+            self.early,
+            self.frames
+        );
         assert!(self.answered > 0 && self.reasons.len() > 15, "{self:?}");
     }
 }
@@ -232,7 +261,9 @@ impl<A: Played> History<'_, A> {
             let bytes: [u64; 8] = std::array::from_fn(|_| self.random.next());
             let bytes = bytes.map(u64::to_ne_bytes).concat();
             let event = Event::arbitrary(&mut Unstructured::new(&bytes)).expect("bytes enough");
-            let Some((arriving, _)) = traffic::frame::<A>(event, &self.scene, &self.memory) else { continue };
+            let Some((arriving, _)) = traffic::frame::<A>(event, &self.scene, &self.memory) else {
+                continue;
+            };
             if self.random.next().is_multiple_of(64) {
                 self.send_into_bridge(&arriving);
             }
@@ -249,7 +280,8 @@ impl<A: Played> History<'_, A> {
     fn send(&mut self, arriving: Arriving) -> bool {
         let trial = match self.try_early(&arriving) {
             Some(trial) if trial.action == 2 => {
-                // Also of an exchange of the host's with many, which would pass to the stack, and end there.
+                // Also of an exchange of the host's with many, which would pass to the stack, and
+                // end there.
                 assert!(is_martian::<A>(&arriving.frame), "{arriving:02x?}");
                 self.seen.count(Reason::Martian);
                 return true;
@@ -266,16 +298,21 @@ impl<A: Played> History<'_, A> {
         if let Outcome::Stop(reason) | Outcome::Answer(reason, _) = outcome {
             self.seen.count(reason);
         }
-        let moved = matches!(outcome, Outcome::Leave { exit: exit::HOST, .. }) && arriving.hook == Hook::UplinkOut;
+        let moved = matches!(outcome, Outcome::Leave { exit: exit::HOST, .. })
+            && arriving.hook == Hook::UplinkOut;
         if let Err(difference) = compare(&arriving, &outcome, &trial, moved) {
-            panic!("{arriving:02x?}\nby the decisions: {outcome:02x?}\nby the kernel: {trial:02x?}\n{difference}");
+            panic!(
+                "{arriving:02x?}\nby the decisions: {outcome:02x?}\nby the kernel: {trial:02x?}\n{difference}"
+            );
         }
-        self.seen.answered += u64::from(matches!(outcome, Outcome::Answer(..)) && trial.action == 7);
+        self.seen.answered +=
+            u64::from(matches!(outcome, Outcome::Answer(..)) && trial.action == 7);
         if let Outcome::Leave { output, .. } = outcome {
             self.seen.left += 1;
             let moved = moved && trial.frame != arriving.frame;
             if moved {
-                let by_kernel = Outcome::Leave { frame: trial.frame.clone(), output, exit: exit::HOST };
+                let by_kernel =
+                    Outcome::Leave { frame: trial.frame.clone(), output, exit: exit::HOST };
                 check_outcome(&arriving, &by_kernel, self.model);
             }
             self.memory.push(Left { came: arriving, frame: trial.frame, output });
@@ -284,12 +321,14 @@ impl<A: Played> History<'_, A> {
         true
     }
 
-    /// Every other history has XDP at the uplink. What that does with a frame is what the tc program would do, or it passes as it came.
+    /// Every other history has XDP at the uplink. What that does with a frame is what the tc
+    /// program would do, or it passes as it came.
     fn try_early(&mut self, arriving: &Arriving) -> Option<Trial> {
         if arriving.hook != Hook::Uplink || !self.early {
             return None;
         }
-        let trial = self.bench.datapath.try_frame(Entry::UplinkXdp, arriving.input, 0, &arriving.frame);
+        let trial =
+            self.bench.datapath.try_frame(Entry::UplinkXdp, arriving.input, 0, &arriving.frame);
         let trial = trial.expect("the frame runs");
         let action = match trial.action {
             XDP_DROP => 2,
@@ -304,13 +343,18 @@ impl<A: Played> History<'_, A> {
         Some(Trial { action, ..trial })
     }
 
-    /// What became of such a one, which gets an identification by chance and may come again, the model does not know: the history ends. The
-    /// tables of packets have those that are worth a row.
+    /// What became of such a one, which gets an identification by chance and may come again, the
+    /// model does not know: the history ends. The tables of packets have those that are worth a
+    /// row.
     fn send_fragment(&mut self, arriving: &Arriving) {
         let entry = entry(arriving.hook);
         let trial = self.try_frame(entry, arriving.input, 0, &arriving.frame);
         assert!(matches!(trial.action, -1 | 2 | 7), "{arriving:02x?}: {trial:02x?}");
-        assert!(trial.action == 2 || trial.frame.len() == arriving.frame.len() || trial.frame.len() < 576);
+        assert!(
+            trial.action == 2
+                || trial.frame.len() == arriving.frame.len()
+                || trial.frame.len() < 576
+        );
         let counted = self.bench.datapath.reasons().expect("the counts");
         self.seen.reasons = since(self.start, &counted);
     }
@@ -318,8 +362,10 @@ impl<A: Played> History<'_, A> {
     /// Nothing of such a frame is read.
     fn send_into_bridge(&mut self, arriving: &Arriving) {
         let came_by = if self.random.next().is_multiple_of(2) { 0 } else { arriving.input };
-        let trial = self.try_frame(Entry::Bridge, self.bench.index("cwa"), came_by, &arriving.frame);
-        let (reason, action) = if came_by == 0 { (Reason::FromHost, -1) } else { (Reason::NotPublished, 2) };
+        let trial =
+            self.try_frame(Entry::Bridge, self.bench.index("cwa"), came_by, &arriving.frame);
+        let (reason, action) =
+            if came_by == 0 { (Reason::FromHost, -1) } else { (Reason::NotPublished, 2) };
         assert_eq!((trial.action, &trial.frame), (action, &arriving.frame));
         self.seen.count(reason);
     }
@@ -367,8 +413,14 @@ fn leads_nowhere<A: Played>(frame: &[u8]) -> bool {
     A::nowhere().iter().any(|(subnet, mask)| destination.is_in(subnet, mask))
 }
 
-/// Whether the kernel did what the decisions say. `moved` says that the frame's port may be one of the kernel's choice.
-fn compare(arriving: &Arriving, outcome: &Outcome, trial: &Trial, moved: bool) -> Result<(), &'static str> {
+/// Whether the kernel did what the decisions say. `moved` says that the frame's port may be one of
+/// the kernel's choice.
+fn compare(
+    arriving: &Arriving,
+    outcome: &Outcome,
+    trial: &Trial,
+    moved: bool,
+) -> Result<(), &'static str> {
     let passes = arriving.hook == Hook::UplinkOut && matches!(outcome, Outcome::Leave { .. });
     let expected = if passes { -1 } else { action(outcome) };
     let unanswered = trial.action == 2 && trial.frame == arriving.frame;
@@ -380,7 +432,11 @@ fn compare(arriving: &Arriving, outcome: &Outcome, trial: &Trial, moved: bool) -
         // Half translated, perhaps.
         Outcome::Stop(Reason::RewriteFailed) => return Ok(()),
         Outcome::Leave { .. } if moved => {
-            return if trial.frame.len() == arriving.frame.len() { Ok(()) } else { Err("it is another length") };
+            return if trial.frame.len() == arriving.frame.len() {
+                Ok(())
+            } else {
+                Err("it is another length")
+            };
         }
         Outcome::Leave { frame, .. } | Outcome::Answer(_, frame) => frame,
         Outcome::Stop(_) | Outcome::Pass | Outcome::Again => &arriving.frame,
@@ -406,7 +462,10 @@ fn an_exchange_works<A: Played>(bench: &Bench, scene: &Scene) {
     };
     let trial = bench.kernel(Entry::HostSide, "h1", &sent.summed().bytes());
     let left = Frame::read(&trial.frame).expect("a packet");
-    assert_eq!((trial.action, left.source, left.ports()), (7, A::named(HOST).ip(), Some((4000, 53))));
+    assert_eq!(
+        (trial.action, left.source, left.ports()),
+        (7, A::named(HOST).ip(), Some((4000, 53)))
+    );
     let mut answer = left.reversed();
     answer.macs.0 = scene.uplink_mac;
     let trial = bench.kernel(Entry::Uplink, "up0", &answer.summed().bytes());

@@ -1,4 +1,5 @@
-//! Containers of a full-cone network, as games and calls need it: one external port for each of their own, open to anybody outside.
+//! Containers of a full-cone network, as games and calls need it: one external port for each of
+//! their own, open to anybody outside.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -44,11 +45,17 @@ fn two_hosts_outside_see_one_port_and_a_third_party_is_heard(family: Family) {
     let mut buffer = [0; 16];
     socket.set_read_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
     let (length, from) = socket.recv_from(&mut buffer).expect("it arrives");
-    assert_eq!((&buffer[..length], from), (&b"hello"[..], SocketAddr::from((family.other(), 7777))));
+    assert_eq!(
+        (&buffer[..length], from),
+        (&b"hello"[..], SocketAddr::from((family.other(), 7777)))
+    );
     socket.send_to(b"you too", from).expect("an answer");
     stranger.set_read_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
     let (length, from) = stranger.recv_from(&mut buffer).expect("it arrives");
-    assert_eq!((&buffer[..length], from), (&b"you too"[..], SocketAddr::from((family.host(), 40001))));
+    assert_eq!(
+        (&buffer[..length], from),
+        (&b"you too"[..], SocketAddr::from((family.host(), 40001)))
+    );
 }
 
 fn on_other_networks_strangers_are_not_heard(family: Family) {
@@ -56,12 +63,16 @@ fn on_other_networks_strangers_are_not_heard(family: Family) {
     let wide = lab.wide();
     // There are mappings, of another container.
     let open = full_cone(&lab, "c1");
-    udp::bind(&open.netns, (family.any(), 40002)).send_to(b"hello", (family.far(), 9)).expect("it is sent");
+    udp::bind(&open.netns, (family.any(), 40002))
+        .send_to(b"hello", (family.far(), 9))
+        .expect("it is sent");
     let c2 = lab.container("c2", &[]);
     let _echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let socket = udp::bind(&c2.netns, (family.any(), 40001));
     udp::answer(&socket, (family.far(), 7));
-    udp::bind(&wide.other, (family.other(), 7777)).send_to(b"hello", (family.host(), 40001)).expect("it is sent");
+    udp::bind(&wide.other, (family.other(), 7777))
+        .send_to(b"hello", (family.host(), 40001))
+        .expect("it is sent");
     socket.set_read_timeout(Some(wait::SILENCE)).expect("a timeout can be set");
     assert!(socket.recv_from(&mut [0; 16]).is_err());
 }
@@ -88,8 +99,8 @@ fn somebody_else_connects_to_a_port_that_the_container_connected_from(family: Fa
     let mut out = tcp::connect_from(&c1.netns, 40001, (family.far(), 7)).expect("a connection");
     tcp::echoes(&mut out).expect("an echo");
     let listener = tcp::listen(&c1.netns, (c1.address, 40001));
-    let stranger =
-        tcp::try_connect(&wide.other, (family.host(), 40001), Duration::from_secs(10)).expect("a connection");
+    let stranger = tcp::try_connect(&wide.other, (family.host(), 40001), Duration::from_secs(10))
+        .expect("a connection");
     let (_, peer) = listener.accept().expect("it arrives");
     assert_eq!(peer, stranger.local_addr().expect("an address"));
 }
@@ -98,15 +109,23 @@ fn a_mapping_goes_with_its_container(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = full_cone(&lab, "c1");
-    udp::bind(&c1.netns, (family.any(), 40001)).send_to(b"hello", (family.far(), 9)).expect("it is sent");
+    udp::bind(&c1.netns, (family.any(), 40001))
+        .send_to(b"hello", (family.far(), 9))
+        .expect("it is sent");
     lab.json(&["container", "rm", &c1.name]);
     lab.undo().containers.retain(|name| *name != c1.name);
     let c2 = full_cone(&lab, "c2");
     let socket = udp::bind(&c2.netns, (family.any(), 40001));
-    udp::bind(&wide.other, (family.other(), 7777)).send_to(b"hello", (family.host(), 40001)).expect("it is sent");
+    udp::bind(&wide.other, (family.other(), 7777))
+        .send_to(b"hello", (family.host(), 40001))
+        .expect("it is sent");
     socket.set_read_timeout(Some(wait::SILENCE)).expect("a timeout can be set");
     assert!(socket.recv_from(&mut [0; 16]).is_err(), "nothing of the old one leads to the new one");
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     udp::answer(&socket, (family.far(), 7));
-    assert_eq!(echo.peers(), [SocketAddr::from((family.host(), 40001))].into(), "the port is free again");
+    assert_eq!(
+        echo.peers(),
+        [SocketAddr::from((family.host(), 40001))].into(),
+        "the port is free again"
+    );
 }

@@ -1,4 +1,5 @@
-//! What a person is told when things went away by hand, and that what it tells to type reaches the same agent.
+//! What a person is told when things went away by hand, and that what it tells to type reaches the
+//! same agent.
 
 use std::{fs, process::Command};
 
@@ -36,7 +37,8 @@ fn a_bridge_that_was_removed_by_hand_is_told_of() {
     let lab = Lab::new();
     delete_link(&lab, "cw0");
     let option = format!("--instance {}'", lab.instance);
-    let words = ["the bridge cw0 of network 'default' is gone", "'causeway network rm default", &option];
+    let words =
+        ["the bridge cw0 of network 'default' is gone", "'causeway network rm default", &option];
     is_logged(&lab, &words);
     refused(&lab, &["container", "create", &lab.name_of("c1")], &words);
     // What it tells to do works.
@@ -48,7 +50,8 @@ fn a_bridge_that_was_removed_by_hand_is_told_of() {
 #[test]
 fn a_container_that_went_away_is_shown_so_and_takes_no_publish() {
     let lab = Lab::new();
-    let (linkless, nameless, whole) = (lab.container("a", &[]), lab.container("b", &[]), lab.container("c", &[]));
+    let (linkless, nameless, whole) =
+        (lab.container("a", &[]), lab.container("b", &[]), lab.container("c", &[]));
     delete_link(&lab, linkless.host_side());
     Netns::remove(&nameless.name).unwrap();
     let option = format!("--instance {}'", lab.instance);
@@ -56,7 +59,8 @@ fn a_container_that_went_away_is_shown_so_and_takes_no_publish() {
     let listed = lab.json(&["container", "ls"]);
     let table = lab.causeway(&["container", "ls"]).ok().stdout;
     for (container, state) in [(&linkless, "gone"), (&nameless, "gone"), (&whole, "running")] {
-        let of = listed.as_array().unwrap().iter().find(|of| of["name"] == *container.name).unwrap();
+        let of =
+            listed.as_array().unwrap().iter().find(|of| of["name"] == *container.name).unwrap();
         assert_eq!(of["state"], state, "{of}");
         assert_eq!(lab.json(&["container", "inspect", &container.name])["state"], state);
         let line = table.lines().find(|line| line.starts_with(&container.name)).unwrap();
@@ -76,10 +80,26 @@ fn what_is_to_be_typed_names_the_instance() {
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let option = format!(" --instance {}'", lab.instance);
     let name = c1.name.as_str();
-    refused(&lab, &["container", "inspect", "nowhere"], &[&format!("'causeway container ls{option}")]);
-    refused(&lab, &["container", "create", name], &[&format!("'causeway container rm {name}{option}")]);
-    refused(&lab, &["publish", "add", name, "8080:81"], &[&format!("'causeway publish rm {name} 8080:80/tcp{option}")]);
-    refused(&lab, &["network", "rm", "default"], &[&format!("'causeway container rm {name}{option}")]);
+    refused(
+        &lab,
+        &["container", "inspect", "nowhere"],
+        &[&format!("'causeway container ls{option}")],
+    );
+    refused(
+        &lab,
+        &["container", "create", name],
+        &[&format!("'causeway container rm {name}{option}")],
+    );
+    refused(
+        &lab,
+        &["publish", "add", name, "8080:81"],
+        &[&format!("'causeway publish rm {name} 8080:80/tcp{option}")],
+    );
+    refused(
+        &lab,
+        &["network", "rm", "default"],
+        &[&format!("'causeway container rm {name}{option}")],
+    );
     refused(&lab, &["up", "--netns", &lab.host_name()], &[&format!("'causeway down{option}")]);
     lab.end_agent();
     is_logged(&lab, &[&format!("'causeway down{option}")]);
@@ -93,8 +113,10 @@ fn without_its_state_file_down_removes_what_it_can_and_says_what_it_does_not_kno
     lab.kill_agent();
     let state = format!("/run/causeway/{}.json", lab.instance);
     let kept = fs::read(&state).unwrap();
-    let [pins, socket] =
-        [format!("/sys/fs/bpf/causeway/{}", lab.instance), format!("/run/causeway/{}.sock", lab.instance)];
+    let [pins, socket] = [
+        format!("/sys/fs/bpf/causeway/{}", lab.instance),
+        format!("/run/causeway/{}.sock", lab.instance),
+    ];
 
     // A broken one: the line says what to type.
     fs::write(&state, "{").unwrap();
@@ -134,7 +156,10 @@ fn a_lock_file_alone_goes_too() {
 fn an_answer_that_cannot_be_written_is_told_of() {
     let lab = Lab::new();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = verb::command(&verb::binary(), &lab.instance, &["network", "ls"]).stdout(full).output().unwrap();
+    let output = verb::command(&verb::binary(), &lab.instance, &["network", "ls"])
+        .stdout(full)
+        .output()
+        .unwrap();
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
     assert!(line.contains("network ls") && line.contains("No space left"), "{line}");
@@ -144,8 +169,15 @@ fn an_answer_that_cannot_be_written_is_told_of() {
 fn the_instance_can_come_from_the_environment() {
     let lab = Lab::new();
     let mut command = Command::new(verb::binary());
-    let output = command.args(["network", "ls", "--json"]).env("CAUSEWAY_INSTANCE", &lab.instance).output().unwrap();
-    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("cw0"), "{output:?}");
+    let output = command
+        .args(["network", "ls", "--json"])
+        .env("CAUSEWAY_INSTANCE", &lab.instance)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("cw0"),
+        "{output:?}"
+    );
     let help = Command::new(verb::binary()).args(["network", "ls", "--help"]).output().unwrap();
     assert!(String::from_utf8_lossy(&help.stdout).contains("CAUSEWAY_INSTANCE"), "{help:?}");
 }

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use causeway_tests::{families, family::Family, lab::Lab, ping, tcp, transfer, udp, wait::DEADLINE};
+use causeway_tests::{
+    families, family::Family, lab::Lab, ping, tcp, transfer, udp, wait::DEADLINE,
+};
 
 families! {
     the_hosts_own_traffic_passes_both_ways,
@@ -19,10 +21,14 @@ families! {
 fn the_hosts_own_traffic_passes_both_ways(family: Family) {
     let lab = Lab::shared(family);
     let _c1 = lab.container("c1", &["-p", "8080:80"]);
-    let _far =
-        (tcp::Echo::start(&lab.world, (family.far(), 7)), udp::Echo::start(&lab.world, (family.far(), 7), "far"));
-    let _own =
-        (tcp::Echo::start(&lab.host, (family.host(), 7)), udp::Echo::start(&lab.host, (family.host(), 7), "host"));
+    let _far = (
+        tcp::Echo::start(&lab.world, (family.far(), 7)),
+        udp::Echo::start(&lab.world, (family.far(), 7), "far"),
+    );
+    let _own = (
+        tcp::Echo::start(&lab.host, (family.host(), 7)),
+        udp::Echo::start(&lab.host, (family.host(), 7), "host"),
+    );
     tcp::exchange(&lab.host, (family.far(), 7));
     tcp::exchange(&lab.world, (family.host(), 7));
     assert_eq!(udp::answer(&udp::client(&lab.host, family), (family.far(), 7)), "far");
@@ -32,19 +38,28 @@ fn the_hosts_own_traffic_passes_both_ways(family: Family) {
         ping::ping(&lab.host, family.far(), 1, size);
         ping::ping(&lab.world, family.host(), 1, size);
     }
-    transfer::both_ways(&lab.world, (family.far(), 9), &lab.host, (family.far(), 9), transfer::SIZE / 10);
+    transfer::both_ways(
+        &lab.world,
+        (family.far(), 9),
+        &lab.host,
+        (family.far(), 9),
+        transfer::SIZE / 10,
+    );
 }
 
 fn a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    let _own =
-        (tcp::Echo::start(&lab.host, (family.any(), 7)), udp::Echo::start(&lab.host, (family.host(), 7), "host"));
+    let _own = (
+        tcp::Echo::start(&lab.host, (family.any(), 7)),
+        udp::Echo::start(&lab.host, (family.host(), 7), "host"),
+    );
     for address in [family.host(), family.gateway()] {
         tcp::exchange(&c1.netns, (address, 7));
     }
     assert_eq!(udp::answer(&udp::client(&c1.netns, family), (family.host(), 7)), "host");
-    let _inside = (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
+    let _inside =
+        (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
     tcp::exchange(&lab.host, c1.at(7));
     assert_eq!(udp::answer(&udp::client(&lab.host, family), c1.at(7)), "c1");
 }
@@ -78,12 +93,19 @@ fn a_datagram_to_a_closed_port_comes_back_as_refused(family: Family) {
         (&lab.host, (family.host(), 8080)),
     ] {
         let client = udp::client(from, family);
-        client.connect(to).unwrap_or_else(|error| panic!("from {}: {error}", from.path().display()));
+        client
+            .connect(to)
+            .unwrap_or_else(|error| panic!("from {}: {error}", from.path().display()));
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.send(b"is anybody there?").unwrap();
         // The kernel tells a socket only of errors that quote its own datagram.
         let error = client.recv(&mut [0; 64]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "from {} to {to:?}", from.path().display());
+        assert_eq!(
+            error.kind(),
+            ErrorKind::ConnectionRefused,
+            "from {} to {to:?}",
+            from.path().display()
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Connections of the host's own processes through published ports: they end with what they were made through.
+//! Connections of the host's own processes through published ports: they end with what they were
+//! made through.
 
 use std::{
     fs,
@@ -37,7 +38,10 @@ fn serve(container: &Container) -> impl Drop {
     }
     let one = |port| {
         let at = container.at(port);
-        (tcp::Echo::start(&container.netns, at), udp::Echo::start(&container.netns, at, &container.name))
+        (
+            tcp::Echo::start(&container.netns, at),
+            udp::Echo::start(&container.netns, at, &container.name),
+        )
     };
     Servers(vec![one(80), one(81)])
 }
@@ -56,7 +60,8 @@ fn asks(socket: &UdpSocket) -> io::Result<usize> {
     socket.recv(&mut [0; 100])
 }
 
-/// Says how the process of a connection that was ended is told, without asking or waiting for anything.
+/// Says how the process of a connection that was ended is told, without asking or waiting for
+/// anything.
 fn is_told(error: Option<io::Error>) {
     assert_eq!(error.expect("it goes on").raw_os_error(), Some(Errno::ECONNABORTED as i32));
 }
@@ -76,16 +81,31 @@ fn udp_is_over(socket: &UdpSocket) {
 fn they_end_at_once_with_their_publish_and_no_other_does(family: Family) {
     let lab = Lab::shared(family);
     let of_host = format!("{}:8081:81", bracketed(family.host()));
-    let c1 = lab
-        .container("c1", &["-p", "8080:80", "-p", "8080:80/udp", "-p", "8090:80", "-p", &of_host, "-p", "8090:80/udp"]);
+    let c1 = lab.container(
+        "c1",
+        &[
+            "-p",
+            "8080:80",
+            "-p",
+            "8080:80/udp",
+            "-p",
+            "8090:80",
+            "-p",
+            &of_host,
+            "-p",
+            "8090:80/udp",
+        ],
+    );
     let _servers = serve(&c1);
     let to = |address: IpAddr, port| SocketAddr::from((address, port));
     let mapped = |address: IpAddr, port| SocketAddr::from((by_ipv6(address), port));
-    let mut ending = [to(family.loopback(), 8080), to(family.host(), 8080), mapped(family.loopback(), 8080)]
+    let mut ending =
+        [to(family.loopback(), 8080), to(family.host(), 8080), mapped(family.loopback(), 8080)]
+            .map(|to| tcp::exchange(&lab.host, to));
+    let mut staying = [to(family.loopback(), 8090), to(family.host(), 8081), c1.at(80)]
         .map(|to| tcp::exchange(&lab.host, to));
-    let mut staying =
-        [to(family.loopback(), 8090), to(family.host(), 8081), c1.at(80)].map(|to| tcp::exchange(&lab.host, to));
-    let ending_udp = [to(family.loopback(), 8080), mapped(family.host(), 8080)].map(|to| connect_udp(&lab, to));
+    let ending_udp =
+        [to(family.loopback(), 8080), mapped(family.host(), 8080)].map(|to| connect_udp(&lab, to));
     let staying_udp = [to(family.loopback(), 8090), c1.at(80)].map(|to| connect_udp(&lab, to));
     let mut from_outside = tcp::exchange(&lab.world, (family.host(), 8090));
     let open = udp::client(&lab.host, family);
@@ -122,7 +142,8 @@ fn they_end_with_the_container(family: Family) {
         if how == "link gone" {
             place::block_on(async {
                 let netlink = Netlink::open(&lab.host).await?;
-                let link = netlink.link(c1.host_side()).await?.expect("the host side is there").index;
+                let link =
+                    netlink.link(c1.host_side()).await?.expect("the host side is there").index;
                 netlink.delete_link(link).await
             })
             .unwrap();
@@ -140,15 +161,20 @@ fn they_end_with_the_container(family: Family) {
 
 fn they_follow_a_move_and_its_drain(family: Family) {
     let lab = Lab::of(family);
-    let (c1, c2) = (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
+    let (c1, c2) =
+        (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
     let _servers = (serve(&c1), serve(&c2));
     let move_to = |container: &Container, options: &[&str]| {
         for ports in ["8080", "8080/udp"] {
             lab.json(&[&["publish", "move", ports, &container.name], options].concat());
         }
     };
-    let connect =
-        || (tcp::exchange(&lab.host, (family.loopback(), 8080)), connect_udp(&lab, (family.loopback(), 8080).into()));
+    let connect = || {
+        (
+            tcp::exchange(&lab.host, (family.loopback(), 8080)),
+            connect_udp(&lab, (family.loopback(), 8080).into()),
+        )
+    };
     let (mut stream, socket) = connect();
     move_to(&c2, &[]);
     tcp_is_over(&mut stream);
@@ -199,8 +225,10 @@ fn three_hundred_of_them_end_together(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8090:80"]);
     let _servers = serve(&c1);
-    let mut ending: Vec<_> = (0..300).map(|_| tcp::exchange(&lab.host, (family.loopback(), 8080))).collect();
-    let mut staying: Vec<_> = (0..10).map(|_| tcp::exchange(&lab.host, (family.loopback(), 8090))).collect();
+    let mut ending: Vec<_> =
+        (0..300).map(|_| tcp::exchange(&lab.host, (family.loopback(), 8080))).collect();
+    let mut staying: Vec<_> =
+        (0..10).map(|_| tcp::exchange(&lab.host, (family.loopback(), 8090))).collect();
     lab.json(&["publish", "rm", &c1.name, "8080:80"]);
     ending.iter_mut().for_each(tcp_is_over);
     for stream in &mut staying {

@@ -1,4 +1,5 @@
-//! What somebody does who means harm, or who does not know better: nothing passes unchecked, and nothing is left half done.
+//! What somebody does who means harm, or who does not know better: nothing passes unchecked, and
+//! nothing is left half done.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -85,7 +86,8 @@ fn is_refused(output: &Output, words: &[&str]) {
 
 fn nothing_leaves_untranslated_while_a_container_comes_or_goes(family: Family) {
     let lab = Lab::of(family);
-    // So that the world takes what comes with a container's address, instead of taking it for a martian.
+    // So that the world takes what comes with a container's address, instead of taking it for a
+    // martian.
     place::add_route(&lab.world, family.subnet(), family.host());
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let netns = namespace(&lab, "busy");
@@ -96,11 +98,14 @@ fn nothing_leaves_untranslated_while_a_container_comes_or_goes(family: Family) {
         let before = far.peers().len();
         lab.json(&["container", "attach", &name, "--netns", &path, "--network", family.network()]);
         if round == 1 {
-            wait::until("the blaster reaches the world", || (far.peers().len() > before).then_some(()));
+            wait::until("the blaster reaches the world", || {
+                (far.peers().len() > before).then_some(())
+            });
         }
         lab.json(&["container", "rm", &name]);
     }
-    let leaked: Vec<_> = far.peers().into_iter().filter(|peer| peer.ip() != family.host()).collect();
+    let leaked: Vec<_> =
+        far.peers().into_iter().filter(|peer| peer.ip() != family.host()).collect();
     assert!(leaked.is_empty(), "the world has heard from {leaked:?}");
 }
 
@@ -110,7 +115,11 @@ fn a_second_instance_on_the_same_host_is_refused() {
     let second = undo::unique_name(2000);
     let up = || {
         let host = lab.host_name();
-        let output = verb::run_command(&mut verb::command(&verb::binary(), &second, &["up", "--netns", &host]));
+        let output = verb::run_command(&mut verb::command(
+            &verb::binary(),
+            &second,
+            &["up", "--netns", &host],
+        ));
         // One that was not refused is still there.
         verb::run(&second, &["down"]);
         output.unwrap_or_else(|error| panic!("{error:#}"))
@@ -128,7 +137,8 @@ fn a_second_instance_on_the_same_host_is_refused() {
 
 fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath(family: Family) {
     let lab = Lab::shared(family);
-    let (c1, c2) = (lab.container("c1", &["-p", "8081:80/udp"]), lab.container("c2", &["-p", "8082:80/udp"]));
+    let (c1, c2) =
+        (lab.container("c1", &["-p", "8081:80/udp"]), lab.container("c2", &["-p", "8082:80/udp"]));
     let client = udp::client(&lab.world, family);
     for (container, port) in [(&c1, 8081), (&c2, 8082)] {
         let _echo = udp::Echo::start(&container.netns, container.at(80), &container.name);
@@ -199,7 +209,10 @@ fn the_bridge_still_carries_what_is_for_all(family: Family) {
         }
     };
     let broadcast = (family == V4).then(|| IpAddr::from([172, 18, 255, 255]));
-    let ways = broadcast.into_iter().flat_map(|all| [(&c1.netns, all), (&lab.host, all)]).chain([(&c1.netns, group)]);
+    let ways = broadcast
+        .into_iter()
+        .flat_map(|all| [(&c1.netns, all), (&lab.host, all)])
+        .chain([(&c1.netns, group)]);
     for (from, to) in ways {
         let sender = udp::client(from, family);
         if family == V4 {
@@ -207,7 +220,8 @@ fn the_bridge_still_carries_what_is_for_all(family: Family) {
         }
         sender.send_to(to.to_string().as_bytes(), (to, 7)).unwrap();
         let mut buffer = [0; 64];
-        let (length, _) = listener.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{to}: {error}"));
+        let (length, _) =
+            listener.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{to}: {error}"));
         assert_eq!(buffer[..length], *to.to_string().as_bytes());
     }
     ping::ping(&lab.host, c1.address, 1, 56);
@@ -244,7 +258,8 @@ fn a_container_that_cannot_be_put_on_its_bridge_leaves_nothing() {
 fn a_namespace_that_cannot_be_furnished_is_left_as_it_was() {
     let lab = Lab::new();
     let netns = namespace(&lab, "blocked");
-    // Not what `container attach` looks for beforehand, and in the way of the default route all the same.
+    // Not what `container attach` looks for beforehand, and in the way of the default route all the
+    // same.
     place::ip(&netns, "route add unreachable default");
     let (name, path) = (lab.name_of("c1"), netns.path().display().to_string());
     let (before, inside) = (Snapshot::of_links(&lab.host), Snapshot::of_links(&netns));
@@ -255,7 +270,13 @@ fn a_namespace_that_cannot_be_furnished_is_left_as_it_was() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     place::ip(&netns, "route del unreachable default");
     let made = lab.json(&attach);
-    let address = made["endpoints"][0]["addresses"][0].as_str().unwrap().split('/').next().unwrap().to_owned();
+    let address = made["endpoints"][0]["addresses"][0]
+        .as_str()
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
     let _echo = udp::Echo::start(&netns, (address.parse::<Ipv4Addr>().unwrap(), 80), "again");
     assert_eq!(udp::answer(&udp::client(&lab.world, V4), (HOST, 8080)), "again");
 }

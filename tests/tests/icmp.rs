@@ -1,4 +1,5 @@
-//! ICMP errors find the one they are for: across masquerade and published ports, from routers and from peers.
+//! ICMP errors find the one they are for: across masquerade and published ports, from routers and
+//! from peers.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
@@ -85,16 +86,20 @@ fn a_closed_port_of_a_container_is_told_to_the_client_of_its_publish(family: Fam
     }
 }
 
-/// A closed port is none of a flow's end: what was sent to it can be sent again and answered (RFC 4787 REQ-12, RFC 5508 REQ-6).
+/// A closed port is none of a flow's end: what was sent to it can be sent again and answered (RFC
+/// 4787 REQ-12, RFC 5508 REQ-6).
 fn an_error_ends_no_flow(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let client = udp::bind(&c1.netns, (family.any(), 4000));
     let listener = Raw::open(&lab.world, family, 17);
     hears_of_the_closed_port("the container", &client, (family.far(), 9));
-    let mapped = listener.wait("the datagram arrives", |packet| (packet.ports().1 == 9).then_some(packet.ports().0));
+    let mapped = listener
+        .wait("the datagram arrives", |packet| (packet.ports().1 == 9).then_some(packet.ports().0));
     let echo = udp::Echo::start(&lab.world, (family.far(), 9), "open");
-    wait::until("the port answers", || udp::ask(&client, (family.far(), 9), b"again", wait::SILENCE).ok());
+    wait::until("the port answers", || {
+        udp::ask(&client, (family.far(), 9), b"again", wait::SILENCE).ok()
+    });
     assert_eq!(echo.peers(), [(family.host(), mapped).into()].into(), "the flow is the same");
 }
 
@@ -103,11 +108,13 @@ fn every_hop_to_the_world_says_when_a_packet_ends_there(family: Family) {
     let c1 = lab.container("c1", &[]);
     for (port, probe) in (4000..).zip(Probe::ALL) {
         for (hops, by) in [(1, family.gateway()), (2, family.router()), (3, family.hop())] {
-            let answer = route::probe(&c1.netns, probe, (c1.address, port), (family.beyond(), 33434), hops);
+            let answer =
+                route::probe(&c1.netns, probe, (c1.address, port), (family.beyond(), 33434), hops);
             assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
         }
     }
-    let there = route::probe(&c1.netns, Probe::Udp, (c1.address, 4000), (family.beyond(), 33434), 4);
+    let there =
+        route::probe(&c1.netns, Probe::Udp, (c1.address, 4000), (family.beyond(), 33434), 4);
     assert_eq!(there, Answer::Error(family.beyond(), Told::PortClosed), "the port is closed");
     for (port, probe) in [(4001, Probe::Tcp), (4002, Probe::Echo)] {
         assert_eq!(
@@ -117,7 +124,8 @@ fn every_hop_to_the_world_says_when_a_packet_ends_there(family: Family) {
     }
 }
 
-/// Also of the packets of a connection that is open: the fast path's own, where the first hop is the host.
+/// Also of the packets of a connection that is open: the fast path's own, where the first hop is
+/// the host.
 fn every_hop_speaks_of_open_connections_too(family: Family) {
     let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
@@ -125,9 +133,12 @@ fn every_hop_speaks_of_open_connections_too(family: Family) {
         let from = (c1.address, port);
         let there = match probe {
             Probe::Udp => route::probe(&c1.netns, probe, from, (family.beyond(), 33434), 64),
-            Probe::Tcp | Probe::Echo => route::reach(&c1.netns, probe, from, (family.beyond(), 33434)),
+            Probe::Tcp | Probe::Echo => {
+                route::reach(&c1.netns, probe, from, (family.beyond(), 33434))
+            }
         };
-        let answers = [Answer::There(family.beyond()), Answer::Error(family.beyond(), Told::PortClosed)];
+        let answers =
+            [Answer::There(family.beyond()), Answer::Error(family.beyond(), Told::PortClosed)];
         assert!(answers.contains(&there), "{there:?}");
         for (hops, by) in [(1, family.gateway()), (2, family.router()), (3, family.hop())] {
             let answer = route::probe(&c1.netns, probe, from, (family.beyond(), 33434), hops);
@@ -140,12 +151,19 @@ fn every_hop_to_a_published_port_says_when_a_packet_ends_there(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:80", "-p", "5000:80/udp"]);
-    let _servers = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
+    let _servers =
+        (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
     for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
         // Once with the flow still to begin, and once with it open.
         for _ in 0..2 {
             for (hops, by) in [(1, family.far_hop()), (2, family.near_hop()), (3, family.host())] {
-                let answer = route::probe(&wide.beyond, probe, (family.beyond(), port), (family.host(), 5000), hops);
+                let answer = route::probe(
+                    &wide.beyond,
+                    probe,
+                    (family.beyond(), port),
+                    (family.host(), 5000),
+                    hops,
+                );
                 assert_eq!(answer, exceeded(by), "{probe:?}, hop {hops}");
             }
             assert_eq!(
@@ -162,7 +180,8 @@ fn a_neighbours_last_hop_to_a_published_port_is_the_gateway(family: Family) {
     let c2 = lab.container("c2", &[]);
     let _server = udp::Echo::start(&c1.netns, c1.at(80), "");
     for _ in 0..2 {
-        let answer = route::probe(&c2.netns, Probe::Udp, (c2.address, 4000), (family.host(), 5000), 1);
+        let answer =
+            route::probe(&c2.netns, Probe::Udp, (c2.address, 4000), (family.host(), 5000), 1);
         assert_eq!(answer, exceeded(family.gateway()));
         assert_eq!(
             route::reach(&c2.netns, Probe::Udp, (c2.address, 4000), (family.host(), 5000)),
@@ -179,10 +198,13 @@ fn an_answer_that_ends_at_the_host_is_told_to_who_sent_it(family: Family) {
     let client = udp::bind(&c1.netns, (family.any(), 4000));
     client.send_to(b"question", (family.far(), 7)).unwrap();
     let (_, mapped) = far.recv_from(&mut [0; 64]).unwrap();
-    let answer = route::probe(&lab.world, Probe::Udp, (family.far(), 7), (family.host(), mapped.port()), 1);
+    let answer =
+        route::probe(&lab.world, Probe::Udp, (family.far(), 7), (family.host(), mapped.port()), 1);
     assert_eq!(answer, exceeded(family.host()), "to the world, of a masqueraded flow");
     let inside = udp::bind(&c1.netns, c1.at(80));
-    udp::bind(&lab.world, (family.far(), 4000)).send_to(b"question", (family.host(), 5000)).unwrap();
+    udp::bind(&lab.world, (family.far(), 4000))
+        .send_to(b"question", (family.host(), 5000))
+        .unwrap();
     inside.recv_from(&mut [0; 64]).unwrap();
     let answer = route::probe(&c1.netns, Probe::Udp, (c1.address, 80), (family.far(), 4000), 1);
     assert_eq!(answer, exceeded(family.gateway()), "to the container, of a published flow");
@@ -212,7 +234,9 @@ fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways(family: Fam
     assert_eq!(path_mtu(&wide.beyond, family.host()), Some(NARROW), "the host beyond was told");
 }
 
-fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways(family: Family) {
+fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways(
+    family: Family,
+) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:9"]);
@@ -232,7 +256,8 @@ fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish(family: 
     client.send_to(b"hello", (family.host(), 5000)).expect("the client sends");
     let (_, peer) = server.recv_from(&mut [0; 16]).expect("the container hears of it");
     assert_eq!(peer.ip(), family.beyond());
-    // Linux discovers the path MTU for UDP: too long a datagram is an error, once the narrow link was told.
+    // Linux discovers the path MTU for UDP: too long a datagram is an error, once the narrow link
+    // was told.
     assert_eq!(server.send_to(&[0; 1400], peer).expect("the first is sent"), 1400);
     wait::until("the container's path MTU becomes 1400", || {
         // An error says that the datagram is longer than the path MTU, which is what is waited for.
@@ -252,7 +277,9 @@ fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu(family: F
 }
 
 /// RFC 4787 REQ-13a.
-fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented(family: Family) {
+fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented(
+    family: Family,
+) {
     let lab = Lab::shared(family);
     lab.network("jumbo", 28, &["--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
@@ -277,7 +304,10 @@ fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_frag
 fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu(family: Family) {
     let (lab, c1) = small_network(family);
     let (listener, raw) = (Raw::icmp(&lab.world, family), Raw::sender(&lab.world, family));
-    raw.send(&Packet { dont_fragment: true, ..Packet::udp((family.far(), 4000), (family.host(), 5000), &[7; 1400]) });
+    raw.send(&Packet {
+        dont_fragment: true,
+        ..Packet::udp((family.far(), 4000), (family.host(), 5000), &[7; 1400])
+    });
     let mtu = listener.wait("the client is told", |answer| {
         let (Told::TooLong(mtu), quote) = answer.error()? else { return None };
         (answer.source == family.host() && quote.ports() == (4000, 5000)).then_some(mtu)
@@ -292,7 +322,11 @@ fn a_packet_longer_than_the_containers_that_may_be_fragmented_arrives(family: Fa
     let (lab, c1) = small_network(family);
     let server = udp::bind(&c1.netns, c1.at(7));
     server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
-    Raw::sender(&lab.world, family).send(&Packet::udp((family.far(), 4000), (family.host(), 5000), &[7; 1400]));
+    Raw::sender(&lab.world, family).send(&Packet::udp(
+        (family.far(), 4000),
+        (family.host(), 5000),
+        &[7; 1400],
+    ));
     let (length, peer) = server.recv_from(&mut [0; 2000]).expect("the datagram arrives");
     assert_eq!((length, peer), (1400, (family.far(), 4000).into()));
 }
@@ -303,13 +337,19 @@ fn an_error_of_no_flow_goes_nowhere(family: Family) {
     let c1 = lab.container("c1", &[]);
     let (inside, outside) = (Raw::icmp(&c1.netns, family), Raw::icmp(&lab.world, family));
     let unreachable = if family == V4 { (3, 1) } else { (1, 3) };
-    let error = |from, to, quote: Packet| Packet::icmp(from, to, unreachable, &[&[0; 4][..], &quote.bytes()].concat());
+    let error = |from, to, quote: Packet| {
+        Packet::icmp(from, to, unreachable, &[&[0; 4][..], &quote.bytes()].concat())
+    };
     outside.send(&error(
         family.far(),
         family.host(),
         Packet::udp((family.host(), 4000), (family.far(), 7), b"never sent"),
     ));
-    inside.send(&error(c1.address, family.far(), Packet::udp((family.far(), 7), (c1.address, 4000), b"never came")));
+    inside.send(&error(
+        c1.address,
+        family.far(),
+        Packet::udp((family.far(), 7), (c1.address, 4000), b"never came"),
+    ));
     let is_error = |packet: &Packet| packet.error().map(|_| packet.clone());
     assert_eq!(inside.find(wait::SILENCE, is_error), None, "the container hears of it");
     assert_eq!(outside.find(wait::SILENCE, is_error), None, "the world hears of it");
@@ -325,7 +365,9 @@ fn small_network(family: Family) -> (Lab, Container) {
 
 fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (IpAddr, u16)) {
     socket.connect(to).expect("a UDP socket connects");
-    let refused = |result: io::Result<usize>| result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    let refused = |result: io::Result<usize>| {
+        result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
     wait::until(&format!("{who} hears that {to:?} is closed"), || {
         // The error of an earlier datagram is told by the next call, whichever that is.
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
@@ -356,7 +398,10 @@ fn one_way(what: &str, from: &mut TcpStream, to: &mut TcpStream) {
 
 fn ping(netns: &Netns, family: Family, options: &[&str], size: usize) -> String {
     let mut command = Command::new("ping");
-    command.args(["-n", "-c", "1", "-W", "5", "-s", &size.to_string()]).args(options).arg(family.beyond().to_string());
+    command
+        .args(["-n", "-c", "1", "-W", "5", "-s", &size.to_string()])
+        .args(options)
+        .arg(family.beyond().to_string());
     // It exits with 1 where it was told of an error, which is what is wanted here.
     let output = place::run(netns, || command.output()).expect("ping runs");
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()

@@ -23,19 +23,24 @@ families! {
 fn a_port_that_is_not_published_is_not_reached_from_outside(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
-    let (_published, _other) = (tcp::Echo::start(&c1.netns, c1.at(80)), tcp::Echo::start(&c1.netns, c1.at(81)));
+    let (_published, _other) =
+        (tcp::Echo::start(&c1.netns, c1.at(80)), tcp::Echo::start(&c1.netns, c1.at(81)));
     let _udp = udp::Echo::start(&c1.netns, c1.at(80), "c1");
     tcp::exchange(&lab.world, (family.host(), 8080));
     for port in [80, 81, 8081] {
         assert!(tcp::is_unreachable(&lab.world, (family.host(), port)), "{port}");
     }
-    assert!(udp::is_silent(&udp::client(&lab.world, family), (family.host(), 8080)), "published for TCP alone");
+    assert!(
+        udp::is_silent(&udp::client(&lab.world, family), (family.host(), 8080)),
+        "published for TCP alone"
+    );
 }
 
 fn a_route_to_the_containers_leads_nobody_to_them(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
-    let (tcp_echo, udp_echo) = (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "c1"));
+    let (tcp_echo, udp_echo) =
+        (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "c1"));
     place::add_route(&lab.world, family.subnet(), family.host());
     if family == V6 {
         // The agent makes no router of the host that it was not: this one is.
@@ -45,7 +50,10 @@ fn a_route_to_the_containers_leads_nobody_to_them(family: Family) {
     assert!(tcp::is_unreachable(&lab.world, c1.at(80)));
     assert!(udp::is_silent(&udp::client(&lab.world, family), c1.at(80)));
     assert!(ping::try_ping(&lab.world, c1.address, 1, 56, Duration::from_millis(500)).is_err());
-    assert!(tcp_echo.peers().is_empty() && udp_echo.peers().is_empty(), "something has come through");
+    assert!(
+        tcp_echo.peers().is_empty() && udp_echo.peers().is_empty(),
+        "something has come through"
+    );
     assert!(lab.counted("not-published") > before, "{}", lab.json(&["stats"]));
     // The published way works all the same.
     tcp::exchange(&lab.world, (family.host(), 8080));
@@ -73,7 +81,9 @@ fn a_container_cannot_send_from_an_address_that_is_not_its_own(family: Family) {
     }
     // Sent later, so that what was sent before would have come before.
     let honest = udp::bind(&c1.netns, (c1.address, 0));
-    for (echo, to) in [(&far, (family.far(), 7)), (&near, (c2.address, 7)), (&own, (family.gateway(), 7))] {
+    for (echo, to) in
+        [(&far, (family.far(), 7)), (&near, (c2.address, 7)), (&own, (family.gateway(), 7))]
+    {
         udp::answer(&honest, to);
         assert_eq!(echo.peers().len(), 1, "{to:?} has heard from {:?}", echo.peers());
     }
@@ -85,7 +95,8 @@ fn networks_do_not_reach_each_other(family: Family) {
     lab.network("other", 30, &[]);
     let c1 = lab.container("c1", &[]);
     let c2 = lab.container("c2", &["--network", "other"]);
-    let (_one, _two) = (udp::Echo::start(&c1.netns, c1.at(7), ""), udp::Echo::start(&c2.netns, c2.at(7), ""));
+    let (_one, _two) =
+        (udp::Echo::start(&c1.netns, c1.at(7), ""), udp::Echo::start(&c2.netns, c2.at(7), ""));
     assert!(udp::is_silent(&udp::client(&c1.netns, family), c2.at(7)));
     assert!(udp::is_silent(&udp::client(&c2.netns, family), c1.at(7)));
     assert!(ping::try_ping(&c1.netns, c2.address, 1, 56, Duration::from_millis(500)).is_err());
@@ -95,7 +106,10 @@ fn networks_do_not_reach_each_other(family: Family) {
 fn an_internal_network_does_not_reach_the_world_but_itself_and_the_host(family: Family) {
     let lab = Lab::shared(family);
     lab.network("inner", 30, &["--internal"]);
-    let (c1, c2) = (lab.container("c1", &["--network", "inner"]), lab.container("c2", &["--network", "inner"]));
+    let (c1, c2) = (
+        lab.container("c1", &["--network", "inner"]),
+        lab.container("c2", &["--network", "inner"]),
+    );
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     assert!(udp::is_silent(&udp::client(&c1.netns, family), (family.far(), 7)));
     assert!(far.peers().is_empty());
@@ -106,7 +120,10 @@ fn an_internal_network_does_not_reach_the_world_but_itself_and_the_host(family: 
 fn containers_of_a_network_without_icc_reach_the_world_but_not_each_other(family: Family) {
     let lab = Lab::shared(family);
     lab.network("apart", 30, &["--no-icc"]);
-    let (c1, c2) = (lab.container("c1", &["--network", "apart"]), lab.container("c2", &["--network", "apart"]));
+    let (c1, c2) = (
+        lab.container("c1", &["--network", "apart"]),
+        lab.container("c2", &["--network", "apart"]),
+    );
     let _echo = udp::Echo::start(&c2.netns, c2.at(7), "c2");
     assert!(udp::is_silent(&udp::client(&c1.netns, family), c2.at(7)));
     assert!(ping::try_ping(&c1.netns, c2.address, 1, 56, Duration::from_millis(500)).is_err());

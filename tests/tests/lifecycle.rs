@@ -70,7 +70,8 @@ fn down_leaves_the_host_as_it_was_before() {
         assert!(!netns::named(name).exists(), "the namespace {name} is left");
     }
     let ours = lab.undo().namespaces.iter().map(|name| netns::named(name)).collect::<Vec<_>>();
-    let left: Vec<_> = undo::leftovers(&lab.instance).into_iter().filter(|path| !ours.contains(path)).collect();
+    let left: Vec<_> =
+        undo::leftovers(&lab.instance).into_iter().filter(|path| !ours.contains(path)).collect();
     assert!(left.is_empty(), "{left:?}");
     // The kernel frees them when nobody can be using them any more.
     wait::until("every program, map and link is gone", || {
@@ -102,28 +103,45 @@ fn down_works_after_a_crash_too() {
     assert!(!netns::named(&c1.name).exists());
 }
 
-/// Traffic of every kind goes on while `interrupt` takes the agent away and while it comes again; and then all is as it was.
+/// Traffic of every kind goes on while `interrupt` takes the agent away and while it comes again;
+/// and then all is as it was.
 fn traffic_survives(family: Family, interrupt: impl Fn(&Lab)) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
-    let (_far, _far_tcp) =
-        (udp::Echo::start(&lab.world, (family.far(), 7), "far"), tcp::Echo::start(&lab.world, (family.far(), 7)));
-    let (_inside, _inside_tcp) = (udp::Echo::start(&c1.netns, c1.at(80), "c1"), tcp::Echo::start(&c1.netns, c1.at(80)));
+    let (_far, _far_tcp) = (
+        udp::Echo::start(&lab.world, (family.far(), 7), "far"),
+        tcp::Echo::start(&lab.world, (family.far(), 7)),
+    );
+    let (_inside, _inside_tcp) =
+        (udp::Echo::start(&c1.netns, c1.at(80), "c1"), tcp::Echo::start(&c1.netns, c1.at(80)));
     let chatters = [
         ("to the world", udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7))),
-        ("from the world", udp::Chatter::start(udp::client(&lab.world, family), (family.host(), 8080))),
-        ("through the hairpin", udp::Chatter::start(udp::client(&c2.netns, family), (family.host(), 8080))),
+        (
+            "from the world",
+            udp::Chatter::start(udp::client(&lab.world, family), (family.host(), 8080)),
+        ),
+        (
+            "through the hairpin",
+            udp::Chatter::start(udp::client(&c2.netns, family), (family.host(), 8080)),
+        ),
         ("between containers", udp::Chatter::start(udp::client(&c2.netns, family), c1.at(80))),
     ];
-    let lost = || chatters.iter().filter(|(_, chatter)| chatter.has_lost()).map(|(what, _)| *what).collect::<Vec<_>>();
+    let lost = || {
+        chatters
+            .iter()
+            .filter(|(_, chatter)| chatter.has_lost())
+            .map(|(what, _)| *what)
+            .collect::<Vec<_>>()
+    };
     let mut streams = [
         tcp::exchange(&c1.netns, (family.far(), 7)),
         tcp::exchange(&lab.world, (family.host(), 8080)),
         tcp::exchange(&c2.netns, (family.host(), 8080)),
         tcp::exchange(&lab.host, (family.loopback(), 8080)),
     ];
-    let lists = || [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb));
+    let lists =
+        || [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb));
     let before = lists();
 
     for _ in 0..3 {
@@ -144,7 +162,11 @@ fn traffic_survives(family: Family, interrupt: impl Fn(&Lab)) {
         }
         causeway_tests::wait::until("every exchange goes on", || {
             assert!(lost().is_empty(), "lost while the next agent came: {:?}", lost());
-            chatters.iter().zip(&during).all(|((_, chatter), during)| chatter.answered() > *during).then_some(())
+            chatters
+                .iter()
+                .zip(&during)
+                .all(|((_, chatter), during)| chatter.answered() > *during)
+                .then_some(())
         });
     }
 
@@ -216,12 +238,16 @@ fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one(family: F
     lab.json(&["container", "rm", &first.name]);
     // The process in it lives on in its namespace, which must have lost every way to the world.
     for client in [&client, &near] {
-        assert!(udp::is_silent(client, (family.host(), 5353)), "the removed container still answers");
+        assert!(
+            udp::is_silent(client, (family.host(), 5353)),
+            "the removed container still answers"
+        );
     }
     assert!(udp::is_silent(&nearer, first.at(53)), "the removed container still answers");
     drop(echo);
 
-    let second = lab.container("c1", &[&options[..], &["--ip", &first.address.to_string()]].concat());
+    let second =
+        lab.container("c1", &[&options[..], &["--ip", &first.address.to_string()]].concat());
     let _echo = udp::Echo::start(&second.netns, second.at(53), "second");
     for client in [&client, &near] {
         assert_eq!(udp::answer(client, (family.host(), 5353)), "second");
@@ -232,7 +258,10 @@ fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one(family: F
 fn a_port_that_moves_to_another_container_takes_its_clients_along(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
-    let _echoes = [udp::Echo::start(&c1.netns, c1.at(53), "c1"), udp::Echo::start(&c2.netns, c2.at(53), "c2")];
+    let _echoes = [
+        udp::Echo::start(&c1.netns, c1.at(53), "c1"),
+        udp::Echo::start(&c2.netns, c2.at(53), "c2"),
+    ];
     let client = udp::bind(&lab.world, (family.far(), 40008));
     assert_eq!(udp::answer(&client, (family.host(), 5353)), "c1");
     lab.json(&["publish", "rm", &c1.name, "5353:53/udp"]);
@@ -250,9 +279,16 @@ fn an_attached_namespace_stays_when_its_container_is_removed() {
     lab.start_agent(&[]);
     let container = lab.name_of("c1");
     let path = netns.path().display().to_string();
-    let made = lab.json(&["container", "attach", &container, "--netns", &path, "-p", "8080:80/udp"]);
-    let address: Ipv4Addr =
-        made["endpoints"][0]["addresses"][0].as_str().unwrap().split('/').next().unwrap().parse().unwrap();
+    let made =
+        lab.json(&["container", "attach", &container, "--netns", &path, "-p", "8080:80/udp"]);
+    let address: Ipv4Addr = made["endpoints"][0]["addresses"][0]
+        .as_str()
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     let _echo = udp::Echo::start(&netns, SocketAddr::from((address, 80)), "attached");
     assert_eq!(udp::answer(&udp::client(&lab.world, V4), (HOST, 8080)), "attached");
     lab.json(&["container", "rm", &container]);

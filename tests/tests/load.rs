@@ -1,4 +1,5 @@
-//! Every program loads and is attached, on whatever kernel this is; what that takes the verifier is reported.
+//! Every program loads and is attached, on whatever kernel this is; what that takes the verifier is
+//! reported.
 
 use std::process::Command;
 
@@ -9,8 +10,13 @@ use causeway_tests::{
     report,
 };
 
-const CONTAINER: Place =
-    Place { address: [172, 18, 0, 2], host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
+const CONTAINER: Place = Place {
+    address: [172, 18, 0, 2],
+    host_side: "h1",
+    bridge: "cwa",
+    closed: false,
+    masquerade: true,
+};
 
 /// What is attached to which interface, and where there.
 const HOOKS: [(&str, Tcx, &str); 4] = [
@@ -26,10 +32,16 @@ fn every_program_loads() {
         // It is loaded where it is wanted.
         bench.put_xdp(&[]);
         let verified = programs::verified();
-        for program in
-            HOOKS.iter().map(|(_, _, name)| name).chain(&name::SOCKETS).chain(&name::BINDS).chain([&name::UPLINK_XDP])
+        for program in HOOKS
+            .iter()
+            .map(|(_, _, name)| name)
+            .chain(&name::SOCKETS)
+            .chain(&name::BINDS)
+            .chain([&name::UPLINK_XDP])
         {
-            let count = verified.get(*program).unwrap_or_else(|| panic!("{program} is not loaded: {verified:?}"));
+            let count = verified
+                .get(*program)
+                .unwrap_or_else(|| panic!("{program} is not loaded: {verified:?}"));
             assert!(*count > 0, "{program} was verified by looking at nothing");
         }
         for (program, count) in &verified {
@@ -48,7 +60,10 @@ fn every_interface_gets_its_program_once() {
             let filters = filters(interface, hook);
             let of_it = filters.lines().filter(|line| line.split(' ').any(|word| word == program));
             let times = links.iter().filter(|name| *name == program).count() + of_it.count();
-            assert_eq!(times, 1, "{program} at {interface}: by tcx {links:?}, by filters '{filters}'");
+            assert_eq!(
+                times, 1,
+                "{program} at {interface}: by tcx {links:?}, by filters '{filters}'"
+            );
         }
     });
 }
@@ -61,7 +76,11 @@ fn a_kernel_with_tcx_is_given_links() {
     with_bench(|bench| {
         put(bench);
         for (interface, hook, program) in HOOKS {
-            assert_eq!(programs::at(bench.index(interface), hook).unwrap(), [program], "{interface}");
+            assert_eq!(
+                programs::at(bench.index(interface), hook).unwrap(),
+                [program],
+                "{interface}"
+            );
         }
     });
 }

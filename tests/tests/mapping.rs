@@ -1,4 +1,5 @@
-//! How a network maps what leaves it: one port toward each destination alone (`symmetric`), or one for all, open to all (`full-cone`).
+//! How a network maps what leaves it: one port toward each destination alone (`symmetric`), or one
+//! for all, open to all (`full-cone`).
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -46,8 +47,9 @@ fn only_peer(echo: &udp::Echo) -> SocketAddr {
 fn hears(socket: &UdpSocket, from: &UdpSocket, to: SocketAddr) {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     from.send_to(b"unasked", to).unwrap();
-    let (length, peer) =
-        socket.recv_from(&mut [0; 64]).unwrap_or_else(|error| panic!("nothing comes by {to}: {error}"));
+    let (length, peer) = socket
+        .recv_from(&mut [0; 64])
+        .unwrap_or_else(|error| panic!("nothing comes by {to}: {error}"));
     assert_eq!((length, peer), (7, from.local_addr().unwrap()));
 }
 
@@ -61,8 +63,10 @@ fn does_not_hear(socket: &UdpSocket, from: &UdpSocket, to: SocketAddr) {
 fn full_cone_keeps_one_port_toward_every_destination(family: Family) {
     let (lab, [c1, c2]) = network(family, &FULL_CONE);
     let wide = lab.wide();
-    let (far, other) =
-        (udp::Echo::start(&lab.world, (family.far(), 7), ""), udp::Echo::start(&wide.other, (family.other(), 9), ""));
+    let (far, other) = (
+        udp::Echo::start(&lab.world, (family.far(), 7), ""),
+        udp::Echo::start(&wide.other, (family.other(), 9), ""),
+    );
     // The second has to take another port than its own, and has to stay with it.
     for socket in [socket(&c1, 41000), socket(&c2, 41000)] {
         udp::answer(&socket, (family.far(), 7));
@@ -94,8 +98,10 @@ fn full_cone_lets_containers_in_by_a_neighbours_mapped_port(family: Family) {
     let (one, other) = (socket(&c1, 41002), socket(&c2, 41003));
     udp::answer(&one, (family.far(), 7));
     udp::answer(&other, (family.far(), 7));
-    // RFC 4787 REQ-9a: each sees the other by its mapped port, as two peers do who learned of each other outside.
-    let mapped = |port| *far.peers().iter().find(|peer| peer.port() == port).expect("the port is kept");
+    // RFC 4787 REQ-9a: each sees the other by its mapped port, as two peers do who learned of each
+    // other outside.
+    let mapped =
+        |port| *far.peers().iter().find(|peer| peer.port() == port).expect("the port is kept");
     one.set_read_timeout(Some(DEADLINE)).unwrap();
     other.send_to(b"hello", mapped(41002)).unwrap();
     let (_, peer) = one.recv_from(&mut [0; 64]).expect("the hairpin leads there");
@@ -107,8 +113,10 @@ fn full_cone_lets_containers_in_by_a_neighbours_mapped_port(family: Family) {
 fn full_cone_of_tcp_keeps_one_port_toward_every_destination(family: Family) {
     let (lab, [c1, _]) = network(family, &FULL_CONE);
     let wide = lab.wide();
-    let (far, other) =
-        (tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&wide.other, (family.other(), 7)));
+    let (far, other) = (
+        tcp::Echo::start(&lab.world, (family.far(), 7)),
+        tcp::Echo::start(&wide.other, (family.other(), 7)),
+    );
     for server in [family.far(), family.other()] {
         let mut stream = tcp::connect_from(&c1.netns, 41004, (server, 7)).unwrap();
         tcp::echoes(&mut stream).unwrap();
@@ -142,7 +150,11 @@ fn full_cone_leaves_published_ports_and_the_hosts_services_alone(family: Family)
     for port in [41007, 41008] {
         udp::answer(&socket(&c1, port), (family.far(), 7));
     }
-    assert!(far.peers().iter().all(|peer| ![41007, 41008].contains(&peer.port())), "{:?}", far.peers());
+    assert!(
+        far.peers().iter().all(|peer| ![41007, 41008].contains(&peer.port())),
+        "{:?}",
+        far.peers()
+    );
     let stranger = udp::bind(&wide.other, (family.other(), 0));
     assert_eq!(udp::answer(&stranger, (family.host(), 41007)), "published");
     assert_eq!(udp::answer(&stranger, (family.host(), 41008)), "host");

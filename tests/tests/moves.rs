@@ -49,7 +49,8 @@ impl Server {
 
 /// Two containers with servers; port 8080 leads to the first one.
 fn two(lab: &Lab) -> (Container, Container, Server, Server) {
-    let (c1, c2) = (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
+    let (c1, c2) =
+        (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
     let servers = (Server::start(&c1), Server::start(&c2));
     (c1, c2, servers.0, servers.1)
 }
@@ -57,7 +58,11 @@ fn two(lab: &Lab) -> (Container, Container, Server, Server) {
 fn move_both(lab: &Lab, to: &Container, options: &[&str]) {
     for ports in ["8080", "8080/udp"] {
         let moved = lab.json(&[&["publish", "move", ports, &to.name], options].concat());
-        assert_eq!((&moved["container"], &moved["host_port"]), (&json!(to.name), &json!("8080")), "{moved}");
+        assert_eq!(
+            (&moved["container"], &moved["host_port"]),
+            (&json!(to.name), &json!("8080")),
+            "{moved}"
+        );
     }
 }
 
@@ -69,7 +74,8 @@ fn is_dead(stream: &mut TcpStream) -> bool {
 
 fn draining(lab: &Lab) -> Vec<Value> {
     let publishes = lab.json(&["publish", "ls"]);
-    let drains = publishes.as_array().unwrap().iter().filter_map(|publish| publish["draining"].as_array());
+    let drains =
+        publishes.as_array().unwrap().iter().filter_map(|publish| publish["draining"].as_array());
     drains.flatten().cloned().collect()
 }
 
@@ -77,7 +83,8 @@ fn a_publish_that_is_moved_takes_its_clients_along_at_once(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let neighbour = lab.container("c3", &[]);
-    // From one port each, before and after: nothing tells the old exchange from the new one but the move.
+    // From one port each, before and after: nothing tells the old exchange from the new one but the
+    // move.
     let clients = [
         (udp::bind(&lab.world, (family.far(), 40008)), family.host()),
         (udp::bind(&lab.world, (family.router(), 40009)), family.host()),
@@ -95,7 +102,10 @@ fn a_publish_that_is_moved_takes_its_clients_along_at_once(family: Family) {
     assert!(is_dead(&mut stream), "a connection of before the move goes on");
     assert!(other.has(&tcp::exchange(&lab.world, (family.host(), 8080))));
     let publishes = lab.json(&["publish", "ls"]);
-    assert!(publishes.as_array().unwrap().iter().all(|publish| publish["container"] == *c2.name), "{publishes}");
+    assert!(
+        publishes.as_array().unwrap().iter().all(|publish| publish["container"] == *c2.name),
+        "{publishes}"
+    );
     assert_eq!(draining(&lab), [] as [Value; 0]);
 }
 
@@ -156,8 +166,14 @@ fn no_datagram_is_lost_while_a_publish_is_moved(family: Family) {
         (number, gatherers.map(|gatherer| gatherer.join().unwrap()))
     });
     let [one, other] = &seen;
-    assert!(one.is_disjoint(other) && !one.is_empty() && !other.is_empty(), "{} and {}", one.len(), other.len());
-    let lost: Vec<_> = (0..number).filter(|number| !one.contains(number) && !other.contains(number)).collect();
+    assert!(
+        one.is_disjoint(other) && !one.is_empty() && !other.is_empty(),
+        "{} and {}",
+        one.len(),
+        other.len()
+    );
+    let lost: Vec<_> =
+        (0..number).filter(|number| !one.contains(number) && !other.contains(number)).collect();
     assert!(lost.is_empty(), "{} of {number} were lost: {lost:?}", lost.len());
 }
 
@@ -177,7 +193,8 @@ fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other(fa
             number
         });
         for to in [&c2, &c1, &c2, &c1, &c2] {
-            let (before, server) = (connections.is_finished(), if to.name == c2.name { &other } else { &one });
+            let (before, server) =
+                (connections.is_finished(), if to.name == c2.name { &other } else { &one });
             assert!(!before, "a connection failed");
             let known = server.tcp.peers().len();
             move_both(&lab, to, &["--drain", "60"]);
@@ -194,7 +211,8 @@ fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(
     let lab = Lab::of(family);
     let (c1, c2, one, other) = two(&lab);
     let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
-    let chatter = udp::Chatter::start(udp::bind(&lab.world, (family.far(), 40011)), (family.host(), 8080));
+    let chatter =
+        udp::Chatter::start(udp::bind(&lab.world, (family.far(), 40011)), (family.host(), 8080));
     move_both(&lab, &c2, &["--drain", "600"]);
     for restart in [None, Some(Lab::kill_agent as fn(&Lab)), Some(Lab::end_agent)] {
         if let Some(end) = restart {
@@ -224,7 +242,10 @@ fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(
     let c3 = lab.container("c3", &[]);
     let _third = Server::start(&c3);
     move_both(&lab, &c3, &[]);
-    assert!(is_dead(&mut old) && is_dead(&mut newer), "a connection of before the second move goes on");
+    assert!(
+        is_dead(&mut old) && is_dead(&mut newer),
+        "a connection of before the second move goes on"
+    );
     assert_eq!(draining(&lab), [] as [Value; 0]);
 }
 
@@ -258,7 +279,11 @@ fn moved_back_it_takes_up_what_still_drains_there(family: Family) {
     move_both(&lab, &c1, &[]);
     tcp::echoes(&mut old).unwrap();
     assert!(is_dead(&mut newer), "it was not to drain");
-    assert!(one.has(&old) && one.has(&tcp::exchange(&lab.world, (family.host(), 8080))) && other.has(&newer));
+    assert!(
+        one.has(&old)
+            && one.has(&tcp::exchange(&lab.world, (family.host(), 8080)))
+            && other.has(&newer)
+    );
     assert_eq!(draining(&lab), [] as [Value; 0]);
     lab.json(&["publish", "rm", &c1.name, "8080:80"]);
     assert!(is_dead(&mut old), "it belongs to the publish again, and ends with it");
@@ -277,7 +302,11 @@ fn what_drains_ends_with_its_publish_and_with_its_container(family: Family) {
             "publish" => {
                 lab.json(&["publish", "rm", &c2.name, "8080:80"]);
                 assert!(is_dead(&mut old) && draining(&lab).len() == 1, "of the other publish");
-                assert_eq!(udp::answer(&client, (family.host(), 8080)), c1.name, "the other publish's");
+                assert_eq!(
+                    udp::answer(&client, (family.host(), 8080)),
+                    c1.name,
+                    "the other publish's"
+                );
             }
             "old" => {
                 lab.json(&["container", "rm", &c1.name]);
@@ -297,12 +326,14 @@ fn a_declared_publish_leads_where_the_file_says_again_with_the_next_start() {
     let lab = Lab::without_agent();
     let (c1, c2) = (lab.name_of("c1"), lab.name_of("c2"));
     let path = lab.folder("config").join("lab.toml");
-    fs::write(&path, format!("[[container]]\nname = \"{c1}\"\npublish = [\"8080:80/udp\"]\n")).unwrap();
+    fs::write(&path, format!("[[container]]\nname = \"{c1}\"\npublish = [\"8080:80/udp\"]\n"))
+        .unwrap();
     let path = path.display().to_string();
     lab.start_agent(&["--config", &path]);
     lab.undo().containers.push(c1.clone());
     let second = lab.container("c2", &[]);
-    let leads_to = || lab.json(&["container", "inspect", &c1])["publishes"].as_array().unwrap().len();
+    let leads_to =
+        || lab.json(&["container", "inspect", &c1])["publishes"].as_array().unwrap().len();
     assert_eq!(leads_to(), 1);
     lab.json(&["publish", "move", "8080/udp", &c2, "--drain", "600"]);
     assert_eq!(leads_to(), 0);
@@ -319,7 +350,10 @@ fn a_declared_publish_leads_where_the_file_says_again_with_the_next_start() {
 #[test]
 fn a_move_that_cannot_be_is_one_line_and_changes_nothing() {
     let lab = Lab::new();
-    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp", "-p", "10.0.2.15:9000:90"]);
+    let c1 = lab.container(
+        "c1",
+        &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp", "-p", "10.0.2.15:9000:90"],
+    );
     let c2 = lab.container("c2", &[]);
     lab.json(&["network", "create", "other", "--subnet", "172.30.0.0/24"]);
     let far = lab.container("c3", &["--network", "other"]);
@@ -341,7 +375,8 @@ fn a_move_that_cannot_be_is_one_line_and_changes_nothing() {
         assert!(words.iter().all(|word| output.stderr.contains(word)), "{words:?}: {output}");
     }
     for drain in ["0", "-1", "x", "86401", "1.5"] {
-        let output = lab.causeway(&["publish", "move", "8080", &c2.name, &format!("--drain={drain}")]);
+        let output =
+            lab.causeway(&["publish", "move", "8080", &c2.name, &format!("--drain={drain}")]);
         assert_eq!((output.status, output.stderr.lines().count()), (Some(2), 1), "{output}");
         assert!(output.stderr.contains("from 1 to 86400"), "{output}");
     }
@@ -355,7 +390,13 @@ fn a_range_and_its_clients_list_move_as_they_are(family: Family) {
     let _echoes = [7000, 7010].map(|port| udp::Echo::start(&c2.netns, c2.at(port), &c2.name));
     lab.json(&["publish", "move", "6000-6010/udp", &c2.name]);
     for port in [6000, 6010] {
-        assert_eq!(udp::answer(&udp::bind(&lab.world, (family.far(), 0)), (family.host(), port)), c2.name);
-        assert!(udp::is_silent(&udp::bind(&lab.world, (family.router(), 0)), (family.host(), port)), "not in the list");
+        assert_eq!(
+            udp::answer(&udp::bind(&lab.world, (family.far(), 0)), (family.host(), port)),
+            c2.name
+        );
+        assert!(
+            udp::is_silent(&udp::bind(&lab.world, (family.router(), 0)), (family.host(), port)),
+            "not in the list"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Where the uplink's packets are shorter than the containers', TCP is told at its beginning, both ways.
+//! Where the uplink's packets are shorter than the containers', TCP is told at its beginning, both
+//! ways.
 
 use std::{
     io::{Read as _, Write as _},
@@ -17,7 +18,9 @@ use causeway_tests::{
     tcp,
     wait::DEADLINE,
 };
-use nix::sys::socket::{SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt::TcpMaxSeg};
+use nix::sys::socket::{
+    SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt::TcpMaxSeg,
+};
 
 families! {
     both_sides_of_a_connection_to_the_world_are_told,
@@ -51,7 +54,8 @@ fn narrow(family: Family) -> (Lab, Container) {
 fn announced(listener: &Raw, port: u16, flags: u8) -> u16 {
     listener.wait("a SYN arrives", |packet| {
         let (source, destination) = packet.ports();
-        let is_it = (source == port || destination == port) && packet.flags() & (flag::SYN | flag::ACK) == flags;
+        let is_it = (source == port || destination == port)
+            && packet.flags() & (flag::SYN | flag::ACK) == flags;
         is_it.then(|| packet.mss().expect("Linux announces one"))
     })
 }
@@ -63,7 +67,10 @@ fn seen(server: (&Netns, (IpAddr, u16)), client: (&Netns, (IpAddr, u16))) -> (u1
     let (at_server, at_client) = (Raw::open(server.0, family, 6), Raw::open(client.0, family, 6));
     let _echo = tcp::Echo::start(server.0, server.1);
     tcp::exchange(client.0, client.1);
-    (announced(&at_server, server.1.1, flag::SYN), announced(&at_client, client.1.1, flag::SYN | flag::ACK))
+    (
+        announced(&at_server, server.1.1, flag::SYN),
+        announced(&at_client, client.1.1, flag::SYN | flag::ACK),
+    )
 }
 
 fn both_sides_of_a_connection_to_the_world_are_told(family: Family) {
@@ -113,14 +120,17 @@ fn less_than_what_fits_is_left_alone(family: Family) {
     let listener = Raw::open(&lab.world, family, 6);
     let _echo = tcp::Echo::start(&lab.world, (family.far(), 9));
     let to = SocketAddr::from((family.far(), 9));
-    let made = place::run(&c1.netns, || socket(tcp::domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None));
+    let made = place::run(&c1.netns, || {
+        socket(tcp::domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+    });
     let socket = made.unwrap();
     setsockopt(&socket, TcpMaxSeg, &1000).unwrap();
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
     assert_eq!(announced(&listener, 9, flag::SYN), 1000);
 }
 
-/// Nothing else tells the world: packets longer than the uplink's MTU are lost there without a word.
+/// Nothing else tells the world: packets longer than the uplink's MTU are lost there without a
+/// word.
 fn many_bytes_come_through_a_narrow_uplink(family: Family) {
     const MANY: usize = 500_000;
     let (lab, c1) = narrow(family);
@@ -141,7 +151,8 @@ fn many_bytes_come_through_a_narrow_uplink(family: Family) {
             let mut received = vec![0; MANY];
             thread::scope(|scope| {
                 scope.spawn(|| from.write_all(&vec![7; MANY]));
-                into.read_exact(&mut received).unwrap_or_else(|error| panic!("to {to:?}, back {back}: {error}"));
+                into.read_exact(&mut received)
+                    .unwrap_or_else(|error| panic!("to {to:?}, back {back}: {error}"));
             });
             assert!(received.iter().all(|byte| *byte == 7));
         }

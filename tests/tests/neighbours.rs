@@ -1,4 +1,5 @@
-//! Neighbour discovery of containers: it works, and a container speaks in its own name alone, as with ARP.
+//! Neighbour discovery of containers: it works, and a container speaks in its own name alone, as
+//! with ARP.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -51,8 +52,15 @@ fn link_local(container: &Container) -> IpAddr {
     mac_of(container).link_local().into()
 }
 
-/// A message of neighbour discovery: what follows the checksum, and a link-layer address as an option.
-fn message(source: IpAddr, destination: IpAddr, kind: u8, rest: &[u8], (option, mac): (u8, Mac)) -> Packet {
+/// A message of neighbour discovery: what follows the checksum, and a link-layer address as an
+/// option.
+fn message(
+    source: IpAddr,
+    destination: IpAddr,
+    kind: u8,
+    rest: &[u8],
+    (option, mac): (u8, Mac),
+) -> Packet {
     let rest = [rest, &[option, 1], &mac.0].concat();
     Packet { ttl: 255, ..Packet::icmp(source, destination, (kind, 0), &rest) }
 }
@@ -109,7 +117,12 @@ fn a_container_takes_no_address_of_anothers(family: Family) {
     }
     assert_eq!(lab.counted("nd-spoofed"), before + sent, "each is dropped, and counted");
     for (netns, client) in [(&peer.netns, &neighbour), (&lab.host, &host)] {
-        assert_eq!(known(netns, victim.address), Some(mac_of(&victim)), "in {}", netns.path().display());
+        assert_eq!(
+            known(netns, victim.address),
+            Some(mac_of(&victim)),
+            "in {}",
+            netns.path().display()
+        );
         assert_eq!(udp::answer(client, victim.at(7)), "victim");
     }
 }
@@ -171,7 +184,8 @@ fn who_has_forgotten_its_neighbours_finds_them_again(family: Family) {
 fn link_local_addresses_reach_neighbours_and_the_gateway_and_nobody_else(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let bridge = lab.json(&["network", "inspect", family.network()])["bridge"].as_str().unwrap().to_owned();
+    let bridge =
+        lab.json(&["network", "inspect", family.network()])["bridge"].as_str().unwrap().to_owned();
     let of_bridge = place::ip(&lab.host, &format!("-6 -o address show dev {bridge} scope link"));
     let of_bridge = of_bridge.split_once("inet6 ").unwrap().1.split('/').next().unwrap().to_owned();
     let pings = |netns: &Netns, to: &str, interface: &str| {
@@ -185,8 +199,15 @@ fn link_local_addresses_reach_neighbours_and_the_gateway_and_nobody_else(family:
     pings(&lab.host, &link_local(&c1).to_string(), &bridge);
     // Outside nobody could answer it.
     let far = Raw::open(&lab.world, family, 17);
-    Raw::sender(&c1.netns, family).send(&Packet::udp((link_local(&c1), 4000), (family.far(), 7), b"hello"));
-    assert_eq!(far.find(wait::SILENCE, |packet| (packet.ports() == (4000, 7)).then_some(packet.source)), None);
+    Raw::sender(&c1.netns, family).send(&Packet::udp(
+        (link_local(&c1), 4000),
+        (family.far(), 7),
+        b"hello",
+    ));
+    assert_eq!(
+        far.find(wait::SILENCE, |packet| (packet.ports() == (4000, 7)).then_some(packet.source)),
+        None
+    );
 }
 
 /// Nothing waits for duplicate address detection, or for anything else.
@@ -195,9 +216,11 @@ fn a_new_container_can_send_at_once(family: Family) {
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     for round in 0..5 {
         let container = lab.container(&format!("c{round}"), &[]);
-        // The first datagram of all, and only that one: an address that is tentative has no route, and is not sent with.
+        // The first datagram of all, and only that one: an address that is tentative has no route,
+        // and is not sent with.
         let client = udp::client(&container.netns, family);
-        udp::ask(&client, (family.far(), 7), b"first", wait::DEADLINE).expect("its first datagram is answered");
+        udp::ask(&client, (family.far(), 7), b"first", wait::DEADLINE)
+            .expect("its first datagram is answered");
         let waiting = place::ip(&container.netns, "-6 address show tentative");
         assert_eq!(waiting.trim(), "", "nothing is tentative");
     }

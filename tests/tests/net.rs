@@ -23,8 +23,14 @@ struct Namespaces(Vec<String>);
 impl Namespaces {
     fn make<const N: usize>(test: u32) -> (Self, [Netns; N]) {
         undo::sweep();
-        let names: Vec<_> = (0..N).map(|number| format!("{}-net{number}", undo::unique_name(test))).collect();
-        let made = names.iter().map(|name| Netns::create(name).unwrap()).collect::<Vec<_>>().try_into().unwrap();
+        let names: Vec<_> =
+            (0..N).map(|number| format!("{}-net{number}", undo::unique_name(test))).collect();
+        let made = names
+            .iter()
+            .map(|name| Netns::create(name).unwrap())
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
         (Self(names), made)
     }
 }
@@ -47,7 +53,8 @@ fn message(result: Result<impl std::fmt::Debug, anyhow::Error>) -> String {
 fn a_made_namespace_is_named_shared_and_has_lo_up() {
     let (names, [netns]) = Namespaces::make(1001);
     assert_eq!(netns.path(), netns::named(&names.0[0]));
-    let lo = block_on(async { Netlink::open(&netns).await.unwrap().link("lo").await }).unwrap().unwrap();
+    let lo =
+        block_on(async { Netlink::open(&netns).await.unwrap().link("lo").await }).unwrap().unwrap();
     assert!(lo.up);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some(netns::FOLDER)).unwrap();
@@ -101,7 +108,8 @@ fn is_born_with_its_far_end_in_the_container(device: Device, number: u32) {
     let (_names, [host, container]) = Namespaces::make(number);
     block_on(async {
         let netlink = Netlink::open(&host).await.unwrap();
-        let bridge = netlink.create_bridge("cw0", "02:63:00:00:00:01".parse().unwrap(), 9000).await.unwrap();
+        let bridge =
+            netlink.create_bridge("cw0", "02:63:00:00:00:01".parse().unwrap(), 9000).await.unwrap();
         let spec = PairSpec {
             device,
             host_side: "cwh1",
@@ -123,28 +131,45 @@ fn is_born_with_its_far_end_in_the_container(device: Device, number: u32) {
             output.expect("this needs 'bridge' (the package iproute2)")
         };
         let options = shown("-d link show dev cwh1");
-        for option in ["isolated on", "learning off", " flood off", "mcast_flood on", "bcast_flood on"] {
+        for option in
+            ["isolated on", "learning off", " flood off", "mcast_flood on", "bcast_flood on"]
+        {
             assert!(options.contains(option), "{options}");
         }
         let macs = shown("fdb show dev cwh1");
-        let entry = macs.lines().find(|line| line.starts_with("02:63:ac:12:00:02 ")).unwrap_or_default();
+        let entry =
+            macs.lines().find(|line| line.starts_with("02:63:ac:12:00:02 ")).unwrap_or_default();
         // Words of which iproute2 changes the order.
-        assert!(["sticky", "static", "master cw0"].iter().all(|word| entry.contains(word)), "{macs}");
+        assert!(
+            ["sticky", "static", "master cw0"].iter().all(|word| entry.contains(word)),
+            "{macs}"
+        );
 
         let near = netlink.link("cwh1").await.unwrap().unwrap();
-        assert_eq!((near.index, near.controller, near.mtu, near.up), (index, Some(bridge), 9000, true));
-        assert_eq!((near.alias.as_deref(), near.kind.as_deref()), (Some("c1"), Some(device.name())));
+        assert_eq!(
+            (near.index, near.controller, near.mtu, near.up),
+            (index, Some(bridge), 9000, true)
+        );
+        assert_eq!(
+            (near.alias.as_deref(), near.kind.as_deref()),
+            (Some("c1"), Some(device.name()))
+        );
         let inside = Netlink::open(&container).await.unwrap();
         let far = inside.link("eth0").await.unwrap().unwrap();
         assert_eq!((far.mac, far.mtu, far.up), (Some(spec.mac), 9000, true));
-        let isolated = host.run(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
+        let isolated =
+            host.run(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
         assert!(isolated.contains("cwh1"));
 
         netlink.delete_link(index).await.unwrap();
         netlink.delete_link(index).await.unwrap();
         assert_eq!(inside.link("eth0").await.unwrap(), None);
         let bridge = netlink.link("cw0").await.unwrap().unwrap();
-        assert_eq!((bridge.mtu, bridge.mac), (9000, Some("02:63:00:00:00:01".parse().unwrap())), "as it was made");
+        assert_eq!(
+            (bridge.mtu, bridge.mac),
+            (9000, Some("02:63:00:00:00:01".parse().unwrap())),
+            "as it was made"
+        );
     });
 }
 
@@ -159,7 +184,10 @@ fn interfaces_are_removed_together_and_no_others_are() {
             indexes.push(netlink.create_veth_between(name, name, &container).await.unwrap());
         }
         // The group that would be taken first is somebody's.
-        let grouped = place::output(&host, Command::new("ip").args(["link", "set", "dev", "four", "group", "1"]));
+        let grouped = place::output(
+            &host,
+            Command::new("ip").args(["link", "set", "dev", "four", "group", "1"]),
+        );
         grouped.expect("iproute2 is installed");
         netlink.delete_link(indexes[1]).await.unwrap();
         netlink.delete_links(&indexes[..3]).await.unwrap();
@@ -186,7 +214,8 @@ fn a_taken_interface_name_is_told_on_whichever_side_it_is() {
         assert!(error.ends_with("an interface named 'one' exists already"), "{error}");
         let error = message(netlink.create_veth_between("two", "eth0", &container).await);
         assert!(error.ends_with("that namespace has an interface named 'eth0' already"), "{error}");
-        let error = message(netlink.create_bridge("one", "02:63:00:00:00:01".parse().unwrap(), 1500).await);
+        let error =
+            message(netlink.create_bridge("one", "02:63:00:00:00:01".parse().unwrap(), 1500).await);
         assert!(error.ends_with("an interface of that name exists already"), "{error}");
         assert_eq!(netlink.links().await.unwrap().len(), 2, "lo and one");
     });
@@ -202,19 +231,29 @@ fn addresses_and_routes_read_as_they_were_given() {
             netlink.add_address(index, address.parse().unwrap()).await.unwrap();
             netlink.add_address(index, address.parse().unwrap()).await.unwrap();
             let addresses = netlink.addresses().await.unwrap();
-            let found = addresses.iter().find(|found| found.address == address.parse().unwrap()).unwrap();
+            let found =
+                addresses.iter().find(|found| found.address == address.parse().unwrap()).unwrap();
             assert!(found.index == index && !found.tentative, "it can be used at once: {found:?}");
         }
         for (gateway, all) in [("172.18.0.1", "0.0.0.0/0"), ("2001:db8::1", "::/0")] {
             netlink.add_default_route(gateway.parse().unwrap(), index).await.unwrap();
             let routes = netlink.routes().await.unwrap();
-            let found = routes.iter().find(|route| route.destination == all.parse().unwrap()).unwrap();
-            assert_eq!((found.gateway, found.output), (Some(gateway.parse().unwrap()), Some(index)));
+            let found =
+                routes.iter().find(|route| route.destination == all.parse().unwrap()).unwrap();
+            assert_eq!(
+                (found.gateway, found.output),
+                (Some(gateway.parse().unwrap()), Some(index))
+            );
         }
         let error = message(netlink.add_default_route("172.18.0.1".parse().unwrap(), index).await);
         assert!(error.contains("there is a route to that destination already"), "{error}");
-        let error = message(netlink.add_route("10.0.0.0/8".parse().unwrap(), "192.0.2.1".parse().unwrap()).await);
-        assert!(error.contains("no interface reaches that gateway") || error.contains("unreachable"), "{error}");
+        let error = message(
+            netlink.add_route("10.0.0.0/8".parse().unwrap(), "192.0.2.1".parse().unwrap()).await,
+        );
+        assert!(
+            error.contains("no interface reaches that gateway") || error.contains("unreachable"),
+            "{error}"
+        );
     });
 }
 
@@ -242,10 +281,18 @@ fn a_burst_of_changes_is_one_message() {
         let netlink = Netlink::open(&one).await.unwrap();
         let index = netlink.create_veth_between("eth0", "eth0", &other).await.unwrap();
         netlink.add_address(index, "192.0.2.1/24".parse().unwrap()).await.unwrap();
-        tokio::time::timeout(DEADLINE, changes.recv()).await.expect("a message comes").expect("the watch goes on");
+        tokio::time::timeout(DEADLINE, changes.recv())
+            .await
+            .expect("a message comes")
+            .expect("the watch goes on");
         // IPv6 has more to tell for a moment; then it is quiet.
-        while tokio::time::timeout(std::time::Duration::from_secs(3), changes.recv()).await.is_ok() {}
+        while tokio::time::timeout(std::time::Duration::from_secs(3), changes.recv()).await.is_ok()
+        {
+        }
         netlink.delete_link(index).await.unwrap();
-        tokio::time::timeout(DEADLINE, changes.recv()).await.expect("a message comes").expect("the watch goes on");
+        tokio::time::timeout(DEADLINE, changes.recv())
+            .await
+            .expect("a message comes")
+            .expect("the watch goes on");
     });
 }

@@ -136,7 +136,8 @@ fn two_thousand_connections_from_a_container_are_open_at_once(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
     let echo = tcp::Echo::start(&lab.world, (family.far(), 7));
-    let mut streams: Vec<_> = (0..2000).map(|_| tcp::exchange(&c1.netns, (family.far(), 7))).collect();
+    let mut streams: Vec<_> =
+        (0..2000).map(|_| tcp::exchange(&c1.netns, (family.far(), 7))).collect();
     for stream in &mut streams {
         tcp::echoes(stream).unwrap();
     }
@@ -148,7 +149,8 @@ fn two_thousand_connections_from_a_container_are_open_at_once(family: Family) {
 fn containers_reach_each_other_and_the_gateway_with_their_own_addresses(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let (tcp_echo, udp_echo) = (tcp::Echo::start(&c2.netns, c2.at(7)), udp::Echo::start(&c2.netns, c2.at(7), "c2"));
+    let (tcp_echo, udp_echo) =
+        (tcp::Echo::start(&c2.netns, c2.at(7)), udp::Echo::start(&c2.netns, c2.at(7), "c2"));
     tcp::exchange(&c1.netns, c2.at(7));
     assert_eq!(udp::answer(&udp::client(&c1.netns, family), c2.at(7)), "c2");
     for peers in [tcp_echo.peers(), udp_echo.peers()] {
@@ -190,7 +192,9 @@ fn a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow(family: Fami
     // The router says so, as one that takes over from another does.
     place::ip(&lab.world, "neigh flush all");
     ping::ping(&lab.world, family.host(), 9, 56);
-    wait::until("the flow goes on", || udp::ask(&client, (family.far(), 7), b"again", Duration::from_millis(100)).ok());
+    wait::until("the flow goes on", || {
+        udp::ask(&client, (family.far(), 7), b"again", Duration::from_millis(100)).ok()
+    });
     ask_for(Duration::from_secs(3));
 }
 
@@ -203,13 +207,18 @@ fn a_flow_that_two_cpus_begin_at_once_leaves_by_one_pair_of_macs(family: Family)
     let _echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     udp::answer(&udp::client(&c1.netns, family), (family.far(), 7));
     let wire = place::run(&lab.world, || {
-        let socket =
-            socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll);
+        let socket = socket::socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_NONBLOCK,
+            SockProtocol::EthAll,
+        );
         socket.expect("a socket for frames")
     });
     socket::setsockopt(&wire, sockopt::RcvBufForce, &(64 << 20)).expect("room for frames");
     let cpus = sched::sched_getaffinity(Pid::from_raw(0)).expect("the CPUs");
-    let cpus: Vec<_> = (0..CpuSet::count()).filter(|cpu| cpus.is_set(*cpu).expect("a CPU")).take(2).collect();
+    let cpus: Vec<_> =
+        (0..CpuSet::count()).filter(|cpu| cpus.is_set(*cpu).expect("a CPU")).take(2).collect();
     assert_eq!(cpus.len(), 2, "it takes two");
     let mut seen = BTreeMap::new();
     for batch in 0..BATCHES {
@@ -240,11 +249,21 @@ fn a_flow_that_two_cpus_begin_at_once_leaves_by_one_pair_of_macs(family: Family)
         while let Ok(length) = socket::recv(wire.as_raw_fd(), &mut frame, MsgFlags::empty()) {
             const UDP: u8 = 17;
             let is_from_host = match family.host() {
-                IpAddr::V4(host) => frame[12..14] == [0x08, 0x00] && frame[23] == UDP && frame[26..30] == host.octets(),
-                IpAddr::V6(host) => frame[12..14] == [0x86, 0xdd] && frame[20] == UDP && frame[22..38] == host.octets(),
+                IpAddr::V4(host) => {
+                    frame[12..14] == [0x08, 0x00]
+                        && frame[23] == UDP
+                        && frame[26..30] == host.octets()
+                }
+                IpAddr::V6(host) => {
+                    frame[12..14] == [0x86, 0xdd]
+                        && frame[20] == UDP
+                        && frame[22..38] == host.octets()
+                }
             };
             if length > 38 && is_from_host {
-                *seen.entry(<[u8; 12]>::try_from(&frame[..12]).expect("twelve bytes")).or_insert(0) += 1;
+                *seen
+                    .entry(<[u8; 12]>::try_from(&frame[..12]).expect("twelve bytes"))
+                    .or_insert(0) += 1;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The lab that people look at: `cargo xtask lab`, under a name of this test's own, since a person may have one open.
+//! The lab that people look at: `cargo xtask lab`, under a name of this test's own, since a person
+//! may have one open.
 
 use std::{
     env,
@@ -45,7 +46,10 @@ fn nothing_is_left() {
     for path in namespaces() {
         assert!(!path.exists(), "{} is left", path.display());
     }
-    assert!(!undo::is_used(&name()) && !undo::folder(&name()).exists(), "something of the lab is left");
+    assert!(
+        !undo::is_used(&name()) && !undo::folder(&name()).exists(),
+        "something of the lab is left"
+    );
 }
 
 /// A shell of a few commands, in a folder that a lab of the tests' own takes away.
@@ -59,7 +63,8 @@ fn script(own: &Undo, text: &str) -> PathBuf {
 // One after the other, whatever the harness does.
 #[test]
 fn a_lab_for_people() {
-    // Another run of the tests may be at it, which takes the names below too. A lock on a folder leaves no file.
+    // Another run of the tests may be at it, which takes the names below too. A lock on a folder
+    // leaves no file.
     let turn = File::open(env::temp_dir()).unwrap();
     turn.lock().unwrap();
     nothing_is_left();
@@ -90,9 +95,11 @@ fn shell_reaches_the_labs_agent(own: &Undo) {
 fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
     let reached = own.folder.join("reached");
     let shell = script(own, &format!("echo $$ > '{}'; exec sleep 30", reached.display()));
-    let mut killed = lab(&["--shell"], Some(&shell)).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let pid =
-        wait::until("the lab's shell runs", || fs::read_to_string(&reached).ok().filter(|pid| pid.ends_with('\n')));
+    let mut killed =
+        lab(&["--shell"], Some(&shell)).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let pid = wait::until("the lab's shell runs", || {
+        fs::read_to_string(&reached).ok().filter(|pid| pid.ends_with('\n'))
+    });
     // While it runs it is told of.
     let second = run(&[], None);
     assert_eq!((second.status, second.stderr.lines().count()), (Some(1), 1), "{second}");
@@ -113,14 +120,18 @@ fn what_a_kept_lab_prints_works() {
     let output = run(&["--keep"], None).ok();
     let lines: Vec<&str> = output.stdout.lines().collect();
     let begin = lines.iter().position(|line| *line == "Try:").unwrap() + 1;
-    let commands: Vec<&str> = lines[begin..].iter().map_while(|line| line.strip_prefix("  ")).collect();
+    let commands: Vec<&str> =
+        lines[begin..].iter().map_while(|line| line.strip_prefix("  ")).collect();
     // `ip` and `curl` may be missing; causeway may not.
-    let own: Vec<&str> = commands.into_iter().filter(|command| !command.starts_with("ip netns")).collect();
+    let own: Vec<&str> =
+        commands.into_iter().filter(|command| !command.starts_with("ip netns")).collect();
     assert!(own.len() == 3 && own[2].contains(&format!("{}-c1", name())), "{output}");
     let own = own.join("\n").replace("-- ip address", "-- true");
-    let worked = Command::new("sh").args(["-e", "-c", &own]).env("PATH", "/usr/bin:/bin").output().unwrap();
+    let worked =
+        Command::new("sh").args(["-e", "-c", &own]).env("PATH", "/usr/bin:/bin").output().unwrap();
     let second = run(&[], None);
-    let removal = second.stderr.trim_end().split_once("type: ").map(|(_, command)| command.to_owned());
+    let removal =
+        second.stderr.trim_end().split_once("type: ").map(|(_, command)| command.to_owned());
     let removed = Command::new("sh").args(["-c", &removal.unwrap_or_default()]).output().unwrap();
     assert!(worked.status.success(), "{own}\n{}", String::from_utf8_lossy(&worked.stderr));
     assert!(second.stderr.contains("was kept") && second.stderr.lines().count() == 1, "{second}");
@@ -137,6 +148,10 @@ fn an_instance_of_somebody_elses_is_left_alone() {
     fs::remove_file(&state).unwrap();
     // Fails where another instance is.
     let _ = fs::remove_dir("/run/causeway");
-    assert_eq!((refused.status, refused.stderr.lines().count(), kept), (Some(1), 1, true), "{refused}");
+    assert_eq!(
+        (refused.status, refused.stderr.lines().count(), kept),
+        (Some(1), 1, true),
+        "{refused}"
+    );
     nothing_is_left();
 }

@@ -47,7 +47,10 @@ fn socket(container: &Container, port: u16) -> UdpSocket {
 fn is_refused<T: std::fmt::Debug>(result: io::Result<T>) {
     let error = result.expect_err("there is no port left");
     let refused = [Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ECONNREFUSED, Errno::EACCES];
-    assert!(refused.map(|errno| Some(errno as i32)).contains(&error.raw_os_error()), "it is not told, but: {error}");
+    assert!(
+        refused.map(|errno| Some(errno as i32)).contains(&error.raw_os_error()),
+        "it is not told, but: {error}"
+    );
 }
 
 fn a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range(family: Family) {
@@ -57,7 +60,10 @@ fn a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range(family: Fa
     udp::answer(&socket(&c1, 41000), server(family));
     udp::answer(&socket(&c2, 41000), server(family));
     let ports: Vec<u16> = echo.peers().iter().map(SocketAddr::port).collect();
-    assert!(ports.contains(&41000) && ports.iter().any(|port| (20000..20010).contains(port)), "{ports:?}");
+    assert!(
+        ports.contains(&41000) && ports.iter().any(|port| (20000..20010).contains(port)),
+        "{ports:?}"
+    );
 }
 
 fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(family: Family) {
@@ -73,7 +79,8 @@ fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(fami
     for socket in &picked {
         udp::answer(socket, server(family));
     }
-    let used: BTreeSet<u16> = echo.peers().iter().map(SocketAddr::port).filter(|port| *port < 41000).collect();
+    let used: BTreeSet<u16> =
+        echo.peers().iter().map(SocketAddr::port).filter(|port| *port < 41000).collect();
     assert_eq!(used, (20000..20010).collect(), "all ten are used");
 
     let before = lab.counted("ports-exhausted");
@@ -95,7 +102,11 @@ fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(fami
         udp::answer(&socket(&c1, port + 1000), (family.other(), 7));
         udp::answer(&socket(&c2, port + 1000), (family.other(), 7));
     }
-    assert!(other.peers().iter().any(|peer| (20000..20010).contains(&peer.port())), "{:?}", other.peers());
+    assert!(
+        other.peers().iter().any(|peer| (20000..20010).contains(&peer.port())),
+        "{:?}",
+        other.peers()
+    );
 }
 
 fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once(family: Family) {
@@ -103,13 +114,15 @@ fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once(fa
     let wide = lab.wide();
     let [c1, c2] = ten_ports(&lab);
     let echo = tcp::Echo::start(&lab.world, server(family));
-    let connect = |container: &Container, port| tcp::connect_from(&container.netns, port, (family.far(), 7));
+    let connect =
+        |container: &Container, port| tcp::connect_from(&container.netns, port, (family.far(), 7));
     let mut kept: Vec<_> = (41000..41011).map(|port| connect(&c1, port).unwrap()).collect();
     let mut picked: Vec<_> = WANTED.map(|port| connect(&c2, port).unwrap()).collect();
     for stream in &mut picked {
         tcp::echoes(stream).unwrap();
     }
-    let used: BTreeSet<u16> = echo.peers().iter().map(SocketAddr::port).filter(|port| *port < 41000).collect();
+    let used: BTreeSet<u16> =
+        echo.peers().iter().map(SocketAddr::port).filter(|port| *port < 41000).collect();
     assert_eq!(used, (20000..20010).collect(), "all ten are used");
 
     let before = lab.counted("ports-exhausted");
@@ -140,10 +153,13 @@ fn a_ping_without_a_free_identifier_is_refused_at_once(family: Family) {
 /// RFC 4787 REQ-3, RFC 5382 REQ-7, RFC 7857 section 3: one port, and one peer, is one flow's.
 fn a_port_toward_one_peer_is_never_given_twice(family: Family) {
     let lab = Lab::shared(family);
-    let containers: Vec<Container> = (0..6).map(|number| lab.container(&format!("c{number}"), &[])).collect();
+    let containers: Vec<Container> =
+        (0..6).map(|number| lab.container(&format!("c{number}"), &[])).collect();
     let echo = udp::Echo::start(&lab.world, server(family), "");
-    let sockets: Vec<UdpSocket> =
-        containers.iter().flat_map(|container| (42000..42100).map(|port| socket(container, port))).collect();
+    let sockets: Vec<UdpSocket> = containers
+        .iter()
+        .flat_map(|container| (42000..42100).map(|port| socket(container, port)))
+        .collect();
     for _ in 0..2 {
         for socket in &sockets {
             udp::answer(socket, server(family));
@@ -151,5 +167,8 @@ fn a_port_toward_one_peer_is_never_given_twice(family: Family) {
     }
     let peers = echo.peers();
     assert_eq!(peers.len(), sockets.len());
-    assert!(peers.iter().all(|peer| peer.ip() == family.host() && peer.port() >= 1024), "{peers:?}");
+    assert!(
+        peers.iter().all(|peer| peer.ip() == family.host() && peer.port() >= 1024),
+        "{peers:?}"
+    );
 }

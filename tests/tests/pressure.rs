@@ -1,4 +1,5 @@
-//! What is in use goes on, whoever fills the table; and new flows find room as soon as there is any that nobody uses.
+//! What is in use goes on, whoever fills the table; and new flows find room as soon as there is any
+//! that nobody uses.
 
 use std::{
     net::{IpAddr, TcpStream, UdpSocket},
@@ -58,7 +59,8 @@ fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
 fn flood((netns, family): (&Netns, Family), sent: &AtomicU32, packet: impl Fn(u32) -> Packet) {
     let raw = Raw::sender(netns, family);
     for number in 0..many(FLOOD) {
-        // Where the sender's own buffer is full, or it has been told of an error, that one is lost as any other can be.
+        // Where the sender's own buffer is full, or it has been told of an error, that one is lost
+        // as any other can be.
         let _ = raw.try_send(&packet(number));
         sent.fetch_add(1, Ordering::Relaxed);
     }
@@ -92,7 +94,8 @@ impl InUse {
     fn go_on(&mut self) {
         let to = server(self.family);
         for stream in &mut self.tcp {
-            tcp::echoes(stream).unwrap_or_else(|error| panic!("a connection in use ended: {error}"));
+            tcp::echoes(stream)
+                .unwrap_or_else(|error| panic!("a connection in use ended: {error}"));
         }
         for socket in &self.udp {
             udp::answer(socket, to);
@@ -100,7 +103,8 @@ impl InUse {
     }
 }
 
-/// A lab under both floods while `work` is done, again and again until they end; how often it was done before that.
+/// A lab under both floods while `work` is done, again and again until they end; how often it was
+/// done before that.
 fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl FnMut()) -> u32 {
     let family = lab.family;
     let _inside = tcp::Echo::start(&served.netns, served.at(7));
@@ -132,8 +136,10 @@ fn half_open_floods_break_no_flow_in_use(family: Family) {
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
     let c2 = lab.container("c2", &["--network", "crowd"]);
     let _inside = tcp::Echo::start(&c1.netns, c1.at(8));
-    let (_far, _far_tcp) =
-        (udp::Echo::start(&lab.world, server(family), ""), tcp::Echo::start(&lab.world, server(family)));
+    let (_far, _far_tcp) = (
+        udp::Echo::start(&lab.world, server(family), ""),
+        tcp::Echo::start(&lab.world, server(family)),
+    );
     let mut in_use = InUse::begin(&lab, &c1, 250);
     under_flood(&lab, [&c1, &c2], || in_use.go_on());
     in_use.go_on();
@@ -150,18 +156,23 @@ fn new_flows_begin_in_the_middle_of_a_flood(family: Family) {
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
     let c2 = lab.container("c2", &["--network", "crowd"]);
     let _inside = tcp::Echo::start(&c1.netns, c1.at(8));
-    let (_far, _far_tcp) =
-        (udp::Echo::start(&lab.world, server(family), ""), tcp::Echo::start(&lab.world, server(family)));
+    let (_far, _far_tcp) = (
+        udp::Echo::start(&lab.world, server(family), ""),
+        tcp::Echo::start(&lab.world, server(family)),
+    );
     let mut in_use = InUse::begin(&lab, &c1, 250);
     let (mut connections, mut exchanges) = (0, 0);
     let rounds = under_flood(&lab, [&c1, &c2], || {
-        // One may lose its place to the flood before it is answered, as any datagram may be lost: not one after the other.
+        // One may lose its place to the flood before it is answered, as any datagram may be lost:
+        // not one after the other.
         let connected = tcp::try_connect(&c2.netns, server(family), Duration::from_secs(2));
         connections += u32::from(connected.is_ok_and(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             tcp::echoes(&mut stream).is_ok()
         }));
-        exchanges += u32::from(udp::ask(&udp::client(&c1.netns, family), server(family), b"new", SILENCE).is_ok());
+        exchanges += u32::from(
+            udp::ask(&udp::client(&c1.netns, family), server(family), b"new", SILENCE).is_ok(),
+        );
     });
     // The last round may have met the flood's end.
     assert!(
@@ -192,7 +203,10 @@ fn a_table_full_of_flows_in_use_refuses_the_next_at_once(family: Family) {
     assert!(in_use.len() >= ROOM - 8, "only {} find room", in_use.len());
     assert_eq!(refused.raw_os_error(), Some(prohibited(family) as i32), "it is told: {refused}");
     assert!(lab.counted("table-full") > 0);
-    assert!(tcp::try_connect(&c1.netns, server(family), DEADLINE).is_err_and(|error| error.raw_os_error().is_some()));
+    assert!(
+        tcp::try_connect(&c1.netns, server(family), DEADLINE)
+            .is_err_and(|error| error.raw_os_error().is_some())
+    );
     for socket in &in_use {
         socket.send(b"still here").unwrap();
         assert_eq!(socket.recv(&mut [0; 64]).expect("what is in use goes on"), 10);
@@ -206,7 +220,8 @@ fn a_container_has_no_more_flows_than_its_network_lets_it(family: Family) {
     const MOST: usize = 100;
     let lab = Lab::shared(family);
     lab.network("few", 29, &["--max-flows", "100"]);
-    let (c1, c2) = (lab.container("c1", &["--network", "few"]), lab.container("c2", &["--network", "few"]));
+    let (c1, c2) =
+        (lab.container("c1", &["--network", "few"]), lab.container("c2", &["--network", "few"]));
     let _far = udp::Echo::start(&lab.world, server(family), "");
     let in_use: Vec<UdpSocket> = (0..MOST).map(|_| udp::client(&c1.netns, family)).collect();
     for socket in &in_use {
@@ -239,7 +254,9 @@ fn one_container_cannot_fill_the_table(family: Family) {
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let _far = udp::Echo::start(&lab.world, server(family), "");
     let sent = AtomicU32::new(0);
-    flood((&c1.netns, family), &sent, |number| Packet::udp((c1.address, 2000), somebody(family, number), b"anybody?"));
+    flood((&c1.netns, family), &sent, |number| {
+        Packet::udp((c1.address, 2000), somebody(family, number), b"anybody?")
+    });
     let of_c1 = flows(&lab);
     assert!(of_c1 <= 1024 + 8, "{of_c1} flows of one container are more than half of the table");
     let sockets: Vec<UdpSocket> = (0..900).map(|_| udp::client(&c2.netns, family)).collect();

@@ -48,7 +48,10 @@ impl Server {
 #[track_caller]
 fn reaches(from: &Netns, address: IpAddr, port: u16, container: &Container) {
     tcp::exchange(from, (address, port));
-    assert_eq!(udp::answer(&udp::client(from, Family::of(address)), (address, port)), container.name);
+    assert_eq!(
+        udp::answer(&udp::client(from, Family::of(address)), (address, port)),
+        container.name
+    );
 }
 
 fn the_world_reaches_a_published_port_and_the_container_sees_the_client(family: Family) {
@@ -58,8 +61,16 @@ fn the_world_reaches_a_published_port_and_the_container_sees_the_client(family: 
     reaches(&lab.world, family.host(), 8080, &c1);
     let client = udp::bind(&lab.world, (family.far(), 40000));
     assert_eq!(udp::answer(&client, (family.host(), 8080)), c1.name);
-    assert!(server.udp.peers().contains(&SocketAddr::from((family.far(), 40000))), "{:?}", server.udp.peers());
-    assert!(server.tcp.peers().iter().all(|peer| peer.ip() == family.router()), "{:?}", server.tcp.peers());
+    assert!(
+        server.udp.peers().contains(&SocketAddr::from((family.far(), 40000))),
+        "{:?}",
+        server.udp.peers()
+    );
+    assert!(
+        server.tcp.peers().iter().all(|peer| peer.ip() == family.router()),
+        "{:?}",
+        server.tcp.peers()
+    );
 }
 
 fn another_container_reaches_a_published_port_through_every_address_of_the_host(family: Family) {
@@ -70,7 +81,10 @@ fn another_container_reaches_a_published_port_through_every_address_of_the_host(
     reaches(&c2.netns, family.host(), 8080, &c1);
     reaches(&c2.netns, family.gateway(), 8080, &c1);
     for peers in [server.tcp.peers(), server.udp.peers()] {
-        assert!(peers.iter().all(|peer| peer.ip() == c2.address), "the client's address is kept: {peers:?}");
+        assert!(
+            peers.iter().all(|peer| peer.ip() == c2.address),
+            "the client's address is kept: {peers:?}"
+        );
     }
 }
 
@@ -147,7 +161,11 @@ fn a_socket_of_the_host_that_goes_straight_to_the_container_is_told_so(family: F
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let _echo = udp::Echo::start(&c1.netns, (family.any(), 7), "c1");
     let socket = udp::client(&lab.host, family);
-    for to in [SocketAddr::from((family.loopback(), 5000)), c1.at(7), SocketAddr::from((family.loopback(), 5000))] {
+    for to in [
+        SocketAddr::from((family.loopback(), 5000)),
+        c1.at(7),
+        SocketAddr::from((family.loopback(), 5000)),
+    ] {
         assert_eq!(udp::answer(&socket, to), "c1", "the answer comes from {to}");
     }
 }
@@ -179,7 +197,10 @@ fn a_range_leads_port_by_port(family: Family) {
         reaches(&lab.world, family.host(), host, &c1);
         let client = udp::client(&lab.world, family);
         udp::answer(&client, (family.host(), host));
-        assert!(tcp::is_unreachable(&lab.world, (family.host(), port)), "{port} is the container's, not the host's");
+        assert!(
+            tcp::is_unreachable(&lab.world, (family.host(), port)),
+            "{port} is the container's, not the host's"
+        );
     }
     assert!(tcp::is_unreachable(&lab.world, (family.host(), 6011)));
     assert!(tcp::is_unreachable(&lab.world, (family.host(), 5999)));
@@ -195,7 +216,10 @@ fn a_publish_with_a_host_address_is_reached_through_that_address_alone(family: F
     lab.start_agent(&[]);
     let at = |address, ports: &str| format!("{}:{ports}", bracketed(address));
     let (tcp_second, udp_second) = (at(second, "8080:80"), at(second, "8080:80/udp"));
-    let c1 = lab.container("c1", &["-p", &tcp_second, "-p", &udp_second, "-p", "8081:80", "-p", "8081:80/udp"]);
+    let c1 = lab.container(
+        "c1",
+        &["-p", &tcp_second, "-p", &udp_second, "-p", "8081:80", "-p", "8081:80/udp"],
+    );
     let (tcp_first, udp_first) = (at(family.host(), "8080:80"), at(family.host(), "8080:80/udp"));
     let own = at(family.loopback(), "8082:80");
     let c2 = lab.container("c2", &["-p", &tcp_first, "-p", &udp_first, "-p", &own]);
@@ -207,7 +231,10 @@ fn a_publish_with_a_host_address_is_reached_through_that_address_alone(family: F
         reaches(from, family.host(), 8081, &c1);
     }
     assert!(tcp::is_unreachable(&lab.host, (family.loopback(), 8080)));
-    assert!(tcp::is_unreachable(&lab.world, (family.host(), 8082)), "published for the host itself");
+    assert!(
+        tcp::is_unreachable(&lab.world, (family.host(), 8082)),
+        "published for the host itself"
+    );
     tcp::exchange(&lab.host, (family.loopback(), 8082));
 }
 
@@ -216,7 +243,10 @@ fn a_publish_admits_only_the_clients_it_names(family: Family) {
     let c1 = lab.container("c1", &[]);
     lab.json(&["publish", "add", &c1.name, "8080:80/udp", "--from", family.outside()]);
     let _server = Server::start(&c1, 80);
-    assert_eq!(udp::answer(&udp::bind(&lab.world, (family.far(), 0)), (family.host(), 8080)), c1.name);
+    assert_eq!(
+        udp::answer(&udp::bind(&lab.world, (family.far(), 0)), (family.host(), 8080)),
+        c1.name
+    );
     assert!(udp::is_silent(&udp::bind(&lab.world, (family.router(), 0)), (family.host(), 8080)));
 }
 
@@ -224,7 +254,8 @@ fn two_thousand_connections_to_a_published_port_are_open_at_once(family: Family)
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let server = Server::start(&c1, 80);
-    let mut streams: Vec<_> = (0..2000).map(|_| tcp::exchange(&lab.world, (family.host(), 8080))).collect();
+    let mut streams: Vec<_> =
+        (0..2000).map(|_| tcp::exchange(&lab.world, (family.host(), 8080))).collect();
     for stream in &mut streams {
         tcp::echoes(stream).unwrap();
     }
@@ -233,7 +264,10 @@ fn two_thousand_connections_to_a_published_port_are_open_at_once(family: Family)
 
 fn publishes_come_and_go_while_others_are_in_use(family: Family) {
     let lab = Lab::shared(family);
-    let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp", "-p", "8081:81", "-p", "8081:81/udp"]);
+    let c1 = lab.container(
+        "c1",
+        &["-p", "8080:80", "-p", "8080:80/udp", "-p", "8081:81", "-p", "8081:81/udp"],
+    );
     let _servers = [Server::start(&c1, 80), Server::start(&c1, 81), Server::start(&c1, 82)];
     let _world = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let staying = udp::Chatter::start(udp::client(&lab.world, family), (family.host(), 8080));
@@ -260,7 +294,10 @@ fn publishes_come_and_go_while_others_are_in_use(family: Family) {
 
     removed_tcp.set_read_timeout(Some(causeway_tests::wait::SILENCE)).unwrap();
     assert!(tcp::echoes(&mut removed_tcp).is_err(), "a connection of the removed publish goes on");
-    assert!(udp::is_silent(&removed_udp, (family.host(), 8081)), "an exchange of the removed publish goes on");
+    assert!(
+        udp::is_silent(&removed_udp, (family.host(), 8081)),
+        "an exchange of the removed publish goes on"
+    );
     assert!(tcp::is_unreachable(&lab.world, (family.host(), 8082)));
     tcp::echoes(&mut staying_tcp).unwrap();
     assert!(staying.answered() > before_staying && leaving.answered() > before_leaving);

@@ -23,7 +23,9 @@ families! {
 }
 
 fn data(seed: u16, length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place as u8).wrapping_mul(31) ^ (place >> 8) as u8 ^ seed as u8).collect()
+    (0..length)
+        .map(|place| (place as u8).wrapping_mul(31) ^ (place >> 8) as u8 ^ seed as u8)
+        .collect()
 }
 
 fn cut(whole: &Packet) -> Vec<Packet> {
@@ -35,7 +37,8 @@ fn cut(whole: &Packet) -> Vec<Packet> {
 fn shuffle<T>(items: &mut [T], seed: u16) {
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for last in (1..items.len()).rev() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         items.swap(last, usize::try_from(state >> 33).unwrap() % (last + 1));
     }
 }
@@ -44,7 +47,9 @@ fn shuffle<T>(items: &mut [T], seed: u16) {
 fn receives(socket: &UdpSocket, sent: &[u8], what: &str) {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = vec![0; 65536];
-    let (length, _) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{what}: nothing arrives: {error}"));
+    let (length, _) = socket
+        .recv_from(&mut buffer)
+        .unwrap_or_else(|error| panic!("{what}: nothing arrives: {error}"));
     assert!(buffer[..length] == *sent, "{what}: another datagram arrives, of {length} bytes");
 }
 
@@ -60,9 +65,11 @@ fn long_datagrams_arrive_whole_in_any_order_whichever_way_they_go(family: Family
     let client = udp::bind(&c2.netns, c2.at(4000));
     let from_world = udp::bind(&lab.world, (family.far(), 4001));
     // The flows that answers are of.
-    for (socket, to) in
-        [(&client, (family.far(), 7)), (&from_world, (family.host(), 5000)), (&client, (family.host(), 5000))]
-    {
+    for (socket, to) in [
+        (&client, (family.far(), 7)),
+        (&from_world, (family.host(), 5000)),
+        (&client, (family.host(), 5000)),
+    ] {
         socket.send_to(b"begin", to).unwrap();
         receives(if to == (family.far(), 7) { &far } else { &inside }, b"begin", "the beginning");
     }
@@ -78,7 +85,9 @@ fn long_datagrams_arrive_whole_in_any_order_whichever_way_they_go(family: Family
     ];
     for (way, (what, netns, from, to, socket)) in (0..).zip(ways) {
         let raw = Raw::sender(netns, family);
-        for (id, length) in [(1, 3000), (2, 60_000), (3, 60_000), (4, 20_000), (5, 20_000), (6, 5000), (7, 5000)] {
+        for (id, length) in
+            [(1, 3000), (2, 60_000), (3, 60_000), (4, 20_000), (5, 20_000), (6, 5000), (7, 5000)]
+        {
             let sent = data(id, length);
             let mut parts = cut(&Packet::udp(from, to, &sent).with_id((way * 10 + id).into()));
             if id == 2 {
@@ -106,7 +115,8 @@ fn datagrams_with_one_identification_that_are_mixed_arrive_whole(family: Family)
         for (seed, container) in (0..).zip(&containers) {
             let raw = Raw::sender(&container.netns, family);
             let bytes = data(id * 3 + seed, 4000);
-            let whole = Packet::udp((container.address, 4000), (family.far(), 7), &bytes).with_id(id.into());
+            let whole = Packet::udp((container.address, 4000), (family.far(), 7), &bytes)
+                .with_id(id.into());
             parts.extend(cut(&whole).into_iter().map(|part| (seed, part)));
             sent.push((raw, bytes));
         }
@@ -126,7 +136,8 @@ fn datagrams_with_one_identification_that_are_mixed_arrive_whole(family: Family)
 fn received(socket: &UdpSocket) -> Vec<u8> {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = vec![0; 65536];
-    let (length, _) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("nothing arrives: {error}"));
+    let (length, _) =
+        socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("nothing arrives: {error}"));
     buffer[..length].to_vec()
 }
 
@@ -137,7 +148,8 @@ fn a_first_fragment_that_comes_again_does_not_part_the_others(family: Family) {
     let raw = Raw::sender(&c1.netns, family);
     for (id, order) in [(1, [0, 1, 0, 2]), (2, [2, 0, 0, 1]), (3, [0, 2, 1, 0])] {
         let sent = data(id, 4000);
-        let parts = cut(&Packet::udp((c1.address, 4000), (family.far(), 7), &sent).with_id(id.into()));
+        let parts =
+            cut(&Packet::udp((c1.address, 4000), (family.far(), 7), &sent).with_id(id.into()));
         for part in &order {
             raw.send(&parts[*part]);
         }
@@ -149,9 +161,12 @@ fn the_host_gets_each_fragment_of_its_own_once_whatever_comes_first(family: Fami
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&lab.host, (family.any(), 9));
-    let (before, failed) = (snmp::ip(&lab.host, family, "ReasmReqds"), snmp::ip(&lab.host, family, "ReasmFails"));
+    let (before, failed) =
+        (snmp::ip(&lab.host, family, "ReasmReqds"), snmp::ip(&lab.host, family, "ReasmFails"));
     let mut sent = 0;
-    for (netns, from, to) in [(&lab.world, family.far(), family.host()), (&c1.netns, c1.address, family.gateway())] {
+    for (netns, from, to) in
+        [(&lab.world, family.far(), family.host()), (&c1.netns, c1.address, family.gateway())]
+    {
         let raw = Raw::sender(netns, family);
         for id in 1..=10 {
             let bytes = data(id, 8000);
@@ -164,7 +179,11 @@ fn the_host_gets_each_fragment_of_its_own_once_whatever_comes_first(family: Fami
             receives(&server, &bytes, &format!("the host's own, {id}"));
         }
     }
-    assert_eq!(snmp::ip(&lab.host, family, "ReasmReqds"), before + sent, "none is put back that went on already");
+    assert_eq!(
+        snmp::ip(&lab.host, family, "ReasmReqds"),
+        before + sent,
+        "none is put back that went on already"
+    );
     assert_eq!(snmp::ip(&lab.host, family, "ReasmFails"), failed);
 }
 
@@ -180,11 +199,13 @@ fn pings_and_connections_in_fragments_pass_in_any_order(family: Family) {
         raw.send(part);
     }
     answers.wait("the ping is answered with what it carried", |packet| {
-        let is_it = packet.kind() == Some((family.echo().1, 0)) && packet.payload[4..] == echo.payload[4..];
+        let is_it =
+            packet.kind() == Some((family.echo().1, 0)) && packet.payload[4..] == echo.payload[4..];
         (is_it && packet.sums_up()).then_some(())
     });
 
-    let _listener = place::run(&lab.world, || TcpListener::bind((family.far(), 80))).expect("the world listens");
+    let _listener = place::run(&lab.world, || TcpListener::bind((family.far(), 80)))
+        .expect("the world listens");
     let segments = Raw::open(&c1.netns, family, 6);
     // Options of eight bytes, the last of them in a fragment of their own.
     let mut syn = Packet::tcp((c1.address, 4000), (family.far(), 80), flag::SYN, 1000, 0);
@@ -195,7 +216,9 @@ fn pings_and_connections_in_fragments_pass_in_any_order(family: Family) {
         raw.send(part);
     }
     segments.wait("the connection is accepted", |packet| {
-        (packet.ports() == (80, 4000) && packet.flags() == flag::SYN | flag::ACK && packet.long(8) == 1001)
+        (packet.ports() == (80, 4000)
+            && packet.flags() == flag::SYN | flag::ACK
+            && packet.long(8) == 1001)
             .then_some(())
     });
 }
@@ -226,12 +249,14 @@ fn a_flood_without_first_fragments_holds_no_more_than_there_is_room_for(family: 
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let (inside, far) = (server(&c1), udp::bind(&lab.world, (family.far(), 7)));
-    let floods = [(&lab.world, family.far(), family.host(), 5000), (&c1.netns, c1.address, family.far(), 7)];
+    let floods =
+        [(&lab.world, family.far(), family.host(), 5000), (&c1.netns, c1.address, family.far(), 7)];
     let raws = floods.map(|(netns, ..)| Raw::sender(netns, family));
     // More than there are records, and far more than can be held.
     for number in 0..20_000_u32 {
         for ((_, from, to, port), raw) in floods.iter().zip(&raws) {
-            let whole = Packet::udp((*from, 4000), (*to, *port), &[0; 64]).with_id(number & 0xffff | 1);
+            let whole =
+                Packet::udp((*from, 4000), (*to, *port), &[0; 64]).with_id(number & 0xffff | 1);
             // Where the sender's own buffer is full, that one is lost as any other can be.
             let _ = raw.try_send(&whole.cut(&[8 + (number % 7) as usize * 8])[1]);
         }
@@ -247,7 +272,10 @@ fn a_flood_without_first_fragments_holds_no_more_than_there_is_room_for(family: 
             }
             socket.set_read_timeout(Some(SILENCE)).unwrap();
             let mut buffer = vec![0; 65536];
-            socket.recv_from(&mut buffer).is_ok_and(|(length, _)| buffer[..length] == sent).then_some(())
+            socket
+                .recv_from(&mut buffer)
+                .is_ok_and(|(length, _)| buffer[..length] == sent)
+                .then_some(())
         });
     }
 }

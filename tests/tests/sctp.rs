@@ -45,7 +45,9 @@ fn associate(client: &Peer, server: &Peer, to: IpAddr, port: u16) -> IpAddr {
 
 fn flow(lab: &Lab) -> Value {
     let flows = lab.json(&["flows", "ls"]);
-    let [flow] = flows.as_array().expect("an array").as_slice() else { panic!("not one flow: {flows}") };
+    let [flow] = flows.as_array().expect("an array").as_slice() else {
+        panic!("not one flow: {flows}")
+    };
     assert_eq!(flow["protocol"], "sctp");
     flow.clone()
 }
@@ -74,25 +76,35 @@ fn a_packet_in_mid_stream_begins_nothing(family: Family) {
     let c1 = lab.container("c1", &[]);
     let (client, server) = (Peer::start(&c1.netns, family), Peer::at(&lab.world, family.far()));
     let before = lab.counted("no-flow");
-    client.send(family.far(), &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
+    client.send(
+        family.far(),
+        &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() },
+    );
     assert!(server.is_silent());
     assert_eq!(lab.counted("no-flow"), before + 1);
 }
 
-fn published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself(family: Family) {
+fn published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself(
+    family: Family,
+) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", &format!("{PORT}:{PORT}/sctp")]);
     let c2 = lab.container("c2", &[]);
     let server = Peer::start(&c1.netns, family);
-    assert_eq!(associate(&Peer::start(&lab.world, family), &server, family.host(), 5000), family.router());
+    assert_eq!(
+        associate(&Peer::start(&lab.world, family), &server, family.host(), 5000),
+        family.router()
+    );
     let neighbour = Peer::start(&c2.netns, family);
     for (port, to) in [(5001, family.host()), (5002, family.gateway()), (5003, c1.address)] {
         assert_eq!(associate(&neighbour, &server, to, port), c2.address, "by {to}");
     }
     itself(&c1, &server);
     lab.json(&["publish", "rm", &c1.name, &format!("{PORT}:{PORT}/sctp")]);
-    Peer::start(&lab.world, family)
-        .send(family.host(), &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() });
+    Peer::start(&lab.world, family).send(
+        family.host(),
+        &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() },
+    );
     assert!(server.is_silent(), "the association has ended with the publish");
 }
 
@@ -110,12 +122,20 @@ fn itself(container: &Container, peer: &Peer) {
 fn a_second_container_with_the_same_port_to_the_same_place_is_refused(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let (first, second, server) =
-        (Peer::start(&c1.netns, family), Peer::start(&c2.netns, family), Peer::at(&lab.world, family.far()));
+    let (first, second, server) = (
+        Peer::start(&c1.netns, family),
+        Peer::start(&c2.netns, family),
+        Peer::at(&lab.world, family.far()),
+    );
     associate(&first, &server, family.far(), 5000);
     let before = lab.counted("sctp-port-taken");
-    second.send(family.far(), &Packet { source: 5000, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) });
-    wait::until("the refusal is counted", || (lab.counted("sctp-port-taken") == before + 1).then_some(()));
+    second.send(
+        family.far(),
+        &Packet { source: 5000, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) },
+    );
+    wait::until("the refusal is counted", || {
+        (lab.counted("sctp-port-taken") == before + 1).then_some(())
+    });
     associate(&second, &Peer::at(&lab.world, family.router()), family.router(), 5000);
     associate(&second, &server, family.far(), 5001);
 }

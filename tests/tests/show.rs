@@ -16,8 +16,9 @@ families! {
 
 #[track_caller]
 fn flow<'a>(flows: &'a Value, protocol: &str, forward_source: &str) -> &'a Value {
-    let wanted =
-        |flow: &&Value| flow["protocol"] == protocol && flow["forward"]["source"].as_str() == Some(forward_source);
+    let wanted = |flow: &&Value| {
+        flow["protocol"] == protocol && flow["forward"]["source"].as_str() == Some(forward_source)
+    };
     flows
         .as_array()
         .unwrap()
@@ -29,7 +30,8 @@ fn flow<'a>(flows: &'a Value, protocol: &str, forward_source: &str) -> &'a Value
 fn a_flow_has_both_directions_and_its_counters(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
-    let _echoes = [tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
+    let _echoes =
+        [tcp::Echo::start(&lab.world, (family.far(), 7)), tcp::Echo::start(&c1.netns, c1.at(80))];
     let _udp = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let outgoing = tcp::exchange(&c1.netns, (family.far(), 7));
     let incoming = tcp::exchange(&lab.world, (family.host(), 8080));
@@ -42,10 +44,19 @@ fn a_flow_has_both_directions_and_its_counters(family: Family) {
     let of = flow(&flows, "tcp", &at(c1.address, port));
     assert_eq!(of["container"], *c1.name);
     assert_eq!(of["network"], family.network());
-    assert_eq!(of["forward"], json!({ "source": at(c1.address, port), "destination": at(family.far(), 7) }));
-    assert_eq!(of["reply"], json!({ "source": at(family.far(), 7), "destination": at(family.host(), port) }));
+    assert_eq!(
+        of["forward"],
+        json!({ "source": at(c1.address, port), "destination": at(family.far(), 7) })
+    );
+    assert_eq!(
+        of["reply"],
+        json!({ "source": at(family.far(), 7), "destination": at(family.host(), port) })
+    );
     assert!(of["state"].as_str().is_some_and(|state| !state.is_empty()), "{of}");
-    assert!(of["packets"].as_u64().unwrap() >= 6, "three of the handshake, two with a line, one acknowledgement: {of}");
+    assert!(
+        of["packets"].as_u64().unwrap() >= 6,
+        "three of the handshake, two with a line, one acknowledgement: {of}"
+    );
     assert!(of["bytes"].as_u64().unwrap() >= 6 * (family.header() as u64 + 20), "{of}");
     assert!(of["expires_in_s"].as_u64().unwrap() > 60, "{of}");
 
@@ -53,12 +64,19 @@ fn a_flow_has_both_directions_and_its_counters(family: Family) {
     let of = flow(&flows, "tcp", &client.to_string());
     assert_eq!(of["container"], *c1.name);
     assert_eq!(of["forward"]["destination"], at(family.host(), 8080));
-    assert_eq!(of["reply"], json!({ "source": at(c1.address, 80), "destination": client.to_string() }));
+    assert_eq!(
+        of["reply"],
+        json!({ "source": at(c1.address, 80), "destination": client.to_string() })
+    );
 
     let of = flow(&flows, "udp", &at(c1.address, 40009));
     assert_eq!(of["packets"], 2, "{of}");
     let of = flow(&flows, family.icmp_name(), &at(c1.address, 4711));
-    assert_eq!((&of["packets"], &of["bytes"]), (&json!(2), &json!(2 * (family.header() + 8 + 56))), "{of}");
+    assert_eq!(
+        (&of["packets"], &of["bytes"]),
+        (&json!(2), &json!(2 * (family.header() + 8 + 56))),
+        "{of}"
+    );
 
     let flushed = lab.json(&["flows", "flush"]);
     assert!(flushed["flows"].as_u64().unwrap() >= 4, "{flushed}");
@@ -94,8 +112,19 @@ fn publishes_networks_and_containers_show_what_they_were_made_with() {
     assert_eq!(network["gateways"], json!(["172.30.0.9"]));
     assert_eq!(network["mtu"], 1400);
     let mac = "02:00:00:00:00:05";
-    let c1 = lab
-        .container("c1", &["--network", "front", "--ip", "172.30.0.7", "--mac", mac, "-p", "6000-6010:7000-7010/udp"]);
+    let c1 = lab.container(
+        "c1",
+        &[
+            "--network",
+            "front",
+            "--ip",
+            "172.30.0.7",
+            "--mac",
+            mac,
+            "-p",
+            "6000-6010:7000-7010/udp",
+        ],
+    );
     lab.json(&["publish", "add", &c1.name, "10.0.2.15:8080:80", "--from", "203.0.113.0/24"]);
 
     let publishes = lab.json(&["publish", "ls"]);
@@ -118,8 +147,13 @@ fn publishes_networks_and_containers_show_what_they_were_made_with() {
     assert_eq!((&endpoint["mac"], &endpoint["mtu"]), (&json!(mac), &json!(1400)));
     assert_eq!(sorted(&container["publishes"]), sorted(&expected));
     assert_eq!(lab.json(&["network", "inspect", "front"])["containers"], json!([c1.name]));
-    let names: Vec<_> =
-        lab.json(&["network", "ls"]).as_array().unwrap().iter().map(|network| network["name"].clone()).collect();
+    let names: Vec<_> = lab
+        .json(&["network", "ls"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|network| network["name"].clone())
+        .collect();
     assert_eq!(names, [json!("default"), json!("front")]);
 }
 
@@ -156,7 +190,9 @@ fn addresses_are_given_in_turn_and_never_the_gateways_or_a_taken_one() {
     let lab = Lab::new();
     lab.json(&["network", "create", "small", "--subnet", "172.30.0.0/29"]);
     let fixed = lab.container("fixed", &["--network", "small", "--ip", "172.30.0.3"]);
-    let given: Vec<_> = (0..4).map(|number| lab.container(&format!("c{number}"), &["--network", "small"])).collect();
+    let given: Vec<_> = (0..4)
+        .map(|number| lab.container(&format!("c{number}"), &["--network", "small"]))
+        .collect();
     let mut addresses: Vec<_> = given.iter().map(|container| container.address).collect();
     addresses.push(fixed.address);
     addresses.sort();
@@ -170,7 +206,15 @@ fn addresses_are_given_in_turn_and_never_the_gateways_or_a_taken_one() {
 fn exec_runs_a_command_in_the_container_and_passes_its_status_on() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
-    let output = lab.causeway(&["container", "exec", &c1.name, "--", "sh", "-c", "cat /proc/net/fib_trie; exit 7"]);
+    let output = lab.causeway(&[
+        "container",
+        "exec",
+        &c1.name,
+        "--",
+        "sh",
+        "-c",
+        "cat /proc/net/fib_trie; exit 7",
+    ]);
     assert_eq!(output.status, Some(7), "{output}");
     assert!(output.stdout.contains(&c1.address.to_string()), "{output}");
     let output = lab.causeway(&["container", "exec", &c1.name, "--", "no-such-command"]);
@@ -187,6 +231,7 @@ fn a_container_has_the_uplinks_mtu_and_a_default_route() {
     })
     .unwrap();
     assert_eq!((link.mtu, link.up), (1500, true));
-    let gateway = routes.iter().find(|route| route.destination.to_string() == "0.0.0.0/0").unwrap().gateway;
+    let gateway =
+        routes.iter().find(|route| route.destination.to_string() == "0.0.0.0/0").unwrap().gateway;
     assert_eq!(gateway, Some(causeway_tests::lab::GATEWAY));
 }

@@ -1,4 +1,5 @@
-//! An uplink whose IPv6 addresses are its router's to give (RFC 4862) and its own to invent (RFC 8981): they come, go and change under flows.
+//! An uplink whose IPv6 addresses are its router's to give (RFC 4862) and its own to invent (RFC
+//! 8981): they come, go and change under flows.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -20,7 +21,8 @@ families! {
     an_uplink_that_was_down_is_used_again_with_the_address_it_gets,
 }
 
-/// A prefix that the router announces: its third word, and for how many seconds addresses of it are to be used for new flows.
+/// A prefix that the router announces: its third word, and for how many seconds addresses of it are
+/// to be used for new flows.
 #[derive(Clone, Copy)]
 struct Announced(u16, u32);
 
@@ -29,7 +31,8 @@ impl Announced {
         Ipv6Addr::new(0x2001, 0xdb8, 2, self.0, 0, 0, 0, 0)
     }
 
-    /// A prefix information option (RFC 4861 section 4.6.2), for addresses that are valid for an hour.
+    /// A prefix information option (RFC 4861 section 4.6.2), for addresses that are valid for an
+    /// hour.
     fn option(self) -> Vec<u8> {
         let [valid, preferred] = [3600, self.1].map(u32::to_be_bytes);
         [&[3, 4, 64, 0xc0][..], &valid, &preferred, &[0; 4], &self.network().octets()].concat()
@@ -42,7 +45,10 @@ fn unaddressed(family: Family) -> (Lab, Container) {
     place::ip(&lab.host, &format!("address del {}/64 dev {UPLINK}", family.host()));
     place::ip(&lab.host, &format!("-6 route flush default dev {UPLINK}"));
     for network in [0xa, 0xb] {
-        place::ip(&lab.world, &format!("route add {}/64 dev {WORLD_SIDE}", Announced(network, 0).network()));
+        place::ip(
+            &lab.world,
+            &format!("route add {}/64 dev {WORLD_SIDE}", Announced(network, 0).network()),
+        );
     }
     sysctl::set(&lab.world, "ipv6/conf/all/forwarding", "1").unwrap();
     lab.start_agent(&[]);
@@ -52,7 +58,10 @@ fn unaddressed(family: Family) -> (Lab, Container) {
 
 /// The link-local address of an interface.
 fn link_local(netns: &causeway::net::netns::Netns, interface: &str) -> IpAddr {
-    let mac = place::block_on(async { Netlink::open(netns).await?.link(interface).await }).unwrap().unwrap().mac;
+    let mac = place::block_on(async { Netlink::open(netns).await?.link(interface).await })
+        .unwrap()
+        .unwrap()
+        .mac;
     mac.expect("it is Ethernet").link_local().into()
 }
 
@@ -62,17 +71,20 @@ fn announce(lab: &Lab, prefixes: &[Announced]) {
     // Hop limit, flags, 1800 s, no times for neighbours.
     let mut rest = [&[64, 0, 7, 8][..], &[0; 8]].concat();
     rest.extend(prefixes.iter().flat_map(|prefix| prefix.option()));
-    Raw::sender(&lab.world, lab.family).send(&Packet { ttl: 255, ..Packet::icmp(router, host, (134, 0), &rest) });
+    Raw::sender(&lab.world, lab.family)
+        .send(&Packet { ttl: 255, ..Packet::icmp(router, host, (134, 0), &rest) });
 }
 
 /// The address that the world sees of a new flow; none if there is no answer.
 fn seen(lab: &Lab, container: &Container) -> Option<IpAddr> {
     let echo = udp::Echo::start(&lab.world, (lab.family.far(), 9), "");
-    udp::ask(&udp::client(&container.netns, lab.family), (lab.family.far(), 9), b"who?", SILENCE).ok()?;
+    udp::ask(&udp::client(&container.netns, lab.family), (lab.family.far(), 9), b"who?", SILENCE)
+        .ok()?;
     echo.peers().first().map(SocketAddr::ip)
 }
 
-/// Announces again and again, as routers do, until a new flow leaves with the address that the host made of that prefix.
+/// Announces again and again, as routers do, until a new flow leaves with the address that the host
+/// made of that prefix.
 #[track_caller]
 fn leaves_with(lab: &Lab, container: &Container, prefixes: &[Announced], used: Announced) {
     let own = made_of(lab, used);
@@ -91,7 +103,10 @@ fn made_of(lab: &Lab, prefix: Announced) -> IpAddr {
 /// Those that the host has invented, of any prefix.
 fn invented(lab: &Lab) -> Vec<String> {
     let shown = place::ip(&lab.host, &format!("-6 -o address show dev {UPLINK} temporary"));
-    shown.lines().filter_map(|line| Some(line.split_once("inet6 ")?.1.split(' ').next()?.to_owned())).collect()
+    shown
+        .lines()
+        .filter_map(|line| Some(line.split_once("inet6 ")?.1.split(' ').next()?.to_owned()))
+        .collect()
 }
 
 fn new_flows_follow_what_the_router_announces_and_those_that_go_on_stay(family: Family) {
@@ -113,7 +128,9 @@ fn new_flows_follow_what_the_router_announces_and_those_that_go_on_stay(family: 
     let of_old = format!("[{}]", made_of(&lab, old));
     wait::until("the flows of the address that went have ended", || {
         let flows = lab.json(&["flows", "ls"]);
-        let has_it = |flow: &serde_json::Value| flow["reply"]["destination"].as_str().unwrap().starts_with(&of_old);
+        let has_it = |flow: &serde_json::Value| {
+            flow["reply"]["destination"].as_str().unwrap().starts_with(&of_old)
+        };
         (!flows.as_array().unwrap().iter().any(has_it)).then_some(())
     });
     assert!(later.finish() > 0);

@@ -18,8 +18,10 @@ families! {
 fn containers_reach_the_world_and_each_other(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
-    let (tcp_echo, udp_echo) =
-        (tcp::Echo::start(&lab.world, (family.far(), 7)), udp::Echo::start(&lab.world, (family.far(), 7), "far"));
+    let (tcp_echo, udp_echo) = (
+        tcp::Echo::start(&lab.world, (family.far(), 7)),
+        udp::Echo::start(&lab.world, (family.far(), 7), "far"),
+    );
     let _beside = udp::Echo::start(&c2.netns, c2.at(7), "c2");
     tcp::exchange(&c1.netns, (family.far(), 7));
     let client = udp::client(&c1.netns, family);
@@ -29,13 +31,17 @@ fn containers_reach_the_world_and_each_other(family: Family) {
         ping::ping(&c1.netns, to, 0x5000, 56);
     }
     let seen: Vec<IpAddr> = tcp_echo.peers().union(&udp_echo.peers()).map(SocketAddr::ip).collect();
-    assert!(seen.iter().all(|address| *address == family.host()), "the world sees the host: {seen:?}");
+    assert!(
+        seen.iter().all(|address| *address == family.host()),
+        "the world sees the host: {seen:?}"
+    );
 }
 
 fn a_published_port_is_reached_from_the_world(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", PUBLISHES);
-    let (tcp_echo, udp_echo) = (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
+    let (tcp_echo, udp_echo) =
+        (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
     tcp::exchange(&lab.world, (family.host(), 5000));
     assert_eq!(udp::answer(&udp::client(&lab.world, family), (family.host(), 5000)), "c1");
     let seen: Vec<IpAddr> = tcp_echo.peers().union(&udp_echo.peers()).map(SocketAddr::ip).collect();
@@ -45,20 +51,30 @@ fn a_published_port_is_reached_from_the_world(family: Family) {
 fn a_published_port_is_reached_by_the_hosts_address_from_containers_too(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", PUBLISHES), lab.container("c2", &[]));
-    let (_tcp, _udp) = (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
+    let (_tcp, _udp) =
+        (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
     for from in [&c1, &c2] {
         tcp::exchange(&from.netns, (family.host(), 5000));
-        assert_eq!(udp::answer(&udp::client(&from.netns, family), (family.host(), 5000)), "c1", "{from}");
+        assert_eq!(
+            udp::answer(&udp::client(&from.netns, family), (family.host(), 5000)),
+            "c1",
+            "{from}"
+        );
     }
 }
 
 fn a_published_port_is_reached_by_the_host_itself(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", PUBLISHES);
-    let (_tcp, _udp) = (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
+    let (_tcp, _udp) =
+        (tcp::Echo::start(&c1.netns, c1.at(7)), udp::Echo::start(&c1.netns, c1.at(7), "c1"));
     for address in [family.host(), family.loopback(), family.gateway()] {
         tcp::exchange(&lab.host, (address, 5000));
-        assert_eq!(udp::answer(&udp::client(&lab.host, family), (address, 5000)), "c1", "{address}");
+        assert_eq!(
+            udp::answer(&udp::client(&lab.host, family), (address, 5000)),
+            "c1",
+            "{address}"
+        );
     }
 }
 
@@ -73,7 +89,9 @@ const PUBLISHES: &[&str] = &["-p", "5000:7", "-p", "5000:7/udp"];
 
 fn hears_of_the_closed_port(socket: &UdpSocket, to: (IpAddr, u16)) {
     socket.connect(to).expect("a UDP socket connects");
-    let refused = |result: io::Result<usize>| result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    let refused = |result: io::Result<usize>| {
+        result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
     wait::until(&format!("somebody hears that {to:?} is closed"), || {
         // The error of an earlier datagram is told by the next call, whichever that is.
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())

@@ -1,4 +1,5 @@
-//! What one sender takes, others do not lack: floods of one kind leave room, ports and answers for those of another.
+//! What one sender takes, others do not lack: floods of one kind leave room, ports and answers for
+//! those of another.
 
 use std::{
     net::IpAddr,
@@ -38,11 +39,18 @@ fn a_flood_of_one_family_leaves_the_other_its_room(family: Family) {
     let _far = udp::Echo::start(&lab.world, (other.far(), 7), "far");
     let (world, inside) = (Raw::sender(&lab.world, family), Raw::sender(&c1.netns, family));
     for number in 0..2000 {
-        world.send(&Packet::tcp(somebody(family, number), (family.host(), 5000), flag::SYN, number, 0));
+        world.send(&Packet::tcp(
+            somebody(family, number),
+            (family.host(), 5000),
+            flag::SYN,
+            number,
+            0,
+        ));
         inside.send(&Packet::udp((c1.address_of(family), 2000), somebody(family, number), b"x"));
     }
     tcp::exchange(&lab.world, (other.host(), 5000));
-    let said = udp::ask(&udp::client(&c1.netns, other), (other.far(), 7), b"?", Duration::from_secs(3));
+    let said =
+        udp::ask(&udp::client(&c1.netns, other), (other.far(), 7), b"?", Duration::from_secs(3));
     assert!(said.is_ok(), "{said:?}");
 }
 
@@ -53,7 +61,13 @@ fn half_open_flows_to_a_publish_leave_its_container_room(family: Family) {
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let raw = Raw::sender(&lab.world, family);
     for number in 0..3000 {
-        raw.send(&Packet::tcp(somebody(family, number), (family.host(), 5000), flag::SYN, number, 0));
+        raw.send(&Packet::tcp(
+            somebody(family, number),
+            (family.host(), 5000),
+            flag::SYN,
+            number,
+            0,
+        ));
     }
     tcp::exchange(&lab.world, (family.host(), 5000));
     udp::answer(&udp::client(&c1.netns, family), (family.far(), 7));
@@ -104,14 +118,21 @@ fn who_is_told_of_an_mtu_is_told_whoever_else_is_told_what(family: Family) {
         scope.spawn(|| {
             let raw = Raw::sender(&lab.world, family);
             while !stop.load(Ordering::Relaxed) {
-                let _ =
-                    raw.try_send(&Packet { ttl: 1, ..Packet::udp((family.far(), 7000), (family.host(), 5000), b"x") });
+                let _ = raw.try_send(&Packet {
+                    ttl: 1,
+                    ..Packet::udp((family.far(), 7000), (family.host(), 5000), b"x")
+                });
             }
         });
-        wait::until("the host answers no more of them", || (lab.counted("ttl-exceeded") > 5_000).then_some(()));
+        wait::until("the host answers no more of them", || {
+            (lab.counted("ttl-exceeded") > 5_000).then_some(())
+        });
         let told = |port| {
             let (listener, raw) = (Raw::icmp(&c1.netns, family), Raw::sender(&c1.netns, family));
-            raw.send(&Packet { dont_fragment: true, ..Packet::udp((c1.address, port), (family.far(), 9), &[7; 1450]) });
+            raw.send(&Packet {
+                dont_fragment: true,
+                ..Packet::udp((c1.address, port), (family.far(), 9), &[7; 1450])
+            });
             let answer = listener.find(Duration::from_secs(2), |answer| {
                 let (Told::TooLong(_), quote) = answer.error()? else { return None };
                 (quote.ports().0 == port).then_some(())

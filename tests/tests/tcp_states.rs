@@ -46,7 +46,8 @@ fn server(family: Family) -> (IpAddr, u16) {
 /// The state of the only TCP flow, and the seconds it still has.
 fn only_flow(lab: &Lab) -> Option<(String, u64)> {
     let flows = lab.json(&["flows", "ls"]);
-    let of_tcp: Vec<_> = flows.as_array().unwrap().iter().filter(|flow| flow["protocol"] == "tcp").collect();
+    let of_tcp: Vec<_> =
+        flows.as_array().unwrap().iter().filter(|flow| flow["protocol"] == "tcp").collect();
     let [flow] = of_tcp[..] else { return None };
     Some((flow["state"].as_str().unwrap().to_owned(), flow["expires_in_s"].as_u64().unwrap()))
 }
@@ -68,7 +69,8 @@ fn a_blind_reset_ends_no_masqueraded_connection(family: Family) {
     let raw = Raw::open(&lab.world, family, 6);
     let mut stream = tcp::exchange(&c1.netns, server(family));
     let seen = raw.wait("the container's acknowledgment", |packet| {
-        (packet.ports().1 == 7 && packet.flags() & flag::ACK != 0).then(|| (packet.ports().0, packet.long(8)))
+        (packet.ports().1 == 7 && packet.flags() & flag::ACK != 0)
+            .then(|| (packet.ports().0, packet.long(8)))
     });
     reset_blindly(&raw, server(family), (family.host(), seen.0), seen.1);
     let (state, left) = only_flow(&lab).expect("the flow");
@@ -84,7 +86,8 @@ fn a_blind_reset_ends_no_published_connection(family: Family) {
     let mut stream = tcp::connect_from(&lab.world, 40123, (family.host(), 5000)).unwrap();
     tcp::echoes(&mut stream).unwrap();
     let (source, expected) = raw.wait("the container's acknowledgment", |packet| {
-        (packet.ports().0 == 5000 && packet.flags() & flag::ACK != 0).then(|| (packet.destination, packet.long(8)))
+        (packet.ports().0 == 5000 && packet.flags() & flag::ACK != 0)
+            .then(|| (packet.destination, packet.long(8)))
     });
     reset_blindly(&raw, (source, 40123), (family.host(), 5000), expected);
     let (state, left) = only_flow(&lab).expect("the flow");
@@ -113,11 +116,20 @@ fn a_true_reset_ends_the_connection_and_soon_the_flow(family: Family) {
 fn half_open(netns: &Netns, port: u16, to: (IpAddr, u16)) -> TcpStream {
     let to = SocketAddr::from(to);
     let made = place::run(netns, || {
-        socket(tcp::domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+        socket(
+            tcp::domain(to),
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            None,
+        )
     });
     let socket = made.unwrap();
     setsockopt(&socket, ReuseAddr, &true).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((Family::of(to.ip()).any(), port)))).unwrap();
+    bind(
+        socket.as_raw_fd(),
+        &SockaddrStorage::from(SocketAddr::from((Family::of(to.ip()).any(), port))),
+    )
+    .unwrap();
     let begun = connect(socket.as_raw_fd(), &SockaddrStorage::from(to));
     assert_eq!(begun, Err(Errno::EINPROGRESS));
     let stream = TcpStream::from(socket);
@@ -135,9 +147,13 @@ fn two_sides_that_open_at_once_are_connected(family: Family) {
     // What goes to the other host is lost for now.
     place::ip(&lab.world, &format!("route add blackhole {}", family.other()));
     let mut near = half_open(&c1.netns, 40010, (family.other(), 40011));
-    wait::until("the container's SYN leaves", || only_flow(&lab).filter(|(state, _)| state == "syn-sent"));
+    wait::until("the container's SYN leaves", || {
+        only_flow(&lab).filter(|(state, _)| state == "syn-sent")
+    });
     let mut far = half_open(&wide.other, 40011, (family.host(), 40010));
-    wait::until("the other's SYN passes", || only_flow(&lab).filter(|(state, _)| state == "syn-received"));
+    wait::until("the other's SYN passes", || {
+        only_flow(&lab).filter(|(state, _)| state == "syn-received")
+    });
     place::ip(&lab.world, &format!("route del blackhole {}", family.other()));
     let mut greeting = [0; 5];
     wait::until("they are connected", || near.write_all(b"hello").ok());
@@ -157,12 +173,13 @@ fn one_pair_of_ports_carries_one_connection_after_the_other(family: Family) {
     for (server, listen, client, to) in cases {
         let listener = tcp::listen(server, listen);
         for round in 0..5 {
-            let mut near =
-                tcp::connect_from(client, 40020, to).unwrap_or_else(|error| panic!("round {round} to {to:?}: {error}"));
+            let mut near = tcp::connect_from(client, 40020, to)
+                .unwrap_or_else(|error| panic!("round {round} to {to:?}: {error}"));
             let (mut far, _) = listener.accept().unwrap();
             far.set_write_timeout(Some(DEADLINE)).unwrap();
             far.write_all(b"bye").unwrap();
-            // The server is the first to close, so that the TIME_WAIT is its own and the client may use the port again.
+            // The server is the first to close, so that the TIME_WAIT is its own and the client may
+            // use the port again.
             drop(far);
             let mut said = String::new();
             near.read_to_string(&mut said).unwrap();
@@ -205,7 +222,11 @@ fn what_is_in_mid_stream_without_a_flow_goes_nowhere(family: Family) {
     lab.json(&["flows", "flush"]);
     stream.set_read_timeout(Some(SILENCE)).unwrap();
     assert!(tcp::echoes(&mut stream).is_err(), "it goes on");
-    assert_eq!(listener.find(SILENCE, |packet| (packet.ports().1 == 7).then_some(())), None, "the world hears of it");
+    assert_eq!(
+        listener.find(SILENCE, |packet| (packet.ports().1 == 7).then_some(())),
+        None,
+        "the world hears of it"
+    );
     assert!(lab.counted("no-flow") > before, "it is counted");
     // The next one begins as any.
     let mut next = tcp::connect(&c1.netns, server(family));

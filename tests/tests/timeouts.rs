@@ -1,4 +1,5 @@
-//! How long a flow lasts that nothing is heard of: the RFCs' floors unless its network says otherwise, with or without an agent.
+//! How long a flow lasts that nothing is heard of: the RFCs' floors unless its network says
+//! otherwise, with or without an agent.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -27,10 +28,12 @@ fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
 
-/// The seconds that a flow to that port of the world still has, and its state. For ICMP, that of the only one.
+/// The seconds that a flow to that port of the world still has, and its state. For ICMP, that of
+/// the only one.
 fn left(lab: &Lab, protocol: &str, port: u16) -> Option<(u64, String)> {
     let flows = lab.json(&["flows", "ls"]);
-    let (to, icmp) = (SocketAddr::from((lab.family.far(), port)).to_string(), lab.family.icmp_name());
+    let (to, icmp) =
+        (SocketAddr::from((lab.family.far(), port)).to_string(), lab.family.icmp_name());
     let ours = |flow: &&Value| {
         let forward = flow["forward"]["destination"].as_str().unwrap_or_default();
         flow["protocol"] == protocol && (protocol == icmp || forward == to)
@@ -39,18 +42,24 @@ fn left(lab: &Lab, protocol: &str, port: u16) -> Option<(u64, String)> {
     Some((flow["expires_in_s"].as_u64().unwrap(), flow["state"].as_str().unwrap().to_owned()))
 }
 
-/// Whether some seconds are what is left of that many: counting begins with the packet, and is in ticks of a bit more than a second.
+/// Whether some seconds are what is left of that many: counting begins with the packet, and is in
+/// ticks of a bit more than a second.
 #[track_caller]
 fn about(lab: &Lab, protocol: &str, port: u16, state: &str, whole: u64) {
-    let (left, is) =
-        wait::until(&format!("the flow is '{state}'"), || left(lab, protocol, port).filter(|(_, is)| is == state));
+    let (left, is) = wait::until(&format!("the flow is '{state}'"), || {
+        left(lab, protocol, port).filter(|(_, is)| is == state)
+    });
     let range = whole.saturating_sub(10)..=whole + 2;
     assert!(range.contains(&left), "{protocol} {is}: {left} s are left of {whole} s");
 }
 
 /// One flow of each kind, in each of its states that has a timeout of its own.
 #[track_caller]
-fn last(lab: &Lab, container: &Container, [established, transitory, udp_first, udp_stream, icmp]: [u64; 5]) {
+fn last(
+    lab: &Lab,
+    container: &Container,
+    [established, transitory, udp_first, udp_stream, icmp]: [u64; 5],
+) {
     let (netns, family) = (&container.netns, lab.family);
     let _silent = udp::bind(&lab.world, (family.far(), 5));
     udp::client(netns, family).send_to(b"anybody?", (family.far(), 5)).unwrap();
@@ -73,9 +82,17 @@ fn last(lab: &Lab, container: &Container, [established, transitory, udp_first, u
     let to = SocketAddr::from((family.somebody(200), 80));
     assert!(tcp::try_connect(netns, to, Duration::from_millis(100)).is_err());
     let flows = lab.json(&["flows", "ls"]);
-    let syn_sent = flows.as_array().unwrap().iter().find(|flow| flow["state"] == "syn-sent").expect("a half-open flow");
+    let syn_sent = flows
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|flow| flow["state"] == "syn-sent")
+        .expect("a half-open flow");
     let left = syn_sent["expires_in_s"].as_u64().unwrap();
-    assert!((transitory.saturating_sub(10)..=transitory + 2).contains(&left), "{left} s are left of {transitory} s");
+    assert!(
+        (transitory.saturating_sub(10)..=transitory + 2).contains(&left),
+        "{left} s are left of {transitory} s"
+    );
 }
 
 /// RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2, RFC 7857 section 2.
@@ -116,7 +133,8 @@ fn hasty(lab: &Lab, seconds: u32) -> Container {
     lab.container("c1", &["--network", "hasty"])
 }
 
-/// Sends to the world, is silent for longer and longer, and has the world answer: whether the answer comes no more, at last.
+/// Sends to the world, is silent for longer and longer, and has the world answer: whether the
+/// answer comes no more, at last.
 #[track_caller]
 fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
     let to = far.local_addr().unwrap();

@@ -58,7 +58,8 @@ fn two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads(family
     from_the_world_to_a_published_port_and_back(family, false);
 }
 
-/// As on a real machine: veth leaves checksums and segments for later, and the uplink is where they are made; and the reverse.
+/// As on a real machine: veth leaves checksums and segments for later, and the uplink is where they
+/// are made; and the reverse.
 fn bytes_pass_between_an_interface_with_offloads_and_one_without(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9", "-p", "9000:9/udp"]);
@@ -75,7 +76,9 @@ fn bytes_pass_between_an_interface_with_offloads_and_one_without(family: Family)
     }
 }
 
-fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads(family: Family) {
+fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads(
+    family: Family,
+) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     let c2 = lab.container("c2", &[]);
@@ -100,6 +103,7 @@ fn pings_and_datagrams_of_any_size_pass_without_offloads(family: Family) {
         let question: Vec<u8> = (0..size).map(|place| u8::try_from(place % 256).unwrap()).collect();
         let patience = causeway_tests::wait::DEADLINE;
         udp::ask(&udp::client(&c1.netns, family), (family.far(), 7), &question, patience).unwrap();
-        udp::ask(&udp::client(&lab.world, family), (family.host(), 9000), &question, patience).unwrap();
+        udp::ask(&udp::client(&lab.world, family), (family.host(), 9000), &question, patience)
+            .unwrap();
     }
 }

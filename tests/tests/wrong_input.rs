@@ -1,6 +1,8 @@
 //! Wrong input: the right status, one line that says what is wrong, and nothing changed.
 
-use std::{collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
+};
 
 use causeway::net::{
     netlink::Netlink,
@@ -24,10 +26,13 @@ struct Everything {
 impl Everything {
     fn of(lab: &Lab) -> Self {
         // Those of this lab, since another may come and go on the same machine.
-        let ours = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(&lab.instance);
+        let ours =
+            |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(&lab.instance);
         let namespaces = fs::read_dir(netns::FOLDER).unwrap().map(|entry| entry.unwrap().path());
         Self {
-            lists: [["network", "ls"], ["container", "ls"], ["publish", "ls"]].map(|verb| lab.json(&verb)).into(),
+            lists: [["network", "ls"], ["container", "ls"], ["publish", "ls"]]
+                .map(|verb| lab.json(&verb))
+                .into(),
             links: Snapshot::of_links(&lab.host),
             namespaces: namespaces.filter(ours).collect(),
         }
@@ -44,19 +49,26 @@ fn is_refused(output: &Output, status: i32, words: &[&str]) {
     }
 }
 
-/// Every row is tried on one lab, so that a row which does change something fails those after it too, under its own name first.
+/// Every row is tried on one lab, so that a row which does change something fails those after it
+/// too, under its own name first.
 fn all_are_refused(lab: &Lab, rows: &[(&str, i32, &[&str])]) {
     let before = Everything::of(lab);
     let mut failures = Vec::new();
     for (arguments, status, words) in rows {
-        let arguments: Vec<_> = arguments.split(' ').map(|word| if word == "''" { "" } else { word }).collect();
+        let arguments: Vec<_> =
+            arguments.split(' ').map(|word| if word == "''" { "" } else { word }).collect();
         let output = lab.causeway(&arguments);
-        if let Some(failure) = std::panic::catch_unwind(|| is_refused(&output, *status, words)).err() {
+        if let Some(failure) =
+            std::panic::catch_unwind(|| is_refused(&output, *status, words)).err()
+        {
             failures.push(failure.downcast_ref::<String>().cloned().unwrap_or_default());
         }
         let after = Everything::of(lab);
         let differences = before.links.differences(&after.links);
-        if before.lists != after.lists || !differences.is_empty() || before.namespaces != after.namespaces {
+        if before.lists != after.lists
+            || !differences.is_empty()
+            || before.namespaces != after.namespaces
+        {
             failures.push(format!("something changed: {output}\n{}", differences.join("\n")));
         }
     }
@@ -88,28 +100,64 @@ fn a_wrong_network_is_refused() {
             ("network create a/b --subnet 172.30.0.0/24", 2, &["a/b"]),
             ("network create n --subnet 172.30.0.0/24 --mtu ten", 2, &["ten"]),
             ("network create n --subnet 172.30.0.0/24 --gateway 172.30.0", 2, &["172.30.0"]),
-            ("network create n --subnet 172.30.0.0/24 --bridge sixteen-letters-", 2, &["sixteen-letters-"]),
-            ("network create n --subnet 10.0.2.0/25", 1, &["10.0.2.0/25", "10.0.2.15/24", "uplink0"]),
+            (
+                "network create n --subnet 172.30.0.0/24 --bridge sixteen-letters-",
+                2,
+                &["sixteen-letters-"],
+            ),
+            (
+                "network create n --subnet 10.0.2.0/25",
+                1,
+                &["10.0.2.0/25", "10.0.2.15/24", "uplink0"],
+            ),
             ("network create n --subnet 10.0.0.0/8", 1, &["10.0.0.0/8", "10.0.2.15/24"]),
-            ("network create n --subnet 198.51.100.128/25", 1, &["198.51.100.128/25", "198.51.100.0/24"]),
+            (
+                "network create n --subnet 198.51.100.128/25",
+                1,
+                &["198.51.100.128/25", "198.51.100.0/24"],
+            ),
             ("network create n --subnet 172.18.5.0/24", 1, &["172.18.5.0/24", "default"]),
-            ("network create n --subnet 172.30.0.0/24 --subnet 172.29.1.0/24", 1, &["172.29.1.0/24"]),
+            (
+                "network create n --subnet 172.30.0.0/24 --subnet 172.29.1.0/24",
+                1,
+                &["172.29.1.0/24"],
+            ),
             ("network create taken --subnet 172.30.0.0/24", 1, &["taken"]),
             ("network create n --subnet 172.30.0.0/24 --bridge uplink0", 1, &["uplink0"]),
             ("network create n --subnet 172.30.0.0/24 --bridge br-taken", 1, &["br-taken"]),
             ("network create n --subnet 172.30.0.0/24 --gateway 172.31.0.1", 1, &["172.31.0.1"]),
-            ("network create n --subnet 172.30.0.0/24 --gateway 172.30.0.255", 1, &["172.30.0.255"]),
+            (
+                "network create n --subnet 172.30.0.0/24 --gateway 172.30.0.255",
+                1,
+                &["172.30.0.255"],
+            ),
             ("network create n --subnet 198.18.7.0/24", 1, &["198.18.7.0/24", "198.18.0.0/16"]),
-            ("network create n --subnet 169.254.7.0/24", 1, &["169.254.0.0/16", "link-local", "take"]),
+            (
+                "network create n --subnet 169.254.7.0/24",
+                1,
+                &["169.254.0.0/16", "link-local", "take"],
+            ),
             ("network create n --subnet 127.1.0.0/16", 1, &["127.0.0.0/8", "loopback", "take"]),
             ("network create n --subnet 0.0.0.0/8", 1, &["0.0.0.0/8", "take"]),
             ("network create n --subnet 230.0.0.0/16", 1, &["224.0.0.0/4", "multicast", "take"]),
             ("network create n --subnet 250.0.0.0/16", 1, &["240.0.0.0/4", "reserved", "take"]),
-            ("network create n --subnet 172.30.0.0/24 --gateway 172.32.0.1", 1, &["172.32.0.1", "give"]),
+            (
+                "network create n --subnet 172.30.0.0/24 --gateway 172.32.0.1",
+                1,
+                &["172.32.0.1", "give"],
+            ),
             ("network create n --subnet 172.30.0.0/24 --timeout udp", 2, &["NAME=SECONDS"]),
-            ("network create n --subnet 172.30.0.0/24 --timeout http=9", 2, &["'http'", "tcp-established"]),
+            (
+                "network create n --subnet 172.30.0.0/24 --timeout http=9",
+                2,
+                &["'http'", "tcp-established"],
+            ),
             ("network create n --subnet 172.30.0.0/24 --timeout udp=0", 2, &["from 1 to 2000000"]),
-            ("network create n --subnet 172.30.0.0/24 --timeout udp=2000001", 2, &["from 1 to 2000000"]),
+            (
+                "network create n --subnet 172.30.0.0/24 --timeout udp=2000001",
+                2,
+                &["from 1 to 2000000"],
+            ),
             ("network create n --subnet 172.30.0.0/24 --timeout udp=1.5", 2, &["whole number"]),
             ("network create n --subnet 172.30.0.0/24 --ports 9-5", 2, &["9-5"]),
             ("network create n --subnet 172.30.0.0/24 --ports 0-5", 2, &["port 0"]),
@@ -120,17 +168,41 @@ fn a_wrong_network_is_refused() {
             ("network create n --subnet 2001:db8::/129", 2, &["2001:db8::/129"]),
             ("network create n --subnet 2001:db8:::/64", 2, &["2001:db8:::/64"]),
             ("network create n --subnet 2001:db8::1/64", 1, &["host bits", "write 2001:db8::/64"]),
-            ("network create n --subnet 2001:db8::/127", 1, &["prefix length 127", "from 16 to 126"]),
+            (
+                "network create n --subnet 2001:db8::/127",
+                1,
+                &["prefix length 127", "from 16 to 126"],
+            ),
             ("network create n --subnet fe80::/64", 1, &["fe80::/10", "link-local", "take"]),
             ("network create n --subnet ::ffff:172.30.0.0/112", 1, &["::/8", "take"]),
             ("network create n --subnet ff05::/64", 1, &["ff00::/8", "multicast", "take"]),
-            ("network create n --subnet 2001:db8:30::/64 --subnet 2001:db8:31::/64", 1, &["a second IPv6 one"]),
+            (
+                "network create n --subnet 2001:db8:30::/64 --subnet 2001:db8:31::/64",
+                1,
+                &["a second IPv6 one"],
+            ),
             ("network create n --subnet 2001:db8:2::/48", 1, &["2001:db8:2::15/64", "uplink0"]),
             ("network create n --subnet 2001:db8:18:8000::/50", 1, &["2001:db8:18::/48", "six"]),
-            ("network create n --subnet 2001:db8:30::/64 --gateway 172.30.0.1", 1, &["172.30.0.1", "give"]),
-            ("network create n --subnet 2001:db8:30::/64 --gateway 2001:db8:30::", 1, &["anycast", "give"]),
-            ("network create n --subnet 2001:db8:30::/64 --mtu 1279", 1, &["1280 bytes that IPv6 needs"]),
-            ("network create n --subnet 2001:db8:30::/64 --no-masquerade=v6", 2, &["'v6' is not ipv4 or ipv6"]),
+            (
+                "network create n --subnet 2001:db8:30::/64 --gateway 172.30.0.1",
+                1,
+                &["172.30.0.1", "give"],
+            ),
+            (
+                "network create n --subnet 2001:db8:30::/64 --gateway 2001:db8:30::",
+                1,
+                &["anycast", "give"],
+            ),
+            (
+                "network create n --subnet 2001:db8:30::/64 --mtu 1279",
+                1,
+                &["1280 bytes that IPv6 needs"],
+            ),
+            (
+                "network create n --subnet 2001:db8:30::/64 --no-masquerade=v6",
+                2,
+                &["'v6' is not ipv4 or ipv6"],
+            ),
             ("network inspect nowhere", 1, &["nowhere"]),
             ("network rm nowhere", 1, &["nowhere"]),
             ("network rm default", 1, &["default", &c1.name]),
@@ -189,7 +261,11 @@ fn a_wrong_container_is_refused() {
         ("container create NEW -p 80:-1", 2, vec!["write [HOSTIP:]HOSTPORT"]),
         ("container create NEW -p ::1:80:80", 2, vec!["write [HOSTIP:]HOSTPORT"]),
         ("container create NEW -p :", 2, vec!["write [HOSTIP:]HOSTPORT"]),
-        ("container attach NEW --netns /nowhere/at/all", 1, vec!["/nowhere/at/all", "ip netns add"]),
+        (
+            "container attach NEW --netns /nowhere/at/all",
+            1,
+            vec!["/nowhere/at/all", "ip netns add"],
+        ),
         ("container attach NEW --netns /dev/null", 1, vec!["/dev/null"]),
         ("container attach NEW --netns /proc/self/ns/uts", 1, vec!["ns/uts"]),
         ("container attach NEW --netns HOST", 1, vec!["host"]),
@@ -204,7 +280,10 @@ fn a_wrong_container_is_refused() {
     ]
     .map(|(text, status, words)| (row(text), status, words))
     .into();
-    let rows: Vec<_> = rows.iter().map(|(text, status, words)| (text.as_str(), *status, words.as_slice())).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(text, status, words)| (text.as_str(), *status, words.as_slice()))
+        .collect();
     all_are_refused(&lab, &rows);
 }
 
@@ -212,15 +291,25 @@ fn a_wrong_container_is_refused() {
 fn a_wrong_family_is_refused() {
     let lab = Lab::new();
     lab.json(&["network", "create", "six", "--subnet", "2001:db8:19::/64"]);
-    lab.json(&["network", "create", "dual", "--subnet", "172.27.0.0/16", "--subnet", "2001:db8:18::/64"]);
+    lab.json(&[
+        "network",
+        "create",
+        "dual",
+        "--subnet",
+        "172.27.0.0/16",
+        "--subnet",
+        "2001:db8:18::/64",
+    ]);
     let four = lab.container("four", &["-p", "8080:80"]);
     let six = lab.container("six", &["--network", "six"]);
-    let (new, mac) = (lab.name_of("new"), six.made["endpoints"][0]["mac"].as_str().unwrap().to_owned());
+    let (new, mac) =
+        (lab.name_of("new"), six.made["endpoints"][0]["mac"].as_str().unwrap().to_owned());
     // With an IPv6 default route of its own.
     let routed = format!("{}-routed", lab.instance);
     lab.undo().namespaces.push(routed.clone());
     let netns = Netns::create(&routed).unwrap();
-    for setup in ["link add own0 type bridge", "link set own0 up", "-6 route add default dev own0"] {
+    for setup in ["link add own0 type bridge", "link set own0 up", "-6 route add default dev own0"]
+    {
         place::ip(&netns, setup);
     }
     let row = |text: &str| {
@@ -231,12 +320,36 @@ fn a_wrong_family_is_refused() {
             .replace("ROUTED", &routed)
     };
     let rows: Vec<(String, i32, Vec<&str>)> = [
-        ("container create NEW --ip 2001:db8::9", 1, vec!["2001:db8::9 is IPv6", "network 'default' has IPv4 alone"]),
-        ("container create NEW --network six --ip 172.18.0.9", 1, vec!["is IPv4", "network 'six' has IPv6 alone"]),
-        ("container create NEW --network dual --ip 2001:db8:19::9", 1, vec!["is not in the subnet 2001:db8:18::/64"]),
-        ("container create NEW --network dual --ip 2001:db8:18::1", 1, vec!["is the gateway", "give another"]),
-        ("container create NEW --network dual --ip 2001:db8:18::", 1, vec!["anycast", "give another"]),
-        ("container create NEW --network six --ip 2001:db8:19::2", 1, vec![&six.name, "give another"]),
+        (
+            "container create NEW --ip 2001:db8::9",
+            1,
+            vec!["2001:db8::9 is IPv6", "network 'default' has IPv4 alone"],
+        ),
+        (
+            "container create NEW --network six --ip 172.18.0.9",
+            1,
+            vec!["is IPv4", "network 'six' has IPv6 alone"],
+        ),
+        (
+            "container create NEW --network dual --ip 2001:db8:19::9",
+            1,
+            vec!["is not in the subnet 2001:db8:18::/64"],
+        ),
+        (
+            "container create NEW --network dual --ip 2001:db8:18::1",
+            1,
+            vec!["is the gateway", "give another"],
+        ),
+        (
+            "container create NEW --network dual --ip 2001:db8:18::",
+            1,
+            vec!["anycast", "give another"],
+        ),
+        (
+            "container create NEW --network six --ip 2001:db8:19::2",
+            1,
+            vec![&six.name, "give another"],
+        ),
         (
             "container create NEW --network dual --ip 2001:db8:18::5 --ip 2001:db8:18::6",
             1,
@@ -249,9 +362,17 @@ fn a_wrong_family_is_refused() {
             1,
             vec!["belongs to container", "network 'six'", "give another"],
         ),
-        ("container create NEW --network six -p 10.0.2.15:90:80", 1, vec!["network 'six' has IPv6 alone"]),
+        (
+            "container create NEW --network six -p 10.0.2.15:90:80",
+            1,
+            vec!["network 'six' has IPv6 alone"],
+        ),
         ("container create NEW --network six -p [fe80::1]:90:80", 2, vec!["link-local"]),
-        ("container attach NEW --netns ROUTED --network dual", 1, vec!["an IPv6 default route", "remove it"]),
+        (
+            "container attach NEW --netns ROUTED --network dual",
+            1,
+            vec!["an IPv6 default route", "remove it"],
+        ),
         ("publish add SIX 10.0.2.15:90:80", 1, vec!["has IPv6 alone", "give an IPv6 address"]),
         ("publish add SIX [2001:db8::77]:90:80", 1, vec!["no address 2001:db8::77"]),
         ("publish add SIX [::ffff:10.0.2.15]:90:80", 2, vec!["is the IPv4 address 10.0.2.15"]),
@@ -265,7 +386,10 @@ fn a_wrong_family_is_refused() {
     ]
     .map(|(text, status, words)| (row(text), status, words))
     .into();
-    let rows: Vec<_> = rows.iter().map(|(text, status, words)| (text.as_str(), *status, words.as_slice())).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(text, status, words)| (text.as_str(), *status, words.as_slice()))
+        .collect();
     all_are_refused(&lab, &rows);
 }
 
@@ -302,7 +426,10 @@ fn a_wrong_publish_is_refused() {
     ]
     .map(|(text, status, words)| (row(text), status, words))
     .into();
-    let rows: Vec<_> = rows.iter().map(|(text, status, words)| (text.as_str(), *status, words.as_slice())).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(text, status, words)| (text.as_str(), *status, words.as_slice()))
+        .collect();
     all_are_refused(&lab, &rows);
 }
 
@@ -327,7 +454,11 @@ fn an_agent_that_cannot_begin_says_why_and_leaves_nothing() {
         (vec!["up", "--netns", "no-such-namespace"], 1, "no-such-namespace; make it"),
         (vec!["up", "--netns", "/dev/null"], 1, "/dev/null"),
         (vec!["up", "--netns", &host, "--uplink", "nothing0"], 1, "nothing0"),
-        (vec!["up", "--netns", &host, "--config", "/nowhere/causeway.toml"], 1, "/nowhere/causeway.toml"),
+        (
+            vec!["up", "--netns", &host, "--config", "/nowhere/causeway.toml"],
+            1,
+            "/nowhere/causeway.toml",
+        ),
         (vec!["up", "--netns", &host, "--config", &config], 1, "wrong.toml"),
         (vec!["up", "--fast"], 2, "--fast"),
     ] {
@@ -355,7 +486,11 @@ fn what_a_dead_agent_left_is_not_half_removed_from_inside_ip_netns_exec() {
     lab.kill_agent();
     let host = lab.host_name();
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", &host]).arg(verb::binary()).args(["down", "--instance", &lab.instance]);
+    command.args(["netns", "exec", &host]).arg(verb::binary()).args([
+        "down",
+        "--instance",
+        &lab.instance,
+    ]);
     let output = verb::run_command(&mut command).expect("iproute2 is installed");
     is_refused(&output, 1, &["causeway down"]);
     let state = format!("/run/causeway/{}.json", lab.instance);

@@ -1,4 +1,5 @@
-//! XDP on the uplink of a lab, which is a veth: what its driver sends into containers, what it leaves to tc, and how that begins and ends.
+//! XDP on the uplink of a lab, which is a veth: what its driver sends into containers, what it
+//! leaves to tc, and how that begins and ends.
 
 use std::fs;
 
@@ -36,7 +37,8 @@ fn lab(family: Family, xdp: &str) -> Lab {
     lab
 }
 
-/// The world's link leaves checksums to the other end, as a virtual one does, or has them finished, as they are on a wire.
+/// The world's link leaves checksums to the other end, as a virtual one does, or has them finished,
+/// as they are on a wire.
 fn finish_sums(lab: &Lab, finished: bool) {
     offload::set(&lab.world, WORLD_SIDE, !finished);
 }
@@ -46,7 +48,10 @@ fn mode(lab: &Lab) -> (String, Option<String>) {
     let stats = lab.json(&["stats"]);
     let uplinks = stats["uplinks"].as_array().expect("a list of uplinks");
     assert_eq!((uplinks.len(), &uplinks[0]["interface"]), (1, &UPLINK.into()), "{stats}");
-    (uplinks[0]["xdp"].as_str().expect("a mode").to_owned(), uplinks[0]["why"].as_str().map(str::to_owned))
+    (
+        uplinks[0]["xdp"].as_str().expect("a mode").to_owned(),
+        uplinks[0]["why"].as_str().map(str::to_owned),
+    )
 }
 
 /// The XDP program that the kernel shows on the uplink.
@@ -66,7 +71,8 @@ fn mac_of_uplink(lab: &Lab) -> [u8; 6] {
     link.expect("the links").and_then(|link| link.mac).expect("the uplink's MAC").0
 }
 
-/// How many of `count` answers to a container, and questions to a published port, the uplink hands up to the kernel.
+/// How many of `count` answers to a container, and questions to a published port, the uplink hands
+/// up to the kernel.
 fn handed_up(lab: &Lab, container: &Container, count: usize) -> [usize; 2] {
     let (from_inside, from_outside) =
         (udp::bind(&container.netns, container.at(4000)), udp::client(&lab.world, lab.family));
@@ -92,8 +98,12 @@ fn known_datagrams_go_from_the_driver_into_the_container(family: Family) {
     // An answer changes its flow's state, and a question begins one: those are tc's.
     assert_eq!(handed_up(&lab, &c1, 50), [1, 1]);
     let flows = lab.json(&["flows", "ls", "--protocol", "udp"]);
-    let mut packets: Vec<_> =
-        flows.as_array().expect("a list").iter().map(|flow| flow["packets"].as_u64().expect("a number")).collect();
+    let mut packets: Vec<_> = flows
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|flow| flow["packets"].as_u64().expect("a number"))
+        .collect();
     packets.sort_unstable();
     assert_eq!(packets, [100, 100], "each is counted once: {flows:#}");
     lab.json(&["flows", "flush"]);
@@ -118,7 +128,10 @@ fn datagrams_of_every_size_arrive_whole(family: Family) {
             for size in (0..64).chain([500, most - 1, most, most + 1, 4000, 60_000]) {
                 let question: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
                 let answer = udp::ask(&client, to, &question, wait::DEADLINE);
-                assert!(answer.is_ok(), "{size} bytes to {to:?}, sums finished: {finished}: {answer:?}");
+                assert!(
+                    answer.is_ok(),
+                    "{size} bytes to {to:?}, sums finished: {finished}: {answer:?}"
+                );
             }
         }
     }
@@ -143,9 +156,21 @@ fn large_transfers_arrive_with_a_program_in_the_driver(family: Family) {
     for on in [true, false] {
         offload::set(&lab.world, WORLD_SIDE, on);
         offload::set(&lab.host, UPLINK, on);
-        transfer::both_ways(&lab.world, (lab.family.far(), 9), &c1.netns, (lab.family.far(), 9), SIZE / 10);
+        transfer::both_ways(
+            &lab.world,
+            (lab.family.far(), 9),
+            &c1.netns,
+            (lab.family.far(), 9),
+            SIZE / 10,
+        );
         transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (lab.family.host(), 9000), SIZE / 10);
-        transfer::both_ways(&lab.host, (lab.family.host(), 9001), &lab.world, (lab.family.host(), 9001), SIZE / 10);
+        transfer::both_ways(
+            &lab.host,
+            (lab.family.host(), 9001),
+            &lab.world,
+            (lab.family.host(), 9001),
+            SIZE / 10,
+        );
     }
 }
 
@@ -179,7 +204,9 @@ fn martians_end_at_the_uplink_with_and_without_xdp(family: Family) {
         // No sender's own kernel would let them out.
         let wire = Tap::start(&lab.world, WORLD_SIDE);
         for source in [family.loopback(), groups] {
-            wire.send(&IpFrame::new(macs, source, family.host(), Payload::Tcp(4000, 22, SYN)).bytes());
+            wire.send(
+                &IpFrame::new(macs, source, family.host(), Payload::Tcp(4000, 22, SYN)).bytes(),
+            );
         }
         wait::until("both are counted", || (count() == Some(2)).then_some(()));
     }
@@ -187,7 +214,9 @@ fn martians_end_at_the_uplink_with_and_without_xdp(family: Family) {
 
 #[test]
 fn a_veth_is_left_alone_unless_it_is_meant_and_the_reason_is_said() {
-    for (arguments, reason) in [(&[][..], "it was not asked for"), (&["--xdp", "auto"], "it is a veth")] {
+    for (arguments, reason) in
+        [(&[][..], "it was not asked for"), (&["--xdp", "auto"], "it is a veth")]
+    {
         let lab = Lab::without_agent();
         lab.start_agent(arguments);
         let (mode, why) = mode(&lab);
@@ -250,7 +279,11 @@ fn down_leaves_the_uplink_as_it_was_before() {
     let lab = Lab::without_agent();
     let look = || {
         let offloads = [offload::get(&lab.host, UPLINK), offload::get(&lab.world, WORLD_SIDE)];
-        (Snapshot::of(&lab.host), place::ip(&lab.host, &format!("-details link show {UPLINK}")), offloads)
+        (
+            Snapshot::of(&lab.host),
+            place::ip(&lab.host, &format!("-details link show {UPLINK}")),
+            offloads,
+        )
     };
     let before = look();
     lab.start_agent(&["--xdp", "on"]);
@@ -275,13 +308,21 @@ fn somebody_elses_program_stays_and_tc_does_all_of_the_work() {
     lab.start_agent(&["--xdp", "on"]);
     let (mode, why) = mode(&lab);
     assert_eq!(mode, "off");
-    assert!(why.as_ref().is_some_and(|why| why.starts_with("somebody else's XDP program is on it")), "{why:?}");
-    let log = fs::read_to_string(causeway_tests::undo::folder(&lab.instance).join("agent.log")).unwrap();
+    assert!(
+        why.as_ref().is_some_and(|why| why.starts_with("somebody else's XDP program is on it")),
+        "{why:?}"
+    );
+    let log =
+        fs::read_to_string(causeway_tests::undo::folder(&lab.instance).join("agent.log")).unwrap();
     let line = log.lines().find(|line| line.contains("XDP was asked for and is off"));
-    assert!(line.is_some_and(|line| line.contains("WARN") && line.contains("somebody else's")), "{log}");
+    assert!(
+        line.is_some_and(|line| line.contains("WARN") && line.contains("somebody else's")),
+        "{log}"
+    );
     assert_eq!(shown(&lab), id);
     let c1 = lab.container("c1", &["-p", "5353:53/udp", "-p", "5353:53"]);
-    let _inside = (udp::Echo::start(&c1.netns, c1.at(53), "c1"), tcp::Echo::start(&c1.netns, c1.at(53)));
+    let _inside =
+        (udp::Echo::start(&c1.netns, c1.at(53), "c1"), tcp::Echo::start(&c1.netns, c1.at(53)));
     assert_eq!(udp::answer(&udp::client(&lab.world, lab.family), (lab.family.host(), 5353)), "c1");
     tcp::exchange(&lab.world, (lab.family.host(), 5353));
     drop(theirs);
@@ -296,6 +337,11 @@ fn an_uplink_may_change_its_mac(family: Family) {
     assert_eq!(handed_up(&lab, &c1, 10), [1, 1]);
     place::ip(&lab.host, &format!("link set {UPLINK} address 02:00:00:00:00:99"));
     let host = lab.family.host();
-    place::ip(&lab.world, &format!("neighbour replace {host} lladdr 02:00:00:00:00:99 dev {WORLD_SIDE}"));
-    wait::until("the driver goes by the new one", || (handed_up(&lab, &c1, 3) == [0, 1]).then_some(()));
+    place::ip(
+        &lab.world,
+        &format!("neighbour replace {host} lladdr 02:00:00:00:00:99 dev {WORLD_SIDE}"),
+    );
+    wait::until("the driver goes by the new one", || {
+        (handed_up(&lab, &c1, 3) == [0, 1]).then_some(())
+    });
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the benchmark is the program of package `causeway-bench`; this builds it and becomes it.
+//! `cargo xtask bench`: the benchmark is the program of package `causeway-bench`; this builds it
+//! and becomes it.
 
 use std::env;
 use std::ffi::OsString;

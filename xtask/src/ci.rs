@@ -1,8 +1,10 @@
-//! `cargo xtask ci`: everything that gates a change. All of it runs even if some of it fails, so that one run tells all.
+//! `cargo xtask ci`: everything that gates a change. All of it runs even if some of it fails, so
+//! that one run tells all.
 //!
-//! The kernel side is an empty program on the host, so clippy of the workspace sees nothing of it. It is built first
-//! and must build without a warning; then it is checked for the BPF target by the clippy of the toolchain that built it.
-//! For Debian's that is a package, which is installed; a nightly of rustup without its clippy leaves that check out.
+//! The kernel side is an empty program on the host, so clippy of the workspace sees nothing of it.
+//! It is built first and must build without a warning; then it is checked for the BPF target by the
+//! clippy of the toolchain that built it. For Debian's that is a package, which is installed; a
+//! nightly of rustup without its clippy leaves that check out.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -44,7 +46,9 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
         succeeds(doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
     });
     for target in Target::PURE {
-        checks.add(&format!("fuzz {}", target.name()), || fuzz::check(workspace, target, FUZZ_SECONDS));
+        checks.add(&format!("fuzz {}", target.name()), || {
+            fuzz::check(workspace, target, FUZZ_SECONDS)
+        });
     }
     checks.add("kernels", || {
         let quick = Wanted { quick: true, ..Wanted::default() };
@@ -56,7 +60,9 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
 }
 
 fn succeeds(command: &mut Command) -> Result<bool> {
-    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
     Ok(status.success())
 }
 
@@ -97,6 +103,10 @@ impl Checks {
             eprintln!("xtask: interrupted");
             return ExitCode::from(130);
         }
-        if self.0.iter().all(|(_, passed, _)| *passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.0.iter().all(|(_, passed, _)| *passed) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }

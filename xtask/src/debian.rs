@@ -13,8 +13,8 @@ use crate::progress::Steps;
 pub(crate) struct Apt<'a> {
     steps: &'a Steps,
     prefix: Vec<OsString>,
-    /// Why the package lists could not be fetched. Not an error by itself: one unreachable source of many is none of
-    /// our business, and what is asked for may be known already.
+    /// Why the package lists could not be fetched. Not an error by itself: one unreachable source
+    /// of many is none of our business, and what is asked for may be known already.
     stale: Option<anyhow::Error>,
 }
 
@@ -27,7 +27,10 @@ impl<'a> Apt<'a> {
         let mut apt = Self { steps, prefix: privilege::prefix("apt-get")?, stale: None };
         if half_installed() {
             let mut configure = apt.command("dpkg");
-            apt.steps.run("packages left half-installed", configure.args(["--configure", "--pending"]))?;
+            apt.steps.run(
+                "packages left half-installed",
+                configure.args(["--configure", "--pending"]),
+            )?;
         }
         apt.stale = apt.steps.run("package lists", apt.apt_get().arg("update")).err();
         Ok(apt)
@@ -53,13 +56,17 @@ impl<'a> Apt<'a> {
     }
 
     fn command(&self, program: &str) -> Command {
-        let variables = [("DEBIAN_FRONTEND", OsStr::new("noninteractive")), ("LC_ALL", OsStr::new("C.UTF-8"))];
+        let variables =
+            [("DEBIAN_FRONTEND", OsStr::new("noninteractive")), ("LC_ALL", OsStr::new("C.UTF-8"))];
         privilege::as_root(&self.prefix, &variables, program.as_ref())
     }
 }
 
-/// Whether an installation was interrupted, this one's predecessor perhaps: until it is finished dpkg refuses all else.
+/// Whether an installation was interrupted, this one's predecessor perhaps: until it is finished
+/// dpkg refuses all else.
 fn half_installed() -> bool {
-    let journal = fs::read_dir("/var/lib/dpkg/updates").is_ok_and(|mut entries| entries.next().is_some());
-    journal || Command::new("dpkg").arg("--audit").output().is_ok_and(|audit| !audit.stdout.is_empty())
+    let journal =
+        fs::read_dir("/var/lib/dpkg/updates").is_ok_and(|mut entries| entries.next().is_some());
+    journal
+        || Command::new("dpkg").arg("--audit").output().is_ok_and(|audit| !audit.stdout.is_empty())
 }

@@ -1,7 +1,9 @@
-//! `cargo xtask fuzz`: libFuzzer drives the targets of `common/fuzz`; random frames go through the programs in the kernel.
+//! `cargo xtask fuzz`: libFuzzer drives the targets of `common/fuzz`; random frames go through the
+//! programs in the kernel.
 //!
-//! The compiler that counts where a target has been is the usual one, told so by flags; a C++ compiler builds the fuzzer. What is saved in the
-//! checkout is where it begins, and what it finds on the way stays in the target directory.
+//! The compiler that counts where a target has been is the usual one, told so by flags; a C++
+//! compiler builds the fuzzer. What is saved in the checkout is where it begins, and what it finds
+//! on the way stays in the target directory.
 
 use std::env;
 use std::ffi::OsString;
@@ -43,7 +45,8 @@ impl Target {
     }
 }
 
-/// Tells the compiler to count where a program has been, and what it compares, in the way that libFuzzer reads.
+/// Tells the compiler to count where a program has been, and what it compares, in the way that
+/// libFuzzer reads.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                             -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                             -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
@@ -51,16 +54,22 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 /// The longest input, in bytes: some dozens of steps of a history.
 const LONGEST: &str = "-max_len=600";
 
-/// Fuzzes one target for so many seconds at most, in a way that does not change from run to run: a change is judged by what it does, and not
-/// by what was found this time.
+/// Fuzzes one target for so many seconds at most, in a way that does not change from run to run: a
+/// change is judged by what it does, and not by what was found this time.
 pub(crate) fn check(workspace: &Workspace, target: Target, seconds: u32) -> Result<bool> {
     setup::ensure(workspace, Needs::Fuzzer)?;
     build(workspace)?;
     run(workspace, target, seconds, &["-seed=1", "-runs=50000"])
 }
 
-/// Fuzzes one target, or one after another all that need no kernel, for so many seconds each; `count` is for frames.
-pub(crate) fn verb(workspace: &Workspace, target: Option<Target>, seconds: u32, count: u64) -> Result<ExitCode> {
+/// Fuzzes one target, or one after another all that need no kernel, for so many seconds each;
+/// `count` is for frames.
+pub(crate) fn verb(
+    workspace: &Workspace,
+    target: Option<Target>,
+    seconds: u32,
+    count: u64,
+) -> Result<ExitCode> {
     if target == Some(Target::Frames) {
         return frames(workspace, count);
     }
@@ -76,10 +85,20 @@ pub(crate) fn verb(workspace: &Workspace, target: Option<Target>, seconds: u32, 
 
 fn build(workspace: &Workspace) -> Result<()> {
     let mut command = workspace.cargo();
-    command.args(["build", "--package", "causeway-fuzz", "--features", "libfuzzer", "--bins", "--profile", "fuzz"]);
+    command.args([
+        "build",
+        "--package",
+        "causeway-fuzz",
+        "--features",
+        "libfuzzer",
+        "--bins",
+        "--profile",
+        "fuzz",
+    ]);
     // With a target named, programs that run while this builds are not instrumented.
     command.args(["--target", &triple()]).arg("--target-dir").arg(directory(workspace));
-    let status = command.env("RUSTFLAGS", INSTRUMENTED).env_remove("CARGO_ENCODED_RUSTFLAGS").status();
+    let status =
+        command.env("RUSTFLAGS", INSTRUMENTED).env_remove("CARGO_ENCODED_RUSTFLAGS").status();
     let status = status.context("cannot run cargo to build the fuzzer")?;
     if !status.success() {
         bail!("the fuzzer did not build ({status}): the compiler's message is above");
@@ -116,8 +135,11 @@ fn run(workspace: &Workspace, target: Target, seconds: u32, more: &[&str]) -> Re
     let said = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
     let said = String::from_utf8_lossy(&said);
     if status.success() {
-        let count = |what: &str| said.lines().find_map(|line| line.strip_prefix(what)).map_or("?", str::trim);
-        let (runs, new) = (count("stat::number_of_executed_units:"), count("stat::new_units_added:"));
+        let count = |what: &str| {
+            said.lines().find_map(|line| line.strip_prefix(what)).map_or("?", str::trim)
+        };
+        let (runs, new) =
+            (count("stat::number_of_executed_units:"), count("stat::new_units_added:"));
         println!("xtask fuzz: {name} holds, for {runs} inputs, {new} of which led somewhere new");
     } else {
         eprint!("{said}");
@@ -140,7 +162,8 @@ fn frames(workspace: &Workspace, count: u64) -> Result<ExitCode> {
         bail!("cargo has built something else than the one test program 'frames'");
     };
     let count = OsString::from(count.to_string());
-    let mut command = privilege::as_root(&prefix, &[("CAUSEWAY_FRAMES", &count)], program.as_os_str());
+    let mut command =
+        privilege::as_root(&prefix, &[("CAUSEWAY_FRAMES", &count)], program.as_os_str());
     let status = command.args(["--test-threads=1", "--nocapture"]).status();
     let status = status.with_context(|| format!("cannot run {}", program.display()))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,5 +1,6 @@
-//! How many instructions the verifier looks at to accept a program, on each kernel: recorded in the repository, so
-//! that a change shows as a difference there. The budget is a limit far below the kernel's own of a million.
+//! How many instructions the verifier looks at to accept a program, on each kernel: recorded in the
+//! repository, so that a change shows as a difference there. The budget is a limit far below the
+//! kernel's own of a million.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +31,8 @@ enum Row {
 impl Instructions {
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let path = root.join(FILE);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("cannot understand {}", path.display()))
     }
 
@@ -41,14 +43,16 @@ impl Instructions {
                 anyhow::bail!("'{line}' is not a kernel, a program and a number");
             };
             let row = if kernel == BUDGET { Row::Budget } else { Row::Of(Kernel::parse(kernel)?) };
-            let count = count.parse().with_context(|| format!("'{line}' does not end with a number"))?;
+            let count =
+                count.parse().with_context(|| format!("'{line}' does not end with a number"))?;
             all.0.entry(row).or_default().insert(program.to_owned(), count);
         }
         Ok(all)
     }
 
     fn text(&self) -> String {
-        let line = |name: &str, program: &str, count: u64| format!("{name:<8}{program:<14}{count:>9}\n");
+        let line =
+            |name: &str, program: &str, count: u64| format!("{name:<8}{program:<14}{count:>9}\n");
         let table = |(row, programs): (&Row, &BTreeMap<String, u64>)| {
             let name = match row {
                 Row::Budget => BUDGET.to_owned(),
@@ -72,7 +76,12 @@ impl Instructions {
     }
 
     /// Puts a kernel's counts in place of those there, and says so if they are others.
-    pub(crate) fn record(mut self, root: &Path, kernel: Kernel, counts: &BTreeMap<String, u64>) -> Result<()> {
+    pub(crate) fn record(
+        mut self,
+        root: &Path,
+        kernel: Kernel,
+        counts: &BTreeMap<String, u64>,
+    ) -> Result<()> {
         let before = self.0.insert(Row::Of(kernel), counts.clone()).unwrap_or_default();
         if before == *counts {
             return Ok(());
@@ -80,7 +89,9 @@ impl Instructions {
         for (program, count) in counts {
             match before.get(program) {
                 Some(before) if before == count => {}
-                Some(before) => println!("{FILE}: Linux {kernel}, {program}: {count} instructions, before {before}"),
+                Some(before) => println!(
+                    "{FILE}: Linux {kernel}, {program}: {count} instructions, before {before}"
+                ),
                 None => println!("{FILE}: Linux {kernel}, {program}: {count} instructions"),
             }
         }
@@ -95,9 +106,15 @@ mod tests {
 
     #[test]
     fn the_file_is_read_as_it_was_written() {
-        let counts = |count| BTreeMap::from([("guard".to_owned(), count), ("uplink".to_owned(), 10 * count)]);
+        let counts = |count| {
+            BTreeMap::from([("guard".to_owned(), count), ("uplink".to_owned(), 10 * count)])
+        };
         let [old, new] = ["6.1", "6.12"].map(|text| Row::Of(Kernel::parse(text).unwrap()));
-        let all = Instructions(BTreeMap::from([(Row::Budget, counts(100)), (new, counts(20)), (old, counts(30))]));
+        let all = Instructions(BTreeMap::from([
+            (Row::Budget, counts(100)),
+            (new, counts(20)),
+            (old, counts(30)),
+        ]));
         let text = all.text();
         assert_eq!(Instructions::parse(&text).unwrap(), all);
         assert!(text.find("6.1 ").unwrap() < text.find("6.12").unwrap(), "{text}");

@@ -7,7 +7,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on SIGINT is noted instead of ending xtask. A handler and not `SIG_IGN`, which the children would inherit.
+/// From now on SIGINT is noted instead of ending xtask. A handler and not `SIG_IGN`, which the
+/// children would inherit.
 pub(crate) fn note() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(handle), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler stores to an atomic and does nothing else, which is async-signal-safe.

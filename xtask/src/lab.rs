@@ -1,4 +1,5 @@
-//! `cargo xtask lab`: the lab is a program of package `causeway-tests`; this builds it and becomes it.
+//! `cargo xtask lab`: the lab is a program of package `causeway-tests`; this builds it and becomes
+//! it.
 
 use std::process::ExitCode;
 
@@ -15,7 +16,8 @@ pub(crate) fn verb(workspace: &Workspace, shell: bool, keep: bool) -> Result<Exi
     let causeway = workspace.binary(Profile::Dev, "causeway");
     let lab = workspace.binary(Profile::Dev, "lab");
     let prefix = privilege::prefix("the lab")?;
-    let mut command = privilege::as_root(&prefix, &[("CAUSEWAY_BIN", causeway.as_os_str())], lab.as_os_str());
+    let mut command =
+        privilege::as_root(&prefix, &[("CAUSEWAY_BIN", causeway.as_os_str())], lab.as_os_str());
     command.args(shell.then_some("--shell")).args(keep.then_some("--keep"));
     Err(privilege::become_it(command))
 }

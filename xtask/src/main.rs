@@ -1,4 +1,5 @@
-//! What a person or CI types: `cargo xtask VERB`. This file parses and dispatches; each verb is a file.
+//! What a person or CI types: `cargo xtask VERB`. This file parses and dispatches; each verb is a
+//! file.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,16 +55,19 @@ enum Verb {
     },
     /// Runs every test, those that need root and a lab too.
     Test {
-        /// All of them, or those of --only, on that kernel instead, of Debian's packages, in a virtual machine: 6.1 or 6.12.
+        /// All of them, or those of --only, on that kernel instead, of Debian's packages, in a
+        /// virtual machine: 6.1 or 6.12.
         #[arg(long, value_name = "VERSION", conflicts_with = "kernels")]
         kernel: Option<String>,
         /// What every kernel is tried with, on those two at once, and then every test on this one.
         #[arg(long)]
         kernels: bool,
-        /// Of the tests for other kernels, only this test program, such as `load`; several by repetition.
+        /// Of the tests for other kernels, only this test program, such as `load`; several by
+        /// repetition.
         #[arg(long, value_name = "PROGRAM", requires = "kernel", conflicts_with = "kernels")]
         only: Vec<String>,
-        /// Of those: what labs connect their containers with, veth or netkit, where a test does not say.
+        /// Of those: what labs connect their containers with, veth or netkit, where a test does not
+        /// say.
         #[arg(long, value_name = "KIND", value_parser = ["veth", "netkit"], requires = "only", conflicts_with = "kernels")]
         device: Option<String>,
         /// Parts of test names, and options of the test harness.
@@ -82,11 +86,13 @@ enum Verb {
     /// Measures causeway against plain routing, iptables and nft, in namespaces of its own.
     #[command(disable_help_flag = true)]
     Bench {
-        /// Options of the benchmark: --quick, --full, --only WORD, --json FILE, --check; --help has them all.
+        /// Options of the benchmark: --quick, --full, --only WORD, --json FILE, --check; --help has
+        /// them all.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         args: Vec<OsString>,
     },
-    /// Looks for packets and histories that break what must hold; without a target, in all that need no kernel.
+    /// Looks for packets and histories that break what must hold; without a target, in all that
+    /// need no kernel.
     Fuzz {
         /// What to look at.
         target: Option<fuzz::Target>,
@@ -97,7 +103,8 @@ enum Verb {
         #[arg(long, value_name = "N", default_value_t = 10_000_000)]
         count: u64,
     },
-    /// Runs everything that gates a change: format, clippy, documentation, tests, each fuzz target for a while.
+    /// Runs everything that gates a change: format, clippy, documentation, tests, each fuzz target
+    /// for a while.
     Ci,
 }
 
@@ -115,11 +122,14 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match verb {
         Verb::Setup => setup::verb(&workspace),
-        Verb::Build { release } => build::verb(&workspace, if release { Profile::Release } else { Profile::Dev }),
+        Verb::Build { release } => {
+            build::verb(&workspace, if release { Profile::Release } else { Profile::Dev })
+        }
         Verb::Run { args } => run::verb(&workspace, &args),
         Verb::Test { kernel: Some(kernel), only, device, filter, .. } => {
             let only: Vec<&str> = only.iter().map(String::as_str).collect();
-            let wanted = Wanted { only: &only, device: device.as_deref(), filter: &filter, quick: false };
+            let wanted =
+                Wanted { only: &only, device: device.as_deref(), filter: &filter, quick: false };
             kernels::verb(&workspace, &[&kernel], wanted)
         }
         Verb::Test { kernels: true, filter, .. } => test::everywhere(&workspace, &filter),

@@ -12,9 +12,11 @@ use anyhow::{Context, Result, bail};
 /// Where administration programs live on systems whose users do not have them in PATH.
 const ADMIN_PATH: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// What puts a command under root's rights: nothing for root itself, otherwise sudo and its options.
+/// What puts a command under root's rights: nothing for root itself, otherwise sudo and its
+/// options.
 ///
-/// Asks for the password at once if there is someone to ask, so that nothing has to ask in the middle of a display.
+/// Asks for the password at once if there is someone to ask, so that nothing has to ask in the
+/// middle of a display.
 pub(crate) fn prefix(purpose: &str) -> Result<Vec<OsString>> {
     if nix::unistd::geteuid().is_root() {
         return Ok(Vec::new());
@@ -37,9 +39,13 @@ pub(crate) fn prefix(purpose: &str) -> Result<Vec<OsString>> {
     Ok(prefix)
 }
 
-/// A command that runs as root with the given variables, which sudo would not hand on by itself, and a PATH that has
-/// what root may need whoever typed it.
-pub(crate) fn as_root(prefix: &[OsString], variables: &[(&str, &OsStr)], program: &OsStr) -> Command {
+/// A command that runs as root with the given variables, which sudo would not hand on by itself,
+/// and a PATH that has what root may need whoever typed it.
+pub(crate) fn as_root(
+    prefix: &[OsString],
+    variables: &[(&str, &OsStr)],
+    program: &OsStr,
+) -> Command {
     if prefix.is_empty() {
         let mut command = Command::new(program);
         command.env("PATH", path()).envs(variables.iter().copied());
@@ -50,7 +56,8 @@ pub(crate) fn as_root(prefix: &[OsString], variables: &[(&str, &OsStr)], program
     command
 }
 
-/// The words that give a command its variables where there is no shell: `env PATH=... NAME=VALUE...`.
+/// The words that give a command its variables where there is no shell: `env PATH=...
+/// NAME=VALUE...`.
 pub(crate) fn with_variables(variables: &[(&str, &OsStr)]) -> Vec<OsString> {
     let assign = |(name, value): &(&str, &OsStr)| {
         let mut word = OsString::from(format!("{name}="));
@@ -72,7 +79,8 @@ pub(crate) fn path() -> OsString {
 /// Becomes `command`; comes back only to say why it could not.
 pub(crate) fn become_it(mut command: Command) -> anyhow::Error {
     let error = command.exec();
-    anyhow::Error::new(error).context(format!("cannot run {}", Path::new(command.get_program()).display()))
+    anyhow::Error::new(error)
+        .context(format!("cannot run {}", Path::new(command.get_program()).display()))
 }
 
 /// The first program of that name in that PATH.

@@ -26,8 +26,8 @@ impl Steps {
         Ok(Self { log })
     }
 
-    /// Runs one command as a step called `name`, its output going to the log. The error is the line of the output that
-    /// says best why it failed, and where the rest is.
+    /// Runs one command as a step called `name`, its output going to the log. The error is the line
+    /// of the output that says best why it failed, and where the rest is.
     pub(crate) fn run(&self, name: &str, command: &mut Command) -> Result<()> {
         let mut log = OpenOptions::new()
             .append(true)
@@ -42,7 +42,9 @@ impl Steps {
         let line = Line::start(name);
         let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
         let status = loop {
-            if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for {program}"))? {
+            if let Some(status) =
+                child.try_wait().with_context(|| format!("cannot wait for {program}"))?
+            {
                 break status;
             }
             line.say(self.tail(begin).lines().next_back().unwrap_or_default());
@@ -52,7 +54,11 @@ impl Steps {
         if status.success() {
             return Ok(());
         }
-        Err(anyhow!("{}; the whole output is in {}", recipe::reason(&self.tail(begin)), self.log.display()))
+        Err(anyhow!(
+            "{}; the whole output is in {}",
+            recipe::reason(&self.tail(begin)),
+            self.log.display()
+        ))
     }
 
     /// The log from `begin`, or its last part where that is long.
@@ -79,7 +85,9 @@ struct Line {
 impl Line {
     fn start(name: &str) -> Self {
         let bar = ProgressBar::new_spinner(); // draws on stderr, and nowhere if that is not a terminal
-        let style = ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim}  {wide_msg:.dim}");
+        let style = ProgressStyle::with_template(
+            "{spinner:.cyan} {prefix} {elapsed:.dim}  {wide_msg:.dim}",
+        );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.set_prefix(name.to_string());
         bar.enable_steady_tick(TICK);

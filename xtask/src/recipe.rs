@@ -1,8 +1,10 @@
-//! How the eBPF object is built, and with what. `agent/build.rs` includes this file too, so it uses `std` alone.
+//! How the eBPF object is built, and with what. `agent/build.rs` includes this file too, so it uses
+//! `std` alone.
 //!
-//! A toolchain is a compiler whose library source is installed beside it (`core` for BPF targets is not shipped
-//! built) and a `bpf-linker` that understands the LLVM bitcode this compiler emits. The two are tried together: a
-//! linker built for another LLVM is the usual failure, and a version number does not show it.
+//! A toolchain is a compiler whose library source is installed beside it (`core` for BPF targets is
+//! not shipped built) and a `bpf-linker` that understands the LLVM bitcode this compiler emits. The
+//! two are tried together: a linker built for another LLVM is the usual failure, and a version
+//! number does not show it.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +16,8 @@ use std::process::{Command, Stdio};
 /// The version of bpf-linker that setup builds; part of the path it is kept at.
 pub(crate) const BPF_LINKER_VERSION: &str = "0.13.0";
 
-/// Where Debian's compiler lives: `bin/rustc` and, from package rust-web-src, `lib/rustlib/src` below it.
+/// Where Debian's compiler lives: `bin/rustc` and, from package rust-web-src, `lib/rustlib/src`
+/// below it.
 pub(crate) const DEBIAN_PREFIX: &str = "/usr";
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -24,8 +27,8 @@ pub(crate) const DATAPATH: &str = "causeway-ebpf";
 /// The package of the benchmark's generator and counter.
 pub(crate) const BENCH: &str = "causeway-bench-ebpf";
 
-/// The smallest program that still makes the linker read bitcode, keep a section and write BTF. Without `core`, so
-/// that it compiles in a tenth of a second.
+/// The smallest program that still makes the linker read bitcode, keep a section and write BTF.
+/// Without `core`, so that it compiles in a tenth of a second.
 const PROBE: &str = r#"
 #![feature(no_core, lang_items)]
 #![allow(internal_features)]
@@ -43,8 +46,9 @@ extern "C" fn probe(context: &i32) -> i32 { *context }
 
 /// A compiler and a linker that were seen to work together.
 pub(crate) struct Toolchain {
-    /// The compiler's installation: `bin/cargo`, `bin/rustc` and their library source are below it. Its own binaries
-    /// are called, never rustup's proxies, so no variable of an outer cargo can redirect them.
+    /// The compiler's installation: `bin/cargo`, `bin/rustc` and their library source are below it.
+    /// Its own binaries are called, never rustup's proxies, so no variable of an outer cargo can
+    /// redirect them.
     prefix: PathBuf,
     linker: PathBuf,
 }
@@ -53,7 +57,8 @@ pub(crate) struct Toolchain {
 pub(crate) struct Build<'a> {
     /// The workspace's root.
     pub(crate) workspace: &'a Path,
-    /// The caller's target directory; the object's own is `bpf` below it, shared by all profiles and both callers.
+    /// The caller's target directory; the object's own is `bpf` below it, shared by all profiles
+    /// and both callers.
     pub(crate) target_dir: &'a Path,
     /// The architecture whose kernel will run the object, in Rust's spelling.
     pub(crate) arch: &'a str,
@@ -61,7 +66,8 @@ pub(crate) struct Build<'a> {
     pub(crate) package: &'a str,
 }
 
-/// Finds the first compiler and linker that work together; the error says what was found and why it does not do.
+/// Finds the first compiler and linker that work together; the error says what was found and why it
+/// does not do.
 pub(crate) fn find(target_dir: &Path) -> Result<Toolchain, String> {
     let (compilers, linkers) = (compilers(), linkers());
     if compilers.is_empty() {
@@ -70,7 +76,10 @@ pub(crate) fn find(target_dir: &Path) -> Result<Toolchain, String> {
             .into());
     }
     if linkers.is_empty() {
-        return Err("no bpf-linker is installed (looked in causeway's cache, in PATH and in cargo's bin)".into());
+        return Err(
+            "no bpf-linker is installed (looked in causeway's cache, in PATH and in cargo's bin)"
+                .into(),
+        );
     }
     let mut failures = Vec::new();
     for prefix in &compilers {
@@ -94,7 +103,8 @@ impl Toolchain {
     /// Compiles and links a program of one instruction, with the flags of the real build.
     pub(crate) fn probe(&self, target_dir: &Path) -> Result<(), String> {
         let directory = target_dir.join("bpf");
-        fs::create_dir_all(&directory).map_err(|e| format!("cannot create {}: {e}", directory.display()))?;
+        fs::create_dir_all(&directory)
+            .map_err(|e| format!("cannot create {}: {e}", directory.display()))?;
         let object = directory.join(format!("probe-{}.o", std::process::id()));
         let mut command = Command::new(self.prefix.join("bin/rustc"));
         scrub(&mut command);
@@ -119,16 +129,18 @@ impl Toolchain {
         Ok((object, stderr))
     }
 
-    /// The command that checks the kernel side with clippy, when this toolchain has clippy. rustup's own cannot be
-    /// borrowed: it reads only what its own compiler built.
+    /// The command that checks the kernel side with clippy, when this toolchain has clippy.
+    /// rustup's own cannot be borrowed: it reads only what its own compiler built.
     pub(crate) fn clippy(&self, build: &Build<'_>) -> Option<Command> {
         self.prefix.join("bin/cargo-clippy").exists().then(|| self.cargo("clippy", build))
     }
 
     fn cargo(&self, verb: &str, build: &Build<'_>) -> Command {
         let bin = self.prefix.join("bin");
-        // Called by its full name: `cargo clippy` would look for cargo-clippy in cargo's home first.
-        let mut command = Command::new(bin.join(if verb == "clippy" { "cargo-clippy" } else { "cargo" }));
+        // Called by its full name: `cargo clippy` would look for cargo-clippy in cargo's home
+        // first.
+        let mut command =
+            Command::new(bin.join(if verb == "clippy" { "cargo-clippy" } else { "cargo" }));
         scrub(&mut command);
         let mut flags = self.flags();
         flags.push(format!("--cfg=bpf_target_arch=\"{}\"", build.arch).into());
@@ -151,7 +163,8 @@ impl Toolchain {
             .env("RUSTC", bin.join("rustc"))
             // -Z flags and features of `core` on a compiler that is not a nightly.
             .env("RUSTC_BOOTSTRAP", "1")
-            // Set and empty, these also override a wrapper from the configuration of whoever builds.
+            // Set and empty, these also override a wrapper from the configuration of whoever
+            // builds.
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "")
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\u{1f}")))
@@ -165,8 +178,9 @@ impl Toolchain {
     fn flags(&self) -> Vec<OsString> {
         let mut linker = OsString::from("-Clinker=");
         linker.push(&self.linker);
-        // BTF is made from the debug information, that of `core` included. The linker's own way with copies leaves every one that may overlap, and
-        // every filling with zeros, to a loop over its bytes.
+        // BTF is made from the debug information, that of `core` included. The linker's own way
+        // with copies leaves every one that may overlap, and every filling with zeros, to a loop
+        // over its bytes.
         vec![
             "-Cdebuginfo=2".into(),
             "-Clink-arg=--btf".into(),
@@ -202,19 +216,24 @@ pub(crate) fn linker_in(root: &Path) -> PathBuf {
 
 /// Whether the compiler installed at `prefix` has its library source beside it.
 pub(crate) fn has_source(prefix: &Path) -> bool {
-    prefix.join("bin/rustc").exists() && prefix.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
+    prefix.join("bin/rustc").exists()
+        && prefix.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
 }
 
-/// The target directory that holds `inside`, a file or directory which cargo made, or else the workspace's own.
+/// The target directory that holds `inside`, a file or directory which cargo made, or else the
+/// workspace's own.
 pub(crate) fn target_dir(inside: &Path, workspace: &Path) -> PathBuf {
     inside
         .ancestors()
         .skip(1)
-        .find(|dir| [".rustc_info.json", "CACHEDIR.TAG"].iter().any(|marker| dir.join(marker).exists()))
+        .find(|dir| {
+            [".rustc_info.json", "CACHEDIR.TAG"].iter().any(|marker| dir.join(marker).exists())
+        })
         .map_or_else(|| workspace.join("target"), Path::to_path_buf)
 }
 
-/// Makes `command` forget the outer cargo, rustc, rustup and clippy; what says how to reach the registry stays.
+/// Makes `command` forget the outer cargo, rustc, rustup and clippy; what says how to reach the
+/// registry stays.
 pub(crate) fn scrub(command: &mut Command) {
     const KEPT: [&str; 7] = [
         "CARGO_HOME",
@@ -226,16 +245,19 @@ pub(crate) fn scrub(command: &mut Command) {
         "CARGO_SOURCE_",
     ];
     // LD_LIBRARY_PATH: cargo and rustup point it at their own compiler's libraries.
-    const DROPPED: [&str; 7] = ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP", "CLIPPY", "LD_LIBRARY_PATH"];
+    const DROPPED: [&str; 7] =
+        ["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP", "CLIPPY", "LD_LIBRARY_PATH"];
     for (key, _) in env::vars_os() {
         let name = key.to_string_lossy();
-        if DROPPED.iter().any(|p| name.starts_with(p)) && !KEPT.iter().any(|p| name.starts_with(p)) {
+        if DROPPED.iter().any(|p| name.starts_with(p)) && !KEPT.iter().any(|p| name.starts_with(p))
+        {
             command.env_remove(&key);
         }
     }
 }
 
-/// The line of a compiler's or tool's output that says best why it failed, and the root of it where cargo tells.
+/// The line of a compiler's or tool's output that says best why it failed, and the root of it where
+/// cargo tells.
 pub(crate) fn reason(output: &str) -> String {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines()
@@ -262,9 +284,11 @@ fn run(mut command: Command, stdin: Option<&[u8]>) -> Result<String, String> {
     if output.status.success() { Ok(stderr) } else { Err(stderr) }
 }
 
-/// Installations with library source: rustup's toolchains, nightly first (it has the newest), then Debian's.
+/// Installations with library source: rustup's toolchains, nightly first (it has the newest), then
+/// Debian's.
 fn compilers() -> Vec<PathBuf> {
-    let rustup = absolute("RUSTUP_HOME").or_else(|| absolute("HOME").map(|home| home.join(".rustup")));
+    let rustup =
+        absolute("RUSTUP_HOME").or_else(|| absolute("HOME").map(|home| home.join(".rustup")));
     let mut found: Vec<PathBuf> = rustup
         .and_then(|home| fs::read_dir(home.join("toolchains")).ok())
         .into_iter()
@@ -276,7 +300,8 @@ fn compilers() -> Vec<PathBuf> {
             name.starts_with("nightly-") || name.starts_with("stable-")
         })
         .collect();
-    // Not by age: a plain `nightly-HOST` sorts after the dated ones, and any `nightly` before `stable` once reversed.
+    // Not by age: a plain `nightly-HOST` sorts after the dated ones, and any `nightly` before
+    // `stable` once reversed.
     found.sort_by_key(|prefix| {
         let name = prefix.file_name().unwrap_or_default().to_owned();
         (name.to_string_lossy().starts_with("nightly-"), name)
@@ -291,7 +316,8 @@ fn compilers() -> Vec<PathBuf> {
 fn linkers() -> Vec<PathBuf> {
     let cached = cache_dir().ok().map(|cache| linker_in(&linker_root(&cache)));
     let path = env::var_os("PATH").unwrap_or_default();
-    let cargo_home = absolute("CARGO_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cargo")));
+    let cargo_home =
+        absolute("CARGO_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cargo")));
     let mut found: Vec<PathBuf> = cached
         .into_iter()
         .chain(env::split_paths(&path).map(|dir| dir.join("bpf-linker")))
@@ -324,7 +350,10 @@ mod tests {
 
     #[test]
     fn apt_get_and_dpkg_mark_errors_their_own_way() {
-        assert_eq!(reason("Reading lists\nE: Unable to locate package x\n"), "E: Unable to locate package x");
+        assert_eq!(
+            reason("Reading lists\nE: Unable to locate package x\n"),
+            "E: Unable to locate package x"
+        );
         assert_eq!(reason("dpkg: error: no PATH\nNote: nothing\n"), "dpkg: error: no PATH");
     }
 

@@ -1,5 +1,6 @@
 //! What tests report besides their results, as lines in the file that `CAUSEWAY_REPORT` names:
-//! `instructions PROGRAM COUNT`, `skipped TEST FEATURE SINCE` and `rows FAMILY COUNT`; and what of it is wrong.
+//! `instructions PROGRAM COUNT`, `skipped TEST FEATURE SINCE` and `rows FAMILY COUNT`; and what of
+//! it is wrong.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +13,8 @@ use anyhow::{Context, Result};
 use crate::instructions::Instructions;
 use crate::workspace::Workspace;
 
-/// The list of the skips that are right: in each line `SINCE FEATURE TEST`, and behind that what a kernel may be built without.
+/// The list of the skips that are right: in each line `SINCE FEATURE TEST`, and behind that what a
+/// kernel may be built without.
 const SKIPS: &str = "tests/skips.txt";
 
 /// A kernel's version, to its minor number.
@@ -22,10 +24,13 @@ pub(crate) struct Kernel(u32, u32);
 impl Kernel {
     /// Of a version or a release: `6.1`, `6.1.0-56-cloud-amd64`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let number = |part: Option<&str>| part?.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok();
+        let number = |part: Option<&str>| {
+            part?.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+        };
         let mut parts = text.split('.');
         let version = number(parts.next()).zip(number(parts.next()));
-        let (major, minor) = version.with_context(|| format!("'{text}' is no version of a kernel, such as 6.1"))?;
+        let (major, minor) =
+            version.with_context(|| format!("'{text}' is no version of a kernel, such as 6.1"))?;
         Ok(Self(major, minor))
     }
 
@@ -36,7 +41,8 @@ impl Kernel {
 
     /// What the one that runs here calls itself.
     pub(crate) fn release() -> Result<String> {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's release")?;
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")
+            .context("cannot read the kernel's release")?;
         Ok(release.trim().to_owned())
     }
 }
@@ -59,7 +65,8 @@ pub(crate) enum Build {
 impl Build {
     /// How the running kernel is built.
     pub(crate) fn running() -> Self {
-        let unpacked = Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).output();
+        let unpacked =
+            Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).output();
         let config = unpacked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         Self::Anybodys(config.unwrap_or_default())
     }
@@ -67,9 +74,9 @@ impl Build {
     fn has(&self, option: &str) -> bool {
         match self {
             Self::Debians => true,
-            Self::Anybodys(config) => {
-                config.lines().any(|line| line.strip_prefix(option).is_some_and(|rest| rest.starts_with('=')))
-            }
+            Self::Anybodys(config) => config
+                .lines()
+                .any(|line| line.strip_prefix(option).is_some_and(|rest| rest.starts_with('='))),
         }
     }
 }
@@ -105,7 +112,11 @@ impl Report {
                 self.instructions.insert(program.to_owned(), count.parse().unwrap_or_default());
             }
             ["skipped", test, feature, since] => {
-                self.skips.push(Skip { test: test.to_owned(), feature: feature.to_owned(), since: since.to_owned() });
+                self.skips.push(Skip {
+                    test: test.to_owned(),
+                    feature: feature.to_owned(),
+                    since: since.to_owned(),
+                });
             }
             ["rows", family @ ("v4" | "v6"), count] if count.parse::<u64>().is_ok() => {
                 self.rows[usize::from(family == "v6")] += count.parse::<u64>().unwrap_or_default();
@@ -125,10 +136,17 @@ impl Report {
     }
 
     /// Shows skips and counts, and answers what is wrong with them on that kernel.
-    pub(crate) fn check(&self, workspace: &Workspace, kernel: Kernel, build: &Build) -> Result<Vec<String>> {
+    pub(crate) fn check(
+        &self,
+        workspace: &Workspace,
+        kernel: Kernel,
+        build: &Build,
+    ) -> Result<Vec<String>> {
         let path = workspace.root().join(SKIPS);
-        let list = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut problems: Vec<_> = self.skips.iter().filter_map(|skip| unlisted(skip, &list, kernel, build)).collect();
+        let list =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut problems: Vec<_> =
+            self.skips.iter().filter_map(|skip| unlisted(skip, &list, kernel, build)).collect();
         for Skip { test, feature, since } in &self.skips {
             println!("skipped {test}: Linux {kernel} has no {feature}, which came with {since}");
         }
@@ -136,8 +154,16 @@ impl Report {
             println!("Linux {kernel}: {program:<14}{count:>9} instructions");
         }
         let recorded = Instructions::read(workspace.root())?;
-        problems.extend(self.instructions.iter().filter_map(|(program, count)| recorded.over_budget(program, *count)));
-        problems.extend(self.strange.iter().map(|line| format!("a test reported what nobody understands: {line}")));
+        problems.extend(
+            self.instructions
+                .iter()
+                .filter_map(|(program, count)| recorded.over_budget(program, *count)),
+        );
+        problems.extend(
+            self.strange
+                .iter()
+                .map(|line| format!("a test reported what nobody understands: {line}")),
+        );
         Ok(problems)
     }
 
@@ -167,7 +193,11 @@ fn unlisted(skip: &Skip, list: &str, kernel: Kernel, build: &Build) -> Option<St
         return None;
     }
     let has_it = Kernel::parse(since).is_ok_and(|since| kernel >= since);
-    has_it.then(|| format!("{test} was skipped for want of {feature}, which Linux {kernel} has (since {since})"))
+    has_it.then(|| {
+        format!(
+            "{test} was skipped for want of {feature}, which Linux {kernel} has (since {since})"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -180,7 +210,8 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_number() {
-        let [old, new] = ["6.1.0-56-cloud-amd64", "6.12.117+deb12"].map(|text| Kernel::parse(text).unwrap());
+        let [old, new] =
+            ["6.1.0-56-cloud-amd64", "6.12.117+deb12"].map(|text| Kernel::parse(text).unwrap());
         assert!(old < new);
         assert_eq!((old.to_string(), new.to_string()), ("6.1".into(), "6.12".into()));
         assert!(Kernel::parse("six").is_err());
@@ -192,7 +223,9 @@ mod tests {
         for build in [Build::Debians, Build::Anybodys(String::new())] {
             assert_eq!(unlisted(&skip(), list, Kernel(6, 1), &build), None);
             assert!(unlisted(&skip(), list, Kernel(6, 6), &build).unwrap().contains("has"));
-            assert!(unlisted(&skip(), "", Kernel(6, 1), &build).unwrap().contains("does not say so"));
+            assert!(
+                unlisted(&skip(), "", Kernel(6, 1), &build).unwrap().contains("does not say so")
+            );
             assert!(unlisted(&skip(), "6.7 tcx a_test", Kernel(6, 1), &build).is_some());
         }
     }
@@ -203,14 +236,27 @@ mod tests {
         let wrong = |kernel, build| unlisted(&skip(), list, kernel, &build);
         assert_eq!(wrong(Kernel(6, 1), Build::Debians), None);
         assert!(wrong(Kernel(6, 12), Build::Debians).unwrap().contains("has"));
-        assert_eq!(wrong(Kernel(6, 12), Build::Anybodys("CONFIG_TCX_MORE=y\n# CONFIG_TCX is not set\n".into())), None);
-        assert!(wrong(Kernel(6, 12), Build::Anybodys("CONFIG_TCX=y\n".into())).unwrap().contains("has"));
+        assert_eq!(
+            wrong(
+                Kernel(6, 12),
+                Build::Anybodys("CONFIG_TCX_MORE=y\n# CONFIG_TCX is not set\n".into())
+            ),
+            None
+        );
+        assert!(
+            wrong(Kernel(6, 12), Build::Anybodys("CONFIG_TCX=y\n".into())).unwrap().contains("has")
+        );
     }
 
     #[test]
     fn lines_that_nobody_understands_are_a_problem() {
         let mut report = Report::default();
-        let lines = ["instructions uplink 7", "instructions uplink many", "skipped a_test tcx 6.6", "hello"];
+        let lines = [
+            "instructions uplink 7",
+            "instructions uplink many",
+            "skipped a_test tcx 6.6",
+            "hello",
+        ];
         for line in lines.into_iter().chain(["rows v4 3", "rows v6 4", "rows v6 5", "rows v5 1"]) {
             report.add(line);
         }
@@ -224,7 +270,9 @@ mod tests {
     fn every_skip_that_is_listed_is_of_a_test_there_is() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let read = |path: &Path| fs::read_to_string(path).unwrap();
-        let entries = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        let entries = |path: &Path| {
+            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        };
         // One whose subject has become too long for a file has a folder.
         let suites = entries(&root.join("tests/tests")).into_iter();
         let files = suites.flat_map(|path| if path.is_dir() { entries(&path) } else { vec![path] });

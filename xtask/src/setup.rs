@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: finds what building and testing need and installs what is missing.
 //!
-//! Whatever works already is taken as it is (see `recipe::find`). Otherwise Debian's compiler, whose library source is
-//! a package, and a bpf-linker built for its LLVM into causeway's cache. Asking costs a fraction of a second, so every
-//! verb that builds asks first.
+//! Whatever works already is taken as it is (see `recipe::find`). Otherwise Debian's compiler,
+//! whose library source is a package, and a bpf-linker built for its LLVM into causeway's cache.
+//! Asking costs a fraction of a second, so every verb that builds asks first.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -49,12 +49,16 @@ const PROGRAMS: [(&str, &str); 8] = [
 ];
 
 /// Programs that run the tests on another kernel.
-const MACHINE: [(&str, &str); 3] = [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
+const MACHINE: [(&str, &str); 3] =
+    [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
 /// Builds libFuzzer.
 const FUZZER: [(&str, &str); 1] = [("c++", "g++")];
 /// The other contenders of the benchmark: what of them is looked for, and the package it is in.
-const CONTENDERS: [(&str, &str); 3] =
-    [("iptables-legacy", "iptables"), ("iptables-nft", "iptables"), (CNI_BRIDGE, "containernetworking-plugins")];
+const CONTENDERS: [(&str, &str); 3] = [
+    ("iptables-legacy", "iptables"),
+    ("iptables-nft", "iptables"),
+    (CNI_BRIDGE, "containernetworking-plugins"),
+];
 /// Not in anybody's PATH.
 const CNI_BRIDGE: &str = "/usr/lib/cni/bridge";
 
@@ -67,12 +71,14 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
     let programs: Vec<&str> = PROGRAMS.iter().map(|(program, _)| *program).collect();
     println!("eBPF toolchain: {toolchain}");
     println!("programs: {}", programs.join(" "));
-    println!("everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab, cargo xtask bench");
+    println!(
+        "everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab, cargo xtask bench"
+    );
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds what is needed, installs what is missing, and returns the toolchain to build with. Says nothing when all is
-/// there.
+/// Finds what is needed, installs what is missing, and returns the toolchain to build with. Says
+/// nothing when all is there.
 pub(crate) fn ensure(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
     let found = recipe::find(workspace.target_dir());
     match found {
@@ -88,7 +94,8 @@ pub(crate) fn programs_of_tests() -> impl Iterator<Item = &'static str> {
 
 fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
     let cache = recipe::cache_dir().map_err(anyhow::Error::msg)?;
-    fs::create_dir_all(&cache).with_context(|| format!("cannot create causeway's cache {}", cache.display()))?;
+    fs::create_dir_all(&cache)
+        .with_context(|| format!("cannot create causeway's cache {}", cache.display()))?;
     let _lock = lock(&cache)?;
     let steps = Steps::new(cache.join("setup.log"))?;
 
@@ -99,8 +106,12 @@ fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
         (Ok(_), true) => None,
         (Ok(_), false) => {
             let names: Vec<&str> = programs.iter().map(|(program, _)| *program).collect();
-            let otherwise = format!("install {} with this system's package manager", names.join(", "));
-            Some(Apt::open(&steps, &otherwise).context("cannot install the programs that lab and tests start")?)
+            let otherwise =
+                format!("install {} with this system's package manager", names.join(", "));
+            Some(
+                Apt::open(&steps, &otherwise)
+                    .context("cannot install the programs that lab and tests start")?,
+            )
         }
         (Err(why), _) => {
             eprintln!("setup: {why}");
@@ -118,13 +129,21 @@ fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
     }
 }
 
-/// Debian's compiler and a bpf-linker for it. The linker is built aside and moved to its place only after it was seen
-/// to work, so what is in place is always good.
-fn install_toolchain(workspace: &Workspace, cache: &Path, steps: &Steps, apt: &Apt<'_>) -> Result<Toolchain> {
+/// Debian's compiler and a bpf-linker for it. The linker is built aside and moved to its place only
+/// after it was seen to work, so what is in place is always good.
+fn install_toolchain(
+    workspace: &Workspace,
+    cache: &Path,
+    steps: &Steps,
+    apt: &Apt<'_>,
+) -> Result<Toolchain> {
     let debian = Path::new(recipe::DEBIAN_PREFIX);
     if !recipe::has_source(debian) {
-        apt.install("Rust with its library source", &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"])
-            .with_context(|| format!("cannot install an eBPF toolchain ({BY_HAND})"))?;
+        apt.install(
+            "Rust with its library source",
+            &["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"],
+        )
+        .with_context(|| format!("cannot install an eBPF toolchain ({BY_HAND})"))?;
     }
     if let Ok(toolchain) = recipe::find(workspace.target_dir()) {
         return Ok(toolchain); // a linker that was there before works with the new compiler
@@ -132,20 +151,25 @@ fn install_toolchain(workspace: &Workspace, cache: &Path, steps: &Steps, apt: &A
 
     let llvm = llvm_of(&debian.join("bin/rustc"))?;
     let (llvm_dev, polly_dev) = (format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev"));
-    apt.install(&format!("LLVM {llvm}"), &[&llvm_dev, &polly_dev, "libzstd-dev", "zlib1g-dev", "g++"])
-        .context("cannot install what bpf-linker is built with")?;
+    apt.install(
+        &format!("LLVM {llvm}"),
+        &[&llvm_dev, &polly_dev, "libzstd-dev", "zlib1g-dev", "g++"],
+    )
+    .context("cannot install what bpf-linker is built with")?;
 
     let root = recipe::linker_root(cache);
     let partial = cache.join(format!("bpf-linker-{}.partial", recipe::BPF_LINKER_VERSION));
     remove(&partial)?;
-    let name = format!("bpf-linker {} (built from source, about a minute)", recipe::BPF_LINKER_VERSION);
+    let name =
+        format!("bpf-linker {} (built from source, about a minute)", recipe::BPF_LINKER_VERSION);
     steps.run(&name, &mut cargo_install(llvm, &partial)).context("cannot build bpf-linker")?;
     Toolchain::debian(recipe::linker_in(&partial)).probe(workspace.target_dir()).map_err(|reason| {
         anyhow!("the bpf-linker just built does not work with Debian's rustc: {reason}; it is in {}", partial.display())
     })?;
     remove(&partial.join("build"))?;
     remove(&root)?;
-    fs::rename(&partial, &root).with_context(|| format!("cannot move bpf-linker to {}", root.display()))?;
+    fs::rename(&partial, &root)
+        .with_context(|| format!("cannot move bpf-linker to {}", root.display()))?;
     Ok(Toolchain::debian(recipe::linker_in(&root)))
 }
 
@@ -204,13 +228,17 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     }
     missing.retain(|(program, _)| privilege::find_program(program).is_none());
     let debian = Path::new(recipe::DEBIAN_PREFIX);
-    if needs == Needs::Lints && recipe::has_source(debian) && !debian.join("bin/cargo-clippy").exists() {
+    if needs == Needs::Lints
+        && recipe::has_source(debian)
+        && !debian.join("bin/cargo-clippy").exists()
+    {
         missing.push(("cargo-clippy", "rust-web-clippy"));
     }
     missing
 }
 
-/// Holds off a second set-up, of this checkout or another, until the first is done. Released when dropped.
+/// Holds off a second set-up, of this checkout or another, until the first is done. Released when
+/// dropped.
 fn lock(cache: &Path) -> Result<File> {
     let path = cache.join("setup.lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;

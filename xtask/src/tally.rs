@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 /// The output of test harnesses, one after the other.
 ///
-/// A person sees the name of a test while it runs. A log gets whole lines, which those of other programs cannot split.
+/// A person sees the name of a test while it runs. A log gets whole lines, which those of other
+/// programs cannot split.
 pub(crate) struct Listing<W> {
     out: W,
     whole_lines: bool,
@@ -108,14 +109,18 @@ impl AddAssign for Tally {
 }
 
 impl Tally {
-    /// Reads a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, or `test v4::name ... ok` for its family; any other line is none.
+    /// Reads a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, or `test v4::name ...
+    /// ok` for its family; any other line is none.
     fn of(line: &str) -> Option<Self> {
         let Some(result) = line.strip_prefix("test result: ") else {
             return Self::of_test(line.strip_prefix("test ")?);
         };
         let (_, counts) = result.split_once(". ")?;
         let count = |word: &str| {
-            counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse::<u32>().ok()).unwrap_or(0)
+            counts
+                .split("; ")
+                .find_map(|part| part.strip_suffix(word)?.trim().parse::<u32>().ok())
+                .unwrap_or(0)
         };
         let (passed, failed, ignored) = (count("passed"), count("failed"), count("ignored"));
         Some(Self { passed, failed, ignored, clean: failed == 0, ..Self::default() })
@@ -125,7 +130,8 @@ impl Tally {
     fn of_test(line: &str) -> Option<Self> {
         let (name, result) = line.split_once(" ... ")?;
         let passed = result.contains("ok") && !result.contains("ignored");
-        let is_of = |family: &str| u32::from(passed && name.split("::").any(|module| module == family));
+        let is_of =
+            |family: &str| u32::from(passed && name.split("::").any(|module| module == family));
         Some(Self { of_family: ["v4", "v6"].map(is_of), ..Self::default() })
     }
 }
@@ -137,12 +143,16 @@ mod tests {
     #[test]
     fn a_result_line_is_counted() {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s";
-        assert_eq!(Tally::of(line), Some(Tally { passed: 3, failed: 2, ignored: 1, clean: false, ..Tally::default() }));
+        assert_eq!(
+            Tally::of(line),
+            Some(Tally { passed: 3, failed: 2, ignored: 1, clean: false, ..Tally::default() })
+        );
     }
 
     #[test]
     fn colours_around_the_verdict_do_not_matter() {
-        let line = "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 0 failed; 0 ignored; 0 measured";
+        let line =
+            "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 0 failed; 0 ignored; 0 measured";
         assert_eq!(Tally::of(line), Some(Tally { passed: 12, ..Tally::default() }));
     }
 

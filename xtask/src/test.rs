@@ -33,7 +33,11 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
 /// Runs what every kernel is tried with on those of the matrix, and all tests on this one.
 pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
     interrupt::note()?;
-    let mut outcomes = kernels::run(workspace, &kernels::MATRIX, Wanted { filter, quick: true, ..Wanted::default() })?;
+    let mut outcomes = kernels::run(
+        workspace,
+        &kernels::MATRIX,
+        Wanted { filter, quick: true, ..Wanted::default() },
+    )?;
     if !interrupt::noted() {
         println!("xtask test: on the running kernel, {}", Kernel::running()?);
         outcomes.push(run_here(workspace, filter)?);
@@ -44,7 +48,11 @@ pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<E
         return Ok(ExitCode::from(130));
     }
     print!("{}", outcome::table(&outcomes));
-    Ok(if outcomes.iter().all(|outcome| outcome.right) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if outcomes.iter().all(|outcome| outcome.right) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs the tests on this kernel.
@@ -62,12 +70,14 @@ fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
     if !interrupt::noted() {
         let causeway = workspace.binary(Profile::Dev, "causeway");
         let binary = ("CAUSEWAY_BIN", causeway.as_os_str());
-        let mut tests = in_lab(workspace, &prefix, &[binary, ("CAUSEWAY_REPORT", report.as_os_str())]);
+        let mut tests =
+            in_lab(workspace, &prefix, &[binary, ("CAUSEWAY_REPORT", report.as_os_str())]);
         total += run(harness(&mut tests, filter).arg("--test-threads=1"))?;
         // Once more for the hook of kernels before 6.6, on any kernel.
         if !interrupt::noted() {
             println!("xtask test: again with clsact instead of tcx");
-            let mut tests = in_lab(workspace, &prefix, &[binary, ("CAUSEWAY_TC", OsStr::new("clsact"))]);
+            let mut tests =
+                in_lab(workspace, &prefix, &[binary, ("CAUSEWAY_TC", OsStr::new("clsact"))]);
             let tests = tests.args(OLDER_HOOK.into_iter().flat_map(|name| ["--test", name]));
             total += run(harness(tests, filter).arg("--test-threads=1"))?;
         }
@@ -81,7 +91,13 @@ fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
     }
     let took = started.elapsed();
     let right = total.clean && problems.is_empty();
-    let mut outcome = Outcome { kernel: Kernel::release()?, tally: total, skipped: reported.skips(), took, right };
+    let mut outcome = Outcome {
+        kernel: Kernel::release()?,
+        tally: total,
+        skipped: reported.skips(),
+        took,
+        right,
+    };
     let Tally { failed, ignored, of_family, .. } = total;
     println!(
         "xtask test: {} passed, {failed} failed, {ignored} ignored, {} skipped, in {:.0} s",
@@ -95,7 +111,9 @@ fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
     );
     let named = filter.iter().any(|word| !word.to_string_lossy().starts_with('-'));
     if right && named && total.passed + failed + ignored == 0 && !interrupt::noted() {
-        eprintln!("xtask: no test is called anything like that: leave out the filter to see their names");
+        eprintln!(
+            "xtask: no test is called anything like that: leave out the filter to see their names"
+        );
         outcome.right = false;
     }
     Ok(outcome)
@@ -115,7 +133,8 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Tests with thousands of connections need more than a login's usual thousand; whoever may have more need not ask.
+/// Tests with thousands of connections need more than a login's usual thousand; whoever may have
+/// more need not ask.
 fn raise_open_files() -> Result<()> {
     let what = "cannot raise the limit of open files";
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context(what)?;
@@ -125,10 +144,18 @@ fn raise_open_files() -> Result<()> {
 /// The tests that tell one way to attach tc programs from the other.
 const OLDER_HOOK: [&str; 3] = ["articles", "lifecycle", "packets"];
 
-/// The tests of the packages `causeway-tests` and `causeway-bench`, with variables set. cargo builds them as whoever runs this and starts them as root.
+/// The tests of the packages `causeway-tests` and `causeway-bench`, with variables set. cargo
+/// builds them as whoever runs this and starts them as root.
 fn in_lab(workspace: &Workspace, prefix: &[OsString], variables: &[(&str, &OsStr)]) -> Command {
     let mut command = workspace.cargo();
-    command.args(["test", "--no-fail-fast", "--package", "causeway-tests", "--package", "causeway-bench"]);
+    command.args([
+        "test",
+        "--no-fail-fast",
+        "--package",
+        "causeway-tests",
+        "--package",
+        "causeway-bench",
+    ]);
     let backtrace = std::env::var_os("RUST_BACKTRACE").unwrap_or_else(|| "0".into());
     let variables = [variables, &[("RUST_BACKTRACE", &backtrace)]].concat();
     if prefix.is_empty() {

@@ -16,9 +16,10 @@ pub(crate) struct Workspace {
     cargo: OsString,
 }
 
-/// Two profiles, one purpose each. Tests, lab and CI use `dev`, which xtask itself is built with, so what they depend on
-/// is compiled once; packets are handled in the kernel by an object that is always optimised, so a `release` of
-/// the agent would make no test faster. `run` uses `release`: that is the program a person keeps.
+/// Two profiles, one purpose each. Tests, lab and CI use `dev`, which xtask itself is built with,
+/// so what they depend on is compiled once; packets are handled in the kernel by an object that is
+/// always optimised, so a `release` of the agent would make no test faster. `run` uses `release`:
+/// that is the program a person keeps.
 #[derive(Clone, Copy)]
 pub(crate) enum Profile {
     Dev,
@@ -26,12 +27,13 @@ pub(crate) enum Profile {
 }
 
 impl Workspace {
-    /// Finds the checkout from what cargo says of this package, at run time where it can: one target directory may
-    /// serve two checkouts.
+    /// Finds the checkout from what cargo says of this package, at run time where it can: one
+    /// target directory may serve two checkouts.
     pub(crate) fn find() -> Result<Self> {
-        let package =
-            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-        let root = package.parent().context("xtask's package is not inside a workspace")?.to_path_buf();
+        let package = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let root =
+            package.parent().context("xtask's package is not inside a workspace")?.to_path_buf();
         let this = env::current_exe().context("cannot find this program's own path")?;
         let target_dir = recipe::target_dir(&this, &root);
         Ok(Self { root, target_dir, cargo: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()) })
@@ -49,7 +51,12 @@ impl Workspace {
 
     /// One build of an eBPF object for this machine.
     pub(crate) fn object<'a>(&'a self, package: &'a str) -> recipe::Build<'a> {
-        recipe::Build { workspace: &self.root, target_dir: &self.target_dir, arch: env::consts::ARCH, package }
+        recipe::Build {
+            workspace: &self.root,
+            target_dir: &self.target_dir,
+            arch: env::consts::ARCH,
+            package,
+        }
     }
 
     /// A cargo command in the checkout, without what the cargo that runs xtask said about xtask.
@@ -75,10 +82,14 @@ impl Workspace {
         for (package, name) in binaries {
             command.args(["--package", package, "--bin", name]);
         }
-        let status = command.status().with_context(|| format!("cannot run {}", self.cargo.display()))?;
+        let status =
+            command.status().with_context(|| format!("cannot run {}", self.cargo.display()))?;
         if !status.success() {
             let names: Vec<&str> = binaries.iter().map(|(_, name)| *name).collect();
-            bail!("{} did not build ({status}): the compiler's message is above", names.join(" and "));
+            bail!(
+                "{} did not build ({status}): the compiler's message is above",
+                names.join(" and ")
+            );
         }
         Ok(())
     }
@@ -88,7 +99,9 @@ impl Workspace {
         let mut command = self.cargo();
         command.args(["test", "--no-run", "--package", "causeway-tests"]);
         // Messages for a person on stderr, those for a program on stdout.
-        command.args(names.iter().flat_map(|name| ["--test", name])).arg("--message-format=json-render-diagnostics");
+        command
+            .args(names.iter().flat_map(|name| ["--test", name]))
+            .arg("--message-format=json-render-diagnostics");
         let output = command.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot run {}", self.cargo.display()))?;
         if !output.status.success() {

@@ -23,30 +23,37 @@ use crate::{
 };
 
 impl Agent {
-    /// Puts what is still there into the datapath again, and drops with a warning what is there no longer.
+    /// Puts what is still there into the datapath again, and drops with a warning what is there no
+    /// longer.
     pub(super) async fn adopt(&mut self) -> anyhow::Result<()> {
         let sight = self.host.look().await?;
         let lost = self.adopt_networks(&sight).await?;
         let containers: Vec<Container> = self.state.containers.values().cloned().collect();
         let endpoints = containers.iter().flat_map(|container| &container.endpoints);
-        let known: BTreeSet<String> = endpoints.map(|endpoint| endpoint.host_side.clone()).collect();
+        let known: BTreeSet<String> =
+            endpoints.map(|endpoint| endpoint.host_side.clone()).collect();
         for container in containers {
             match host_sides(&container, &self.bridges, &sight) {
                 Ok(host_sides) => {
                     if cookie_at(&container.netns) != container.cookie {
-                        // The namespace lives, or its host side would be gone; only the process that gave the path has ended.
+                        // The namespace lives, or its host side would be gone; only the process
+                        // that gave the path has ended.
                         warn!(
                             container = container.name,
                             netns = %container.netns.display(),
                             "the path no longer leads to the container's network namespace"
                         );
                     }
-                    self.adopt_container(&container, &host_sides)
-                        .await
-                        .with_context(|| format!("cannot take over container '{}'", container.name))?;
+                    self.adopt_container(&container, &host_sides).await.with_context(|| {
+                        format!("cannot take over container '{}'", container.name)
+                    })?;
                 }
                 Err(error) => {
-                    warn!(container = container.name, error = line::of(&error), "container dropped");
+                    warn!(
+                        container = container.name,
+                        error = line::of(&error),
+                        "container dropped"
+                    );
                     self.drop_container(&container.name).await;
                 }
             }
@@ -64,7 +71,11 @@ impl Agent {
         let mut lost = Vec::new();
         for network in self.state.networks.values().cloned().collect::<Vec<_>>() {
             let Some(bridge) = bridge_of(&network, sight) else {
-                warn!(network = network.name, bridge = network.bridge, "network dropped: its bridge is gone");
+                warn!(
+                    network = network.name,
+                    bridge = network.bridge,
+                    "network dropped: its bridge is gone"
+                );
                 lost.push(network.name);
                 continue;
             };
@@ -80,7 +91,11 @@ impl Agent {
         Ok(lost)
     }
 
-    async fn adopt_container(&mut self, container: &Container, host_sides: &[u32]) -> anyhow::Result<()> {
+    async fn adopt_container(
+        &mut self,
+        container: &Container,
+        host_sides: &[u32],
+    ) -> anyhow::Result<()> {
         for (endpoint, index) in container.endpoints.iter().zip(host_sides) {
             self.put_endpoint(endpoint, *index)?;
             self.join_bridge(endpoint, *index).await?;
@@ -117,11 +132,21 @@ impl Agent {
 }
 
 /// What will be there once it is taken over, to plan from; touches nothing.
-pub(super) fn foresee<'a>(instance: &'a str, host: &'a Host, state: &State, sight: Sight) -> Plan<'a> {
+pub(super) fn foresee<'a>(
+    instance: &'a str,
+    host: &'a Host,
+    state: &State,
+    sight: Sight,
+) -> Plan<'a> {
     let index = |network: &Network| Some((network.name.clone(), bridge_of(network, &sight)?.index));
     let bridges: BTreeMap<String, u32> = state.networks.values().filter_map(index).collect();
     let is_lost = |container: &&Container| host_sides(container, &bridges, &sight).is_err();
-    let lost: Vec<&str> = state.containers.values().filter(is_lost).map(|container| container.name.as_str()).collect();
+    let lost: Vec<&str> = state
+        .containers
+        .values()
+        .filter(is_lost)
+        .map(|container| container.name.as_str())
+        .collect();
     let mut kept = state.clone();
     kept.networks.retain(|name, _| bridges.contains_key(name));
     for container in kept.containers.values_mut() {
@@ -135,18 +160,26 @@ pub(super) fn foresee<'a>(instance: &'a str, host: &'a Host, state: &State, sigh
 }
 
 fn bridge_of<'a>(network: &Network, sight: &'a Sight) -> Option<&'a Link> {
-    sight.links.iter().find(|link| link.name == network.bridge && link.kind.as_deref() == Some("bridge"))
+    sight
+        .links
+        .iter()
+        .find(|link| link.name == network.bridge && link.kind.as_deref() == Some("bridge"))
 }
 
 /// The indexes of a container's host sides, if all of it is there.
-fn host_sides(container: &Container, bridges: &BTreeMap<String, u32>, sight: &Sight) -> anyhow::Result<Vec<u32>> {
+fn host_sides(
+    container: &Container,
+    bridges: &BTreeMap<String, u32>,
+    sight: &Sight,
+) -> anyhow::Result<Vec<u32>> {
     let cookie = container.cookie.context("it was never finished")?;
     let mut indexes = Vec::new();
     for endpoint in &container.endpoints {
         let Some(bridge) = bridges.get(&endpoint.network) else {
             bail!("its network '{}' is gone", endpoint.network);
         };
-        let is_it = |link: &&Link| link.name == endpoint.host_side && link.controller == Some(*bridge);
+        let is_it =
+            |link: &&Link| link.name == endpoint.host_side && link.controller == Some(*bridge);
         let Some(link) = sight.links.iter().find(is_it) else {
             bail!("its host side {} is gone", endpoint.host_side);
         };
@@ -160,7 +193,8 @@ fn host_sides(container: &Container, bridges: &BTreeMap<String, u32>, sight: &Si
     Ok(indexes)
 }
 
-/// The namespace of a container that was never finished: its name was free when it was begun, so what is there was made for it.
+/// The namespace of a container that was never finished: its name was free when it was begun, so
+/// what is there was made for it.
 pub(super) fn claim(container: &mut Container) {
     if container.cookie.is_none() && container.made {
         container.cookie = cookie_at(&container.netns);

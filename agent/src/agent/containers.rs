@@ -18,7 +18,12 @@ use crate::{
 impl Agent {
     pub(super) async fn container_list(&self) -> anyhow::Result<Vec<api::Container>> {
         let links = self.link_names().await?;
-        Ok(self.state.containers.values().map(|container| self.view_container(container, &links)).collect())
+        Ok(self
+            .state
+            .containers
+            .values()
+            .map(|container| self.view_container(container, &links))
+            .collect())
     }
 
     pub(super) async fn container_inspect(&self, name: &str) -> anyhow::Result<api::Container> {
@@ -26,8 +31,8 @@ impl Agent {
         Ok(self.view_container(container, &self.link_names().await?))
     }
 
-    /// Where the container's namespace is. The path may lead elsewhere by now: to another process that got the number of one that
-    /// ended, or to a namespace that somebody else made.
+    /// Where the container's namespace is. The path may lead elsewhere by now: to another process
+    /// that got the number of one that ended, or to a namespace that somebody else made.
     pub(super) fn container_enter(&self, name: &str) -> anyhow::Result<&Path> {
         let container = self.container(name)?;
         ensure!(
@@ -57,7 +62,8 @@ impl Agent {
         let name = container.name.clone();
         let networks = self.state.networks.clone();
         remember_given(&mut self.state, &container, asked);
-        // Named before it is made: an agent that dies in between leaves nothing that the next one does not know.
+        // Named before it is made: an agent that dies in between leaves nothing that the next one
+        // does not know.
         self.state.containers.insert(name.clone(), container.clone());
         let built = match self.save() {
             Ok(()) => self.build_container(&container).await,
@@ -72,7 +78,8 @@ impl Agent {
         }
         self.find_receivers().await?;
         let view = self.container_inspect(&name).await?;
-        let addresses: Vec<String> = container.addresses().map(|address| address.to_string()).collect();
+        let addresses: Vec<String> =
+            container.addresses().map(|address| address.to_string()).collect();
         info!(container = name, address = addresses.join(", "), "container created");
         Ok(view)
     }
@@ -90,14 +97,17 @@ impl Agent {
 
     /// The container of that name.
     pub(super) fn container(&self, name: &str) -> anyhow::Result<&Container> {
-        self.state
-            .containers
-            .get(name)
-            .with_context(|| format!("there is no container '{name}'; 'causeway container ls' lists those that are"))
+        self.state.containers.get(name).with_context(|| {
+            format!("there is no container '{name}'; 'causeway container ls' lists those that are")
+        })
     }
 
     async fn build_container(&mut self, container: &Container) -> anyhow::Result<()> {
-        let netns = if container.made { Netns::create(&container.name)? } else { Netns::open(&container.netns)? };
+        let netns = if container.made {
+            Netns::create(&container.name)?
+        } else {
+            Netns::open(&container.netns)?
+        };
         let cookie = netns.cookie()?;
         if let Some(known) = self.state.containers.get_mut(&container.name) {
             known.cookie = Some(cookie);
@@ -111,8 +121,8 @@ impl Agent {
         self.save()
     }
 
-    /// Takes a container away as far as it is there: its links first, since while there is one what comes from it must be checked; its
-    /// namespace last, and only if it was made for it.
+    /// Takes a container away as far as it is there: its links first, since while there is one what
+    /// comes from it must be checked; its namespace last, and only if it was made for it.
     pub(super) async fn dismantle_container(&mut self, name: &str) -> Vec<anyhow::Error> {
         let Some(container) = self.state.containers.get(name).cloned() else {
             return Vec::new();
@@ -141,13 +151,18 @@ impl Agent {
 pub(super) fn remember_given(state: &mut State, container: &Container, asked: &[IpAddr]) {
     for endpoint in &container.endpoints {
         if let Some(network) = state.networks.get_mut(&endpoint.network) {
-            let given = endpoint.addresses.iter().map(IpNet::addr).filter(|address| !asked.contains(address));
+            let given = endpoint
+                .addresses
+                .iter()
+                .map(IpNet::addr)
+                .filter(|address| !asked.contains(address));
             given.for_each(|address| network.remember(address));
         }
     }
 }
 
-/// Removes the namespace that was made for a container. Absent is done, and so is one that somebody else put in its place.
+/// Removes the namespace that was made for a container. Absent is done, and so is one that somebody
+/// else put in its place.
 pub(super) fn remove_namespace(container: &Container) -> anyhow::Result<()> {
     let Some(ours) = container.cookie.filter(|_| container.made) else {
         return Ok(());

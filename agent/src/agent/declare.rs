@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Agent {
-    /// Makes what is declared, makes anew what is declared otherwise than it is, and removes what a former file declared and this one
-    /// does not. What was added by command stays.
+    /// Makes what is declared, makes anew what is declared otherwise than it is, and removes what a
+    /// former file declared and this one does not. What was added by command stays.
     pub(super) async fn declare(&mut self, config: &Config) -> anyhow::Result<()> {
         self.declare_in_order(config).await.with_context(|| config.path.display().to_string())
     }
@@ -46,11 +46,14 @@ impl Agent {
                     let (before, after) = (network.flows.policy(), spec.flows.policy());
                     network.flows = spec.flows.clone();
                     if before != after {
-                        self.apply_flow_policy(&spec.name).with_context(|| format!("network '{}'", spec.name))?;
+                        self.apply_flow_policy(&spec.name)
+                            .with_context(|| format!("network '{}'", spec.name))?;
                     }
                 }
                 None => {
-                    self.network_create(spec, true).await.with_context(|| format!("network '{}'", spec.name))?;
+                    self.network_create(spec, true)
+                        .await
+                        .with_context(|| format!("network '{}'", spec.name))?;
                 }
             }
         }
@@ -60,12 +63,18 @@ impl Agent {
             self.publish_remove(&name, &publish).with_context(|| format!("container '{name}'"))?;
         }
         for spec in &config.containers {
-            self.declare_container(config, spec).await.with_context(|| format!("container '{}'", spec.name))?;
+            self.declare_container(config, spec)
+                .await
+                .with_context(|| format!("container '{}'", spec.name))?;
         }
         self.save()
     }
 
-    async fn declare_container(&mut self, config: &Config, spec: &ContainerSpec) -> anyhow::Result<()> {
+    async fn declare_container(
+        &mut self,
+        config: &Config,
+        spec: &ContainerSpec,
+    ) -> anyhow::Result<()> {
         if !self.state.containers.contains_key(&spec.name) {
             let plan = self.plan().await?.for_file().reserving(asked_for(config));
             let container = plan.container_of(spec, None).await?;
@@ -73,7 +82,12 @@ impl Agent {
         }
         for publish in &spec.publishes {
             if !self.container(&spec.name)?.publishes.iter().any(|there| there.spec == *publish) {
-                let publish = Publish { spec: *publish, from: Vec::new(), declared: true, drains: Vec::new() };
+                let publish = Publish {
+                    spec: *publish,
+                    from: Vec::new(),
+                    declared: true,
+                    drains: Vec::new(),
+                };
                 self.add_publish(&spec.name, publish).await?;
             }
         }
@@ -87,7 +101,8 @@ impl Agent {
     }
 }
 
-/// Goes through all that bringing the host to the file would do, so that what would stop half-way stops before the first change.
+/// Goes through all that bringing the host to the file would do, so that what would stop half-way
+/// stops before the first change.
 pub(super) async fn check(config: Option<&Config>, mut plan: Plan<'_>) -> anyhow::Result<()> {
     let Some(config) = config else {
         return foresee_default(&mut plan);
@@ -110,7 +125,8 @@ async fn check_in_order(config: &Config, mut plan: Plan<'_>) -> anyhow::Result<(
     plan.state.no_default |= !config.networks.is_empty();
     for spec in networks_in_turn(config) {
         if !plan.state.networks.contains_key(&spec.name) {
-            let network = plan.network_of(spec).with_context(|| format!("network '{}'", spec.name))?;
+            let network =
+                plan.network_of(spec).with_context(|| format!("network '{}'", spec.name))?;
             plan.state.networks.insert(network.name.clone(), network);
         }
     }
@@ -121,7 +137,9 @@ async fn check_in_order(config: &Config, mut plan: Plan<'_>) -> anyhow::Result<(
         }
     }
     for spec in &config.containers {
-        foresee_container(&mut plan, spec).await.with_context(|| format!("container '{}'", spec.name))?;
+        foresee_container(&mut plan, spec)
+            .await
+            .with_context(|| format!("container '{}'", spec.name))?;
     }
     Ok(())
 }
@@ -142,10 +160,12 @@ async fn foresee_container(plan: &mut Plan<'_>, spec: &ContainerSpec) -> anyhow:
         return Ok(());
     };
     let present: Vec<PublishSpec> = there.publishes.iter().map(|publish| publish.spec).collect();
-    let network = there.endpoints.first().map(|endpoint| endpoint.network.clone()).unwrap_or_default();
+    let network =
+        there.endpoints.first().map(|endpoint| endpoint.network.clone()).unwrap_or_default();
     for publish in spec.publishes.iter().filter(|publish| !present.contains(publish)) {
         plan.check_publish(plan.network(&network)?, publish)?;
-        let publish = Publish { spec: *publish, from: Vec::new(), declared: true, drains: Vec::new() };
+        let publish =
+            Publish { spec: *publish, from: Vec::new(), declared: true, drains: Vec::new() };
         if let Some(container) = plan.state.containers.get_mut(&spec.name) {
             container.publishes.push(publish);
         }
@@ -156,7 +176,8 @@ async fn foresee_container(plan: &mut Plan<'_>, spec: &ContainerSpec) -> anyhow:
 /// Only containers that were added by command can be left on it.
 fn check_unused(state: &State, name: &str) -> anyhow::Result<()> {
     let on_it = |container: &&Container| container.endpoint_on(name).is_some();
-    let stay: Vec<&str> = state.containers.values().filter(on_it).map(|container| container.name.as_str()).collect();
+    let stay: Vec<&str> =
+        state.containers.values().filter(on_it).map(|container| container.name.as_str()).collect();
     ensure!(
         stay.is_empty(),
         "network '{name}' is declared otherwise than it is, or no longer, and these containers that were added by command are on it: \
@@ -168,7 +189,8 @@ fn check_unused(state: &State, name: &str) -> anyhow::Result<()> {
 
 /// Those that name their bridge first, so that no other is given that name.
 fn networks_in_turn(config: &Config) -> impl Iterator<Item = &NetworkSpec> {
-    let (named, open): (Vec<_>, Vec<_>) = config.networks.iter().partition(|spec| spec.bridge.is_some());
+    let (named, open): (Vec<_>, Vec<_>) =
+        config.networks.iter().partition(|spec| spec.bridge.is_some());
     named.into_iter().chain(open)
 }
 
@@ -178,17 +200,19 @@ fn asked_for(config: &Config) -> impl Iterator<Item = IpAddr> {
 }
 
 fn outdated_networks(state: &State, config: &Config) -> Vec<String> {
-    let outdated = |network: &&Network| match config.networks.iter().find(|spec| spec.name == network.name) {
-        None => network.declared,
-        Some(spec) => !is_as_declared(network, spec),
-    };
+    let outdated =
+        |network: &&Network| match config.networks.iter().find(|spec| spec.name == network.name) {
+            None => network.declared,
+            Some(spec) => !is_as_declared(network, spec),
+        };
     state.networks.values().filter(outdated).map(|network| network.name.clone()).collect()
 }
 
 fn outdated_containers(state: &State, config: &Config, networks: &[String]) -> Vec<String> {
     let outdated: BTreeSet<&str> = networks.iter().map(String::as_str).collect();
     let is_outdated = |container: &&Container| {
-        let moves = container.endpoints.iter().any(|endpoint| outdated.contains(endpoint.network.as_str()));
+        let moves =
+            container.endpoints.iter().any(|endpoint| outdated.contains(endpoint.network.as_str()));
         match config.containers.iter().find(|spec| spec.name == container.name) {
             None => container.declared,
             Some(spec) => moves || !container_is_as_declared(container, spec),
@@ -197,14 +221,18 @@ fn outdated_containers(state: &State, config: &Config, networks: &[String]) -> V
     state.containers.values().filter(is_outdated).map(|container| container.name.clone()).collect()
 }
 
-/// With their containers' names, those too that were moved to a container that was added by command.
+/// With their containers' names, those too that were moved to a container that was added by
+/// command.
 fn outdated_publishes(state: &State, config: &Config) -> Vec<(String, PublishSpec)> {
     let mut outdated = Vec::new();
     for Container { name, publishes, .. } in state.containers.values() {
         let spec = config.containers.iter().find(|spec| spec.name == *name);
         let declared = spec.map(|spec| spec.publishes.as_slice()).unwrap_or_default();
-        let is_outdated = |publish: &&Publish| publish.declared && !declared.contains(&publish.spec);
-        outdated.extend(publishes.iter().filter(is_outdated).map(|publish| (name.clone(), publish.spec)));
+        let is_outdated =
+            |publish: &&Publish| publish.declared && !declared.contains(&publish.spec);
+        outdated.extend(
+            publishes.iter().filter(is_outdated).map(|publish| (name.clone(), publish.spec)),
+        );
     }
     outdated
 }
@@ -221,7 +249,8 @@ fn is_as_declared(network: &Network, spec: &NetworkSpec) -> bool {
 }
 
 fn container_is_as_declared(container: &Container, spec: &ContainerSpec) -> bool {
-    let Some(endpoint) = container.endpoint_on(spec.network.as_deref().unwrap_or(network::DEFAULT)) else {
+    let Some(endpoint) = container.endpoint_on(spec.network.as_deref().unwrap_or(network::DEFAULT))
+    else {
         return false;
     };
     let has = |address| endpoint.addresses.iter().any(|ours| ours.addr() == address);
@@ -258,9 +287,15 @@ mod tests {
         assert!(!is_as_declared(&network, &NetworkSpec { mtu: Some(1500), ..spec.clone() }));
         assert!(!is_as_declared(&network, &NetworkSpec { icc: false, ..spec.clone() }));
         let flows = FlowOptions { max_flows: Some(7), ..FlowOptions::default() };
-        assert!(is_as_declared(&network, &NetworkSpec { flows, ..spec.clone() }), "it is changed as it is");
+        assert!(
+            is_as_declared(&network, &NetworkSpec { flows, ..spec.clone() }),
+            "it is changed as it is"
+        );
         let only = |family| NetworkSpec { masquerade: Masquerade::only(family), ..spec.clone() };
-        assert!(is_as_declared(&network, &only(Family::V4)) && !is_as_declared(&network, &only(Family::V6)));
+        assert!(
+            is_as_declared(&network, &only(Family::V4))
+                && !is_as_declared(&network, &only(Family::V6))
+        );
         network.gateways = vec!["172.18.0.9".parse().unwrap()];
         assert!(!is_as_declared(&network, &open));
     }
@@ -280,8 +315,14 @@ mod tests {
         .unwrap();
         assert!(is_as_declared(&network, &spec));
         assert!(!is_as_declared(&network, &NetworkSpec { gateways: Vec::new(), ..spec.clone() }));
-        assert!(!is_as_declared(&network, &NetworkSpec { masquerade: Masquerade::only(Family::V4), ..spec.clone() }));
-        assert!(!is_as_declared(&network, &NetworkSpec { subnets: vec!["10.0.0.0/24".parse().unwrap()], ..spec }));
+        assert!(!is_as_declared(
+            &network,
+            &NetworkSpec { masquerade: Masquerade::only(Family::V4), ..spec.clone() }
+        ));
+        assert!(!is_as_declared(
+            &network,
+            &NetworkSpec { subnets: vec!["10.0.0.0/24".parse().unwrap()], ..spec }
+        ));
     }
 
     #[test]

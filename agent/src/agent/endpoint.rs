@@ -47,24 +47,33 @@ impl Agent {
         let index = self.host.handles.netlink.create_pair(&spec).await?;
         // A port of a bridge needs no address, whatever passes through it.
         disable_ipv6(&self.host.handles.netns, &endpoint.host_side)?;
-        // The program is there, and the container has all that it has, before the first packet can be: until it joins its bridge the
-        // link has no carrier.
+        // The program is there, and the container has all that it has, before the first packet can
+        // be: until it joins its bridge the link has no carrier.
         self.put_endpoint(endpoint, index)?;
         furnish(netns, endpoint, &network).await?;
         self.join_bridge(endpoint, index).await
     }
 
     /// Connects an endpoint that the datapath knows with its bridge. Again is done.
-    pub(super) async fn join_bridge(&self, endpoint: &Endpoint, host_side: u32) -> anyhow::Result<()> {
+    pub(super) async fn join_bridge(
+        &self,
+        endpoint: &Endpoint,
+        host_side: u32,
+    ) -> anyhow::Result<()> {
         let network = self.network(&endpoint.network)?;
         let controller = *self.bridges.get(&network.name).context("its network has no bridge")?;
-        let port = PortSpec { index: host_side, controller, isolated: !network.icc, mac: endpoint.mac };
+        let port =
+            PortSpec { index: host_side, controller, isolated: !network.icc, mac: endpoint.mac };
         let joined = self.host.handles.netlink.join_bridge(&port).await;
         joined.with_context(|| format!("cannot put it on the bridge '{}'", network.bridge))
     }
 
     /// Makes an endpoint that is there known to the datapath.
-    pub(super) fn put_endpoint(&mut self, endpoint: &Endpoint, host_side: u32) -> anyhow::Result<()> {
+    pub(super) fn put_endpoint(
+        &mut self,
+        endpoint: &Endpoint,
+        host_side: u32,
+    ) -> anyhow::Result<()> {
         let network = self.network(&endpoint.network)?.clone();
         let bridge = *self.bridges.get(&network.name).context("its network has no bridge")?;
         let interface = Interface { index: host_side, name: endpoint.host_side.clone() };
@@ -113,12 +122,14 @@ struct Place {
 fn places(endpoint: &Endpoint, network: &Network) -> anyhow::Result<Vec<Place>> {
     let mut places = Vec::new();
     for address in endpoint.addresses.iter().map(IpNet::addr) {
-        let (subnet, gateway) = network.place_of(address).context("its address is of none of its network's subnets")?;
+        let (subnet, gateway) =
+            network.place_of(address).context("its address is of none of its network's subnets")?;
         places.push(Place { address, subnet, gateway });
     }
     // That of its IPv6 address, or of its only one.
     if let (Some(alias), Some(Place { subnet, gateway, .. })) = (endpoint.alias(), places.last()) {
-        let prefix_len = if subnet.addr().is_ipv6() { subnet.prefix_len() } else { 96 + subnet.prefix_len() };
+        let prefix_len =
+            if subnet.addr().is_ipv6() { subnet.prefix_len() } else { 96 + subnet.prefix_len() };
         let subnet = IpNet::new(IpAddr::V6(mapped(subnet.addr())), prefix_len)?;
         places.push(Place { address: alias.into(), subnet, gateway: mapped(*gateway).into() });
     }
@@ -136,9 +147,10 @@ const fn mapped(address: IpAddr) -> Ipv6Addr {
 /// Removes a link by its name. Absent is done.
 pub(super) async fn delete_named(netlink: &Netlink, name: &str) -> anyhow::Result<()> {
     match netlink.link(name).await? {
-        Some(link) => {
-            netlink.delete_link(link.index).await.with_context(|| format!("cannot remove the interface '{name}'"))
-        }
+        Some(link) => netlink
+            .delete_link(link.index)
+            .await
+            .with_context(|| format!("cannot remove the interface '{name}'")),
         None => Ok(()),
     }
 }
@@ -154,7 +166,10 @@ async fn furnish(netns: &Netns, endpoint: &Endpoint, network: &Network) -> anyho
     if let Some(loopback) = netlink.link(LOOPBACK).await?.filter(|loopback| !loopback.up) {
         netlink.set_up(loopback.index).await?;
     }
-    let link = netlink.link(&endpoint.interface).await?.context("the container side went away while it was set up")?;
+    let link = netlink
+        .link(&endpoint.interface)
+        .await?
+        .context("the container side went away while it was set up")?;
     for address in &endpoint.addresses {
         netlink.add_address(link.index, *address).await?;
         if let Some((_, gateway)) = network.place_of(address.addr()).filter(|_| !network.internal) {
@@ -172,7 +187,8 @@ mod tests {
     #[test]
     fn every_address_has_its_place() {
         let places_of = |addresses: &[&str], subnets: &[&str]| {
-            let subnets: Vec<IpNet> = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
+            let subnets: Vec<IpNet> =
+                subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
             let network: Network = serde_json::from_value(serde_json::json!({
                 "name": "n", "subnets": subnets, "gateways": network::choose_gateways(&subnets, &[]).unwrap(),
                 "bridge": "cw0", "mtu": 1500, "internal": false, "masquerade": true, "icc": true,
@@ -197,6 +213,9 @@ mod tests {
             [v4, "::ffff:172.18.0.2 ::ffff:172.18.0.0/112 ::ffff:172.18.0.1"]
         );
         assert_eq!(places_of(&["fd00::2/64"], &["fd00::/64"]), [v6, link_local]);
-        assert_eq!(places_of(&["172.18.0.2/16", "fd00::2/64"], &["172.18.0.0/16", "fd00::/64"]), [v4, v6, link_local]);
+        assert_eq!(
+            places_of(&["172.18.0.2/16", "fd00::2/64"], &["172.18.0.0/16", "fd00::/64"]),
+            [v4, v6, link_local]
+        );
     }
 }

@@ -49,7 +49,10 @@ impl Agent {
     pub(super) fn stats(&self) -> anyhow::Result<Stats> {
         let reasons = self.datapath.reasons()?;
         Ok(Stats {
-            reasons: reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            reasons: reasons
+                .into_iter()
+                .map(|(reason, count)| (reason.to_owned(), count))
+                .collect(),
             uplinks: self.host.view_uplinks(),
         })
     }
@@ -69,9 +72,8 @@ fn candidate<'a>(record: &FlowRecord, owners: &Owners<'a>) -> Candidate<'a> {
 
 fn view_flow(record: &FlowRecord, owners: &Owners<'_>) -> Flow {
     let owner = owners.get(&record.container);
-    let direction = |(source, destination): (std::net::SocketAddr, std::net::SocketAddr)| Direction {
-        source: source.to_string(),
-        destination: destination.to_string(),
+    let direction = |(source, destination): (std::net::SocketAddr, std::net::SocketAddr)| {
+        Direction { source: source.to_string(), destination: destination.to_string() }
     };
     Flow {
         protocol: protocol_name(record.protocol),

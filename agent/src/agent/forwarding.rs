@@ -31,10 +31,12 @@ impl Agent {
     }
 }
 
-/// What `ip_forward` and all that a write to it changes has now. The kernel then sets `forwarding` of every interface and of the
-/// interfaces to come to the same, and `accept_redirects` of all to the opposite (`inet_forward_change`).
+/// What `ip_forward` and all that a write to it changes has now. The kernel then sets `forwarding`
+/// of every interface and of the interfaces to come to the same, and `accept_redirects` of all to
+/// the opposite (`inet_forward_change`).
 fn before_forwarding(netns: &Netns, interfaces: &[&str]) -> anyhow::Result<Vec<Sysctl>> {
-    let common = [FORWARD, "ipv4/conf/all/accept_redirects", "ipv4/conf/default/forwarding"].map(str::to_owned);
+    let common = [FORWARD, "ipv4/conf/all/accept_redirects", "ipv4/conf/default/forwarding"]
+        .map(str::to_owned);
     let of_each = interfaces.iter().map(|name| format!("ipv4/conf/{name}/forwarding"));
     let mut sysctls = Vec::new();
     for key in common.into_iter().chain(of_each) {
@@ -45,7 +47,8 @@ fn before_forwarding(netns: &Netns, interfaces: &[&str]) -> anyhow::Result<Vec<S
     Ok(sysctls)
 }
 
-/// Writes back what was there, in the order of the list: `ip_forward` first, since it changes the others.
+/// Writes back what was there, in the order of the list: `ip_forward` first, since it changes the
+/// others.
 pub(super) fn restore(netns: &Netns, sysctls: &[Sysctl]) -> Vec<anyhow::Error> {
     let mut errors = Vec::new();
     for Sysctl { key, value } in sysctls {

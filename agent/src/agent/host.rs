@@ -134,7 +134,10 @@ impl Host {
         for name in &self.wanted {
             let Some(link) = sight.links.iter().find(|link| link.name == *name) else {
                 let names: Vec<&str> = sight.links.iter().map(|link| link.name.as_str()).collect();
-                bail!("the host has no interface '{name}' to be an uplink; it has {}", names.join(", "));
+                bail!(
+                    "the host has no interface '{name}' to be an uplink; it has {}",
+                    names.join(", ")
+                );
             };
             ensure!(
                 has_ethernet_header(link),
@@ -162,7 +165,8 @@ impl Agent {
             self.host.local = local;
         }
         let found = sight.uplinks(&self.host.wanted, &self.host.uplinks);
-        let gone: Vec<u32> = self.host.uplinks.keys().filter(|index| !found.contains_key(index)).copied().collect();
+        let gone: Vec<u32> =
+            self.host.uplinks.keys().filter(|index| !found.contains_key(index)).copied().collect();
         for index in gone {
             self.datapath.remove_uplink(index)?;
             self.host.drivers.forget(index);
@@ -175,9 +179,9 @@ impl Agent {
                 continue;
             }
             let interface = Interface { index, name: uplink.name.clone() };
-            self.datapath
-                .put_uplink(&interface, uplink.v4, uplink.v6, uplink.mtu)
-                .with_context(|| format!("cannot take the interface '{}' as an uplink", uplink.name))?;
+            self.datapath.put_uplink(&interface, uplink.v4, uplink.v6, uplink.mtu).with_context(
+                || format!("cannot take the interface '{}' as an uplink", uplink.name),
+            )?;
             let Uplink { name, v4, v6, .. } = &uplink;
             info!(
                 uplink = name,
@@ -196,7 +200,10 @@ impl Agent {
         self.sync_receivers(&sight.links);
         let none = self.host.uplinks.is_empty();
         if none && !self.host.said_no_uplink {
-            warn!("{}; containers do not reach the world until there is one", sight.why_no_uplink(&self.host.wanted));
+            warn!(
+                "{}; containers do not reach the world until there is one",
+                sight.why_no_uplink(&self.host.wanted)
+            );
         }
         self.host.said_no_uplink = none;
         self.keep_forwarding(&sight)?;
@@ -208,7 +215,10 @@ impl Agent {
 impl Sight {
     /// The addresses of an interface.
     pub(super) fn addresses_on(&self, index: u32) -> impl Iterator<Item = IpAddr> {
-        self.addresses.iter().filter(move |ours| ours.index == index).map(|ours| ours.address.addr())
+        self.addresses
+            .iter()
+            .filter(move |ours| ours.index == index)
+            .map(|ours| ours.address.addr())
     }
 
     /// Whether an address is one of the host's own, 127.0.0.0/8 and `::1` included.
@@ -223,11 +233,13 @@ impl Sight {
 
     /// All of the host's addresses that can be used, but loopback's.
     fn local_addresses(&self) -> BTreeSet<IpAddr> {
-        let addresses = self.addresses.iter().filter(|ours| !ours.tentative).map(|ours| ours.address.addr());
+        let addresses =
+            self.addresses.iter().filter(|ours| !ours.tentative).map(|ours| ours.address.addr());
         addresses.filter(|address| !address.is_loopback()).collect()
     }
 
-    /// Those that were asked for, else those of the default routes of either family, as far as they have an address.
+    /// Those that were asked for, else those of the default routes of either family, as far as they
+    /// have an address.
     fn uplinks(&self, wanted: &[String], present: &BTreeMap<u32, Uplink>) -> BTreeMap<u32, Uplink> {
         let mut candidates: BTreeMap<u32, BTreeSet<Family>> = BTreeMap::new();
         if wanted.is_empty() {
@@ -245,14 +257,22 @@ impl Sight {
             let (mac, routed) = (link.mac?, candidates.remove(&link.index)?);
             let before = present.get(&link.index).and_then(|uplink| uplink.v6);
             let (v4, v6) = (self.masquerade_v4(link.index), self.masquerade_v6(link.index, before));
-            let uplink = Uplink { index: link.index, name: link.name.clone(), mac, v4, v6, mtu: link.mtu, routed };
+            let uplink = Uplink {
+                index: link.index,
+                name: link.name.clone(),
+                mac,
+                v4,
+                v6,
+                mtu: link.mtu,
+                routed,
+            };
             (v4.is_some() || v6.is_some()).then_some((link.index, uplink))
         });
         uplinks.collect()
     }
 
-    /// The interfaces of a family's default routes. While it has none those that had it stay: what is on their own link is still to be reached,
-    /// and the route may be back in a moment.
+    /// The interfaces of a family's default routes. While it has none those that had it stay: what
+    /// is on their own link is still to be reached, and the route may be back in a moment.
     fn routed(&self, family: Family, present: &BTreeMap<u32, Uplink>) -> BTreeSet<u32> {
         let outputs = self.default_outputs(family);
         if !outputs.is_empty() {
@@ -265,7 +285,8 @@ impl Sight {
     /// The interfaces of the default routes that the kernel prefers.
     fn default_outputs(&self, family: Family) -> BTreeSet<u32> {
         let default = |route: &&Route| {
-            let everything = route.destination.prefix_len() == 0 && Family::of_subnet(route.destination) == family;
+            let everything = route.destination.prefix_len() == 0
+                && Family::of_subnet(route.destination) == family;
             everything && route.output.is_some()
         };
         let routes: Vec<&Route> = self.routes.iter().filter(default).collect();
@@ -285,14 +306,19 @@ impl Sight {
         on_it.find(|address| !address.is_link_local()).or(first)
     }
 
-    /// The interface's best global address: first one that is still preferred, then one that the whole world can answer, then one that lasts. Of equals
-    /// the one that it is already.
+    /// The interface's best global address: first one that is still preferred, then one that the
+    /// whole world can answer, then one that lasts. Of equals the one that it is already.
     fn masquerade_v6(&self, index: u32, before: Option<Ipv6Addr>) -> Option<Ipv6Addr> {
         let on_it = self.addresses.iter().filter(|ours| ours.index == index && !ours.tentative);
         let candidates = on_it.filter_map(|ours| {
             let IpNet::V6(address) = ours.address else { return None };
             let address = address.addr();
-            let rank = (ours.deprecated, address.is_unique_local(), ours.temporary, Some(address) != before);
+            let rank = (
+                ours.deprecated,
+                address.is_unique_local(),
+                ours.temporary,
+                Some(address) != before,
+            );
             (!address.is_unicast_link_local() && !address.is_loopback()).then_some((rank, address))
         });
         candidates.min_by_key(|(rank, _)| *rank).map(|(_, address)| address)
@@ -301,8 +327,9 @@ impl Sight {
     fn why_no_uplink(&self, wanted: &[String]) -> String {
         let candidates: BTreeSet<u32> =
             Family::ALL.into_iter().flat_map(|family| self.default_outputs(family)).collect();
-        let named =
-            |link: &&Link| wanted.contains(&link.name) || (wanted.is_empty() && candidates.contains(&link.index));
+        let named = |link: &&Link| {
+            wanted.contains(&link.name) || (wanted.is_empty() && candidates.contains(&link.index))
+        };
         match self.links.iter().find(named) {
             None if wanted.is_empty() => "the host has no default route, so no uplink".to_owned(),
             None => format!("the host has none of the uplinks {}", wanted.join(", ")),
@@ -310,7 +337,10 @@ impl Sight {
                 format!("the interface '{}' has no Ethernet header, so it is no uplink", link.name)
             }
             Some(link) => {
-                format!("the interface '{}' has no IPv4 address and no global IPv6 one, so it is no uplink", link.name)
+                format!(
+                    "the interface '{}' has no IPv4 address and no global IPv6 one, so it is no uplink",
+                    link.name
+                )
             }
         }
     }
@@ -338,7 +368,8 @@ impl Sight {
             );
         }
         for route in &self.routes {
-            // The default route, and what VPNs put over it (two halves; of IPv6 also 2000::/3), say nothing about who has which address.
+            // The default route, and what VPNs put over it (two halves; of IPv6 also 2000::/3), say
+            // nothing about who has which address.
             let everything = match route.destination {
                 IpNet::V4(_) => route.destination.prefix_len() <= 1,
                 IpNet::V6(_) => route.destination.prefix_len() <= 3,
@@ -409,7 +440,11 @@ mod tests {
                 on(3, "fe80::1/64"),
                 on(4, "10.8.0.2/24"),
             ],
-            routes: vec![route("0.0.0.0/0", 2, 100), route("0.0.0.0/0", 3, 200), route("192.168.0.0/16", 4, 0)],
+            routes: vec![
+                route("0.0.0.0/0", 2, 100),
+                route("0.0.0.0/0", 3, 200),
+                route("192.168.0.0/16", 4, 0),
+            ],
         }
     }
 
@@ -469,9 +504,13 @@ mod tests {
         assert!(names(&sight, &["lo"]).is_empty());
         assert!(names(&sight, &["eth1"]).is_empty());
         assert!(
-            sight.why_no_uplink(&["eth1".to_owned()]).contains("'eth1' has no IPv4 address and no global IPv6 one")
+            sight
+                .why_no_uplink(&["eth1".to_owned()])
+                .contains("'eth1' has no IPv4 address and no global IPv6 one")
         );
-        assert!(sight.why_no_uplink(&["tun0".to_owned()]).contains("'tun0' has no Ethernet header"));
+        assert!(
+            sight.why_no_uplink(&["tun0".to_owned()]).contains("'tun0' has no Ethernet header")
+        );
         assert!(sight.why_no_uplink(&["eth7".to_owned()]).contains("none of the uplinks eth7"));
         sight.routes.clear();
         assert!(sight.why_no_uplink(&[]).contains("no default route"));
@@ -488,9 +527,14 @@ mod tests {
     fn the_hosts_addresses_are_all_but_loopbacks() {
         let local = sight().local_addresses();
         assert_eq!(local.len(), 5);
-        assert!(local.contains(&"10.0.2.16".parse().unwrap()) && local.contains(&"fe80::1".parse().unwrap()));
+        assert!(
+            local.contains(&"10.0.2.16".parse().unwrap())
+                && local.contains(&"fe80::1".parse().unwrap())
+        );
         let mut sight = sight();
-        sight.addresses.extend([on(2, "2001:db8::1/64 tentative"), on(2, "2001:db8::2/64 deprecated")]);
+        sight
+            .addresses
+            .extend([on(2, "2001:db8::1/64 tentative"), on(2, "2001:db8::2/64 deprecated")]);
         assert_eq!(sight.local_addresses().len(), 6, "one that cannot be used yet is none");
     }
 
@@ -498,7 +542,11 @@ mod tests {
     fn an_uplink_may_have_either_family_alone() {
         let mut sight = sight();
         sight.routes = vec![route("::/0", 3, 1024)];
-        assert_eq!(names(&sight, &[]), [""; 0], "a link-local address is none that the world can answer");
+        assert_eq!(
+            names(&sight, &[]),
+            [""; 0],
+            "a link-local address is none that the world can answer"
+        );
         sight.addresses.push(on(3, "2001:db8:2::15/64"));
         assert_eq!(names(&sight, &[]), ["eth1 2001:db8:2::15"]);
         sight.routes.push(route("0.0.0.0/0", 2, 100));
@@ -517,7 +565,9 @@ mod tests {
         sight.addresses.push(on(3, "2001:db8:2::15/64"));
         sight.routes = vec![route("0.0.0.0/0", 2, 100), route("::/0", 3, 1024)];
         let present = sight.uplinks(&[], &BTreeMap::new());
-        for (left, expected) in [("::/0", vec![2, 3]), ("0.0.0.0/0", vec![2, 3]), ("10.0.0.0/8", vec![2, 3])] {
+        for (left, expected) in
+            [("::/0", vec![2, 3]), ("0.0.0.0/0", vec![2, 3]), ("10.0.0.0/8", vec![2, 3])]
+        {
             let mut sight = Sight { routes: sight.routes.clone(), ..sight_without_routes(&sight) };
             sight.routes.retain(|route| route.destination.to_string() == left);
             let uplinks = sight.uplinks(&[], &present);
@@ -526,7 +576,11 @@ mod tests {
         }
         sight.routes = vec![route("0.0.0.0/0", 3, 100), route("::/0", 3, 1024)];
         sight.addresses.push(on(3, "10.0.3.15/24"));
-        assert_eq!(sight.uplinks(&[], &present).into_keys().collect::<Vec<_>>(), [3], "another one has it");
+        assert_eq!(
+            sight.uplinks(&[], &present).into_keys().collect::<Vec<_>>(),
+            [3],
+            "another one has it"
+        );
     }
 
     fn sight_without_routes(sight: &Sight) -> Sight {
@@ -542,17 +596,36 @@ mod tests {
             (&["2001:db8::1/64 deprecated", "fd00::1/64"], Some("2001:db8::1"), Some("fd00::1")),
             (&["2001:db8::1/64 temporary", "2001:db8::2/64"], None, Some("2001:db8::2")),
             (&["2001:db8::1/64 temporary", "2001:db8::2/64 deprecated"], None, Some("2001:db8::1")),
-            (&["2001:db8::1/64 temporary deprecated", "2001:db8::2/64 temporary"], None, Some("2001:db8::2")),
+            (
+                &["2001:db8::1/64 temporary deprecated", "2001:db8::2/64 temporary"],
+                None,
+                Some("2001:db8::2"),
+            ),
             (&["fd00::1/64", "2001:db8::2/64 temporary"], None, Some("2001:db8::2")),
             (&["2001:db8::1/64", "2001:db8::2/64"], None, Some("2001:db8::1")),
             (&["2001:db8::1/64", "2001:db8::2/64"], Some("2001:db8::2"), Some("2001:db8::2")),
-            (&["2001:db8::1/64", "2001:db8::2/64 temporary"], Some("2001:db8::2"), Some("2001:db8::1")),
-            (&["2001:db8::1/64", "2001:db8::2/64 tentative"], Some("2001:db8::2"), Some("2001:db8::1")),
+            (
+                &["2001:db8::1/64", "2001:db8::2/64 temporary"],
+                Some("2001:db8::2"),
+                Some("2001:db8::1"),
+            ),
+            (
+                &["2001:db8::1/64", "2001:db8::2/64 tentative"],
+                Some("2001:db8::2"),
+                Some("2001:db8::1"),
+            ),
             (&["fe80::2/64"], None, None),
         ] {
-            let sight = Sight { addresses: addresses.iter().map(|address| on(3, address)).collect(), ..sight() };
+            let sight = Sight {
+                addresses: addresses.iter().map(|address| on(3, address)).collect(),
+                ..sight()
+            };
             let address = |text: &str| text.parse::<Ipv6Addr>().unwrap();
-            assert_eq!(sight.masquerade_v6(3, before.map(address)), expected.map(address), "{addresses:?} {before:?}");
+            assert_eq!(
+                sight.masquerade_v6(3, before.map(address)),
+                expected.map(address),
+                "{addresses:?} {before:?}"
+            );
         }
     }
 
@@ -580,7 +653,11 @@ mod tests {
         let mut sight = sight();
         sight.routes.extend([route("0.0.0.0/1", 4, 0), route("128.0.0.0/1", 4, 0)]);
         assert!(sight.check_free("172.18.0.0/16".parse().unwrap()).is_ok());
-        sight.routes.extend([route("::/1", 4, 0), route("8000::/1", 4, 0), route("2000::/3", 4, 0)]);
+        sight.routes.extend([
+            route("::/1", 4, 0),
+            route("8000::/1", 4, 0),
+            route("2000::/3", 4, 0),
+        ]);
         assert!(sight.check_free("2001:db8::/64".parse().unwrap()).is_ok());
     }
 }

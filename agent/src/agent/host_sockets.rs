@@ -1,4 +1,5 @@
-//! Sockets of the host's processes whose publish no longer leads where they speak: they are ended, since no flow of theirs can be.
+//! Sockets of the host's processes whose publish no longer leads where they speak: they are ended,
+//! since no flow of theirs can be.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +17,15 @@ use crate::{
 };
 
 impl Agent {
-    /// Ends every TCP connection and connected UDP socket of the host that went by a publish to where none leads now. What an agent that died in
-    /// between left undone is found too. That it fails is said, and no reason for a verb to fail.
+    /// Ends every TCP connection and connected UDP socket of the host that went by a publish to
+    /// where none leads now. What an agent that died in between left undone is found too. That it
+    /// fails is said, and no reason for a verb to fail.
     pub(super) fn end_stray_sockets(&mut self) {
         if let Err(error) = self.try_end_stray_sockets() {
-            warn!(error = line::of(&error), "connections of the host's processes go on where no publish leads");
+            warn!(
+                error = line::of(&error),
+                "connections of the host's processes go on where no publish leads"
+            );
         }
     }
 
@@ -28,7 +33,8 @@ impl Agent {
         let noted = self.datapath.host_sockets()?;
         let strays = [Protocol::Tcp, Protocol::Udp].map(|protocol| {
             let strays = noted.iter().filter(|socket| !self.leads(protocol, socket));
-            let strays: BTreeMap<_, _> = strays.map(|socket| ((socket.cookie, socket.container), *socket)).collect();
+            let strays: BTreeMap<_, _> =
+                strays.map(|socket| ((socket.cookie, socket.container), *socket)).collect();
             (protocol, strays)
         });
         let [(_, tcp), (_, udp)] = &strays;
@@ -36,8 +42,11 @@ impl Agent {
             return Ok(());
         }
         // Where nothing leads by either protocol it does not matter which one the socket's is.
-        let mut over: BTreeSet<HostSocket> =
-            tcp.iter().filter(|(key, _)| udp.contains_key(key)).map(|(_, socket)| *socket).collect();
+        let mut over: BTreeSet<HostSocket> = tcp
+            .iter()
+            .filter(|(key, _)| udp.contains_key(key))
+            .map(|(_, socket)| *socket)
+            .collect();
         let diag = SockDiag::open(&self.host.handles.netns)?;
         for (protocol, strays) in strays.iter().filter(|(_, strays)| !strays.is_empty()) {
             let cookies: BTreeSet<u64> = strays.keys().map(|(cookie, _)| *cookie).collect();
@@ -84,29 +93,36 @@ impl Agent {
         Ok(true)
     }
 
-    /// Whether a publish leads from what a socket meant to where it speaks, or did and still drains.
+    /// Whether a publish leads from what a socket meant to where it speaks, or did and still
+    /// drains.
     fn leads(&self, protocol: Protocol, socket: &HostSocket) -> bool {
         let publishes = self.publishes.iter().filter(|(_, entry)| is_of(entry, protocol, socket));
         publishes
             .flat_map(|(spec, entry)| {
                 let containers = self.state.containers.values();
-                let publishes =
-                    containers.flat_map(|container| &container.publishes).filter(move |publish| publish.spec == *spec);
+                let publishes = containers
+                    .flat_map(|container| &container.publishes)
+                    .filter(move |publish| publish.spec == *spec);
                 let drains = publishes.flat_map(|publish| &publish.drains);
-                let draining = drains.filter_map(|drain| self.state.containers.get(&drain.container));
+                let draining =
+                    drains.filter_map(|drain| self.state.containers.get(&drain.container));
                 draining.flat_map(Container::addresses).chain(entry.container_addresses())
             })
-            .any(|address: IpAddr| address == socket.container.ip() && self.endpoints.contains(&address))
+            .any(|address: IpAddr| {
+                address == socket.container.ip() && self.endpoints.contains(&address)
+            })
     }
 }
 
-/// Whether what a socket meant is published so, and the port where it speaks is the one that it leads to.
+/// Whether what a socket meant is published so, and the port where it speaks is the one that it
+/// leads to.
 fn is_of(entry: &PublishEntry, protocol: Protocol, socket: &HostSocket) -> bool {
     let (meant, port) = (socket.meant, socket.container.port());
     entry.protocol == protocol
         && entry.host_address.is_none_or(|address| address == meant.ip())
         && (entry.host_ports.start()..=entry.host_ports.end()).contains(&meant.port())
-        && meant.port() - entry.host_ports.start() == port.wrapping_sub(entry.container_ports.start())
+        && meant.port() - entry.host_ports.start()
+            == port.wrapping_sub(entry.container_ports.start())
 }
 
 #[cfg(test)]

@@ -17,9 +17,14 @@ const DEFAULT_FORWARDING: &str = "ipv6/conf/default/forwarding";
 impl Agent {
     /// Makes a network's bridge, and answers its index.
     ///
-    /// A bridge of an IPv6 network forwards, which `bpf_fib_lookup` demands of where a packet comes from. It inherits that: when `forwarding` of
-    /// an interface is written, the kernel drops the default routes that the host has learned from routers (`rt6_purge_dflt_routers`).
-    pub(super) async fn create_bridge(&mut self, network: &Network, mac: Mac) -> anyhow::Result<u32> {
+    /// A bridge of an IPv6 network forwards, which `bpf_fib_lookup` demands of where a packet comes
+    /// from. It inherits that: when `forwarding` of an interface is written, the kernel drops the
+    /// default routes that the host has learned from routers (`rt6_purge_dflt_routers`).
+    pub(super) async fn create_bridge(
+        &mut self,
+        network: &Network,
+        mac: Mac,
+    ) -> anyhow::Result<u32> {
         let netlink = self.host.handles.netlink.clone();
         if network.has(Family::V6) {
             self.begin_inheriting()?;
@@ -33,7 +38,8 @@ impl Agent {
         ended.and(created)
     }
 
-    /// What is made has `forwarding` until [`Self::end_inheriting`]. That it was not so before is in the state file first.
+    /// What is made has `forwarding` until [`Self::end_inheriting`]. That it was not so before is
+    /// in the state file first.
     fn begin_inheriting(&mut self) -> anyhow::Result<()> {
         let netns = &self.host.handles.netns;
         let value = sysctl::get(netns, DEFAULT_FORWARDING)?.context("this kernel has no IPv6")?;
@@ -48,10 +54,16 @@ impl Agent {
 
     /// Puts back what it was, also if it was an earlier agent that began. Not begun is done.
     pub(super) fn end_inheriting(&mut self) -> anyhow::Result<()> {
-        let Some(at) = self.state.host.sysctls.iter().position(|sysctl| sysctl.key == DEFAULT_FORWARDING) else {
+        let Some(at) =
+            self.state.host.sysctls.iter().position(|sysctl| sysctl.key == DEFAULT_FORWARDING)
+        else {
             return Ok(());
         };
-        sysctl::set(&self.host.handles.netns, DEFAULT_FORWARDING, &self.state.host.sysctls[at].value)?;
+        sysctl::set(
+            &self.host.handles.netns,
+            DEFAULT_FORWARDING,
+            &self.state.host.sysctls[at].value,
+        )?;
         self.state.host.sysctls.remove(at);
         self.save()
     }
@@ -62,10 +74,13 @@ impl Agent {
         settle(&self.host.handles.netns, &network.bridge)
     }
 
-    /// Switches forwarding on again where somebody switched it off (it is part of `all`), unless the host would lose routes by that.
+    /// Switches forwarding on again where somebody switched it off (it is part of `all`), unless
+    /// the host would lose routes by that.
     pub(super) fn keep_forwarding(&mut self, sight: &Sight) -> anyhow::Result<()> {
         let networks = self.state.networks.values().filter(|network| network.has(Family::V6));
-        for Network { name, bridge, .. } in networks.filter(|network| self.bridges.contains_key(&network.name)) {
+        for Network { name, bridge, .. } in
+            networks.filter(|network| self.bridges.contains_key(&network.name))
+        {
             let key = format!("ipv6/conf/{bridge}/forwarding");
             if sysctl::get(&self.host.handles.netns, &key)?.as_deref() != Some("0") {
                 self.said_no_forwarding.remove(name);
@@ -85,8 +100,9 @@ impl Agent {
 }
 
 impl Agent {
-    /// Makes the interfaces again what they were before somebody switched IPv6 of the whole host off and on: the kernel has then taken every
-    /// address from the bridges, and given link-local ones to what had none.
+    /// Makes the interfaces again what they were before somebody switched IPv6 of the whole host
+    /// off and on: the kernel has then taken every address from the bridges, and given link-local
+    /// ones to what had none.
     pub(super) async fn restore_ipv6(&mut self, sight: &Sight) {
         if check_ipv6(&self.host.handles.netns).is_err() {
             return;
@@ -94,16 +110,24 @@ impl Agent {
         let networks: Vec<Network> = self.state.networks.values().cloned().collect();
         for network in networks {
             let Some(index) = self.bridges.get(&network.name).copied() else { continue };
-            if !sight.links.iter().any(|link| link.index == index) || !is_astray(&network, index, sight) {
+            if !sight.links.iter().any(|link| link.index == index)
+                || !is_astray(&network, index, sight)
+            {
                 continue;
             }
             match self.finish_bridge(&network, index).await {
                 Ok(()) => info!(network = network.name, "its bridge has its IPv6 again as it had"),
-                Err(error) => warn!(network = network.name, error = line::of(&error), "its bridge cannot be restored"),
+                Err(error) => warn!(
+                    network = network.name,
+                    error = line::of(&error),
+                    "its bridge cannot be restored"
+                ),
             }
         }
         let endpoints = self.state.containers.values().flat_map(|container| &container.endpoints);
-        for link in endpoints.filter_map(|endpoint| sight.links.iter().find(|link| link.name == endpoint.host_side)) {
+        for link in endpoints
+            .filter_map(|endpoint| sight.links.iter().find(|link| link.name == endpoint.host_side))
+        {
             if sight.addresses_on(link.index).any(|address| address.is_ipv6())
                 && let Err(error) = disable_ipv6(&self.host.handles.netns, &link.name)
             {
@@ -133,11 +157,14 @@ pub(super) fn check_ipv6(netns: &Netns) -> anyhow::Result<()> {
         Some(_) => bail!(
             "IPv6 is disabled on the host; enable it with 'sysctl net.ipv6.conf.all.disable_ipv6=0', or leave the IPv6 subnet out"
         ),
-        None => bail!("this kernel was started without IPv6 (ipv6.disable=1), or has none; leave the IPv6 subnet out"),
+        None => bail!(
+            "this kernel was started without IPv6 (ipv6.disable=1), or has none; leave the IPv6 subnet out"
+        ),
     }
 }
 
-/// A network of IPv4 alone has interfaces without IPv6: no link-local address that would be a way around its policy.
+/// A network of IPv4 alone has interfaces without IPv6: no link-local address that would be a way
+/// around its policy.
 pub(super) fn disable_ipv6(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     let key = format!("ipv6/conf/{interface}/disable_ipv6");
     match sysctl::get(netns, &key)? {
@@ -147,7 +174,8 @@ pub(super) fn disable_ipv6(netns: &Netns, interface: &str) -> anyhow::Result<()>
     }
 }
 
-/// An interface whose addresses are given by the agent alone, and can be used at once. What it has by default may be anything.
+/// An interface whose addresses are given by the agent alone, and can be used at once. What it has
+/// by default may be anything.
 pub(super) fn enable_ipv6(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     let settings = [
         ("accept_ra", "0"),

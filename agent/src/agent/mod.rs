@@ -1,7 +1,9 @@
-//! The one task that owns everything: it decides what exists, makes it, and writes it into the datapath.
+//! The one task that owns everything: it decides what exists, makes it, and writes it into the
+//! datapath.
 //!
-//! Requests are answered one after the other, so nothing here is shared or locked. What each does follows one rule: all is checked
-//! before anything is touched, the state file names a thing before it is made, and what fails half-way is taken back.
+//! Requests are answered one after the other, so nothing here is shared or locked. What each does
+//! follows one rule: all is checked before anything is touched, the state file names a thing before
+//! it is made, and what fails half-way is taken back.
 
 mod adopt;
 mod containers;
@@ -51,7 +53,8 @@ use crate::{
     state::State,
 };
 
-/// How often the flow table is swept. An entry that has ended counts as absent until then, so this is about room only.
+/// How often the flow table is swept. An entry that has ended counts as absent until then, so this
+/// is about room only.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// What an agent starts from.
@@ -65,11 +68,13 @@ pub struct Start {
     pub netns_path: PathBuf,
     /// The uplinks' names; those of the default route if empty.
     pub uplinks: Vec<String>,
-    /// A port may be both published and a process's of the host, which is else refused to whoever comes second.
+    /// A port may be both published and a process's of the host, which is else refused to whoever
+    /// comes second.
     pub allow_bind: bool,
     /// Whether uplinks' drivers run a program of ours; as the configuration file says if none.
     pub xdp: Option<Xdp>,
-    /// What connects containers that are made from now on; what the configuration says, else veth, if none.
+    /// What connects containers that are made from now on; what the configuration says, else veth,
+    /// if none.
     pub device: Option<Device>,
     /// What the host is brought to.
     pub config: Option<Config>,
@@ -106,15 +111,16 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Takes over what an earlier agent of the instance left, and brings the host to what is declared. A first agent that fails leaves
-    /// nothing behind.
+    /// Takes over what an earlier agent of the instance left, and brings the host to what is
+    /// declared. A first agent that fails leaves nothing behind.
     pub async fn start(start: Start) -> anyhow::Result<Self> {
         let Start { instance, netns, netns_path, uplinks, allow_bind, xdp, device, config } = start;
         let path = instance.state();
         let cookie = netns.cookie()?;
         let left = State::load(&path)?;
         let first = left.is_none();
-        // Without a state file too there can be a datapath at work, which is not for an agent that fails to end.
+        // Without a state file too there can be a datapath at work, which is not for an agent that
+        // fails to end.
         let inherited = instance.pins().exists();
         let state = left.unwrap_or_else(|| State::new(netns_path, cookie));
         ensure!(
@@ -130,14 +136,16 @@ impl Agent {
         };
         let allow_bind = allow_bind || config.as_ref().is_some_and(|config| config.allow_bind);
         let xdp = xdp.or(config.as_ref().and_then(|config| config.xdp)).unwrap_or_default();
-        let device = device.or(config.as_ref().and_then(|config| config.device)).unwrap_or_default();
+        let device =
+            device.or(config.as_ref().and_then(|config| config.device)).unwrap_or_default();
         Netlink::check_device(device).await?;
         let host = Host::open(netns, uplinks, allow_bind, xdp, device).await?;
         if first {
             host.check_wanted().await?;
         }
         {
-            // Until the state says that the host is ours, so that of two that begin at once one sees the other.
+            // Until the state says that the host is ours, so that of two that begin at once one
+            // sees the other.
             let _turn = Instance::turn()?;
             check_alone(&instance, cookie)?;
             let foreseen = adopt::foresee(instance.name(), &host, &state, host.look().await?);
@@ -155,7 +163,9 @@ impl Agent {
             Ok(datapath) => datapath,
             Err(error) => {
                 if first {
-                    warn_all(&teardown::remove_instance(&instance, &state, None, inherited).await.1);
+                    warn_all(
+                        &teardown::remove_instance(&instance, &state, None, inherited).await.1,
+                    );
                 }
                 return Err(error);
             }
@@ -199,7 +209,11 @@ impl Agent {
     }
 
     /// Answers requests, follows the host's changes and sweeps, until `stop` or `down`.
-    pub async fn run(&mut self, requests: &mut mpsc::Receiver<Asked>, stop: impl Future<Output = ()>) -> End {
+    pub async fn run(
+        &mut self,
+        requests: &mut mpsc::Receiver<Asked>,
+        stop: impl Future<Output = ()>,
+    ) -> End {
         let mut stop = pin!(stop);
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -253,7 +267,9 @@ impl Agent {
     async fn answer(&mut self, request: Request) -> Reply {
         match self.handle(request).await {
             Ok(value) => Reply::Done(value),
-            Err(error) => Reply::Failed(line::for_instance(&line::of(&error), self.instance.name())),
+            Err(error) => {
+                Reply::Failed(line::for_instance(&line::of(&error), self.instance.name()))
+            }
         }
     }
 
@@ -265,13 +281,17 @@ impl Agent {
             Request::NetworkInspect { name } => json(self.network_inspect(&name)?),
             Request::NetworkRemove { name } => json(self.network_remove(&name).await?),
             Request::ContainerCreate(spec) => json(self.container_create(&spec, None).await?),
-            Request::ContainerAttach { netns, spec } => json(self.container_create(&spec, Some(&netns)).await?),
+            Request::ContainerAttach { netns, spec } => {
+                json(self.container_create(&spec, Some(&netns)).await?)
+            }
             Request::ContainerList => json(self.container_list().await?),
             Request::ContainerInspect { name } => json(self.container_inspect(&name).await?),
             Request::ContainerEnter { name } => json(self.container_enter(&name)?),
             Request::ContainerRemove { name } => json(self.container_remove(&name).await?),
             Request::PublishAdd(add) => json(self.publish_add(&add).await?),
-            Request::PublishRemove { container, publish } => json(self.publish_remove(&container, &publish)?),
+            Request::PublishRemove { container, publish } => {
+                json(self.publish_remove(&container, &publish)?)
+            }
             Request::PublishMove(wanted) => json(self.publish_move(&wanted).await?),
             Request::PublishList => json(self.publish_list()),
             Request::FlowsList(filter) => json(self.flow_list(&filter)?),
@@ -286,8 +306,8 @@ impl Agent {
     }
 }
 
-/// Fails if the host is another instance's. Both would have their programs on the same uplink and give flows the same ports, and what one
-/// of them takes back at its end the other still needs.
+/// Fails if the host is another instance's. Both would have their programs on the same uplink and
+/// give flows the same ports, and what one of them takes back at its end the other still needs.
 fn check_alone(instance: &Instance, cookie: u64) -> anyhow::Result<()> {
     for other in instance.others() {
         let name = other.name();
@@ -300,7 +320,11 @@ fn check_alone(instance: &Instance, cookie: u64) -> anyhow::Result<()> {
             ),
             Ok(None) => {}
             Err(error) => {
-                warn!(instance = name, error = line::of(&error), "it is not known which host is another instance's");
+                warn!(
+                    instance = name,
+                    error = line::of(&error),
+                    "it is not known which host is another instance's"
+                );
             }
         }
     }

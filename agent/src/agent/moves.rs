@@ -7,7 +7,9 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::time;
 use tracing::info;
 
-use super::{Agent, presence::what_is_gone, publishes::where_it_leads, view::view_publish, warn_all};
+use super::{
+    Agent, presence::what_is_gone, publishes::where_it_leads, view::view_publish, warn_all,
+};
 use crate::{
     api::{self, PublishMove},
     datapath::PublishEntry,
@@ -18,15 +20,25 @@ use crate::{
 };
 
 impl Agent {
-    pub(super) async fn publish_move(&mut self, wanted: &PublishMove) -> anyhow::Result<api::Publish> {
+    pub(super) async fn publish_move(
+        &mut self,
+        wanted: &PublishMove,
+    ) -> anyhow::Result<api::Publish> {
         let (owner, before) = self.find_publish(&wanted.ports)?;
         let target = wanted.container.as_str();
-        let from = self.publishes.get(&before.spec).cloned().context("it is not in the datapath; restart the agent")?;
+        let from = self
+            .publishes
+            .get(&before.spec)
+            .cloned()
+            .context("it is not in the datapath; restart the agent")?;
         let to = self.check_move(&owner, &from, target).await?;
         let mut moved = before.clone();
         let resumed = moved.drains.iter().position(|drain| drain.container == target);
         let resumed = resumed.map(|position| moved.drains.remove(position).slot);
-        let slot = self.datapath.publish_slot(&from).context("it is not in the datapath; restart the agent")?;
+        let slot = self
+            .datapath
+            .publish_slot(&from)
+            .context("it is not in the datapath; restart the agent")?;
         let mut ended = Vec::new();
         if let Some(seconds) = wanted.drain_s {
             let until = since_boot()? + 1000 * u64::from(seconds);
@@ -34,9 +46,12 @@ impl Agent {
         } else {
             ended.extend(moved.drains.drain(..).map(|drain| drain.slot).chain([slot]));
         }
-        // Noted before it is made: an agent that dies in between leaves what the next one can finish.
+        // Noted before it is made: an agent that dies in between leaves what the next one can
+        // finish.
         self.hand_over(&owner, target, &moved);
-        if let Err(error) = self.save().and_then(|()| self.datapath.move_publish(&from, &to, resumed)) {
+        if let Err(error) =
+            self.save().and_then(|()| self.datapath.move_publish(&from, &to, resumed))
+        {
             self.hand_over(target, &owner, &before);
             warn_all(self.save().err().as_slice());
             return Err(error);
@@ -50,7 +65,8 @@ impl Agent {
         Ok(view_publish(target, &moved))
     }
 
-    /// When the next drain is over, in milliseconds since the machine started; none if nothing drains.
+    /// When the next drain is over, in milliseconds since the machine started; none if nothing
+    /// drains.
     pub(super) fn next_drain_end(&self) -> Option<u64> {
         let publishes = self.state.containers.values().flat_map(|container| &container.publishes);
         publishes.flat_map(|publish| &publish.drains).map(|drain| drain.until).min()
@@ -80,8 +96,9 @@ impl Agent {
     /// The publish of exactly those ports, and its container's name.
     fn find_publish(&self, ports: &HostPorts) -> anyhow::Result<(String, Publish)> {
         let containers = self.state.containers.values();
-        let publishes =
-            containers.flat_map(|container| container.publishes.iter().map(|publish| (&container.name, publish)));
+        let publishes = containers.flat_map(|container| {
+            container.publishes.iter().map(|publish| (&container.name, publish))
+        });
         let mut overlapping = Vec::new();
         for (owner, publish) in publishes {
             let theirs = HostPorts::of(&publish.spec);
@@ -97,7 +114,9 @@ impl Agent {
                 "{ports} is not published; 'causeway publish ls' lists what is, and 'causeway publish add' publishes it"
             ),
             [one] => {
-                bail!("{ports} is not what is published, which is {one}; a publish is moved as a whole, so give that")
+                bail!(
+                    "{ports} is not what is published, which is {one}; a publish is moved as a whole, so give that"
+                )
             }
             several => bail!(
                 "{ports} is not what is published, which is {}; a publish is moved as a whole, so give one of those",
@@ -107,7 +126,12 @@ impl Agent {
     }
 
     /// What the datapath is to have instead of `from`.
-    async fn check_move(&self, owner: &str, from: &PublishEntry, target: &str) -> anyhow::Result<PublishEntry> {
+    async fn check_move(
+        &self,
+        owner: &str,
+        from: &PublishEntry,
+        target: &str,
+    ) -> anyhow::Result<PublishEntry> {
         let (leaving, entering) = (self.container(owner)?, self.container(target)?);
         ensure!(owner != target, "it leads to container '{target}' already; name another one");
         let networks = (self.network_of(leaving)?, self.network_of(entering)?);
@@ -119,7 +143,9 @@ impl Agent {
             networks.0.name
         );
         if let Some(gone) = what_is_gone(entering, &self.link_names().await?) {
-            bail!("{gone}; remove the container with 'causeway container rm {target}', and make it again");
+            bail!(
+                "{gone}; remove the container with 'causeway container rm {target}', and make it again"
+            );
         }
         let (container_v4, container_v6) = where_it_leads(entering);
         Ok(PublishEntry { container_v4, container_v6, ..from.clone() })
@@ -134,10 +160,16 @@ impl Agent {
     }
 
     fn end_drains_of(&mut self, over: impl Fn(&Drain) -> bool) -> anyhow::Result<()> {
-        let publishes = self.state.containers.values_mut().flat_map(|container| &mut container.publishes);
+        let publishes =
+            self.state.containers.values_mut().flat_map(|container| &mut container.publishes);
         let mut ended: Vec<(PublishSpec, Drain)> = Vec::new();
         for publish in publishes {
-            ended.extend(publish.drains.extract_if(.., |drain| over(drain)).map(|drain| (publish.spec, drain)));
+            ended.extend(
+                publish
+                    .drains
+                    .extract_if(.., |drain| over(drain))
+                    .map(|drain| (publish.spec, drain)),
+            );
         }
         for (publish, drain) in ended {
             self.datapath.end_draining(drain.slot)?;

@@ -15,8 +15,7 @@ use crate::{
 };
 
 /// Begins the line that says why there is no default network.
-pub(super) const NO_DEFAULT: &str =
-    "cannot make the network 'default'; declare networks of your own in a file and give it with --config";
+pub(super) const NO_DEFAULT: &str = "cannot make the network 'default'; declare networks of your own in a file and give it with --config";
 
 impl Agent {
     pub(super) fn network_list(&self) -> Vec<api::Network> {
@@ -27,10 +26,15 @@ impl Agent {
         Ok(self.view_network(self.network(name)?))
     }
 
-    pub(super) async fn network_create(&mut self, spec: &NetworkSpec, declared: bool) -> anyhow::Result<api::Network> {
+    pub(super) async fn network_create(
+        &mut self,
+        spec: &NetworkSpec,
+        declared: bool,
+    ) -> anyhow::Result<api::Network> {
         let network = Network { declared, ..self.plan().await?.network_of(spec)? };
         let name = network.name.clone();
-        // Named before it is made: an agent that dies in between leaves nothing that the next one does not know.
+        // Named before it is made: an agent that dies in between leaves nothing that the next one
+        // does not know.
         self.state.networks.insert(name.clone(), network.clone());
         let built = match self.save() {
             Ok(()) => self.build_network(&network).await,
@@ -43,7 +47,12 @@ impl Agent {
             return Err(error);
         }
         say_floors(&network);
-        info!(network = name, subnet = network::join(&network.subnets), bridge = network.bridge, "network created");
+        info!(
+            network = name,
+            subnet = network::join(&network.subnets),
+            bridge = network.bridge,
+            "network created"
+        );
         Ok(self.view_network(&network))
     }
 
@@ -81,7 +90,8 @@ impl Agent {
         Ok(self.view_network(&network))
     }
 
-    /// The network that there is when nobody declares one. Removed by command it stays away until `down`.
+    /// The network that there is when nobody declares one. Removed by command it stays away until
+    /// `down`.
     pub(super) async fn ensure_default_network(&mut self) -> anyhow::Result<()> {
         if self.state.no_default || self.state.networks.contains_key(network::DEFAULT) {
             return Ok(());
@@ -103,7 +113,11 @@ impl Agent {
 
     /// The names of the containers on a network.
     pub(super) fn containers_on(&self, network: &str) -> Vec<String> {
-        let on_it = self.state.containers.values().filter(|container| container.endpoint_on(network).is_some());
+        let on_it = self
+            .state
+            .containers
+            .values()
+            .filter(|container| container.endpoint_on(network).is_some());
         on_it.map(|container| container.name.clone()).collect()
     }
 
@@ -115,7 +129,11 @@ impl Agent {
     }
 
     /// What a bridge has beside its being there. Again is done.
-    pub(super) async fn finish_bridge(&mut self, network: &Network, index: u32) -> anyhow::Result<()> {
+    pub(super) async fn finish_bridge(
+        &mut self,
+        network: &Network,
+        index: u32,
+    ) -> anyhow::Result<()> {
         let interface = Interface { index, name: network.bridge.clone() };
         // Guarded before it has an address, so before anything is forwarded into it.
         self.datapath.put_bridge(&interface, &network.subnets, &self.terms_of(network))?;
@@ -130,7 +148,11 @@ impl Agent {
     fn terms_of(&self, network: &Network) -> Terms {
         let policy = network.flows.policy();
         Terms {
-            timeouts: policy.timeouts.iter().map(|(timeout, seconds)| (timeout.timer(), *seconds)).collect(),
+            timeouts: policy
+                .timeouts
+                .iter()
+                .map(|(timeout, seconds)| (timeout.timer(), *seconds))
+                .collect(),
             ports: policy.ports,
             full_cone: policy.mapping == Mapping::FullCone,
             max_flows: policy.max_flows.unwrap_or(self.datapath.room() / 2),
@@ -160,6 +182,9 @@ fn say_floors(network: &Network) {
 
 /// Of the bridge, from its first gateway address.
 pub(super) fn bridge_mac(network: &Network) -> anyhow::Result<Mac> {
-    let first = network.gateways.first().with_context(|| format!("network '{}' has no gateway", network.name))?;
+    let first = network
+        .gateways
+        .first()
+        .with_context(|| format!("network '{}' has no gateway", network.name))?;
     Ok(Mac::from_address(*first, 0))
 }

@@ -1,5 +1,6 @@
-//! Checks and choices before anything is touched: what a command asks for, and what a configuration file declares, against what there
-//! is. A file is planned as a whole, so that one that cannot be carried out changes nothing.
+//! Checks and choices before anything is touched: what a command asks for, and what a configuration
+//! file declares, against what there is. A file is planned as a whole, so that one that cannot be
+//! carried out changes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -136,7 +137,10 @@ impl<'a> Plan<'a> {
             for other in others() {
                 let clash = other.subnets.iter().find(|theirs| network::overlap(**theirs, *subnet));
                 if let Some(theirs) = clash {
-                    bail!("the subnet {subnet} overlaps {theirs} of network '{}'; take another subnet", other.name);
+                    bail!(
+                        "the subnet {subnet} overlaps {theirs} of network '{}'; take another subnet",
+                        other.name
+                    );
                 }
             }
             self.sight.check_free(*subnet)?;
@@ -154,7 +158,10 @@ impl<'a> Plan<'a> {
                     "the host has an interface '{bridge}' already; take another name for the bridge"
                 );
                 if let Some(other) = others().find(|other| other.bridge == *bridge) {
-                    bail!("'{bridge}' is the bridge of network '{}'; take another name for the bridge", other.name);
+                    bail!(
+                        "'{bridge}' is the bridge of network '{}'; take another name for the bridge",
+                        other.name
+                    );
                 }
                 bridge.clone()
             }
@@ -174,13 +181,19 @@ impl<'a> Plan<'a> {
         };
         let mac = bridge_mac(&network)?;
         if let Some(owner) = self.owner_of_mac(&network, mac)? {
-            bail!("the bridge would have the MAC address {mac}, which belongs to {owner}; give another gateway");
+            bail!(
+                "the bridge would have the MAC address {mac}, which belongs to {owner}; give another gateway"
+            );
         }
         Ok(network)
     }
 
     /// Checks everything and chooses what was left open.
-    pub(super) async fn container_of(&self, spec: &ContainerSpec, attach: Option<&Path>) -> anyhow::Result<Container> {
+    pub(super) async fn container_of(
+        &self,
+        spec: &ContainerSpec,
+        attach: Option<&Path>,
+    ) -> anyhow::Result<Container> {
         let name = &spec.name;
         name::check(name)?;
         ensure!(
@@ -195,10 +208,18 @@ impl<'a> Plan<'a> {
         let mut publishes: Vec<Publish> = Vec::new();
         for publish in &spec.publishes {
             if let Some(other) = publishes.iter().find(|other| other.spec.conflicts(publish)) {
-                bail!("the publish {publish} conflicts with {} of the same container; leave one out", other.spec);
+                bail!(
+                    "the publish {publish} conflicts with {} of the same container; leave one out",
+                    other.spec
+                );
             }
             self.check_publish(network, publish)?;
-            publishes.push(Publish { spec: *publish, from: Vec::new(), declared: self.of_file, drains: Vec::new() });
+            publishes.push(Publish {
+                spec: *publish,
+                from: Vec::new(),
+                declared: self.of_file,
+                drains: Vec::new(),
+            });
         }
         let (netns, cookie) = match attach {
             Some(path) => (path.to_owned(), Some(self.check_attachable(path, network).await?)),
@@ -224,15 +245,23 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether the network allows it, and the host and the other publishes leave the ports free.
-    pub(super) fn check_publish(&self, network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
+    pub(super) fn check_publish(
+        &self,
+        network: &Network,
+        spec: &PublishSpec,
+    ) -> anyhow::Result<()> {
         check_publishable(network, spec)?;
         for container in self.state.containers.values() {
-            if let Some(theirs) = container.publishes.iter().find(|theirs| theirs.spec.conflicts(spec)) {
+            if let Some(theirs) =
+                container.publishes.iter().find(|theirs| theirs.spec.conflicts(spec))
+            {
                 let (name, theirs) = (&container.name, theirs.spec);
                 bail!(
                     "{} is published by container '{name}'; take another host port{}",
                     theirs.describe(),
-                    self.or_command(&format!("end that with 'causeway publish rm {name} {theirs}'"))
+                    self.or_command(&format!(
+                        "end that with 'causeway publish rm {name} {theirs}'"
+                    ))
                 );
             }
         }
@@ -259,13 +288,21 @@ impl<'a> Plan<'a> {
 
     /// A hint's second half: with a file there is nobody to command.
     fn or_command(&self, way: &str) -> String {
-        if self.of_file { " in the file, or start without --config".to_owned() } else { format!(", or {way}") }
+        if self.of_file {
+            " in the file, or start without --config".to_owned()
+        } else {
+            format!(", or {way}")
+        }
     }
 
     /// A bridge that was removed by hand is still known. One that is planned has no index yet.
     fn check_bridge(&self, network: &Network) -> anyhow::Result<()> {
         let Some(index) = self.bridges.get(&network.name) else { return Ok(()) };
-        ensure!(self.sight.links.iter().any(|link| link.index == *index), "{}", bridge_gone(network));
+        ensure!(
+            self.sight.links.iter().any(|link| link.index == *index),
+            "{}",
+            bridge_gone(network)
+        );
         Ok(())
     }
 
@@ -308,8 +345,13 @@ impl<'a> Plan<'a> {
     }
 
     fn give_address(&self, network: &Network, subnet: IpNet) -> anyhow::Result<IpAddr> {
-        let mut taken: BTreeSet<IpAddr> = network.gateways.iter().chain(&self.reserved).copied().collect();
-        let endpoints = self.state.containers.values().filter_map(|container| container.endpoint_on(&network.name));
+        let mut taken: BTreeSet<IpAddr> =
+            network.gateways.iter().chain(&self.reserved).copied().collect();
+        let endpoints = self
+            .state
+            .containers
+            .values()
+            .filter_map(|container| container.endpoint_on(&network.name));
         taken.extend(endpoints.flat_map(|endpoint| &endpoint.addresses).map(IpNet::addr));
         let last = network.last.iter().copied().find(|last| subnet.contains(last));
         ipam::next_free(subnet, last, &taken).with_context(|| {
@@ -320,7 +362,12 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn check_address(&self, network: &Network, subnet: IpNet, address: IpAddr) -> anyhow::Result<IpAddr> {
+    fn check_address(
+        &self,
+        network: &Network,
+        subnet: IpNet,
+        address: IpAddr,
+    ) -> anyhow::Result<IpAddr> {
         let another = "give another, or none for the next free one";
         ensure!(
             subnet.contains(&address),
@@ -344,7 +391,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Derived from the first address, so that a container made again has the same one.
-    fn choose_mac(&self, network: &Network, addresses: &[IpNet], asked: Option<&str>) -> anyhow::Result<Mac> {
+    fn choose_mac(
+        &self,
+        network: &Network,
+        addresses: &[IpNet],
+        asked: Option<&str>,
+    ) -> anyhow::Result<Mac> {
         let first = addresses.first().context("the container has no address")?.addr();
         if asked.is_none() && first.is_ipv6() {
             // Of four billion one may be given twice, and then there is another.
@@ -362,8 +414,8 @@ impl<'a> Plan<'a> {
         Ok(mac)
     }
 
-    /// Who has a MAC that somebody else on the network would have too. With IPv6 it gives the link-local address, which is to lead to one
-    /// container alone, whatever network it is on.
+    /// Who has a MAC that somebody else on the network would have too. With IPv6 it gives the
+    /// link-local address, which is to lead to one container alone, whatever network it is on.
     fn owner_of_mac(&self, network: &Network, mac: Mac) -> anyhow::Result<Option<String>> {
         for other in self.state.networks.values() {
             if other.name != network.name && !(other.has(Family::V6) && network.has(Family::V6)) {
@@ -372,8 +424,9 @@ impl<'a> Plan<'a> {
             if bridge_mac(other)? == mac {
                 return Ok(Some(format!("the bridge of network '{}'", other.name)));
             }
-            let has_it =
-                |container: &&Container| container.endpoint_on(&other.name).is_some_and(|endpoint| endpoint.mac == mac);
+            let has_it = |container: &&Container| {
+                container.endpoint_on(&other.name).is_some_and(|endpoint| endpoint.mac == mac)
+            };
             if let Some(owner) = self.state.containers.values().find(has_it) {
                 return Ok(Some(format!("container '{}' on network '{}'", owner.name, other.name)));
             }
@@ -384,14 +437,20 @@ impl<'a> Plan<'a> {
     fn owner_of(&self, network: &str, address: IpAddr) -> Option<&str> {
         let has_it = |container: &&Container| {
             let endpoint = container.endpoint_on(network);
-            endpoint.is_some_and(|endpoint| endpoint.addresses.iter().any(|theirs| theirs.addr() == address))
+            endpoint.is_some_and(|endpoint| {
+                endpoint.addresses.iter().any(|theirs| theirs.addr() == address)
+            })
         };
         self.state.containers.values().find(has_it).map(|container| container.name.as_str())
     }
 
     /// Answers the namespace's cookie if it can be made a container.
     async fn check_attachable(&self, path: &Path, network: &Network) -> anyhow::Result<u64> {
-        ensure!(path.is_absolute(), "the path {} does not begin with '/'; give the whole path", path.display());
+        ensure!(
+            path.is_absolute(),
+            "the path {} does not begin with '/'; give the whole path",
+            path.display()
+        );
         let netns = Netns::open(path)?;
         let cookie = netns.cookie()?;
         ensure!(
@@ -399,8 +458,14 @@ impl<'a> Plan<'a> {
             "{} is the host's own network namespace; give a container's",
             path.display()
         );
-        if let Some(owner) = self.state.containers.values().find(|container| container.cookie == Some(cookie)) {
-            bail!("{} is container '{}' already; a namespace is one container", path.display(), owner.name);
+        if let Some(owner) =
+            self.state.containers.values().find(|container| container.cookie == Some(cookie))
+        {
+            bail!(
+                "{} is container '{}' already; a namespace is one container",
+                path.display(),
+                owner.name
+            );
         }
         let netlink = Netlink::open(&netns).await?;
         ensure!(
@@ -409,8 +474,9 @@ impl<'a> Plan<'a> {
             path.display()
         );
         let routes = netlink.routes().await?;
-        let is_in_the_way =
-            |route: &&Route| route.destination.prefix_len() == 0 && network.has(Family::of_subnet(route.destination));
+        let is_in_the_way = |route: &&Route| {
+            route.destination.prefix_len() == 0 && network.has(Family::of_subnet(route.destination))
+        };
         if let Some(default) = routes.iter().find(is_in_the_way).filter(|_| !network.internal) {
             bail!(
                 "{} has an {} default route already; remove it, or use a network that was created with --internal",
@@ -439,7 +505,8 @@ impl<'a> Plan<'a> {
 
     fn free_host_side_name(&self, container: &str, network: &str) -> anyhow::Result<String> {
         let is_free = |name: &String| !self.sight.links.iter().any(|link| link.name == *name);
-        let mut names = (0..100).map(|attempt| host_side_name(self.instance, container, network, attempt));
+        let mut names =
+            (0..100).map(|attempt| host_side_name(self.instance, container, network, attempt));
         names
             .find(is_free)
             .context("no name is free for the host side; remove interfaces that are called cwv... and belong to nobody")
@@ -450,6 +517,12 @@ impl Agent {
     /// To plan from what there is now.
     pub(super) async fn plan(&self) -> anyhow::Result<Plan<'_>> {
         let sight = self.host.look().await?;
-        Ok(Plan::new(self.instance.name(), &self.host, self.state.clone(), sight, self.bridges.clone()))
+        Ok(Plan::new(
+            self.instance.name(),
+            &self.host,
+            self.state.clone(),
+            sight,
+            self.bridges.clone(),
+        ))
     }
 }

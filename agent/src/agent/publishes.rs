@@ -22,21 +22,34 @@ impl Agent {
     pub(super) fn publish_list(&self) -> Vec<api::Publish> {
         let containers = self.state.containers.values();
         containers
-            .flat_map(|container| container.publishes.iter().map(|publish| view_publish(&container.name, publish)))
+            .flat_map(|container| {
+                container.publishes.iter().map(|publish| view_publish(&container.name, publish))
+            })
             .collect()
     }
 
     pub(super) async fn publish_add(&mut self, add: &PublishAdd) -> anyhow::Result<api::Publish> {
-        let publish = Publish { spec: add.publish, from: check_from(&add.from)?, declared: false, drains: Vec::new() };
+        let publish = Publish {
+            spec: add.publish,
+            from: check_from(&add.from)?,
+            declared: false,
+            drains: Vec::new(),
+        };
         self.add_publish(&add.container, publish).await
     }
 
-    pub(super) async fn add_publish(&mut self, name: &str, publish: Publish) -> anyhow::Result<api::Publish> {
+    pub(super) async fn add_publish(
+        &mut self,
+        name: &str,
+        publish: Publish,
+    ) -> anyhow::Result<api::Publish> {
         let container = self.container(name)?.clone();
         let network = self.network_of(&container)?;
         check_admits(network, &publish)?;
         if let Some(gone) = what_is_gone(&container, &self.link_names().await?) {
-            bail!("{gone}; remove the container with 'causeway container rm {name}', and make it again");
+            bail!(
+                "{gone}; remove the container with 'causeway container rm {name}', and make it again"
+            );
         }
         let mut plan = self.plan().await?;
         if publish.declared {
@@ -61,13 +74,23 @@ impl Agent {
         Ok(view)
     }
 
-    pub(super) fn publish_remove(&mut self, name: &str, spec: &PublishSpec) -> anyhow::Result<api::Publish> {
+    pub(super) fn publish_remove(
+        &mut self,
+        name: &str,
+        spec: &PublishSpec,
+    ) -> anyhow::Result<api::Publish> {
         let container = self.container(name)?;
-        let Some(publish) = container.publishes.iter().find(|publish| publish.spec == *spec).cloned() else {
-            let others: Vec<String> = container.publishes.iter().map(|publish| publish.spec.to_string()).collect();
+        let Some(publish) =
+            container.publishes.iter().find(|publish| publish.spec == *spec).cloned()
+        else {
+            let others: Vec<String> =
+                container.publishes.iter().map(|publish| publish.spec.to_string()).collect();
             match others.as_slice() {
                 [] => bail!("the container '{name}' has no publishes"),
-                others => bail!("the container '{name}' has no such publish; it has {}", others.join(", ")),
+                others => bail!(
+                    "the container '{name}' has no such publish; it has {}",
+                    others.join(", ")
+                ),
             }
         };
         self.drop_publish(spec)?;
@@ -79,7 +102,11 @@ impl Agent {
     }
 
     /// Writes it into the datapath.
-    pub(super) fn put_publish(&mut self, publish: &Publish, container: &Container) -> anyhow::Result<()> {
+    pub(super) fn put_publish(
+        &mut self,
+        publish: &Publish,
+        container: &Container,
+    ) -> anyhow::Result<()> {
         let spec = publish.spec;
         let (container_v4, container_v6) = where_it_leads(container);
         let entry = PublishEntry {
@@ -99,7 +126,8 @@ impl Agent {
     /// Takes it out of the datapath, with what drains of it. Absent is done.
     pub(super) fn drop_publish(&mut self, spec: &PublishSpec) -> anyhow::Result<()> {
         let publishes = self.state.containers.values().flat_map(|container| &container.publishes);
-        let drains = publishes.filter(|publish| publish.spec == *spec).flat_map(|publish| &publish.drains);
+        let drains =
+            publishes.filter(|publish| publish.spec == *spec).flat_map(|publish| &publish.drains);
         for slot in drains.map(|drain| drain.slot).collect::<Vec<_>>() {
             self.datapath.end_draining(slot)?;
         }
@@ -171,11 +199,16 @@ fn check_from(from: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
     let mut checked: Vec<IpNet> = Vec::new();
     for subnet in from {
         if let IpNet::V6(v6) = subnet
-            && let (Some(mapped), Some(prefix_len)) = (v6.network().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
+            && let (Some(mapped), Some(prefix_len)) =
+                (v6.network().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
         {
             bail!("--from {subnet} is of IPv4 addresses; write {mapped}/{prefix_len}");
         }
-        ensure!(subnet.addr() == subnet.network(), "--from {subnet} has host bits set; write {}", subnet.trunc());
+        ensure!(
+            subnet.addr() == subnet.network(),
+            "--from {subnet} has host bits set; write {}",
+            subnet.trunc()
+        );
         if !checked.contains(subnet) {
             checked.push(*subnet);
         }
@@ -190,7 +223,8 @@ mod tests {
     #[test]
     fn clients_are_subnets() {
         let check = |text: &str| {
-            let from: Vec<IpNet> = text.split_whitespace().map(|subnet| subnet.parse().unwrap()).collect();
+            let from: Vec<IpNet> =
+                text.split_whitespace().map(|subnet| subnet.parse().unwrap()).collect();
             check_from(&from).map(|from| from.len()).map_err(|error| error.to_string())
         };
         assert_eq!(check(""), Ok(0));
@@ -217,7 +251,10 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(leads_to(&["172.18.0.2/16"]), (some("172.18.0.2"), some("::ffff:172.18.0.2")));
         assert_eq!(leads_to(&["fd00::2/64"]), (None, some("fd00::2")));
-        assert_eq!(leads_to(&["172.18.0.2/16", "fd00::2/64"]), (some("172.18.0.2"), some("fd00::2")));
+        assert_eq!(
+            leads_to(&["172.18.0.2/16", "fd00::2/64"]),
+            (some("172.18.0.2"), some("fd00::2"))
+        );
     }
 
     #[test]
@@ -228,7 +265,8 @@ mod tests {
                 "masquerade": true, "icc": true,
             }))
             .unwrap();
-            check_publishable(&network, &publish.parse().unwrap()).map_err(|error| error.to_string())
+            check_publishable(&network, &publish.parse().unwrap())
+                .map_err(|error| error.to_string())
         };
         assert_eq!(check("10.0.0.0/24", false, "[2001:db8::1]:80:80"), Ok(()));
         assert_eq!(check("10.0.0.0/24", false, "10.0.2.15:80:80"), Ok(()));

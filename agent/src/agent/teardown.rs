@@ -6,10 +6,13 @@ use tracing::debug;
 
 pub use super::host::Handles;
 use super::{adopt::claim, containers::remove_namespace, endpoint::delete_named, forwarding};
-use crate::{api::Removed, datapath::Datapath, instance::Instance, line, net::netlink::Netlink, state::State};
+use crate::{
+    api::Removed, datapath::Datapath, instance::Instance, line, net::netlink::Netlink, state::State,
+};
 
-/// Removes everything, and finishes whatever fails on the way. `host` is none if its namespace is gone: its links went with it. The
-/// state file stays if something failed, so that it can be tried again. A datapath that is to be `kept` is another agent's.
+/// Removes everything, and finishes whatever fails on the way. `host` is none if its namespace is
+/// gone: its links went with it. The state file stays if something failed, so that it can be tried
+/// again. A datapath that is to be `kept` is another agent's.
 pub async fn remove_instance(
     instance: &Instance,
     state: &State,

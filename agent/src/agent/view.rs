@@ -32,26 +32,43 @@ impl Agent {
         }
     }
 
-    pub(super) fn view_container(&self, container: &Container, links: &BTreeSet<String>) -> api::Container {
+    pub(super) fn view_container(
+        &self,
+        container: &Container,
+        links: &BTreeSet<String>,
+    ) -> api::Container {
         let gone = what_is_gone(container, links).is_some();
         api::Container {
             name: container.name.clone(),
             state: if gone { api::ContainerState::Gone } else { api::ContainerState::Running },
             netns: container.netns.clone(),
-            endpoints: container.endpoints.iter().map(|endpoint| self.view_endpoint(endpoint)).collect(),
-            publishes: container.publishes.iter().map(|publish| view_publish(&container.name, publish)).collect(),
+            endpoints: container
+                .endpoints
+                .iter()
+                .map(|endpoint| self.view_endpoint(endpoint))
+                .collect(),
+            publishes: container
+                .publishes
+                .iter()
+                .map(|publish| view_publish(&container.name, publish))
+                .collect(),
         }
     }
 
     fn view_endpoint(&self, endpoint: &Endpoint) -> api::Endpoint {
         let network = self.state.networks.get(&endpoint.network);
         let routed = network.filter(|network| !network.internal);
-        let gateway_of =
-            |address: IpAddr| routed.and_then(|network| network.place_of(address)).map(|(_, gateway)| gateway);
+        let gateway_of = |address: IpAddr| {
+            routed.and_then(|network| network.place_of(address)).map(|(_, gateway)| gateway)
+        };
         api::Endpoint {
             network: endpoint.network.clone(),
             addresses: endpoint.addresses.clone(),
-            gateways: endpoint.addresses.iter().filter_map(|address| gateway_of(address.addr())).collect(),
+            gateways: endpoint
+                .addresses
+                .iter()
+                .filter_map(|address| gateway_of(address.addr()))
+                .collect(),
             mac: endpoint.mac.to_string(),
             interface: endpoint.interface.clone(),
             host_side: endpoint.host_side.clone(),
@@ -76,5 +93,8 @@ pub(super) fn view_publish(container: &str, publish: &Publish) -> api::Publish {
 
 fn view_drain(drain: &Drain) -> api::Draining {
     let now = since_boot().unwrap_or(drain.until);
-    api::Draining { container: drain.container.clone(), ends_in_s: drain.until.saturating_sub(now).div_ceil(1000) }
+    api::Draining {
+        container: drain.container.clone(),
+        ends_in_s: drain.until.saturating_sub(now).div_ceil(1000),
+    }
 }

@@ -51,19 +51,21 @@ impl Drivers {
 }
 
 impl Agent {
-    /// Lets an uplink's driver run the program, or not. Containers are reached without it too, so no failure ends anything.
+    /// Lets an uplink's driver run the program, or not. Containers are reached without it too, so
+    /// no failure ends anything.
     pub(super) fn sync_xdp(&mut self, uplink: &Uplink, sight: &Sight) -> anyhow::Result<()> {
         let interface = Interface { index: uplink.index, name: uplink.name.clone() };
         let drivers = &mut self.host.drivers;
         let kept_from = match drivers.wanted {
             Xdp::Off => Some("it was not asked for".to_owned()),
-            Xdp::Auto => {
-                price(uplink.index, &sight.links).map(|price| format!("{price}; 'up --xdp on' has it all the same"))
-            }
+            Xdp::Auto => price(uplink.index, &sight.links)
+                .map(|price| format!("{price}; 'up --xdp on' has it all the same")),
             Xdp::On => None,
         };
         let why = match kept_from {
-            None => self.datapath.put_xdp(&interface, uplink.mac).err().map(|error| line::of(&error)),
+            None => {
+                self.datapath.put_xdp(&interface, uplink.mac).err().map(|error| line::of(&error))
+            }
             some => some,
         };
         let before = drivers.uplinks.insert(uplink.index, why.clone());
@@ -73,7 +75,10 @@ impl Agent {
         match &why {
             None => info!(uplink = uplink.name, "XDP is on: the driver runs it"),
             Some(why) if drivers.wanted == Xdp::On => {
-                warn!(uplink = uplink.name, why, "XDP was asked for and is off; tc does all of the work there");
+                warn!(
+                    uplink = uplink.name,
+                    why, "XDP was asked for and is off; tc does all of the work there"
+                );
             }
             Some(why) => info!(uplink = uplink.name, why, "XDP is off"),
         }
@@ -89,20 +94,25 @@ impl Agent {
         Ok(())
     }
 
-    /// Lets containers that are new take what XDP redirects, if it runs anywhere. One that cannot is reached by tc.
+    /// Lets containers that are new take what XDP redirects, if it runs anywhere. One that cannot
+    /// is reached by tc.
     pub(super) fn sync_receivers(&mut self, links: &[Link]) {
         if !self.host.drivers.in_use() {
             return;
         }
-        let there: BTreeMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.index)).collect();
+        let there: BTreeMap<&str, u32> =
+            links.iter().map(|link| (link.name.as_str(), link.index)).collect();
         self.host.drivers.asked.retain(|index| links.iter().any(|link| link.index == *index));
         let containers = self.state.containers.values();
         let mut new = Vec::new();
         for container in containers {
             // A netkit pair has no way for frames that are no packets yet.
-            for endpoint in container.endpoints.iter().filter(|endpoint| endpoint.device == Device::Veth) {
+            for endpoint in
+                container.endpoints.iter().filter(|endpoint| endpoint.device == Device::Veth)
+            {
                 let index = there.get(endpoint.host_side.as_str()).copied();
-                if let Some(index) = index.filter(|index| !self.host.drivers.asked.contains(index)) {
+                if let Some(index) = index.filter(|index| !self.host.drivers.asked.contains(index))
+                {
                     new.push((index, container.clone(), endpoint.clone()));
                 }
             }
@@ -113,14 +123,24 @@ impl Agent {
                 continue;
             }
             self.host.drivers.asked.insert(index);
-            let received = Netns::open(&container.netns).and_then(|netns| self.put_receiver(&netns, &endpoint, index));
+            let received = Netns::open(&container.netns)
+                .and_then(|netns| self.put_receiver(&netns, &endpoint, index));
             if let Err(error) = received {
-                debug!(container = container.name, error = line::of(&error), "it does not take frames from XDP");
+                debug!(
+                    container = container.name,
+                    error = line::of(&error),
+                    "it does not take frames from XDP"
+                );
             }
         }
     }
 
-    fn put_receiver(&mut self, netns: &Netns, endpoint: &Endpoint, host_side: u32) -> anyhow::Result<()> {
+    fn put_receiver(
+        &mut self,
+        netns: &Netns,
+        endpoint: &Endpoint,
+        host_side: u32,
+    ) -> anyhow::Result<()> {
         ethtool::receive_by_napi(netns, &endpoint.interface)?;
         self.datapath.put_receiver(host_side)
     }
@@ -133,9 +153,12 @@ fn price(index: u32, links: &[Link]) -> Option<&'static str> {
         return Some("it is a veth, whose other end would have to cut and sum all TCP itself");
     }
     if link.bus.as_deref() == Some("virtio") {
-        return Some("it is a virtio card, which would bring TCP in single packets, and their checksums unlooked at");
+        return Some(
+            "it is a virtio card, which would bring TCP in single packets, and their checksums unlooked at",
+        );
     }
-    let carries = |other: &Link| other.kind.as_deref() == Some("vlan") && other.lower == Some(index);
+    let carries =
+        |other: &Link| other.kind.as_deref() == Some("vlan") && other.lower == Some(index);
     if links.iter().any(carries) {
         return Some("it carries VLANs, whose tags the hardware may hide from XDP");
     }

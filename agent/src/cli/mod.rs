@@ -68,9 +68,12 @@ pub struct Common {
 pub enum Verb {
     /// Run the agent in the foreground; prints `ready` when it serves
     ///
-    /// SIGTERM, SIGINT or a crash end the agent only: links, containers and the datapath work on, and the next `up` takes them over.
-    /// `CAUSEWAY_LOG` (error, warn, info, debug) says how much goes to stderr.
-    #[command(after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --netns host --instance lab")]
+    /// SIGTERM, SIGINT or a crash end the agent only: links, containers and the datapath work on,
+    /// and the next `up` takes them over. `CAUSEWAY_LOG` (error, warn, info, debug) says how much
+    /// goes to stderr.
+    #[command(
+        after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --netns host --instance lab"
+    )]
     Up(Up),
     /// Remove everything the agent made, and end it; also after a crash, when no agent is running
     #[command(after_help = "Example:\n  causeway down")]
@@ -138,20 +141,23 @@ pub struct Up {
     /// TOML file of networks and containers that the host is brought to
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Interface that leads outside; can be given several times [default: those of the default route]
+    /// Interface that leads outside; can be given several times [default: those of the default
+    /// route]
     #[arg(long = "uplink", value_name = "IF", value_parser = value::interface)]
     pub uplinks: Vec<String>,
     /// Network namespace that is the host: a name under /run/netns, or a path [default: this one]
     #[arg(long, value_name = "NAME|PATH", value_parser = value::namespace)]
     pub netns: Option<PathBuf>,
-    /// Let processes of the host bind published ports, and ports be published that they have bound; else that is refused
+    /// Let processes of the host bind published ports, and ports be published that they have bound;
+    /// else that is refused
     #[arg(long)]
     pub allow_bind: bool,
-    /// Let uplinks' drivers handle packets early: on, wherever they can; auto, where that takes nothing from the host's own traffic but a moment now
-    /// [default: off]
+    /// Let uplinks' drivers handle packets early: on, wherever they can; auto, where that takes
+    /// nothing from the host's own traffic but a moment now [default: off]
     #[arg(long, value_name = "MODE")]
     pub xdp: Option<Xdp>,
-    /// What connects containers that are made from now on: veth, or netkit, which Linux has from 6.11 on; those that are there keep theirs [default: veth]
+    /// What connects containers that are made from now on: veth, or netkit, which Linux has from
+    /// 6.11 on; those that are there keep theirs [default: veth]
     #[arg(long, value_name = "KIND")]
     pub device: Option<Device>,
 }
@@ -160,7 +166,9 @@ pub struct Up {
 #[derive(Debug, Subcommand)]
 pub enum NetworkVerb {
     /// Make a network with its bridge
-    #[command(after_help = "Example:\n  causeway network create front --subnet 10.20.0.0/16 --mtu 1400")]
+    #[command(
+        after_help = "Example:\n  causeway network create front --subnet 10.20.0.0/16 --mtu 1400"
+    )]
     Create(NetworkCreate),
     /// List the networks
     #[command(after_help = "Example:\n  causeway network ls")]
@@ -168,7 +176,8 @@ pub enum NetworkVerb {
     /// Show one network
     #[command(after_help = "Example:\n  causeway network inspect front --json")]
     Inspect(Name),
-    /// Remove a network that no container is on; `default`, once removed, stays so until `causeway down`
+    /// Remove a network that no container is on; `default`, once removed, stays so until `causeway
+    /// down`
     #[command(after_help = "Example:\n  causeway network rm front")]
     Rm(Name),
 }
@@ -214,10 +223,12 @@ pub enum PublishVerb {
     /// End a publish, and its flows
     #[command(after_help = "Example:\n  causeway publish rm web 8080:80")]
     Rm(PublishRm),
-    /// Lead a publish to another container of the same network: what begins from now on goes there, by the same container ports
+    /// Lead a publish to another container of the same network: what begins from now on goes there,
+    /// by the same container ports
     ///
-    /// Its flows end at once, those included that an earlier move still lets finish, unless --drain lets them finish where they are. A publish that the
-    /// configuration file declares leads where the file says again after the next `up --config`.
+    /// Its flows end at once, those included that an earlier move still lets finish, unless --drain
+    /// lets them finish where they are. A publish that the configuration file declares leads where
+    /// the file says again after the next `up --config`.
     #[command(
         after_help = "Example:\n  causeway publish move 8080 web2\n  causeway publish move 10.0.2.2:5000-5010/udp web2 --drain 30"
     )]
@@ -234,7 +245,9 @@ pub enum FlowsVerb {
     #[command(after_help = "Example:\n  causeway flows ls --container web --state established")]
     Ls(WhichFlows),
     /// End the flows: all, or those for which everything holds that is asked for
-    #[command(after_help = "Example:\n  causeway flows flush --protocol udp --address 203.0.113.10")]
+    #[command(
+        after_help = "Example:\n  causeway flows flush --protocol udp --address 203.0.113.10"
+    )]
     Flush(WhichFlows),
 }
 
@@ -250,10 +263,12 @@ pub struct WhichFlows {
     /// Those of that protocol: tcp, udp, icmp, icmpv6, sctp or a number
     #[arg(long, value_name = "P", value_parser = flow_filter::parse_protocol)]
     protocol: Option<u8>,
-    /// Those in that state: unreplied, replied, syn-sent, syn-received, established, half-closed, closing, closed, reset, mapping
+    /// Those in that state: unreplied, replied, syn-sent, syn-received, established, half-closed,
+    /// closing, closed, reset, mapping
     #[arg(long, value_name = "S", value_parser = flow_filter::parse_state)]
     state: Option<String>,
-    /// Those that come from there or go there, translated or not: an address, or a subnet as 203.0.113.0/24
+    /// Those that come from there or go there, translated or not: an address, or a subnet as
+    /// 203.0.113.0/24
     #[arg(long, value_name = "IP", value_parser = flow_filter::parse_address)]
     address: Option<IpNet>,
 }
@@ -272,7 +287,8 @@ pub struct NetworkCreate {
     /// Its name
     #[arg(value_name = "NAME", value_parser = value::plain_name)]
     name: String,
-    /// Where its containers' addresses are from, as 10.20.0.0/16; can be given twice, for IPv4 and for IPv6
+    /// Where its containers' addresses are from, as 10.20.0.0/16; can be given twice, for IPv4 and
+    /// for IPv6
     #[arg(long = "subnet", value_name = "CIDR", required = true, value_parser = value::subnet)]
     subnets: Vec<IpNet>,
     /// The bridge's name [default: cwN with the lowest free N]
@@ -287,7 +303,8 @@ pub struct NetworkCreate {
     /// Nothing leaves or enters the network, the host excepted
     #[arg(long)]
     internal: bool,
-    /// Keep the containers' source addresses, of one family or of both; the world must then know a route to the subnet
+    /// Keep the containers' source addresses, of one family or of both; the world must then know a
+    /// route to the subnet
     #[arg(
         long,
         value_name = "ipv4|ipv6",
@@ -300,14 +317,17 @@ pub struct NetworkCreate {
     /// Containers of the network do not reach each other
     #[arg(long)]
     no_icc: bool,
-    /// How long a flow lasts after its last packet, as udp=120; can be given several times. The names, with their defaults: tcp-established (7440),
-    /// tcp-transitory (240), udp (120), udp-stream (300), icmp (60), sctp (300)
+    /// How long a flow lasts after its last packet, as udp=120; can be given several times. The
+    /// names, with their defaults: tcp-established (7440), tcp-transitory (240), udp (120),
+    /// udp-stream (300), icmp (60), sctp (300)
     #[arg(long = "timeout", value_name = "NAME=SECONDS", value_parser = flows::parse_timeout)]
     timeouts: Vec<(Timeout, u32)>,
-    /// Where masquerade takes a source port from when the container's own is taken [default: 1024-32767]
+    /// Where masquerade takes a source port from when the container's own is taken [default:
+    /// 1024-32767]
     #[arg(long, value_name = "LO-HI")]
     ports: Option<PortRange>,
-    /// symmetric: who was sent to may answer; full-cone: one port toward everybody, and anybody may send to it [default: symmetric]
+    /// symmetric: who was sent to may answer; full-cone: one port toward everybody, and anybody may
+    /// send to it [default: symmetric]
     #[arg(long, value_name = "MAPPING")]
     mapping: Option<Mapping>,
     /// How many flows a container may have at once [default: half of the flow table]
@@ -321,7 +341,8 @@ pub struct Placement {
     /// The network it is on
     #[arg(long, value_name = "N", default_value = network::DEFAULT, value_parser = value::plain_name)]
     network: String,
-    /// Its address; can be given twice, for IPv4 and for IPv6 [default: the next free one of each subnet]
+    /// Its address; can be given twice, for IPv4 and for IPv6 [default: the next free one of each
+    /// subnet]
     #[arg(long = "ip", value_name = "IP", value_parser = value::address)]
     addresses: Vec<IpAddr>,
     /// Its MAC address, as 02:63:0a:14:00:0a [default: derived from the first address]
@@ -378,7 +399,12 @@ pub struct ContainerExec {
     #[arg(value_name = "NAME", value_parser = value::plain_name)]
     pub name: String,
     /// What to run, with its arguments
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -408,7 +434,10 @@ pub struct PublishRm {
     #[arg(value_name = "CONTAINER", value_parser = value::plain_name)]
     pub container: String,
     /// Which ports.
-    #[arg(value_name = "PUBLISH", help = "As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")]
+    #[arg(
+        value_name = "PUBLISH",
+        help = "As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]"
+    )]
     pub publish: PublishSpec,
 }
 
@@ -416,7 +445,10 @@ pub struct PublishRm {
 #[derive(Debug, Args)]
 pub struct PublishMove {
     /// Which publish.
-    #[arg(value_name = "HOSTPORT", help = "All host ports of the publish: [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]")]
+    #[arg(
+        value_name = "HOSTPORT",
+        help = "All host ports of the publish: [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]"
+    )]
     ports: HostPorts,
     /// The container that it is to lead to
     #[arg(value_name = "CONTAINER", value_parser = value::plain_name)]
@@ -427,8 +459,8 @@ pub struct PublishMove {
 }
 
 impl Cli {
-    /// Reads the command line. Where it asks for help that is printed, and where it is wrong one line is; the status to end with
-    /// comes back.
+    /// Reads the command line. Where it asks for help that is printed, and where it is wrong one
+    /// line is; the status to end with comes back.
     pub fn read() -> Result<Self, ExitCode> {
         Self::try_parse().map_err(|error| {
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {

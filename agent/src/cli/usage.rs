@@ -9,7 +9,8 @@ use super::Cli;
 /// The first paragraph of clap's message on one line, and where to read more.
 pub(super) fn line(error: &clap::Error, arguments: &[OsString]) -> String {
     let text = error.to_string();
-    let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let paragraph: Vec<&str> =
+        text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let reason = paragraph.join(" ");
     let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
     let verb = verb_of(&Cli::command(), arguments);
@@ -44,27 +45,67 @@ mod tests {
             ("network destroy x", "unrecognized subcommand 'destroy'", "causeway network"),
             ("network create", "--subnet <CIDR>", "causeway network create"),
             ("network create web", "--subnet <CIDR>", "causeway network create"),
-            ("network create web --subnet 10.0.0/24", "such as 10.20.0.0/16", "causeway network create"),
-            ("network create web --subnet 10.0.0.0/24 --mtu 70000", "not from 576 to 65535", "causeway network create"),
-            ("network create a --subnet 10.0.0.0/24 --timeout udp", "NAME=SECONDS", "causeway network create"),
-            ("network create a --subnet 10.0.0.0/24 --timeout tcp=9", "no timeout 'tcp'", "causeway network create"),
-            ("network create a --subnet 10.0.0.0/24 --timeout udp=0", "from 1 to 2000000", "causeway network create"),
-            ("network create a --subnet 10.0.0.0/24 --ports 9-5", "write PORT or LO-HI", "causeway network create"),
+            (
+                "network create web --subnet 10.0.0/24",
+                "such as 10.20.0.0/16",
+                "causeway network create",
+            ),
+            (
+                "network create web --subnet 10.0.0.0/24 --mtu 70000",
+                "not from 576 to 65535",
+                "causeway network create",
+            ),
+            (
+                "network create a --subnet 10.0.0.0/24 --timeout udp",
+                "NAME=SECONDS",
+                "causeway network create",
+            ),
+            (
+                "network create a --subnet 10.0.0.0/24 --timeout tcp=9",
+                "no timeout 'tcp'",
+                "causeway network create",
+            ),
+            (
+                "network create a --subnet 10.0.0.0/24 --timeout udp=0",
+                "from 1 to 2000000",
+                "causeway network create",
+            ),
+            (
+                "network create a --subnet 10.0.0.0/24 --ports 9-5",
+                "write PORT or LO-HI",
+                "causeway network create",
+            ),
             (
                 "network create a --subnet 10.0.0.0/24 --no-masquerade=v6",
                 "'v6' is not ipv4 or ipv6",
                 "causeway network create",
             ),
-            ("network create a --subnet 10.0.0.0/24 --mapping cone", "full-cone", "causeway network create"),
-            ("network create a --subnet 10.0.0.0/24 --max-flows 0", "at least 1", "causeway network create"),
-            ("network create a/b --subnet 10.0.0.0/24", "letters, digits", "causeway network create"),
+            (
+                "network create a --subnet 10.0.0.0/24 --mapping cone",
+                "full-cone",
+                "causeway network create",
+            ),
+            (
+                "network create a --subnet 10.0.0.0/24 --max-flows 0",
+                "at least 1",
+                "causeway network create",
+            ),
+            (
+                "network create a/b --subnet 10.0.0.0/24",
+                "letters, digits",
+                "causeway network create",
+            ),
             ("network rm", "<NAME>", "causeway network rm"),
             ("network rm a b", "unexpected argument 'b'", "causeway network rm"),
             ("container create web -p 80", "one port where", "causeway container create"),
             ("container create web --ip 10.0.0", "not an IP address", "causeway container create"),
             ("container create web --mac zz", "not a MAC", "causeway container create"),
             ("container attach web", "--netns <PATH>", "causeway container attach"),
-            ("container attach web --pid 1 --netns x", "cannot be used with", "causeway container attach"),
+            (
+                "container attach web --pid 1 --netns x",
+                "cannot be used with",
+                "causeway container attach",
+            ),
             ("container attach web --pid 0", "--pid <PID>", "causeway container attach"),
             ("container exec web", "<COMMAND>", "causeway container exec"),
             ("publish add web 90-80:80", "ends before it starts", "causeway publish add"),

@@ -31,7 +31,8 @@ pub(super) fn address(text: &str) -> anyhow::Result<IpAddr> {
     text.parse().ok().context("it is not an IP address, such as 10.20.0.10")
 }
 
-/// What is left of masquerade without that for `ipv4`, for `ipv6`, or for `both`, which is what the option means without a value.
+/// What is left of masquerade without that for `ipv4`, for `ipv6`, or for `both`, which is what the
+/// option means without a value.
 pub(super) fn masquerade_without(text: &str) -> anyhow::Result<Masquerade> {
     match text {
         "both" => Ok(Masquerade::OFF),
@@ -91,7 +92,11 @@ mod tests {
     fn a_process_has_a_number() {
         assert_eq!(pid("4711").unwrap(), 4711);
         for text in ["x", "0", "-1", "", "4294967296"] {
-            assert_eq!(pid(text).unwrap_err().to_string(), "it is not the number of a process, such as 4711", "{text}");
+            assert_eq!(
+                pid(text).unwrap_err().to_string(),
+                "it is not the number of a process, such as 4711",
+                "{text}"
+            );
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The one bridge between the shared layouts and aya's idea of plain bytes.
-#![expect(unsafe_code, reason = "aya::Pod is unsafe to implement, and is implemented here once for every layout")]
+#![expect(
+    unsafe_code,
+    reason = "aya::Pod is unsafe to implement, and is implemented here once for every layout"
+)]
 
 use bytemuck::Pod;
 
@@ -8,5 +11,6 @@ use bytemuck::Pod;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Raw<T>(pub(super) T);
 
-// SAFETY: transparent over a type that bytemuck vouches for: no padding, no pointer, any bytes are valid.
+// SAFETY: transparent over a type that bytemuck vouches for: no padding, no pointer, any bytes are
+// valid.
 unsafe impl<T: Pod> aya::Pod for Raw<T> {}

@@ -75,6 +75,9 @@ mod tests {
         }
         assert_eq!(V6::of(mapped).unwrap().ip(), v4);
         assert_eq!(V6::of_shown(v4), V6::of(mapped));
-        assert_eq!((V4::of_shown(v4), V4::of_shown(v6), V6::of_shown(v6)), (V4::of(v4), None, V6::of(v6)));
+        assert_eq!(
+            (V4::of_shown(v4), V4::of_shown(v6), V6::of_shown(v6)),
+            (V4::of(v4), None, V6::of(v6))
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Programs to their hooks. Links are pinned, so that they outlive the agent; the next agent puts its own programs into the
-//! links it finds, without a packet going past.
+//! Programs to their hooks. Links are pinned, so that they outlive the agent; the next agent puts
+//! its own programs into the links it finds, without a packet going past.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,13 +36,14 @@ pub(super) enum Hook {
     Bridge,
     /// Ingress of a host side.
     HostSide,
-    /// What a container sends, where it sends it: the other end of a host side that is netkit. The host side's ingress gets what was not
-    /// decided there.
+    /// What a container sends, where it sends it: the other end of a host side that is netkit. The
+    /// host side's ingress gets what was not decided there.
     ContainerSide,
 }
 
 impl Hook {
-    const ALL: [Self; 5] = [Self::Uplink, Self::UplinkOut, Self::Bridge, Self::HostSide, Self::ContainerSide];
+    const ALL: [Self; 5] =
+        [Self::Uplink, Self::UplinkOut, Self::Bridge, Self::HostSide, Self::ContainerSide];
 
     /// Those of an interface that was there before us.
     const OF_UPLINK: [Self; 2] = [Self::Uplink, Self::UplinkOut];
@@ -82,10 +83,13 @@ enum Way {
 }
 
 impl Way {
-    /// The best that the kernel has; `CAUSEWAY_TC=clsact` asks for the older one, so that it can be tried on any kernel.
+    /// The best that the kernel has; `CAUSEWAY_TC=clsact` asks for the older one, so that it can be
+    /// tried on any kernel.
     fn of_this_kernel() -> Self {
         let forced = std::env::var_os("CAUSEWAY_TC").is_some_and(|way| way == "clsact");
-        if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0)) && !forced {
+        if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
+            && !forced
+        {
             Self::Tcx
         } else {
             Self::Clsact
@@ -93,8 +97,10 @@ impl Way {
     }
 }
 
-/// What the filters of this program are known by on an interface: fixed, so that a new agent replaces those of the last one.
-const FILTER: NlOptions = NlOptions { priority: 0xca5e, handle: TcHandle::new(0, 1), classid: None };
+/// What the filters of this program are known by on an interface: fixed, so that a new agent
+/// replaces those of the last one.
+const FILTER: NlOptions =
+    NlOptions { priority: 0xca5e, handle: TcHandle::new(0, 1), classid: None };
 
 /// The programs, and where they are attached.
 #[derive(Debug)]
@@ -132,29 +138,40 @@ impl Attached {
         if self.put.contains(&(hook, interface.index)) {
             return Ok(());
         }
-        let program: &mut SchedClassifier =
-            self.ebpf.program_mut(hook.program()).context("the object lacks a tc program")?.try_into()?;
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(hook.program())
+            .context("the object lacks a tc program")?
+            .try_into()?;
         let pin = self.pins.link(&pin_name(hook, interface.index));
         let result = match (self.way, hook) {
             (_, Hook::ContainerSide) => netkit::put(program, interface.index, &pin),
             (Way::Tcx, _) => put_link(program, hook, interface, &pin),
             (Way::Clsact, _) => put_filter(program, hook, interface, &self.instance),
         };
-        result.with_context(|| format!("attaching the program '{}' to {}", hook.program(), interface.name))?;
+        result.with_context(|| {
+            format!("attaching the program '{}' to {}", hook.program(), interface.name)
+        })?;
         self.put.insert((hook, interface.index));
         Ok(())
     }
 
     /// The program that runs at a hook.
     pub(super) fn program(&self, hook: Hook) -> anyhow::Result<&SchedClassifier> {
-        Ok(self.ebpf.program(hook.program()).context("the object lacks a tc program")?.try_into()?)
+        Ok(self
+            .ebpf
+            .program(hook.program())
+            .context("the object lacks a tc program")?
+            .try_into()?)
     }
 
     /// Detaches from an interface. One that is gone is done.
     pub(super) fn remove(&mut self, hook: Hook, index: u32) -> anyhow::Result<()> {
         self.put.remove(&(hook, index));
         match (self.way, hook) {
-            (Way::Tcx, _) | (_, Hook::ContainerSide) => unpin(&self.pins.link(&pin_name(hook, index))),
+            (Way::Tcx, _) | (_, Hook::ContainerSide) => {
+                unpin(&self.pins.link(&pin_name(hook, index)))
+            }
             (Way::Clsact, Hook::Uplink | Hook::UplinkOut) => remove_filter_of(hook, index),
             // Filters of bridges and host sides go with the interface.
             (Way::Clsact, Hook::Bridge | Hook::HostSide) => Ok(()),
@@ -164,7 +181,9 @@ impl Attached {
     /// Detaches from where an earlier agent was attached and this one is not.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         let folder = self.pins.links();
-        for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+        {
             let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
             let found = entry.file_name();
             let found = found.to_string_lossy();
@@ -181,7 +200,8 @@ impl Attached {
         Ok(())
     }
 
-    /// Attaches the cgroup programs at the root: they see every socket, and leave alone those of other namespaces.
+    /// Attaches the cgroup programs at the root: they see every socket, and leave alone those of
+    /// other namespaces.
     fn put_sockets(&mut self) -> anyhow::Result<()> {
         let Some(root) = cgroup2()? else {
             tracing::warn!(
@@ -189,17 +209,22 @@ impl Attached {
             );
             return Ok(());
         };
-        let file = File::open(&root).with_context(|| format!("opening the cgroup {}", root.display()))?;
+        let file =
+            File::open(&root).with_context(|| format!("opening the cgroup {}", root.display()))?;
         for name in name::SOCKETS {
             self.put_socket(name, &file, &root)?;
         }
         for name in name::BINDS {
-            let program: &mut CgroupSockAddr =
-                self.ebpf.program_mut(name).context("the object lacks a cgroup program")?.try_into()?;
+            let program: &mut CgroupSockAddr = self
+                .ebpf
+                .program_mut(name)
+                .context("the object lacks a cgroup program")?
+                .try_into()?;
             if self.allow_bind {
                 unpin(&self.pins.link(name))?;
             } else if let Err(error) = program.load() {
-                // It asks for more of the kernel than the rest does: its BTF, and an answer of its own to the call.
+                // It asks for more of the kernel than the rest does: its BTF, and an answer of its
+                // own to the call.
                 tracing::warn!(
                     error = format!("{:#}", load::explain(name, error)),
                     "processes of the host can bind published ports"
@@ -218,7 +243,9 @@ impl Attached {
         let link = program
             .attach(file, CgroupAttachMode::Single)
             .and_then(|id| program.take_link(id))
-            .with_context(|| format!("attaching the program '{name}' to the cgroup {}", root.display()))?;
+            .with_context(|| {
+                format!("attaching the program '{name}' to the cgroup {}", root.display())
+            })?;
         // For a moment both agents' programs run: the second finds nothing left to do.
         let pin = self.pins.link(name);
         unpin(&pin)?;
@@ -227,8 +254,8 @@ impl Attached {
     }
 }
 
-/// Removes filters that no interface's removal takes along, and answers the interfaces that got their clsact qdisc for them. Links
-/// end with their pins.
+/// Removes filters that no interface's removal takes along, and answers the interfaces that got
+/// their clsact qdisc for them. Links end with their pins.
 pub(super) fn remove_filters(instance: &str) -> anyhow::Result<Vec<u32>> {
     let mut notes = FilterNotes::read(instance);
     for index in notes.0.keys() {
@@ -244,7 +271,8 @@ pub(super) fn remove_filters(instance: &str) -> anyhow::Result<Vec<u32>> {
     Ok(notes.0.into_keys().collect())
 }
 
-/// Which uplinks have filters, and whether their clsact qdisc was made for that: unlike links, they leave no pin to know them by.
+/// Which uplinks have filters, and whether their clsact qdisc was made for that: unlike links, they
+/// leave no pin to know them by.
 struct FilterNotes(BTreeMap<u32, bool>);
 
 impl FilterNotes {
@@ -265,13 +293,20 @@ impl FilterNotes {
         let path = Self::path(instance);
         // The agent has made the folder for its socket; a datapath alone has not.
         fs::create_dir_all("/run/causeway").context("making the folder /run/causeway")?;
-        let line = |(index, made): (&u32, &bool)| format!("{index} {}\n", if *made { "made" } else { "found" });
+        let line = |(index, made): (&u32, &bool)| {
+            format!("{index} {}\n", if *made { "made" } else { "found" })
+        };
         fs::write(&path, self.0.iter().map(line).collect::<String>())
             .with_context(|| format!("noting the filters in {}", path.display()))
     }
 }
 
-fn put_link(program: &mut SchedClassifier, hook: Hook, interface: &Interface, pin: &PathBuf) -> anyhow::Result<()> {
+fn put_link(
+    program: &mut SchedClassifier,
+    hook: Hook,
+    interface: &Interface,
+    pin: &PathBuf,
+) -> anyhow::Result<()> {
     if let Ok(kept) = PinnedLink::from_pin(pin) {
         let link = SchedClassifierLink::try_from(FdLink::from(kept))?;
         // A link whose interface is gone takes no program: its pin is all that is left of it.
@@ -292,7 +327,9 @@ fn put_link(program: &mut SchedClassifier, hook: Hook, interface: &Interface, pi
         }
         tries += 1;
     };
-    FdLink::try_from(program.take_link(id)?)?.pin(pin).with_context(|| format!("pinning {}", pin.display()))?;
+    FdLink::try_from(program.take_link(id)?)?
+        .pin(pin)
+        .with_context(|| format!("pinning {}", pin.display()))?;
     Ok(())
 }
 
@@ -304,10 +341,17 @@ fn is_there(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(error) if error.io_error.kind() == io::ErrorKind::AlreadyExists)
 }
 
-fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, instance: &str) -> anyhow::Result<()> {
+fn put_filter(
+    program: &mut SchedClassifier,
+    hook: Hook,
+    interface: &Interface,
+    instance: &str,
+) -> anyhow::Result<()> {
     let made = match tc::qdisc_add_clsact(&interface.name) {
         Ok(()) => true,
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => false,
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
+            false
+        }
         Err(error) => return Err(error).context("adding the clsact qdisc"),
     };
     if Hook::OF_UPLINK.contains(&hook) {
@@ -325,7 +369,11 @@ fn put_filter(program: &mut SchedClassifier, hook: Hook, interface: &Interface, 
     )?;
     let id = match program.attach_to_link(kept) {
         Ok(id) => id,
-        Err(_) => program.attach_with_options(&interface.name, hook.direction(), TcAttachOptions::Netlink(FILTER))?,
+        Err(_) => program.attach_with_options(
+            &interface.name,
+            hook.direction(),
+            TcAttachOptions::Netlink(FILTER),
+        )?,
     };
     // Dropping the link would take the filter away; it is to outlive the agent.
     mem::forget(program.take_link(id)?);
@@ -354,9 +402,11 @@ pub(super) fn unpin(pin: &PathBuf) -> anyhow::Result<()> {
     }
 }
 
-/// The mount point of cgroup2: not always `/sys/fs/cgroup`, where v1 hierarchies may be mounted beside it.
+/// The mount point of cgroup2: not always `/sys/fs/cgroup`, where v1 hierarchies may be mounted
+/// beside it.
 fn cgroup2() -> anyhow::Result<Option<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
     Ok(mounts.lines().find_map(mount_point_of_cgroup2))
 }
 

@@ -1,6 +1,9 @@
-//! A walk through a map in steps of many entries. aya has none: entry by entry it costs up to two system calls each, and starts over
-//! when the entry it stands on goes.
-#![expect(unsafe_code, reason = "one system call, with pointers into buffers whose sizes it is told")]
+//! A walk through a map in steps of many entries. aya has none: entry by entry it costs up to two
+//! system calls each, and starts over when the entry it stands on goes.
+#![expect(
+    unsafe_code,
+    reason = "one system call, with pointers into buffers whose sizes it is told"
+)]
 
 use std::{
     collections::HashMap,
@@ -44,7 +47,10 @@ pub(super) fn entries<K: Pod + Eq + Hash, V: Pod>(map: &MapFd) -> anyhow::Result
 }
 
 /// Visits every entry of a hash map or an array.
-pub(super) fn for_each<K: Pod, V: Pod>(map: &MapFd, mut visit: impl FnMut(K, V)) -> anyhow::Result<()> {
+pub(super) fn for_each<K: Pod, V: Pod>(
+    map: &MapFd,
+    mut visit: impl FnMut(K, V),
+) -> anyhow::Result<()> {
     let mut keys = vec![K::zeroed(); STEP as usize];
     let mut values = vec![V::zeroed(); STEP as usize];
     let mut place = None;
@@ -65,7 +71,9 @@ fn step<K: Pod, V: Pod>(
 ) -> anyhow::Result<(usize, Option<u32>)> {
     let mut next = 0u32;
     let mut attributes = Attributes {
-        in_batch: place.as_ref().map_or(0, |place| std::ptr::from_ref(place).expose_provenance() as u64),
+        in_batch: place
+            .as_ref()
+            .map_or(0, |place| std::ptr::from_ref(place).expose_provenance() as u64),
         out_batch: (&raw mut next).expose_provenance() as u64,
         keys: keys.as_mut_ptr().expose_provenance() as u64,
         values: values.as_mut_ptr().expose_provenance() as u64,
@@ -75,8 +83,11 @@ fn step<K: Pod, V: Pod>(
         flags: 0,
     };
     assert!(keys.len() >= STEP as usize && values.len() >= STEP as usize);
-    // SAFETY: the buffers have room for `STEP` keys and values, which are plain bytes, and live until the call is over.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
+    // SAFETY: the buffers have room for `STEP` keys and values, which are plain bytes, and live
+    // until the call is over.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>())
+    };
     let count = attributes.count as usize;
     if result == 0 {
         return Ok((count, Some(next)));

@@ -1,4 +1,5 @@
-//! The maps of one family. What is of the other one is none of its business: asked for it, it does nothing.
+//! The maps of one family. What is of the other one is none of its business: asked for it, it does
+//! nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -88,23 +89,39 @@ impl<A: Ip> Family<A> {
         Ok(slots)
     }
 
-    pub(super) fn put_endpoint(&mut self, entry: &EndpointEntry, slot: u32, network: u32) -> anyhow::Result<()> {
+    pub(super) fn put_endpoint(
+        &mut self,
+        entry: &EndpointEntry,
+        slot: u32,
+        network: u32,
+    ) -> anyhow::Result<()> {
         let Some(address) = A::of(entry.address) else { return Ok(()) };
         let value = endpoint_value(entry, slot, network)?;
         self.endpoints.insert(Raw(address), Raw(value), 0).with_context(|| {
-            format!("making the endpoint {} known (there is room for {})", entry.address, abi::ENDPOINTS)
+            format!(
+                "making the endpoint {} known (there is room for {})",
+                entry.address,
+                abi::ENDPOINTS
+            )
         })
     }
 
     pub(super) fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         let Some(key) = A::of(address) else { return Ok(()) };
-        gone_is_done(self.endpoints.remove(&Raw(key))).with_context(|| format!("forgetting the endpoint {address}"))
+        gone_is_done(self.endpoints.remove(&Raw(key)))
+            .with_context(|| format!("forgetting the endpoint {address}"))
     }
 
     /// Without an address nothing of this family leaves by it.
-    pub(super) fn put_uplink(&mut self, index: u32, address: Option<A>, mtu: u32) -> anyhow::Result<()> {
+    pub(super) fn put_uplink(
+        &mut self,
+        index: u32,
+        address: Option<A>,
+        mtu: u32,
+    ) -> anyhow::Result<()> {
         let Some(address) = address else { return self.remove_uplink(index) };
-        // No IPv4 packet is longer, nor an IPv6 one but a jumbogram (RFC 2675), whatever the interface can carry.
+        // No IPv4 packet is longer, nor an IPv6 one but a jumbogram (RFC 2675), whatever the
+        // interface can carry.
         let uplink = Uplink { address, mtu: mtu.min(u32::from(u16::MAX)) };
         self.uplinks
             .insert(index, Raw(uplink), 0)
@@ -122,18 +139,23 @@ impl<A: Ip> Family<A> {
 
     pub(super) fn remove_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
         let Some(key) = admitted_key(subnet, abi::INSIDE) else { return Ok(()) };
-        gone_is_done(self.admitted.remove(&key)).with_context(|| format!("forgetting the subnet {subnet}"))
+        gone_is_done(self.admitted.remove(&key))
+            .with_context(|| format!("forgetting the subnet {subnet}"))
     }
 
     /// Answers those that were the host's before.
-    pub(super) fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<Vec<IpAddr>> {
+    pub(super) fn set_local_addresses(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> anyhow::Result<Vec<IpAddr>> {
         let wanted: BTreeSet<A> = addresses.iter().filter_map(|address| A::of(*address)).collect();
         let known: BTreeSet<A> = self.local.keys().filter_map(|key| Some(key.ok()?.0)).collect();
         for address in wanted.difference(&known) {
             self.local.insert(Raw(*address), 0, 0).context("noting an address of the host")?;
         }
         for address in known.difference(&wanted) {
-            gone_is_done(self.local.remove(&Raw(*address))).context("forgetting an address of the host")?;
+            gone_is_done(self.local.remove(&Raw(*address)))
+                .context("forgetting an address of the host")?;
         }
         Ok(known.difference(&wanted).map(|address| address.ip()).collect())
     }
@@ -144,7 +166,9 @@ impl<A: Ip> Family<A> {
         self.publishes.set(slot, Raw(served.value), 0).context("writing the publish")?;
         for source in &entry.from {
             let Some(key) = admitted_key(source, slot) else { continue };
-            self.admitted.insert(&key, 0, 0).with_context(|| format!("admitting the sources {source}"))?;
+            self.admitted
+                .insert(&key, 0, 0)
+                .with_context(|| format!("admitting the sources {source}"))?;
         }
         for port in ports(entry) {
             let index = port_index(entry, port)?;
@@ -152,7 +176,9 @@ impl<A: Ip> Family<A> {
                 None => self.ports.set(index, slot, 0),
                 Some(address) => {
                     let key = Raw(address_port(entry, address, port));
-                    self.address_ports.insert(key, slot, 0).and_then(|()| self.ports.set(index, abi::BY_ADDRESS, 0))
+                    self.address_ports
+                        .insert(key, slot, 0)
+                        .and_then(|()| self.ports.set(index, abi::BY_ADDRESS, 0))
                 }
             }
             .with_context(|| format!("publishing port {port}"))?;
@@ -161,7 +187,12 @@ impl<A: Ip> Family<A> {
     }
 
     /// Writes `to`, with that slot, in the place of `from`.
-    pub(super) fn move_publish(&mut self, from: &PublishEntry, to: &PublishEntry, slot: u32) -> anyhow::Result<()> {
+    pub(super) fn move_publish(
+        &mut self,
+        from: &PublishEntry,
+        to: &PublishEntry,
+        slot: u32,
+    ) -> anyhow::Result<()> {
         if Served::<A>::of(to).is_none() {
             self.clear_ports(from)?;
         }
@@ -173,7 +204,8 @@ impl<A: Ip> Family<A> {
         self.clear_ports(entry)?;
         for source in &entry.from {
             let Some(key) = admitted_key(source, slot) else { continue };
-            gone_is_done(self.admitted.remove(&key)).with_context(|| format!("forgetting the sources {source}"))?;
+            gone_is_done(self.admitted.remove(&key))
+                .with_context(|| format!("forgetting the sources {source}"))?;
         }
         Ok(())
     }
@@ -184,8 +216,10 @@ impl<A: Ip> Family<A> {
             None => BTreeSet::new(),
             Some(address) => {
                 for port in ports(entry) {
-                    gone_is_done(self.address_ports.remove(&Raw(address_port(entry, address, port))))
-                        .with_context(|| format!("ending the publish of port {port}"))?;
+                    gone_is_done(
+                        self.address_ports.remove(&Raw(address_port(entry, address, port))),
+                    )
+                    .with_context(|| format!("ending the publish of port {port}"))?;
                 }
                 let keys = self.address_ports.keys().filter_map(Result::ok);
                 keys.map(|Raw(key)| (key.port, key.protocol)).collect()
@@ -217,7 +251,9 @@ impl<A: Ip> Family<A> {
         for port in ports(entry) {
             let found = match served.host_address {
                 None => self.ports.get(&port_index(entry, port)?, 0).ok(),
-                Some(address) => self.address_ports.get(&Raw(address_port(entry, address, port)), 0).ok(),
+                Some(address) => {
+                    self.address_ports.get(&Raw(address_port(entry, address, port)), 0).ok()
+                }
             };
             slots.insert(found.filter(|slot| *slot != 0 && *slot != abi::BY_ADDRESS));
         }
@@ -248,7 +284,10 @@ impl<A: Ip> Family<A> {
 
     fn retain_uplinks(&mut self, indexes: &BTreeSet<u32>) -> anyhow::Result<()> {
         let known: Vec<u32> = self.uplinks.keys().filter_map(Result::ok).collect();
-        known.into_iter().filter(|index| !indexes.contains(index)).try_for_each(|index| self.remove_uplink(index))
+        known
+            .into_iter()
+            .filter(|index| !indexes.contains(index))
+            .try_for_each(|index| self.remove_uplink(index))
     }
 
     fn retain_endpoints(&mut self, put: &BTreeMap<IpAddr, u32>) -> anyhow::Result<()> {
@@ -294,7 +333,11 @@ impl<A: Ip> Family<A> {
         Ok(published)
     }
 
-    fn retain_admitted(&mut self, slots: &BTreeSet<u32>, inside: &BTreeSet<IpNet>) -> anyhow::Result<()> {
+    fn retain_admitted(
+        &mut self,
+        slots: &BTreeSet<u32>,
+        inside: &BTreeSet<IpNet>,
+    ) -> anyhow::Result<()> {
         let admitted: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
         for key in admitted {
             let slot = u32::from_be_bytes(key.data().0.slot);
@@ -307,7 +350,8 @@ impl<A: Ip> Family<A> {
     }
 }
 
-/// A publish as a family has it that serves it: one with a container's address and, if there is a host address, with that.
+/// A publish as a family has it that serves it: one with a container's address and, if there is a
+/// host address, with that.
 pub(super) struct Served<A> {
     host_address: Option<A>,
     value: Publish<A>,
@@ -332,13 +376,21 @@ impl<A: Ip> Served<A> {
 
 /// A second handle of an array.
 fn fd(ebpf: &Ebpf, name: &str) -> anyhow::Result<MapFd> {
-    let Some(Map::Array(map)) = ebpf.map(name) else { bail!("the object lacks the array '{name}'") };
+    let Some(Map::Array(map)) = ebpf.map(name) else {
+        bail!("the object lacks the array '{name}'")
+    };
     map.info().and_then(|info| info.fd()).with_context(|| format!("opening the map '{name}'"))
 }
 
-fn endpoint_value<A: Ip>(entry: &EndpointEntry, slot: u32, network_number: u32) -> anyhow::Result<Endpoint<A>> {
+fn endpoint_value<A: Ip>(
+    entry: &EndpointEntry,
+    slot: u32,
+    network_number: u32,
+) -> anyhow::Result<Endpoint<A>> {
     let of = |address| {
-        A::of(address).with_context(|| format!("{address} is not of the family of the endpoint {}", entry.address))
+        A::of(address).with_context(|| {
+            format!("{address} is not of the family of the endpoint {}", entry.address)
+        })
     };
     let flag = |set, bit| if set { bit } else { 0 };
     Ok(Endpoint {
@@ -378,5 +430,7 @@ fn admitted_key<A: Ip>(source: &IpNet, slot: u32) -> Option<Key<Raw<Admitted<A>>
 
 fn is_key_of<A: Ip>(key: &Key<Raw<Admitted<A>>>, subnet: &IpNet) -> bool {
     let of_subnet = admitted_key::<A>(subnet, abi::INSIDE);
-    of_subnet.is_some_and(|wanted| wanted.prefix_len() == key.prefix_len() && wanted.data().0 == key.data().0)
+    of_subnet.is_some_and(|wanted| {
+        wanted.prefix_len() == key.prefix_len() && wanted.data().0 == key.data().0
+    })
 }

@@ -29,7 +29,9 @@ impl FlowTable {
         let mut records = Vec::new();
         self.v4.list(&mut records)?;
         self.v6.list(&mut records)?;
-        records.sort_by_key(|record| (record.container, record.protocol, record.forward, record.reply));
+        records.sort_by_key(|record| {
+            (record.container, record.protocol, record.forward, record.reply)
+        });
         Ok(records)
     }
 
@@ -48,7 +50,8 @@ impl FlowTable {
         Ok(self.v4.end_of_interface(index)? + self.v6.end_of_interface(index)?)
     }
 
-    /// Ends the flows that come from or go to one of those addresses, translated or not; answers how many.
+    /// Ends the flows that come from or go to one of those addresses, translated or not; answers
+    /// how many.
     pub(super) fn end_of_addresses(&self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<u64> {
         Ok(self.v4.end_of_addresses(addresses)? + self.v6.end_of_addresses(addresses)?)
     }

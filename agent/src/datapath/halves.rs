@@ -26,7 +26,8 @@ use super::{FlowRecord, abi::Raw, address::Ip, batch, pins::Pins};
 
 type FlowMap<A> = maps::HashMap<MapData, Raw<Tuple<A>>, Raw<Flow<A>>>;
 
-/// The halves of flows, and the program that removes flows: it gives back what they count for, and looks again whether they have ended.
+/// The halves of flows, and the program that removes flows: it gives back what they count for, and
+/// looks again whether they have ended.
 pub(super) struct Halves<A: Ip> {
     entries: u32,
     fd: MapFd,
@@ -40,7 +41,9 @@ pub(super) struct Halves<A: Ip> {
 impl<A: Ip> Halves<A> {
     /// Opens both. The program is pinned for a moment: that is how a second name for it is had.
     pub(super) fn open(program: &mut SchedClassifier, pins: &Pins) -> anyhow::Result<Self> {
-        let map = |name: &str| MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"));
+        let map = |name: &str| {
+            MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"))
+        };
         let pin = pins.link(name::SWEEP);
         let _ = fs::remove_file(&pin);
         program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
@@ -72,7 +75,10 @@ impl<A: Ip> Halves<A> {
     /// Ends the live flows that are `wanted`; answers how many.
     pub(super) fn end_live(&self, wanted: impl Fn(&FlowRecord) -> bool) -> anyhow::Result<u64> {
         let live = self.live()?;
-        self.remove(live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key).collect(), Which::Any)
+        self.remove(
+            live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key).collect(),
+            Which::Any,
+        )
     }
 
     /// Ends every flow; answers how many.
@@ -85,15 +91,21 @@ impl<A: Ip> Halves<A> {
         self.end(|_, half| half.translation.output == index || half.input == index)
     }
 
-    /// Ends the flows that come from or go to one of those addresses, translated or not; answers how many.
+    /// Ends the flows that come from or go to one of those addresses, translated or not; answers
+    /// how many.
     pub(super) fn end_of_addresses(&self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<u64> {
-        self.end(|key, _| [key.source, key.destination].iter().any(|address| addresses.contains(&address.ip())))
+        self.end(|key, _| {
+            [key.source, key.destination].iter().any(|address| addresses.contains(&address.ip()))
+        })
     }
 
     /// Ends the flows of which one half or the other is `wanted`.
     fn end(&self, wanted: impl Fn(&Tuple<A>, &Flow<A>) -> bool) -> anyhow::Result<u64> {
         let halves = self.halves()?;
-        self.remove(halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key).collect(), Which::Any)
+        self.remove(
+            halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key).collect(),
+            Which::Any,
+        )
     }
 
     /// The live flows, with the keys of their forward halves.
@@ -103,7 +115,10 @@ impl<A: Ip> Halves<A> {
         let mut live = Vec::new();
         for (key, forward) in &halves {
             // The host's own are nobody's business.
-            if forward.is_reply != 0 || key.side == side::HOST || self.epoch(forward)? != forward.epoch {
+            if forward.is_reply != 0
+                || key.side == side::HOST
+                || self.epoch(forward)? != forward.epoch
+            {
                 continue;
             }
             let reply = halves.get(&forward.translation.tuple.reversed());
@@ -122,7 +137,8 @@ impl<A: Ip> Halves<A> {
         let (mut ended, mut lost) = (Vec::new(), Vec::new());
         for (key, half, other) in flows(&halves) {
             if half.is_reply == 0 && other.is_none() {
-                // The reply half is inserted first: a forward half alone has lost it to another CPU that cleared up.
+                // The reply half is inserted first: a forward half alone has lost it to another CPU
+                // that cleared up.
                 lost.push(*key);
             } else if self.epoch(half)? != half.epoch
                 || is_over(half, now) && other.is_none_or(|(_, other)| is_over(other, now))
@@ -159,7 +175,8 @@ impl<A: Ip> Halves<A> {
     /// The keys of the flows that began, the oldest first; those that were overwritten are missing.
     fn noted(&self) -> anyhow::Result<Vec<Tuple<A>>> {
         let mut noted = Vec::new();
-        batch::for_each(&self.begun, |_: u32, key| noted.push(key)).context("reading which flows began")?;
+        batch::for_each(&self.begun, |_: u32, key| noted.push(key))
+            .context("reading which flows began")?;
         let next = self.begun_counters.get(&0, 0).context("reading how many flows began")?;
         let oldest = next as usize % noted.len().max(1);
         noted.rotate_left(oldest);
@@ -171,16 +188,19 @@ impl<A: Ip> Halves<A> {
     }
 
     fn epoch(&self, half: &Flow<A>) -> anyhow::Result<u32> {
-        self.epochs.get(&half.slot, 0).with_context(|| format!("reading the epoch of slot {}", half.slot))
+        self.epochs
+            .get(&half.slot, 0)
+            .with_context(|| format!("reading the epoch of slot {}", half.slot))
     }
 }
 
 /// How many flows must end at once for their order to matter.
 const MANY: usize = 1024;
 
-/// Puts keys in the order in which flows are to be removed: the kernel hands out again what was given back last, so the entries of flows that begin together lie
-/// together then, as they did in a new table. In the table's own order, which is anything, a thousand flows would come to lie on two thousand pages, more than
-/// a processor has at hand, and every packet would wait for that.
+/// Puts keys in the order in which flows are to be removed: the kernel hands out again what was
+/// given back last, so the entries of flows that begin together lie together then, as they did in a
+/// new table. In the table's own order, which is anything, a thousand flows would come to lie on
+/// two thousand pages, more than a processor has at hand, and every packet would wait for that.
 fn last_begun_first<K: Copy + Eq + Hash>(keys: Vec<K>, noted: &[K]) -> Vec<K> {
     let mut left: HashSet<K> = keys.into_iter().collect();
     let mut ordered: Vec<K> = noted.iter().rev().filter(|key| left.remove(key)).copied().collect();
@@ -188,11 +208,13 @@ fn last_begun_first<K: Copy + Eq + Hash>(keys: Vec<K>, noted: &[K]) -> Vec<K> {
     ordered
 }
 
-/// Every flow once: the key of its forward half, that half, and the other; or a reply half that is left of another flow.
+/// Every flow once: the key of its forward half, that half, and the other; or a reply half that is
+/// left of another flow.
 fn flows<A: Ip>(halves: &HashMap<Tuple<A>, Flow<A>>) -> impl Iterator<Item = FlowOf<'_, A>> {
     halves.iter().filter_map(|(key, half)| {
         let other = halves.get_key_value(&half.translation.tuple.reversed());
-        let comes_with_other = other.is_some_and(|(_, other)| other.translation.tuple.reversed() == *key);
+        let comes_with_other =
+            other.is_some_and(|(_, other)| other.translation.tuple.reversed() == *key);
         (half.is_reply == 0 || !comes_with_other).then_some((key, half, other))
     })
 }
@@ -200,8 +222,10 @@ fn flows<A: Ip>(halves: &HashMap<Tuple<A>, Flow<A>>) -> impl Iterator<Item = Flo
 type FlowOf<'h, A> = (&'h Tuple<A>, &'h Flow<A>, Option<(&'h Tuple<A>, &'h Flow<A>)>);
 
 fn now() -> anyhow::Result<Ticks> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the monotonic clock")?;
-    let nanoseconds = time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
+    let time =
+        clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the monotonic clock")?;
+    let nanoseconds =
+        time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
     Ok((nanoseconds >> flow::TICK_SHIFT) as Ticks)
 }
 
@@ -215,10 +239,16 @@ fn time_left<A>(half: &Flow<A>, now: Ticks) -> Option<Ticks> {
     half.timeout.checked_sub(idle)
 }
 
-/// The state of a full-cone mapping, which is kept as a flow without another side: its reply is the external address and port.
+/// The state of a full-cone mapping, which is kept as a flow without another side: its reply is the
+/// external address and port.
 const MAPPING_STATE: &str = "mapping";
 
-fn record<A: Ip>(key: &Tuple<A>, forward: &Flow<A>, reply: Option<&Flow<A>>, left: Ticks) -> FlowRecord {
+fn record<A: Ip>(
+    key: &Tuple<A>,
+    forward: &Flow<A>,
+    reply: Option<&Flow<A>>,
+    left: Ticks,
+) -> FlowRecord {
     let leaves = &forward.translation.tuple;
     let mapping = key.side == side::MAPPING;
     let masqueraded = key.side == side::CONTAINER && leaves.side == side::UPLINK;
@@ -242,7 +272,10 @@ fn ends<A: Ip>(tuple: &Tuple<A>) -> (SocketAddr, SocketAddr) {
         echo::NONE => (tuple.source_port, tuple.destination_port),
         _ => (identifier, identifier),
     };
-    (SocketAddr::new(tuple.source.ip(), source.get()), SocketAddr::new(tuple.destination.ip(), destination.get()))
+    (
+        SocketAddr::new(tuple.source.ip(), source.get()),
+        SocketAddr::new(tuple.destination.ip(), destination.get()),
+    )
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use causeway_common::abi::name;
 
 use super::{LoadOptions, pins::Pins};
 
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
 
 /// The maps that are no family's.
 const SHARED: [&str; 6] =
@@ -29,7 +30,8 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
         );
     }
     let flows = kept.unwrap_or(options.flows);
-    let entries = flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;
+    let entries =
+        flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;
     let notes = flows.next_power_of_two();
     let begun_mask = notes - 1;
     let mut loader = EbpfLoader::new();
@@ -42,9 +44,9 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     for map in name::V4.all().into_iter().chain(name::V6.all()).chain(SHARED) {
         loader.map_pin_path(map, pins.map(map));
     }
-    let mut ebpf = loader
-        .load(OBJECT)
-        .with_context(|| format!("making the datapath's maps (the flow table has room for {} flows)", options.flows))?;
+    let mut ebpf = loader.load(OBJECT).with_context(|| {
+        format!("making the datapath's maps (the flow table has room for {} flows)", options.flows)
+    })?;
     // Those that refuse binds, and XDP, are loaded where they are attached.
     let at_once = |name: &str| !name::BINDS.contains(&name) && name != name::UPLINK_XDP;
     for (name, program) in ebpf.programs_mut().filter(|(name, _)| at_once(name)) {
@@ -59,7 +61,8 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// The verifier's words are pages long: they go to the log, its verdict into the error. Only its figures come after that.
+/// The verifier's words are pages long: they go to the log, its verdict into the error. Only its
+/// figures come after that.
 pub(super) fn explain(name: &str, error: ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = &error {
         let log = verifier_log.to_string();
@@ -73,7 +76,8 @@ pub(super) fn explain(name: &str, error: ProgramError) -> anyhow::Error {
 /// The last line that says something of the program, before the verifier's figures.
 fn verdict(log: &str) -> &str {
     const FIGURES: [&str; 3] = ["verification time ", "stack depth ", "processed "];
-    let is_verdict = |line: &&str| !line.is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure));
+    let is_verdict =
+        |line: &&str| !line.is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure));
     log.lines().map(str::trim).rfind(is_verdict).unwrap_or("it gave no reason")
 }
 

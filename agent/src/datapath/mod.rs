@@ -1,8 +1,8 @@
 //! The programs and maps in the kernel: load, pin, attach, write. The only module that names aya.
 //!
-//! Everything is pinned under `/sys/fs/bpf/causeway/INSTANCE/vN`, so that the datapath works on while no agent runs. A new agent of the
-//! same instance loads its programs over the pinned maps, puts again what its state file names, and calls [`Datapath::settle`] to
-//! drop the rest.
+//! Everything is pinned under `/sys/fs/bpf/causeway/INSTANCE/vN`, so that the datapath works on
+//! while no agent runs. A new agent of the same instance loads its programs over the pinned maps,
+//! puts again what its state file names, and calls [`Datapath::settle`] to drop the rest.
 
 mod abi;
 mod address;
@@ -87,10 +87,12 @@ pub struct Interface {
     pub name: String,
 }
 
-/// One address of a container on one network, as the programs need it. All of them at one host side are one endpoint.
+/// One address of a container on one network, as the programs need it. All of them at one host side
+/// are one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointEntry {
-    /// Of either family. An IPv4-mapped one is where IPv6 clients of a container find it that has IPv4 alone.
+    /// Of either family. An IPv4-mapped one is where IPv6 clients of a container find it that has
+    /// IPv4 alone.
     pub address: IpAddr,
     /// The gateway's address on the network, of the address's family.
     pub gateway: IpAddr,
@@ -131,9 +133,15 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Self {
-        let (first, last) = (Network::DEFAULT.first_port as u16, Network::DEFAULT.last_port() as u16);
+        let (first, last) =
+            (Network::DEFAULT.first_port as u16, Network::DEFAULT.last_port() as u16);
         let ports = PortRange::new(first, last).expect("the default ports are a range");
-        Self { timeouts: Vec::new(), ports, full_cone: false, max_flows: Network::DEFAULT.max_flows }
+        Self {
+            timeouts: Vec::new(),
+            ports,
+            full_cone: false,
+            max_flows: Network::DEFAULT.max_flows,
+        }
     }
 }
 
@@ -152,7 +160,8 @@ pub struct PublishEntry {
     pub container_v4: Option<Ipv4Addr>,
     /// The container's, for IPv6 clients: likewise. An IPv4-mapped one if it has IPv4 alone.
     pub container_v6: Option<Ipv6Addr>,
-    /// Clients that may use it; any if empty. A family with none in a list that is not empty admits nobody.
+    /// Clients that may use it; any if empty. A family with none in a list that is not empty admits
+    /// nobody.
     pub from: Vec<IpNet>,
 }
 
@@ -209,14 +218,17 @@ impl fmt::Debug for Datapath {
 }
 
 impl Datapath {
-    /// Loads the programs (mounting bpffs on `/sys/fs/bpf` if nothing is), reusing what an earlier agent of the instance left.
+    /// Loads the programs (mounting bpffs on `/sys/fs/bpf` if nothing is), reusing what an earlier
+    /// agent of the instance left.
     pub fn load(options: &LoadOptions) -> anyhow::Result<Self> {
         let pins = Pins::prepare(&options.instance)?;
         let mut ebpf = load::load(options, &pins)?;
         let tables = Tables::open(&mut ebpf)?;
         let early = Early::open(&mut ebpf)?;
-        let sweep: &mut SchedClassifier =
-            ebpf.program_mut(name::SWEEP).context("the object lacks the program 'sweep'")?.try_into()?;
+        let sweep: &mut SchedClassifier = ebpf
+            .program_mut(name::SWEEP)
+            .context("the object lacks the program 'sweep'")?
+            .try_into()?;
         let flows = FlowTable::open(sweep, &pins)?;
         let sweeper = Sweeper::start(FlowTable::open(sweep, &pins)?)?;
         let sockets = HostSockets::open(&pins)?;
@@ -224,23 +236,25 @@ impl Datapath {
         Ok(Self { attached, tables, flows, sweeper, early, sockets })
     }
 
-    /// How many flows there is room for, in each family: that of an earlier agent, if its table was kept.
+    /// How many flows there is room for, in each family: that of an earlier agent, if its table was
+    /// kept.
     pub fn room(&self) -> u32 {
         self.flows.room()
     }
 
-    /// Removes all that the instance has in the kernel: links, programs, maps, pins. Nothing there is done. Needs no loaded datapath.
+    /// Removes all that the instance has in the kernel: links, programs, maps, pins. Nothing there
+    /// is done. Needs no loaded datapath.
     ///
-    /// Answers the interfaces that are left with a clsact qdisc that was made for a program of ours. The calling thread must be in their
-    /// namespace.
+    /// Answers the interfaces that are left with a clsact qdisc that was made for a program of
+    /// ours. The calling thread must be in their namespace.
     pub fn remove(instance: &str) -> anyhow::Result<Vec<u32>> {
         let left = attach::remove_filters(instance)?;
         pins::remove(instance)?;
         Ok(left)
     }
 
-    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get its address of their family, and without one there are none. Again is an update
-    /// for flows that begin from then on.
+    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get its address of their family, and
+    /// without one there are none. Again is an update for flows that begin from then on.
     pub fn put_uplink(
         &mut self,
         uplink: &Interface,
@@ -262,7 +276,8 @@ impl Datapath {
         self.attached.remove(Hook::UplinkOut, index)
     }
 
-    /// Lets an uplink's driver run the XDP program, on frames for that MAC. Again is an update. An error says what keeps the driver from it.
+    /// Lets an uplink's driver run the XDP program, on frames for that MAC. Again is an update. An
+    /// error says what keeps the driver from it.
     pub fn put_xdp(&mut self, uplink: &Interface, mac: Mac) -> anyhow::Result<()> {
         self.early.put_mac(uplink.index, mac)?;
         self.attached.put_xdp(uplink)
@@ -280,9 +295,14 @@ impl Datapath {
         self.early.put_receiver(host_side)
     }
 
-    /// Attaches the guard to a bridge, and makes its network's subnets and terms known. Again is an update: flows go by new timeouts from their
-    /// next state on.
-    pub fn put_bridge(&mut self, bridge: &Interface, subnets: &[IpNet], terms: &Terms) -> anyhow::Result<()> {
+    /// Attaches the guard to a bridge, and makes its network's subnets and terms known. Again is an
+    /// update: flows go by new timeouts from their next state on.
+    pub fn put_bridge(
+        &mut self,
+        bridge: &Interface,
+        subnets: &[IpNet],
+        terms: &Terms,
+    ) -> anyhow::Result<()> {
         self.tables.put_network(bridge.index, terms)?;
         self.tables.put_subnets(subnets)?;
         self.attached.put(Hook::Bridge, bridge)
@@ -295,19 +315,28 @@ impl Datapath {
         self.attached.remove(Hook::Bridge, index)
     }
 
-    /// The addresses that are the host's own, on whatever interface, loopback's left out. Answers those that are so no longer, also if it
-    /// was an earlier agent that they were told.
-    pub fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<BTreeSet<IpAddr>> {
+    /// The addresses that are the host's own, on whatever interface, loopback's left out. Answers
+    /// those that are so no longer, also if it was an earlier agent that they were told.
+    pub fn set_local_addresses(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> anyhow::Result<BTreeSet<IpAddr>> {
         self.tables.set_local_addresses(addresses)
     }
 
-    /// Ends the flows that leave with these addresses of the host or are addressed to them; answers how many.
+    /// Ends the flows that leave with these addresses of the host or are addressed to them; answers
+    /// how many.
     pub fn end_flows_of_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<u64> {
         self.flows.end_of_addresses(addresses)
     }
 
-    /// Attaches to an endpoint's host side and makes one of its addresses known. Again, unchanged, is done.
-    pub fn put_endpoint(&mut self, endpoint: &EndpointEntry, host_side: &Interface) -> anyhow::Result<()> {
+    /// Attaches to an endpoint's host side and makes one of its addresses known. Again, unchanged,
+    /// is done.
+    pub fn put_endpoint(
+        &mut self,
+        endpoint: &EndpointEntry,
+        host_side: &Interface,
+    ) -> anyhow::Result<()> {
         // Known first: a packet that the program sees before that would be taken for a spoofed one.
         self.tables.put_endpoint(endpoint)?;
         self.attached.put(Hook::HostSide, host_side)?;
@@ -317,7 +346,8 @@ impl Datapath {
         }
     }
 
-    /// Forgets an endpoint's address, and with the last one the endpoint, whose flows end at once. Its publishes must have been removed.
+    /// Forgets an endpoint's address, and with the last one the endpoint, whose flows end at once.
+    /// Its publishes must have been removed.
     pub fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         if let Some(host_side) = self.tables.remove_endpoint(address)? {
             self.attached.remove(Hook::HostSide, host_side)?;
@@ -343,9 +373,15 @@ impl Datapath {
         self.tables.publish_slot(publish)
     }
 
-    /// Leads a publish that was put to another container: `to` is `from` but for that, and has the draining slot `resumed` if there is one. The
-    /// slot of `from` drains from then on: its flows go on until [`Self::end_draining`].
-    pub fn move_publish(&mut self, from: &PublishEntry, to: &PublishEntry, resumed: Option<u32>) -> anyhow::Result<()> {
+    /// Leads a publish that was put to another container: `to` is `from` but for that, and has the
+    /// draining slot `resumed` if there is one. The slot of `from` drains from then on: its flows
+    /// go on until [`Self::end_draining`].
+    pub fn move_publish(
+        &mut self,
+        from: &PublishEntry,
+        to: &PublishEntry,
+        resumed: Option<u32>,
+    ) -> anyhow::Result<()> {
         self.tables.move_publish(from, to, resumed)
     }
 
@@ -359,7 +395,8 @@ impl Datapath {
         self.tables.end_draining(slot)
     }
 
-    /// The sockets of the host's that a published port connected with a container, and some that were.
+    /// The sockets of the host's that a published port connected with a container, and some that
+    /// were.
     pub fn host_sockets(&self) -> anyhow::Result<Vec<HostSocket>> {
         self.sockets.list()
     }
@@ -381,7 +418,8 @@ impl Datapath {
         self.flows.list()
     }
 
-    /// Ends every flow, the host's own and what is hidden from [`Self::flows`] too; answers how many.
+    /// Ends every flow, the host's own and what is hidden from [`Self::flows`] too; answers how
+    /// many.
     pub fn flush_flows(&mut self) -> anyhow::Result<u64> {
         self.flows.flush()
     }
@@ -391,7 +429,8 @@ impl Datapath {
         self.flows.end_live(wanted)
     }
 
-    /// Frees the entries of flows that have ended. Called every few seconds; the work is done by a thread of its own.
+    /// Frees the entries of flows that have ended. Called every few seconds; the work is done by a
+    /// thread of its own.
     pub fn sweep(&mut self) -> anyhow::Result<()> {
         self.sweeper.sweep();
         Ok(())

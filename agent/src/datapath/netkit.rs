@@ -1,5 +1,9 @@
-//! Links of programs to what a container sends, where it sends it: at its own end of a netkit pair (Linux 6.7). aya has none of that kind.
-#![expect(unsafe_code, reason = "one system call, with pointers into buffers whose sizes it is told")]
+//! Links of programs to what a container sends, where it sends it: at its own end of a netkit pair
+//! (Linux 6.7). aya has none of that kind.
+#![expect(
+    unsafe_code,
+    reason = "one system call, with pointers into buffers whose sizes it is told"
+)]
 
 use std::{
     ffi::CString,
@@ -57,10 +61,12 @@ struct Pin {
     flags: u32,
 }
 
-/// Attaches a program to the other end of a host side, by a link that is pinned at `pin`; one that is there takes the program in one step.
+/// Attaches a program to the other end of a host side, by a link that is pinned at `pin`; one that
+/// is there takes the program in one step.
 pub(super) fn put(program: &SchedClassifier, host_side: u32, pin: &Path) -> anyhow::Result<()> {
     let program = number(program.fd()?.as_fd().as_raw_fd());
-    let path = CString::new(pin.as_os_str().as_bytes()).with_context(|| format!("the path {}", pin.display()))?;
+    let path = CString::new(pin.as_os_str().as_bytes())
+        .with_context(|| format!("the path {}", pin.display()))?;
     let path = path.as_ptr().expose_provenance() as u64;
     if let Ok(link) = call(command::OBJ_GET, &Pin { path, object: 0, flags: 0 }) {
         // SAFETY: the kernel has just given it, to nobody else.
@@ -72,8 +78,15 @@ pub(super) fn put(program: &SchedClassifier, host_side: u32, pin: &Path) -> anyh
         }
         fs::remove_file(pin).with_context(|| format!("removing the pin {}", pin.display()))?;
     }
-    let create =
-        Create { program, interface: host_side, attach_type: NETKIT_PEER, flags: 0, relative: 0, _pad: 0, revision: 0 };
+    let create = Create {
+        program,
+        interface: host_side,
+        attach_type: NETKIT_PEER,
+        flags: 0,
+        relative: 0,
+        _pad: 0,
+        revision: 0,
+    };
     let link = call(command::LINK_CREATE, &create)?;
     // SAFETY: as above.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
@@ -89,7 +102,8 @@ const fn number(fd: RawFd) -> u32 {
 /// Answers what the kernel does: a new descriptor, or zero.
 fn call<T>(command: i64, attributes: &T) -> io::Result<RawFd> {
     let attributes = std::ptr::from_ref(attributes);
-    // SAFETY: the kernel reads as many bytes as it is told, and what they point to outlives the call.
+    // SAFETY: the kernel reads as many bytes as it is told, and what they point to outlives the
+    // call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }

@@ -34,7 +34,8 @@ impl Pins {
         let folder = of_instance(instance).join(format!("v{}", abi::LAYOUT));
         let pins = Self { folder };
         for folder in [pins.maps(), pins.links()] {
-            fs::create_dir_all(&folder).with_context(|| format!("making the folder {} for pins", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("making the folder {} for pins", folder.display()))?;
         }
         Ok(pins)
     }
@@ -59,7 +60,8 @@ impl Pins {
     }
 }
 
-/// Removes the instance's folder: what nothing else holds ends with it. Unmounts bpffs if an agent mounted it and nothing is left there.
+/// Removes the instance's folder: what nothing else holds ends with it. Unmounts bpffs if an agent
+/// mounted it and nothing is left there.
 pub(super) fn remove(instance: &str) -> anyhow::Result<()> {
     let folder = of_instance(instance);
     // Links first, so that no program runs on maps that are going.
@@ -85,7 +87,8 @@ fn of_instance(instance: &str) -> PathBuf {
 }
 
 fn mount_bpffs() -> anyhow::Result<()> {
-    let there = statfs(BPFFS).with_context(|| format!("looking at {BPFFS}: is sysfs mounted on /sys?"))?;
+    let there =
+        statfs(BPFFS).with_context(|| format!("looking at {BPFFS}: is sysfs mounted on /sys?"))?;
     if there.filesystem_type() == BPF_FS_MAGIC {
         return Ok(());
     }
@@ -103,8 +106,11 @@ fn mount_bpffs() -> anyhow::Result<()> {
 
 fn is_empty(folder: &Path) -> bool {
     // The kernel puts its own `maps.debug` and `progs.debug` into each bpffs (CONFIG_BPF_PRELOAD).
-    let of_kernel = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "debug");
-    fs::read_dir(folder).is_ok_and(|entries| entries.filter_map(Result::ok).all(|entry| of_kernel(&entry)))
+    let of_kernel = |entry: &fs::DirEntry| {
+        entry.path().extension().is_some_and(|extension| extension == "debug")
+    };
+    fs::read_dir(folder)
+        .is_ok_and(|entries| entries.filter_map(Result::ok).all(|entry| of_kernel(&entry)))
 }
 
 fn folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use causeway_common::abi;
 
-/// The slots in use. The lowest free one is not the next to be given: one just freed rests as long as there are others, so that a
-/// packet still in flight through it meets nobody new.
+/// The slots in use. The lowest free one is not the next to be given: one just freed rests as long
+/// as there are others, so that a packet still in flight through it meets nobody new.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     used: BTreeSet<u32>,

@@ -1,4 +1,5 @@
-//! The sockets of the host's processes that speak with a container because they addressed a published port.
+//! The sockets of the host's processes that speak with a container because they addressed a
+//! published port.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -53,7 +54,8 @@ impl<A: Ip> Noted<A> {
 
     fn list(&self, sockets: &mut Vec<HostSocket>) -> anyhow::Result<()> {
         for entry in &self.0 {
-            let (Raw(peer), Raw(meant)) = entry.context("walking through the sockets of the host")?;
+            let (Raw(peer), Raw(meant)) =
+                entry.context("walking through the sockets of the host")?;
             let at = |address: A, port: Port| SocketAddr::new(address.ip(), port.get());
             sockets.push(HostSocket {
                 cookie: u64::from(peer.cookie[0]) | u64::from(peer.cookie[1]) << 32,

@@ -1,5 +1,6 @@
-//! What the programs hold on the stack, as Linux 6.1 counts it: each function of a chain takes a multiple of 32 bytes (of 16 where later kernels compile them), and a
-//! chain has 512. A later kernel takes what 6.1 does not, so this is looked at without one.
+//! What the programs hold on the stack, as Linux 6.1 counts it: each function of a chain takes a
+//! multiple of 32 bytes (of 16 where later kernels compile them), and a chain has 512. A later
+//! kernel takes what 6.1 does not, so this is looked at without one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +38,10 @@ fn every_chain_of_functions_fits_on_the_stack_of_linux_6_1() {
     for (name, program) in &object.programs {
         let functions = functions(&object.functions[&program.function_key()].instructions);
         let (bytes, chain) = deepest(0, &functions);
-        assert!(bytes <= MOST, "{name} takes {bytes} bytes, with functions of {chain:?} bytes each");
+        assert!(
+            bytes <= MOST,
+            "{name} takes {bytes} bytes, with functions of {chain:?} bytes each"
+        );
     }
 }
 
@@ -56,25 +60,35 @@ fn functions(instructions: &[bpf_insn]) -> BTreeMap<usize, Function> {
         let names = instruction.code == code::LOAD_WIDE && source == BPF_PSEUDO_FUNC;
         (calls || names).then(|| at.wrapping_add_signed(instruction.imm as isize + 1))
     };
-    let mut all: BTreeMap<usize, Function> =
-        instructions.iter().enumerate().filter_map(called).chain([0]).map(|at| (at, Function::default())).collect();
+    let mut all: BTreeMap<usize, Function> = instructions
+        .iter()
+        .enumerate()
+        .filter_map(called)
+        .chain([0])
+        .map(|at| (at, Function::default()))
+        .collect();
     // Registers that point to the stack where they are changed next.
     let mut copies = BTreeSet::new();
     for (at, instruction) in instructions.iter().enumerate() {
-        let function = all.range_mut(..=at).next_back().expect("the first function begins at zero").1;
+        let function =
+            all.range_mut(..=at).next_back().expect("the first function begins at zero").1;
         function.calls.extend(called((at, instruction)));
         let base = match instruction.code & code::CLASS {
             code::LDX => Some(instruction.src_reg()),
             code::ST | code::STX => Some(instruction.dst_reg()),
             _ => None,
         };
-        let mut holds = |offset: i32| function.bytes = function.bytes.max(offset.unsigned_abs() as usize);
+        let mut holds =
+            |offset: i32| function.bytes = function.bytes.max(offset.unsigned_abs() as usize);
         if base == Some(FRAME) && instruction.off < 0 {
             holds(instruction.off.into());
         }
         if instruction.code == code::MOVE && instruction.src_reg() == FRAME {
             copies.insert(instruction.dst_reg());
-        } else if instruction.code == code::ADD && copies.remove(&instruction.dst_reg()) && instruction.imm < 0 {
+        } else if instruction.code == code::ADD
+            && copies.remove(&instruction.dst_reg())
+            && instruction.imm < 0
+        {
             holds(instruction.imm);
         }
     }

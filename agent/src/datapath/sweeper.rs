@@ -9,7 +9,8 @@ use anyhow::Context as _;
 
 use super::flows::FlowTable;
 
-/// A thread that frees the entries of ended flows: a full table takes it a good part of a second, which no request waits for.
+/// A thread that frees the entries of ended flows: a full table takes it a good part of a second,
+/// which no request waits for.
 #[derive(Debug)]
 pub(super) struct Sweeper {
     wake: SyncSender<()>,
@@ -26,7 +27,9 @@ impl Sweeper {
                     match flows.sweep() {
                         Ok(0) => {}
                         Ok(freed) => tracing::debug!(freed, "swept the flow table"),
-                        Err(error) => tracing::warn!("sweeping the flow table: {error:#}; it is tried again"),
+                        Err(error) => {
+                            tracing::warn!("sweeping the flow table: {error:#}; it is tried again")
+                        }
                     }
                 }
             })

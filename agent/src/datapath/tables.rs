@@ -77,7 +77,8 @@ impl Tables {
             publishes: Vec::new(),
             draining: BTreeSet::new(),
         };
-        // What is of no network goes by the defaults. Whether there are mappings stays as it was until every network is put again.
+        // What is of no network goes by the defaults. Whether there are mappings stays as it was
+        // until every network is put again.
         let mapping = tables.network(0)?.mapping;
         tables.write_network(0, Network { mapping, ..Network::DEFAULT })?;
         Ok(tables)
@@ -126,7 +127,9 @@ impl Tables {
                 _ => {}
             }
         }
-        free.with_context(|| format!("there is room for {} networks; remove one first", abi::NETWORKS - 1))
+        free.with_context(|| {
+            format!("there is room for {} networks; remove one first", abi::NETWORKS - 1)
+        })
     }
 
     /// Forgets a network.
@@ -141,11 +144,17 @@ impl Tables {
     }
 
     fn network(&self, number: u32) -> anyhow::Result<Network> {
-        Ok(self.networks.get(&number, 0).with_context(|| format!("reading the network {number}"))?.0)
+        Ok(self
+            .networks
+            .get(&number, 0)
+            .with_context(|| format!("reading the network {number}"))?
+            .0)
     }
 
     fn write_network(&mut self, number: u32, network: Network) -> anyhow::Result<()> {
-        self.networks.set(number, Raw(network), 0).with_context(|| format!("writing the network {number}"))
+        self.networks
+            .set(number, Raw(network), 0)
+            .with_context(|| format!("writing the network {number}"))
     }
 
     /// The slot's epoch.
@@ -194,7 +203,10 @@ impl Tables {
     }
 
     /// Answers those that were the host's before, by whatever agent's word.
-    pub(super) fn set_local_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<BTreeSet<IpAddr>> {
+    pub(super) fn set_local_addresses(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> anyhow::Result<BTreeSet<IpAddr>> {
         let mut gone = self.v4.set_local_addresses(addresses)?;
         gone.extend(self.v6.set_local_addresses(addresses)?);
         Ok(gone.into_iter().collect())
@@ -202,13 +214,17 @@ impl Tables {
 
     /// All addresses at one host side share a slot.
     pub(super) fn put_endpoint(&mut self, entry: &EndpointEntry) -> anyhow::Result<()> {
-        let number = *self.numbers.get(&entry.bridge).context("the endpoint's network is not known")?;
+        let number =
+            *self.numbers.get(&entry.bridge).context("the endpoint's network is not known")?;
         let kept = self.host_sides.get(&entry.host_side).copied();
         let slot = match kept {
             Some(kept) => kept,
             None => self.take_slot()?,
         };
-        let put = self.v4.put_endpoint(entry, slot, number).and_then(|()| self.v6.put_endpoint(entry, slot, number));
+        let put = self
+            .v4
+            .put_endpoint(entry, slot, number)
+            .and_then(|()| self.v6.put_endpoint(entry, slot, number));
         if let Err(error) = put {
             if kept.is_none() {
                 self.free_slot(slot)?;
@@ -243,7 +259,9 @@ impl Tables {
             Some(kept) => kept,
             None => self.take_slot()?,
         };
-        if let Err(error) = self.v4.write_publish(entry, slot).and_then(|()| self.v6.write_publish(entry, slot)) {
+        if let Err(error) =
+            self.v4.write_publish(entry, slot).and_then(|()| self.v6.write_publish(entry, slot))
+        {
             self.clear_publish(entry, slot)?;
             return Err(error);
         }
@@ -251,7 +269,8 @@ impl Tables {
         Ok(())
     }
 
-    /// The slot of a publish that an earlier agent wrote just so, in one family at least and otherwise in none.
+    /// The slot of a publish that an earlier agent wrote just so, in one family at least and
+    /// otherwise in none.
     fn kept_slot(&self, entry: &PublishEntry) -> anyhow::Result<Option<u32>> {
         Ok(match (self.v4.kept(entry)?, self.v6.kept(entry)?) {
             (Kept::Slot(slot), Kept::Nothing) | (Kept::Nothing, Kept::Slot(slot)) => Some(slot),
@@ -267,7 +286,9 @@ impl Tables {
     }
 
     pub(super) fn remove_publish(&mut self, entry: &PublishEntry) -> anyhow::Result<()> {
-        let Some(at) = self.publishes.iter().position(|(put, _)| put == entry) else { return Ok(()) };
+        let Some(at) = self.publishes.iter().position(|(put, _)| put == entry) else {
+            return Ok(());
+        };
         self.clear_publish(entry, self.publishes[at].1)?;
         self.publishes.remove(at);
         Ok(())
@@ -278,8 +299,8 @@ impl Tables {
         self.publishes.iter().find(|(put, _)| put == entry).map(|(_, slot)| *slot)
     }
 
-    /// Writes `to` in the place of `from`: no packet finds neither. `resumed` is a slot that drains and becomes that of `to` again. That of
-    /// `from` drains from now on.
+    /// Writes `to` in the place of `from`: no packet finds neither. `resumed` is a slot that drains
+    /// and becomes that of `to` again. That of `from` drains from now on.
     pub(super) fn move_publish(
         &mut self,
         from: &PublishEntry,
@@ -287,13 +308,20 @@ impl Tables {
         resumed: Option<u32>,
     ) -> anyhow::Result<()> {
         check_served(to)?;
-        let at = self.publishes.iter().position(|(put, _)| put == from).context("it is not in the datapath")?;
+        let at = self
+            .publishes
+            .iter()
+            .position(|(put, _)| put == from)
+            .context("it is not in the datapath")?;
         let before = self.publishes[at].1;
         let slot = match resumed {
             Some(slot) => slot,
             None => self.take_slot()?,
         };
-        let moved = self.v4.move_publish(from, to, slot).and_then(|()| self.v6.move_publish(from, to, slot));
+        let moved = self
+            .v4
+            .move_publish(from, to, slot)
+            .and_then(|()| self.v6.move_publish(from, to, slot));
         if let Err(error) = moved {
             self.v4.move_publish(to, from, before)?;
             self.v6.move_publish(to, from, before)?;
@@ -337,7 +365,8 @@ impl Tables {
         let mut put = self.draining.clone();
         put.extend(self.host_sides.values());
         put.extend(self.publishes.iter().map(|(_, slot)| *slot));
-        // All that were found, those too whose ports have another slot by now: an agent that died between noting a move and making it.
+        // All that were found, those too whose ports have another slot by now: an agent that died
+        // between noting a move and making it.
         for slot in self.slots.used() {
             if !put.contains(&slot) {
                 self.free_slot(slot)?;
@@ -366,7 +395,8 @@ impl Tables {
             .iter()
             .map(|reason| {
                 let counts = self.reasons.get(&(*reason as u32), 0);
-                let counts = counts.with_context(|| format!("reading the count of '{}'", reason.name()))?;
+                let counts =
+                    counts.with_context(|| format!("reading the count of '{}'", reason.name()))?;
                 Ok((reason.name(), counts.iter().sum()))
             })
             .collect()
@@ -374,11 +404,14 @@ impl Tables {
 
     fn take_slot(&mut self) -> anyhow::Result<u32> {
         let slot = self.slots.take()?;
-        // Whatever began through the slot's last owner is stale, even what a packet in flight began after it was freed.
+        // Whatever began through the slot's last owner is stale, even what a packet in flight began
+        // after it was freed.
         self.bump(slot)?;
         let kinds = [0, abi::OF_MAPPINGS, abi::FROM_OUTSIDE];
         for index in kinds.into_iter().flat_map(|kind| [slot | kind, slot | kind | abi::OF_IPV6]) {
-            self.counts.set(index, 0, 0).with_context(|| format!("counting the flows of slot {slot} from zero"))?;
+            self.counts
+                .set(index, 0, 0)
+                .with_context(|| format!("counting the flows of slot {slot} from zero"))?;
         }
         Ok(slot)
     }
@@ -412,7 +445,11 @@ where
 pub(super) fn gone_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
         result => result,
     }
 }

@@ -1,4 +1,5 @@
-//! One frame through a loaded program, with the live maps, and without sending anything (`BPF_PROG_TEST_RUN`).
+//! One frame through a loaded program, with the live maps, and without sending anything
+//! (`BPF_PROG_TEST_RUN`).
 
 use anyhow::Context as _;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult};
@@ -24,7 +25,8 @@ pub enum Entry {
 /// What a program made of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// The action: -1 passes it on unchanged, 2 drops it, 7 redirects it. XDP's are others: 2, 1 and 4.
+    /// The action: -1 passes it on unchanged, 2 drops it, 7 redirects it. XDP's are others: 2, 1
+    /// and 4.
     pub action: i32,
     /// The frame as the program left it.
     pub frame: Vec<u8>,
@@ -45,16 +47,23 @@ mod xdp_md {
 }
 
 impl Datapath {
-    /// Runs a frame through the program at `entry`, as if at the interface `index`, having come to the host by `came_by` (zero: made
-    /// there). Flows begin, move and are counted as ever.
+    /// Runs a frame through the program at `entry`, as if at the interface `index`, having come to
+    /// the host by `came_by` (zero: made there). Flows begin, move and are counted as ever.
     ///
-    /// The kernel finds the interface in the calling thread's namespace, and takes no frame shorter than an Ethernet header.
-    pub fn try_frame(&self, entry: Entry, index: u32, came_by: u32, frame: &[u8]) -> anyhow::Result<Trial> {
+    /// The kernel finds the interface in the calling thread's namespace, and takes no frame shorter
+    /// than an Ethernet header.
+    pub fn try_frame(
+        &self,
+        entry: Entry,
+        index: u32,
+        came_by: u32,
+        frame: &[u8],
+    ) -> anyhow::Result<Trial> {
         // It may become longer by an error, or be another that was held.
         let mut out = vec![0; frame.len().max(HELD_BYTES) + 256];
-        let result = self
-            .run(entry, index, came_by, frame, &mut out)
-            .with_context(|| format!("running a frame of {} bytes through '{entry:?}'", frame.len()))?;
+        let result = self.run(entry, index, came_by, frame, &mut out).with_context(|| {
+            format!("running a frame of {} bytes through '{entry:?}'", frame.len())
+        })?;
         out.truncate(result.data_size_out as usize);
         Ok(Trial { action: result.return_value.cast_signed(), frame: out })
     }
@@ -74,7 +83,8 @@ impl Datapath {
             Entry::Bridge => Hook::Bridge,
             Entry::UplinkXdp => {
                 let mut context = [0; xdp_md::SIZE];
-                context[xdp_md::DATA_END..][..4].copy_from_slice(&u32::try_from(frame.len())?.to_ne_bytes());
+                context[xdp_md::DATA_END..][..4]
+                    .copy_from_slice(&u32::try_from(frame.len())?.to_ne_bytes());
                 context[xdp_md::INGRESS_IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
                 return Ok(self.attached.xdp_program()?.test_run(options(frame, out, &context))?);
             }
@@ -88,5 +98,10 @@ impl Datapath {
 }
 
 fn options<'a>(frame: &'a [u8], out: &'a mut [u8], context: &'a [u8]) -> TestRunOptions<'a> {
-    TestRunOptions { data_in: Some(frame), data_out: Some(out), ctx_in: Some(context), ..TestRunOptions::new() }
+    TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(out),
+        ctx_in: Some(context),
+        ..TestRunOptions::new()
+    }
 }

@@ -32,7 +32,10 @@ pub(super) struct Early {
 impl Early {
     /// Takes the maps from the loaded object.
     pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-        Ok(Self { macs: tables::take(ebpf, name::UPLINK_MACS)?, receivers: tables::take(ebpf, name::RECEIVERS)? })
+        Ok(Self {
+            macs: tables::take(ebpf, name::UPLINK_MACS)?,
+            receivers: tables::take(ebpf, name::RECEIVERS)?,
+        })
     }
 
     /// Says which frames at an uplink are for the host.
@@ -40,7 +43,9 @@ impl Early {
         let place = index % UPLINK_MACS;
         let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
         ensure!(
-            there.index == 0 || there.index == index || nix::net::if_::if_indextoname(there.index).is_err(),
+            there.index == 0
+                || there.index == index
+                || nix::net::if_::if_indextoname(there.index).is_err(),
             "interface number {} has its place among the uplinks",
             there.index
         );
@@ -53,14 +58,18 @@ impl Early {
         let place = index % UPLINK_MACS;
         let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
         if there.index == index {
-            self.macs.set(place, Raw(UplinkMac::default()), 0).context("forgetting the MAC of an uplink")?;
+            self.macs
+                .set(place, Raw(UplinkMac::default()), 0)
+                .context("forgetting the MAC of an uplink")?;
         }
         Ok(())
     }
 
     /// The kernel forgets it with the interface.
     pub(super) fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
-        self.receivers.insert(host_side, host_side, None, 0).context("writing where XDP may send frames")
+        self.receivers
+            .insert(host_side, host_side, None, 0)
+            .context("writing where XDP may send frames")
     }
 }
 
@@ -71,8 +80,11 @@ impl Attached {
             return Ok(());
         }
         let pin = self.pins.link(&pin_name(uplink.index));
-        let program: &mut Xdp =
-            self.ebpf.program_mut(name::UPLINK_XDP).context("the object lacks the XDP program")?.try_into()?;
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(name::UPLINK_XDP)
+            .context("the object lacks the XDP program")?
+            .try_into()?;
         load(program)?;
         if let Ok(kept) = PinnedLink::from_pin(&pin) {
             // As for tc: a link whose interface is gone takes no program.
@@ -83,9 +95,14 @@ impl Attached {
             }
             unpin(&pin)?;
         }
-        let id = program.attach_to_if_index(uplink.index, XdpMode::Driver).map_err(|error| in_words(&error))?;
-        // A link, or it would end with the agent; the older way of attaching has failed for the same reason before.
-        FdLink::try_from(program.take_link(id)?)?.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
+        let id = program
+            .attach_to_if_index(uplink.index, XdpMode::Driver)
+            .map_err(|error| in_words(&error))?;
+        // A link, or it would end with the agent; the older way of attaching has failed for the
+        // same reason before.
+        FdLink::try_from(program.take_link(id)?)?
+            .pin(&pin)
+            .with_context(|| format!("pinning {}", pin.display()))?;
         self.xdp.insert(uplink.index);
         Ok(())
     }
@@ -99,7 +116,9 @@ impl Attached {
     /// Detaches from where an earlier agent was attached and this one is not.
     pub(super) fn settle_xdp(&mut self) -> anyhow::Result<()> {
         let folder = self.pins.links();
-        for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+        {
             let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
             let index = entry.file_name().to_str().and_then(index_of);
             if index.is_some_and(|index| !self.xdp.contains(&index)) {
@@ -111,7 +130,11 @@ impl Attached {
 
     /// The program, which is loaded once it was attached.
     pub(super) fn xdp_program(&self) -> anyhow::Result<&Xdp> {
-        Ok(self.ebpf.program(name::UPLINK_XDP).context("the object lacks the XDP program")?.try_into()?)
+        Ok(self
+            .ebpf
+            .program(name::UPLINK_XDP)
+            .context("the object lacks the XDP program")?
+            .try_into()?)
     }
 }
 
@@ -135,7 +158,9 @@ fn in_words(error: &ProgramError) -> anyhow::Error {
     };
     match code.map(Errno::from_raw) {
         Some(Errno::EOPNOTSUPP) => {
-            anyhow::anyhow!("its driver does not run XDP programs, or not with the offloads that it has on")
+            anyhow::anyhow!(
+                "its driver does not run XDP programs, or not with the offloads that it has on"
+            )
         }
         Some(Errno::EBUSY | Errno::EEXIST) => {
             anyhow::anyhow!("somebody else's XDP program is on it ('ip link show' tells which)")
@@ -170,8 +195,11 @@ mod tests {
     fn what_a_driver_answers_is_said_in_words() {
         let said = |code: Errno| {
             let io_error = io::Error::from_raw_os_error(code as i32);
-            in_words(&ProgramError::SyscallError(aya::sys::SyscallError { call: "bpf_link_create", io_error }))
-                .to_string()
+            in_words(&ProgramError::SyscallError(aya::sys::SyscallError {
+                call: "bpf_link_create",
+                io_error,
+            }))
+            .to_string()
         };
         for (code, word) in [
             (Errno::EOPNOTSUPP, "does not run XDP"),
@@ -190,7 +218,9 @@ mod tests {
     #[test]
     fn an_uplinks_pin_names_it_and_no_other_is_taken_for_one() {
         assert_eq!(index_of(&pin_name(7)), Some(7));
-        for pin in ["uplink-7", "uplink_out-7", "uplink_xdp", "uplink_xdp-", "uplink_xdp-x", "bind4"] {
+        for pin in
+            ["uplink-7", "uplink_out-7", "uplink_xdp", "uplink_xdp-", "uplink_xdp-x", "bind4"]
+        {
             assert_eq!(index_of(pin), None, "{pin}");
         }
     }

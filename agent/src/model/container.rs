@@ -21,7 +21,8 @@ pub struct Container {
     pub name: String,
     /// The path of its network namespace.
     pub netns: PathBuf,
-    /// The namespace's cookie, which no other namespace ever has (an inode's number is given again); none while it is being made.
+    /// The namespace's cookie, which no other namespace ever has (an inode's number is given
+    /// again); none while it is being made.
     pub cookie: Option<u64>,
     /// The namespace was made for it, and goes with it.
     pub made: bool,
@@ -55,7 +56,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Another address that it is known by: link-local if it has IPv6; else its IPv4 address mapped into IPv6, by which IPv6 clients reach it.
+    /// Another address that it is known by: link-local if it has IPv6; else its IPv4 address mapped
+    /// into IPv6, by which IPv6 clients reach it.
     pub fn alias(&self) -> Option<Ipv6Addr> {
         let mapped = |address: &IpNet| match address {
             IpNet::V4(address) => Some(address.addr().to_ipv6_mapped()),
@@ -90,7 +92,8 @@ impl Container {
 
 /// What a host side is called. `attempt` counts up from 0 while the name is taken.
 pub fn host_side_name(instance: &str, container: &str, network: &str, attempt: u32) -> String {
-    // FNV-1a: it has to be the same in every version, which the standard library's hashes do not promise.
+    // FNV-1a: it has to be the same in every version, which the standard library's hashes do not
+    // promise.
     let mut hash: u32 = 0x811c_9dc5;
     let separated = [instance, container, network].map(|part| part.bytes().chain([0]));
     for byte in separated.into_iter().flatten().chain(attempt.to_be_bytes()) {
@@ -101,7 +104,8 @@ pub fn host_side_name(instance: &str, container: &str, network: &str, attempt: u
 
 /// Whether a link is called as our host sides are.
 pub fn is_host_side_name(name: &str) -> bool {
-    name.strip_prefix("cwv").is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    name.strip_prefix("cwv")
+        .is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 mod mac_text {
@@ -152,7 +156,8 @@ mod tests {
             let addresses = addresses.split(' ').map(|address| address.parse().unwrap()).collect();
             let mac = "02:63:ac:12:00:02".parse().unwrap();
             let (network, interface, host_side) = Default::default();
-            let endpoint = Endpoint { network, addresses, mac, interface, host_side, device: Device::Veth };
+            let endpoint =
+                Endpoint { network, addresses, mac, interface, host_side, device: Device::Veth };
             endpoint.known_by().map(|known| known.to_string()).collect::<Vec<_>>().join(" ")
         };
         for (addresses, expected) in [

@@ -12,7 +12,8 @@ pub enum Device {
     /// On every kernel.
     #[default]
     Veth,
-    /// Made for programs: what a container sends is decided about where it is sent, and not after a queue. From Linux 6.11 on.
+    /// Made for programs: what a container sends is decided about where it is sent, and not after a
+    /// queue. From Linux 6.11 on.
     Netkit,
 }
 

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The protocols that have names, with their IANA numbers.
-const PROTOCOLS: [(&str, u8); 5] = [("tcp", TCP), ("udp", UDP), ("icmp", ICMP), ("icmpv6", ICMPV6), ("sctp", SCTP)];
+const PROTOCOLS: [(&str, u8); 5] =
+    [("tcp", TCP), ("udp", UDP), ("icmp", ICMP), ("icmpv6", ICMPV6), ("sctp", SCTP)];
 
 /// What a flow must be; what is none does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,12 +52,16 @@ pub struct Candidate<'a> {
 impl FlowFilter {
     /// Whether that flow is meant.
     pub fn admits(&self, flow: &Candidate<'_>) -> bool {
-        let is = |wanted: &Option<String>, name: Option<&str>| wanted.is_none() || wanted.as_deref() == name;
+        let is = |wanted: &Option<String>, name: Option<&str>| {
+            wanted.is_none() || wanted.as_deref() == name
+        };
         is(&self.container, flow.container)
             && is(&self.network, flow.network)
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
             && is(&self.state, Some(flow.state))
-            && self.address.is_none_or(|subnet| flow.addresses.iter().any(|address| subnet.contains(address)))
+            && self
+                .address
+                .is_none_or(|subnet| flow.addresses.iter().any(|address| subnet.contains(address)))
     }
 }
 
@@ -101,7 +106,8 @@ mod tests {
 
     #[test]
     fn all_that_is_said_must_hold() {
-        let addresses = ["172.18.0.2", "203.0.113.9", "203.0.113.9", "10.0.2.15"].map(|text| text.parse().unwrap());
+        let addresses = ["172.18.0.2", "203.0.113.9", "203.0.113.9", "10.0.2.15"]
+            .map(|text| text.parse().unwrap());
         let flow = Candidate {
             container: Some("web"),
             network: Some("default"),
@@ -137,10 +143,13 @@ mod tests {
         }
         let addresses = ["2001:db8:113::9", "2001:db8:2::15", "172.18.0.2", "2001:db8:113::9"];
         let mixed = Candidate { addresses: addresses.map(|text| text.parse().unwrap()), ..flow };
-        for (address, admitted) in [("2001:db8:113::/48", true), ("172.18.0.2", true), ("2001:db8:114::/48", false)] {
+        for (address, admitted) in
+            [("2001:db8:113::/48", true), ("172.18.0.2", true), ("2001:db8:114::/48", false)]
+        {
             assert_eq!(filter("", "", "", address).admits(&mixed), admitted, "{address}");
         }
-        let of_network = |name: &str| FlowFilter { network: Some(name.to_owned()), ..FlowFilter::default() };
+        let of_network =
+            |name: &str| FlowFilter { network: Some(name.to_owned()), ..FlowFilter::default() };
         assert!(of_network("default").admits(&flow) && !of_network("front").admits(&flow));
         assert!(!of_network("default").admits(&Candidate { network: None, ..flow }));
     }
@@ -151,7 +160,13 @@ mod tests {
             assert_eq!(parse_protocol(&protocol_name(number)).unwrap(), number);
         }
         for text in ["", "TCP", "256", "-1", "+6", "gre"] {
-            assert!(parse_protocol(text).unwrap_err().to_string().contains("tcp, udp, icmp, icmpv6, sctp"), "{text}");
+            assert!(
+                parse_protocol(text)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("tcp, udp, icmp, icmpv6, sctp"),
+                "{text}"
+            );
         }
     }
 
@@ -161,16 +176,22 @@ mod tests {
             assert_eq!(parse_state(state.name()).unwrap(), state.name());
         }
         let error = parse_state("open").unwrap_err().to_string();
-        assert!(error.contains("unreplied, replied, syn-sent") && error.matches("half-closed").count() == 1, "{error}");
+        assert!(
+            error.contains("unreplied, replied, syn-sent")
+                && error.matches("half-closed").count() == 1,
+            "{error}"
+        );
     }
 
     #[test]
     fn an_address_is_one_or_a_subnet() {
         assert_eq!(parse_address("10.0.2.15").unwrap().to_string(), "10.0.2.15/32");
         assert_eq!(parse_address("2001:db8::/32").unwrap().to_string(), "2001:db8::/32");
-        for (text, reason) in
-            [("10.0.2", "it is not an address"), ("10.0.2.15/24", "write 10.0.2.0/24"), ("", "not an")]
-        {
+        for (text, reason) in [
+            ("10.0.2", "it is not an address"),
+            ("10.0.2.15/24", "write 10.0.2.0/24"),
+            ("", "not an"),
+        ] {
             assert!(parse_address(text).unwrap_err().to_string().contains(reason), "{text}");
         }
     }

@@ -29,11 +29,13 @@ pub enum Timeout {
     Sctp,
 }
 
-/// Toward whom a masqueraded port is the same, and who may send to it (RFC 4787 sections 4.1 and 5).
+/// Toward whom a masqueraded port is the same, and who may send to it (RFC 4787 sections 4.1 and
+/// 5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mapping {
-    /// Each destination has a mapping of its own, and alone may answer: address and port-dependent mapping and filtering.
+    /// Each destination has a mapping of its own, and alone may answer: address and port-dependent
+    /// mapping and filtering.
     #[default]
     Symmetric,
     /// One mapping for all, and anybody may send to it: endpoint-independent mapping and filtering.
@@ -72,8 +74,14 @@ pub struct FlowPolicy {
 
 impl Timeout {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::TcpEstablished, Self::TcpTransitory, Self::Udp, Self::UdpStream, Self::Icmp, Self::Sctp];
+    pub const ALL: [Self; 6] = [
+        Self::TcpEstablished,
+        Self::TcpTransitory,
+        Self::Udp,
+        Self::UdpStream,
+        Self::Icmp,
+        Self::Sctp,
+    ];
 
     /// What the datapath calls it.
     pub const fn timer(self) -> Timer {
@@ -110,14 +118,18 @@ impl FlowOptions {
         for (timeout, seconds) in &self.timeouts {
             check_seconds(*seconds).with_context(|| format!("the timeout {timeout}"))?;
         }
-        ensure!(self.max_flows != Some(0), "max_flows is 0, and a container would have no flow; give at least 1");
+        ensure!(
+            self.max_flows != Some(0),
+            "max_flows is 0, and a container would have no flow; give at least 1"
+        );
         Ok(())
     }
 
     /// With the defaults.
     pub fn policy(&self) -> FlowPolicy {
-        let seconds =
-            |timeout: Timeout| self.timeouts.get(&timeout).copied().unwrap_or(timeout.timer().default_seconds());
+        let seconds = |timeout: Timeout| {
+            self.timeouts.get(&timeout).copied().unwrap_or(timeout.timer().default_seconds())
+        };
         FlowPolicy {
             timeouts: Timeout::ALL.into_iter().map(|timeout| (timeout, seconds(timeout))).collect(),
             ports: self.ports.unwrap_or(PortRange::MASQUERADE),
@@ -142,15 +154,22 @@ impl FlowPolicy {
 
 /// Reads `NAME=SECONDS`.
 pub fn parse_timeout(text: &str) -> anyhow::Result<(Timeout, u32)> {
-    let (name, seconds) = text.split_once('=').context("it is not NAME=SECONDS, such as udp=120")?;
+    let (name, seconds) =
+        text.split_once('=').context("it is not NAME=SECONDS, such as udp=120")?;
     let timeout = name.parse()?;
-    let seconds = seconds.parse().ok().context("the seconds are not a whole number from 1 to 2000000")?;
+    let seconds =
+        seconds.parse().ok().context("the seconds are not a whole number from 1 to 2000000")?;
     check_seconds(seconds)?;
     Ok((timeout, seconds))
 }
 
 fn check_seconds(seconds: u32) -> anyhow::Result<()> {
-    ensure!(SECONDS.contains(&seconds), "{seconds} seconds are not from {} to {}", SECONDS.start(), SECONDS.end());
+    ensure!(
+        SECONDS.contains(&seconds),
+        "{seconds} seconds are not from {} to {}",
+        SECONDS.start(),
+        SECONDS.end()
+    );
     Ok(())
 }
 
@@ -198,11 +217,17 @@ mod tests {
     #[test]
     fn a_timeout_is_a_name_and_whole_seconds() {
         assert_eq!(parse_timeout("udp=30").unwrap(), (Timeout::Udp, 30));
-        assert_eq!(parse_timeout("tcp-established=2000000").unwrap(), (Timeout::TcpEstablished, 2_000_000));
+        assert_eq!(
+            parse_timeout("tcp-established=2000000").unwrap(),
+            (Timeout::TcpEstablished, 2_000_000)
+        );
         for (text, reason) in [
             ("udp", "NAME=SECONDS"),
             ("", "NAME=SECONDS"),
-            ("UDP=30", "no timeout 'UDP'; there is tcp-established, tcp-transitory, udp, udp-stream, icmp, sctp"),
+            (
+                "UDP=30",
+                "no timeout 'UDP'; there is tcp-established, tcp-transitory, udp, udp-stream, icmp, sctp",
+            ),
             ("udp=", "whole number"),
             ("udp=1.5", "whole number"),
             ("udp=-1", "whole number"),
@@ -220,16 +245,22 @@ mod tests {
         let policy = FlowOptions::default().policy();
         assert_eq!(policy.timeouts.len(), Timeout::ALL.len());
         assert!(policy.below_floors().is_empty(), "{:?}", policy.below_floors());
-        assert_eq!((policy.ports.to_string().as_str(), policy.mapping), ("1024-32767", Mapping::Symmetric));
+        assert_eq!(
+            (policy.ports.to_string().as_str(), policy.mapping),
+            ("1024-32767", Mapping::Symmetric)
+        );
     }
 
     #[test]
     fn what_is_below_a_floor_is_said_and_by_which_rfc() {
-        let timeouts = BTreeMap::from([(Timeout::Udp, 119), (Timeout::Icmp, 60), (Timeout::Sctp, 1)]);
+        let timeouts =
+            BTreeMap::from([(Timeout::Udp, 119), (Timeout::Icmp, 60), (Timeout::Sctp, 1)]);
         let said = FlowOptions { timeouts, ..FlowOptions::default() }.policy().below_floors();
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(
-            said[0].starts_with("the timeout udp of 119 s is below the 120 s that RFC 4787 REQ-5 requires"),
+            said[0].starts_with(
+                "the timeout udp of 119 s is below the 120 s that RFC 4787 REQ-5 requires"
+            ),
             "{said:?}"
         );
     }

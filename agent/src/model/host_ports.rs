@@ -1,4 +1,5 @@
-//! The host's side of a publish, which tells it from all others: `[HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]`.
+//! The host's side of a publish, which tells it from all others:
+//! `[HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -37,7 +38,9 @@ impl FromStr for HostPorts {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map_err(|error| anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]"))
+        parse(text).map_err(|error| {
+            anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]")
+        })
     }
 }
 
@@ -101,7 +104,9 @@ mod tests {
 
     #[test]
     fn they_are_those_of_the_publish_that_begins_with_them() {
-        for (ports, publish) in [("8080", "8080:80"), ("10.0.2.15:53/udp", "10.0.2.15:53:53/udp"), ("1-2", "1-2:3-4")] {
+        for (ports, publish) in
+            [("8080", "8080:80"), ("10.0.2.15:53/udp", "10.0.2.15:53:53/udp"), ("1-2", "1-2:3-4")]
+        {
             let publish: PublishSpec = publish.parse().unwrap();
             assert_eq!(ports.parse::<HostPorts>().unwrap(), HostPorts::of(&publish));
         }
@@ -119,7 +124,10 @@ mod tests {
             ("::1:80", "stands in brackets"),
         ] {
             let error = text.parse::<HostPorts>().unwrap_err().to_string();
-            assert!(error.contains(reason) && error.contains("; write [HOSTIP:]HOSTPORT"), "{text}: {error}");
+            assert!(
+                error.contains(reason) && error.contains("; write [HOSTIP:]HOSTPORT"),
+                "{text}: {error}"
+            );
         }
     }
 }

@@ -7,8 +7,9 @@ use std::{
 
 use ipnet::IpNet;
 
-/// The next free address of `subnet` after `last`, wrapping around: one that was given back a moment ago is not given again as
-/// long as there is another, since neighbours and clients may still remember it. None if there is none left.
+/// The next free address of `subnet` after `last`, wrapping around: one that was given back a
+/// moment ago is not given again as long as there is another, since neighbours and clients may
+/// still remember it. None if there is none left.
 ///
 /// What is [`nobodys`] is never given, nor what is in `taken` (the gateway belongs there).
 pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
@@ -32,7 +33,9 @@ pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) 
 
 /// Whether a container can have `address` on `subnet`, as far as the subnet itself goes.
 pub fn is_assignable(subnet: IpNet, address: IpAddr) -> bool {
-    subnet.contains(&address) && address != subnet.network() && (address != subnet.broadcast() || address.is_ipv6())
+    subnet.contains(&address)
+        && address != subnet.network()
+        && (address != subnet.broadcast() || address.is_ipv6())
 }
 
 /// What no host can have of a subnet.
@@ -73,7 +76,12 @@ mod tests {
             // Wraps before the broadcast address, past the gateway.
             ("10.0.0.0/29", Some("10.0.0.6"), "10.0.0.1", Some("10.0.0.2")),
             ("10.0.0.0/29", Some("10.0.0.5"), "10.0.0.6 10.0.0.1", Some("10.0.0.2")),
-            ("10.0.0.0/29", Some("10.0.0.4"), "10.0.0.1 10.0.0.5 10.0.0.6 10.0.0.2", Some("10.0.0.3")),
+            (
+                "10.0.0.0/29",
+                Some("10.0.0.4"),
+                "10.0.0.1 10.0.0.5 10.0.0.6 10.0.0.2",
+                Some("10.0.0.3"),
+            ),
             // The one given last is the last resort.
             ("10.0.0.0/30", Some("10.0.0.2"), "10.0.0.1", Some("10.0.0.2")),
             ("10.0.0.0/30", None, "10.0.0.1", Some("10.0.0.2")),
@@ -88,15 +96,38 @@ mod tests {
             ("2001:db8::/64", None, "2001:db8::1", Some("2001:db8::2")),
             ("2001:db8::/64", Some("2001:db8::2"), "2001:db8::1", Some("2001:db8::3")),
             ("2001:db8::/64", Some("10.0.0.7"), "2001:db8::1", Some("2001:db8::2")),
-            ("2001:db8::/64", Some("2001:db8::ffff:ffff:ffff:ffff"), "2001:db8::1", Some("2001:db8::2")),
-            ("2001:db8::/64", Some("2001:db8::ffff:ffff:ffff:fffe"), "", Some("2001:db8::ffff:ffff:ffff:ffff")),
+            (
+                "2001:db8::/64",
+                Some("2001:db8::ffff:ffff:ffff:ffff"),
+                "2001:db8::1",
+                Some("2001:db8::2"),
+            ),
+            (
+                "2001:db8::/64",
+                Some("2001:db8::ffff:ffff:ffff:fffe"),
+                "",
+                Some("2001:db8::ffff:ffff:ffff:ffff"),
+            ),
             ("2001:db8::/126", Some("2001:db8::3"), "2001:db8::1", Some("2001:db8::2")),
             ("2001:db8::/126", None, "2001:db8::1 2001:db8::2 2001:db8::3", None),
-            ("ffff::/16", Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "ffff::1", Some("ffff::2")),
+            (
+                "ffff::/16",
+                Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+                "ffff::1",
+                Some("ffff::2"),
+            ),
         ] {
             let taken = taken.split_whitespace().map(|text| text.parse().unwrap()).collect();
-            let given = next_free(subnet.parse().unwrap(), last.map(|text: &str| text.parse().unwrap()), &taken);
-            assert_eq!(given, expected.map(|text| text.parse().unwrap()), "{subnet} {last:?} {taken:?}");
+            let given = next_free(
+                subnet.parse().unwrap(),
+                last.map(|text: &str| text.parse().unwrap()),
+                &taken,
+            );
+            assert_eq!(
+                given,
+                expected.map(|text| text.parse().unwrap()),
+                "{subnet} {last:?} {taken:?}"
+            );
         }
     }
 
@@ -127,7 +158,11 @@ mod tests {
             ("2001:db8::/120", "2001:db8::ff", true),
             ("2001:db8::/120", "2001:db8::100", false),
         ] {
-            assert_eq!(is_assignable(subnet.parse().unwrap(), address.parse().unwrap()), assignable, "{address}");
+            assert_eq!(
+                is_assignable(subnet.parse().unwrap(), address.parse().unwrap()),
+                assignable,
+                "{address}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! For which families source addresses are translated to the uplink's: in JSON and in the configuration file true, false, `"ipv4"` or `"ipv6"`.
+//! For which families source addresses are translated to the uplink's: in JSON and in the
+//! configuration file true, false, `"ipv4"` or `"ipv6"`.
 
 use std::fmt;
 
@@ -35,7 +36,8 @@ impl Masquerade {
         }
     }
 
-    /// The same for a network that has no addresses but those of these families: what is said of others does not matter.
+    /// The same for a network that has no addresses but those of these families: what is said of
+    /// others does not matter.
     #[must_use]
     pub fn among(self, families: &[Family]) -> Self {
         match families {
@@ -87,7 +89,8 @@ impl<'de> Deserialize<'de> for Masquerade {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Masquerade, E> {
-                let family = text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
+                let family =
+                    text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
                 Ok(Masquerade::only(family))
             }
         }

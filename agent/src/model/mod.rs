@@ -1,4 +1,5 @@
-//! What there is, as plain data without IO: networks, containers, publishes, how flows are kept and which are meant, and which address a container gets.
+//! What there is, as plain data without IO: networks, containers, publishes, how flows are kept and
+//! which are meant, and which address a container gets.
 
 pub mod container;
 pub mod device;

@@ -25,11 +25,16 @@ pub fn check(name: &str) -> anyhow::Result<()> {
 pub fn check_instance(name: &str) -> anyhow::Result<()> {
     check(name)?;
     ensure!(!name.contains('.'), "the instance name '{name}' has a dot; bpffs takes none");
-    ensure!(name.len() <= 32, "the instance name '{name}' has {} characters; at most 32 fit", name.len());
+    ensure!(
+        name.len() <= 32,
+        "the instance name '{name}' has {} characters; at most 32 fit",
+        name.len()
+    );
     Ok(())
 }
 
-/// Checks an interface's name as the kernel does, and refuses the two that mean something else among the sysctls.
+/// Checks an interface's name as the kernel does, and refuses the two that mean something else
+/// among the sysctls.
 pub fn check_interface(name: &str) -> anyhow::Result<()> {
     ensure!(!name.is_empty(), "the interface name is empty");
     ensure!(

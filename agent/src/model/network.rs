@@ -1,4 +1,5 @@
-//! A network: a subnet of either family or one of each, with a bridge, its gateway addresses, and a policy.
+//! A network: a subnet of either family or one of each, with a bridge, its gateway addresses, and a
+//! policy.
 
 use std::{
     collections::BTreeSet,
@@ -13,13 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::{family::Family, flows::FlowOptions, ipam, masquerade::Masquerade};
 use crate::api::NetworkSpec;
 
-/// The network that `up` makes when no configuration file declares one, and that a container is on when it names none.
+/// The network that `up` makes when no configuration file declares one, and that a container is on
+/// when it names none.
 pub const DEFAULT: &str = "default";
 
 /// What the kernel takes for a bridge, from the smallest that every IPv4 host must take.
 const MTU: RangeInclusive<u32> = 576..=65535;
 
-/// The smallest that IPv6 has (RFC 8200 section 5). The kernel has no IPv6 on an interface with less.
+/// The smallest that IPv6 has (RFC 8200 section 5). The kernel has no IPv6 on an interface with
+/// less.
 const MTU_V6: u32 = 1280;
 
 /// What no container can have an address of, and why.
@@ -69,7 +72,9 @@ impl Network {
     /// The subnet that has `address`, with its gateway.
     pub fn place_of(&self, address: IpAddr) -> Option<(IpNet, IpAddr)> {
         let mut places = self.subnets.iter().zip(&self.gateways);
-        places.find(|(subnet, _)| subnet.contains(&address)).map(|(subnet, gateway)| (*subnet, *gateway))
+        places
+            .find(|(subnet, _)| subnet.contains(&address))
+            .map(|(subnet, gateway)| (*subnet, *gateway))
     }
 
     /// Whether its containers have addresses of that family.
@@ -90,7 +95,9 @@ impl Network {
 }
 
 /// Those written before there was IPv6 have one address, or null.
-fn one_or_several<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+fn one_or_several<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<IpAddr>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written {
@@ -131,7 +138,11 @@ pub fn check_subnet(subnet: IpNet) -> anyhow::Result<()> {
         lengths.start(),
         lengths.end()
     );
-    ensure!(subnet.addr() == subnet.network(), "the subnet {subnet} has host bits set; write {}", subnet.trunc());
+    ensure!(
+        subnet.addr() == subnet.network(),
+        "the subnet {subnet} has host bits set; write {}",
+        subnet.trunc()
+    );
     for (range, reason) in UNUSABLE {
         ensure!(
             !overlap(subnet, range),
@@ -149,7 +160,8 @@ pub fn check_subnets(subnets: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
     }
     let mut ordered: Vec<IpNet> = Vec::new();
     for family in Family::ALL {
-        let mut of_family = subnets.iter().copied().filter(|subnet| Family::of_subnet(*subnet) == family);
+        let mut of_family =
+            subnets.iter().copied().filter(|subnet| Family::of_subnet(*subnet) == family);
         ordered.extend(of_family.next());
         if let Some(second) = of_family.next() {
             bail!(
@@ -178,9 +190,15 @@ pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Ve
     let mut left = asked.to_vec();
     let mut gateways = Vec::new();
     for subnet in subnets {
-        let own = left.iter().position(|gateway| subnet.contains(gateway)).map(|position| left.remove(position));
+        let own = left
+            .iter()
+            .position(|gateway| subnet.contains(gateway))
+            .map(|position| left.remove(position));
         let first = || ipam::next_free(*subnet, None, &BTreeSet::new());
-        gateways.push(own.or_else(first).with_context(|| format!("the subnet {subnet} has no address for a gateway"))?);
+        gateways.push(
+            own.or_else(first)
+                .with_context(|| format!("the subnet {subnet} has no address for a gateway"))?,
+        );
     }
     if let Some(gateway) = left.first() {
         bail!("the gateway {gateway} is a second one for its subnet; give one");
@@ -254,10 +272,14 @@ mod tests {
             "2001:db8::4/126",
             "10.0.0.0/8 fd12:3456:789a::/48",
         ] {
-            let checked = check_subnets(&nets(subnets)).unwrap_or_else(|error| panic!("{subnets}: {error}"));
+            let checked =
+                check_subnets(&nets(subnets)).unwrap_or_else(|error| panic!("{subnets}: {error}"));
             assert_eq!(checked, nets(subnets));
         }
-        assert_eq!(check_subnets(&nets("fd00::/64 10.0.0.0/8")).unwrap(), nets("10.0.0.0/8 fd00::/64"));
+        assert_eq!(
+            check_subnets(&nets("fd00::/64 10.0.0.0/8")).unwrap(),
+            nets("10.0.0.0/8 fd00::/64")
+        );
     }
 
     #[test]
@@ -318,8 +340,16 @@ mod tests {
             ("10.0.0.0/24", "10.0.0.255", "network or broadcast"),
             ("10.0.0.0/24", "10.0.0.1 10.0.0.2", "10.0.0.2 is a second"),
             ("10.0.0.0/24", "2001:db8::1", "is not in the subnet"),
-            ("10.0.0.0/24 2001:db8::/64", "2001:db8::", "is the subnet-router anycast address of 2001:db8::/64"),
-            ("10.0.0.0/24 2001:db8::/64", "2001:db9::1", "is not in the subnet 10.0.0.0/24, 2001:db8::/64"),
+            (
+                "10.0.0.0/24 2001:db8::/64",
+                "2001:db8::",
+                "is the subnet-router anycast address of 2001:db8::/64",
+            ),
+            (
+                "10.0.0.0/24 2001:db8::/64",
+                "2001:db9::1",
+                "is not in the subnet 10.0.0.0/24, 2001:db8::/64",
+            ),
             ("10.0.0.0/24 2001:db8::/64", "2001:db8::1 2001:db8::2", "2001:db8::2 is a second"),
         ] {
             let error = choose_gateways(&nets(subnets), &addresses(asked)).unwrap_err().to_string();
@@ -338,13 +368,19 @@ mod tests {
             ("2001:db8::/32", "2001:db8:18::/64", true),
             ("2001:db8:17::/64", "2001:db8:18::/64", false),
         ] {
-            assert_eq!(overlap(one.parse().unwrap(), other.parse().unwrap()), expected, "{one} {other}");
+            assert_eq!(
+                overlap(one.parse().unwrap(), other.parse().unwrap()),
+                expected,
+                "{one} {other}"
+            );
         }
     }
 
     #[test]
     fn the_mtu_has_bounds() {
-        for (mtu, ok) in [(575, false), (576, true), (1500, true), (65535, true), (65536, false), (0, false)] {
+        for (mtu, ok) in
+            [(575, false), (576, true), (1500, true), (65535, true), (65536, false), (0, false)]
+        {
             assert_eq!(check_mtu(mtu).is_ok(), ok, "{mtu}");
         }
         for (mtu, subnets, ok) in [
@@ -368,16 +404,21 @@ mod tests {
             );
             serde_json::from_str::<Network>(&json).unwrap()
         };
-        for (last, expected) in
-            [("null", ""), ("\"10.0.0.7\"", "10.0.0.7"), ("[\"10.0.0.7\", \"fd00::7\"]", "10.0.0.7 fd00::7")]
-        {
+        for (last, expected) in [
+            ("null", ""),
+            ("\"10.0.0.7\"", "10.0.0.7"),
+            ("[\"10.0.0.7\", \"fd00::7\"]", "10.0.0.7 fd00::7"),
+        ] {
             let mut network = written(last);
             assert_eq!(network.last, addresses(expected), "{last}");
             assert_eq!(network.masquerade, Masquerade::ON);
             assert!(network.has(Family::V4) && !network.has(Family::V6));
             network.remember("10.0.0.8".parse().unwrap());
             network.remember("fd00::8".parse().unwrap());
-            assert_eq!(BTreeSet::from_iter(network.last.clone()), addresses("10.0.0.8 fd00::8").into_iter().collect());
+            assert_eq!(
+                BTreeSet::from_iter(network.last.clone()),
+                addresses("10.0.0.8 fd00::8").into_iter().collect()
+            );
             let json = serde_json::to_string(&network).unwrap();
             assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
         }

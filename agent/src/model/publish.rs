@@ -49,7 +49,8 @@ pub struct Drain {
     pub container: String,
     /// What the datapath knows the flows by.
     pub slot: u32,
-    /// When what is left of them ends: milliseconds since the machine started, sleep included (`CLOCK_BOOTTIME`).
+    /// When what is left of them ends: milliseconds since the machine started, sleep included
+    /// (`CLOCK_BOOTTIME`).
     pub until: u64,
 }
 
@@ -93,9 +94,9 @@ impl PublishSpec {
         // IPv6 clients reach a container of IPv4 alone.
         let has_v4 = container.contains(&Family::V4);
         let wanted = self.host_address.map(Family::of);
-        Family::ALL
-            .into_iter()
-            .filter(move |family| wanted.is_none_or(|wanted| wanted == *family) && (*family == Family::V6 || has_v4))
+        Family::ALL.into_iter().filter(move |family| {
+            wanted.is_none_or(|wanted| wanted == *family) && (*family == Family::V6 || has_v4)
+        })
     }
 }
 
@@ -147,8 +148,9 @@ impl FromStr for PublishSpec {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text)
-            .map_err(|error| anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]"))
+        parse(text).map_err(|error| {
+            anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")
+        })
     }
 }
 
@@ -190,7 +192,11 @@ impl fmt::Display for PublishSpec {
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.start == self.end { write!(f, "{}", self.start) } else { write!(f, "{}-{}", self.start, self.end) }
+        if self.start == self.end {
+            write!(f, "{}", self.start)
+        } else {
+            write!(f, "{}-{}", self.start, self.end)
+        }
     }
 }
 
@@ -253,14 +259,17 @@ impl From<PublishSpec> for String {
     }
 }
 
-/// Takes the host address off the front of what has so many parts without it. The unspecified address is Docker's way to say any.
+/// Takes the host address off the front of what has so many parts without it. The unspecified
+/// address is Docker's way to say any.
 pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<IpAddr>, &str)> {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((address, ports)) = rest.split_once(']') else {
             bail!("'{text}' opens a bracket and does not close it");
         };
-        let parsed: Ipv6Addr =
-            address.parse().ok().with_context(|| format!("the host address '{address}' is not an IPv6 address"))?;
+        let parsed: Ipv6Addr = address
+            .parse()
+            .ok()
+            .with_context(|| format!("the host address '{address}' is not an IPv6 address"))?;
         let Some(ports) = ports.strip_prefix(':') else {
             bail!("':' and the host port are missing after '[{address}]'");
         };
@@ -278,8 +287,10 @@ pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<
         found if found == count + 1 => {
             // More than one part: the first is there.
             let (address, ports) = text.split_once(':').unwrap_or_default();
-            let parsed: std::net::Ipv4Addr =
-                address.parse().ok().with_context(|| format!("the host address '{address}' is not an IPv4 address"))?;
+            let parsed: std::net::Ipv4Addr = address
+                .parse()
+                .ok()
+                .with_context(|| format!("the host address '{address}' is not an IPv4 address"))?;
             let any = parsed.is_unspecified();
             Ok(((!any).then_some(IpAddr::V4(parsed)), ports))
         }
@@ -304,7 +315,9 @@ pub(super) fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
         }
         Some((start, end)) => (port(start)?, port(end)?),
     };
-    PortRange::new(start, end).with_context(|| format!("the {side}ports")).map_err(|error| anyhow::anyhow!("{error:#}"))
+    PortRange::new(start, end)
+        .with_context(|| format!("the {side}ports"))
+        .map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 #[cfg(test)]
@@ -422,7 +435,8 @@ mod tests {
             ("[2001:db8::1]:80:80", &[V4], &[V6]),
             ("[2001:db8::1]:80:80", &[V6], &[V6]),
         ] {
-            let families: Vec<Family> = spec.parse::<PublishSpec>().unwrap().families(container).collect();
+            let families: Vec<Family> =
+                spec.parse::<PublishSpec>().unwrap().families(container).collect();
             assert_eq!(families, expected, "{spec} {container:?}");
         }
     }
@@ -439,7 +453,10 @@ mod tests {
             ("1-65536", "the port '65536' is not a number from 1 to 65535"),
         ] {
             let error = text.parse::<PortRange>().unwrap_err().to_string();
-            assert!(error.contains(reason) && error.ends_with("; write PORT or LO-HI"), "{text}: {error}");
+            assert!(
+                error.contains(reason) && error.ends_with("; write PORT or LO-HI"),
+                "{text}: {error}"
+            );
         }
     }
 

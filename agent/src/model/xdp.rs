@@ -13,7 +13,8 @@ pub enum Xdp {
     Auto,
     /// Wherever the driver can.
     On,
-    /// Nowhere. Unasked, because many cards reset their queues, and some their link, when a program comes or goes.
+    /// Nowhere. Unasked, because many cards reset their queues, and some their link, when a program
+    /// comes or goes.
     #[default]
     Off,
 }

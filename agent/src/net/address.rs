@@ -11,7 +11,10 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
-        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol, RouteType},
+        route::{
+            RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol,
+            RouteType,
+        },
     },
 };
 
@@ -32,12 +35,14 @@ pub struct InterfaceAddress {
     pub temporary: bool,
 }
 
-/// A route of the main table: one that leads somewhere, or that says that nothing does (`blackhole`, `unreachable`, `prohibit`).
+/// A route of the main table: one that leads somewhere, or that says that nothing does
+/// (`blackhole`, `unreachable`, `prohibit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `0.0.0.0/0` for a default route.
     pub destination: IpNet,
-    /// The interface it leaves through; none where it leads nowhere (the kernel names loopback for such a one of IPv6).
+    /// The interface it leaves through; none where it leads nowhere (the kernel names loopback for
+    /// such a one of IPv6).
     pub output: Option<u32>,
     /// The next hop; none if on link.
     pub gateway: Option<IpAddr>,
@@ -48,11 +53,13 @@ pub struct Route {
 }
 
 impl Netlink {
-    /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Present is done.
+    /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Present
+    /// is done.
     pub async fn add_address(&self, index: u32, address: IpNet) -> anyhow::Result<()> {
         let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
-            // The agent gives every address once, so that there is nothing to detect, and an address that is tentative cannot be used.
+            // The agent gives every address once, so that there is nothing to detect, and an
+            // address that is tentative cannot be used.
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         let Err(error) = request.execute().await else {
@@ -87,11 +94,15 @@ impl Netlink {
         let what = format!("a default route via {gateway}");
         match gateway {
             IpAddr::V4(gateway) => {
-                let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(output);
+                let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                    .gateway(gateway)
+                    .output_interface(output);
                 self.add(route.build(), &what).await
             }
             IpAddr::V6(gateway) => {
-                let route = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(output);
+                let route = RouteMessageBuilder::<Ipv6Addr>::new()
+                    .gateway(gateway)
+                    .output_interface(output);
                 self.add(route.build(), &what).await
             }
         }
@@ -120,7 +131,10 @@ impl Netlink {
     /// The routes of the main table, both families.
     pub async fn routes(&self) -> anyhow::Result<Vec<Route>> {
         let mut routes = Vec::new();
-        for query in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
+        for query in [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ] {
             let messages: Vec<_> = self
                 .handle
                 .route()
@@ -152,7 +166,8 @@ impl Netlink {
 }
 
 fn address_of(message: &AddressMessage) -> Option<InterfaceAddress> {
-    // On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL is ours; IPv6 mostly has the first only.
+    // On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL is ours; IPv6 mostly
+    // has the first only.
     let (mut own, mut flags) = (None, AddressFlags::empty());
     for attribute in &message.attributes {
         if let AddressAttribute::Local(address) = attribute {
@@ -170,7 +185,8 @@ fn address_of(message: &AddressMessage) -> Option<InterfaceAddress> {
         address,
         tentative: has(AddressFlags::Tentative),
         deprecated: has(AddressFlags::Deprecated),
-        // The same bit is IFA_F_TEMPORARY; of IPv4 it says that the address is not the first of its subnet.
+        // The same bit is IFA_F_TEMPORARY; of IPv4 it says that the address is not the first of its
+        // subnet.
         temporary: has(AddressFlags::Secondary),
     })
 }
@@ -183,9 +199,13 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
         Ipv4Addr::UNSPECIFIED.into()
     };
     let mut table = u32::from(message.header.table);
-    let (mut destination, mut output, mut gateway, mut metric, mut hops) = (unspecified, None, None, 0, Vec::new());
+    let (mut destination, mut output, mut gateway, mut metric, mut hops) =
+        (unspecified, None, None, 0, Vec::new());
     for attribute in &message.attributes {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a route has dozens of attributes that do not matter here")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "a route has dozens of attributes that do not matter here"
+        )]
         match attribute {
             RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Destination(address) => {
@@ -221,11 +241,9 @@ fn routes_of(message: &RouteMessage) -> Vec<Route> {
 }
 
 fn gateway_of(hop: &RouteNextHop) -> Option<IpAddr> {
-    hop.attributes.iter().find_map(
-        |attribute| {
-            if let RouteAttribute::Gateway(address) = attribute { ip(address) } else { None }
-        },
-    )
+    hop.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Gateway(address) = attribute { ip(address) } else { None }
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -265,7 +283,10 @@ mod tests {
         assert_eq!(routes_of(&local), []);
         let other = RouteMessageBuilder::<Ipv6Addr>::new().table_id(1000).build();
         assert_eq!(routes_of(&other), []);
-        let nowhere = RouteMessageBuilder::<Ipv6Addr>::new().kind(RouteType::BlackHole).output_interface(1).build();
+        let nowhere = RouteMessageBuilder::<Ipv6Addr>::new()
+            .kind(RouteType::BlackHole)
+            .output_interface(1)
+            .build();
         let outputs: Vec<_> = routes_of(&nowhere).iter().map(|route| route.output).collect();
         assert_eq!(outputs, [None], "what leads nowhere takes its addresses too");
     }
@@ -288,10 +309,15 @@ mod tests {
         let of = |address: IpAddr, flags: AddressFlags| {
             let mut message = AddressMessage::default();
             message.header.prefix_len = 24;
-            message.attributes = vec![AddressAttribute::Address(address), AddressAttribute::Flags(flags)];
-            address_of(&message).map(|address| [address.tentative, address.deprecated, address.temporary])
+            message.attributes =
+                vec![AddressAttribute::Address(address), AddressAttribute::Flags(flags)];
+            address_of(&message)
+                .map(|address| [address.tentative, address.deprecated, address.temporary])
         };
-        let (v4, v6) = (Ipv4Addr::new(10, 0, 2, 15).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+        let (v4, v6) = (
+            Ipv4Addr::new(10, 0, 2, 15).into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        );
         let tentative = AddressFlags::Tentative | AddressFlags::Optimistic;
         for (address, flags, expected) in [
             (v6, AddressFlags::Permanent, Some([false, false, false])),

@@ -43,8 +43,9 @@ struct Channels {
     combined: u32,
 }
 
-/// Lets one end of a veth pair take frames that its other end sends by XDP, on as many CPUs as they come from (Linux 5.13): it must receive as a network card
-/// does, which is what GRO asks for. Packets that come otherwise are received as before. Again is done.
+/// Lets one end of a veth pair take frames that its other end sends by XDP, on as many CPUs as they
+/// come from (Linux 5.13): it must receive as a network card does, which is what GRO asks for.
+/// Packets that come otherwise are received as before. Again is done.
 pub fn receive_by_napi(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     name::check_interface(interface)?;
     let work = || {
@@ -52,14 +53,16 @@ pub fn receive_by_napi(netns: &Netns, interface: &str) -> anyhow::Result<()> {
         ask(interface, &mut channels)?;
         let [most, ..] = channels.most;
         if channels.receive < most {
-            ask(interface, &mut Channels { command: command::SET_CHANNELS, receive: most, ..channels })?;
+            ask(
+                interface,
+                &mut Channels { command: command::SET_CHANNELS, receive: most, ..channels },
+            )?;
         }
         ask(interface, &mut Value { command: command::SET_GRO, data: 1 })
     };
-    netns
-        .run(work)?
-        .map_err(|error: Errno| anyhow::anyhow!("{}", error.desc()))
-        .with_context(|| format!("cannot set how '{interface}' in {} receives", netns.path().display()))
+    netns.run(work)?.map_err(|error: Errno| anyhow::anyhow!("{}", error.desc())).with_context(
+        || format!("cannot set how '{interface}' in {} receives", netns.path().display()),
+    )
 }
 
 /// Asks in the namespace of the calling thread. The name has been checked, so it fits.
@@ -71,7 +74,10 @@ fn ask<T: Copy>(interface: &str, value: &mut T) -> nix::Result<()> {
         *place = libc::c_char::from_ne_bytes([byte]);
     }
     request.ifr_ifru.ifru_data = ptr::from_mut(value).cast();
-    // SAFETY: the kernel reads and writes `request` and the `value` in it, which both live until it returns; the command in front of the value
-    // says which structure it is.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, ptr::from_mut(&mut request)) }).map(drop)
+    // SAFETY: the kernel reads and writes `request` and the `value` in it, which both live until it
+    // returns; the command in front of the value says which structure it is.
+    Errno::result(unsafe {
+        libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, ptr::from_mut(&mut request))
+    })
+    .map(drop)
 }

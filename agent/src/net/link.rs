@@ -33,8 +33,11 @@ pub struct Link {
 
 impl Link {
     pub(super) fn from_message(message: LinkMessage) -> Self {
-        let mut link =
-            Self { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Self::default() };
+        let mut link = Self {
+            index: message.header.index,
+            up: message.header.flags.contains(LinkFlags::Up),
+            ..Self::default()
+        };
         for attribute in message.attributes {
             #[expect(
                 clippy::wildcard_enum_match_arm,
@@ -52,9 +55,9 @@ impl Link {
                 LinkAttribute::ParentDevBusName(bus) => link.bus = Some(bus),
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::LinkInfo(infos) => {
-                    link.kind = infos
-                        .into_iter()
-                        .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None });
+                    link.kind = infos.into_iter().find_map(|info| {
+                        if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None }
+                    });
                 }
                 _ => {}
             }

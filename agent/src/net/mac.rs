@@ -11,23 +11,25 @@ use std::{
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// A locally administered address derived from an IPv4 address, so that a container made again is reached at once by neighbours
-    /// that still remember it.
+    /// A locally administered address derived from an IPv4 address, so that a container made again
+    /// is reached at once by neighbours that still remember it.
     pub const fn from_ipv4(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x63, a, b, c, d])
     }
 
-    /// The same from an address of either family. An IPv6 address does not fit: four bytes are made of it, and `attempt` counts up from 0
-    /// while another address has given the same ones.
+    /// The same from an address of either family. An IPv6 address does not fit: four bytes are made
+    /// of it, and `attempt` counts up from 0 while another address has given the same ones.
     pub fn from_address(address: IpAddr, attempt: u32) -> Self {
         match address {
             IpAddr::V4(address) => Self::from_ipv4(address),
             IpAddr::V6(address) => {
-                // FNV-1a: it has to be the same in every version, which the standard library's hashes do not promise.
+                // FNV-1a: it has to be the same in every version, which the standard library's
+                // hashes do not promise.
                 let bytes = address.octets().into_iter().chain(attempt.to_be_bytes());
-                let hash =
-                    bytes.fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+                let hash = bytes.fold(0x811c_9dc5, |hash: u32, byte| {
+                    (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+                });
                 let [a, b, c, d] = hash.to_be_bytes();
                 // Another first byte, so that no IPv4 address gives it.
                 Self([0x06, 0x63, a, b, c, d])
@@ -35,7 +37,8 @@ impl Mac {
         }
     }
 
-    /// The link-local address of an interface that has it: the modified EUI-64 (RFC 4291 appendix A).
+    /// The link-local address of an interface that has it: the modified EUI-64 (RFC 4291 appendix
+    /// A).
     pub const fn link_local(self) -> Ipv6Addr {
         let mac = self.0;
         let mut octets = [0; 16];
@@ -66,12 +69,19 @@ impl FromStr for Mac {
         for byte in &mut bytes {
             *byte = parts
                 .next()
-                .filter(|part| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit()))
+                .filter(|part| {
+                    part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit())
+                })
                 .and_then(|part| u8::from_str_radix(part, 16).ok())
-                .ok_or_else(|| anyhow::anyhow!("'{text}' is not a MAC address such as 02:63:ac:12:00:02"))?;
+                .ok_or_else(|| {
+                    anyhow::anyhow!("'{text}' is not a MAC address such as 02:63:ac:12:00:02")
+                })?;
         }
         anyhow::ensure!(parts.next().is_none(), "'{text}' has more than six bytes");
-        anyhow::ensure!(bytes[0] & 1 == 0, "'{text}' is a multicast address; a container needs a unicast one");
+        anyhow::ensure!(
+            bytes[0] & 1 == 0,
+            "'{text}' is a multicast address; a container needs a unicast one"
+        );
         anyhow::ensure!(bytes != [0; 6], "'{text}' is not a usable address");
         Ok(Self(bytes))
     }
@@ -92,7 +102,11 @@ mod tests {
     fn a_mac_is_that_of_its_address() {
         let of = |address: &str, attempt| Mac::from_address(address.parse().unwrap(), attempt);
         assert_eq!(of("172.18.0.2", 0), Mac::from_ipv4(Ipv4Addr::new(172, 18, 0, 2)));
-        assert_eq!(of("2001:db8:18::2", 0).to_string(), "06:63:f3:40:2c:a5", "it is the same in every version");
+        assert_eq!(
+            of("2001:db8:18::2", 0).to_string(),
+            "06:63:f3:40:2c:a5",
+            "it is the same in every version"
+        );
         for (one, other) in [
             (of("2001:db8:18::2", 0), of("2001:db8:18::3", 0)),
             (of("2001:db8:18::2", 0), of("2001:db8:19::2", 0)),
@@ -104,10 +118,14 @@ mod tests {
 
     #[test]
     fn a_link_local_address_is_the_kernels() {
-        for (mac, address) in
-            [("02:63:ac:12:00:02", "fe80::63:acff:fe12:2"), ("06:63:00:00:00:01", "fe80::463:ff:fe00:1")]
-        {
-            assert_eq!(mac.parse::<Mac>().unwrap().link_local(), address.parse::<Ipv6Addr>().unwrap());
+        for (mac, address) in [
+            ("02:63:ac:12:00:02", "fe80::63:acff:fe12:2"),
+            ("06:63:00:00:00:01", "fe80::463:ff:fe00:1"),
+        ] {
+            assert_eq!(
+                mac.parse::<Mac>().unwrap().link_local(),
+                address.parse::<Ipv6Addr>().unwrap()
+            );
         }
     }
 

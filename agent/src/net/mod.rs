@@ -1,4 +1,5 @@
-//! Namespaces, links, addresses, routes, sysctls and connected sockets. The only module that names rtnetlink.
+//! Namespaces, links, addresses, routes, sysctls and connected sockets. The only module that names
+//! rtnetlink.
 
 pub mod address;
 pub mod ethtool;

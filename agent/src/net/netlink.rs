@@ -41,26 +41,32 @@ pub struct PortSpec {
 
 impl Netlink {
     /// Opens a socket in `netns`; its connection task runs on the current tokio runtime.
-    #[expect(clippy::unused_async, reason = "it must be called on a runtime, which async says best")]
+    #[expect(
+        clippy::unused_async,
+        reason = "it must be called on a runtime, which async says best"
+    )]
     pub async fn open(netns: &Netns) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Handle::current();
         let opened = netns.run(|| {
             let _entered = runtime.enter();
             new_connection()
         })?;
-        let (connection, handle, _) =
-            opened.with_context(|| format!("cannot open a netlink socket in {}", netns.path().display()))?;
+        let (connection, handle, _) = opened.with_context(|| {
+            format!("cannot open a netlink socket in {}", netns.path().display())
+        })?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
 
-    /// Sets `lo` up in the namespace of the calling thread, which must not be one of a tokio runtime.
+    /// Sets `lo` up in the namespace of the calling thread, which must not be one of a tokio
+    /// runtime.
     pub(super) fn set_loopback_up() -> anyhow::Result<()> {
         // In a namespace of its own `lo` is always the first.
         const LOOPBACK: u32 = 1;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
-            let (connection, handle, _) = new_connection().context("cannot open a netlink socket")?;
+            let (connection, handle, _) =
+                new_connection().context("cannot open a netlink socket")?;
             tokio::spawn(connection);
             Self { handle }.set_up(LOOPBACK).await
         })
@@ -85,15 +91,19 @@ impl Netlink {
         if name::check_interface(name).is_err() {
             return Ok(None);
         }
-        let found: Result<Vec<_>, _> = self.handle.link().get().match_name(name).execute().try_collect().await;
+        let found: Result<Vec<_>, _> =
+            self.handle.link().get().match_name(name).execute().try_collect().await;
         match found {
             Ok(messages) => Ok(messages.into_iter().next().map(Link::from_message)),
             Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
-            Err(error) => Err(reason(error)).with_context(|| format!("cannot look up interface '{name}'")),
+            Err(error) => {
+                Err(reason(error)).with_context(|| format!("cannot look up interface '{name}'"))
+            }
         }
     }
 
-    /// Makes a bridge, up, and answers its index. The MAC is set, so that it does not change as ports come and go.
+    /// Makes a bridge, up, and answers its index. The MAC is set, so that it does not change as
+    /// ports come and go.
     pub async fn create_bridge(&self, name: &str, mac: Mac, mtu: u32) -> anyhow::Result<u32> {
         name::check_interface(name)?;
         let message = LinkMessageBuilder::<LinkBridge>::new(name).address(mac.0.to_vec()).build();
@@ -103,12 +113,14 @@ impl Netlink {
                     bail!("cannot make bridge '{name}': an interface of that name exists already")
                 }
                 _ => {
-                    return Err(reason(error)).with_context(|| format!("cannot make bridge '{name}'"));
+                    return Err(reason(error))
+                        .with_context(|| format!("cannot make bridge '{name}'"));
                 }
             }
         }
         let index = self.index_of(name).await?;
-        // Not in the first request: a bridge keeps its MTU when ports come and go only if it was changed after it was made.
+        // Not in the first request: a bridge keeps its MTU when ports come and go only if it was
+        // changed after it was made.
         let change = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
         self.change_or_delete(index, change)
             .await
@@ -118,13 +130,14 @@ impl Netlink {
 
     /// Makes an interface a port of its bridge, and sets it up. Again is done.
     ///
-    /// The bridge learns nothing from it, or a frame with another's source MAC would have what is for that one sent here. It is told what
-    /// is behind the port instead, and so needs no flooding to find it.
+    /// The bridge learns nothing from it, or a frame with another's source MAC would have what is
+    /// for that one sent here. It is told what is behind the port instead, and so needs no flooding
+    /// to find it.
     pub async fn join_bridge(&self, port: &PortSpec) -> anyhow::Result<()> {
         let PortSpec { index, controller, .. } = *port;
         let what = || format!("cannot make interface number {index} a port of its bridge");
-        // In steps: the kernel takes a port's MACs and options only for one that is a port. The MAC is known before flooding ends, and
-        // traffic comes last.
+        // In steps: the kernel takes a port's MACs and options only for one that is a port. The MAC
+        // is known before flooding ends, and traffic comes last.
         let join = LinkUnspec::new_with_index(index).controller(controller).build();
         self.change(join).await.with_context(what)?;
         self.handle
@@ -132,13 +145,16 @@ impl Netlink {
             .add_bridge(index, &port.mac.0)
             // Static; "permanent" would mean that it is the bridge's own.
             .state(NeighbourState::Noarp)
-            // In the bridge's table, and not to be moved by what it learns from a port that others have added.
+            // In the bridge's table, and not to be moved by what it learns from a port that others
+            // have added.
             .flags(NeighbourFlags::Controller | NeighbourFlags::Sticky)
             .replace()
             .execute()
             .await
             .map_err(reason)
-            .with_context(|| format!("cannot tell the bridge what is behind interface number {index}"))?;
+            .with_context(|| {
+                format!("cannot tell the bridge what is behind interface number {index}")
+            })?;
         let options = LinkBridgePort::new(index)
             .isolated(port.isolated)
             .learning(false)
@@ -152,15 +168,15 @@ impl Netlink {
     /// Removes an interface. Absent is done.
     pub async fn delete_link(&self, index: u32) -> anyhow::Result<()> {
         match self.handle.link().del(index).execute().await {
-            Err(error) if errno(&error) != Some(Errno::ENODEV) => {
-                Err(reason(error)).with_context(|| format!("cannot remove interface number {index}"))
-            }
+            Err(error) if errno(&error) != Some(Errno::ENODEV) => Err(reason(error))
+                .with_context(|| format!("cannot remove interface number {index}")),
             _ => Ok(()),
         }
     }
 
-    /// Removes several interfaces at once, which must be ones that can be removed: one by one, each waits for every CPU to have forgotten it.
-    /// They are put into a group that no other interface is in, and the kernel removes that. One that is gone is done.
+    /// Removes several interfaces at once, which must be ones that can be removed: one by one, each
+    /// waits for every CPU to have forgotten it. They are put into a group that no other interface
+    /// is in, and the kernel removes that. One that is gone is done.
     pub async fn delete_links(&self, indexes: &[u32]) -> anyhow::Result<()> {
         let taken: BTreeSet<u32> = self.links().await?.into_iter().map(|link| link.group).collect();
         // There are fewer interfaces than numbers; zero is the group of all others.
@@ -173,8 +189,9 @@ impl Netlink {
                 Ok(()) => any = true,
                 Err(error) if errno(&error) == Some(Errno::ENODEV) => {}
                 Err(error) => {
-                    return Err(reason(error))
-                        .with_context(|| format!("cannot put interface number {index} into a group"));
+                    return Err(reason(error)).with_context(|| {
+                        format!("cannot put interface number {index} into a group")
+                    });
                 }
             }
         }
@@ -184,9 +201,8 @@ impl Netlink {
         let mut request = self.handle.link().del(0);
         request.message_mut().attributes.push(LinkAttribute::Group(group));
         match request.execute().await {
-            Err(error) if errno(&error) != Some(Errno::ENODEV) => {
-                Err(reason(error)).with_context(|| format!("cannot remove {} interfaces at once", indexes.len()))
-            }
+            Err(error) if errno(&error) != Some(Errno::ENODEV) => Err(reason(error))
+                .with_context(|| format!("cannot remove {} interfaces at once", indexes.len())),
             _ => Ok(()),
         }
     }
@@ -207,7 +223,11 @@ impl Netlink {
     }
 
     /// The second half of making an interface: if it fails, there is none.
-    pub(super) async fn change_or_delete(&self, index: u32, change: LinkMessage) -> anyhow::Result<()> {
+    pub(super) async fn change_or_delete(
+        &self,
+        index: u32,
+        change: LinkMessage,
+    ) -> anyhow::Result<()> {
         let changed = self.change(change).await;
         if changed.is_err() {
             // The first error is the one to tell.
@@ -219,7 +239,11 @@ impl Netlink {
 
 /// The kernel's answer, if that is what the error is.
 pub(super) fn errno(error: &Error) -> Option<Errno> {
-    if let Error::NetlinkError(message) = error { Some(Errno::from_raw(-message.raw_code())) } else { None }
+    if let Error::NetlinkError(message) = error {
+        Some(Errno::from_raw(-message.raw_code()))
+    } else {
+        None
+    }
 }
 
 /// The kernel's answer in words.
@@ -228,7 +252,9 @@ pub(super) fn reason(error: Error) -> anyhow::Error {
     match errno(&error) {
         Some(Errno::EPERM) => anyhow::anyhow!("this needs root (CAP_NET_ADMIN)"),
         Some(Errno::EOPNOTSUPP) => {
-            anyhow::anyhow!("the kernel cannot do it; is the module for this kind of interface missing?")
+            anyhow::anyhow!(
+                "the kernel cannot do it; is the module for this kind of interface missing?"
+            )
         }
         Some(other) => anyhow::anyhow!("{}", other.desc()),
         None => anyhow::anyhow!("{error}"),

@@ -44,8 +44,9 @@ impl Netns {
     pub fn current() -> anyhow::Result<Self> {
         // Spelled out, so that the path means the same to every reader.
         let path = PathBuf::from(format!("/proc/{}/task/{}/ns/net", process::id(), gettid()));
-        let file = File::open(&path)
-            .with_context(|| format!("cannot open this thread's network namespace, {}", path.display()))?;
+        let file = File::open(&path).with_context(|| {
+            format!("cannot open this thread's network namespace, {}", path.display())
+        })?;
         Ok(Self { file, path })
     }
 
@@ -67,7 +68,8 @@ impl Netns {
                 anyhow::anyhow!("cannot open the network namespace {}: {}", path.display(), plain(&error))
             }
         })?;
-        let system = fstatfs(&file).with_context(|| format!("cannot tell what {} is", path.display()))?;
+        let system =
+            fstatfs(&file).with_context(|| format!("cannot tell what {} is", path.display()))?;
         ensure!(
             system.filesystem_type() == NSFS_MAGIC,
             "{} is not a network namespace (or it was mounted where only another mount namespace sees it)",
@@ -76,27 +78,40 @@ impl Netns {
         let netns = Self { file, path: path.to_owned() };
         match on_thread(|| setns(&netns.file, CloneFlags::CLONE_NEWNET))? {
             Ok(()) => Ok(netns),
-            Err(Errno::EINVAL) => bail!("{} is a namespace, but not a network namespace", path.display()),
-            Err(Errno::EPERM) => bail!("cannot enter the network namespace {}: this needs root", path.display()),
-            Err(error) => bail!("cannot enter the network namespace {}: {}", path.display(), error.desc()),
+            Err(Errno::EINVAL) => {
+                bail!("{} is a namespace, but not a network namespace", path.display())
+            }
+            Err(Errno::EPERM) => {
+                bail!("cannot enter the network namespace {}: this needs root", path.display())
+            }
+            Err(error) => {
+                bail!("cannot enter the network namespace {}: {}", path.display(), error.desc())
+            }
         }
     }
 
-    /// Makes `/run/netns/NAME` as `ip netns add` does (so that `ip netns` sees it), `lo` up. Fails if the name is taken.
+    /// Makes `/run/netns/NAME` as `ip netns add` does (so that `ip netns` sees it), `lo` up. Fails
+    /// if the name is taken.
     pub fn create(name: &str) -> anyhow::Result<Self> {
         check_name(name)?;
         let path = named(name);
         share_folder()?;
-        OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                anyhow::anyhow!("a network namespace named '{name}' exists already ({})", path.display())
-            } else {
-                anyhow::anyhow!("cannot make {}: {}", path.display(), plain(&error))
-            }
-        })?;
+        OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path).map_err(
+            |error| {
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    anyhow::anyhow!(
+                        "a network namespace named '{name}' exists already ({})",
+                        path.display()
+                    )
+                } else {
+                    anyhow::anyhow!("cannot make {}: {}", path.display(), plain(&error))
+                }
+            },
+        )?;
         let made = unshare_onto(&path).and_then(|()| Self::open(&path));
         if made.is_err() {
-            // What is left of a failed attempt would only take the name; the first error is the one to tell.
+            // What is left of a failed attempt would only take the name; the first error is the one
+            // to tell.
             let _ = Self::remove(name);
         }
         made.with_context(|| format!("cannot make the network namespace '{name}'"))
@@ -105,8 +120,9 @@ impl Netns {
     /// Makes one without a name, which goes with its last handle.
     pub fn nameless() -> anyhow::Result<Self> {
         on_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|error| anyhow::anyhow!("the kernel gives no network namespace: {}", error.desc()))?;
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|error| {
+                anyhow::anyhow!("the kernel gives no network namespace: {}", error.desc())
+            })?;
             Self::current()
         })?
     }
@@ -120,7 +136,11 @@ impl Netns {
             match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) => {}
                 Err(Errno::EINVAL | Errno::ENOENT) => break,
-                Err(error) => bail!("cannot unmount the network namespace {}: {}", path.display(), error.desc()),
+                Err(error) => bail!(
+                    "cannot unmount the network namespace {}: {}",
+                    path.display(),
+                    error.desc()
+                ),
             }
         }
         match fs::remove_file(&path) {
@@ -138,7 +158,10 @@ impl Netns {
 
     /// A second handle on it.
     pub fn try_clone(&self) -> anyhow::Result<Self> {
-        let file = self.file.try_clone().with_context(|| format!("cannot open {} again", self.path.display()))?;
+        let file = self
+            .file
+            .try_clone()
+            .with_context(|| format!("cannot open {} again", self.path.display()))?;
         Ok(Self { file, path: self.path.clone() })
     }
 
@@ -158,15 +181,21 @@ impl Netns {
 
     /// Device and inode of its file: two are equal if and only if they are one namespace.
     pub fn id(&self) -> anyhow::Result<(u64, u64)> {
-        let of_file =
-            self.file.metadata().with_context(|| format!("cannot tell which namespace {} is", self.path.display()))?;
+        let of_file = self
+            .file
+            .metadata()
+            .with_context(|| format!("cannot tell which namespace {} is", self.path.display()))?;
         Ok((of_file.dev(), of_file.ino()))
     }
 
     /// Moves the calling thread into it. Never call this on a thread of a tokio runtime.
     pub fn enter(&self) -> anyhow::Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|error| {
-            anyhow::anyhow!("cannot enter the network namespace {}: {}", self.path.display(), error.desc())
+            anyhow::anyhow!(
+                "cannot enter the network namespace {}: {}",
+                self.path.display(),
+                error.desc()
+            )
         })
     }
 
@@ -198,7 +227,10 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 
 fn check_name(name: &str) -> anyhow::Result<()> {
     ensure!(!name.is_empty(), "a network namespace needs a name");
-    ensure!(name.len() <= 255, "'{name}' is too long for the name of a network namespace: 255 bytes at most");
+    ensure!(
+        name.len() <= 255,
+        "'{name}' is too long for the name of a network namespace: 255 bytes at most"
+    );
     ensure!(
         name != "." && name != ".." && !name.contains(['/', '\0']),
         "'{name}' cannot be the name of a network namespace: it must be a plain file name"
@@ -211,8 +243,8 @@ fn open_for_reading(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
-/// Makes `/run/netns` a shared mount, so that what is mounted in it appears (and goes away) in every mount namespace. The lock is the
-/// one iproute2 takes for the same.
+/// Makes `/run/netns` a shared mount, so that what is mounted in it appears (and goes away) in
+/// every mount namespace. The lock is the one iproute2 takes for the same.
 fn share_folder() -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o755).create(FOLDER) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -224,13 +256,25 @@ fn share_folder() -> anyhow::Result<()> {
     let _lock = Flock::lock(folder, FlockArg::LockExclusive)
         .map_err(|(_, error)| anyhow::anyhow!("cannot lock {FOLDER}: {}", error.desc()))?;
 
-    let share = || mount(None::<&str>, FOLDER, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    let share = || {
+        mount(
+            None::<&str>,
+            FOLDER,
+            None::<&str>,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            None::<&str>,
+        )
+    };
     let shared = match share() {
         // Not a mount point yet.
-        Err(Errno::EINVAL) => {
-            mount(Some(FOLDER), FOLDER, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-                .and_then(|()| share())
-        }
+        Err(Errno::EINVAL) => mount(
+            Some(FOLDER),
+            FOLDER,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )
+        .and_then(|()| share()),
         other => other,
     };
     match shared {
@@ -247,7 +291,9 @@ fn unshare_onto(path: &Path) -> anyhow::Result<()> {
             .map_err(|error| anyhow::anyhow!("the kernel gives no namespace: {}", error.desc()))?;
         Netlink::set_loopback_up()?;
         mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(|error| anyhow::anyhow!("cannot mount it on {}: {}", path.display(), error.desc()))
+            .map_err(|error| {
+                anyhow::anyhow!("cannot mount it on {}: {}", path.display(), error.desc())
+            })
     })?
 }
 
@@ -264,7 +310,9 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
 
 /// The system's words without the number that io's `Display` adds.
 pub(super) fn plain(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
 }
 
 #[cfg(test)]
@@ -286,7 +334,12 @@ mod tests {
         let error = Netns::open(Path::new("/dev/null")).unwrap_err();
         assert!(error.to_string().contains("/dev/null is not a network namespace"), "{error}");
         let error = Netns::open(Path::new("/nowhere/at/all")).unwrap_err();
-        assert!(error.to_string().starts_with("there is no network namespace at /nowhere/at/all; make it"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("there is no network namespace at /nowhere/at/all; make it"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -49,13 +49,14 @@ impl PairSpec<'_> {
 }
 
 impl Netlink {
-    /// Makes a pair with its container side already in the container's namespace and up, and answers the host side's index. That one is
-    /// down: nothing passes until [`Self::join_bridge`].
+    /// Makes a pair with its container side already in the container's namespace and up, and
+    /// answers the host side's index. That one is down: nothing passes until [`Self::join_bridge`].
     pub async fn create_pair(&self, spec: &PairSpec<'_>) -> anyhow::Result<u32> {
         let PairSpec { device, host_side, container_side, container, .. } = *spec;
         name::check_interface(host_side)?;
         name::check_interface(container_side)?;
-        let index = self.add_pair(device, spec.message(), host_side, container_side, container).await?;
+        let index =
+            self.add_pair(device, spec.message(), host_side, container_side, container).await?;
         // The kernel takes it only for an interface that exists.
         let change = LinkUnspec::new_with_index(index).alias(spec.alias).build();
         self.change_or_delete(index, change)
@@ -64,11 +65,20 @@ impl Netlink {
         Ok(index)
     }
 
-    /// Makes a veth pair whose far end is `peer` in `peer_netns`, both up (labs need it), and answers the near end's index.
-    pub async fn create_veth_between(&self, name: &str, peer: &str, peer_netns: &Netns) -> anyhow::Result<u32> {
+    /// Makes a veth pair whose far end is `peer` in `peer_netns`, both up (labs need it), and
+    /// answers the near end's index.
+    pub async fn create_veth_between(
+        &self,
+        name: &str,
+        peer: &str,
+        peer_netns: &Netns,
+    ) -> anyhow::Result<u32> {
         name::check_interface(name)?;
         name::check_interface(peer)?;
-        let far = LinkMessageBuilder::<LinkUnspec>::new().name(peer).setns_by_fd(peer_netns.as_raw_fd()).build();
+        let far = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(peer)
+            .setns_by_fd(peer_netns.as_raw_fd())
+            .build();
         self.add_pair(Device::Veth, veth(name, far).up().build(), name, peer, peer_netns).await
     }
 
@@ -94,9 +104,8 @@ impl Netlink {
                 "this kernel cannot connect containers with {device} pairs: Linux 6.11 and later can, if built with CONFIG_NETKIT; use \
                  --device veth"
             ),
-            Err(error) => {
-                Err(reason(error)).with_context(|| format!("cannot try whether this kernel makes {device} pairs"))
-            }
+            Err(error) => Err(reason(error))
+                .with_context(|| format!("cannot try whether this kernel makes {device} pairs")),
         }
     }
 
@@ -110,7 +119,8 @@ impl Netlink {
     ) -> anyhow::Result<u32> {
         if let Err(error) = self.handle.link().add(pair).execute().await {
             let place = peer_netns.path().display();
-            let what = format!("cannot make the {device} pair '{name}' and '{peer_name}' in {place}");
+            let what =
+                format!("cannot make the {device} pair '{name}' and '{peer_name}' in {place}");
             if errno(&error) == Some(Errno::EEXIST) {
                 match self.link(name).await {
                     Ok(Some(_)) => bail!("{what}: an interface named '{name}' exists already"),
@@ -144,11 +154,13 @@ fn veth(name: &str, far: LinkMessage) -> LinkMessageBuilder<LinkVeth> {
 
 /// With Ethernet headers, as a bridge needs them.
 fn netkit(name: &str, far: LinkMessage) -> LinkMessageBuilder<LinkNetkit> {
-    LinkMessageBuilder::<LinkNetkit>::new(name, "", NetkitMode::L2).set_info_data(InfoData::Netkit(vec![
-        InfoNetkit::Mode(NetkitMode::L2),
-        InfoNetkit::Policy(NetkitPolicy::Pass),
-        // What the container sends goes nowhere while no program decides about it.
-        InfoNetkit::PeerPolicy(NetkitPolicy::Drop),
-        InfoNetkit::Peer(far),
-    ]))
+    LinkMessageBuilder::<LinkNetkit>::new(name, "", NetkitMode::L2).set_info_data(InfoData::Netkit(
+        vec![
+            InfoNetkit::Mode(NetkitMode::L2),
+            InfoNetkit::Policy(NetkitPolicy::Pass),
+            // What the container sends goes nowhere while no program decides about it.
+            InfoNetkit::PeerPolicy(NetkitPolicy::Drop),
+            InfoNetkit::Peer(far),
+        ],
+    ))
 }

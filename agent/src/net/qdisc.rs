@@ -34,7 +34,12 @@ impl Netlink {
         request.message_mut().header.parent = TcHandle::from(PARENT);
         request.message_mut().header.handle = TcHandle::from(HANDLE);
         match request.execute().await {
-            Err(error) if !matches!(errno(&error), Some(Errno::ENODEV | Errno::ENOENT | Errno::EINVAL)) => {
+            Err(error)
+                if !matches!(
+                    errno(&error),
+                    Some(Errno::ENODEV | Errno::ENOENT | Errno::EINVAL)
+                ) =>
+            {
                 Err(reason(error)).with_context(tried)
             }
             _ => Ok(()),

@@ -1,4 +1,5 @@
-//! Connected sockets of one namespace: listed, and ended (`sock_diag(7)`, and `SOCK_DESTROY` from Linux 4.5 on).
+//! Connected sockets of one namespace: listed, and ended (`sock_diag(7)`, and `SOCK_DESTROY` from
+//! Linux 4.5 on).
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +11,10 @@ use anyhow::{Context as _, bail};
 use bytemuck::{Pod, Zeroable};
 use nix::{
     errno::Errno,
-    sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket},
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+        socket,
+    },
 };
 
 use super::netns::Netns;
@@ -97,25 +101,35 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 
-/// Those in which a TCP socket has a peer that it could send to or hear from, numbered as in the kernel's `tcp_states.h`: neither
-/// `TIME_WAIT`, which no process has, nor `CLOSE` and `LISTEN`. UDP knows the first alone, for a socket that is connected.
+/// Those in which a TCP socket has a peer that it could send to or hear from, numbered as in the
+/// kernel's `tcp_states.h`: neither `TIME_WAIT`, which no process has, nor `CLOSE` and `LISTEN`.
+/// UDP knows the first alone, for a socket that is connected.
 const STATES: [u32; 8] = [1, 2, 3, 4, 5, 8, 9, 11];
 
 impl SockDiag {
     /// Opens a socket in `netns`.
     pub fn open(netns: &Netns) -> anyhow::Result<Self> {
         let open = || {
-            let socket =
-                socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+            let socket = socket(
+                AddressFamily::Netlink,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::NetlinkSockDiag,
+            )?;
             bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
             Ok::<_, Errno>(socket)
         };
-        let socket = netns.run(open)?.map_err(in_words).context("cannot ask the kernel for its sockets")?;
+        let socket =
+            netns.run(open)?.map_err(in_words).context("cannot ask the kernel for its sockets")?;
         Ok(Self { socket })
     }
 
     /// The connected sockets, of both families, among those with the given cookies.
-    pub fn connected(&self, protocol: Protocol, cookies: &BTreeSet<u64>) -> anyhow::Result<Vec<Connected>> {
+    pub fn connected(
+        &self,
+        protocol: Protocol,
+        cookies: &BTreeSet<u64>,
+    ) -> anyhow::Result<Vec<Connected>> {
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let request = Request {
@@ -128,9 +142,17 @@ impl SockDiag {
                 let cookie = u64::from(answer.id.cookie[0]) | u64::from(answer.id.cookie[1]) << 32;
                 if cookies.contains(&cookie) {
                     let Answer { family, id, .. } = *answer;
-                    let remote =
-                        SocketAddr::new(address(family, id.destination), u16::from_be_bytes(id.destination_port));
-                    found.push(Connected { cookie, remote, family, protocol: protocol.number(), id });
+                    let remote = SocketAddr::new(
+                        address(family, id.destination),
+                        u16::from_be_bytes(id.destination_port),
+                    );
+                    found.push(Connected {
+                        cookie,
+                        remote,
+                        family,
+                        protocol: protocol.number(),
+                        id,
+                    });
                 }
             };
             self.ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &mut take)
@@ -140,7 +162,8 @@ impl SockDiag {
         Ok(found)
     }
 
-    /// Ends a socket for its process. None if the kernel cannot do that (it is built without `CONFIG_INET_DIAG_DESTROY`).
+    /// Ends a socket for its process. None if the kernel cannot do that (it is built without
+    /// `CONFIG_INET_DIAG_DESTROY`).
     pub fn end(&self, connected: &Connected) -> anyhow::Result<Option<Ended>> {
         let Connected { family, protocol, id, .. } = *connected;
         let request = Request { family, protocol, id, ..Zeroable::zeroed() };
@@ -148,12 +171,20 @@ impl SockDiag {
             Ok(()) => Ok(Some(Ended::Now)),
             Err(Errno::ENOENT) => Ok(Some(Ended::Before)),
             Err(Errno::EOPNOTSUPP) => Ok(None),
-            Err(error) => bail!("cannot end the socket connected to {}: {}", connected.remote, error.desc()),
+            Err(error) => {
+                bail!("cannot end the socket connected to {}: {}", connected.remote, error.desc())
+            }
         }
     }
 
     /// Sends a request, and hands over all that comes back for it.
-    fn ask(&self, kind: u16, flags: u16, request: &Request, take: &mut impl FnMut(&Answer)) -> Result<(), Errno> {
+    fn ask(
+        &self,
+        kind: u16,
+        flags: u16,
+        request: &Request,
+        take: &mut impl FnMut(&Answer),
+    ) -> Result<(), Errno> {
         let header = Header {
             length: (size_of::<Header>() + size_of::<Request>()) as u32,
             kind,
@@ -172,7 +203,8 @@ impl SockDiag {
                 match header.kind {
                     NLMSG_DONE => return Ok(()),
                     NLMSG_ERROR => {
-                        let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                        let code =
+                            payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
                         return if code == 0 { Ok(()) } else { Err(Errno::from_raw(-code)) };
                     }
                     _ => {
@@ -219,7 +251,10 @@ mod tests {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&[10, 0, 2, 15]);
         assert_eq!(address(2, bytes), Ipv4Addr::new(10, 0, 2, 15));
-        assert_eq!(address(10, Ipv4Addr::new(10, 0, 2, 15).to_ipv6_mapped().octets()), Ipv4Addr::new(10, 0, 2, 15));
+        assert_eq!(
+            address(10, Ipv4Addr::new(10, 0, 2, 15).to_ipv6_mapped().octets()),
+            Ipv4Addr::new(10, 0, 2, 15)
+        );
         assert_eq!(address(10, Ipv6Addr::LOCALHOST.octets()), Ipv6Addr::LOCALHOST);
     }
 
@@ -229,20 +264,32 @@ mod tests {
         sockopt_impl!(SocketCookie, GetOnly, libc::SOL_SOCKET, libc::SO_COOKIE, u64);
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mapped =
-            SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), listener.local_addr().unwrap().port());
-        let streams =
-            [TcpStream::connect(listener.local_addr().unwrap()).unwrap(), TcpStream::connect(mapped).unwrap()];
+        let mapped = SocketAddr::new(
+            Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
+            listener.local_addr().unwrap().port(),
+        );
+        let streams = [
+            TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
+            TcpStream::connect(mapped).unwrap(),
+        ];
         let [connected, open] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         connected.connect("127.0.0.1:9").unwrap();
-        let tcp: BTreeSet<u64> = streams.iter().map(|stream| getsockopt(stream, SocketCookie).unwrap()).collect();
+        let tcp: BTreeSet<u64> =
+            streams.iter().map(|stream| getsockopt(stream, SocketCookie).unwrap()).collect();
         let udp = [&connected, &open].map(|socket| getsockopt(socket, SocketCookie).unwrap());
 
         let diag = SockDiag::open(&Netns::current().unwrap()).unwrap();
         let found = diag.connected(Protocol::Tcp, &tcp).unwrap();
         assert_eq!(found.iter().map(|socket| socket.cookie).collect::<BTreeSet<_>>(), tcp);
-        assert!(found.iter().all(|socket| socket.remote == listener.local_addr().unwrap()), "{found:?}");
+        assert!(
+            found.iter().all(|socket| socket.remote == listener.local_addr().unwrap()),
+            "{found:?}"
+        );
         let found = diag.connected(Protocol::Udp, &udp.into()).unwrap();
-        assert_eq!(found.iter().map(|socket| socket.cookie).collect::<Vec<_>>(), [udp[0]], "the other has no peer");
+        assert_eq!(
+            found.iter().map(|socket| socket.cookie).collect::<Vec<_>>(),
+            [udp[0]],
+            "the other has no peer"
+        );
     }
 }

@@ -9,10 +9,13 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::netns::{Netns, plain};
 
-/// The value of `/proc/sys/net/KEY` in `netns` (`KEY` as `ipv4/ip_forward`), without its newline; none if there is no such key.
+/// The value of `/proc/sys/net/KEY` in `netns` (`KEY` as `ipv4/ip_forward`), without its newline;
+/// none if there is no such key.
 pub fn get(netns: &Netns, key: &str) -> anyhow::Result<Option<String>> {
     let path = path_of(key)?;
-    netns.run(|| read(&path))?.with_context(|| format!("cannot read sysctl net/{key} in {}", netns.path().display()))
+    netns
+        .run(|| read(&path))?
+        .with_context(|| format!("cannot read sysctl net/{key} in {}", netns.path().display()))
 }
 
 /// Sets it, and answers what it was if that was different.
@@ -32,7 +35,9 @@ pub fn set(netns: &Netns, key: &str, value: &str) -> anyhow::Result<Option<Strin
                 Err(error) => bail!("it is '{before}', and the kernel says: {}", plain(&error)),
             }
         })?
-        .with_context(|| format!("cannot set sysctl net/{key} to '{value}' in {}", netns.path().display()))
+        .with_context(|| {
+            format!("cannot set sysctl net/{key} to '{value}' in {}", netns.path().display())
+        })
 }
 
 fn path_of(key: &str) -> anyhow::Result<PathBuf> {
@@ -60,7 +65,8 @@ mod tests {
 
     #[test]
     fn a_key_stays_below_its_folder() {
-        for key in ["", "/", "../kernel/hostname", "ipv4/../../kernel/x", "ipv4//x", "/etc/passwd"] {
+        for key in ["", "/", "../kernel/hostname", "ipv4/../../kernel/x", "ipv4//x", "/etc/passwd"]
+        {
             assert!(path_of(key).is_err(), "{key}");
         }
         assert_eq!(

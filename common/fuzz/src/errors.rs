@@ -1,4 +1,5 @@
-//! ICMP errors: those that the datapath makes of any frame, and those that it translates, with quotes cut and damaged at will.
+//! ICMP errors: those that the datapath makes of any frame, and those that it translates, with
+//! quotes cut and damaged at will.
 
 use causeway_common::{
     address::{Address as _, V4},
@@ -17,8 +18,9 @@ use crate::{
     wire::{Frame, extension, protocol},
 };
 
-/// Runs some bytes: the first says of which family, the next which flow an error is about, the next who sends it and why an answer is made,
-/// the rest is what follows ICMP's header, laid over a true quote.
+/// Runs some bytes: the first says of which family, the next which flow an error is about, the next
+/// who sends it and why an answer is made, the rest is what follows ICMP's header, laid over a true
+/// quote.
 ///
 /// # Panics
 ///
@@ -64,8 +66,13 @@ fn run_family<A: Scenery>(data: &[u8]) {
         vec![(extension::DESTINATION, rest)]
     };
     let error = Frame {
-        macs: container.map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
-        source: if container.is_none() && how & 64 != 0 { A::named(NEAR).ip() } else { quoted.destination },
+        macs: container
+            .map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
+        source: if container.is_none() && how & 64 != 0 {
+            A::named(NEAR).ip()
+        } else {
+            quoted.destination
+        },
         destination: quoted.source,
         ttl: if how & 128 != 0 { 1 } else { 9 },
         options: vec![1; if v4 { units * 4 } else { 0 }],
@@ -79,8 +86,8 @@ fn run_family<A: Scenery>(data: &[u8]) {
     let hook = if container.is_some() { Hook::HostSide } else { Hook::Uplink };
     let arriving = Arriving { hook, input: *output, frame };
     let outcome = run_program(hook, &arriving.frame, *output, true, &model);
-    // A quoted header that does not sum up says nothing about the error's own checksum any more: the sum over the error is kept by the
-    // changes that are made to it.
+    // A quoted header that does not sum up says nothing about the error's own checksum any more:
+    // the sum over the error is kept by the changes that are made to it.
     check_outcome(&arriving, &outcome, &model);
     answer_it(&arriving, *how, &model);
     let mut own = Arriving { frame: damage.to_vec(), ..arriving };
@@ -98,7 +105,8 @@ fn answer_it<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
     let arrival = Arrival { side, input: arriving.input, length, gso_size: 0 };
     let Ok(packet) = A::parse(&arriving.frame[..], arrival) else { return };
     for why in (0..).map_while(Why::from_number) {
-        if let Some(answer) = answered(&arriving.frame, &packet, why, 1280 + u16::from(how), model) {
+        if let Some(answer) = answered(&arriving.frame, &packet, why, 1280 + u16::from(how), model)
+        {
             check_answer(arriving, &answer, model);
             let mtu = if why == Why::TooLong { 1280 + u16::from(how) } else { 0 };
             let at = 14 + size_of::<A::Header>() + 6;
@@ -112,14 +120,21 @@ fn beginnings<A: Scenery>() -> Vec<Arriving> {
     let scene = Scene::MODEL;
     let udp = |source: u16, destination: u16| {
         let data = [0x5a; 24];
-        (protocol::UDP, [&source.to_be_bytes()[..], &destination.to_be_bytes(), &[0, 32, 0, 0], &data].concat())
+        (
+            protocol::UDP,
+            [&source.to_be_bytes()[..], &destination.to_be_bytes(), &[0, 32, 0, 0], &data].concat(),
+        )
     };
     let tcp = |source: u16, destination: u16| {
         let head = [0, 0, 0, 1, 0, 0, 0, 2, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
         (protocol::TCP, [&source.to_be_bytes()[..], &destination.to_be_bytes(), &head].concat())
     };
     let echo = |identifier: u16| {
-        (A::ICMP, [&[A::ECHO_REQUEST, 0, 0, 0], &identifier.to_be_bytes()[..], &[0, 7], &[0x61; 8]].concat())
+        (
+            A::ICMP,
+            [&[A::ECHO_REQUEST, 0, 0, 0], &identifier.to_be_bytes()[..], &[0, 7], &[0x61; 8]]
+                .concat(),
+        )
     };
     let sctp = |source: u16, destination: u16| {
         let rest = [&[0; 8][..], &[1, 0, 0, 20], &[0, 0, 0, 9], &[0; 12]].concat();
@@ -127,9 +142,13 @@ fn beginnings<A: Scenery>() -> Vec<Arriving> {
     };
     let mut unsummed = udp(4004, 53);
     unsummed.1[6..8].fill(0);
-    let from = |container: Option<usize>, destination: [u8; 4], (protocol, payload): (u8, Vec<u8>), sums: bool| {
+    let from = |container: Option<usize>,
+                destination: [u8; 4],
+                (protocol, payload): (u8, Vec<u8>),
+                sums: bool| {
         let packet = Frame {
-            macs: container.map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
+            macs: container
+                .map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
             source: A::named(container.map_or(WORLD, |container| CONTAINERS[container])).ip(),
             destination: A::named(destination).ip(),
             ttl: 64,

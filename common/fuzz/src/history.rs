@@ -1,4 +1,5 @@
-//! A history: packets, answers, errors, time that passes, containers and publishes that go, and what must hold after each step.
+//! A history: packets, answers, errors, time that passes, containers and publishes that go, and
+//! what must hold after each step.
 
 use std::net::IpAddr;
 
@@ -45,7 +46,8 @@ enum Step {
     Socket(u8),
 }
 
-/// Runs a history of the family that the first byte says, of a table that has room for as many halves as the next one says, 255 for any number.
+/// Runs a history of the family that the first byte says, of a table that has room for as many
+/// halves as the next one says, 255 for any number.
 ///
 /// # Panics
 ///
@@ -80,19 +82,27 @@ impl<A: Scenery> History<A> {
                 self.send(two);
             }
             Step::Wait(seconds) => self.model.now.set(self.model.now.get() + ticks(seconds.into())),
-            Step::WaitLong(seconds) => self.model.now.set(self.model.now.get() + ticks(seconds.into())),
+            Step::WaitLong(seconds) => {
+                self.model.now.set(self.model.now.get() + ticks(seconds.into()))
+            }
             Step::Remove(number) => {
                 let number = usize::from(number) % CONTAINERS.len();
                 for address in addresses_of(number) {
                     self.model.endpoints.remove(&address);
                 }
                 self.end(scene::slot_of(number));
-                for (publish, _) in PUBLISHES.iter().enumerate().filter(|(_, publish)| publish.0 == number) {
+                for (publish, _) in
+                    PUBLISHES.iter().enumerate().filter(|(_, publish)| publish.0 == number)
+                {
                     self.end(FIRST_PUBLISH + publish as u32);
                 }
             }
-            Step::Restore(number) => scene::put_container(&mut self.model, usize::from(number) % CONTAINERS.len()),
-            Step::Unpublish(number) => self.end(FIRST_PUBLISH + u32::from(number) % PUBLISHES.len() as u32),
+            Step::Restore(number) => {
+                scene::put_container(&mut self.model, usize::from(number) % CONTAINERS.len())
+            }
+            Step::Unpublish(number) => {
+                self.end(FIRST_PUBLISH + u32::from(number) % PUBLISHES.len() as u32)
+            }
             Step::Sweep => {
                 let keys: Vec<_> = self.model.flows.borrow().keys().copied().collect();
                 for key in keys {
@@ -100,7 +110,9 @@ impl<A: Scenery> History<A> {
                 }
             }
             Step::Socket(back) => {
-                if let Some(packet) = self.memory.get(back).and_then(|left| parse::<A>(&Self::answer_to(left))) {
+                if let Some(packet) =
+                    self.memory.get(back).and_then(|left| parse::<A>(&Self::answer_to(left)))
+                {
                     self.model.sockets.insert(packet.tuple);
                 }
             }
@@ -112,16 +124,25 @@ impl<A: Scenery> History<A> {
     }
 
     fn answer_to(left: &Left) -> Arriving {
-        let frame = Frame::read(&left.frame).map(|frame| frame.reversed().bytes()).unwrap_or_default();
-        let hook = if Scene::MODEL.container_at(left.output).is_some() { Hook::HostSide } else { Hook::Uplink };
+        let frame =
+            Frame::read(&left.frame).map(|frame| frame.reversed().bytes()).unwrap_or_default();
+        let hook = if Scene::MODEL.container_at(left.output).is_some() {
+            Hook::HostSide
+        } else {
+            Hook::Uplink
+        };
         Arriving { hook, input: left.output, frame }
     }
 
     fn send(&mut self, event: Event) {
-        let Some((arriving, about)) = traffic::frame::<A>(event, &Scene::MODEL, &self.memory) else { return };
+        let Some((arriving, about)) = traffic::frame::<A>(event, &Scene::MODEL, &self.memory)
+        else {
+            return;
+        };
         let promise = about.and_then(|left| Promise::of(&arriving, &left, &self.model));
         let for_host = arriving.frame[..6] == Scene::MODEL.uplink_mac;
-        let outcome = run_program(arriving.hook, &arriving.frame, arriving.input, for_host, &self.model);
+        let outcome =
+            run_program(arriving.hook, &arriving.frame, arriving.input, for_host, &self.model);
         if let Some(promise) = promise {
             promise.check(&arriving, &outcome);
         }
@@ -135,23 +156,26 @@ impl<A: Scenery> History<A> {
         self.memory.push(Left { came: arriving, frame, output });
     }
 
-    /// What was held for a first fragment, and it itself: each once more, and then none of them again.
+    /// What was held for a first fragment, and it itself: each once more, and then none of them
+    /// again.
     fn come_again(&mut self, first: &Arriving) {
         let frames: Vec<_> = self.model.again.borrow_mut().drain(..).collect();
         for frame in frames {
             let arriving = Arriving { frame, ..first.clone() };
-            let outcome = run_program(arriving.hook, &arriving.frame, arriving.input, true, &self.model);
+            let outcome =
+                run_program(arriving.hook, &arriving.frame, arriving.input, true, &self.model);
             assert_ne!(outcome, Outcome::Again, "{arriving:?} comes again and again");
             check_outcome(&arriving, &outcome, &self.model);
         }
     }
 
-    /// Of the flows that count each has two halves, which are inverse; nobody has another's; and each is counted once.
+    /// Of the flows that count each has two halves, which are inverse; nobody has another's; and
+    /// each is counted once.
     fn check_flows(&self) {
         let flows = self.model.flows.borrow();
         for (key, half) in flows.iter() {
-            let counts =
-                half.epoch == self.model.epoch(half.slot) && self.model.now.get() - half.last_used <= half.timeout;
+            let counts = half.epoch == self.model.epoch(half.slot)
+                && self.model.now.get() - half.last_used <= half.timeout;
             if !counts {
                 continue;
             }
@@ -181,7 +205,8 @@ fn parse<A: Scenery>(arriving: &Arriving) -> Option<Packet<A>> {
     A::parse(&arriving.frame[..], arrival).ok()
 }
 
-/// What must become of a packet that answers one that left, or reports about it, as long as the flow of that one is in use.
+/// What must become of a packet that answers one that left, or reports about it, as long as the
+/// flow of that one is in use.
 enum Promise {
     /// It comes out as the reverse of what was sent, where that came from.
     Answer(Left),
@@ -199,7 +224,9 @@ impl Promise {
             return None;
         }
         let (forward, reply) = (model.flow(&sent.tuple)?.translation, sent.tuple.reversed());
-        if forward.tuple.reversed() != parse(&Arriving { frame: reversed(&left.frame)?, ..arriving.clone() })?.tuple {
+        if forward.tuple.reversed()
+            != parse(&Arriving { frame: reversed(&left.frame)?, ..arriving.clone() })?.tuple
+        {
             // It left by an earlier flow.
             return None;
         }
@@ -209,7 +236,8 @@ impl Promise {
             return None;
         }
         if back.payload == Payload::Error {
-            let translated = forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED;
+            let translated =
+                forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED;
             // No less than the ports, behind any header.
             let quoted = arriving.frame.len() - back.payload_at - 8;
             let longest = if A::FAMILY == V4::FAMILY { 60 } else { ipv6::LONGEST };
@@ -227,10 +255,17 @@ impl Promise {
         let sent = Frame::read(&left.came.frame).expect("it was parsed");
         let back = Frame::read(frame).expect("a packet leaves");
         if *exit != exit::HOST {
-            assert_eq!(*output, left.came.input, "{arriving:?} goes elsewhere than where {left:?} came from");
+            assert_eq!(
+                *output, left.came.input,
+                "{arriving:?} goes elsewhere than where {left:?} came from"
+            );
         }
         if matches!(self, Self::Answer(_)) {
-            assert_eq!((back.source, back.destination), (sent.destination, sent.source), "{arriving:?} of {left:?}");
+            assert_eq!(
+                (back.source, back.destination),
+                (sent.destination, sent.source),
+                "{arriving:?} of {left:?}"
+            );
             let crossed = sent.ports().map(|(source, destination)| (destination, source));
             assert_eq!(back.ports(), crossed, "{arriving:?} of {left:?}");
             return;
@@ -242,12 +277,20 @@ impl Promise {
         assert_eq!(addresses, octets(&[sent.source, sent.destination]), "{arriving:?}");
         if v4 {
             let header = usize::from(quote[0] & 15) * 4;
-            assert_eq!(wire::sum(&quote[..header]), u16::MAX, "the quoted header of {arriving:?} does not sum up");
+            assert_eq!(
+                wire::sum(&quote[..header]),
+                u16::MAX,
+                "the quoted header of {arriving:?} does not sum up"
+            );
         }
         // It was quoted with the header that it left with.
         let header = Frame::read(&left.frame).expect("it left").header_length();
         let ports = if sent.protocol == sent.icmp() { 4..6 } else { 0..4 };
-        assert_eq!(quote[header..][ports.clone()], sent.payload[ports], "{arriving:?} about {left:?}");
+        assert_eq!(
+            quote[header..][ports.clone()],
+            sent.payload[ports],
+            "{arriving:?} about {left:?}"
+        );
     }
 }
 
@@ -266,30 +309,54 @@ fn reversed(frame: &[u8]) -> Option<Vec<u8>> {
 /// What holds of any frame, whatever it is.
 pub fn check_outcome<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
     match outcome {
-        Outcome::Leave { frame, output, exit } => check_left(arriving, frame, *output, *exit, model),
+        Outcome::Leave { frame, output, exit } => {
+            check_left(arriving, frame, *output, *exit, model)
+        }
         Outcome::Answer(_, answer) => check_answer(arriving, answer, model),
         Outcome::Stop(_) | Outcome::Pass | Outcome::Again => {}
     }
     check_link(arriving, outcome, model);
 }
 
-fn check_left<A: Scenery>(arriving: &Arriving, frame: &[u8], output: u32, exit: u8, model: &Model<A>) {
+fn check_left<A: Scenery>(
+    arriving: &Arriving,
+    frame: &[u8],
+    output: u32,
+    exit: u8,
+    model: &Model<A>,
+) {
     assert_eq!(arriving.frame.len(), frame.len(), "{arriving:?} leaves with another length");
     let was = wire::header_sums_up(&arriving.frame);
-    assert_eq!(was, wire::header_sums_up(frame), "the header's checksum of {arriving:?}, which left as {frame:02x?}");
-    let (Some(before), Some(after)) = (Frame::read(&arriving.frame), Frame::read(frame)) else { return };
+    assert_eq!(
+        was,
+        wire::header_sums_up(frame),
+        "the header's checksum of {arriving:?}, which left as {frame:02x?}"
+    );
+    let (Some(before), Some(after)) = (Frame::read(&arriving.frame), Frame::read(frame)) else {
+        return;
+    };
     if before.transport_sums_up() {
-        assert!(after.transport_sums_up(), "the checksum of {arriving:?}, which left as {frame:02x?}");
+        assert!(
+            after.transport_sums_up(),
+            "the checksum of {arriving:?}, which left as {frame:02x?}"
+        );
     }
     if exit == exit::PEER || exit == exit::NEIGHBOUR {
         assert_eq!(before.ttl - 1, after.ttl, "the hops of {arriving:?}");
         // Nothing that is of one link goes on to another.
-        let of_link = [after.source, after.destination].into_iter().filter_map(A::of).any(|own| own.stays_on_link());
+        let of_link = [after.source, after.destination]
+            .into_iter()
+            .filter_map(A::of)
+            .any(|own| own.stays_on_link());
         assert!(!of_link, "{arriving:?} leaves its link as {frame:02x?}");
     }
     if exit == exit::NEIGHBOUR {
-        assert!(model.uplinks.contains_key(&output), "{arriving:?} leaves through {output}, which is no uplink");
-        // Nobody outside hears from a container of a network that is masqueraded. The second is not.
+        assert!(
+            model.uplinks.contains_key(&output),
+            "{arriving:?} leaves through {output}, which is no uplink"
+        );
+        // Nobody outside hears from a container of a network that is masqueraded. The second is
+        // not.
         let source = A::of(after.source).expect("the family that it was");
         let own = model.local.contains(&source) || source == A::named(CONTAINERS[2]);
         assert!(own, "{arriving:?} leaves from {source:?}");
@@ -297,12 +364,16 @@ fn check_left<A: Scenery>(arriving: &Arriving, frame: &[u8], output: u32, exit: 
     if exit == exit::PEER || exit == exit::BRIDGED {
         let owner = A::of(after.destination).and_then(|address| model.endpoints.get(&address));
         if let Some(endpoint) = owner {
-            assert_eq!(endpoint.host_side, output, "{arriving:?} goes to another container than it says");
+            assert_eq!(
+                endpoint.host_side, output,
+                "{arriving:?} goes to another container than it says"
+            );
         }
     }
 }
 
-/// What keeps a link going comes to a container's neighbours, and to the host, only if it speaks of the container alone; whatever it is hidden in.
+/// What keeps a link going comes to a container's neighbours, and to the host, only if it speaks of
+/// the container alone; whatever it is hidden in.
 fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
     let [0x86, 0xdd] = arriving.frame[12..14] else { return };
     let message = Frame::message_in(&arriving.frame);
@@ -343,18 +414,27 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
     };
     for option in frame.payload[options..].chunks(8) {
         let foreign = matches!(option[0], 1 | 2) && option[2..] != mac;
-        assert!(option.len() == 8 && option[1] == 1 && !foreign, "{arriving:?} has an option about another");
+        assert!(
+            option.len() == 8 && option[1] == 1 && !foreign,
+            "{arriving:?} has an option about another"
+        );
     }
-    let on_link = A::of(frame.destination)
-        .is_some_and(|to| to.is_multicast() || to.stays_on_link() || to.is_in(&speaker.subnet, &speaker.mask));
+    let on_link = A::of(frame.destination).is_some_and(|to| {
+        to.is_multicast() || to.stays_on_link() || to.is_in(&speaker.subnet, &speaker.mask)
+    });
     assert!(on_link, "{arriving:?} goes further than its link");
 }
 
-/// An error of the datapath's own: whole, to the sender alone, about that packet (RFC 1812 section 4.3.2, RFC 4443 section 2.4).
+/// An error of the datapath's own: whole, to the sender alone, about that packet (RFC 1812 section
+/// 4.3.2, RFC 4443 section 2.4).
 pub fn check_answer<A: Scenery>(arriving: &Arriving, answer: &[u8], model: &Model<A>) {
-    let said = Frame::read(answer).unwrap_or_else(|| panic!("{arriving:?} is answered with {answer:02x?}"));
+    let said = Frame::read(answer)
+        .unwrap_or_else(|| panic!("{arriving:?} is answered with {answer:02x?}"));
     assert!(wire::header_sums_up(answer), "the header's checksum of {answer:02x?}");
-    assert!(said.protocol == said.icmp() && said.transport_sums_up(), "the checksum of {answer:02x?}");
+    assert!(
+        said.protocol == said.icmp() && said.transport_sums_up(),
+        "the checksum of {answer:02x?}"
+    );
     let v4 = said.source.is_ipv4();
     let source = if v4 { &arriving.frame[26..30] } else { &arriving.frame[22..38] };
     assert_eq!(octets(&[said.destination]), source, "{arriving:?}: not to its sender");
@@ -362,10 +442,16 @@ pub fn check_answer<A: Scenery>(arriving: &Arriving, answer: &[u8], model: &Mode
     let speaker = A::of(said.source).expect("the family that it is about");
     assert!(model.local.contains(&speaker), "{arriving:?}: not by the host");
     let quoted = &said.payload[8..];
-    assert_eq!(quoted, &arriving.frame[14..][..quoted.len()], "{arriving:?}: quotes something else");
+    assert_eq!(
+        quoted,
+        &arriving.frame[14..][..quoted.len()],
+        "{arriving:?}: quotes something else"
+    );
     // The header and eight bytes at least, where there are as many.
-    let field = |at: usize| usize::from(u16::from_be_bytes([arriving.frame[at], arriving.frame[at + 1]]));
-    let (header, said) = if v4 { (usize::from(arriving.frame[14] & 15) * 4, field(16)) } else { (40, field(18)) };
+    let field =
+        |at: usize| usize::from(u16::from_be_bytes([arriving.frame[at], arriving.frame[at + 1]]));
+    let (header, said) =
+        if v4 { (usize::from(arriving.frame[14] & 15) * 4, field(16)) } else { (40, field(18)) };
     let total = match said {
         0 => usize::MAX,
         length if v4 => length,

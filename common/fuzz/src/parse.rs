@@ -1,4 +1,5 @@
-//! Any bytes at all, at every hook: they are parsed or refused, nothing is read beyond their end, and no decision panics.
+//! Any bytes at all, at every hook: they are parsed or refused, nothing is read beyond their end,
+//! and no decision panics.
 
 use causeway_common::{
     icmp_error, ipv6,
@@ -14,7 +15,8 @@ use crate::{
     traffic::Arriving,
 };
 
-/// Runs some bytes: the first says of which family, the next where they arrive, the next two how, the rest is the frame.
+/// Runs some bytes: the first says of which family, the next where they arrive, the next two how,
+/// the rest is the frame.
 ///
 /// # Panics
 ///
@@ -52,14 +54,21 @@ fn run_family<A: Scenery>(data: &[u8]) {
         assert!(!packet.begins() || packet.has_ports());
         assert!(!packet.tuple.source.is_mapped() && !packet.tuple.destination.is_mapped());
         if matches!(packet.payload, Payload::Tcp | Payload::Udp | Payload::Sctp) {
-            let ports = [packet.tuple.source_port.word(), packet.tuple.destination_port.word()].map(u16::to_ne_bytes);
+            let ports = [packet.tuple.source_port.word(), packet.tuple.destination_port.word()]
+                .map(u16::to_ne_bytes);
             assert_eq!(ports.concat(), frame[packet.payload_at..][..4]);
         }
         for at in [packet.payload_at, packet.payload_at + 8] {
             if let Some(quote) = A::parse_quote(frame, at, side) {
-                assert!(quote.header_at == at && (at + least..=at + longest).contains(&quote.payload_at));
+                assert!(
+                    quote.header_at == at
+                        && (at + least..=at + longest).contains(&quote.payload_at)
+                );
                 // As much as the masks of the program in the kernel let through.
-                assert!(quote.header_at <= icmp_error::HEADER_MASK && quote.payload_at <= icmp_error::PAYLOAD_MASK);
+                assert!(
+                    quote.header_at <= icmp_error::HEADER_MASK
+                        && quote.payload_at <= icmp_error::PAYLOAD_MASK
+                );
                 assert!(quote.payload_at + 4 <= frame.len());
             }
         }

@@ -1,5 +1,5 @@
-//! What the kernel's tc programs do with a frame, byte by byte, by the same decisions: they move the bytes with helpers, this moves them
-//! on a plain buffer.
+//! What the kernel's tc programs do with a frame, byte by byte, by the same decisions: they move
+//! the bytes with helpers, this moves them on a plain buffer.
 
 use causeway_common::{
     abi::{Translation, exit},
@@ -46,15 +46,23 @@ pub enum Outcome {
     Stop(Reason),
     /// It ends here, and its sender gets that frame.
     Answer(Reason, Vec<u8>),
-    /// It and the fragments that were held for it come again, where they arrived: what is in [`Model::again`].
+    /// It and the fragments that were held for it come again, where they arrived: what is in
+    /// [`Model::again`].
     Again,
     /// It leaves as it is: the host's own.
     Pass,
 }
 
-/// What a hook's program does with a frame that arrived at the interface `input`, as far as it is one of the tables' family. The frame's
-/// destination MAC is looked at only at the uplink: `for_host` says whether it is that one's.
-pub fn run<A: Scenery>(hook: Hook, frame: &[u8], input: u32, for_host: bool, tables: &Model<A>) -> Outcome {
+/// What a hook's program does with a frame that arrived at the interface `input`, as far as it is
+/// one of the tables' family. The frame's destination MAC is looked at only at the uplink:
+/// `for_host` says whether it is that one's.
+pub fn run<A: Scenery>(
+    hook: Hook,
+    frame: &[u8],
+    input: u32,
+    for_host: bool,
+    tables: &Model<A>,
+) -> Outcome {
     let side = match hook {
         Hook::HostSide => side::CONTAINER,
         Hook::Uplink => side::UPLINK,
@@ -62,7 +70,12 @@ pub fn run<A: Scenery>(hook: Hook, frame: &[u8], input: u32, for_host: bool, tab
     };
     tables.frame.replace(frame.to_vec());
     let header: Option<Ethernet> = frame.read(0);
-    let arrival = Arrival { side, input, length: u32::try_from(frame.len()).expect("a short frame"), gso_size: 0 };
+    let arrival = Arrival {
+        side,
+        input,
+        length: u32::try_from(frame.len()).expect("a short frame"),
+        gso_size: 0,
+    };
     match (hook, header.map(|header| header.ether_type)) {
         (Hook::Uplink, _) if !for_host => Outcome::Stop(Reason::NotOurs),
         (_, Some(kind)) if kind == own_type::<A>() => run_family(hook, frame, arrival, tables),
@@ -88,7 +101,9 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Mo
         return from_host(frame, &packet, tables);
     }
     match forward::decide(frame, &packet, tables) {
-        Decision::Forward(translation) => left(&translation, leave(frame, &packet, &translation, tables)),
+        Decision::Forward(translation) => {
+            left(&translation, leave(frame, &packet, &translation, tables))
+        }
         Decision::ForwardFragment(translation, id) => {
             left(&translation, leave_fragment(frame, &packet, &translation, id, tables))
         }
@@ -112,7 +127,9 @@ fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, tables: &Model<A>) -> 
         };
     }
     let hidden = packet.payload == Payload::Echo;
-    let Some(translation) = forward::decide_from_host(packet, hidden, tables) else { return Outcome::Pass };
+    let Some(translation) = forward::decide_from_host(packet, hidden, tables) else {
+        return Outcome::Pass;
+    };
     left(&translation, leave(frame, packet, &translation, tables))
 }
 
@@ -123,7 +140,13 @@ fn left<A>(translation: &Translation<A>, frame: Option<Vec<u8>>) -> Outcome {
     }
 }
 
-fn stop<A: Family>(frame: &[u8], packet: &Packet<A>, reason: Reason, mtu: u16, tables: &Model<A>) -> Outcome {
+fn stop<A: Family>(
+    frame: &[u8],
+    packet: &Packet<A>,
+    reason: Reason,
+    mtu: u16,
+    tables: &Model<A>,
+) -> Outcome {
     let Some(why) = reason.answer() else { return Outcome::Stop(reason) };
     match answered(frame, packet, why, mtu, tables) {
         Some(answer) => Outcome::Answer(reason, answer),
@@ -132,7 +155,13 @@ fn stop<A: Family>(frame: &[u8], packet: &Packet<A>, reason: Reason, mtu: u16, t
 }
 
 /// The error that a packet's sender gets.
-pub fn answered<A: Family>(frame: &[u8], packet: &Packet<A>, why: Why, mtu: u16, tables: &Model<A>) -> Option<Vec<u8>> {
+pub fn answered<A: Family>(
+    frame: &[u8],
+    packet: &Packet<A>,
+    why: Why,
+    mtu: u16,
+    tables: &Model<A>,
+) -> Option<Vec<u8>> {
     if !answer::may_be_answered(packet) {
         return None;
     }
@@ -216,7 +245,11 @@ fn rewrite<A: Family>(frame: &mut [u8], translation: &Translation<A>) -> Option<
     frame.put(ETHERNET, &header)
 }
 
-fn update_sums<A: Family>(frame: &mut [u8], packet: &Packet<A>, translation: &Translation<A>) -> Option<()> {
+fn update_sums<A: Family>(
+    frame: &mut [u8],
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+) -> Option<()> {
     let protocol = packet.tuple.protocol;
     let at = packet.payload_at
         + match protocol {
@@ -246,7 +279,11 @@ fn add_to_sum(frame: &mut [u8], at: usize, delta: u16, protocol: u8) -> Option<(
     frame.put(at, &new)
 }
 
-fn leave_error<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &ErrorTranslation<A>) -> Outcome {
+fn leave_error<A: Family>(
+    frame: &[u8],
+    packet: &Packet<A>,
+    translation: &ErrorTranslation<A>,
+) -> Outcome {
     let outer = &translation.outer;
     match rewrite_error(frame, packet, translation) {
         Some(frame) => Outcome::Leave { frame, output: outer.output, exit: outer.exit },
@@ -254,7 +291,11 @@ fn leave_error<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &ErrorT
     }
 }
 
-fn rewrite_error<A: Family>(frame: &[u8], packet: &Packet<A>, translation: &ErrorTranslation<A>) -> Option<Vec<u8>> {
+fn rewrite_error<A: Family>(
+    frame: &[u8],
+    packet: &Packet<A>,
+    translation: &ErrorTranslation<A>,
+) -> Option<Vec<u8>> {
     let mut frame = frame.to_vec();
     if translation.outer.exit == exit::PEER {
         frame.put(0, &translation.outer.macs)?;
@@ -276,10 +317,12 @@ pub fn action(outcome: &Outcome) -> i32 {
     }
 }
 
-/// The half of the flow that an answer to a packet would find, if there is one that counts: what says where it goes.
+/// The half of the flow that an answer to a packet would find, if there is one that counts: what
+/// says where it goes.
 pub fn in_use<A: Family>(tables: &Model<A>, key: &causeway_common::tuple::Tuple<A>) -> bool {
     tables.flow(key).is_some_and(|half| {
         half.epoch == tables.epoch(half.slot)
-            && tables.now.get().wrapping_sub(half.last_used).cast_signed() <= half.timeout.cast_signed()
+            && tables.now.get().wrapping_sub(half.last_used).cast_signed()
+                <= half.timeout.cast_signed()
     })
 }

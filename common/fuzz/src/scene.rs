@@ -1,6 +1,8 @@
-//! Who there is: a host with three networks, five containers and a few publishes, and the world outside.
+//! Who there is: a host with three networks, five containers and a few publishes, and the world
+//! outside.
 //!
-//! All of it is written down as it is in IPv4, and has IPv6 addresses that are made of that ([`Scenery`]).
+//! All of it is written down as it is in IPv4, and has IPv6 addresses that are made of that
+//! ([`Scenery`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +21,8 @@ pub trait Scenery: Family {
     /// Bits of a network's subnet.
     const PREFIX: usize;
 
-    /// The address of the family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2, `2001:db8:113::10` for 203.0.113.10.
+    /// The address of the family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2,
+    /// `2001:db8:113::10` for 203.0.113.10.
     fn named(v4: [u8; 4]) -> Self;
     /// None if it is of the other family.
     fn of(address: IpAddr) -> Option<Self>;
@@ -51,7 +54,11 @@ impl Scenery for V4 {
     }
 
     fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> Reason {
-        if frame.get(12..14) == Some(&[8, 6]) { arp::from_container(frame, arrival, tables) } else { Reason::NotIp }
+        if frame.get(12..14) == Some(&[8, 6]) {
+            arp::from_container(frame, arrival, tables)
+        } else {
+            Reason::NotIp
+        }
     }
 }
 
@@ -68,7 +75,9 @@ impl Scenery for V6 {
             [172, network, more, host] => {
                 Ipv6Addr::new(0x2001, 0xdb8, digits(network), 0, 0, 0, digits(more), digits(host))
             }
-            [_, _, network, host] => Ipv6Addr::new(0x2001, 0xdb8, digits(network), 0, 0, 0, 0, digits(host)),
+            [_, _, network, host] => {
+                Ipv6Addr::new(0x2001, 0xdb8, digits(network), 0, 0, 0, 0, digits(host))
+            }
         };
         Self::new(address.octets())
     }
@@ -116,8 +125,8 @@ pub const WORLD: [u8; 4] = [203, 0, 113, 10];
 pub const OTHER: [u8; 4] = [203, 0, 113, 66];
 /// The gateways of the networks.
 pub const GATEWAYS: [[u8; 4]; 3] = [[172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 0, 1]];
-/// The containers: two on the first network, one on the second, which is not masqueraded, two on the third, which is internal and keeps
-/// them apart.
+/// The containers: two on the first network, one on the second, which is not masqueraded, two on
+/// the third, which is internal and keeps them apart.
 pub const CONTAINERS: [[u8; 4]; 5] =
     [[172, 18, 0, 2], [172, 18, 0, 3], [172, 19, 0, 2], [172, 20, 0, 2], [172, 20, 0, 3]];
 /// The bridges' MAC.
@@ -125,8 +134,8 @@ pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
 /// The router's MAC.
 pub const NEAR_MAC: [u8; 6] = [0x02, 9, 9, 9, 9, 9];
 
-/// What is published, in the words of the command line: the container's number, the ports, who may use them. One has the host's address, which
-/// stands for that of the family.
+/// What is published, in the words of the command line: the container's number, the ports, who may
+/// use them. One has the host's address, which stands for that of the family.
 pub const PUBLISHES: [(usize, &str, &[&str]); 6] = [
     (0, "5000:80", &[]),
     (0, "5001:53/udp", &[]),
@@ -149,7 +158,8 @@ pub struct Scene {
 
 impl Scene {
     /// As the model has it.
-    pub const MODEL: Self = Self { sides: [11, 12, 13, 14, 15], uplink: 2, uplink_mac: [0x02, 1, 1, 1, 1, 1] };
+    pub const MODEL: Self =
+        Self { sides: [11, 12, 13, 14, 15], uplink: 2, uplink_mac: [0x02, 1, 1, 1, 1, 1] };
 
     /// The container behind a host side.
     pub fn container_at(&self, side: u32) -> Option<usize> {

@@ -1,5 +1,5 @@
-//! What can happen on the wires, made of a fuzzer's bytes: packets that begin something, that go on with it, that answer what left, errors
-//! about it, and frames that are damaged.
+//! What can happen on the wires, made of a fuzzer's bytes: packets that begin something, that go on
+//! with it, that answer what left, errors about it, and frames that are damaged.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,7 +9,10 @@ use causeway_common::address::{Address as _, V4};
 
 use crate::{
     programs::Hook,
-    scene::{BRIDGE_MAC, CONTAINERS, GATEWAYS, HOST, NEAR, NEAR_MAC, OTHER, Scene, Scenery, WORLD, mac_of},
+    scene::{
+        BRIDGE_MAC, CONTAINERS, GATEWAYS, HOST, NEAR, NEAR_MAC, OTHER, Scene, Scenery, WORLD,
+        mac_of,
+    },
     wire::{Fragment, Frame, extension, protocol},
 };
 
@@ -130,9 +133,13 @@ impl Memory {
     }
 }
 
-/// A frame that an event makes; none where it is about what is not remembered. Says too which one left that it answers or is about, if it
-/// was not damaged.
-pub fn frame<A: Scenery>(event: Event, scene: &Scene, memory: &Memory) -> Option<(Arriving, Option<Left>)> {
+/// A frame that an event makes; none where it is about what is not remembered. Says too which one
+/// left that it answers or is about, if it was not damaged.
+pub fn frame<A: Scenery>(
+    event: Event,
+    scene: &Scene,
+    memory: &Memory,
+) -> Option<(Arriving, Option<Left>)> {
     match event {
         Event::Send(sent) => Some((sent.frame::<A>(scene), None)),
         Event::Again(back, turn) => {
@@ -149,7 +156,10 @@ pub fn frame<A: Scenery>(event: Event, scene: &Scene, memory: &Memory) -> Option
         Event::Report(back, report) => {
             let left = memory.get(back)?;
             let frame = report.frame::<A>(left, scene)?;
-            Some((arriving_from(left, scene, frame), report.turn.damage.is_none().then(|| left.clone())))
+            Some((
+                arriving_from(left, scene, frame),
+                report.turn.damage.is_none().then(|| left.clone()),
+            ))
         }
     }
 }
@@ -166,7 +176,8 @@ fn arriving_from(left: &Left, scene: &Scene, mut frame: Vec<u8>) -> Arriving {
     Arriving { hook, input: left.output, frame }
 }
 
-const PORTS: [u16; 16] = [4000, 4001, 4002, 53, 80, 5000, 5001, 5002, 5003, 6000, 7000, 7009, 8000, 9000, 0, 65535];
+const PORTS: [u16; 16] =
+    [4000, 4001, 4002, 53, 80, 5000, 5001, 5002, 5003, 6000, 7000, 7009, 8000, 9000, 0, 65535];
 
 impl Sent {
     fn frame<A: Scenery>(&self, scene: &Scene) -> Arriving {
@@ -193,11 +204,14 @@ impl Sent {
         };
         let from = self.from % 8;
         let (hook, input, macs) = match usize::from(from) {
-            container @ 0..5 => (Hook::HostSide, scene.sides[container], (BRIDGE_MAC, mac_of(container))),
+            container @ 0..5 => {
+                (Hook::HostSide, scene.sides[container], (BRIDGE_MAC, mac_of(container)))
+            }
             7 => (Hook::UplinkOut, scene.uplink, (NEAR_MAC, scene.uplink_mac)),
             _ => (Hook::Uplink, scene.uplink, (scene.uplink_mac, NEAR_MAC)),
         };
-        // Once in a while somebody speaks in another's name, and in IPv6 now and then by a link-local address.
+        // Once in a while somebody speaks in another's name, and in IPv6 now and then by a
+        // link-local address.
         let link_local = A::link_local(macs.1).filter(|_| (200..240).contains(&self.from));
         let source = match link_local {
             Some(address) => address.ip(),
@@ -218,7 +232,9 @@ impl Sent {
                 ..240 => None,
                 240 if !v4 => Some(Fragment { offset: 0, more: false, id: 0x1234 }),
                 240..248 => Some(Fragment { offset: 0, more: true, id: 0x1234 }),
-                more => Some(Fragment { offset: u16::from(more - 247) * 0x10, more: false, id: 0x1234 }),
+                more => {
+                    Some(Fragment { offset: u16::from(more - 247) * 0x10, more: false, id: 0x1234 })
+                }
             },
             protocol,
             payload,
@@ -226,7 +242,8 @@ impl Sent {
         Arriving { hook, input, frame: self.turn.apply(frame) }
     }
 
-    /// What it carries: a container's message about its link has that MAC, and speaks of the addresses that numbers stand for.
+    /// What it carries: a container's message about its link has that MAC, and speaks of the
+    /// addresses that numbers stand for.
     fn payload<A: Scenery>(&self, mac: [u8; 6], of: &impl Fn(u8) -> IpAddr) -> (u8, Vec<u8>) {
         if let (Kind::Other(number), IpAddr::V6(target)) = (self.kind, of(self.ports.0))
             && number >= 128
@@ -235,7 +252,11 @@ impl Sent {
         }
         let port = |number: u8| PORTS[usize::from(number % 16)].to_be_bytes();
         let ports = [port(self.ports.0), port(self.ports.1)].concat();
-        let data = vec![0xa5; if self.shape.length == 255 { 1490 } else { usize::from(self.shape.length % 64) }];
+        let data =
+            vec![
+                0xa5;
+                if self.shape.length == 255 { 1490 } else { usize::from(self.shape.length % 64) }
+            ];
         let udp = |sum: [u8; 2]| {
             let length = u16::try_from(8 + data.len()).expect("short data").to_be_bytes();
             [&ports[..], &length, &sum, &data].concat()
@@ -248,7 +269,12 @@ impl Sent {
                 let mut options = vec![1; words * 4];
                 if words > 0 {
                     let at = usize::from(self.shape.length % 4);
-                    options[at..at + 4].copy_from_slice(&[2, 4, 8 + self.shape.options % 32, self.shape.length]);
+                    options[at..at + 4].copy_from_slice(&[
+                        2,
+                        4,
+                        8 + self.shape.options % 32,
+                        self.shape.length,
+                    ]);
                 }
                 let offset = u8::try_from(5 + words).expect("a short header") << 4;
                 let head = [0, 0, 0, 0, 0, 0, 0, 0, offset, 0, 0xff, 0xff, 0, 0, 0, 0];
@@ -272,7 +298,8 @@ impl Sent {
     fn about_link(&self, number: u8, target: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
         let kind = [135, 135, 136, 136, 133, 131, 143, 134, 137, 130][usize::from(number % 10)];
         let head = [kind, 0, 0, 0, 0, 0, 0, 0];
-        let mut message = if kind == 133 { head.to_vec() } else { [&head[..], &target.octets()].concat() };
+        let mut message =
+            if kind == 133 { head.to_vec() } else { [&head[..], &target.octets()].concat() };
         let Shape { length, .. } = self.shape;
         for option in 0..length % 6 {
             // One of them may be about somebody else, or be cut.
@@ -371,7 +398,11 @@ impl Report {
         let packet = &bytes[14..];
         // At least the header and eight bytes, mostly (RFC 792).
         let least = quoted.header_length() + 8;
-        let length = if self.quoted < 16 { usize::from(self.quoted) } else { least + usize::from(self.quoted) };
+        let length = if self.quoted < 16 {
+            usize::from(self.quoted)
+        } else {
+            least + usize::from(self.quoted)
+        };
         let kinds = if v4 {
             [(3, 4), (3, 3), (11, 0), (12, 0), (3, 1), (11, 1)]
         } else {
@@ -381,9 +412,11 @@ impl Report {
         answer.protocol = A::ICMP;
         answer.fragment = None;
         answer.dont_fragment = false;
-        answer.options = vec![1; if self.options < 224 || !v4 { 0 } else { usize::from(self.options % 11) * 4 }];
+        answer.options =
+            vec![1; if self.options < 224 || !v4 { 0 } else { usize::from(self.options % 11) * 4 }];
         answer.extensions = if v4 { Vec::new() } else { extensions(self.options) };
-        answer.payload = [&[kind, code, 0, 0, 0, 0, 5, 0x78], &packet[..packet.len().min(length)]].concat();
+        answer.payload =
+            [&[kind, code, 0, 0, 0, 0, 5, 0x78], &packet[..packet.len().min(length)]].concat();
         Some(self.turn.apply(answer))
     }
 }

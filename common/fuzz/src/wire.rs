@@ -1,5 +1,5 @@
-//! Frames of either family read and written in the plainest way, with every checksum computed in full: nothing here is shared with the code
-//! under test.
+//! Frames of either family read and written in the plainest way, with every checksum computed in
+//! full: nothing here is shared with the code under test.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -45,7 +45,8 @@ pub struct Frame {
     pub ttl: u8,
     /// What is before the payload: IPv4's options, a multiple of four bytes.
     pub options: Vec<u8>,
-    /// IPv6's extension headers before a fragment's: number, and all but the number of the next one.
+    /// IPv6's extension headers before a fragment's: number, and all but the number of the next
+    /// one.
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// IPv4: that routers must not fragment it.
     pub dont_fragment: bool,
@@ -112,10 +113,16 @@ impl Frame {
             let place = (offset << 3 | u16::from(more)).to_be_bytes();
             (extension::FRAGMENT, [&[0][..], &place, &id.to_be_bytes()].concat())
         }));
-        let numbers: Vec<u8> = headers.iter().map(|(number, _)| *number).chain([self.protocol]).collect();
-        let extensions: Vec<u8> =
-            headers.iter().zip(&numbers[1..]).flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat()).collect();
-        let length = u16::try_from(extensions.len() + self.payload.len()).expect("a short packet").to_be_bytes();
+        let numbers: Vec<u8> =
+            headers.iter().map(|(number, _)| *number).chain([self.protocol]).collect();
+        let extensions: Vec<u8> = headers
+            .iter()
+            .zip(&numbers[1..])
+            .flat_map(|((_, rest), next)| [&[*next], &rest[..]].concat())
+            .collect();
+        let length = u16::try_from(extensions.len() + self.payload.len())
+            .expect("a short packet")
+            .to_be_bytes();
         let fixed = [0x60, 0, 0, 0, length[0], length[1], numbers[0], self.ttl];
         [&fixed[..], &source.octets(), &destination.octets(), &extensions].concat()
     }
@@ -136,7 +143,8 @@ impl Frame {
         let fixed: &[u8; 20] = packet.get(..20)?.try_into().ok()?;
         let header = usize::from(fixed[0] & 15) * 4;
         let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-        let address = |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
+        let address =
+            |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
         let place = u16::from_be_bytes([fixed[6], fixed[7]]);
         let id = u16::from_be_bytes([fixed[4], fixed[5]]).into();
         let fragment = Fragment { offset: place & 0x1fff, more: place & 0x2000 != 0, id };
@@ -156,7 +164,9 @@ impl Frame {
 
     fn read6(macs: ([u8; 6], [u8; 6]), packet: &[u8]) -> Option<Self> {
         let fixed: &[u8; 40] = packet.get(..40)?.try_into().ok()?;
-        let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&fixed[at..at + 16]).expect("sixteen bytes"));
+        let address = |at: usize| {
+            Ipv6Addr::from(<[u8; 16]>::try_from(&fixed[at..at + 16]).expect("sixteen bytes"))
+        };
         let carried = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         let mut rest = packet.get(40..40 + carried)?;
         let mut frame = Self {
@@ -218,9 +228,12 @@ impl Frame {
         if self.source.is_ipv4() { (8, 0) } else { (128, 129) }
     }
 
-    /// The ports; none if the protocol has none, or this is no first or only fragment. An echo has its identifier for both.
+    /// The ports; none if the protocol has none, or this is no first or only fragment. An echo has
+    /// its identifier for both.
     pub fn ports(&self) -> Option<(u16, u16)> {
-        let word = |at: usize| Some(u16::from_be_bytes([*self.payload.get(at)?, *self.payload.get(at + 1)?]));
+        let word = |at: usize| {
+            Some(u16::from_be_bytes([*self.payload.get(at)?, *self.payload.get(at + 1)?]))
+        };
         let (request, reply) = self.echo();
         match self.protocol {
             _ if !self.is_first() => None,
@@ -233,7 +246,8 @@ impl Frame {
         }
     }
 
-    /// Where the transport's checksum is in the payload; none if it has none that is looked at here, or covers what is not here.
+    /// Where the transport's checksum is in the payload; none if it has none that is looked at
+    /// here, or covers what is not here.
     fn sum_at(&self) -> Option<usize> {
         let at = match self.protocol {
             _ if self.is_part() => return None,
@@ -243,7 +257,8 @@ impl Frame {
             _ => return None,
         };
         // Where UDP says another length than IP, its sum is over what nobody agrees upon.
-        let length = usize::from(u16::from_be_bytes([*self.payload.get(4)?, *self.payload.get(5)?]));
+        let length =
+            usize::from(u16::from_be_bytes([*self.payload.get(4)?, *self.payload.get(5)?]));
         if self.protocol == protocol::UDP && length != self.payload.len() {
             return None;
         }
@@ -256,10 +271,12 @@ impl Frame {
         let mut covered = match (self.source, self.destination) {
             (IpAddr::V4(_), _) if self.protocol == protocol::ICMP => Vec::new(),
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                [&source.octets()[..], &destination.octets(), &[0, self.protocol], &length[2..]].concat()
+                [&source.octets()[..], &destination.octets(), &[0, self.protocol], &length[2..]]
+                    .concat()
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, self.protocol]].concat()
+                [&source.octets()[..], &destination.octets(), &length, &[0, 0, 0, self.protocol]]
+                    .concat()
             }
             (source, destination) => panic!("no packet goes from {source} to {destination}"),
         };
@@ -287,10 +304,12 @@ impl Frame {
     pub fn transport_sums_up(&self) -> bool {
         let Some(at) = self.sum_at() else { return true };
         let field = [self.payload[at], self.payload[at + 1]];
-        (self.protocol == protocol::UDP && field == [0, 0]) || same(u16::from_be_bytes(field), self.transport_sum(at))
+        (self.protocol == protocol::UDP && field == [0, 0])
+            || same(u16::from_be_bytes(field), self.transport_sum(at))
     }
 
-    /// The packet that answers this one, from where it went; its checksum is to be put in place yet.
+    /// The packet that answers this one, from where it went; its checksum is to be put in place
+    /// yet.
     #[must_use]
     pub fn reversed(&self) -> Self {
         let mut answer = Self {
@@ -312,7 +331,8 @@ impl Frame {
         answer
     }
 
-    /// The type of the ICMP message that who walks all of IPv6's headers, however many, finds in a frame; none if there is no such.
+    /// The type of the ICMP message that who walks all of IPv6's headers, however many, finds in a
+    /// frame; none if there is no such.
     pub fn message_in(frame: &[u8]) -> Option<u8> {
         let mut next = *frame.get(ETHERNET + 6)?;
         let mut at = ETHERNET + 40;
@@ -362,12 +382,15 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let [four, six]: [[IpAddr; 2]; 2] = [["10.0.0.1", "10.0.0.2"], ["2001:db8::1", "2001:db8::2"]]
-            .map(|pair| pair.map(|address| address.parse().expect("an address")));
+        let [four, six]: [[IpAddr; 2]; 2] =
+            [["10.0.0.1", "10.0.0.2"], ["2001:db8::1", "2001:db8::2"]]
+                .map(|pair| pair.map(|address| address.parse().expect("an address")));
         for [source, destination] in [four, six] {
-            for fragment in
-                [None, Some(Fragment { offset: 3, more: true, id: 7 }), Some(Fragment { offset: 0, more: true, id: 7 })]
-            {
+            for fragment in [
+                None,
+                Some(Fragment { offset: 3, more: true, id: 7 }),
+                Some(Fragment { offset: 0, more: true, id: 7 }),
+            ] {
                 let v6 = source.is_ipv6();
                 let frame = Frame {
                     macs: ([1; 6], [2; 6]),

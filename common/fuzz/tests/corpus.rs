@@ -1,4 +1,5 @@
-//! Every input that was saved holds still: those that led the fuzzer somewhere new, and those that once found something.
+//! Every input that was saved holds still: those that led the fuzzer somewhere new, and those that
+//! once found something.
 
 use std::{fs, path::Path};
 

@@ -8,8 +8,8 @@ use crate::{
     address::{Address as _, V4, V6},
     packet::ether_type,
     scene::{
-        C1_SIDE, C2_SIDE, Head, Scene, UPLINK, Watched, arrival, families, frame, header, model, packet as packet_of,
-        sums_up, whole_packet,
+        C1_SIDE, C2_SIDE, Head, Scene, UPLINK, Watched, arrival, families, frame, header, model,
+        packet as packet_of, sums_up, whole_packet,
     },
     tuple::protocol,
 };
@@ -57,7 +57,10 @@ fn it_is_whole_and_to_the_sender_alone<A: Scene>() {
         for why in ALL {
             let answer = answered::<A>(input, &sent, why, 1400).expect("an answer");
             let frame = answer.frame();
-            assert_eq!((&frame[..6], &frame[6..12], &frame[12..14]), (&sent[6..12], &sent[..6], &sent[12..14]));
+            assert_eq!(
+                (&frame[..6], &frame[6..12], &frame[12..14]),
+                (&sent[6..12], &sent[..6], &sent[12..14])
+            );
             let message = &frame[ETHERNET + header::<A>()..];
             let mut wanted = A::ip(A::ICMP, by, to, message);
             if A::FAMILY == V4::FAMILY {
@@ -71,7 +74,11 @@ fn it_is_whole_and_to_the_sender_alone<A: Scene>() {
             assert_eq!(&frame[ETHERNET..], wanted, "{why:?}");
             assert!(sums_up(A::ICMP, by, to, message), "{why:?}");
             let rest = if why == Why::TooLong { [0, 0, 0x05, 0x78] } else { [0; 4] };
-            assert_eq!((&message[..2], &message[4..8]), (&kind::<A>(why)[..], &rest[..]), "{why:?}");
+            assert_eq!(
+                (&message[..2], &message[4..8]),
+                (&kind::<A>(why)[..], &rest[..]),
+                "{why:?}"
+            );
             assert_eq!(message[8..], sent[ETHERNET..], "{why:?}: the packet as it came");
         }
     }
@@ -86,7 +93,8 @@ fn it_quotes_what_it_may_and_no_more<A: Scene>() {
             let expected = whole.min(QUOTE) & !1;
             for padding in [0, 7] {
                 let padded = [&sent[..], &std::vec![0xee; padding]].concat();
-                let answer = answered::<A>(C1_SIDE, &padded, Why::Prohibited, 0).expect("an answer");
+                let answer =
+                    answered::<A>(C1_SIDE, &padded, Why::Prohibited, 0).expect("an answer");
                 let message = &answer.frame()[ETHERNET + header::<A>()..];
                 assert_eq!(message[8..], sent[ETHERNET..][..expected], "{options} {data}");
                 assert!(sums_up(A::ICMP, A::GATEWAY, A::C1, message), "{options} {data}");
@@ -97,7 +105,10 @@ fn it_quotes_what_it_may_and_no_more<A: Scene>() {
 }
 
 fn some_packets_are_answered_by_nobody<A: Scene>() {
-    let of = |payload| Packet { payload, ..packet_of::<A>(C1_SIDE, (A::C1, 1), (A::WORLD, 2), protocol::UDP, 0) };
+    let of = |payload| Packet {
+        payload,
+        ..packet_of::<A>(C1_SIDE, (A::C1, 1), (A::WORLD, 2), protocol::UDP, 0)
+    };
     for (payload, may) in [
         (Payload::Udp, true),
         (Payload::Tcp, true),

@@ -1,4 +1,5 @@
-//! Flows between IPv6 clients and a container that has IPv4 alone, and what becomes of their packets.
+//! Flows between IPv6 clients and a container that has IPv4 alone, and what becomes of their
+//! packets.
 
 use std::vec::Vec;
 
@@ -11,8 +12,8 @@ use crate::{
     model::Model,
     packet::Arrival,
     scene::{
-        C1_SIDE, C2_SIDE, C2_SLOT, Head as Sent, PUBLISH_SLOT, Scene, UPLINK, arrival, frame, icmp, left, model,
-        packet, sum_of, sums_up, udp,
+        C1_SIDE, C2_SIDE, C2_SLOT, Head as Sent, PUBLISH_SLOT, Scene, UPLINK, arrival, frame, icmp,
+        left, model, packet, sum_of, sums_up, udp,
     },
     tuple::{Tuple, protocol, side},
 };
@@ -75,7 +76,10 @@ fn the_gateway_speaks_for_the_client_and_the_answer_comes_from_the_host() {
                 if number == protocol::SCTP {
                     assert_eq!(source_port.get(), 40_000, "its checksum covers the ports");
                 } else {
-                    assert!(source_port.get() < 32_768, "the host's own sockets begin there: {source_port:?}");
+                    assert!(
+                        source_port.get() < 32_768,
+                        "the host's own sockets begin there: {source_port:?}"
+                    );
                 }
                 let mut back = answer4(&there, tcp::SYN | tcp::ACK);
                 back.ttl = 9;
@@ -193,26 +197,43 @@ fn nobody_is_told_to_send_more_than_fits_nor_less_than_must() {
         let mut models = models();
         models.1.endpoints.get_mut(&C1).unwrap().mtu = inside;
         models.1.uplinks.insert(UPLINK, Uplink { address: V6::HOST, mtu: outside });
-        let long = |bytes| Packet { length: bytes, segment: bytes, ..from_world(protocol::TCP, tcp::SYN) };
+        let long =
+            |bytes| Packet { length: bytes, segment: bytes, ..from_world(protocol::TCP, tcp::SYN) };
         let there = left(&models.1, &long(client)).unwrap();
         let decision = crate::forward::decide(&[][..], &long(client + 1), &models.1);
         if client < 65_535 {
-            assert_eq!(decision, Decision::TooLong(u16::try_from(client).unwrap()), "{inside} {outside}");
+            assert_eq!(
+                decision,
+                Decision::TooLong(u16::try_from(client).unwrap()),
+                "{inside} {outside}"
+            );
         }
         for dont_fragment in [true, false] {
-            let back = |bytes| Packet { length: bytes, segment: bytes, dont_fragment, ..answer4(&there, tcp::ACK) };
+            let back = |bytes| Packet {
+                length: bytes,
+                segment: bytes,
+                dont_fragment,
+                ..answer4(&there, tcp::ACK)
+            };
             leaves4(&models, &back(container));
             let too_long = left4(&models, &back(container + 1));
-            assert_eq!(too_long, Some(Decision::TooLong(u16::try_from(container).unwrap())), "{inside} {outside}");
+            assert_eq!(
+                too_long,
+                Some(Decision::TooLong(u16::try_from(container).unwrap())),
+                "{inside} {outside}"
+            );
         }
     }
 }
 
 #[test]
 fn a_syn_asks_for_segments_that_fit_on_both_sides() {
-    for (inside, outside, most) in
-        [(1500, 1500, Some(1440)), (1480, 1500, None), (1400, 1500, Some(1360)), (9000, 1500, Some(1440))]
-    {
+    for (inside, outside, most) in [
+        (1500, 1500, Some(1440)),
+        (1480, 1500, None),
+        (1400, 1500, Some(1360)),
+        (9000, 1500, Some(1440)),
+    ] {
         let mut models = models();
         models.1.endpoints.get_mut(&C1).unwrap().mtu = inside;
         models.1.uplinks.insert(UPLINK, Uplink { address: V6::HOST, mtu: outside });
@@ -221,7 +242,11 @@ fn a_syn_asks_for_segments_that_fit_on_both_sides() {
         assert_eq!(crate::mss::limit(&syn, &there, &models.1), most, "{inside} {outside}");
         let back = answer4(&there, tcp::SYN | tcp::ACK);
         let here = leaves4(&models, &back);
-        assert_eq!(crate::mss::limit(&as_mapped(&back), &here, &models.1), most, "{inside} {outside}");
+        assert_eq!(
+            crate::mss::limit(&as_mapped(&back), &here, &models.1),
+            most,
+            "{inside} {outside}"
+        );
     }
 }
 
@@ -255,12 +280,22 @@ fn crossed(sent: &[u8]) -> (Ipv4, Packet<V6>) {
 #[test]
 fn an_ipv4_header_says_what_the_ipv6_header_said() {
     for options in [0, 1, Sent::OPTIONS] {
-        for (data, hops, class) in [(0, 64, 0), (1231, 2, 0xb8), (1232, 255, 3), (1233, 64, 0xff), (8000, 64, 1)] {
-            let mut sent =
-                V6::ip_of(Sent { hops, options }, protocol::UDP, V6::WORLD, V6::HOST, &std::vec![7; 8 + data]);
+        for (data, hops, class) in
+            [(0, 64, 0), (1231, 2, 0xb8), (1232, 255, 3), (1233, 64, 0xff), (8000, 64, 1)]
+        {
+            let mut sent = V6::ip_of(
+                Sent { hops, options },
+                protocol::UDP,
+                V6::WORLD,
+                V6::HOST,
+                &std::vec![7; 8 + data],
+            );
             sent[..2].copy_from_slice(&[0x60 | class >> 4, class << 4 | 0xf]);
             let (header, _) = crossed(&sent);
-            assert_eq!((header.version_ihl, header.tos, header.ttl, header.protocol), (0x45, class, hops - 1, 17));
+            assert_eq!(
+                (header.version_ihl, header.tos, header.ttl, header.protocol),
+                (0x45, class, hops - 1, 17)
+            );
             let total = 20 + 8 + data;
             assert_eq!(usize::from(u16::from_be(header.total_length)), total);
             assert_eq!((header.source, header.destination), (V4::GATEWAY, V4::C1));
@@ -276,8 +311,13 @@ fn an_ipv4_header_says_what_the_ipv6_header_said() {
 fn an_ipv6_header_says_what_the_ipv4_header_said() {
     for options in [0, 1, Sent::OPTIONS] {
         for (data, hops, class) in [(0, 64, 0), (1232, 255, 0xb8), (1233, 2, 0xff)] {
-            let mut sent =
-                V4::ip_of(Sent { hops, options }, protocol::UDP, V4::C1, V4::GATEWAY, &std::vec![7; 8 + data]);
+            let mut sent = V4::ip_of(
+                Sent { hops, options },
+                protocol::UDP,
+                V4::C1,
+                V4::GATEWAY,
+                &std::vec![7; 8 + data],
+            );
             sent[1] = class;
             let sent = frame::<V4>(C1_SIDE, &sent);
             let packet = as_mapped(&V4::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap());
@@ -285,7 +325,11 @@ fn an_ipv6_header_says_what_the_ipv4_header_said() {
             let mut head = Head::none();
             to_ipv6(&sent[..], &packet, &to, &mut head).unwrap();
             let header = head.outer;
-            assert_eq!(header.version_class_flow, [0x60 | class >> 4, class << 4, 0, 0], "no flow label");
+            assert_eq!(
+                header.version_class_flow,
+                [0x60 | class >> 4, class << 4, 0, 0],
+                "no flow label"
+            );
             assert_eq!((header.next_header, header.hop_limit), (17, hops - 1));
             assert_eq!(usize::from(u16::from_be(header.payload_length)), 8 + data);
             assert_eq!((header.source, header.destination), (V6::HOST, V6::WORLD));
@@ -299,7 +343,8 @@ fn a_length_of_zero_stays_zero() {
     let mut sent = V6::ip(protocol::TCP, V6::WORLD, V6::HOST, &[0x50; 20]);
     sent[4..6].fill(0);
     let sent = frame::<V6>(UPLINK, &sent);
-    let packet = V6::parse(&sent[..], Arrival { gso_size: 1000, ..arrival(UPLINK, &sent) }).unwrap();
+    let packet =
+        V6::parse(&sent[..], Arrival { gso_size: 1000, ..arrival(UPLINK, &sent) }).unwrap();
     let mut head = Head::none();
     to_ipv4(&sent[..], &packet, &packet.tuple, 7, &mut head).unwrap();
     assert_eq!((head.outer.total_length, head.outer.fragment), (0, 0x4000_u16.to_be()));
@@ -313,7 +358,12 @@ fn a_length_of_zero_stays_zero() {
 }
 
 /// A segment with right checksum.
-fn segment<A: Scene>(number: u8, (source, from): (A, u16), (destination, to): (A, u16), data: &[u8]) -> Vec<u8> {
+fn segment<A: Scene>(
+    number: u8,
+    (source, from): (A, u16),
+    (destination, to): (A, u16),
+    data: &[u8],
+) -> Vec<u8> {
     let mut segment = [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0; 16], data].concat();
     if number == protocol::UDP {
         let length = u16::try_from(segment.len()).unwrap();
@@ -325,7 +375,8 @@ fn segment<A: Scene>(number: u8, (source, from): (A, u16), (destination, to): (A
     segment
 }
 
-/// An error of IPv6 about an answer of the container's, as it comes to the host: kind, code, the rest, a wrong checksum, who sends it, and how much it quotes.
+/// An error of IPv6 about an answer of the container's, as it comes to the host: kind, code, the
+/// rest, a wrong checksum, who sends it, and how much it quotes.
 struct Error {
     head: [u8; 8],
     wrong: u16,
@@ -334,18 +385,27 @@ struct Error {
     quoted: usize,
 }
 
-/// A flow, and the error about its last packet, on its way through. Answers it as it leaves: source, destination, and ICMP.
+/// A flow, and the error about its last packet, on its way through. Answers it as it leaves:
+/// source, destination, and ICMP.
 fn error_to_four(error: &Error) -> Option<(Ipv4, Vec<u8>)> {
     let models = models();
     let there = left(&models.1, &from_world(error.number, tcp::SYN)).unwrap();
     leaves4(&models, &answer4(&there, tcp::SYN | tcp::ACK));
     let quote = segment(error.number, (V6::HOST, 5000), (V6::WORLD, 40_000), b"what it said");
     let quote = V6::ip(error.number, V6::HOST, V6::WORLD, &quote);
-    let message = icmp(V6::ROUTER, V6::HOST, error.head, &quote[..error.quoted.min(quote.len())], error.wrong);
+    let message = icmp(
+        V6::ROUTER,
+        V6::HOST,
+        error.head,
+        &quote[..error.quoted.min(quote.len())],
+        error.wrong,
+    );
     let sent = Sent { hops: 9, options: error.options };
-    let mut sent = frame::<V6>(UPLINK, &V6::ip_of(sent, protocol::ICMPV6, V6::ROUTER, V6::HOST, &message));
+    let mut sent =
+        frame::<V6>(UPLINK, &V6::ip_of(sent, protocol::ICMPV6, V6::ROUTER, V6::HOST, &message));
     let packet = V6::parse(&sent[..], arrival(UPLINK, &sent)).unwrap();
-    let Decision::ForwardError(translated) = crate::forward::decide(&sent[..], &packet, &models.1) else {
+    let Decision::ForwardError(translated) = crate::forward::decide(&sent[..], &packet, &models.1)
+    else {
         panic!("it is of the flow");
     };
     assert_eq!((translated.outer.exit, translated.outer.output), (exit::CROSSING, C1_SIDE));
@@ -356,7 +416,8 @@ fn error_to_four(error: &Error) -> Option<(Ipv4, Vec<u8>)> {
     let payload = &sent[translated.quote.payload_at..];
     let after: u32 = payload.chunks(2).map(word).sum();
     assert_eq!(checksum::delta(before, after), checksum::delta(0, head.payload_delta.into()));
-    let message = [bytemuck::bytes_of(&head.icmp), bytemuck::bytes_of(&head.quoted), payload].concat();
+    let message =
+        [bytemuck::bytes_of(&head.icmp), bytemuck::bytes_of(&head.quoted), payload].concat();
     assert_eq!((head.quoted.source, head.quoted.destination), (V4::C1, V4::GATEWAY));
     assert_eq!(checksum::sum(bytemuck::bytes_of(&head.quoted)), 0xffff);
     // The quoted packet is what the container sent.
@@ -378,8 +439,14 @@ const ALL: usize = usize::MAX;
 fn an_error_of_ipv6_is_one_of_ipv4_about_what_the_container_sent() {
     for number in [protocol::TCP, protocol::UDP] {
         for (quoted, options) in [(ALL, 0), (48, 0), (ALL, 2), (56, Sent::OPTIONS)] {
-            let (outer, message) =
-                error_to_four(&Error { head: [1, 4, 0, 0, 0, 0, 0, 0], wrong: 0, options, number, quoted }).unwrap();
+            let (outer, message) = error_to_four(&Error {
+                head: [1, 4, 0, 0, 0, 0, 0, 0],
+                wrong: 0,
+                options,
+                number,
+                quoted,
+            })
+            .unwrap();
             assert_eq!(
                 (outer.source, outer.destination),
                 (V4::GATEWAY, V4::C1),
@@ -388,11 +455,20 @@ fn an_error_of_ipv6_is_one_of_ipv4_about_what_the_container_sent() {
             assert_eq!((outer.protocol, outer.ttl), (protocol::ICMP, 8));
             assert_eq!(usize::from(u16::from_be(outer.total_length)), 20 + message.len());
             assert_eq!(checksum::sum(bytemuck::bytes_of(&outer)), 0xffff);
-            assert!(sums_up(protocol::ICMP, V4::GATEWAY, V4::C1, &message), "{number} {quoted} {options}");
+            assert!(
+                sums_up(protocol::ICMP, V4::GATEWAY, V4::C1, &message),
+                "{number} {quoted} {options}"
+            );
             assert_eq!(message[..2], [3, 3]);
         }
     }
-    let wrong = Error { head: [1, 4, 0, 0, 0, 0, 0, 0], wrong: 0x0100, options: 0, number: protocol::UDP, quoted: ALL };
+    let wrong = Error {
+        head: [1, 4, 0, 0, 0, 0, 0, 0],
+        wrong: 0x0100,
+        options: 0,
+        number: protocol::UDP,
+        quoted: ALL,
+    };
     let (_, message) = error_to_four(&wrong).unwrap();
     assert!(!sums_up(protocol::ICMP, V4::GATEWAY, V4::C1, &message), "what is wrong stays wrong");
 }
@@ -441,11 +517,14 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
     let port = there.tuple.source_port.get();
     let quote = segment(error.number, (V4::GATEWAY, port), (V4::C1, 80), b"what they said");
     let quote = V4::ip(error.number, V4::GATEWAY, V4::C1, &quote);
-    let message = icmp(V4::C1, V4::GATEWAY, error.head, &quote[..error.quoted.min(quote.len())], error.wrong);
+    let message =
+        icmp(V4::C1, V4::GATEWAY, error.head, &quote[..error.quoted.min(quote.len())], error.wrong);
     let sent = Sent { hops: 9, options: error.options };
-    let mut sent = frame::<V4>(C1_SIDE, &V4::ip_of(sent, protocol::ICMP, V4::C1, V4::GATEWAY, &message));
+    let mut sent =
+        frame::<V4>(C1_SIDE, &V4::ip_of(sent, protocol::ICMP, V4::C1, V4::GATEWAY, &message));
     let packet = V4::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap();
-    let Some(Decision::ForwardError(translated)) = decide(&sent[..], &packet, &models.0, &models.1) else {
+    let Some(Decision::ForwardError(translated)) = decide(&sent[..], &packet, &models.0, &models.1)
+    else {
         panic!("it is of the flow");
     };
     assert_eq!((translated.outer.exit, translated.outer.output), (exit::NEIGHBOUR, UPLINK));
@@ -460,7 +539,8 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
         assert!(sums_up(error.number, V6::WORLD, V6::HOST, payload));
         assert_eq!(usize::from(u16::from_be(head.quoted.payload_length)), payload.len());
     }
-    let message = [bytemuck::bytes_of(&head.icmp), bytemuck::bytes_of(&head.quoted), payload].concat();
+    let message =
+        [bytemuck::bytes_of(&head.icmp), bytemuck::bytes_of(&head.quoted), payload].concat();
     Some((head.outer, message))
 }
 
@@ -468,16 +548,31 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
 fn an_error_of_ipv4_is_one_of_ipv6_about_what_the_client_sent() {
     for number in [protocol::TCP, protocol::UDP] {
         for (quoted, options) in [(ALL, 0), (28, 0), (ALL, 5), (36, Sent::OPTIONS)] {
-            let (outer, message) =
-                error_to_six(&Error { head: [3, 3, 0, 0, 0, 0, 0, 0], wrong: 0, options, number, quoted }).unwrap();
+            let (outer, message) = error_to_six(&Error {
+                head: [3, 3, 0, 0, 0, 0, 0, 0],
+                wrong: 0,
+                options,
+                number,
+                quoted,
+            })
+            .unwrap();
             assert_eq!((outer.source, outer.destination), (V6::HOST, V6::WORLD));
             assert_eq!((outer.next_header, outer.hop_limit), (protocol::ICMPV6, 8));
             assert_eq!(usize::from(u16::from_be(outer.payload_length)), message.len());
-            assert!(sums_up(protocol::ICMPV6, V6::HOST, V6::WORLD, &message), "{number} {quoted} {options}");
+            assert!(
+                sums_up(protocol::ICMPV6, V6::HOST, V6::WORLD, &message),
+                "{number} {quoted} {options}"
+            );
             assert_eq!(message[..2], [1, 4]);
         }
     }
-    let wrong = Error { head: [3, 3, 0, 0, 0, 0, 0, 0], wrong: 0x0100, options: 0, number: protocol::UDP, quoted: ALL };
+    let wrong = Error {
+        head: [3, 3, 0, 0, 0, 0, 0, 0],
+        wrong: 0x0100,
+        options: 0,
+        number: protocol::UDP,
+        quoted: ALL,
+    };
     let (_, message) = error_to_six(&wrong).unwrap();
     assert!(!sums_up(protocol::ICMPV6, V6::HOST, V6::WORLD, &message), "what is wrong stays wrong");
 }
@@ -526,7 +621,8 @@ fn errors_of_ipv4_have_their_like_in_ipv6() {
 fn a_door_into_a_container_is_no_narrower_than_ipv6_allows() {
     let (_, six) = models();
     let endpoint = |mtu| Endpoint { mtu, ..six.endpoints[&C1] };
-    for (mtu, door) in [(68, 1280), (1260, 1280), (1261, 1281), (65_515, 65_535), (65_535, 65_535)] {
+    for (mtu, door) in [(68, 1280), (1260, 1280), (1261, 1281), (65_515, 65_535), (65_535, 65_535)]
+    {
         assert_eq!(Door::crossing(&endpoint(mtu)).mtu, door);
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     forward::{Decision, decide as decide_late},
     model::Model,
     scene::{
-        C1_MAC, C1_SIDE, C1_SLOT, Head, Scene, UPLINK, arrival, families, frame, header, left, model, packet, sum_at,
-        sums_up, whole_packet,
+        C1_MAC, C1_SIDE, C1_SLOT, Head, Scene, UPLINK, arrival, families, frame, header, left,
+        model, packet, sum_at, sums_up, whole_packet,
     },
     tuple::{Tuple, side},
 };
@@ -40,13 +40,15 @@ fn parse<A: Scene>(frame: &[u8]) -> Packet<A> {
     A::parse_usual(frame, arrival(UPLINK, frame)).expect("a usual packet")
 }
 
-/// What answers the flow that C1 has begun with the world from port 4000, with containers that take frames early.
+/// What answers the flow that C1 has begun with the world from port 4000, with containers that take
+/// frames early.
 fn with_flow<A: Scene>(protocol: u8) -> (Model<A>, Vec<u8>) {
     let mut model = model::<A>();
     model.receivers.insert(C1_SIDE);
     // An echo has one identifier and no second port.
     let port = if protocol == A::ICMP { 0 } else { 53 };
-    let there = left(&model, &packet(C1_SIDE, (A::C1, 4000), (A::WORLD, port), protocol, tcp::SYN)).expect("it leaves");
+    let there = left(&model, &packet(C1_SIDE, (A::C1, 4000), (A::WORLD, port), protocol, tcp::SYN))
+        .expect("it leaves");
     (model, frame_of(&there.tuple.reversed()))
 }
 
@@ -72,16 +74,24 @@ fn late<A: Scene>(model: &Model<A>, frame: &[u8]) -> Decision<A> {
 fn a_packet_that_changes_nothing_is_forwarded_as_it_would_be_late<A: Scene>() {
     for protocol in [protocol::UDP, A::ICMP] {
         let (model, answer) = with_flow::<A>(protocol);
-        assert!(matches!(early(&model, &answer), Early::Pass), "{protocol}: the first answer changes the flow's state");
-        let Decision::Forward(late) = late(&model, &answer) else { panic!("{protocol}: it is of the flow") };
-        let Early::Forward(early) = early(&model, &answer) else { panic!("{protocol}: it changes nothing any more") };
+        assert!(
+            matches!(early(&model, &answer), Early::Pass),
+            "{protocol}: the first answer changes the flow's state"
+        );
+        let Decision::Forward(late) = late(&model, &answer) else {
+            panic!("{protocol}: it is of the flow")
+        };
+        let Early::Forward(early) = early(&model, &answer) else {
+            panic!("{protocol}: it changes nothing any more")
+        };
         assert_eq!(early, late);
     }
 }
 
 fn what_is_forwarded_early_is_counted_once_and_what_passes_is_not<A: Scene>() {
     let (mut model, answer) = settled_flow::<A>(protocol::UDP);
-    let counted = |model: &Model<A>| model.flow(&parse(&answer).tuple).expect("the reply half").packets;
+    let counted =
+        |model: &Model<A>| model.flow(&parse(&answer).tuple).expect("the reply half").packets;
     assert_eq!(counted(&model), 1);
     assert!(matches!(early(&model, &answer), Early::Forward(_)));
     assert_eq!(counted(&model), 2);
@@ -129,7 +139,8 @@ fn a_sum_that_was_left_to_the_hardware_is_left_to_the_kernel<A: Scene>() {
     let at = ETHERNET + header::<A>() + 6;
     let whole = [answer[at], answer[at + 1]];
     let length = u32::from(13_u16.to_be());
-    let pseudo = checksum::fold(A::WORLD.sum() + A::HOST.sum() + u32::from(17_u16.to_be()) + length);
+    let pseudo =
+        checksum::fold(A::WORLD.sum() + A::HOST.sum() + u32::from(17_u16.to_be()) + length);
     answer[at..at + 2].copy_from_slice(&pseudo.to_ne_bytes());
     assert!(matches!(early(&model, &answer), Early::Pass));
     answer[at..at + 2].copy_from_slice(&whole);
@@ -145,11 +156,18 @@ fn martians_are_dropped<A: Scene>() {
             let tuple = packet(UPLINK, (source, 7), (destination, 7), number, 0).tuple;
             early(&model, &frame_of(&tuple))
         };
-        for (source, destination) in [(A::LOOPBACK, A::HOST), (A::GROUP, A::HOST), (A::WORLD, A::LOOPBACK)] {
-            assert!(matches!(of(source, destination), Early::Drop(Reason::Martian)), "{source:?} {destination:?}");
+        for (source, destination) in
+            [(A::LOOPBACK, A::HOST), (A::GROUP, A::HOST), (A::WORLD, A::LOOPBACK)]
+        {
+            assert!(
+                matches!(of(source, destination), Early::Drop(Reason::Martian)),
+                "{source:?} {destination:?}"
+            );
         }
         // Strange is not enough. From no address comes what asks for one.
-        for (source, destination) in [(A::UNSPECIFIED, A::GROUP), (A::WORLD, A::GROUP), (A::HOST, A::HOST)] {
+        for (source, destination) in
+            [(A::UNSPECIFIED, A::GROUP), (A::WORLD, A::GROUP), (A::HOST, A::HOST)]
+        {
             assert!(matches!(of(source, destination), Early::Pass), "{source:?} {destination:?}");
         }
     }
@@ -158,7 +176,9 @@ fn martians_are_dropped<A: Scene>() {
 #[test]
 fn ipv4_has_martians_and_strangers_of_its_own() {
     let is_martian = |source: [u8; 4], destination: [u8; 4]| {
-        packet(UPLINK, (V4::new(source), 7), (V4::new(destination), 7), protocol::UDP, 0).tuple.is_martian()
+        packet(UPLINK, (V4::new(source), 7), (V4::new(destination), 7), protocol::UDP, 0)
+            .tuple
+            .is_martian()
     };
     assert!(is_martian([255; 4], [10, 0, 2, 15]) && is_martian([127, 9, 9, 9], [10, 0, 2, 15]));
     assert!(!is_martian([0; 4], [255; 4]) && !is_martian([240, 0, 0, 1], [10, 0, 2, 15]));
@@ -168,14 +188,24 @@ fn a_rewritten_frame_has_right_sums_and_its_translation<A: Scene>() {
     for protocol in [protocol::UDP, A::ICMP] {
         let (model, mut answer) = settled_flow::<A>(protocol);
         let packet = parse::<A>(&answer);
-        let Early::Forward(translation) = early(&model, &answer) else { panic!("{protocol}: it is of a flow") };
+        let Early::Forward(translation) = early(&model, &answer) else {
+            panic!("{protocol}: it is of a flow")
+        };
         rewrite(&mut answer[..], &packet, &translation).expect("it is long enough");
         let rewritten = parse::<A>(&answer);
-        assert_eq!(Tuple { side: side::CONTAINER, ..rewritten.tuple }, translation.tuple, "{protocol}");
+        assert_eq!(
+            Tuple { side: side::CONTAINER, ..rewritten.tuple },
+            translation.tuple,
+            "{protocol}"
+        );
         assert_eq!((rewritten.ttl, &answer[..6]), (63, &C1_MAC[..]));
         let Tuple { source, destination, .. } = rewritten.tuple;
         assert!(sums_up(protocol, source, destination, &answer[packet.payload_at..]), "{protocol}");
-        let whole = whole_packet(Head { hops: 63, ..Head::USUAL }, &translation.tuple, &answer[packet.payload_at..]);
+        let whole = whole_packet(
+            Head { hops: 63, ..Head::USUAL },
+            &translation.tuple,
+            &answer[packet.payload_at..],
+        );
         assert_eq!(answer[ETHERNET..], whole, "{protocol}");
     }
 }
@@ -199,7 +229,8 @@ fn no_sum_becomes_none<A: Scene>() {
     let mut zeros = 0;
     for port in 0..=u16::MAX {
         let mut frame = answer.clone();
-        let translation = Translation { port_delta: checksum::delta(0, u32::from(port)), ..translation };
+        let translation =
+            Translation { port_delta: checksum::delta(0, u32::from(port)), ..translation };
         rewrite(&mut frame[..], &packet, &translation).expect("it is long enough");
         assert_ne!(frame[at..at + 2], [0, 0], "port {port}");
         zeros += u32::from(frame[at..at + 2] == [0xff, 0xff]);
@@ -212,6 +243,10 @@ fn a_cut_frame_is_refused_and_not_written_beyond<A: Scene>() {
     let packet = parse(&answer);
     let Early::Forward(translation) = early(&model, &answer) else { panic!("it is of a flow") };
     for length in 0..packet.payload_at + 8 {
-        assert_eq!(rewrite(&mut answer.clone()[..length], &packet, &translation), None, "{length} bytes");
+        assert_eq!(
+            rewrite(&mut answer.clone()[..length], &packet, &translation),
+            None,
+            "{length} bytes"
+        );
     }
 }

@@ -6,7 +6,10 @@ use crate::{
     address::Port,
     flow::{Timer, ticks},
     model::Model,
-    scene::{C1_SIDE, C1_SLOT, C2_SIDE, Scene, UPLINK, answer, families, left, model as symmetric, packet, udp},
+    scene::{
+        C1_SIDE, C1_SLOT, C2_SIDE, Scene, UPLINK, answer, families, left, model as symmetric,
+        packet, udp,
+    },
     tuple::{protocol, side},
 };
 
@@ -40,13 +43,23 @@ fn model<A: Scene>() -> Model<A> {
 }
 
 /// The external port that a packet of the first container's leaves with.
-fn port_to<A: Scene>(model: &Model<A>, protocol: u8, from: u16, to: (A, u16)) -> Result<u16, Reason> {
+fn port_to<A: Scene>(
+    model: &Model<A>,
+    protocol: u8,
+    from: u16,
+    to: (A, u16),
+) -> Result<u16, Reason> {
     let sent = packet(C1_SIDE, (A::C1, from), to, protocol, tcp::SYN);
     left(model, &sent).map(|there| there.tuple.source_port.get())
 }
 
 fn mappings<A: Scene>(model: &Model<A>) -> usize {
-    model.flows.borrow().iter().filter(|(key, half)| key.side == side::MAPPING && half.is_reply == 0).count()
+    model
+        .flows
+        .borrow()
+        .iter()
+        .filter(|(key, half)| key.side == side::MAPPING && half.is_reply == 0)
+        .count()
 }
 
 fn a_port_has_one_external_port_whatever_the_destination<A: Scene>() {
@@ -59,7 +72,11 @@ fn a_port_has_one_external_port_whatever_the_destination<A: Scene>() {
         for to in [(A::WORLD, 54), (A::OTHER, 53), (A::ROUTER, 53)] {
             assert_eq!(port_to(&model, protocol, 5000, to), Ok(port));
         }
-        assert_eq!(port_to(&model, protocol, 4000, (A::WORLD, 53)), Ok(4000), "its own where that is free");
+        assert_eq!(
+            port_to(&model, protocol, 4000, (A::WORLD, 53)),
+            Ok(4000),
+            "its own where that is free"
+        );
         assert_eq!(mappings(&model), 2);
     }
 }
@@ -73,7 +90,10 @@ fn anybody_outside_reaches_the_container_by_it<A: Scene>() {
         let there = left(&model, &arriving).unwrap();
         assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C1, 4000));
         assert_eq!(there.tuple.source, A::OTHER, "who sends it is seen");
-        assert_eq!(left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple, arriving.tuple.reversed());
+        assert_eq!(
+            left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple,
+            arriving.tuple.reversed()
+        );
         let elsewhere = packet(UPLINK, (A::OTHER, 7777), (A::HOST, 4001), protocol, tcp::SYN);
         assert_eq!(left(&model, &elsewhere), Err(Reason::NotOurs));
         for (source, reason) in [
@@ -167,7 +187,10 @@ fn it_ends_with_its_endpoint<A: Scene>() {
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     model.epochs.insert(C1_SLOT, 1);
     assert_eq!(left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))), Err(Reason::NotOurs));
-    assert_eq!(left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port, Port::new(4000));
+    assert_eq!(
+        left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port,
+        Port::new(4000)
+    );
 }
 
 fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Scene>() {
@@ -179,16 +202,25 @@ fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Scene>() {
         [(0, 0, false, [0, 1]), (1, 0, true, [1, 1]), (1, mapping::MOST, false, [0, mapping::MOST])]
     {
         let mut model = model::<A>();
-        model.networks.insert(1, Network { mapping: FULL_CONE, max_flows: flows, ..Network::DEFAULT });
+        model
+            .networks
+            .insert(1, Network { mapping: FULL_CONE, max_flows: flows, ..Network::DEFAULT });
         model.counts.borrow_mut().insert(C1_SLOT | abi::OF_MAPPINGS, mappings);
-        assert_eq!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).is_ok(), begins, "{flows} and {mappings}");
+        assert_eq!(
+            port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).is_ok(),
+            begins,
+            "{flows} and {mappings}"
+        );
         assert_eq!(counts(&model), left_over, "{flows} and {mappings}");
     }
 }
 
 fn a_container_that_maps_every_port_takes_none_from_other_networks<A: Scene>() {
     let mut model = model::<A>();
-    model.networks.insert(1, Network { mapping: FULL_CONE, first_port: 20_000, ports: 10, ..Network::DEFAULT });
+    model.networks.insert(
+        1,
+        Network { mapping: FULL_CONE, first_port: 20_000, ports: 10, ..Network::DEFAULT },
+    );
     let symmetric = Network { first_port: 20_000, ports: 10, ..Network::DEFAULT };
     model.networks.insert(0, Network { mapping: FULL_CONE, ..symmetric });
     for port in 20_000..20_010 {
@@ -209,7 +241,12 @@ fn a_published_port_leads_where_it_is_published<A: Scene>() {
     model.ports.insert((protocol::UDP, Port::new(4000), None), slot);
     model.publishes.insert(
         slot,
-        crate::abi::Publish { container: A::C2, host_port: Port::new(4000), container_port: Port::new(80), flags: 0 },
+        crate::abi::Publish {
+            container: A::C2,
+            host_port: Port::new(4000),
+            container_port: Port::new(80),
+            flags: 0,
+        },
     );
     let there = left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))).unwrap();
     assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C2, 80));

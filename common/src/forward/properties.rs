@@ -14,8 +14,8 @@ use crate::{
     model::Model,
     packet::ETHERNET,
     scene::{
-        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Head, PUBLISH_SLOT, Scene, UPLINK, answer, arrival, families, frame,
-        header, icmp, left, model, packet, sum_at, sums_up, whole_packet,
+        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Head, PUBLISH_SLOT, Scene, UPLINK, answer, arrival,
+        families, frame, header, icmp, left, model, packet, sum_at, sums_up, whole_packet,
     },
     sweep::{Which, sweep},
     tuple::{Tuple, echo, protocol, side},
@@ -32,7 +32,8 @@ families!(
 /// What can happen.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// The exchange with that number goes on, or begins: a packet with these flags of TCP, if it is that.
+    /// The exchange with that number goes on, or begins: a packet with these flags of TCP, if it is
+    /// that.
     Send(usize, u8),
     /// Its last packet is answered.
     Answer(usize, u8),
@@ -44,7 +45,8 @@ enum Event {
     Sweep,
 }
 
-/// Few enough ports that they collide: two containers, two servers, a published port, a container's own hairpin.
+/// Few enough ports that they collide: two containers, two servers, a published port, a container's
+/// own hairpin.
 fn exchanges<A: Scene>() -> Vec<Packet<A>> {
     let mut all = Vec::new();
     for port in 4000..4004 {
@@ -109,7 +111,8 @@ impl<A: Scene> History<A> {
         Self { model, exchanges: exchanges(), known: HashMap::new() }
     }
 
-    /// How long an exchange may be silent and must still be known. For TCP no more is known here than that of the shortest of its states.
+    /// How long an exchange may be silent and must still be known. For TCP no more is known here
+    /// than that of the shortest of its states.
     fn patience(&self, exchange: usize, replied: bool) -> Ticks {
         let timer = match (self.exchanges[exchange].tuple.protocol, replied) {
             (protocol::UDP, false) => Timer::Udp,
@@ -152,10 +155,17 @@ impl<A: Scene> History<A> {
             prop_assert!(!in_use, "{:?} is refused, though its flow is in use", sent.tuple);
             return Ok(());
         };
-        prop_assert_eq!(there.address_delta, checksum::delta(sent.tuple.address_sum(), there.tuple.address_sum()));
-        prop_assert_eq!(there.port_delta, checksum::delta(sent.tuple.port_sum(), there.tuple.port_sum()));
+        prop_assert_eq!(
+            there.address_delta,
+            checksum::delta(sent.tuple.address_sum(), there.tuple.address_sum())
+        );
+        prop_assert_eq!(
+            there.port_delta,
+            checksum::delta(sent.tuple.port_sum(), there.tuple.port_sum())
+        );
         let slot = self.slot_of(&sent.tuple);
-        let (now, epoch) = (self.model.now.get(), self.model.epochs.get(&slot).copied().unwrap_or(0));
+        let (now, epoch) =
+            (self.model.now.get(), self.model.epochs.get(&slot).copied().unwrap_or(0));
         if in_use && let Some(known) = self.known.get_mut(&exchange) {
             prop_assert_eq!(known.there.tuple, there.tuple, "what is in use changes");
             known.used = now;
@@ -165,7 +175,11 @@ impl<A: Scene> History<A> {
         // Nobody else that is in use has that tuple.
         for (other, known) in &self.known {
             let same = *other != exchange && known.there.tuple == there.tuple;
-            prop_assert!(!same || !self.is_in_use(*other), "{:?} is two exchanges' own", there.tuple);
+            prop_assert!(
+                !same || !self.is_in_use(*other),
+                "{:?} is two exchanges' own",
+                there.tuple
+            );
         }
         Ok(())
     }
@@ -297,8 +311,9 @@ fn no_flood_takes_the_place_of_a_flow_in_use<A: Scene>() {
     });
 }
 
-/// What a router, or the container behind a publish, says of a packet that left: every checksum of it holds afterwards as it held before,
-/// the flow is as it was, and a checksum that was wrong is wrong still.
+/// What a router, or the container behind a publish, says of a packet that left: every checksum of
+/// it holds afterwards as it held before, the flow is as it was, and a checksum that was wrong is
+/// wrong still.
 fn a_translated_error_is_as_right_as_it_was<A: Scene>() {
     let about = prop_oneof![
         Just((protocol::TCP, false)),

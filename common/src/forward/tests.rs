@@ -9,7 +9,8 @@ use crate::{
     flow::{tcp, ticks},
     model::Model,
     scene::{
-        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, PUBLISH_SLOT, Scene, UPLINK, answer, families, left, model, packet, udp,
+        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, PUBLISH_SLOT, Scene, UPLINK, answer, families, left,
+        model, packet, udp,
     },
     sweep::{Which, sweep},
     tuple::{Tuple, protocol, side},
@@ -61,7 +62,11 @@ fn forward_then_reply_is_identity<A: Scene>() {
             let back = left(&model, &answer(&there, tcp::SYN | tcp::ACK)).expect(what);
             assert_eq!(back.tuple, sent.tuple.reversed(), "{what}: the answer is to what was sent");
             assert_eq!(back.output, input, "{what}: it goes back where that came from");
-            assert_eq!(checksum_of(&there, &sent.tuple), 0, "{what}: the deltas are those of the tuples");
+            assert_eq!(
+                checksum_of(&there, &sent.tuple),
+                0,
+                "{what}: the deltas are those of the tuples"
+            );
         }
     }
 }
@@ -102,13 +107,19 @@ fn no_two_live_flows_share_a_reply_tuple<A: Scene>() {
 
 fn a_port_that_is_taken_gives_way_to_another<A: Scene>() {
     let model = model::<A>();
-    assert_eq!(left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get(), 4000);
-    let second = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get();
+    assert_eq!(
+        left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get(),
+        4000
+    );
+    let second =
+        left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get();
     assert_ne!(second, 4000);
     // Nobody foretells which (RFC 6056), though each destination has all of them.
     let port_toward = |port: u16| {
-        left(&model, &udp(C1_SIDE, (A::C1, 4001), (A::WORLD, port))).expect("the first has its own");
-        let second = left(&model, &udp(C2_SIDE, (A::C2, 4001), (A::WORLD, port))).expect("the second has another");
+        left(&model, &udp(C1_SIDE, (A::C1, 4001), (A::WORLD, port)))
+            .expect("the first has its own");
+        let second = left(&model, &udp(C2_SIDE, (A::C2, 4001), (A::WORLD, port)))
+            .expect("the second has another");
         second.tuple.source_port.get()
     };
     let ports: HashSet<_> = (100..108).map(port_toward).collect();
@@ -121,7 +132,8 @@ fn a_port_that_is_taken_gives_way_to_another<A: Scene>() {
 fn a_port_of_a_socket_of_the_host_is_not_taken<A: Scene>() {
     let mut model = model::<A>();
     model.sockets.insert(udp(UPLINK, (A::WORLD, 53), (A::HOST, 4000)).tuple);
-    let port = left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get();
+    let port =
+        left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get();
     assert_ne!(port, 4000);
 }
 
@@ -183,9 +195,18 @@ fn a_flow_ends_with_its_slots_epoch<A: Scene>() {
     assert_eq!(again.tuple.source_port.get(), 80);
     model.publishes.insert(
         PUBLISH_SLOT,
-        Publish { container: A::C2, host_port: Port::new(5000), container_port: Port::new(80), flags: 0 },
+        Publish {
+            container: A::C2,
+            host_port: Port::new(5000),
+            container_port: Port::new(80),
+            flags: 0,
+        },
     );
-    assert_eq!(left(&model, &sent).unwrap().tuple.destination, A::C2, "a fixed port meets the new container at once");
+    assert_eq!(
+        left(&model, &sent).unwrap().tuple.destination,
+        A::C2,
+        "a fixed port meets the new container at once"
+    );
     back.tuple.source = A::C2;
     back.input = C2_SIDE;
     assert_eq!(left(&model, &back).unwrap().tuple, sent.tuple.reversed());
@@ -268,14 +289,21 @@ fn sctp_is_ended_by_who_knows_its_tags<A: Scene>() {
     ] {
         let model = model::<A>();
         let there = left(&model, &to(0, tcp::SYN, CLIENTS)).unwrap();
-        let from = |sequence, flags, acknowledgment| Packet { sequence, acknowledgment, ..answer(&there, flags) };
+        let from = |sequence, flags, acknowledgment| Packet {
+            sequence,
+            acknowledgment,
+            ..answer(&there, flags)
+        };
         left(&model, &from(CLIENTS, tcp::SYN, SERVERS)).unwrap();
         // An INIT out of the blue, with a tag of its own, changes nothing.
         left(&model, &from(0, tcp::SYN, 0xbad)).unwrap();
         let last = if way == Way::Forward { to(tag, tcp::RST, 0) } else { from(tag, tcp::RST, 0) };
         left(&model, &last).unwrap();
         let state = if ends { State::Closed } else { State::Replied };
-        assert!(model.flows.borrow().values().all(|half| half.state == state as u8), "{way:?} with {tag:#x}");
+        assert!(
+            model.flows.borrow().values().all(|half| half.state == state as u8),
+            "{way:?} with {tag:#x}"
+        );
     }
 }
 
@@ -301,7 +329,10 @@ fn an_endpoint_made_again_takes_up_its_flows_port<A: Scene>() {
 fn a_publish_whose_container_is_gone_drops<A: Scene>() {
     let mut model = model::<A>();
     model.endpoints.remove(&A::C1);
-    assert_eq!(left(&model, &udp(UPLINK, (A::WORLD, 4000), (A::HOST, 5000))), Err(Reason::ContainerGone));
+    assert_eq!(
+        left(&model, &udp(UPLINK, (A::WORLD, 4000), (A::HOST, 5000))),
+        Err(Reason::ContainerGone)
+    );
 }
 
 fn without_a_route_nothing_leaves<A: Scene>() {
@@ -325,7 +356,8 @@ fn a_neighbour_reached_both_ways_answers_each_in_its_own_name<A: Scene>() {
 
 fn neighbours_in_mid_stream_are_brought_but_not_kept<A: Scene>() {
     let model = model::<A>();
-    let there = left(&model, &packet(C2_SIDE, (A::C2, 4000), (A::C1, 80), protocol::TCP, tcp::ACK)).unwrap();
+    let there = left(&model, &packet(C2_SIDE, (A::C2, 4000), (A::C1, 80), protocol::TCP, tcp::ACK))
+        .unwrap();
     assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
     assert!(model.flows.borrow().is_empty());
 }
@@ -340,7 +372,9 @@ fn neighbours_reach_each_other_though_the_table_is_full<A: Scene>() {
     }
 }
 
-fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_it_or_one_in_the_last<A: Scene>() {
+fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_it_or_one_in_the_last<
+    A: Scene,
+>() {
     let mut model = model::<A>();
     let hop = Macs::new([2; 6], [4; 6]);
     model.next_hops.insert(UPLINK, hop);
@@ -385,14 +419,17 @@ fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Scene>() {
         model.flows.borrow_mut().clear();
     }
     // Between neighbours the uplink does not matter.
-    assert!(left(&model, &Packet { segment: 9000, ..udp(C2_SIDE, (A::C2, 4000), (A::C1, 80)) }).is_ok());
+    assert!(
+        left(&model, &Packet { segment: 9000, ..udp(C2_SIDE, (A::C2, 4000), (A::C1, 80)) }).is_ok()
+    );
 }
 
 fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gone<A: Scene>() {
     for number in [protocol::UDP, protocol::TCP, A::ICMP] {
         let mut model = model::<A>();
         let port = if number == A::ICMP { 0 } else { 80 };
-        left(&model, &packet(C1_SIDE, (A::C1, 4000), (A::WORLD, port), number, tcp::SYN)).expect("masqueraded");
+        left(&model, &packet(C1_SIDE, (A::C1, 4000), (A::WORLD, port), number, tcp::SYN))
+            .expect("masqueraded");
         let mut sent = packet(UPLINK, (A::HOST, 4000), (A::WORLD, port), number, tcp::SYN);
         sent.tuple.side = side::HOST;
         let there = decide_from_host(&sent, false, &model).expect("it moves");
@@ -434,7 +471,10 @@ fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody<A: Scene>() {
     // Each new one takes the place of the one before it: only that is half open, and not in use.
     for port in 4003..4010 {
         assert!(left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).is_ok(), "{port}");
-        assert!(model.flows.borrow().contains_key(&stream.tuple) && model.flows.borrow().contains_key(&answered.tuple));
+        assert!(
+            model.flows.borrow().contains_key(&stream.tuple)
+                && model.flows.borrow().contains_key(&answered.tuple)
+        );
     }
     // Those in use were noted again: once they have ended there is room in their place.
     model.now.set(model.now.get() + ticks(3600));
@@ -461,7 +501,9 @@ fn what_outsiders_begin_is_counted_apart_from_what_the_container_begins<A: Scene
     assert_eq!((counts[&(C1_SLOT | abi::FROM_OUTSIDE)], counts[&C1_SLOT]), (2, 1));
 }
 
-fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or_that_have_ended<A: Scene>() {
+fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or_that_have_ended<
+    A: Scene,
+>() {
     let mut model = model::<A>();
     model.networks.insert(0, Network { max_flows: 2, ..Network::DEFAULT });
     // A neighbour's half-open flow is none of its.
@@ -474,9 +516,15 @@ fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or
         let there = left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).unwrap();
         let _ = left(&model, &answer(&there, 0)).unwrap();
     }
-    assert_eq!(left(&model, &udp(C1_SIDE, (A::C1, 4010), (A::WORLD, 53))), Err(Reason::TooManyFlows));
+    assert_eq!(
+        left(&model, &udp(C1_SIDE, (A::C1, 4010), (A::WORLD, 53))),
+        Err(Reason::TooManyFlows)
+    );
     model.now.set(model.now.get() + ticks(3600));
-    assert!(left(&model, &udp(C1_SIDE, (A::C1, 4010), (A::WORLD, 53))).is_ok(), "no agent has swept");
+    assert!(
+        left(&model, &udp(C1_SIDE, (A::C1, 4010), (A::WORLD, 53))).is_ok(),
+        "no agent has swept"
+    );
 }
 
 fn sweeping_any_flow_takes_both_halves_by_either<A: Scene>() {

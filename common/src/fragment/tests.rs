@@ -9,7 +9,9 @@ use crate::{
     address::{V4, V6},
     model::Model,
     packet::ETHERNET,
-    scene::{C1_MAC, C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Scene, UPLINK, arrival, families, frame, model},
+    scene::{
+        C1_MAC, C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Scene, UPLINK, arrival, families, frame, model,
+    },
     tuple::protocol,
 };
 
@@ -28,7 +30,8 @@ families!(
 
 /// A family whose fragments are made and read here.
 trait Fragmenting: Scene {
-    /// Makes an IP packet a fragment: which eight bytes of the datagram it has, and whether more come.
+    /// Makes an IP packet a fragment: which eight bytes of the datagram it has, and whether more
+    /// come.
     fn fragment(packet: &mut Vec<u8>, id: u16, number: u16, more: bool);
     /// The number and the identification, as its bytes stand in a word.
     fn number_and_id(packet: &[u8]) -> (u16, u32);
@@ -59,7 +62,16 @@ impl Fragmenting for V4 {
 impl Fragmenting for V6 {
     fn fragment(packet: &mut Vec<u8>, id: u16, number: u16, more: bool) {
         let place = (number << 3 | u16::from(more)).to_be_bytes();
-        let head = [packet[6], 0, place[0], place[1], 0xab, 0xcd, id.to_be_bytes()[0], id.to_be_bytes()[1]];
+        let head = [
+            packet[6],
+            0,
+            place[0],
+            place[1],
+            0xab,
+            0xcd,
+            id.to_be_bytes()[0],
+            id.to_be_bytes()[1],
+        ];
         packet[6] = 44;
         packet[5] += 8;
         packet.splice(40..40, head);
@@ -67,7 +79,10 @@ impl Fragmenting for V6 {
 
     fn number_and_id(packet: &[u8]) -> (u16, u32) {
         assert_eq!(packet[6], 44);
-        (u16::from_be_bytes([packet[42], packet[43]]) >> 3, u32::from_ne_bytes(packet[44..48].try_into().unwrap()))
+        (
+            u16::from_be_bytes([packet[42], packet[43]]) >> 3,
+            u32::from_ne_bytes(packet[44..48].try_into().unwrap()),
+        )
     }
 
     fn id(id: u16) -> u32 {
@@ -118,7 +133,11 @@ struct Left<A> {
 }
 
 /// What becomes of a frame and of all that comes again because of it.
-fn deliver<A: Fragmenting>(model: &Model<A>, input: u32, frame: Vec<u8>) -> Vec<Result<Left<A>, (u16, Reason)>> {
+fn deliver<A: Fragmenting>(
+    model: &Model<A>,
+    input: u32,
+    frame: Vec<u8>,
+) -> Vec<Result<Left<A>, (u16, Reason)>> {
     model.again.borrow_mut().push_back(frame);
     let mut seen = Vec::new();
     for _ in 0..1000 {
@@ -133,7 +152,8 @@ fn deliver<A: Fragmenting>(model: &Model<A>, input: u32, frame: Vec<u8>) -> Vec<
             }
             Decision::Stop(reason) => seen.push(Err((number, reason))),
             Decision::PutBack => {}
-            decision @ (Decision::Forward(_) | Decision::ForwardError(_) | Decision::TooLong(_)) => {
+            decision
+            @ (Decision::Forward(_) | Decision::ForwardError(_) | Decision::TooLong(_)) => {
                 panic!("{decision:?}")
             }
         }
@@ -141,20 +161,52 @@ fn deliver<A: Fragmenting>(model: &Model<A>, input: u32, frame: Vec<u8>) -> Vec<
     panic!("it comes again for ever");
 }
 
-/// A way a datagram can go: what it is, the datagram, and where it leaves: interface, source, destination.
+/// A way a datagram can go: what it is, the datagram, and where it leaves: interface, source,
+/// destination.
 type Way<A> = (&'static str, Whole<A>, (u32, A, A));
 
 fn ways<A: Fragmenting>() -> Vec<Way<A>> {
-    let ping = |input, from| Whole { protocol: A::ICMP, ..Whole::udp(input, (from, 77), (A::WORLD, 0), 9) };
+    let ping = |input, from| Whole {
+        protocol: A::ICMP,
+        ..Whole::udp(input, (from, 77), (A::WORLD, 0), 9)
+    };
     std::vec![
-        ("masquerade", Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 9), (UPLINK, A::HOST, A::WORLD)),
-        ("its neighbour's", Whole::udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53), 9), (UPLINK, A::HOST, A::WORLD)),
+        (
+            "masquerade",
+            Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 9),
+            (UPLINK, A::HOST, A::WORLD)
+        ),
+        (
+            "its neighbour's",
+            Whole::udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53), 9),
+            (UPLINK, A::HOST, A::WORLD)
+        ),
         ("ping", ping(C1_SIDE, A::C1), (UPLINK, A::HOST, A::WORLD)),
-        ("published", Whole::udp(UPLINK, (A::WORLD, 4001), (A::HOST, 5000), 9), (C1_SIDE, A::WORLD, A::C1)),
-        ("its answer", Whole::udp(C1_SIDE, (A::C1, 80), (A::WORLD, 4001), 10), (UPLINK, A::HOST, A::WORLD)),
-        ("hairpin", Whole::udp(C2_SIDE, (A::C2, 4002), (A::HOST, 5000), 9), (C1_SIDE, A::C2, A::C1)),
-        ("its answer", Whole::udp(C1_SIDE, (A::C1, 80), (A::C2, 4002), 9), (C2_SIDE, A::HOST, A::C2)),
-        ("hairpin to itself", Whole::udp(C1_SIDE, (A::C1, 4003), (A::GATEWAY, 5000), 9), (C1_SIDE, A::GATEWAY, A::C1)),
+        (
+            "published",
+            Whole::udp(UPLINK, (A::WORLD, 4001), (A::HOST, 5000), 9),
+            (C1_SIDE, A::WORLD, A::C1)
+        ),
+        (
+            "its answer",
+            Whole::udp(C1_SIDE, (A::C1, 80), (A::WORLD, 4001), 10),
+            (UPLINK, A::HOST, A::WORLD)
+        ),
+        (
+            "hairpin",
+            Whole::udp(C2_SIDE, (A::C2, 4002), (A::HOST, 5000), 9),
+            (C1_SIDE, A::C2, A::C1)
+        ),
+        (
+            "its answer",
+            Whole::udp(C1_SIDE, (A::C1, 80), (A::C2, 4002), 9),
+            (C2_SIDE, A::HOST, A::C2)
+        ),
+        (
+            "hairpin to itself",
+            Whole::udp(C1_SIDE, (A::C1, 4003), (A::GATEWAY, 5000), 9),
+            (C1_SIDE, A::GATEWAY, A::C1)
+        ),
     ]
 }
 
@@ -171,8 +223,9 @@ fn begun<A: Fragmenting>() -> Model<A> {
 }
 
 fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
-    let all: Vec<(usize, u16)> =
-        (0..ways::<A>().len()).flat_map(|way| (0..4_u16).map(move |number| (way, number))).collect();
+    let all: Vec<(usize, u16)> = (0..ways::<A>().len())
+        .flat_map(|way| (0..4_u16).map(move |number| (way, number)))
+        .collect();
     let config = Config { failure_persistence: None, ..Config::with_cases(200) };
     proptest!(config, |(
         order in Just(all).prop_shuffle(),
@@ -195,7 +248,8 @@ fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
                     Ok(one) if (one.output, one.source, one.destination) == (output, source, destination) => {
                         left.entry(way).or_default().push(one);
                     }
-                    // What the host's stack or the neighbour may be waiting for goes on as it came, besides.
+                    // What the host's stack or the neighbour may be waiting for goes on as it came,
+                    // besides.
                     Ok(one) => prop_assert!((one.source, one.destination) == (A::C1, A::C2), "{what}: {one:?}"),
                     Err((_, reason)) => prop_assert!(
                         matches!(reason, Reason::FragmentHeld | Reason::NotOurs | Reason::ToHost), "{what}: {reason:?}"
@@ -235,8 +289,10 @@ fn what_the_host_or_a_neighbour_has_already_is_not_put_back<A: Fragmenting>() {
     ] {
         for number in [2, 3, 0, 1] {
             let seen = deliver(&model, whole.input, whole.frame(number));
-            let outcomes: Vec<_> =
-                seen.iter().map(|one| one.map(|left| left.output).map_err(|(_, reason)| reason)).collect();
+            let outcomes: Vec<_> = seen
+                .iter()
+                .map(|one| one.map(|left| left.output).map_err(|(_, reason)| reason))
+                .collect();
             assert_eq!(outcomes, [expected], "{whole:?}, {number}");
         }
         assert!(model.held.borrow().is_empty());
@@ -257,7 +313,9 @@ fn a_datagram_holds_so_many_fragments_and_no_more<A: Fragmenting>() {
     let model = model::<A>();
     let whole = Whole { fragments: 100, ..Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1) };
     for number in (1..100).rev() {
-        let [Err((_, reason))] = deliver(&model, C1_SIDE, whole.frame(number))[..] else { panic!("{number} leaves") };
+        let [Err((_, reason))] = deliver(&model, C1_SIDE, whole.frame(number))[..] else {
+            panic!("{number} leaves")
+        };
         let held = u32::from(99 - number) < HELD_OF_ONE;
         assert_eq!(reason, if held { Reason::FragmentHeld } else { Reason::Fragment }, "{number}");
     }
@@ -280,7 +338,8 @@ fn what_was_held_too_long_is_not_put_back<A: Fragmenting>() {
 
 fn a_first_fragment_with_other_ports_is_of_another_datagram<A: Fragmenting>() {
     let model = model::<A>();
-    let [one, other] = [4000, 4001].map(|port| Whole::udp(C1_SIDE, (A::C1, port), (A::WORLD, 53), 1));
+    let [one, other] =
+        [4000, 4001].map(|port| Whole::udp(C1_SIDE, (A::C1, port), (A::WORLD, 53), 1));
     let id = |whole: Whole<A>, number| match deliver(&model, C1_SIDE, whole.frame(number))[..] {
         [Ok(left)] => left.id,
         ref seen => panic!("{seen:?}"),
@@ -322,7 +381,10 @@ fn a_datagram_that_was_held_counts_once<A: Fragmenting>() {
     }
     let flows = model.flows.borrow();
     let forward = flows.values().find(|half| half.is_reply == 0).unwrap();
-    assert_eq!((forward.packets, forward.bytes), (4, 4 * whole.frame(1).len() as u64 - 4 * ETHERNET as u64));
+    assert_eq!(
+        (forward.packets, forward.bytes),
+        (4, 4 * whole.frame(1).len() as u64 - 4 * ETHERNET as u64)
+    );
 }
 
 /// Its first fragment is decided about by another CPU while a later one is being held.
@@ -350,7 +412,11 @@ const fn ahead<A: Fragmenting>() -> Whole<A> {
 fn first_alone<A: Fragmenting>(model: &Model<A>) -> HeldKey<A> {
     let frame = ahead::<A>().frame(0);
     let packet = A::parse(&frame[..], arrival(C1_SIDE, &frame)).unwrap();
-    let Decision::Forward(translation) = forward::begin_flow(&mut First::new(packet, C1_MAC), model) else { panic!() };
+    let Decision::Forward(translation) =
+        forward::begin_flow(&mut First::new(packet, C1_MAC), model)
+    else {
+        panic!()
+    };
     let mut passage = Passage::new(&packet);
     let held = record(&packet, Some(&translation), &mut passage, model);
     assert_eq!(held, 1, "the other was counted");

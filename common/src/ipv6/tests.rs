@@ -63,7 +63,8 @@ impl Header {
 /// The packet of a chain of headers before what a protocol carries.
 fn packet_of(chain: &[Header], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let numbers: Vec<u8> = chain.iter().map(|header| header.number()).chain([protocol]).collect();
-    let headers: Vec<u8> = chain.iter().zip(&numbers[1..]).flat_map(|(header, next)| header.bytes(*next)).collect();
+    let headers: Vec<u8> =
+        chain.iter().zip(&numbers[1..]).flat_map(|(header, next)| header.bytes(*next)).collect();
     V6::ip(numbers[0], V6::C1, V6::WORLD, &[&headers[..], payload].concat())
 }
 
@@ -75,7 +76,8 @@ fn parse(frame: &[u8]) -> Result<Packet<V6>, Malformed> {
     V6::parse(frame, arrival(C1_SIDE, frame))
 }
 
-const SYN: [u8; 20] = [0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0];
+const SYN: [u8; 20] =
+    [0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0];
 
 #[test]
 fn extension_headers_are_walked_up_to_the_bound() {
@@ -89,9 +91,21 @@ fn extension_headers_are_walked_up_to_the_bound() {
         ("one with a place left", &[Routing(24, 1)], hidden(0)),
         ("one with a place left behind another", &[HopByHop(8), Routing(24, 1)], hidden(8)),
         ("an atomic fragment", &[Fragment(0, false)], seen(8)),
-        ("as many as there may be", &[HopByHop(8), Destination(8), Routing(8, 0), Destination(8)], seen(32)),
-        ("the fragment's among them", &[HopByHop(8), Destination(8), Routing(8, 0), Fragment(0, false)], seen(32)),
-        ("one more", &[HopByHop(8), Destination(8), Routing(8, 0), Destination(8), Destination(8)], hidden(32)),
+        (
+            "as many as there may be",
+            &[HopByHop(8), Destination(8), Routing(8, 0), Destination(8)],
+            seen(32),
+        ),
+        (
+            "the fragment's among them",
+            &[HopByHop(8), Destination(8), Routing(8, 0), Fragment(0, false)],
+            seen(32),
+        ),
+        (
+            "one more",
+            &[HopByHop(8), Destination(8), Routing(8, 0), Destination(8), Destination(8)],
+            hidden(32),
+        ),
         (
             "the fragment's for one more",
             &[Destination(8), Destination(8), Destination(8), Destination(8), Fragment(0, false)],
@@ -102,8 +116,16 @@ fn extension_headers_are_walked_up_to_the_bound() {
         ("much longer", &[Destination(2048)], hidden(0)),
         ("two as long as they may be", &[HopByHop(64), Destination(56)], seen(120)),
         ("eight bytes longer together", &[HopByHop(64), Destination(64)], hidden(64)),
-        ("with a fragment's as long as they may be", &[Destination(112), Fragment(0, false)], seen(120)),
-        ("with a fragment's eight bytes longer", &[Destination(120), Fragment(0, false)], hidden(120)),
+        (
+            "with a fragment's as long as they may be",
+            &[Destination(112), Fragment(0, false)],
+            seen(120),
+        ),
+        (
+            "with a fragment's eight bytes longer",
+            &[Destination(120), Fragment(0, false)],
+            hidden(120),
+        ),
         ("one behind the fragment's", &[Fragment(0, false), Destination(8)], hidden(8)),
         ("a fragment's behind a fragment's", &[Fragment(0, false), Fragment(0, false)], hidden(8)),
     ] {
@@ -111,7 +133,11 @@ fn extension_headers_are_walked_up_to_the_bound() {
         let watched = Watched::new(&frame);
         let packet = V6::parse(&watched, arrival(C1_SIDE, &frame)).unwrap();
         assert!(watched.reach() <= V6::LONGEST, "{what}");
-        assert_eq!((packet.payload, packet.payload_at), (expected.0, ETHERNET + 40 + expected.1), "{what}");
+        assert_eq!(
+            (packet.payload, packet.payload_at),
+            (expected.0, ETHERNET + 40 + expected.1),
+            "{what}"
+        );
         let seen = expected.0 == Payload::Tcp;
         assert_eq!((packet.has_ports(), packet.begins()), (seen, seen), "{what}");
         assert_eq!(packet.tuple.source_port.get(), if seen { 4000 } else { 0 }, "{what}");
@@ -127,7 +153,11 @@ fn what_is_no_extension_header_is_a_payload() {
     for number in [51, 50, 135, 59, 253] {
         for chain in [&[Other(number)][..], &[Destination(8), Other(number)]] {
             let packet = parse(&frame_of(chain, protocol::TCP, &SYN)).unwrap();
-            assert_eq!((packet.payload, packet.tuple.protocol), (Payload::Other, number), "{chain:?}");
+            assert_eq!(
+                (packet.payload, packet.tuple.protocol),
+                (Payload::Other, number),
+                "{chain:?}"
+            );
         }
     }
 }
@@ -137,7 +167,12 @@ fn fragments_are_told_by_their_header() {
     let id = u32::from_ne_bytes(ID);
     for (what, chain, payload, first) in [
         ("first", &[Fragment(0, true)][..], Payload::Tcp, true),
-        ("first, behind others", &[HopByHop(8), Destination(40), Fragment(0, true)], Payload::Tcp, true),
+        (
+            "first, behind others",
+            &[HopByHop(8), Destination(40), Fragment(0, true)],
+            Payload::Tcp,
+            true,
+        ),
         ("later", &[Fragment(1, true)], Payload::Fragment, false),
         ("last", &[Fragment(181, false)], Payload::Fragment, false),
         ("last, behind others", &[HopByHop(8), Fragment(181, false)], Payload::Fragment, false),
@@ -151,11 +186,18 @@ fn fragments_are_told_by_their_header() {
         assert_eq!((packet.payload, packet.first_fragment), (payload, first), "{what}");
         assert_eq!(packet.is_fragment(), what != "atomic", "{what}");
         assert_eq!(packet.id, if what == "atomic" { 0 } else { id }, "{what}");
-        assert_eq!(packet.tuple.source_port.get(), if payload == Payload::Tcp { 4000 } else { 0 }, "{what}");
+        assert_eq!(
+            packet.tuple.source_port.get(),
+            if payload == Payload::Tcp { 4000 } else { 0 },
+            "{what}"
+        );
         if packet.is_fragment() {
             let mut changed = frame.clone();
             V6::rewrite_id(&mut changed[..], &packet, 0x0102_0304_u32.to_be()).unwrap();
-            let at = changed.windows(4).position(|bytes| bytes == [1, 2, 3, 4]).expect("another identification");
+            let at = changed
+                .windows(4)
+                .position(|bytes| bytes == [1, 2, 3, 4])
+                .expect("another identification");
             assert_eq!(frame[at..at + 4], ID, "{what}");
             changed[at..at + 4].copy_from_slice(&ID);
             assert_eq!(changed, frame, "{what}: nothing else has changed");
@@ -219,10 +261,15 @@ fn a_large_gso_packet_says_so_behind_hop_by_hop_options_too() {
 #[test]
 fn no_packet_on_a_wire_has_a_mapped_address() {
     let mapped = V6::mapped(V4::C1);
-    let tcp = |source, destination| frame::<V6>(C1_SIDE, &V6::ip(protocol::TCP, source, destination, &SYN));
-    for (source, destination, whole) in
-        [(V6::C1, V6::WORLD, true), (mapped, V6::WORLD, false), (V6::C1, mapped, false), (mapped, mapped, false)]
-    {
+    let tcp = |source, destination| {
+        frame::<V6>(C1_SIDE, &V6::ip(protocol::TCP, source, destination, &SYN))
+    };
+    for (source, destination, whole) in [
+        (V6::C1, V6::WORLD, true),
+        (mapped, V6::WORLD, false),
+        (V6::C1, mapped, false),
+        (mapped, mapped, false),
+    ] {
         let frame = tcp(source, destination);
         assert_eq!(parse(&frame).is_ok(), whole, "{source:?} {destination:?}");
         assert_eq!(V6::parse_usual(&frame[..], arrival(UPLINK, &frame)).is_ok(), whole);
@@ -258,9 +305,17 @@ fn what_an_error_quotes_is_found_behind_its_extension_headers() {
         let watched = Watched::new(&frame);
         let quote = V6::parse_quote(&watched, 62, 1);
         assert!(watched.reach() <= crate::icmp_error::HEADERS, "{what}");
-        assert_eq!(quote.map(|quote| quote.payload_at), found.map(|bytes| 62 + 40 + bytes), "{what}");
+        assert_eq!(
+            quote.map(|quote| quote.payload_at),
+            found.map(|bytes| 62 + 40 + bytes),
+            "{what}"
+        );
         if let Some(Quote { tuple, header_at, .. }) = quote {
-            assert_eq!((tuple.source, tuple.destination, header_at), (V6::C1, V6::WORLD, 62), "{what}");
+            assert_eq!(
+                (tuple.source, tuple.destination, header_at),
+                (V6::C1, V6::WORLD, 62),
+                "{what}"
+            );
             let ports = (tuple.source_port.get(), tuple.destination_port.get(), tuple.echo);
             let expected = match payload[0] {
                 128 => (77, 0, echo::REQUEST),
@@ -310,9 +365,21 @@ fn a_headers_other_fields_stay_as_they_were() {
     translation.tuple.source = V6::HOST;
     translation.tuple.destination = V6::OTHER;
     V6::rewrite(&mut header, &translation);
-    let Ipv6 { version_class_flow, payload_length, next_header, hop_limit, source, destination } = header;
-    assert_eq!((version_class_flow, payload_length, next_header), ([0x6a, 0xbc, 0xde, 0xf1], 20_u16.to_be(), 6));
+    let Ipv6 { version_class_flow, payload_length, next_header, hop_limit, source, destination } =
+        header;
+    assert_eq!(
+        (version_class_flow, payload_length, next_header),
+        ([0x6a, 0xbc, 0xde, 0xf1], 20_u16.to_be(), 6)
+    );
     assert_eq!((hop_limit, source, destination), (63, V6::HOST, V6::OTHER));
-    V6::rewrite_quoted(&mut header, &Tuple { source: V6::C2, destination: V6::C1, ..translation.tuple }, 0);
-    assert_eq!((header.hop_limit, header.source, header.destination), (63, V6::C2, V6::C1), "no hop");
+    V6::rewrite_quoted(
+        &mut header,
+        &Tuple { source: V6::C2, destination: V6::C1, ..translation.tuple },
+        0,
+    );
+    assert_eq!(
+        (header.hop_limit, header.source, header.destination),
+        (63, V6::C2, V6::C1),
+        "no hop"
+    );
 }

@@ -9,8 +9,8 @@ use crate::{
     model::Model,
     packet::Payload,
     scene::{
-        BRIDGE_MAC, C1_MAC, C1_SIDE, C2_MAC, C2_SIDE, Head, Scene, UPLINK, Watched, arrival, frame, icmp,
-        model as without,
+        BRIDGE_MAC, C1_MAC, C1_SIDE, C2_MAC, C2_SIDE, Head, Scene, UPLINK, Watched, arrival, frame,
+        icmp, model as without,
     },
 };
 
@@ -86,7 +86,9 @@ fn check(rows: &[(&str, Vec<u8>, Reason)]) {
 
 #[test]
 fn a_neighbour_is_asked_for_in_ones_own_name() {
-    let ask = |source, destination, target, options: &[_]| about(135, source, destination, target, options);
+    let ask = |source, destination, target, options: &[_]| {
+        about(135, source, destination, target, options)
+    };
     let group = solicited(V6::C2);
     let own = option(1, C1_MAC);
     check(&[
@@ -101,15 +103,31 @@ fn a_neighbour_is_asked_for_in_ones_own_name() {
         ("in a neighbour's link-local name", ask(LL2, group, V6::C2, &[own]), Reason::NdSpoofed),
         ("in the gateway's name", ask(V6::GATEWAY, group, V6::C2, &[own]), Reason::NdSpoofed),
         ("in nobody's name", ask(V6::NOBODY, group, V6::C2, &[own]), Reason::NdSpoofed),
-        ("with a neighbour's MAC", ask(V6::C1, group, V6::C2, &[option(1, C2_MAC)]), Reason::NdSpoofed),
-        ("with the bridge's MAC", ask(V6::C1, group, V6::C2, &[option(1, BRIDGE_MAC)]), Reason::NdSpoofed),
-        ("with a neighbour's MAC for a target's", ask(V6::C1, group, V6::C2, &[option(2, C2_MAC)]), Reason::NdSpoofed),
+        (
+            "with a neighbour's MAC",
+            ask(V6::C1, group, V6::C2, &[option(1, C2_MAC)]),
+            Reason::NdSpoofed,
+        ),
+        (
+            "with the bridge's MAC",
+            ask(V6::C1, group, V6::C2, &[option(1, BRIDGE_MAC)]),
+            Reason::NdSpoofed,
+        ),
+        (
+            "with a neighbour's MAC for a target's",
+            ask(V6::C1, group, V6::C2, &[option(2, C2_MAC)]),
+            Reason::NdSpoofed,
+        ),
         (
             "with a neighbour's MAC behind its own",
             ask(V6::C1, group, V6::C2, &[own, option(1, C2_MAC)]),
             Reason::NdSpoofed,
         ),
-        ("with an option of no length", ask(V6::C1, group, V6::C2, &[[1, 0, 0, 0, 0, 0, 0, 0]]), Reason::NdSpoofed),
+        (
+            "with an option of no length",
+            ask(V6::C1, group, V6::C2, &[[1, 0, 0, 0, 0, 0, 0, 0]]),
+            Reason::NdSpoofed,
+        ),
         (
             "with an option of two units",
             ask(V6::C1, group, V6::C2, &[[14, 2, 0, 0, 0, 0, 0, 0], [0; 8]]),
@@ -130,8 +148,16 @@ fn a_neighbour_is_asked_for_in_ones_own_name() {
             ask(V6::C1, group, V6::C2, &[nonce(), nonce(), nonce(), nonce(), own]),
             Reason::NdSpoofed,
         ),
-        ("somebody far away", ask(V6::C1, V6::WORLD, V6::WORLD, &[]), Reason::ProtocolNotTranslated),
-        ("of the host, by another link's address", ask(V6::C1, V6::HOST, V6::HOST, &[]), Reason::ProtocolNotTranslated),
+        (
+            "somebody far away",
+            ask(V6::C1, V6::WORLD, V6::WORLD, &[]),
+            Reason::ProtocolNotTranslated,
+        ),
+        (
+            "of the host, by another link's address",
+            ask(V6::C1, V6::HOST, V6::HOST, &[]),
+            Reason::ProtocolNotTranslated,
+        ),
     ]);
     let mut cut = ask(V6::C1, group, V6::C2, &[own]);
     cut.pop();
@@ -141,7 +167,9 @@ fn a_neighbour_is_asked_for_in_ones_own_name() {
 
 #[test]
 fn only_what_is_its_own_is_advertised() {
-    let tell = |source, destination, target, options: &[_]| about(136, source, destination, target, options);
+    let tell = |source, destination, target, options: &[_]| {
+        about(136, source, destination, target, options)
+    };
     let own = option(2, C1_MAC);
     check(&[
         ("to who asked", tell(V6::C1, V6::C2, V6::C1, &[own]), Reason::Nd),
@@ -154,17 +182,34 @@ fn only_what_is_its_own_is_advertised() {
         ("the gateway's address", tell(V6::C1, NODES, V6::GATEWAY, &[own]), Reason::NdSpoofed),
         ("nobody's address", tell(V6::C1, NODES, V6::NOBODY, &[own]), Reason::NdSpoofed),
         ("in a neighbour's name", tell(V6::C2, NODES, V6::C1, &[own]), Reason::NdSpoofed),
-        ("a neighbour's address in its name", tell(V6::C2, NODES, V6::C2, &[own]), Reason::NdSpoofed),
+        (
+            "a neighbour's address in its name",
+            tell(V6::C2, NODES, V6::C2, &[own]),
+            Reason::NdSpoofed,
+        ),
         ("in no name", tell(V6::UNSPECIFIED, NODES, V6::C1, &[own]), Reason::NdSpoofed),
-        ("with a neighbour's MAC", tell(V6::C1, NODES, V6::C1, &[option(2, C2_MAC)]), Reason::NdSpoofed),
-        ("with a neighbour's MAC for a source's", tell(V6::C1, NODES, V6::C1, &[option(1, C2_MAC)]), Reason::NdSpoofed),
-        ("to somebody far away", tell(V6::C1, V6::WORLD, V6::C1, &[own]), Reason::ProtocolNotTranslated),
+        (
+            "with a neighbour's MAC",
+            tell(V6::C1, NODES, V6::C1, &[option(2, C2_MAC)]),
+            Reason::NdSpoofed,
+        ),
+        (
+            "with a neighbour's MAC for a source's",
+            tell(V6::C1, NODES, V6::C1, &[option(1, C2_MAC)]),
+            Reason::NdSpoofed,
+        ),
+        (
+            "to somebody far away",
+            tell(V6::C1, V6::WORLD, V6::C1, &[own]),
+            Reason::ProtocolNotTranslated,
+        ),
     ]);
 }
 
 #[test]
 fn an_address_is_probed_by_who_is_to_have_it() {
-    let probe = |target, options: &[_]| about(135, V6::UNSPECIFIED, solicited(target), target, options);
+    let probe =
+        |target, options: &[_]| about(135, V6::UNSPECIFIED, solicited(target), target, options);
     check(&[
         ("its address", probe(V6::C1, &[]), Reason::Nd),
         ("its link-local address", probe(LL1, &[]), Reason::Nd),
@@ -181,18 +226,28 @@ fn an_address_is_probed_by_who_is_to_have_it() {
 fn no_container_is_a_router() {
     let prefix = [&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0][..], &[1, 1], &C1_MAC].concat();
     for kind in [130, 134, 137, 151, 152, 153] {
-        for (source, destination) in
-            [(LL1, NODES), (V6::C1, V6::C2), (V6::C2, NODES), (V6::UNSPECIFIED, NODES), (LL1, V6::WORLD)]
-        {
+        for (source, destination) in [
+            (LL1, NODES),
+            (V6::C1, V6::C2),
+            (V6::C2, NODES),
+            (V6::UNSPECIFIED, NODES),
+            (LL1, V6::WORLD),
+        ] {
             let decision = decided(C1_SIDE, &message(kind, source, destination, &prefix));
-            assert_eq!(decision, Decision::Stop(Reason::RouterAdvertisement), "type {kind} by {source:?}");
+            assert_eq!(
+                decision,
+                Decision::Stop(Reason::RouterAdvertisement),
+                "type {kind} by {source:?}"
+            );
         }
     }
 }
 
 #[test]
 fn routers_are_asked_for_in_ones_own_name() {
-    let ask = |source, destination, options: &[[u8; 8]]| message(133, source, destination, &options.concat());
+    let ask = |source, destination, options: &[[u8; 8]]| {
+        message(133, source, destination, &options.concat())
+    };
     check(&[
         ("by its link-local address", ask(LL1, ROUTERS, &[option(1, C1_MAC)]), Reason::Nd),
         ("without an option", ask(LL1, ROUTERS, &[]), Reason::Nd),
@@ -220,10 +275,15 @@ fn groups_are_listened_to_in_ones_own_name() {
             ("by a neighbour's", tell(LL2, LISTENERS), Reason::NdSpoofed),
             ("by no address", tell(V6::UNSPECIFIED, LISTENERS), Reason::NdSpoofed),
             ("to somebody far away", tell(V6::C1, V6::WORLD), Reason::ProtocolNotTranslated),
-            ("to somebody far away by its link-local address", tell(LL1, V6::WORLD), Reason::ProtocolNotTranslated),
+            (
+                "to somebody far away by its link-local address",
+                tell(LL1, V6::WORLD),
+                Reason::ProtocolNotTranslated,
+            ),
         ]);
     }
-    // As Linux sends it: behind hop-by-hop options, which the router's alert is in (RFC 3810 section 5).
+    // As Linux sends it: behind hop-by-hop options, which the router's alert is in (RFC 3810
+    // section 5).
     let mut report = message(143, LL1, LISTENERS, &[0; 20]);
     report[6] = 0;
     report[5] += 8;
@@ -241,20 +301,33 @@ fn a_message_in_another_form_is_refused() {
         packet.splice(40..40, header.iter().copied());
         packet
     };
-    let many: Vec<u8> = (0..5).flat_map(|i| [if i < 4 { 60 } else { V6::ICMP }, 0, 1, 4, 0, 0, 0, 0]).collect();
+    let many: Vec<u8> =
+        (0..5).flat_map(|i| [if i < 4 { 60 } else { V6::ICMP }, 0, 1, 4, 0, 0, 0, 0]).collect();
     check(
         &[
             ("as it should be", plain.clone(), Reason::Nd),
             ("behind options", behind(&[V6::ICMP, 0, 1, 4, 0, 0, 0, 0], 60), Reason::NdSpoofed),
-            ("in an atomic fragment", behind(&[V6::ICMP, 0, 0, 0, 0, 0, 0, 9], 44), Reason::NdSpoofed),
-            ("in a first fragment", behind(&[V6::ICMP, 0, 0, 1, 0, 0, 0, 9], 44), Reason::NdSpoofed),
+            (
+                "in an atomic fragment",
+                behind(&[V6::ICMP, 0, 0, 0, 0, 0, 0, 9], 44),
+                Reason::NdSpoofed,
+            ),
+            (
+                "in a first fragment",
+                behind(&[V6::ICMP, 0, 0, 1, 0, 0, 0, 9], 44),
+                Reason::NdSpoofed,
+            ),
             ("behind more options than are walked", behind(&many, 60), Reason::ExtensionHeaders),
             (
                 "behind options in a first fragment",
                 behind(&[60, 0, 0, 1, 0, 0, 0, 9, V6::ICMP, 0, 1, 4, 0, 0, 0, 0], 44),
                 Reason::ExtensionHeaders,
             ),
-            ("behind one that leads elsewhere", behind(&[V6::ICMP, 0, 0, 1, 0, 0, 0, 0], 43), Reason::ExtensionHeaders),
+            (
+                "behind one that leads elsewhere",
+                behind(&[V6::ICMP, 0, 0, 1, 0, 0, 0, 0], 43),
+                Reason::ExtensionHeaders,
+            ),
             ("cut short before its target", plain[..40 + 8].to_vec(), Reason::NdSpoofed),
         ]
         .map(|(what, mut packet, reason)| {
@@ -269,7 +342,11 @@ fn a_message_in_another_form_is_refused() {
             let mut packet = about(kind, V6::C1, NODES, V6::C1, &[option(1, C2_MAC)]);
             packet[5] = bytes;
             let reason = if honest { Reason::Nd } else { Reason::NdSpoofed };
-            assert_eq!(decided(C1_SIDE, &packet), Decision::Stop(reason), "type {kind} with {bytes} bytes");
+            assert_eq!(
+                decided(C1_SIDE, &packet),
+                Decision::Stop(reason),
+                "type {kind} with {bytes} bytes"
+            );
         }
     }
     for kind in [131, 133, 143] {
@@ -288,11 +365,19 @@ fn whose_frame_it_is_says_its_mac() {
     let mut stolen = frame::<V6>(C1_SIDE, &packet);
     stolen[6..12].copy_from_slice(&C2_MAC);
     assert_eq!(decided_of(C1_SIDE, &stolen), Decision::Stop(Reason::NdSpoofed));
-    assert_eq!(decided(C2_SIDE, &packet), Decision::Stop(Reason::NdSpoofed), "by another host side");
+    assert_eq!(
+        decided(C2_SIDE, &packet),
+        Decision::Stop(Reason::NdSpoofed),
+        "by another host side"
+    );
     // All of it a neighbour's, but for the interface.
     let mut whole = frame::<V6>(C1_SIDE, &about(136, V6::C2, NODES, V6::C2, &[option(2, C2_MAC)]));
     whole[6..12].copy_from_slice(&C2_MAC);
-    assert_eq!(decided_of(C1_SIDE, &whole), Decision::Stop(Reason::NdSpoofed), "by a neighbour's whole name");
+    assert_eq!(
+        decided_of(C1_SIDE, &whole),
+        Decision::Stop(Reason::NdSpoofed),
+        "by a neighbour's whole name"
+    );
     // Another's MAC in both places, as an endpoint that was made again has it.
     let mut model = model();
     let frame = frame::<V6>(C1_SIDE, &about(136, V6::C1, LL2, V6::C1, &[option(2, C1_MAC)]));
@@ -316,11 +401,13 @@ fn any_message_is_read_within_reach_and_none_in_anothers_name_passes() {
     let mut passed = 0;
     for round in 0..100_000_usize {
         let kind = [135, 136, 133, 131, 143, 134][round % 6];
-        let packet = about(kind, V6::C1, LISTENERS, V6::C1, &[option(1, C1_MAC), option(2, C1_MAC)]);
+        let packet =
+            about(kind, V6::C1, LISTENERS, V6::C1, &[option(1, C1_MAC), option(2, C1_MAC)]);
         let mut frame = frame::<V6>(C1_SIDE, &packet);
         for _ in 0..round % 3 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let at = ETHERNET + 8 + usize::try_from(state >> 33).unwrap() % (frame.len() - ETHERNET - 8);
+            let at =
+                ETHERNET + 8 + usize::try_from(state >> 33).unwrap() % (frame.len() - ETHERNET - 8);
             frame[at] = (state >> 24) as u8;
         }
         let Ok(packet) = V6::parse(&frame[..], arrival(C1_SIDE, &frame)) else { continue };
@@ -335,8 +422,14 @@ fn any_message_is_read_within_reach_and_none_in_anothers_name_passes() {
             let own = [V6::C1, LL1];
             assert!(own.contains(&packet.tuple.source) || packet.tuple.source == V6::UNSPECIFIED);
             if matches!(frame[ICMP_AT], 135 | 136) {
-                assert!(frame[ICMP_AT] == 135 || own.iter().any(|own| own.octets() == frame[ICMP_AT + 8..][..16]));
-                assert_eq!([&frame[ICMP_AT + 26..][..6], &frame[ICMP_AT + 34..][..6]], [&C1_MAC; 2]);
+                assert!(
+                    frame[ICMP_AT] == 135
+                        || own.iter().any(|own| own.octets() == frame[ICMP_AT + 8..][..16])
+                );
+                assert_eq!(
+                    [&frame[ICMP_AT + 26..][..6], &frame[ICMP_AT + 34..][..6]],
+                    [&C1_MAC; 2]
+                );
             }
         }
     }

@@ -4,7 +4,8 @@ use std::vec::Vec;
 
 use super::*;
 use crate::scene::{
-    C1_SIDE, Head, Scene, UPLINK, Watched, arrival, families, frame, header, packet as tuple_of, whole_packet,
+    C1_SIDE, Head, Scene, UPLINK, Watched, arrival, families, frame, header, packet as tuple_of,
+    whole_packet,
 };
 
 families!(
@@ -52,13 +53,28 @@ fn a_packet_says_who_and_what<A: Scene>() {
     ] {
         let (frame, at) = sent::<A>(Head::USUAL, number, data);
         let packet = parse::<A>(&frame).unwrap();
-        let Tuple { source, destination, source_port, destination_port, protocol, side, echo, _pad } = packet.tuple;
+        let Tuple {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            protocol,
+            side,
+            echo,
+            _pad,
+        } = packet.tuple;
         assert_eq!((source, destination, protocol, echo), (A::C1, A::WORLD, number, echo::NONE));
-        assert_eq!((source_port.get(), destination_port.get(), side), (4000, 80, crate::tuple::side::CONTAINER));
+        assert_eq!(
+            (source_port.get(), destination_port.get(), side),
+            (4000, 80, crate::tuple::side::CONTAINER)
+        );
         assert_eq!((packet.payload, packet.flags, packet.payload_at), (payload, flags, at));
         assert_eq!((packet.sequence, packet.acknowledgment), (sequence, acknowledgment));
         let length = u32::try_from(frame.len() - ETHERNET).unwrap();
-        assert_eq!((packet.ttl, packet.length, packet.segment, packet.input), (64, length, length, C1_SIDE));
+        assert_eq!(
+            (packet.ttl, packet.length, packet.segment, packet.input),
+            (64, length, length, C1_SIDE)
+        );
         assert!(!packet.is_fragment() && packet.id == 0 && packet.has_ports());
     }
     let (frame, _) = sent::<A>(Head::USUAL, A::ICMP, &DATA);
@@ -77,9 +93,16 @@ fn options_hide_nothing<A: Scene>() {
             assert_eq!(usual::<A>(&with), Err(Malformed), "{options}, {protocol}");
             let (with, without) = (parse::<A>(&with).unwrap(), parse::<A>(&without).unwrap());
             let longer = u32::try_from(at - without.payload_at).unwrap();
-            assert_eq!((with.payload_at, with.length, with.segment), (at, without.length + longer, with.length));
+            assert_eq!(
+                (with.payload_at, with.length, with.segment),
+                (at, without.length + longer, with.length)
+            );
             let Packet { payload_at, length, segment, .. } = without;
-            assert_eq!(Packet { payload_at, length, segment, ..with }, without, "{options}, {protocol}");
+            assert_eq!(
+                Packet { payload_at, length, segment, ..with },
+                without,
+                "{options}, {protocol}"
+            );
         }
     }
 }
@@ -91,7 +114,11 @@ fn no_frame_cut_short_is_read_beyond_its_end<A: Scene>() {
             let (frame, _) = sent::<A>(Head { options, ..Head::USUAL }, protocol, data);
             for length in 0..frame.len() {
                 let cut = &frame[..length];
-                assert_eq!((usual::<A>(cut), parse::<A>(cut)), (Err(Malformed), Err(Malformed)), "{length} bytes");
+                assert_eq!(
+                    (usual::<A>(cut), parse::<A>(cut)),
+                    (Err(Malformed), Err(Malformed)),
+                    "{length} bytes"
+                );
                 // Where the rest is not in reach, though the frame has it.
                 let arrival = arrival(C1_SIDE, &frame);
                 if let Ok(packet) = A::parse(cut, arrival) {
@@ -104,19 +131,28 @@ fn no_frame_cut_short_is_read_beyond_its_end<A: Scene>() {
 
 fn what_begins_a_flow<A: Scene>() {
     let (frame, at) = sent::<A>(Head::USUAL, protocol::TCP, &DATA);
-    for (flags, begins) in
-        [(0x02, true), (0xc2, true), (0x12, false), (0x06, false), (0x03, false), (0x10, false), (0, false)]
-    {
+    for (flags, begins) in [
+        (0x02, true),
+        (0xc2, true),
+        (0x12, false),
+        (0x06, false),
+        (0x03, false),
+        (0x10, false),
+        (0, false),
+    ] {
         let mut frame = frame.clone();
         frame[at + 13] = flags;
         assert_eq!(parse::<A>(&frame).unwrap().begins(), begins, "flags {flags:#x}");
     }
     let (echo, at) = sent::<A>(Head::USUAL, A::ICMP, &DATA);
     let errors = A::ERRORS.map(|(kind, _)| (kind, Payload::Error, false));
-    for (kind, payload, begins) in
-        [(A::ECHO_REQUEST, Payload::Echo, true), (A::ECHO_REPLY, Payload::Echo, false), (200, Payload::Other, false)]
-            .into_iter()
-            .chain(errors)
+    for (kind, payload, begins) in [
+        (A::ECHO_REQUEST, Payload::Echo, true),
+        (A::ECHO_REPLY, Payload::Echo, false),
+        (200, Payload::Other, false),
+    ]
+    .into_iter()
+    .chain(errors)
     {
         let mut echo = echo.clone();
         echo[at] = kind;
@@ -130,7 +166,10 @@ fn what_begins_a_flow<A: Scene>() {
     assert!(!parse::<A>(&data).unwrap().begins());
     assert!(parse::<A>(&sent::<A>(Head::USUAL, protocol::UDP, &DATA).0).unwrap().begins());
     let packet = parse::<A>(&sent::<A>(Head::USUAL, 47, &DATA).0).unwrap();
-    assert_eq!((packet.payload, packet.begins(), packet.has_ports()), (Payload::Other, false, false));
+    assert_eq!(
+        (packet.payload, packet.begins(), packet.has_ports()),
+        (Payload::Other, false, false)
+    );
 }
 
 /// Each way reads no further than the kernel's program sees to it that there is something.
@@ -160,12 +199,15 @@ fn any_bytes_are_parsed_or_refused_alike_by_both_ways<A: Scene>() {
         }
         if let Ok(packet) = whole {
             parsed += 1;
-            assert!(packet.payload_at <= A::PAYLOAD_MASK && packet.payload_at >= ETHERNET + header::<A>());
+            assert!(
+                packet.payload_at <= A::PAYLOAD_MASK
+                    && packet.payload_at >= ETHERNET + header::<A>()
+            );
             assert!(!packet.begins() || packet.has_ports());
             assert!(packet.segment == packet.length && packet.input == arrival.input);
             if PROTOCOLS.contains(&packet.tuple.protocol) && packet.has_ports() {
-                let ports =
-                    [packet.tuple.source_port, packet.tuple.destination_port].map(|port| port.word().to_ne_bytes());
+                let ports = [packet.tuple.source_port, packet.tuple.destination_port]
+                    .map(|port| port.word().to_ne_bytes());
                 assert_eq!(ports.concat(), frame[packet.payload_at..][..4]);
             }
         }
@@ -186,7 +228,10 @@ fn a_gso_packet_is_as_long_as_its_segments<A: Scene>() {
         let packet = A::parse(&frame[..], arrival_of(&frame, 1000)).unwrap();
         assert_eq!(packet.segment as usize, A::length_of(head) + 8 + 1000);
         let (frame, _) = sent::<A>(head, protocol::SCTP, &INIT);
-        assert_eq!(A::parse(&frame[..], arrival_of(&frame, sctp::GSO_BY_FRAGMENTS)).unwrap().segment, 0);
+        assert_eq!(
+            A::parse(&frame[..], arrival_of(&frame, sctp::GSO_BY_FRAGMENTS)).unwrap().segment,
+            0
+        );
     }
     // More than the length field can say (BIG TCP); only such a packet may say nothing.
     let (mut frame, _) = sent::<A>(Head::USUAL, protocol::TCP, &DATA);

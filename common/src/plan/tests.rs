@@ -47,7 +47,10 @@ fn neighbours_reach_each_other_by_them() {
             let there = left(&model, &sent).unwrap();
             assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
             assert_eq!((there.tuple.source, there.tuple.destination), (from, to));
-            assert_eq!(left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple, sent.tuple.reversed());
+            assert_eq!(
+                left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple,
+                sent.tuple.reversed()
+            );
         }
     }
 }
@@ -57,7 +60,11 @@ fn who_is_no_endpoint_is_the_bridges() {
     let model = model();
     for to in [BRIDGES, link_local(0x77), V6::GROUP, V6::NOBODY] {
         assert_eq!(why(&model, &udp(C1_SIDE, (LL1, 4000), (to, 53))), Reason::ToBridge, "{to:?}");
-        assert_eq!(why(&model, &udp(C1_SIDE, (V6::C1, 4000), (to, 53))), Reason::ToBridge, "{to:?}");
+        assert_eq!(
+            why(&model, &udp(C1_SIDE, (V6::C1, 4000), (to, 53))),
+            Reason::ToBridge,
+            "{to:?}"
+        );
     }
 }
 
@@ -66,7 +73,11 @@ fn the_host_is_reached_by_them_but_no_published_port() {
     let mut model = model();
     for to in [V6::HOST, V6::GATEWAY] {
         for port in [22, 5000] {
-            assert_eq!(why(&model, &udp(C2_SIDE, (LL2, 4000), (to, port))), Reason::ToHost, "{to:?} {port}");
+            assert_eq!(
+                why(&model, &udp(C2_SIDE, (LL2, 4000), (to, port))),
+                Reason::ToHost,
+                "{to:?} {port}"
+            );
         }
         assert!(left(&model, &udp(C2_SIDE, (V6::C2, 4000), (to, 5000))).is_ok());
     }
@@ -96,7 +107,11 @@ fn one_in_anothers_name_is_refused() {
     let model = model();
     for from in [LL2, BRIDGES, link_local(0x77)] {
         for to in [V6::C2, V6::WORLD, V6::GROUP, BRIDGES] {
-            assert_eq!(why(&model, &udp(C1_SIDE, (from, 4000), (to, 53))), Reason::SourceAddressSpoofed, "{from:?}");
+            assert_eq!(
+                why(&model, &udp(C1_SIDE, (from, 4000), (to, 53))),
+                Reason::SourceAddressSpoofed,
+                "{from:?}"
+            );
         }
     }
 }
@@ -104,8 +119,14 @@ fn one_in_anothers_name_is_refused() {
 #[test]
 fn a_client_outside_has_none() {
     let mut model = model();
-    assert_eq!(why(&model, &udp(UPLINK, (ROUTERS, 4000), (V6::HOST, 5000))), Reason::SourceNotOutside);
+    assert_eq!(
+        why(&model, &udp(UPLINK, (ROUTERS, 4000), (V6::HOST, 5000))),
+        Reason::SourceNotOutside
+    );
     model.local.insert(BRIDGES);
-    assert_eq!(why(&model, &udp(UPLINK, (ROUTERS, 4000), (BRIDGES, 5000))), Reason::SourceNotOutside);
+    assert_eq!(
+        why(&model, &udp(UPLINK, (ROUTERS, 4000), (BRIDGES, 5000))),
+        Reason::SourceNotOutside
+    );
     assert_eq!(why(&model, &udp(UPLINK, (ROUTERS, 4000), (V6::HOST, 22))), Reason::NotOurs);
 }

@@ -1,4 +1,5 @@
-//! What the repository remembers of an earlier run: ratios, which are about the same on any machine, and not times, which are not.
+//! What the repository remembers of an earlier run: ratios, which are about the same on any
+//! machine, and not times, which are not.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -10,7 +11,8 @@ use crate::{
     measurement::{Measurement, Metric},
 };
 
-/// How much of a ratio may be missing before that is a failure. One run differs from the next by about a tenth.
+/// How much of a ratio may be missing before that is a failure. One run differs from the next by
+/// about a tenth.
 pub const TOLERANCE: f64 = 0.2;
 
 /// Ratios by what they are of: how many times as good causeway is.
@@ -36,9 +38,15 @@ impl Baseline {
             if matches!(measurement.metric, Metric::P99 | Metric::P999) {
                 continue;
             }
-            for against in measurement.figures.keys().filter(|other| !other.is_bound() && !other.is_causeway()) {
+            for against in
+                measurement.figures.keys().filter(|other| !other.is_bound() && !other.is_causeway())
+            {
                 if let Some(ratio) = measurement.ratio(*against) {
-                    let what = format!("{} ({}) against {against}", measurement.name, measurement.metric.unit());
+                    let what = format!(
+                        "{} ({}) against {against}",
+                        measurement.name,
+                        measurement.metric.unit()
+                    );
                     ratios.insert(what, (ratio.median * 100.0).round() / 100.0);
                 }
             }
@@ -48,9 +56,11 @@ impl Baseline {
 
     /// Reads the repository's.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read the baseline {}; make one with --save", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no baseline; make one with --save", path.display()))
+        let text = fs::read_to_string(path).with_context(|| {
+            format!("cannot read the baseline {}; make one with --save", path.display())
+        })?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is no baseline; make one with --save", path.display()))
     }
 
     /// Puts these ratios into the repository's; those that were not measured stay.
@@ -65,9 +75,15 @@ impl Baseline {
     pub fn missing(&self, now: &Self, names: &[String], contenders: &[Contender]) -> Vec<String> {
         let is_asked_for = |what: &str| {
             names.iter().any(|name| what.starts_with(&format!("{name} (")))
-                && contenders.iter().any(|contender| what.ends_with(&format!(" against {contender}")))
+                && contenders
+                    .iter()
+                    .any(|contender| what.ends_with(&format!(" against {contender}")))
         };
-        self.0.keys().filter(|what| is_asked_for(what) && !now.0.contains_key(*what)).cloned().collect()
+        self.0
+            .keys()
+            .filter(|what| is_asked_for(what) && !now.0.contains_key(*what))
+            .cloned()
+            .collect()
     }
 
     /// How many ratios there are of both.
@@ -77,7 +93,8 @@ impl Baseline {
 
     /// What has become worse than the tolerance allows.
     pub fn worse(&self, now: &Self) -> anyhow::Result<Vec<Worse>> {
-        let both = self.0.iter().filter_map(|(what, before)| Some((what, *before, *now.0.get(what)?)));
+        let both =
+            self.0.iter().filter_map(|(what, before)| Some((what, *before, *now.0.get(what)?)));
         let both: Vec<_> = both.collect();
         ensure!(
             !both.is_empty(),
@@ -105,11 +122,19 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_and_not_measured_is_missing() {
-        let what = |name: &str, contender: Contender| format!("{name} (ns/packet) against {contender}");
-        let [of_plain, of_other, of_map] =
-            [what("a", Contender::Plain), what("a, IPv6", Contender::Plain), what("a", Contender::NftMap)];
-        let saved = Baseline([&of_plain, &of_other, &of_map].into_iter().map(|what| (what.clone(), 1.0)).collect());
-        let missing = |now: &Baseline| saved.missing(now, &["a".to_owned()], &[Contender::Plain, Contender::Floor]);
+        let what =
+            |name: &str, contender: Contender| format!("{name} (ns/packet) against {contender}");
+        let [of_plain, of_other, of_map] = [
+            what("a", Contender::Plain),
+            what("a, IPv6", Contender::Plain),
+            what("a", Contender::NftMap),
+        ];
+        let saved = Baseline(
+            [&of_plain, &of_other, &of_map].into_iter().map(|what| (what.clone(), 1.0)).collect(),
+        );
+        let missing = |now: &Baseline| {
+            saved.missing(now, &["a".to_owned()], &[Contender::Plain, Contender::Floor])
+        };
         assert_eq!(missing(&Baseline::default()), std::slice::from_ref(&of_plain));
         let now = Baseline(BTreeMap::from([(of_plain, 0.1)]));
         assert!(missing(&now).is_empty());

@@ -4,29 +4,38 @@ use std::{fs, os::fd::AsRawFd as _};
 
 use anyhow::{Context as _, ensure};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    socket,
 };
 
 /// Deletes every entry of the calling thread's namespace (`IPCTNL_MSG_CT_DELETE` without a tuple).
 pub fn flush() -> anyhow::Result<()> {
     const DELETE: u16 = 1 << 8 | 2;
     const REQUEST_AND_ACK: u16 = 5;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkNetFilter,
+    )?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     // A header (length, type, flags, sequence, port) and family, version and resource.
     let mut request = 20_u32.to_ne_bytes().to_vec();
     request.extend(DELETE.to_ne_bytes());
     request.extend(REQUEST_AND_ACK.to_ne_bytes());
     request.extend([0; 12]);
-    send(socket.as_raw_fd(), &request, MsgFlags::empty()).context("cannot ask for the flows to be deleted")?;
+    send(socket.as_raw_fd(), &request, MsgFlags::empty())
+        .context("cannot ask for the flows to be deleted")?;
     let mut answer = [0; 64];
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    let code = answer[..length].get(16..20).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes);
+    let code =
+        answer[..length].get(16..20).and_then(|code| code.try_into().ok()).map(i32::from_ne_bytes);
     ensure!(code == Some(0), "the kernel does not delete the flows: {code:?}");
     Ok(())
 }
 
-/// How many flows netfilter has room for on this machine, in all namespaces: a setting that only the first namespace has.
+/// How many flows netfilter has room for on this machine, in all namespaces: a setting that only
+/// the first namespace has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room([Option<String>; 2]);
 
@@ -39,7 +48,8 @@ impl Room {
         Self(SETTINGS.map(|path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned())))
     }
 
-    /// Makes room for so many flows, with as many chains as the documentation of netfilter advises: what a person does who has them.
+    /// Makes room for so many flows, with as many chains as the documentation of netfilter advises:
+    /// what a person does who has them.
     pub fn make(flows: u32) -> anyhow::Result<()> {
         let there = Self::found().0[0].as_ref().and_then(|text| text.parse::<u32>().ok());
         if there.is_none_or(|there| there > flows) {

@@ -1,5 +1,6 @@
-//! What is compared, and how each is made to do the same for a host's containers: published ports lead in, everything goes out masqueraded,
-//! and nothing else comes in. The rules are those that a person would write who knows the tool.
+//! What is compared, and how each is made to do the same for a host's containers: published ports
+//! lead in, everything goes out masqueraded, and nothing else comes in. The rules are those that a
+//! person would write who knows the tool.
 
 use std::fmt::{self, Write as _};
 
@@ -16,12 +17,25 @@ use crate::{
 };
 
 /// One way to do it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
     /// Nothing of it: the frame is dropped where it enters. What the measuring itself costs.
     Floor,
-    /// A program that redirects what it is told to, untouched and without a look at any table: the least that a program can cost.
+    /// A program that redirects what it is told to, untouched and without a look at any table: the
+    /// least that a program can cost.
     Redirect,
     /// No NAT: the containers' own addresses are routed, and bridged.
     Plain,
@@ -37,7 +51,8 @@ pub enum Contender {
     Causeway,
     /// The same, with its program in the uplink's driver: for what comes from the wire.
     CausewayXdp,
-    /// Another build of causeway, which `--before` names: what a change costs. For IPv4 alone, which every build has.
+    /// Another build of causeway, which `--before` names: what a change costs. For IPv4 alone,
+    /// which every build has.
     CausewayBefore,
 }
 
@@ -106,7 +121,12 @@ impl Contender {
             (Self::IptablesNft, V6) => Some(&["ip6tables-nft-restore"]),
             (Self::NftMap | Self::NftFlowtable, _) => Some(&["nft", "-f", "-"]),
             (
-                Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp | Self::CausewayBefore,
+                Self::Floor
+                | Self::Redirect
+                | Self::Plain
+                | Self::Causeway
+                | Self::CausewayXdp
+                | Self::CausewayBefore,
                 _,
             ) => None,
         }
@@ -136,9 +156,12 @@ impl Contender {
             Self::IptablesLegacy | Self::IptablesNft => iptables(family, publishes),
             Self::NftMap => nft(family, publishes, false),
             Self::NftFlowtable => nft(family, publishes, true),
-            Self::Floor | Self::Redirect | Self::Plain | Self::Causeway | Self::CausewayXdp | Self::CausewayBefore => {
-                String::new()
-            }
+            Self::Floor
+            | Self::Redirect
+            | Self::Plain
+            | Self::Causeway
+            | Self::CausewayXdp
+            | Self::CausewayBefore => String::new(),
         }
     }
 }
@@ -169,12 +192,16 @@ impl Publishes {
     /// In causeway's words.
     pub fn specs(self) -> Vec<String> {
         match self {
-            Self::Singles(ports) => {
-                (0..ports).map(|port| format!("{}:{}/udp", HOST_PORT + port, CONTAINER_PORT + port)).collect()
-            }
+            Self::Singles(ports) => (0..ports)
+                .map(|port| format!("{}:{}/udp", HOST_PORT + port, CONTAINER_PORT + port))
+                .collect(),
             Self::Range(ports) => {
                 let last = ports - 1;
-                vec![format!("{HOST_PORT}-{}:{CONTAINER_PORT}-{}/udp", HOST_PORT + last, CONTAINER_PORT + last)]
+                vec![format!(
+                    "{HOST_PORT}-{}:{CONTAINER_PORT}-{}/udp",
+                    HOST_PORT + last,
+                    CONTAINER_PORT + last
+                )]
             }
         }
     }
@@ -198,12 +225,19 @@ fn iptables(family: Family, publishes: Publishes) -> String {
     rules += "-A PREROUTING -m addrtype --dst-type LOCAL -j PUBLISH\n";
     let mut publish = |protocol: &str, ports: &str, to: &str| {
         // Writing to a string does not fail.
-        let _ = writeln!(rules, "-A PUBLISH -p {protocol} -m {protocol} --dport {ports} -j DNAT --to-destination {to}");
+        let _ = writeln!(
+            rules,
+            "-A PUBLISH -p {protocol} -m {protocol} --dport {ports} -j DNAT --to-destination {to}"
+        );
     };
     publish("tcp", &TCP.0.to_string(), &format!("{container}:{}", TCP.1));
     match publishes {
         Publishes::Singles(ports) => (0..ports).for_each(|port| {
-            publish("udp", &(HOST_PORT + port).to_string(), &format!("{container}:{}", CONTAINER_PORT + port));
+            publish(
+                "udp",
+                &(HOST_PORT + port).to_string(),
+                &format!("{container}:{}", CONTAINER_PORT + port),
+            );
         }),
         Publishes::Range(ports) => {
             let last = ports - 1;
@@ -236,11 +270,18 @@ fn nft(family: Family, publishes: Publishes, flowtable: bool) -> String {
     let mut udp = String::new();
     for port in 0..publishes.ports() {
         let separator = if port == 0 { "" } else { ", " };
-        let _ = write!(udp, "{separator}{} : {container} . {}", HOST_PORT + port, CONTAINER_PORT + port);
+        let _ = write!(
+            udp,
+            "{separator}{} : {container} . {}",
+            HOST_PORT + port,
+            CONTAINER_PORT + port
+        );
     }
     let (table, offload) = if flowtable {
         (
-            format!("flowtable fast {{ hook ingress priority 0; devices = {{ {UPLINK}, {BRIDGE} }}; }}"),
+            format!(
+                "flowtable fast {{ hook ingress priority 0; devices = {{ {UPLINK}, {BRIDGE} }}; }}"
+            ),
             "meta l4proto { tcp, udp } flow add @fast",
         )
     } else {

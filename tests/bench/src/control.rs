@@ -1,4 +1,5 @@
-//! How long what a person or an orchestrator asks for takes: a container attached, ports published. Against the plugins that do it elsewhere.
+//! How long what a person or an orchestrator asks for takes: a container attached, ports published.
+//! Against the plugins that do it elsewhere.
 
 use std::{
     io::Write as _,
@@ -35,16 +36,28 @@ pub struct Timing {
 /// Ports of the range that causeway publishes.
 const MANY: u16 = 10_000;
 
-/// How long the plugins are given: what portmap does for each port takes the longer the more there are, and 10,000 would take it hours.
+/// How long the plugins are given: what portmap does for each port takes the longer the more there
+/// are, and 10,000 would take it hours.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// `rounds` times each: `causeway` on causeway's host, the plugins on a host with nothing else, a range of so many ports.
-pub fn compare(causeway: &Rig, plain: &Rig, rounds: u32, plugins: u16) -> anyhow::Result<Vec<Timing>> {
+/// `rounds` times each: `causeway` on causeway's host, the plugins on a host with nothing else, a
+/// range of so many ports.
+pub fn compare(
+    causeway: &Rig,
+    plain: &Rig,
+    rounds: u32,
+    plugins: u16,
+) -> anyhow::Result<Vec<Timing>> {
     let mut timings: Vec<Timing> = Vec::new();
     let mut add = |what: &str, by: &str, took: anyhow::Result<Duration>| {
         let place = timings.iter().position(|timing| timing.what == what && timing.by == by);
         let place = place.unwrap_or_else(|| {
-            timings.push(Timing { what: what.to_owned(), by: by.to_owned(), rounds: Vec::new(), failed: None });
+            timings.push(Timing {
+                what: what.to_owned(),
+                by: by.to_owned(),
+                rounds: Vec::new(),
+                failed: None,
+            });
             timings.len() - 1
         });
         match took {
@@ -80,9 +93,14 @@ pub fn compare(causeway: &Rig, plain: &Rig, rounds: u32, plugins: u16) -> anyhow
         add(publish_one, "CNI bridge and portmap", one);
         cni.portmap("DEL", &[(39_999, 80)], &result)?;
         if round == 0 {
-            let ports: Vec<(u16, u16)> = (40_000..40_000 + plugins).map(|port| (port, port)).collect();
+            let ports: Vec<(u16, u16)> =
+                (40_000..40_000 + plugins).map(|port| (port, port)).collect();
             let started = Instant::now();
-            add(&range(plugins), "CNI portmap", cni.portmap("ADD", &ports, &result).map(|_| started.elapsed()));
+            add(
+                &range(plugins),
+                "CNI portmap",
+                cni.portmap("ADD", &ports, &result).map(|_| started.elapsed()),
+            );
             // What it could not make it cannot remove; the namespace goes anyhow.
             let _ = cni.portmap("DEL", &ports, &result);
         }
@@ -127,7 +145,12 @@ impl Cni<'_> {
         )
     }
 
-    fn portmap(&self, command: &str, ports: &[(u16, u16)], previous: &Value) -> anyhow::Result<Value> {
+    fn portmap(
+        &self,
+        command: &str,
+        ports: &[(u16, u16)],
+        previous: &Value,
+    ) -> anyhow::Result<Value> {
         let mappings: Vec<Value> = ports
             .iter()
             .map(|(host, container)| json!({ "hostPort": host, "containerPort": container, "protocol": "tcp" }))
@@ -144,19 +167,35 @@ impl Cni<'_> {
 
     fn run(&self, plugin: &str, command: &str, config: &Value) -> anyhow::Result<Value> {
         let mut process = Command::new(Path::new(PLUGINS).join(plugin));
-        process.env("CNI_COMMAND", command).env("CNI_CONTAINERID", self.name).env("CNI_NETNS", self.container);
+        process
+            .env("CNI_COMMAND", command)
+            .env("CNI_CONTAINERID", self.name)
+            .env("CNI_NETNS", self.container);
         process.env("CNI_IFNAME", "eth0").env("CNI_PATH", PLUGINS);
         process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = place::run(&self.rig.lab.host, || process.spawn());
-        let mut child = child
-            .with_context(|| format!("cannot run {PLUGINS}/{plugin}: is containernetworking-plugins installed?"))?;
+        let mut child = child.with_context(|| {
+            format!("cannot run {PLUGINS}/{plugin}: is containernetworking-plugins installed?")
+        })?;
         // A plugin that stopped reading says why.
-        let _ = child.stdin.take().context("its stdin is a pipe")?.write_all(config.to_string().as_bytes());
+        let _ = child
+            .stdin
+            .take()
+            .context("its stdin is a pipe")?
+            .write_all(config.to_string().as_bytes());
         // Who interrupts the benchmark ends it too.
         self.rig.lab.undo().children.push(child);
         let started = Instant::now();
         let is_over = loop {
-            let is_over = self.rig.lab.undo().children.last_mut().context("it is there")?.try_wait()?.is_some();
+            let is_over = self
+                .rig
+                .lab
+                .undo()
+                .children
+                .last_mut()
+                .context("it is there")?
+                .try_wait()?
+                .is_some();
             if is_over || started.elapsed() > PATIENCE {
                 break is_over;
             }

@@ -58,7 +58,10 @@ pub struct Turns {
 impl Turns {
     /// Nanoseconds for each frame that arrived, of each round.
     pub fn costs(&self) -> Vec<f64> {
-        self.runs.iter().map(|run| run.elapsed.as_nanos() as f64 / run.counts.arrived as f64).collect()
+        self.runs
+            .iter()
+            .map(|run| run.elapsed.as_nanos() as f64 / run.counts.arrived as f64)
+            .collect()
     }
 
     /// Frames that did not arrive, or not as they should.
@@ -86,8 +89,9 @@ struct Course<'a> {
     runs: Vec<Run>,
 }
 
-/// Lets every contender have its turn at every comparison in every round; `tick` is called after each with the comparison's number. They go
-/// the same way, so that they have the same places in each host, and answers come in their order.
+/// Lets every contender have its turn at every comparison in every round; `tick` is called after
+/// each with the comparison's number. They go the same way, so that they have the same places in
+/// each host, and answers come in their order.
 pub fn compare(
     kernel: &mut Kernel,
     rigs: &[Rig],
@@ -96,15 +100,21 @@ pub fn compare(
     mut tick: impl FnMut(usize, Contender),
 ) -> anyhow::Result<Vec<Vec<Turns>>> {
     let takes_part = |rig: &Rig, comparison| rig.contender.takes_part(comparison);
-    let rigs: Vec<&Rig> =
-        rigs.iter().filter(|rig| comparisons.iter().any(|comparison| takes_part(rig, comparison))).collect();
-    let Some(way) = comparisons.first().map(|comparison| comparison.way) else { return Ok(Vec::new()) };
+    let rigs: Vec<&Rig> = rigs
+        .iter()
+        .filter(|rig| comparisons.iter().any(|comparison| takes_part(rig, comparison)))
+        .collect();
+    let Some(way) = comparisons.first().map(|comparison| comparison.way) else {
+        return Ok(Vec::new());
+    };
     let mut courses = Vec::new();
     let mut attached = Vec::new();
     for rig in rigs.iter().copied() {
-        let prepared = attach(kernel, rig, way).with_context(|| format!("cannot prepare {} for frames", rig.contender));
+        let prepared = attach(kernel, rig, way)
+            .with_context(|| format!("cannot prepare {} for frames", rig.contender));
         attached.extend(prepared?);
-        for (number, comparison) in comparisons.iter().enumerate().filter(|(_, comparison)| takes_part(rig, comparison))
+        for (number, comparison) in
+            comparisons.iter().enumerate().filter(|(_, comparison)| takes_part(rig, comparison))
         {
             let mut course = Course::new(rig, comparison, number)?;
             course.calibrate(kernel, effort).with_context(|| rig.contender.to_string())?;
@@ -202,8 +212,10 @@ fn attach(kernel: &mut Kernel, rig: &Rig, way: Way) -> anyhow::Result<Vec<Attach
     if way.is_wire() {
         rig.receive_by_napi(true)?;
     }
-    let mut attached =
-        vec![place::run(entered(rig, way), || kernel.open(&entry.name))?, place::run(place, || kernel.count_at(exit))?];
+    let mut attached = vec![
+        place::run(entered(rig, way), || kernel.open(&entry.name))?,
+        place::run(place, || kernel.count_at(exit))?,
+    ];
     if rig.contender == Contender::Redirect {
         let redirected = match way {
             Way::Inwards | Way::Wire | Way::Martian => Exit { index: c1.host_side.index, peer: 1 },
@@ -219,7 +231,16 @@ impl<'a> Course<'a> {
     fn new(rig: &'a Rig, comparison: &Comparison, number: usize) -> anyhow::Result<Self> {
         let (entry, traffic) = entering(rig, comparison)?;
         let expected = expected(rig, comparison)?;
-        Ok(Self { rig, comparison: *comparison, number, entry, traffic, expected, frames: 0, runs: Vec::new() })
+        Ok(Self {
+            rig,
+            comparison: *comparison,
+            number,
+            entry,
+            traffic,
+            expected,
+            frames: 0,
+            runs: Vec::new(),
+        })
     }
 
     /// Finds how many frames fill a turn, after every flow has begun.
@@ -255,7 +276,8 @@ impl<'a> Course<'a> {
             kernel.run(family, self.entry.index, frames)
         })?;
         self.traffic = kernel.aimed()?;
-        let dropped = self.rig.contender != Contender::Floor && self.rig.contender != Contender::Redirect;
+        let dropped =
+            self.rig.contender != Contender::Floor && self.rig.contender != Contender::Redirect;
         Ok(if way == Way::Martian && dropped { run.none_may_arrive() } else { run })
     }
 }

@@ -1,7 +1,8 @@
-//! Nothing is left, however it ends: the work is done by a second process, and the first one clears up behind it.
+//! Nothing is left, however it ends: the work is done by a second process, and the first one clears
+//! up behind it.
 //!
-//! Ctrl-C and SIGTERM: the worker removes what it has made and ends. SIGKILL of the worker: the first process removes it. SIGKILL of the
-//! first process: the kernel sends the worker SIGTERM.
+//! Ctrl-C and SIGTERM: the worker removes what it has made and ends. SIGKILL of the worker: the
+//! first process removes it. SIGKILL of the first process: the kernel sends the worker SIGTERM.
 
 use std::{
     env,
@@ -45,7 +46,8 @@ pub fn guard() -> anyhow::Result<ExitCode> {
     let room = Room::found();
     let mut command = Command::new(env::current_exe()?);
     command.args(env::args_os().skip(1)).env(WORKER, "1");
-    // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between fork and exec.
+    // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between fork
+    // and exec.
     unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) };
     let mut worker = command.spawn().context("cannot start this program again")?;
     let pid = Pid::from_raw(worker.id().try_into()?);
@@ -77,7 +79,11 @@ fn on_signal(mut then: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         let _entered = runtime.enter();
-        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]
+        [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]
     };
     thread::spawn(move || {
         loop {

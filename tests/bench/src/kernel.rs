@@ -1,5 +1,5 @@
-//! The benchmark's own programs in the kernel: the generator, the counter, and what they are told. With `programs.rs` the only place here
-//! that names aya.
+//! The benchmark's own programs in the kernel: the generator, the counter, and what they are told.
+//! With `programs.rs` the only place here that names aya.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,8 @@ use aya::{
     Ebpf,
     maps::{Array, PerCpuArray},
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode,
+        LinkOrder, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp,
+        XdpMode,
         tc::{SchedClassifierLink, TcAttachOptions},
         xdp::XdpLink,
     },
@@ -24,7 +25,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 /// How many frames enter the host at once: as many as a driver's NAPI poll hands up.
 const BATCH: u32 = 64;
 
-/// The words of the maps' values: aya knows integers and arrays of them. (bytemuck does so of arrays of up to 32.)
+/// The words of the maps' values: aya knows integers and arrays of them. (bytemuck does so of
+/// arrays of up to 32.)
 const TRAFFIC: usize = size_of::<Traffic>() / 8;
 const EXPECTED: usize = size_of::<Expected>() / 4;
 const EXIT: usize = size_of::<Exit>() / 4;
@@ -57,7 +59,8 @@ pub(crate) mod skb {
     }
 }
 
-/// The loaded programs. One run at a time: they have one place for what is generated and what is counted.
+/// The loaded programs. One run at a time: they have one place for what is generated and what is
+/// counted.
 pub struct Kernel {
     ebpf: Ebpf,
 }
@@ -117,7 +120,8 @@ impl Kernel {
     pub fn load() -> anyhow::Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT).context("cannot load the generator and the counter")?;
         for program in [name::GENERATE4, name::GENERATE6, name::PASS] {
-            let program: &mut Xdp = ebpf.program_mut(program).context("the object lacks an XDP program")?.try_into()?;
+            let program: &mut Xdp =
+                ebpf.program_mut(program).context("the object lacks an XDP program")?.try_into()?;
             program.load()?;
         }
         for program in [name::COUNT, name::REDIRECT, name::NOTHING] {
@@ -128,10 +132,14 @@ impl Kernel {
         Ok(Self { ebpf })
     }
 
-    /// Makes an interface one that frames can enter by. The calling thread must be in its namespace.
+    /// Makes an interface one that frames can enter by. The calling thread must be in its
+    /// namespace.
     pub fn open(&mut self, interface: &str) -> anyhow::Result<Attached> {
-        let program: &mut Xdp =
-            self.ebpf.program_mut(name::PASS).context("the object lacks an XDP program")?.try_into()?;
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(name::PASS)
+            .context("the object lacks an XDP program")?
+            .try_into()?;
         let id = program.attach(interface, XdpMode::Driver);
         let id = id.with_context(|| format!("cannot attach an XDP program to {interface}"))?;
         Ok(Attached { _link: Link::Entry(program.take_link(id)?) })
@@ -142,7 +150,8 @@ impl Kernel {
         self.attach(name::COUNT, interface)
     }
 
-    /// Redirects what arrives at an interface, and says where to. The calling thread must be in its namespace.
+    /// Redirects what arrives at an interface, and says where to. The calling thread must be in its
+    /// namespace.
     pub fn redirect_at(&mut self, interface: &str, exit: &Exit) -> anyhow::Result<Attached> {
         let mut map: Array<_, [u32; EXIT]> = Array::try_from(self.map(name::EXIT)?)?;
         map.set(0, bytemuck::cast_ref::<_, [u32; EXIT]>(exit), 0)?;
@@ -154,11 +163,13 @@ impl Kernel {
             self.ebpf.program_mut(name).context("the object lacks a tc program")?.try_into()?;
         let order = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program.attach_with_options(interface, TcAttachType::Ingress, order);
-        let id = id.with_context(|| format!("cannot attach the program '{name}' to {interface}"))?;
+        let id =
+            id.with_context(|| format!("cannot attach the program '{name}' to {interface}"))?;
         Ok(Attached { _link: Link::Classifier(program.take_link(id)?) })
     }
 
-    /// Says what the next runs generate, and what is expected to arrive. The first flow comes first again.
+    /// Says what the next runs generate, and what is expected to arrive. The first flow comes first
+    /// again.
     pub fn aim(&mut self, traffic: &Traffic, expected: &Expected) -> anyhow::Result<()> {
         let mut map: Array<_, [u64; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
         map.set(0, bytemuck::cast::<_, [u64; TRAFFIC]>(*traffic), 0)?;
@@ -173,8 +184,8 @@ impl Kernel {
         Ok(bytemuck::cast(map.get(&0, 0)?))
     }
 
-    /// Makes frames of a family enter by an interface, and waits until they have arrived. The calling thread must be in the interface's namespace,
-    /// and should not be one that migrates.
+    /// Makes frames of a family enter by an interface, and waits until they have arrived. The
+    /// calling thread must be in the interface's namespace, and should not be one that migrates.
     pub fn run(&mut self, family: Family, index: u32, frames: u32) -> anyhow::Result<Run> {
         let before = self.counts()?;
         let data = vec![0; traffic::layout(family).frame];
@@ -183,7 +194,8 @@ impl Kernel {
             V6 => name::GENERATE6,
         };
         let context = xdp_md::at(index, data.len())?;
-        let program: &Xdp = self.ebpf.program(generator).context("the object lacks the generator")?.try_into()?;
+        let program: &Xdp =
+            self.ebpf.program(generator).context("the object lacks the generator")?.try_into()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(&data),
             ctx_in: Some(&context),
@@ -191,18 +203,22 @@ impl Kernel {
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..TestRunOptions::new()
         });
-        let result = result.with_context(|| format!("cannot generate {frames} frames at interface {index}"))?;
-        // As the kernel measures it: what comes before and after the frames in a call costs it many thousand frames' time.
+        let result = result
+            .with_context(|| format!("cannot generate {frames} frames at interface {index}"))?;
+        // As the kernel measures it: what comes before and after the frames in a call costs it many
+        // thousand frames' time.
         let generated = result.duration * frames;
         let (mut elapsed, mut counts) = (generated, Counts::default());
         let returned = Instant::now();
         let mut quiet_since = returned;
         loop {
             let now = self.counts()?;
-            let now = Counts { arrived: now.arrived - before.arrived, wrong: now.wrong - before.wrong };
+            let now =
+                Counts { arrived: now.arrived - before.arrived, wrong: now.wrong - before.wrong };
             if now != counts {
                 // Frames that were still on their way then have taken longer.
-                elapsed = generated + if counts == Counts::default() { Duration::ZERO } else { returned.elapsed() };
+                elapsed = generated
+                    + if counts == Counts::default() { Duration::ZERO } else { returned.elapsed() };
                 counts = now;
                 quiet_since = Instant::now();
             }
@@ -216,14 +232,18 @@ impl Kernel {
 
     /// The program that does nothing.
     pub(crate) fn nothing(&self) -> anyhow::Result<SchedClassifier> {
-        let program: &SchedClassifier =
-            self.ebpf.program(name::NOTHING).context("the object lacks a tc program")?.try_into()?;
+        let program: &SchedClassifier = self
+            .ebpf
+            .program(name::NOTHING)
+            .context("the object lacks a tc program")?
+            .try_into()?;
         Ok(SchedClassifier::from_program_info(program.info()?, name::NOTHING.into())?)
     }
 
     /// The XDP program that does nothing.
     pub(crate) fn pass(&self) -> anyhow::Result<Xdp> {
-        let program: &Xdp = self.ebpf.program(name::PASS).context("the object lacks an XDP program")?.try_into()?;
+        let program: &Xdp =
+            self.ebpf.program(name::PASS).context("the object lacks an XDP program")?.try_into()?;
         Ok(Xdp::from_program_info(program.info()?, name::PASS.into(), XdpAttachType::Interface)?)
     }
 

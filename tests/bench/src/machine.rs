@@ -29,7 +29,9 @@ impl Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
             let line = cpuinfo.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_once(": ")).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+            line.and_then(|line| line.split_once(": "))
+                .map(|(_, value)| value.trim().to_owned())
+                .unwrap_or_default()
         };
         let causeway = causeway_tests::verb::binary();
         let programs: [&[&str]; 5] = [
@@ -45,7 +47,10 @@ impl Machine {
         });
         Self {
             date: said(&["date", "--utc", "+%F"]),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             processor: field("model name"),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             is_virtual: field("flags").split(' ').any(|flag| flag == "hypervisor"),
@@ -56,7 +61,8 @@ impl Machine {
 }
 
 fn mitigations() -> BTreeMap<String, String> {
-    let entries = fs::read_dir("/sys/devices/system/cpu/vulnerabilities").into_iter().flatten().flatten();
+    let entries =
+        fs::read_dir("/sys/devices/system/cpu/vulnerabilities").into_iter().flatten().flatten();
     let read = |entry: fs::DirEntry| {
         let value = fs::read_to_string(entry.path()).ok()?.trim().to_owned();
         (value != "Not affected").then(|| (entry.file_name().to_string_lossy().into_owned(), value))

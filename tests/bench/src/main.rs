@@ -22,10 +22,11 @@ use causeway_bench::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Measures causeway against plain routing, iptables and nft, in network namespaces that it makes and removes.
+/// Measures causeway against plain routing, iptables and nft, in network namespaces that it makes
+/// and removes.
 ///
-/// Every figure is a median of rounds in which all of them had a turn; what counts are the ratios. Run it on a machine that has nothing else
-/// to do.
+/// Every figure is a median of rounds in which all of them had a turn; what counts are the ratios.
+/// Run it on a machine that has nothing else to do.
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that a person types")]
 #[command(name = "cargo xtask bench", disable_version_flag = true)]
@@ -42,7 +43,8 @@ struct Options {
     /// Only these contenders, for a look at one of them (with perf, say)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     contenders: Vec<Contender>,
-    /// Another build of causeway, to see what a change costs [default: what `CAUSEWAY_BEFORE_BIN` says]
+    /// Another build of causeway, to see what a change costs [default: what `CAUSEWAY_BEFORE_BIN`
+    /// says]
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
     /// Print the names of what would be measured
@@ -107,12 +109,16 @@ fn list(options: &Options) {
 
 /// What would otherwise fail only after minutes.
 fn prepare(options: &Options) -> anyhow::Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "a lab is made of network namespaces, which needs root: try 'sudo'");
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "a lab is made of network namespaces, which needs root: try 'sudo'"
+    );
     ensure!(
         !suite::forwarding(options.size(), &options.only).is_empty(),
         "nothing of that name is measured; --list has the names"
     );
-    let all: Vec<String> = suite::forwarding(options.size(), &[]).iter().flat_map(Group::names).collect();
+    let all: Vec<String> =
+        suite::forwarding(options.size(), &[]).iter().flat_map(Group::names).collect();
     for word in &options.only {
         let one = std::slice::from_ref(word);
         ensure!(
@@ -136,7 +142,11 @@ fn prepare(options: &Options) -> anyhow::Result<()> {
         "which build of causeway is causeway-before? --before names it"
     );
     if let Some(before) = options.before() {
-        ensure!(before.is_file(), "{} is no file: --before wants a build of causeway", before.display());
+        ensure!(
+            before.is_file(),
+            "{} is no file: --before wants a build of causeway",
+            before.display()
+        );
     }
     Ok(())
 }
@@ -172,13 +182,22 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     for (contender, _) in &results.left_out {
         // Why has been said already.
-        ensure!(!options.contenders.contains(contender), "{contender} was asked for, and could not be measured");
+        ensure!(
+            !options.contenders.contains(contender),
+            "{contender} was asked for, and could not be measured"
+        );
     }
     if options.check {
         let baseline = Baseline::load(&options.baseline())?;
-        let names: Vec<String> =
-            suite::forwarding(options.size(), &options.only).iter().flat_map(Group::names).collect();
-        let contenders = if options.contenders.is_empty() { &Contender::ALL[..] } else { &options.contenders[..] };
+        let names: Vec<String> = suite::forwarding(options.size(), &options.only)
+            .iter()
+            .flat_map(Group::names)
+            .collect();
+        let contenders = if options.contenders.is_empty() {
+            &Contender::ALL[..]
+        } else {
+            &options.contenders[..]
+        };
         let missing = baseline.missing(&ratios, &names, contenders);
         for missing in &missing {
             eprintln!("bench: {missing}: it is in the repository's baseline, and was not measured");
@@ -192,7 +211,10 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
         if !worse.is_empty() {
-            eprintln!("bench: more than {:.0} % worse than the repository's baseline", TOLERANCE * 100.0);
+            eprintln!(
+                "bench: more than {:.0} % worse than the repository's baseline",
+                TOLERANCE * 100.0
+            );
             return Ok(ExitCode::FAILURE);
         }
         if !missing.is_empty() {
@@ -224,8 +246,11 @@ impl Bench {
     fn new(options: &Options) -> anyhow::Result<Self> {
         let size = options.size();
         let groups = suite::forwarding(size, &options.only);
-        let mut contenders =
-            if options.contenders.is_empty() { Contender::ALL.to_vec() } else { options.contenders.clone() };
+        let mut contenders = if options.contenders.is_empty() {
+            Contender::ALL.to_vec()
+        } else {
+            options.contenders.clone()
+        };
         let before = options.before();
         contenders.retain(|contender| *contender != Contender::CausewayBefore || before.is_some());
         let effort = size.effort();
@@ -246,7 +271,16 @@ impl Bench {
             memory: None,
             timings: Vec::new(),
         };
-        Ok(Self { size, contenders, before, groups, kernel: Kernel::load()?, bar, made: 0, results })
+        Ok(Self {
+            size,
+            contenders,
+            before,
+            groups,
+            kernel: Kernel::load()?,
+            bar,
+            made: 0,
+            results,
+        })
     }
 
     fn measure(mut self, options: &Options) -> anyhow::Result<Results> {
@@ -257,9 +291,18 @@ impl Bench {
             for beside in group.comparisons.chunk_by(|(_, a), (_, b)| a.is_beside(b)) {
                 let (names, comparisons): (Vec<_>, Vec<_>) = beside.iter().cloned().unzip();
                 let tick = |number: usize, contender| tick(&self.bar, &names[number], contender);
-                let all = forwarding::compare(&mut self.kernel, &rigs, &comparisons, &self.size.effort(), tick)?;
+                let all = forwarding::compare(
+                    &mut self.kernel,
+                    &rigs,
+                    &comparisons,
+                    &self.size.effort(),
+                    tick,
+                )?;
                 let figure = |turns: forwarding::Turns| {
-                    (turns.contender, Figure { rounds: turns.costs(), sent: turns.frames(), lost: turns.lost() })
+                    (
+                        turns.contender,
+                        Figure { rounds: turns.costs(), sent: turns.frames(), lost: turns.lost() },
+                    )
                 };
                 for (name, turns) in names.into_iter().zip(all) {
                     let figures = turns.into_iter().map(figure).collect();
@@ -286,7 +329,9 @@ impl Bench {
         Room::make(flows * u32::try_from(families.len())?)?;
         let setup = Setup { publishes, flows, families, before: self.before.clone() };
         for contender in self.contenders.clone() {
-            if !group.has(contender) || self.results.left_out.iter().any(|(out, _)| *out == contender) {
+            if !group.has(contender)
+                || self.results.left_out.iter().any(|(out, _)| *out == contender)
+            {
                 continue;
             }
             self.bar.set_message(format!("a host for {contender} with {}", group.publishes));
@@ -307,9 +352,10 @@ impl Bench {
         let effort = self.size.effort();
         for (exchange, way) in &group.exchanges {
             let name = tcp::name(*exchange, *way);
-            let measurements = tcp::compare(rigs, *exchange, *way, effort.rounds, effort.turn * 2, |contender| {
-                tick(&self.bar, &name, contender);
-            })?;
+            let measurements =
+                tcp::compare(rigs, *exchange, *way, effort.rounds, effort.turn * 2, |contender| {
+                    tick(&self.bar, &name, contender);
+                })?;
             if let Some(table) = report::exchange(&measurements) {
                 self.show(&table);
             }

@@ -1,4 +1,5 @@
-//! What was measured: costs, so that less is better and "times as good" means the same of everything.
+//! What was measured: costs, so that less is better and "times as good" means the same of
+//! everything.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +72,9 @@ impl Metric {
     pub const fn unit_of_latency(self) -> Option<&'static str> {
         match self {
             Self::Packet | Self::Stream | Self::Milliseconds => None,
-            Self::Median | Self::P99 | Self::P999 | Self::Operation | Self::Cpu => Some(self.unit()),
+            Self::Median | Self::P99 | Self::P999 | Self::Operation | Self::Cpu => {
+                Some(self.unit())
+            }
         }
     }
 
@@ -92,14 +95,15 @@ impl Measurement {
         Spread::of(self.figures.get(&of)?.rounds.iter().copied())
     }
 
-    /// How many times as good causeway is as another: of each round, since what disturbs a round disturbs all of it.
+    /// How many times as good causeway is as another: of each round, since what disturbs a round
+    /// disturbs all of it.
     pub fn ratio(&self, against: Contender) -> Option<Spread> {
         let (ours, theirs) = (self.figures.get(&Contender::Causeway)?, self.figures.get(&against)?);
         Spread::of(theirs.rounds.iter().zip(&ours.rounds).map(|(theirs, ours)| theirs / ours))
     }
 
-    /// How many times as good causeway is here as in another measurement, both net of the floor if so wanted. It says something of those whose
-    /// rounds were taken in turn.
+    /// How many times as good causeway is here as in another measurement, both net of the floor if
+    /// so wanted. It says something of those whose rounds were taken in turn.
     pub fn ratio_to(&self, other: &Self, net: bool) -> Option<Spread> {
         let rounds = |of: &Self| {
             if net {
@@ -132,7 +136,8 @@ impl Measurement {
     }
 
     fn net_rounds(&self, of: Contender) -> Option<Vec<f64>> {
-        let (rounds, floor) = (&self.figures.get(&of)?.rounds, &self.figures.get(&Contender::Floor)?.rounds);
+        let (rounds, floor) =
+            (&self.figures.get(&of)?.rounds, &self.figures.get(&Contender::Floor)?.rounds);
         Some(rounds.iter().zip(floor).map(|(cost, floor)| cost - floor).collect())
     }
 }

@@ -18,7 +18,8 @@ pub struct Memory {
     pub flow_table: u64,
     /// The agent, resident.
     pub agent: u64,
-    /// One flow of netfilter's, without its place in a chain and its extensions; none where the kernel does not say.
+    /// One flow of netfilter's, without its place in a chain and its extensions; none where the
+    /// kernel does not say.
     pub netfilter_flow: Option<u64>,
 }
 
@@ -30,13 +31,16 @@ impl Memory {
         for entry in fs::read_dir(process.join("fdinfo"))? {
             // One that was closed meanwhile has none.
             let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+            let field = |name: &str| {
+                text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+            };
             if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
                 maps.insert(id, bytes);
             }
         }
         let status = fs::read_to_string(process.join("status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let resident =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
         let resident: u64 = resident.context("a process has a VmRSS")?.trim().parse()?;
         Ok(Self {
             flows,

@@ -48,7 +48,9 @@ pub fn draw(measurements: &[Measurement], folder: &Path) -> anyhow::Result<Vec<S
     let mut drawn = Vec::new();
     let packets: Vec<Group<'_>> = measurements
         .iter()
-        .filter(|measurement| measurement.metric == Metric::Packet && !is_of_many(&measurement.name))
+        .filter(|measurement| {
+            measurement.metric == Metric::Packet && !is_of_many(&measurement.name)
+        })
         .map(|measurement| group(measurement, |cost| 1e3 / cost))
         .collect();
     if !packets.is_empty() {
@@ -61,11 +63,17 @@ pub fn draw(measurements: &[Measurement], folder: &Path) -> anyhow::Result<Vec<S
         .map(|measurement| group(measurement, |cost| cost))
         .collect();
     if !latency.is_empty() {
-        bars(&folder.join("latency.svg"), "TCP, microseconds of half of the operations (less is better)", &latency)?;
+        bars(
+            &folder.join("latency.svg"),
+            "TCP, microseconds of half of the operations (less is better)",
+            &latency,
+        )?;
         drawn.push("latency.svg".to_owned());
     }
-    let publishes: Vec<(f64, &Measurement)> =
-        measurements.iter().filter_map(|measurement| Some((publishes_of(&measurement.name)?, measurement))).collect();
+    let publishes: Vec<(f64, &Measurement)> = measurements
+        .iter()
+        .filter_map(|measurement| Some((publishes_of(&measurement.name)?, measurement)))
+        .collect();
     if publishes.len() > 1 {
         lines(&folder.join("publishes.svg"), &publishes)?;
         drawn.push("publishes.svg".to_owned());
@@ -87,12 +95,15 @@ fn publishes_of(name: &str) -> Option<f64> {
 
 fn group(measurement: &Measurement, shown: impl Fn(f64) -> f64) -> Group<'_> {
     let costs = measurement.figures.keys().filter(|contender| !contender.is_bound());
-    let bars = costs.filter_map(|contender| Some((*contender, shown(measurement.cost(*contender)?.median)))).collect();
+    let bars = costs
+        .filter_map(|contender| Some((*contender, shown(measurement.cost(*contender)?.median))))
+        .collect();
     Group { title: &measurement.name, bars }
 }
 
 fn bars(path: &Path, title: &str, groups: &[Group<'_>]) -> anyhow::Result<()> {
-    let highest = groups.iter().flat_map(|group| &group.bars).map(|(_, value)| *value).fold(0.0, f64::max);
+    let highest =
+        groups.iter().flat_map(|group| &group.bars).map(|(_, value)| *value).fold(0.0, f64::max);
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
@@ -104,7 +115,8 @@ fn bars(path: &Path, title: &str, groups: &[Group<'_>]) -> anyhow::Result<()> {
     let label = |place: &f64| {
         // Labels stand in the middle of their groups.
         let at = (place - 0.5).round();
-        let group = groups.get(at as usize).filter(|_| (place - 0.5 - at).abs() < 0.01 && at >= 0.0);
+        let group =
+            groups.get(at as usize).filter(|_| (place - 0.5 - at).abs() < 0.01 && at >= 0.0);
         group.map_or_else(String::new, |group| group.title.replace("TCP ", ""))
     };
     chart
@@ -141,20 +153,29 @@ fn bars(path: &Path, title: &str, groups: &[Group<'_>]) -> anyhow::Result<()> {
 
 fn lines(path: &Path, publishes: &[(f64, &Measurement)]) -> anyhow::Result<()> {
     let costs = |contender: Contender| -> Vec<(f64, f64)> {
-        let points = publishes.iter().filter_map(|(ports, m)| Some((*ports, m.cost(contender)?.median / 1e3)));
+        let points = publishes
+            .iter()
+            .filter_map(|(ports, m)| Some((*ports, m.cost(contender)?.median / 1e3)));
         points.collect()
     };
     let all: Vec<f64> = Contender::ALL.into_iter().flat_map(costs).map(|(_, cost)| cost).collect();
-    let (lowest, highest) = all.iter().fold((f64::MAX, 0.0_f64), |(low, high), cost| (low.min(*cost), high.max(*cost)));
+    let (lowest, highest) =
+        all.iter().fold((f64::MAX, 0.0_f64), |(low, high), cost| (low.min(*cost), high.max(*cost)));
     let most = publishes.iter().map(|(ports, _)| *ports).fold(1.0, f64::max);
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption("microseconds for a new flow, by the number of published ports (less is better)", ("sans-serif", 20))
+        .caption(
+            "microseconds for a new flow, by the number of published ports (less is better)",
+            ("sans-serif", 20),
+        )
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(56)
-        .build_cartesian_2d((1.0..most * 1.2).log_scale(), (lowest * 0.8..highest * 1.3).log_scale())?;
+        .build_cartesian_2d(
+            (1.0..most * 1.2).log_scale(),
+            (lowest * 0.8..highest * 1.3).log_scale(),
+        )?;
     chart.configure_mesh().label_style(("sans-serif", 12)).draw()?;
     for contender in Contender::ALL {
         let points = costs(contender);
@@ -162,11 +183,12 @@ fn lines(path: &Path, publishes: &[(f64, &Measurement)]) -> anyhow::Result<()> {
             continue;
         }
         let style = colour(contender).stroke_width(2);
-        chart
-            .draw_series(LineSeries::new(points.clone(), style))?
-            .label(contender.name())
-            .legend(move |(x, y)| Rectangle::new([(x, y - 2), (x + 14, y + 2)], colour(contender).filled()));
-        chart.draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour(contender).filled())))?;
+        chart.draw_series(LineSeries::new(points.clone(), style))?.label(contender.name()).legend(
+            move |(x, y)| Rectangle::new([(x, y - 2), (x + 14, y + 2)], colour(contender).filled()),
+        );
+        chart.draw_series(
+            points.into_iter().map(|point| Circle::new(point, 3, colour(contender).filled())),
+        )?;
     }
     chart
         .configure_series_labels()

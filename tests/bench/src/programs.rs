@@ -1,5 +1,5 @@
-//! causeway's programs in the kernel: what each costs, alone and at work, and how long it is. With `kernel.rs` the only place here that
-//! names aya.
+//! causeway's programs in the kernel: what each costs, alone and at work, and how long it is. With
+//! `kernel.rs` the only place here that names aya.
 
 use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Duration};
 
@@ -47,7 +47,8 @@ pub struct Cost {
     pub packets: String,
     /// Which program.
     pub program: String,
-    /// Nanoseconds of one run by `BPF_PROG_TEST_RUN`, what a program that does nothing takes there left out.
+    /// Nanoseconds of one run by `BPF_PROG_TEST_RUN`, what a program that does nothing takes there
+    /// left out.
     pub alone: f64,
     /// Nanoseconds of one run by the kernel's own statistics, among the frames of a generator.
     pub at_work: f64,
@@ -58,7 +59,10 @@ pub fn of_instance(instance: &str) -> anyhow::Result<Vec<Program>> {
     let programs = infos(instance)?.into_iter().map(|info| {
         anyhow::Ok(Program {
             name: info.name_as_str().unwrap_or_default().to_owned(),
-            instructions: info.size_translated().context("the kernel does not say how long a program is")? / 8,
+            instructions: info
+                .size_translated()
+                .context("the kernel does not say how long a program is")?
+                / 8,
             machine_code: info.size_jitted(),
             verified: info.verified_instruction_count().unwrap_or_default(),
         })
@@ -107,7 +111,8 @@ const XDP: [Case; 3] = [
     case("martian, from the wire", Way::Martian, "uplink_xdp", false),
 ];
 
-/// What the programs cost that packets meet first, for one of an established flow and for one that is none of theirs.
+/// What the programs cost that packets meet first, for one of an established flow and for one that
+/// is none of theirs.
 pub fn costs(kernel: &mut Kernel, rig: &Rig, publishes: Publishes) -> anyhow::Result<Vec<Cost>> {
     let cases = if rig.contender == Contender::CausewayXdp { &XDP[..] } else { &TC };
     let cases = cases.iter().flat_map(|case| Family::ALL.map(|family| (case, family)));
@@ -116,16 +121,24 @@ pub fn costs(kernel: &mut Kernel, rig: &Rig, publishes: Publishes) -> anyhow::Re
     costs
 }
 
-fn cost(kernel: &mut Kernel, rig: &Rig, publishes: Publishes, case: &Case, family: Family) -> anyhow::Result<Cost> {
+fn cost(
+    kernel: &mut Kernel,
+    rig: &Rig,
+    publishes: Publishes,
+    case: &Case,
+    family: Family,
+) -> anyhow::Result<Cost> {
     let Case { packets, way, program, known } = *case;
-    let comparison = Comparison { way, family, flows: Flows::Of(if known { 1_000 } else { 1 }), publishes };
+    let comparison =
+        Comparison { way, family, flows: Flows::Of(if known { 1_000 } else { 1 }), publishes };
     let (entry, mut traffic) = forwarding::entering(rig, &comparison)?;
     if !known {
         traffic.service = u32::from(traffic::HOST_PORT) - 1;
     }
     let at_work = if known {
         let before = run_time(rig, program)?;
-        let stats = enable_stats(Stats::RunTime).context("cannot switch the kernel's statistics on")?;
+        let stats =
+            enable_stats(Stats::RunTime).context("cannot switch the kernel's statistics on")?;
         let effort = Effort { rounds: 5, turn: Duration::from_millis(100), new_flows: 0 };
         forwarding::compare(kernel, std::slice::from_ref(rig), &[comparison], &effort, |_, _| ())?;
         drop(stats);
@@ -141,7 +154,8 @@ fn cost(kernel: &mut Kernel, rig: &Rig, publishes: Publishes, case: &Case, famil
         if !way.is_wire() {
             let context = skb::at(entry.index);
             return anyhow::Ok(
-                alone(&tc(rig, program)?, &context, frame, RUNS)? - alone(&kernel.nothing()?, &context, frame, RUNS)?,
+                alone(&tc(rig, program)?, &context, frame, RUNS)?
+                    - alone(&kernel.nothing()?, &context, frame, RUNS)?,
             );
         }
         if known {
@@ -149,7 +163,8 @@ fn cost(kernel: &mut Kernel, rig: &Rig, publishes: Publishes, case: &Case, famil
             alone(&tc(rig, "uplink")?, &skb::at(rig.uplink.index), frame, 1)?;
         }
         let context = xdp_md::at(rig.uplink.index, frame.len())?;
-        let found = Xdp::from_program_info(info(rig, program)?, program.into(), XdpAttachType::Interface)?;
+        let found =
+            Xdp::from_program_info(info(rig, program)?, program.into(), XdpAttachType::Interface)?;
         Ok(alone(&found, &context, frame, RUNS)? - alone(&kernel.pass()?, &context, frame, RUNS)?)
     })?;
     let packets = if family == V4 { packets.to_owned() } else { by_ipv6(packets) };
@@ -163,16 +178,20 @@ fn tc(rig: &Rig, name: &'static str) -> anyhow::Result<SchedClassifier> {
     Ok(SchedClassifier::from_program_info(info(rig, name)?, name.into())?)
 }
 
-/// Nanoseconds of one run. A program that rewrites its frame gets a fresh one each time, so that its packet stays of the same flow; the clock is
-/// then read for each run, as it is with the program that does nothing.
+/// Nanoseconds of one run. A program that rewrites its frame gets a fresh one each time, so that
+/// its packet stays of the same flow; the clock is then read for each run, as it is with the
+/// program that does nothing.
 fn alone<P>(program: &P, context: &[u8], frame: &[u8], runs: u32) -> anyhow::Result<f64>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
 {
     let mut figures = Vec::new();
     for _ in 0..runs {
-        let result =
-            program.test_run(TestRunOptions { data_in: Some(frame), ctx_in: Some(context), ..TestRunOptions::new() });
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(context),
+            ..TestRunOptions::new()
+        });
         figures.push(result.context("cannot run a program by itself")?.duration.as_nanos() as f64);
     }
     figures.sort_by(f64::total_cmp);
@@ -206,7 +225,9 @@ fn infos(instance: &str) -> anyhow::Result<Vec<aya::programs::ProgramInfo>> {
 
 /// The ids of the maps that are pinned in a folder.
 fn maps_below(folder: &Path, ids: &mut BTreeSet<u32>) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             maps_below(&entry.path(), ids)?;

@@ -34,7 +34,9 @@ pub fn forwarding(measurement: &Measurement) -> Table {
     ];
     let rows = measurement.figures.iter().filter_map(|(contender, figure)| {
         let cost = measurement.cost(*contender)?;
-        let net = measurement.net(*contender).map_or_else(String::new, |net| format!("{:.0}", net.median));
+        let net = measurement
+            .net(*contender)
+            .map_or_else(String::new, |net| format!("{:.0}", net.median));
         Some(vec![
             contender.to_string(),
             format!("{:.0}", cost.median),
@@ -71,7 +73,10 @@ pub fn exchange(measurements: &[Measurement]) -> Option<Table> {
                     format!("{:.1}", cost.median)
                 }
             };
-            row.extend([cost.map_or_else(String::new, shown), times(*contender, measurement.ratio(*contender))]);
+            row.extend([
+                cost.map_or_else(String::new, shown),
+                times(*contender, measurement.ratio(*contender)),
+            ]);
         }
         row
     });
@@ -96,16 +101,26 @@ pub fn targets(outcomes: &[Outcome]) -> Table {
 pub fn programs(programs: &[Program]) -> Table {
     let row = |program: &Program| {
         let numbers = [program.instructions, program.machine_code, program.verified];
-        std::iter::once(program.name.clone()).chain(numbers.map(|number| number.to_string())).collect()
+        std::iter::once(program.name.clone())
+            .chain(numbers.map(|number| number.to_string()))
+            .collect()
     };
-    table(&["program", "instructions", "bytes of machine code", "looked at by the verifier"], programs.iter().map(row))
+    table(
+        &["program", "instructions", "bytes of machine code", "looked at by the verifier"],
+        programs.iter().map(row),
+    )
 }
 
 /// What they cost.
 pub fn costs(costs: &[Cost]) -> Table {
     let shown = |cost: f64| if cost.is_finite() { format!("{cost:.0} ns") } else { String::new() };
-    let row = |cost: &Cost| vec![cost.packets.clone(), cost.program.clone(), shown(cost.alone), shown(cost.at_work)];
-    table(&["packets", "program", "alone (BPF_PROG_TEST_RUN)", "at work (bpf_stats)"], costs.iter().map(row))
+    let row = |cost: &Cost| {
+        vec![cost.packets.clone(), cost.program.clone(), shown(cost.alone), shown(cost.at_work)]
+    };
+    table(
+        &["packets", "program", "alone (BPF_PROG_TEST_RUN)", "at work (bpf_stats)"],
+        costs.iter().map(row),
+    )
 }
 
 /// Memory.
@@ -119,7 +134,10 @@ pub fn memory(memory: &Memory) -> Table {
         vec!["the agent, resident".to_owned(), mib(memory.agent)],
     ];
     if let Some(bytes) = memory.netfilter_flow {
-        rows.push(vec!["a flow of netfilter's, without its chain and extensions".to_owned(), each(bytes)]);
+        rows.push(vec![
+            "a flow of netfilter's, without its chain and extensions".to_owned(),
+            each(bytes),
+        ]);
     }
     table(&["memory", ""], rows)
 }
@@ -142,7 +160,8 @@ pub fn write(results: &Results, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let plots = plot::draw(&results.measurements, folder)?;
     let path = folder.join("report.md");
-    fs::write(&path, markdown(results, &plots)).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, markdown(results, &plots))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn markdown(results: &Results, plots: &[String]) -> String {
@@ -162,10 +181,15 @@ fn markdown(results: &Results, plots: &[String]) -> String {
         // Writing to a string does not fail.
         let _ = write!(text, "## {title}\n\n{content}\n\n");
     };
-    let versions: Vec<_> = machine.versions.iter().map(|(name, version)| format!("- {name}: {version}")).collect();
-    let mitigations: Vec<_> = machine.mitigations.iter().map(|(name, value)| format!("- {name}: {value}")).collect();
-    let left_out: Vec<_> =
-        results.left_out.iter().map(|(contender, reason)| format!("- {contender}: {reason}")).collect();
+    let versions: Vec<_> =
+        machine.versions.iter().map(|(name, version)| format!("- {name}: {version}")).collect();
+    let mitigations: Vec<_> =
+        machine.mitigations.iter().map(|(name, value)| format!("- {name}: {value}")).collect();
+    let left_out: Vec<_> = results
+        .left_out
+        .iter()
+        .map(|(contender, reason)| format!("- {contender}: {reason}"))
+        .collect();
     if !results.targets.is_empty() {
         section("Targets", in_markdown(targets(&results.targets)));
     }
@@ -173,7 +197,10 @@ fn markdown(results: &Results, plots: &[String]) -> String {
         section("Left out", left_out.join("\n"));
     }
     if !plots.is_empty() {
-        section("Plots", plots.iter().map(|plot| format!("![{plot}]({plot})")).collect::<Vec<_>>().join("\n\n"));
+        section(
+            "Plots",
+            plots.iter().map(|plot| format!("![{plot}]({plot})")).collect::<Vec<_>>().join("\n\n"),
+        );
     }
     let packets: Vec<_> = results
         .measurements
@@ -246,7 +273,9 @@ fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table 
 
 fn times(contender: Contender, ratio: Option<Spread>) -> String {
     match ratio {
-        Some(ratio) if !matches!(contender, Contender::Causeway | Contender::Floor) => format!("{:.2} x", ratio.median),
+        Some(ratio) if !matches!(contender, Contender::Causeway | Contender::Floor) => {
+            format!("{:.2} x", ratio.median)
+        }
         _ => String::new(),
     }
 }

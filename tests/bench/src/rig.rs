@@ -31,7 +31,8 @@ use crate::contender::{Contender, Publishes, TCP};
 /// The bridge of the containers.
 pub const BRIDGE: &str = "cw0";
 
-/// The address of a container by its number: what an agent that counts on from the gateway's gives them too.
+/// The address of a container by its number: what an agent that counts on from the gateway's gives
+/// them too.
 pub const fn address_of(family: Family, container: u8) -> IpAddr {
     let last = container + 2;
     match family {
@@ -133,7 +134,8 @@ impl Rig {
             let Some(program) = contender.rules_program(*family) else { continue };
             let rules = contender.rules(*family, setup.publishes);
             feed(&lab.host, program, &rules).with_context(|| contender.refused())?;
-            // In this kernel's words: the receiver's checksum is the network card's work, as it is on real machines.
+            // In this kernel's words: the receiver's checksum is the network card's work, as it is
+            // on real machines.
             sysctl::set(&lab.host, "netfilter/nf_conntrack_checksum", "0")?;
         }
         let uplink = interface(&lab.host, UPLINK)?;
@@ -141,7 +143,10 @@ impl Rig {
         let gateway_mac = interface(&lab.host, BRIDGE)?.mac;
         // For what is not translated.
         for family in Family::ALL {
-            tell(&lab.world, &["route", "add", family.subnet(), "via", &family.host().to_string()])?;
+            tell(
+                &lab.world,
+                &["route", "add", family.subnet(), "via", &family.host().to_string()],
+            )?;
         }
         let rig = Self { contender, lab, containers: [c1, c2], uplink, world_side, gateway_mac };
         rig.meet()?;
@@ -154,7 +159,11 @@ impl Rig {
         // A link that has just come up may lose the first one.
         let ping = |from: &Netns, to: IpAddr| {
             let mut answers = (0..TRIES).map(|_| try_ping(from, to, 0x5000, 56, PATIENCE).is_ok());
-            ensure!(answers.any(|answered| answered), "{}: {to} does not answer a ping", self.contender);
+            ensure!(
+                answers.any(|answered| answered),
+                "{}: {to} does not answer a ping",
+                self.contender
+            );
             Ok(())
         };
         for family in self.families() {
@@ -172,7 +181,8 @@ impl Rig {
         self.containers[0].addresses.iter().copied().map(Family::of)
     }
 
-    /// Lets the uplink receive as a network card does, or not: without, nothing that was sent by XDP arrives.
+    /// Lets the uplink receive as a network card does, or not: without, nothing that was sent by
+    /// XDP arrives.
     pub fn receive_by_napi(&self, on: bool) -> anyhow::Result<()> {
         let state = if on { "on" } else { "off" };
         run(&self.lab.host, Command::new("ethtool").args(["--offload", UPLINK, "gro", state]))
@@ -187,9 +197,10 @@ impl Rig {
                 ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
                 Ok(())
             }
-            Contender::IptablesLegacy | Contender::IptablesNft | Contender::NftMap | Contender::NftFlowtable => {
-                place::run(&self.lab.host, crate::conntrack::flush)
-            }
+            Contender::IptablesLegacy
+            | Contender::IptablesNft
+            | Contender::NftMap
+            | Contender::NftFlowtable => place::run(&self.lab.host, crate::conntrack::flush),
         }
     }
 }
@@ -201,30 +212,52 @@ impl Place {
         found.copied().with_context(|| format!("a container has no address of {family}"))
     }
 
-    fn open(host: &Netns, name: &str, addresses: Vec<IpAddr>, own: &str, host_side: &str) -> anyhow::Result<Self> {
+    fn open(
+        host: &Netns,
+        name: &str,
+        addresses: Vec<IpAddr>,
+        own: &str,
+        host_side: &str,
+    ) -> anyhow::Result<Self> {
         let netns = Netns::open(&netns::named(name))?;
         let mac = interface(&netns, own)?.mac;
-        Ok(Self { addresses, mac, interface: own.to_owned(), host_side: interface(host, host_side)?, netns })
+        Ok(Self {
+            addresses,
+            mac,
+            interface: own.to_owned(),
+            host_side: interface(host, host_side)?,
+            netns,
+        })
     }
 }
 
 /// Removes what there is of every rig; answers what did not go.
 pub fn undo_all() -> Vec<String> {
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.drain(..).flat_map(|undo| undo.lock().unwrap_or_else(PoisonError::into_inner).all()).collect()
+    made.drain(..)
+        .flat_map(|undo| undo.lock().unwrap_or_else(PoisonError::into_inner).all())
+        .collect()
 }
 
 /// By another build, with what any build takes.
 fn before(lab: &Lab, setup: &Setup) -> anyhow::Result<[Place; 2]> {
     let program = setup.before.clone().context("--before does not say which program it is")?;
     let mut help = Command::new(&program);
-    let help = help.args(["up", "--help"]).output().with_context(|| format!("cannot run {}", program.display()))?;
+    let help = help
+        .args(["up", "--help"])
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
     let has_xdp = String::from_utf8_lossy(&help.stdout).contains("--xdp");
     lab.undo().program = program;
     causeway(lab, setup, &[V4], if has_xdp { &["--xdp", "off"] } else { &[] })
 }
 
-fn causeway(lab: &Lab, setup: &Setup, families: &[Family], arguments: &[&str]) -> anyhow::Result<[Place; 2]> {
+fn causeway(
+    lab: &Lab,
+    setup: &Setup,
+    families: &[Family],
+    arguments: &[&str],
+) -> anyhow::Result<[Place; 2]> {
     let names = ["c1", "c2"].map(|short| lab.name_of(short));
     let mut specs = setup.publishes.specs();
     specs.push(format!("{}:{}/tcp", TCP.0, TCP.1));
@@ -243,9 +276,13 @@ fn causeway(lab: &Lab, setup: &Setup, families: &[Family], arguments: &[&str]) -
         let output = lab.try_causeway(&["container", "inspect", name, "--json"])?;
         ensure!(output.status == Some(0), "{}", output.stderr.trim_end());
         let endpoint = &output.json()["endpoints"][0];
-        let text = |key: &str| endpoint[key].as_str().with_context(|| format!("an endpoint has its {key}"));
+        let text = |key: &str| {
+            endpoint[key].as_str().with_context(|| format!("an endpoint has its {key}"))
+        };
         let addresses = endpoint["addresses"].as_array().context("an endpoint has addresses")?;
-        let addresses = addresses.iter().filter_map(|address| address.as_str()?.split('/').next()?.parse().ok());
+        let addresses = addresses
+            .iter()
+            .filter_map(|address| address.as_str()?.split('/').next()?.parse().ok());
         Place::open(&lab.host, name, addresses.collect(), text("interface")?, text("host_side")?)
     };
     Ok([place(&names[0])?, place(&names[1])?])
@@ -295,8 +332,13 @@ fn tell(netns: &Netns, arguments: &[&str]) -> anyhow::Result<()> {
 
 /// Runs a program in a namespace.
 fn run(netns: &Netns, command: &mut Command) -> anyhow::Result<()> {
-    let output = place::run(netns, || command.output()).with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    let output = place::run(netns, || command.output())
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
     Ok(())
 }
 
@@ -313,12 +355,21 @@ fn feed(netns: &Netns, program: &[&str], text: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = said.lines().find(|line| line.contains("rror")).or_else(|| said.lines().next()).unwrap_or("no reason");
+    let line = said
+        .lines()
+        .find(|line| line.contains("rror"))
+        .or_else(|| said.lines().next())
+        .unwrap_or("no reason");
     bail!("{} refuses its rules: {}", program[0], line.chars().take(200).collect::<String>())
 }
 
 fn interface(netns: &Netns, name: &str) -> anyhow::Result<Interface> {
     let link = place::block_on(async { Netlink::open(netns).await?.link(name).await })?;
-    let link = link.with_context(|| format!("there is no interface {name} in {}", netns.path().display()))?;
-    Ok(Interface { index: link.index, name: name.to_owned(), mac: link.mac.context("it has a MAC")? })
+    let link = link
+        .with_context(|| format!("there is no interface {name} in {}", netns.path().display()))?;
+    Ok(Interface {
+        index: link.index,
+        name: name.to_owned(),
+        mac: link.mac.context("it has a MAC")?,
+    })
 }

@@ -56,23 +56,41 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
     for (way, word) in [(Way::Inwards, "published"), (Way::Outwards, "masquerade")] {
         let unless_quick = if size == Size::Quick { &Family::ALL[..1] } else { &Family::ALL };
         for flows in sizes {
-            first.add(&format!("{word}, {}", count(*flows, "flow")), way, Flows::Of(*flows), &Family::ALL);
+            first.add(
+                &format!("{word}, {}", count(*flows, "flow")),
+                way,
+                Flows::Of(*flows),
+                &Family::ALL,
+            );
         }
         let families = if way == Way::Inwards { &Family::ALL } else { unless_quick };
         first.add(&format!("{word}, new flows"), way, Flows::New, families);
         if size != Size::Quick || way == Way::Inwards {
-            big.add(&format!("{word}, {}", count(900_000, "flow")), way, Flows::Of(900_000), unless_quick);
+            big.add(
+                &format!("{word}, {}", count(900_000, "flow")),
+                way,
+                Flows::Of(900_000),
+                unless_quick,
+            );
         }
     }
     first.add("container to container", Way::Across, Flows::Of(1_000), &Family::ALL);
     if size != Size::Quick {
-        first.add("published, 1,000 flows, from the wire", Way::Wire, Flows::Of(1_000), &Family::ALL);
+        first.add(
+            "published, 1,000 flows, from the wire",
+            Way::Wire,
+            Flows::Of(1_000),
+            &Family::ALL,
+        );
         first.add("martians, from the wire", Way::Martian, Flows::Of(1_000), &Family::ALL);
     }
     let ways = [Way::Inwards, Way::Outwards];
-    first.exchanges = Exchange::ALL.into_iter().flat_map(|exchange| ways.map(|way| (exchange, way))).collect();
+    first.exchanges =
+        Exchange::ALL.into_iter().flat_map(|exchange| ways.map(|way| (exchange, way))).collect();
     if size == Size::Quick {
-        first.exchanges.retain(|(exchange, way)| *exchange == Exchange::Stream || *way == Way::Inwards);
+        first
+            .exchanges
+            .retain(|(exchange, way)| *exchange == Exchange::Stream || *way == Way::Inwards);
     }
     groups.push(first);
     groups.push(big);
@@ -95,7 +113,12 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
         };
         group.add(&format!("published, new flows, {word}"), Way::Inwards, Flows::New, &[V4]);
         if size != Size::Quick || matches!(publishes, Publishes::Singles(_)) {
-            group.add(&format!("published, 1,000 flows, {word}"), Way::Inwards, Flows::Of(1_000), &[V4]);
+            group.add(
+                &format!("published, 1,000 flows, {word}"),
+                Way::Inwards,
+                Flows::Of(1_000),
+                &[V4],
+            );
         }
         groups.push(group);
     }
@@ -110,7 +133,10 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
 
 /// Whether `--only` asks for it: by its whole name, or by a part of it that is nobody's whole name.
 pub fn wanted(name: &str, only: &[String], all: &[String]) -> bool {
-    only.is_empty() || only.iter().any(|word| name == word || (name.contains(word.as_str()) && !all.contains(word)))
+    only.is_empty()
+        || only
+            .iter()
+            .any(|word| name == word || (name.contains(word.as_str()) && !all.contains(word)))
 }
 
 impl Group {
@@ -118,7 +144,10 @@ impl Group {
     fn add(&mut self, name: &str, way: Way, flows: Flows, families: &[Family]) {
         for family in families {
             let name = if *family == V4 { name.to_owned() } else { by_ipv6(name) };
-            self.comparisons.push((name, Comparison { way, family: *family, flows, publishes: self.publishes }));
+            self.comparisons.push((
+                name,
+                Comparison { way, family: *family, flows, publishes: self.publishes },
+            ));
         }
     }
 
@@ -137,7 +166,10 @@ impl Group {
     /// How many figures there are of those contenders.
     pub fn turns(&self, contenders: &[Contender]) -> usize {
         let figures = |contender: &Contender| {
-            self.comparisons.iter().filter(|(_, comparison)| contender.takes_part(comparison)).count()
+            self.comparisons
+                .iter()
+                .filter(|(_, comparison)| contender.takes_part(comparison))
+                .count()
                 + self.exchanges.iter().filter(|(_, way)| contender.exchanges(*way)).count()
         };
         contenders.iter().map(figures).sum()
@@ -199,8 +231,15 @@ mod tests {
     #[test]
     fn only_chooses_by_a_part_of_the_name() {
         let groups = forwarding(Size::Quick, &["5,000 publishes".to_owned()]);
-        let names: Vec<_> = groups.iter().flat_map(|group| &group.comparisons).map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["published, new flows, 5,000 publishes", "published, 1,000 flows, 5,000 publishes"]);
+        let names: Vec<_> = groups
+            .iter()
+            .flat_map(|group| &group.comparisons)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            ["published, new flows, 5,000 publishes", "published, 1,000 flows, 5,000 publishes"]
+        );
         let groups = forwarding(Size::Quick, &["published, 1,000 flows".to_owned()]);
         assert_eq!(groups.iter().map(|group| group.comparisons.len()).collect::<Vec<_>>(), [1]);
         assert_eq!(groups[0].families(), [V4]);
@@ -209,11 +248,16 @@ mod tests {
     #[test]
     fn both_families_take_turns_at_what_is_established() {
         let groups = forwarding(Size::Quick, &[]);
-        for name in
-            ["published, 1,000 flows", "masquerade, 1,000 flows", "container to container", "published, new flows"]
-        {
+        for name in [
+            "published, 1,000 flows",
+            "masquerade, 1,000 flows",
+            "container to container",
+            "published, new flows",
+        ] {
             let at = groups[0].comparisons.iter().position(|(of, _)| of == name).unwrap();
-            let [(_, four), (of_six, six)] = &groups[0].comparisons[at..at + 2] else { unreachable!() };
+            let [(_, four), (of_six, six)] = &groups[0].comparisons[at..at + 2] else {
+                unreachable!()
+            };
             assert_eq!(*of_six, by_ipv6(name));
             assert!(four.is_beside(six) && four.family != six.family);
         }

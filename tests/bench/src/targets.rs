@@ -23,7 +23,8 @@ pub struct Target {
 #[derive(Clone, Copy, Debug)]
 enum Against {
     Other(Contender),
-    /// causeway itself, in another measurement; what plain routing cost beside it shows how the machine was each time.
+    /// causeway itself, in another measurement; what plain routing cost beside it shows how the
+    /// machine was each time.
     Itself(&'static str),
     /// causeway itself, by IPv6 what the other is by IPv4.
     Families,
@@ -125,7 +126,8 @@ const TARGETS: [Target; 35] = {
 
 /// Those whose measurements there are.
 pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
-    let find = |name: &str, metric| measurements.iter().find(|m| m.name == name && m.metric == metric);
+    let find =
+        |name: &str, metric| measurements.iter().find(|m| m.name == name && m.metric == metric);
     let outcome = |target: &Target| {
         let measurement = find(target.name, target.metric)?;
         let (ratio, against) = match target.against {
@@ -134,8 +136,13 @@ pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
             }
             Against::Other(other) => (measurement.ratio(other)?.median, other.to_string()),
             Against::Itself(name) => {
-                let ratio = |measurement: &Measurement| measurement.ratio(Contender::Plain).map(|ratio| ratio.median);
-                (ratio(measurement)? / ratio(find(name, target.metric)?)?, format!("itself, {name}"))
+                let ratio = |measurement: &Measurement| {
+                    measurement.ratio(Contender::Plain).map(|ratio| ratio.median)
+                };
+                (
+                    ratio(measurement)? / ratio(find(name, target.metric)?)?,
+                    format!("itself, {name}"),
+                )
             }
             Against::Families => {
                 let by_ipv6 = find(&by_ipv6(target.name), target.metric)?;

@@ -1,5 +1,5 @@
-//! TCP between two processes: streams, requests on one connection, and a connection for each request. Both ends are threads of the
-//! benchmark, which do nothing but their system calls.
+//! TCP between two processes: streams, requests on one connection, and a connection for each
+//! request. Both ends are threads of the benchmark, which do nothing but their system calls.
 
 use std::{
     collections::BTreeMap,
@@ -59,7 +59,8 @@ pub fn name(exchange: Exchange, way: Way) -> String {
 const BLOCK: usize = 128 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Lets every contender have its turn in every round, as [`crate::forwarding::compare`] does. Answers one measurement for each metric.
+/// Lets every contender have its turn in every round, as [`crate::forwarding::compare`] does.
+/// Answers one measurement for each metric.
 pub fn compare(
     rigs: &[Rig],
     exchange: Exchange,
@@ -68,7 +69,10 @@ pub fn compare(
     turn: Duration,
     mut tick: impl FnMut(Contender),
 ) -> anyhow::Result<Vec<Measurement>> {
-    let rigs: Vec<&Rig> = rigs.iter().filter(|rig| !rig.contender.is_bound() && rig.contender.exchanges(way)).collect();
+    let rigs: Vec<&Rig> = rigs
+        .iter()
+        .filter(|rig| !rig.contender.is_bound() && rig.contender.exchanges(way))
+        .collect();
     let mut servers = Vec::new();
     for rig in &rigs {
         servers.push(Server::start(rig, exchange, way)?);
@@ -91,7 +95,10 @@ pub fn compare(
         rig.forget_flows()?;
     }
     let name = name(exchange, way);
-    Ok(all.into_iter().map(|(metric, figures)| Measurement { name: name.clone(), metric, figures }).collect())
+    Ok(all
+        .into_iter()
+        .map(|(metric, figures)| Measurement { name: name.clone(), metric, figures })
+        .collect())
 }
 
 struct Server {
@@ -109,7 +116,11 @@ impl Server {
             Way::Inwards | Way::Across | Way::Wire | Way::Martian => {
                 let c1 = &rig.containers[0];
                 let own = c1.address(V4)?;
-                (&c1.netns, if rig.contender.translates() { HOST } else { own }, SocketAddr::from((own, TCP.1)))
+                (
+                    &c1.netns,
+                    if rig.contender.translates() { HOST } else { own },
+                    SocketAddr::from((own, TCP.1)),
+                )
             }
         };
         let port = if address == HOST { TCP.0 } else { TCP.1 };
@@ -123,7 +134,8 @@ impl Server {
 
     /// A connection that ends without a byte ends it.
     fn end(self) {
-        let connected = place::run(&self.netns, || TcpStream::connect_timeout(&self.local, PATIENCE));
+        let connected =
+            place::run(&self.netns, || TcpStream::connect_timeout(&self.local, PATIENCE));
         drop(connected);
         // It has no more to say.
         let _ = self.thread.join();
@@ -191,8 +203,8 @@ fn client(
 }
 
 fn connect(server: SocketAddr) -> anyhow::Result<TcpStream> {
-    let stream =
-        TcpStream::connect_timeout(&server, PATIENCE).with_context(|| format!("cannot connect to {server}"))?;
+    let stream = TcpStream::connect_timeout(&server, PATIENCE)
+        .with_context(|| format!("cannot connect to {server}"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
@@ -214,10 +226,16 @@ fn stream(server: SocketAddr, turn: Duration) -> anyhow::Result<Vec<(Metric, f64
     }
     connection.shutdown(Shutdown::Write)?;
     connection.read_exact(&mut [0]).context("the stream did not arrive whole")?;
-    Ok(vec![(Metric::Stream, started.elapsed().as_nanos() as f64 / (bytes as f64 / f64::from(1 << 20)))])
+    Ok(vec![(
+        Metric::Stream,
+        started.elapsed().as_nanos() as f64 / (bytes as f64 / f64::from(1 << 20)),
+    )])
 }
 
-fn operations(turn: Duration, mut operation: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Vec<(Metric, f64)>> {
+fn operations(
+    turn: Duration,
+    mut operation: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<(Metric, f64)>> {
     const WARM: u32 = 50;
     for _ in 0..WARM {
         operation()?;

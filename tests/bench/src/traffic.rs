@@ -6,7 +6,8 @@ use causeway::net::mac::Mac;
 use causeway_bench_ebpf::{ETHER_TYPE_AT, LONGEST, Layout, MARK, Traffic, V4, V6, fold};
 use causeway_tests::family::Family;
 
-/// The first address of the outside that flows come from or go to: in the networks for benchmarks of RFC 2544 and RFC 5180.
+/// The first address of the outside that flows come from or go to: in the networks for benchmarks
+/// of RFC 2544 and RFC 5180.
 pub const fn outside(family: Family) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
@@ -57,7 +58,8 @@ pub enum Way {
     Outwards,
     /// From a container to another of its network.
     Across,
-    /// As [`Self::Inwards`], but sent by the world: the uplink's driver receives it, and its XDP program if it has one.
+    /// As [`Self::Inwards`], but sent by the world: the uplink's driver receives it, and its XDP
+    /// program if it has one.
     Wire,
     /// As [`Self::Wire`], but in the name of loopback, or of a group: nobody gets it.
     Martian,
@@ -147,7 +149,9 @@ pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
         udp_sum: u32::from(fold(pseudo + sum(&frame[layout.ports_at..]))),
         frame: bytemuck::pod_read_unaligned(&frame),
         toward: toward.into(),
-        address: last[layout.address - 4..].iter().fold(0, |word, octet| word << 8 | u32::from(*octet)),
+        address: last[layout.address - 4..]
+            .iter()
+            .fold(0, |word, octet| word << 8 | u32::from(*octet)),
         port: FIRST_PORT,
         ports: if way == Way::Across { PORTS_OF_NEIGHBOUR } else { PORTS_OF_EACH },
         service: u32::from(ends.port),

@@ -27,7 +27,8 @@ use causeway_tests::{
 
 const WAYS: [Way; 4] = [Way::Inwards, Way::Outwards, Way::Across, Way::Wire];
 
-/// A kernel has one place for what it generates, and the machine only so many CPUs: one test at a time.
+/// A kernel has one place for what it generates, and the machine only so many CPUs: one test at a
+/// time.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,9 +68,17 @@ fn what_goes_in_comes_out_of_every_host_by_every_way() {
             continue;
         }
         let rig = rig(contender);
-        for (way, flows) in WAYS.into_iter().flat_map(|way| [(way, Flows::Of(100)), (way, Flows::New)]) {
+        for (way, flows) in
+            WAYS.into_iter().flat_map(|way| [(way, Flows::Of(100)), (way, Flows::New)])
+        {
             let both = Family::ALL.map(|family| comparison(family, way, flows));
-            let all = forwarding::compare(&mut kernel, std::slice::from_ref(&rig), &both, &effort, |_, _| ());
+            let all = forwarding::compare(
+                &mut kernel,
+                std::slice::from_ref(&rig),
+                &both,
+                &effort,
+                |_, _| (),
+            );
             let all = all.unwrap_or_else(|error| panic!("{contender}, {way:?}: {error:#}"));
             for (comparison, turns) in both.iter().zip(&all) {
                 let what = format!("{contender}, {comparison:?}");
@@ -101,12 +110,15 @@ fn causeway_counts_the_same_packets(family: Family) {
     let comparison = comparison(family, Way::Inwards, Flows::Of(7));
     let (entry, traffic) = forwarding::entering(&rig, &comparison).unwrap();
     let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
-    let counted = place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface)).unwrap();
+    let counted =
+        place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface))
+            .unwrap();
     kernel.aim(&traffic, &forwarding::expected(&rig, &comparison).unwrap()).unwrap();
     let run = place::run(&rig.lab.host, || kernel.run(family, entry.index, 12_345)).unwrap();
     assert_eq!((run.counts.arrived, run.counts.wrong, run.lost()), (12_345, 0, 0));
     let flows = rig.lab.json(&["flows", "ls"]);
-    let flows: Vec<_> = flows.as_array().unwrap().iter().filter(|flow| flow["protocol"] == "udp").collect();
+    let flows: Vec<_> =
+        flows.as_array().unwrap().iter().filter(|flow| flow["protocol"] == "udp").collect();
     let packets: u64 = flows.iter().map(|flow| flow["packets"].as_u64().unwrap()).sum();
     assert_eq!((flows.len(), packets), (7, 12_345));
     drop((entered, counted));
@@ -120,13 +132,23 @@ fn martians_arrive_nowhere_and_causeway_counts_them(family: Family) {
     for contender in [Contender::Plain, Contender::Causeway, Contender::CausewayXdp] {
         let rig = rig(contender);
         let comparison = comparison(family, Way::Martian, Flows::Of(100));
-        let all = forwarding::compare(&mut kernel, std::slice::from_ref(&rig), &[comparison], &effort, |_, _| ());
+        let all = forwarding::compare(
+            &mut kernel,
+            std::slice::from_ref(&rig),
+            &[comparison],
+            &effort,
+            |_, _| (),
+        );
         let turns = &all.unwrap()[0][0];
         assert_eq!(turns.lost(), 0, "{contender}: some have arrived");
         if contender.is_causeway() {
             // Those that were tried before count too.
             let counted = rig.lab.counted("martian");
-            assert!(counted >= turns.frames() && counted > 2_000, "{contender}: {counted} of {}", turns.frames());
+            assert!(
+                counted >= turns.frames() && counted > 2_000,
+                "{contender}: {counted} of {}",
+                turns.frames()
+            );
         }
         gone(rig);
     }
@@ -141,7 +163,9 @@ fn what_is_lost_on_the_way_is_told(family: Family) {
     // Of four ports three are published.
     traffic.services = 4;
     let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
-    let counted = place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface)).unwrap();
+    let counted =
+        place::run(&rig.containers[0].netns, || kernel.count_at(&rig.containers[0].interface))
+            .unwrap();
     kernel.aim(&traffic, &forwarding::expected(&rig, &comparison).unwrap()).unwrap();
     let run = place::run(&rig.lab.host, || kernel.run(family, entry.index, 10_000)).unwrap();
     assert_eq!((run.counts.arrived, run.lost()), (7_500, 2_500));
@@ -154,9 +178,11 @@ fn what_arrives_untranslated_is_not_taken_for_success(family: Family) {
     let _turn = turn();
     let mut kernel = Kernel::load().unwrap();
     let rig = rig(Contender::Plain);
-    let (entry, traffic) = forwarding::entering(&rig, &comparison(family, Way::Outwards, Flows::Of(10))).unwrap();
+    let (entry, traffic) =
+        forwarding::entering(&rig, &comparison(family, Way::Outwards, Flows::Of(10))).unwrap();
     let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
-    let counted = place::run(&rig.lab.world, || kernel.count_at(causeway_tests::lab::WORLD_SIDE)).unwrap();
+    let counted =
+        place::run(&rig.lab.world, || kernel.count_at(causeway_tests::lab::WORLD_SIDE)).unwrap();
     kernel.aim(&traffic, &Expected::new(Some(family.host()), None)).unwrap();
     let run = place::run(&rig.lab.host, || kernel.run(family, entry.index, 1_000)).unwrap();
     assert_eq!((run.counts.arrived, run.counts.wrong, run.lost()), (0, 1_000, 0));
@@ -170,7 +196,8 @@ fn a_socket_gets_the_frames_as_datagrams(family: Family) {
     let mut kernel = Kernel::load().unwrap();
     let rig = rig(Contender::Plain);
     let c1 = &rig.containers[0];
-    let (entry, traffic) = forwarding::entering(&rig, &comparison(family, Way::Inwards, Flows::New)).unwrap();
+    let (entry, traffic) =
+        forwarding::entering(&rig, &comparison(family, Way::Inwards, Flows::New)).unwrap();
     let own = SocketAddr::from((c1.address(family).unwrap(), traffic::CONTAINER_PORT));
     let socket = place::run(&c1.netns, || UdpSocket::bind(own).unwrap());
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -178,7 +205,8 @@ fn a_socket_gets_the_frames_as_datagrams(family: Family) {
     kernel.aim(&traffic, &Expected::default()).unwrap();
     place::run(&rig.lab.host, || kernel.run(family, entry.index, 60)).unwrap();
     let mut clients = BTreeSet::new();
-    // Of three ports in turn it has one; a socket has room for some 40 frames, each in a page of its own.
+    // Of three ports in turn it has one; a socket has room for some 40 frames, each in a page of
+    // its own.
     for _ in 0..20 {
         let mut datagram = [0; 64];
         let (length, from) = socket.recv_from(&mut datagram).unwrap();
@@ -204,7 +232,14 @@ fn tuples(family: Family, traffic: &mut Traffic, frames: usize) -> BTreeSet<Vec<
 fn ends(family: Family) -> Ends {
     let mac = causeway::net::mac::Mac([2, 0, 0, 0, 0, 1]);
     let host = family.host();
-    Ends { source_mac: mac, destination_mac: mac, source: host, destination: host, port: HOST_PORT, ports: 5 }
+    Ends {
+        source_mac: mac,
+        destination_mac: mac,
+        source: host,
+        destination: host,
+        port: HOST_PORT,
+        ports: 5,
+    }
 }
 
 fn there_are_as_many_flows_as_were_asked_for(family: Family) {
@@ -213,7 +248,11 @@ fn there_are_as_many_flows_as_were_asked_for(family: Family) {
             let mut traffic = traffic::frames(way, Flows::Of(flows), &ends(family));
             let first = tuples(family, &mut traffic, flows as usize);
             assert_eq!(first.len(), flows as usize, "{way:?}");
-            assert_eq!(tuples(family, &mut traffic, flows as usize), first, "{way:?}: the second time round");
+            assert_eq!(
+                tuples(family, &mut traffic, flows as usize),
+                first,
+                "{way:?}: the second time round"
+            );
         }
         let mut traffic = traffic::frames(way, Flows::New, &ends(family));
         assert_eq!(tuples(family, &mut traffic, 40_000).len(), 40_000, "{way:?}");
@@ -223,7 +262,9 @@ fn there_are_as_many_flows_as_were_asked_for(family: Family) {
 fn checksums_are_right_in_every_frame(family: Family) {
     let layout = traffic::layout(family);
     let sum = |bytes: &[u8]| {
-        bytes.chunks(2).fold(0, |sum, pair| u32::from(fold(sum + u32::from(u16::from_ne_bytes([pair[0], pair[1]])))))
+        bytes.chunks(2).fold(0, |sum, pair| {
+            u32::from(fold(sum + u32::from(u16::from_ne_bytes([pair[0], pair[1]]))))
+        })
     };
     for way in WAYS {
         let mut traffic = traffic::frames(way, Flows::New, &ends(family));
@@ -233,7 +274,8 @@ fn checksums_are_right_in_every_frame(family: Family) {
             if family == V4 {
                 assert_eq!(sum(&frame[14..layout.ports_at]), 0xffff, "IP, {way:?}");
             }
-            let (addresses, datagram) = (&frame[layout.source_at..layout.ports_at], &frame[layout.ports_at..]);
+            let (addresses, datagram) =
+                (&frame[layout.source_at..layout.ports_at], &frame[layout.ports_at..]);
             let pseudo = [addresses, &[0, 17], &datagram[4..6], datagram].concat();
             assert_eq!(sum(&pseudo), 0xffff, "UDP, {way:?}");
         }

@@ -22,8 +22,15 @@ struct Running {
 impl Running {
     fn start() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
-        command.args(["--full", "--only", "900,000", "--report", "unused"]).env("CAUSEWAY_BIN", verb::binary());
-        let guard = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        command
+            .args(["--full", "--only", "900,000", "--report", "unused"])
+            .env("CAUSEWAY_BIN", verb::binary());
+        let guard = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let children = format!("/proc/{0}/task/{0}/children", guard.id());
         let worker = wait::until("the worker runs", || {
             let text = fs::read_to_string(&children).unwrap_or_default();
@@ -31,7 +38,9 @@ impl Running {
         });
         let running = Self { guard, worker: Pid::from_raw(worker) };
         let pins = Path::new("/sys/fs/bpf/causeway");
-        wait::until("an agent of it has pinned its maps", || (running.left(pins) > 0).then_some(()));
+        wait::until("an agent of it has pinned its maps", || {
+            (running.left(pins) > 0).then_some(())
+        });
         assert!(running.left(Path::new("/run/netns")) > 0);
         running
     }
@@ -50,8 +59,10 @@ impl Running {
         wait::until("the worker has cleared up", || {
             (!Path::new("/proc").join(self.worker.to_string()).exists()).then_some(())
         });
-        for folder in
-            ["/run/netns", "/run/causeway", "/sys/fs/bpf/causeway"].map(Path::new).into_iter().chain([&*temporary])
+        for folder in ["/run/netns", "/run/causeway", "/sys/fs/bpf/causeway"]
+            .map(Path::new)
+            .into_iter()
+            .chain([&*temporary])
         {
             assert_eq!(self.left(folder), 0, "something is left in {}", folder.display());
         }

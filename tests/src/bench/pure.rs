@@ -1,4 +1,5 @@
-//! The bench's tables over ordinary collections, and what the pure decisions make of a frame with them.
+//! The bench's tables over ordinary collections, and what the pure decisions make of a frame with
+//! them.
 
 use std::{
     collections::BTreeSet,
@@ -107,12 +108,16 @@ impl Models {
     }
 
     pub(super) fn put_uplink(&mut self, index: u32, addresses: &[IpAddr], mtu: u32) {
-        self.v4
-            .uplinks
-            .extend(addresses.iter().filter_map(|own| Some((index, Uplink { address: V4::of(*own)?, mtu }))));
-        self.v6
-            .uplinks
-            .extend(addresses.iter().filter_map(|own| Some((index, Uplink { address: V6::of(*own)?, mtu }))));
+        self.v4.uplinks.extend(
+            addresses
+                .iter()
+                .filter_map(|own| Some((index, Uplink { address: V4::of(*own)?, mtu }))),
+        );
+        self.v6.uplinks.extend(
+            addresses
+                .iter()
+                .filter_map(|own| Some((index, Uplink { address: V6::of(*own)?, mtu }))),
+        );
     }
 
     pub(super) fn put_receiver(&mut self, host_side: u32) {
@@ -182,7 +187,9 @@ fn admit<A: Modelled>(model: &mut Model<A>, slot: u32, source: &IpNet) {
 }
 
 fn put_endpoint<A: Modelled>(model: &mut Model<A>, entry: &EndpointEntry, slot: u32) {
-    let (Some(address), Some(gateway)) = (A::of(entry.address), A::of(entry.gateway)) else { return };
+    let (Some(address), Some(gateway)) = (A::of(entry.address), A::of(entry.gateway)) else {
+        return;
+    };
     let (subnet, mask) = bounds(&entry.subnet).expect("it is of the gateway's family");
     let flag = |set: bool, flag| if set { flag } else { 0 };
     let network = flag(entry.masquerade, network::MASQUERADE)
@@ -190,11 +197,27 @@ fn put_endpoint<A: Modelled>(model: &mut Model<A>, entry: &EndpointEntry, slot: 
         | flag(!entry.icc, network::NO_ICC);
     let (host_side, bridge, mtu) = (entry.host_side, entry.bridge, entry.mtu);
     let macs = Macs::new(entry.mac.0, entry.bridge_mac.0);
-    let endpoint = Endpoint { subnet, mask, gateway, host_side, bridge, slot, network, network_number: 0, mtu, macs };
+    let endpoint = Endpoint {
+        subnet,
+        mask,
+        gateway,
+        host_side,
+        bridge,
+        slot,
+        network,
+        network_number: 0,
+        mtu,
+        macs,
+    };
     model.endpoints.insert(address, endpoint);
 }
 
-fn put_publish<A: Modelled>(model: &mut Model<A>, entry: &PublishEntry, container: Option<A>, slot: u32) {
+fn put_publish<A: Modelled>(
+    model: &mut Model<A>,
+    entry: &PublishEntry,
+    container: Option<A>,
+    slot: u32,
+) {
     let Some(container) = container else { return };
     let host_address = match entry.host_address.map(A::of) {
         Some(None) => return,
@@ -242,7 +265,10 @@ fn decide<A: Modelled>(model: &Model<A>, entry: Entry, input: u32, frame: &[u8])
 }
 
 fn ends<A: Modelled>(tuple: &Tuple<A>) -> [(IpAddr, u16); 2] {
-    [(tuple.source.ip(), tuple.source_port.get()), (tuple.destination.ip(), tuple.destination_port.get())]
+    [
+        (tuple.source.ip(), tuple.source_port.get()),
+        (tuple.destination.ip(), tuple.destination_port.get()),
+    ]
 }
 
 fn leaving<A: Modelled>(translation: &Translation<A>) -> Leaving {

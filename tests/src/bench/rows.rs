@@ -1,5 +1,6 @@
-//! Tables of packets. Each row goes through the pure decisions and through the programs in the kernel, with the same tables: the
-//! action, the frame to the last byte and the reason that was counted must be the same, and be what the row says.
+//! Tables of packets. Each row goes through the pure decisions and through the programs in the
+//! kernel, with the same tables: the action, the frame to the last byte and the reason that was
+//! counted must be the same, and be what the row says.
 
 use std::net::IpAddr;
 
@@ -90,7 +91,8 @@ pub enum Expect {
     Stop(Reason),
     /// It leaves through that interface, from there to there.
     Leave(&'static str, End, End),
-    /// An ICMP error leaves through that interface, from there to there, and quotes a packet from there to there.
+    /// An ICMP error leaves through that interface, from there to there, and quotes a packet from
+    /// there to there.
     LeaveError(&'static str, IpAddr, IpAddr, End, End),
     /// A fragment that comes again, with those that were held for it.
     PutBack,
@@ -141,10 +143,14 @@ impl Row {
     }
 }
 
-/// A frame of the container with that source, or of who says so at an interface that is nobody's own.
+/// A frame of the container with that source, or of who says so at an interface that is nobody's
+/// own.
 pub fn from(source: IpAddr, destination: IpAddr, payload: Payload) -> IpFrame {
     let containers = [C1, C2, C3, C4, C5];
-    let own = containers.into_iter().find(|own| address(Family::of(source), *own) == source).unwrap_or(C1);
+    let own = containers
+        .into_iter()
+        .find(|own| address(Family::of(source), *own) == source)
+        .unwrap_or(C1);
     IpFrame::new((BRIDGE_MAC, mac_of(own)), source, destination, payload)
 }
 
@@ -156,7 +162,13 @@ pub fn outside(bench: &Bench, source: IpAddr, destination: IpAddr, payload: Payl
 /// Makes the host, five containers and some publishes known, in both families.
 pub fn set_up(bench: &mut Bench) {
     bench.put_host();
-    let open = |address, host_side, bridge| Place { address, host_side, bridge, closed: false, masquerade: true };
+    let open = |address, host_side, bridge| Place {
+        address,
+        host_side,
+        bridge,
+        closed: false,
+        masquerade: true,
+    };
     bench.put_dual(open(C1, "h1", "cwa"));
     bench.put_dual(open(C2, "h2", "cwa"));
     bench.put_dual(Place { masquerade: false, ..open(C3, "h3", "cwb") });
@@ -193,7 +205,12 @@ pub fn check(bench: &mut Bench, family: Family, rows: Vec<Row>) {
             failures.push(format!("{}: {failure}", row.what));
         }
     }
-    assert!(failures.is_empty(), "{} of {count} rows of {family} failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {count} rows of {family} failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     report::rows(family, count);
 }
 
@@ -202,8 +219,11 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
     let before = bench.datapath.reasons().expect("the counts");
     let trial = bench.kernel(entry(row.input), row.input, &bytes);
     let after = bench.datapath.reasons().expect("the counts");
-    let counted: Vec<_> =
-        after.iter().filter(|(name, count)| before[*name] != **count).map(|(name, _)| *name).collect();
+    let counted: Vec<_> = after
+        .iter()
+        .filter(|(name, count)| before[*name] != **count)
+        .map(|(name, _)| *name)
+        .collect();
     // Which frames are for us the program sees before the decision.
     let for_us = bytes[..6] != ANOTHER_MACHINE;
     let pure = if for_us { bench.pure(entry(row.input), row.input, &bytes) } else { None };
@@ -211,18 +231,24 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
     if let (Expect::Stop(reason), frame) = ways {
         return check_stopped(row, *reason, frame, &trial, pure.as_ref(), &counted);
     }
-    let (Expect::Leave(..) | Expect::LeaveError(..) | Expect::PutBack, Frame::Ip(frame)) = ways else {
+    let (Expect::Leave(..) | Expect::LeaveError(..) | Expect::PutBack, Frame::Ip(frame)) = ways
+    else {
         return Err("a raw frame does not leave".to_owned());
     };
     let leaves = !matches!(row.expect, Expect::PutBack);
     if trial.action != if leaves { 7 } else { 2 } || !counted.is_empty() {
-        return Err(format!("the kernel did {} and counted {counted:?}; the pure code says {pure:?}", trial.action));
+        return Err(format!(
+            "the kernel did {} and counted {counted:?}; the pure code says {pure:?}",
+            trial.action
+        ));
     }
     let wanted = match (&row.expect, &pure) {
         (Expect::PutBack, Some(Pure::PutBack)) => return Ok(()),
-        (Expect::Leave(through, source, destination), Some(Pure::Leave(leaving) | Pure::LeaveFragment(leaving)))
-            if (bench.index(through), *source, *destination)
-                == (leaving.output, leaving.source, leaving.destination) =>
+        (
+            Expect::Leave(through, source, destination),
+            Some(Pure::Leave(leaving) | Pure::LeaveFragment(leaving)),
+        ) if (bench.index(through), *source, *destination)
+            == (leaving.output, leaving.source, leaving.destination) =>
         {
             let mut wanted = translated(frame, leaving);
             if matches!(pure, Some(Pure::LeaveFragment(_))) && wanted.source != frame.source {
@@ -244,7 +270,10 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
             let [from, to] = quoted;
             let payload = inner.payload.with_ports(from.1, to.1);
             let inner = IpFrame { source: from.0, destination: to.0, payload, ..(**inner).clone() };
-            IpFrame { payload: Payload::Error(*told, Box::new(inner), *length), ..translated(frame, leaving) }
+            IpFrame {
+                payload: Payload::Error(*told, Box::new(inner), *length),
+                ..translated(frame, leaving)
+            }
         }
         (_, pure) => return Err(format!("the pure code says {pure:?}")),
     };
@@ -283,7 +312,10 @@ fn check_stopped(
         return Err(format!("the kernel counted {counted:?}, not {}", reason.name()));
     }
     if trial.action != action || trial.frame != wanted {
-        return Err(format!("the kernel did {} and left\n {:02x?}, not\n {wanted:02x?}", trial.action, trial.frame));
+        return Err(format!(
+            "the kernel did {} and left\n {:02x?}, not\n {wanted:02x?}",
+            trial.action, trial.frame
+        ));
     }
     Ok(())
 }
@@ -294,7 +326,10 @@ fn answer(input: &str, frame: &IpFrame, reason: Reason) -> Option<Vec<u8>> {
     let told = match reason {
         Reason::TtlExceeded => Told::HopsExceeded,
         Reason::TooLong => Told::TooLong(1500),
-        Reason::PortsExhausted | Reason::SctpPortTaken | Reason::TableFull | Reason::TooManyFlows => Told::Prohibited,
+        Reason::PortsExhausted
+        | Reason::SctpPortTaken
+        | Reason::TableFull
+        | Reason::TooManyFlows => Told::Prohibited,
         Reason::NoRoute => Told::NoRoute,
         _ => return None,
     };
@@ -352,8 +387,9 @@ fn translated(frame: &IpFrame, leaving: &Leaving) -> IpFrame {
 /// The MAC of the container with that address.
 fn mac_at(own: IpAddr) -> [u8; 6] {
     let containers = [C1, C2, C3, C4, C5];
-    let is_own =
-        |container: &[u8; 4]| address(Family::of(own), *container) == own || super::link_local_of(*container) == own;
+    let is_own = |container: &[u8; 4]| {
+        address(Family::of(own), *container) == own || super::link_local_of(*container) == own
+    };
     mac_of(containers.into_iter().find(is_own).expect("a container's address"))
 }
 

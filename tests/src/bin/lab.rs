@@ -33,8 +33,9 @@ const KEPT: &str = "kept";
 
 /// A host, a world and two containers, each a network namespace, with an agent between them.
 ///
-/// Builds what articles on container networking build by hand, does their checks and prints what came of them. Removed at the end,
-/// after a failure and on Ctrl-C too. Exit status 1 if a check fails.
+/// Builds what articles on container networking build by hand, does their checks and prints what
+/// came of them. Removed at the end, after a failure and on Ctrl-C too. Exit status 1 if a check
+/// fails.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask lab")]
 struct Options {
@@ -63,7 +64,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<bool> {
-    ensure!(nix::unistd::geteuid().is_root(), "a lab is made of network namespaces, which needs root: try 'sudo'");
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "a lab is made of network namespaces, which needs root: try 'sudo'"
+    );
     let name = options.name.as_str();
     ensure_no_other(name)?;
     let lab = Lab::for_people(name, options.keep)?;
@@ -99,8 +103,8 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
-/// One that was kept, or still runs, is told of, not removed: someone may be at work in it. What one has left whose process was killed
-/// is removed.
+/// One that was kept, or still runs, is told of, not removed: someone may be at work in it. What
+/// one has left whose process was killed is removed.
 fn ensure_no_other(name: &str) -> anyhow::Result<()> {
     let folder = undo::folder(name);
     let namespaces = ["world", "host"].map(|part| format!("{name}-{part}"));
@@ -118,10 +122,17 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
         }
         return Ok(());
     };
-    ensure!(there.is_dir() && there.uid() == 0, "{} is not root's folder; remove it", folder.display());
+    ensure!(
+        there.is_dir() && there.uid() == 0,
+        "{} is not root's folder; remove it",
+        folder.display()
+    );
     let script = removal_script(name);
     if !take_lock(name)?.1 {
-        bail!("there is a lab already; leave its shell to remove it, or else type: sh {}", script.display());
+        bail!(
+            "there is a lab already; leave its shell to remove it, or else type: sh {}",
+            script.display()
+        );
     }
     ensure!(
         !folder.join(KEPT).exists(),
@@ -129,7 +140,8 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
         script.display()
     );
     let host = netns::named(&format!("{name}-host")).display().to_string();
-    let state = fs::read_to_string(format!("/run/causeway/{name}.json")).unwrap_or_else(|_| host.clone());
+    let state =
+        fs::read_to_string(format!("/run/causeway/{name}.json")).unwrap_or_else(|_| host.clone());
     ensure!(
         state.contains(&host),
         "there is an instance '{name}' that is not the lab's; remove it with 'causeway down --instance {name}' if nobody needs it"
@@ -137,11 +149,16 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
     println!("An earlier lab was killed before it could remove itself; what it left is removed.");
     let containers = CONTAINERS.map(|container| format!("{name}-{container}"));
     let problems = Undo::of_dead(name, &namespaces, containers.into()).all();
-    ensure!(problems.is_empty(), "not everything that the earlier lab left could be removed: {}", problems.join("; "));
+    ensure!(
+        problems.is_empty(),
+        "not everything that the earlier lab left could be removed: {}",
+        problems.join("; ")
+    );
     Ok(())
 }
 
-/// The lock of the lab's folder, and whether it is this process's now: the kernel gives it back however the process ends.
+/// The lock of the lab's folder, and whether it is this process's now: the kernel gives it back
+/// however the process ends.
 fn take_lock(name: &str) -> anyhow::Result<(File, bool)> {
     let path = undo::folder(name).join("lock");
     let file = File::options().write(true).create(true).truncate(false).open(&path);
@@ -165,7 +182,11 @@ fn undo_on_signal(lab: &Lab) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         let _entered = runtime.enter();
-        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]
+        [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]
     };
     thread::spawn(move || {
         let [interrupt, terminate, hangup] = &mut signals;
@@ -192,7 +213,8 @@ fn serve(lab: &Lab, c1: &Container) -> anyhow::Result<()> {
     python.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut undo = lab.undo();
     let started = place::run(&c1.netns, || python.spawn());
-    undo.children.push(started.context("cannot start python3 for the page in c1; is it installed?")?);
+    undo.children
+        .push(started.context("cannot start python3 for the page in c1; is it installed?")?);
     drop(undo);
     let end = std::time::Instant::now() + DEADLINE;
     while http::get(&c1.netns, c1.at(PORT), Duration::from_secs(1)).is_err() {
@@ -208,7 +230,12 @@ fn table(rows: &[Row]) -> Table {
     for row in rows {
         let shown = |text: &str| if text.is_empty() { "empty".to_owned() } else { text.to_owned() };
         let verdict = if row.ok() { "yes" } else { "NO" };
-        table.add_row([row.what.clone(), shown(&row.expected), shown(&row.seen), verdict.to_owned()]);
+        table.add_row([
+            row.what.clone(),
+            shown(&row.expected),
+            shown(&row.seen),
+            verdict.to_owned(),
+        ]);
     }
     table
 }
@@ -217,7 +244,10 @@ fn table(rows: &[Row]) -> Table {
 fn guide(name: &str, c1: &Container, c2: &Container, keep: bool) -> String {
     // The lab's shell finds the program anyway, other shells after this.
     let binary = verb::binary();
-    let path = binary.parent().filter(|_| keep).map(|folder| format!("export PATH='{}':$PATH\n  ", folder.display()));
+    let path = binary
+        .parent()
+        .filter(|_| keep)
+        .map(|folder| format!("export PATH='{}':$PATH\n  ", folder.display()));
     let path = path.unwrap_or_default();
     format!(
         "Network namespaces:
@@ -245,7 +275,12 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
         // It takes its prompt from the person's own file, and perhaps its path.
         let file = folder.join("bashrc");
         let folder = folder.display();
-        fs::write(&file, format!("[ -f ~/.bashrc ] && . ~/.bashrc\nPATH='{folder}':$PATH\nPS1=\"({name}) $PS1\"\n"))?;
+        fs::write(
+            &file,
+            format!(
+                "[ -f ~/.bashrc ] && . ~/.bashrc\nPATH='{folder}':$PATH\nPS1=\"({name}) $PS1\"\n"
+            ),
+        )?;
         shell.arg("--rcfile").arg(file);
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -253,17 +288,25 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     shell.env("PATH", path).env("PS1", format!("({name}) # ")).env("CAUSEWAY_INSTANCE", name);
     shell.env("CAUSEWAY_LAB", guide).env("CAUSEWAY_BIN", verb::binary());
     let mut undo = lab.undo();
-    let running = place::run(&lab.host, || shell.spawn()).with_context(|| format!("cannot start {shell:?}"))?;
+    let running = place::run(&lab.host, || shell.spawn())
+        .with_context(|| format!("cannot start {shell:?}"))?;
     let pid = running.id();
     undo.children.push(running);
     drop(undo);
     loop {
         // Not a plain wait: a signal's thread must find it among what is to be undone.
         let mut undo = lab.undo();
-        let Some(place) = undo.children.iter().position(|child| child.id() == pid) else { return Ok(()) };
+        let Some(place) = undo.children.iter().position(|child| child.id() == pid) else {
+            return Ok(());
+        };
         // How the shell's last command ended is nothing to this program.
         if undo.children[place].try_wait()?.is_some() {
-            return undo.children.remove(place).wait().map(drop).context("cannot wait for the shell");
+            return undo
+                .children
+                .remove(place)
+                .wait()
+                .map(drop)
+                .context("cannot wait for the shell");
         }
         drop(undo);
         thread::sleep(Duration::from_millis(50));

@@ -36,7 +36,12 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
     let syn = from(c1, world, tcp(4000, 80, SYN));
     vec![
         row("a SYN is masqueraded", "h1", syn.clone(), Leave("up0", (host, 4000), (world, 80))),
-        row("UDP is masqueraded", "h1", from(c1, world, udp(4000, 53)), Leave("up0", (host, 4000), (world, 53))),
+        row(
+            "UDP is masqueraded",
+            "h1",
+            from(c1, world, udp(4000, 53)),
+            Leave("up0", (host, 4000), (world, 53)),
+        ),
         row(
             "UDP without checksum stays without",
             "h1",
@@ -74,15 +79,55 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             from(c3, world, tcp(4000, 80, SYN)),
             Leave("up0", (c3, 4000), (world, 80)),
         ),
-        row("TCP in mid-stream begins nothing", "h1", from(c1, world, tcp(4000, 80, ACK)), Stop(Reason::NoFlow)),
-        row("SYN and ACK begin nothing", "h1", from(c1, world, tcp(4000, 80, SYN | ACK)), Stop(Reason::NoFlow)),
-        row("SYN and RST begin nothing", "h1", from(c1, world, tcp(4000, 80, SYN | RST)), Stop(Reason::NoFlow)),
-        row("an echo reply begins nothing", "h1", from(c1, world, Payload::Pong(77)), Stop(Reason::NoFlow)),
-        row("a source of nobody's", "h1", from(nobody, world, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
-        row("a neighbour's source", "h1", from(c2, world, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
-        row("a neighbour's flow", "h1", from(c2, world, tcp(4000, 80, ACK)), Stop(Reason::SourceAddressSpoofed))
-            .after("h2", from(c2, world, tcp(4000, 80, SYN))),
-        row("the host's source", "h1", from(host, world, tcp(4000, 80, SYN)), Stop(Reason::SourceAddressSpoofed)),
+        row(
+            "TCP in mid-stream begins nothing",
+            "h1",
+            from(c1, world, tcp(4000, 80, ACK)),
+            Stop(Reason::NoFlow),
+        ),
+        row(
+            "SYN and ACK begin nothing",
+            "h1",
+            from(c1, world, tcp(4000, 80, SYN | ACK)),
+            Stop(Reason::NoFlow),
+        ),
+        row(
+            "SYN and RST begin nothing",
+            "h1",
+            from(c1, world, tcp(4000, 80, SYN | RST)),
+            Stop(Reason::NoFlow),
+        ),
+        row(
+            "an echo reply begins nothing",
+            "h1",
+            from(c1, world, Payload::Pong(77)),
+            Stop(Reason::NoFlow),
+        ),
+        row(
+            "a source of nobody's",
+            "h1",
+            from(nobody, world, tcp(4000, 80, SYN)),
+            Stop(Reason::SourceAddressSpoofed),
+        ),
+        row(
+            "a neighbour's source",
+            "h1",
+            from(c2, world, tcp(4000, 80, SYN)),
+            Stop(Reason::SourceAddressSpoofed),
+        ),
+        row(
+            "a neighbour's flow",
+            "h1",
+            from(c2, world, tcp(4000, 80, ACK)),
+            Stop(Reason::SourceAddressSpoofed),
+        )
+        .after("h2", from(c2, world, tcp(4000, 80, SYN))),
+        row(
+            "the host's source",
+            "h1",
+            from(host, world, tcp(4000, 80, SYN)),
+            Stop(Reason::SourceAddressSpoofed),
+        ),
         row(
             "a neighbour's MAC",
             "h1",
@@ -108,7 +153,12 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(Reason::ErrorOfNoFlow),
         ),
         row("to the gateway", "h1", from(c1, gateway, Payload::Ping(77)), Stop(Reason::ToHost)),
-        row("to the host's uplink address", "h1", from(c1, host, tcp(4000, 22, SYN)), Stop(Reason::ToHost)),
+        row(
+            "to the host's uplink address",
+            "h1",
+            from(c1, host, tcp(4000, 22, SYN)),
+            Stop(Reason::ToHost),
+        ),
         row(
             "an answer to the host from a published port's number",
             "h1",
@@ -116,9 +166,24 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(Reason::ToHost),
         ),
         row("multicast", "h1", from(c1, group, udp(5353, 5353)), Stop(Reason::ToBridge)),
-        row("an unknown neighbour", "h1", from(c1, nobody, tcp(4000, 80, SYN)), Stop(Reason::ToBridge)),
-        row("to a neighbour", "h1", from(c1, c2, tcp(4000, 80, SYN)), Leave("h2", (c1, 4000), (c2, 80))),
-        row("to a neighbour in mid-stream", "h1", from(c1, c2, tcp(4000, 80, ACK)), Leave("h2", (c1, 4000), (c2, 80))),
+        row(
+            "an unknown neighbour",
+            "h1",
+            from(c1, nobody, tcp(4000, 80, SYN)),
+            Stop(Reason::ToBridge),
+        ),
+        row(
+            "to a neighbour",
+            "h1",
+            from(c1, c2, tcp(4000, 80, SYN)),
+            Leave("h2", (c1, 4000), (c2, 80)),
+        ),
+        row(
+            "to a neighbour in mid-stream",
+            "h1",
+            from(c1, c2, tcp(4000, 80, ACK)),
+            Leave("h2", (c1, 4000), (c2, 80)),
+        ),
         row(
             "to a neighbour with the last hop",
             "h1",
@@ -137,8 +202,18 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             from(c1, c2, Payload::Other(47, vec![0; 8])),
             Leave("h2", (c1, 0), (c2, 0)),
         ),
-        row("to another network", "h1", from(c1, c3, tcp(4000, 80, SYN)), Stop(Reason::OtherNetwork)),
-        row("to a neighbour kept apart", "h4", from(c4, c5, tcp(4000, 80, SYN)), Stop(Reason::IccOff)),
+        row(
+            "to another network",
+            "h1",
+            from(c1, c3, tcp(4000, 80, SYN)),
+            Stop(Reason::OtherNetwork),
+        ),
+        row(
+            "to a neighbour kept apart",
+            "h4",
+            from(c4, c5, tcp(4000, 80, SYN)),
+            Stop(Reason::IccOff),
+        ),
         row(
             "outwards from an internal network",
             "h4",
@@ -157,7 +232,12 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             from(c1, address(family, [192, 168, 9, 7]), tcp(4000, 80, SYN)),
             Stop(Reason::NotAnUplink),
         ),
-        row("hairpin to a neighbour", "h2", from(c2, host, tcp(4000, 5000, SYN)), Leave("h1", (c2, 4000), (c1, 80))),
+        row(
+            "hairpin to a neighbour",
+            "h2",
+            from(c2, host, tcp(4000, 5000, SYN)),
+            Leave("h1", (c2, 4000), (c1, 80)),
+        ),
         row(
             "hairpin by the gateway's address",
             "h2",
@@ -170,9 +250,19 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             from(c3, host, tcp(4000, 5000, SYN)),
             Leave("h1", (c3, 4000), (c1, 80)),
         ),
-        row("hairpin to itself", "h1", from(c1, host, tcp(4000, 5000, SYN)), Leave("h1", (gateway, 4000), (c1, 80))),
-        row("hairpin answer", "h1", from(c1, c2, tcp(80, 4000, SYN | ACK)), Leave("h2", (host, 5000), (c2, 4000)))
-            .after("h2", from(c2, host, tcp(4000, 5000, SYN))),
+        row(
+            "hairpin to itself",
+            "h1",
+            from(c1, host, tcp(4000, 5000, SYN)),
+            Leave("h1", (gateway, 4000), (c1, 80)),
+        ),
+        row(
+            "hairpin answer",
+            "h1",
+            from(c1, c2, tcp(80, 4000, SYN | ACK)),
+            Leave("h2", (host, 5000), (c2, 4000)),
+        )
+        .after("h2", from(c2, host, tcp(4000, 5000, SYN))),
         row(
             "hairpin answer to itself",
             "h1",
@@ -180,7 +270,12 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h1", (host, 5000), (c1, 4000)),
         )
         .after("h1", from(c1, host, tcp(4000, 5000, SYN))),
-        row("hairpin of UDP", "h2", from(c2, host, udp(4000, 5001)), Leave("h1", (c2, 4000), (c1, 53))),
+        row(
+            "hairpin of UDP",
+            "h2",
+            from(c2, host, udp(4000, 5001)),
+            Leave("h1", (c2, 4000), (c1, 53)),
+        ),
         row(
             "a publish that admits others only",
             "h2",
@@ -214,18 +309,30 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             from(c1, c2, Payload::Udp(4000, 53, vec![0; family.data_of(1501)])),
             Leave("h2", (c1, 4000), (c2, 53)),
         ),
-        row("the last hop outwards", "h1", IpFrame { ttl: 1, ..syn.clone() }, Stop(Reason::TtlExceeded)),
+        row(
+            "the last hop outwards",
+            "h1",
+            IpFrame { ttl: 1, ..syn.clone() },
+            Stop(Reason::TtlExceeded),
+        ),
         row(
             "the last hop outwards, of a flow, with a neighbour's MAC",
             "h1",
-            IpFrame { ttl: 1, macs: (BRIDGE_MAC, mac_of(C2)), ..from(c1, world, Payload::Tcp(4000, 80, ACK)) },
+            IpFrame {
+                ttl: 1,
+                macs: (BRIDGE_MAC, mac_of(C2)),
+                ..from(c1, world, Payload::Tcp(4000, 80, ACK))
+            },
             Stop(Reason::TtlExceeded),
         )
         .after("h1", syn.clone()),
         row(
             "a flow's packet to a neighbour shows the true MAC, whatever it had",
             "h1",
-            IpFrame { macs: (BRIDGE_MAC, [2, 6, 6, 6, 6, 6]), ..from(c1, c2, Payload::Tcp(4000, 80, ACK)) },
+            IpFrame {
+                macs: (BRIDGE_MAC, [2, 6, 6, 6, 6, 6]),
+                ..from(c1, c2, Payload::Tcp(4000, 80, ACK))
+            },
             Leave("h2", (c1, 4000), (c2, 80)),
         )
         .after("h1", from(c1, c2, Payload::Tcp(4000, 80, SYN))),
@@ -252,7 +359,8 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
     ]
 }
 
-/// Frames that say what cannot be. `BPF_PROG_TEST_RUN` takes none that ends before its IP header does: `common` has those rows.
+/// Frames that say what cannot be. `BPF_PROG_TEST_RUN` takes none that ends before its IP header
+/// does: `common` has those rows.
 fn rows_of_damage(family: Family) -> Vec<Row> {
     let Names { c1, world, .. } = Names::of(family);
     let syn = from(c1, world, Payload::Tcp(4000, 80, SYN));
@@ -264,7 +372,8 @@ fn rows_of_damage(family: Family) -> Vec<Row> {
         frame
     };
     let ether_type = |value: [u8; 2]| [&whole[..12], &value, &whole[14..]].concat();
-    let (other_type, other_version) = if family == V4 { ([0x86, 0xdd], 0x65) } else { ([0x08, 0x00], 0x45) };
+    let (other_type, other_version) =
+        if family == V4 { ([0x86, 0xdd], 0x65) } else { ([0x08, 0x00], 0x45) };
     vec![
         raw("ARP that is a packet", "h1", ether_type([0x08, 0x06]), Reason::NotIp),
         raw("behind the other family's type", "h1", ether_type(other_type), Reason::Malformed),
@@ -282,7 +391,8 @@ fn rows_of_ipv4() -> Vec<Row> {
     use Expect::Stop;
     let Names { c1, world, .. } = Names::of(V4);
     let own = mac_of(C1);
-    // A request for the address of the container itself, as a probe is; whom it asks for does not matter otherwise.
+    // A request for the address of the container itself, as a probe is; whom it asks for does not
+    // matter otherwise.
     let arp = |frame_mac: [u8; 6], sender_mac: [u8; 6], sender: [u8; 4]| {
         let head = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
         [&[0xff; 6][..], &frame_mac, &head, &sender_mac, &sender, &[0; 6], &C1].concat()
@@ -292,7 +402,9 @@ fn rows_of_ipv4() -> Vec<Row> {
         frame[at] = value;
         frame
     };
-    let udp = |destination: [u8; 4]| from(c1, destination.into(), Payload::Udp(4000, 67, b"hello".to_vec()));
+    let udp = |destination: [u8; 4]| {
+        from(c1, destination.into(), Payload::Udp(4000, 67, b"hello".to_vec()))
+    };
     vec![
         row("limited broadcast", "h1", udp([255; 4]), Stop(Reason::ToBridge)),
         row("the subnet's broadcast", "h1", udp([172, 18, 255, 255]), Stop(Reason::ToBridge)),
@@ -301,7 +413,12 @@ fn rows_of_ipv4() -> Vec<Row> {
         raw("ARP in a neighbour's name", "h1", arp(own, own, C2), Reason::ArpSpoofed),
         raw("ARP in the gateway's name", "h1", arp(own, own, [172, 18, 0, 1]), Reason::ArpSpoofed),
         raw("ARP with a neighbour's MAC", "h1", arp(own, mac_of(C2), C1), Reason::ArpSpoofed),
-        raw("ARP in a frame with a neighbour's MAC", "h1", arp(mac_of(C2), own, C1), Reason::ArpSpoofed),
+        raw(
+            "ARP in a frame with a neighbour's MAC",
+            "h1",
+            arp(mac_of(C2), own, C1),
+            Reason::ArpSpoofed,
+        ),
         raw("ARP cut short", "h1", arp(own, own, C1)[..41].to_vec(), Reason::Malformed),
         raw("a header of four words", "h1", broken(14, 0x44), Reason::Malformed),
         raw("a header longer than its packet", "h1", broken(14, 0x4f), Reason::Malformed),

@@ -1,4 +1,5 @@
-//! Packets between an IPv6 client and a container that has IPv4 alone: each leaves as one of the other family, to the last byte.
+//! Packets between an IPv6 client and a container that has IPv4 alone: each leaves as one of the
+//! other family, to the last byte.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,9 +20,11 @@ use causeway_tests::{
     report,
 };
 
-const PLACE: Place = Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
+const PLACE: Place =
+    Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
 
-/// The first container has IPv4 alone, and the second both. Whoever sends to port 5000 or 5001 of the host reaches the first.
+/// The first container has IPv4 alone, and the second both. Whoever sends to port 5000 or 5001 of
+/// the host reaches the first.
 fn set_up(bench: &mut Bench) {
     bench.put_host();
     bench.put_container(PLACE);
@@ -29,7 +32,10 @@ fn set_up(bench: &mut Bench) {
     bench.put_dual(Place { address: C2, host_side: "h2", ..PLACE });
     for publish in ["5000:80", "5001:53/udp"] {
         let entry = publish_entry(C1, publish, &[]);
-        bench.publish(&PublishEntry { container_v6: Some(Ipv4Addr::from(C1).to_ipv6_mapped()), ..entry });
+        bench.publish(&PublishEntry {
+            container_v6: Some(Ipv4Addr::from(C1).to_ipv6_mapped()),
+            ..entry
+        });
     }
 }
 
@@ -59,11 +65,16 @@ fn inside(frame: &IpFrame, port: u16, seen: &[u8]) -> IpFrame {
     identified(whole, seen)
 }
 
-/// With the identification that the kernel has chosen for one that routers may fragment (RFC 7915 section 5.1).
+/// With the identification that the kernel has chosen for one that routers may fragment (RFC 7915
+/// section 5.1).
 fn identified(frame: IpFrame, seen: &[u8]) -> IpFrame {
     let length = frame.bytes().len() - 14;
     if length <= 1260 {
-        IpFrame { id: u16::from_be_bytes([seen[18], seen[19]]).into(), fragment: Fragment::None, ..frame }
+        IpFrame {
+            id: u16::from_be_bytes([seen[18], seen[19]]).into(),
+            fragment: Fragment::None,
+            ..frame
+        }
     } else {
         IpFrame { id: 0, fragment: Fragment::Dont, ..frame }
     }
@@ -82,7 +93,11 @@ fn goes_in(bench: &Bench, what: &str, input: &str, frame: &IpFrame) -> u16 {
 }
 
 fn udp(data: usize) -> Payload {
-    Payload::Udp(4000, 5001, (0..data).map(|place| u8::try_from(place % 251).expect("a byte")).collect())
+    Payload::Udp(
+        4000,
+        5001,
+        (0..data).map(|place| u8::try_from(place % 251).expect("a byte")).collect(),
+    )
 }
 
 fn tcp(flags: u8) -> Payload {
@@ -110,15 +125,22 @@ fn what_clients_send_becomes_ipv4() {
                 ..frame
             }),
             ("behind several headers", udp(5), &|frame| {
-                let headers = [header::HOP_BY_HOP, header::DESTINATION, header::DESTINATION].map(padding).to_vec();
-                IpFrame { options: Options::Extensions(headers), fragment: Fragment::Atomic, ..frame }
+                let headers = [header::HOP_BY_HOP, header::DESTINATION, header::DESTINATION]
+                    .map(padding)
+                    .to_vec();
+                IpFrame {
+                    options: Options::Extensions(headers),
+                    fragment: Fragment::Atomic,
+                    ..frame
+                }
             }),
         ] {
             for (input, frame) in clients(bench, &payload) {
                 bench.flush();
                 let frame = change(frame);
                 let port = goes_in(bench, what, input, &frame);
-                // The next one goes by the table, and without headers that nearly none has by the quickest way.
+                // The next one goes by the table, and without headers that nearly none has by the
+                // quickest way.
                 assert_eq!(goes_in(bench, what, input, &frame), port);
                 rows += 1;
             }
@@ -181,7 +203,8 @@ fn what_is_refused() {
             for begun in [false, true] {
                 bench.flush();
                 if begun && *reason != Reason::NotOurs {
-                    let whole = IpFrame { ttl: 64, fragment: Fragment::None, ..with_data(frame, 5) };
+                    let whole =
+                        IpFrame { ttl: 64, fragment: Fragment::None, ..with_data(frame, 5) };
                     goes_in(bench, what, input, &whole);
                 } else if frame.fragment == Fragment::Later {
                     // Only of a flow that has begun is it known what it is.
@@ -189,15 +212,27 @@ fn what_is_refused() {
                 }
                 let before = bench.datapath.reasons().expect("the counts")[reason.name()];
                 let trial = bench.kernel(entry(input), input, &frame.bytes());
-                assert_eq!(bench.datapath.reasons().expect("the counts")[reason.name()], before + 1, "{what}");
+                assert_eq!(
+                    bench.datapath.reasons().expect("the counts")[reason.name()],
+                    before + 1,
+                    "{what}"
+                );
                 let Some((speaker, told)) = answer else {
-                    assert!(trial.action != 7 && trial.frame == frame.bytes(), "{what}: {}", trial.action);
+                    assert!(
+                        trial.action != 7 && trial.frame == frame.bytes(),
+                        "{what}: {}",
+                        trial.action
+                    );
                     continue;
                 };
                 assert_eq!(trial.action, 7, "{what}");
                 assert_eq!(read(&trial.frame).source, *speaker, "{what}");
                 let head = told.head(V6);
-                assert_eq!((&trial.frame[54..56], &trial.frame[58..62]), (&head[..2], &head[4..]), "{what}");
+                assert_eq!(
+                    (&trial.frame[54..56], &trial.frame[58..62]),
+                    (&head[..2], &head[4..]),
+                    "{what}"
+                );
             }
         }
         report::rows(V6, rows.len());
@@ -206,11 +241,13 @@ fn what_is_refused() {
 
 /// The same frame with other data.
 fn with_data(frame: &IpFrame, data: usize) -> IpFrame {
-    let payload = if matches!(frame.payload, Payload::Udp(..)) { udp(data) } else { frame.payload.clone() };
+    let payload =
+        if matches!(frame.payload, Payload::Udp(..)) { udp(data) } else { frame.payload.clone() };
     IpFrame { payload, ..frame.clone() }
 }
 
-/// A frame of the container's to the gateway's port, from the port that a protocol has been published by.
+/// A frame of the container's to the gateway's port, from the port that a protocol has been
+/// published by.
 fn back(payload: Payload) -> IpFrame {
     let Names { c1, gateway, .. } = Names::of(V4);
     from(c1, gateway, payload)
@@ -233,12 +270,23 @@ fn what_the_container_answers_becomes_ipv6() {
         set_up(bench);
         let mut rows = 0;
         for (what, begins, answer, change) in [
-            ("a SYN and ACK", tcp(SYN), tcp(SYN | ACK), &(|frame| frame) as &dyn Fn(IpFrame) -> IpFrame),
+            (
+                "a SYN and ACK",
+                tcp(SYN),
+                tcp(SYN | ACK),
+                &(|frame| frame) as &dyn Fn(IpFrame) -> IpFrame,
+            ),
             ("a datagram", udp(5), udp(5), &|frame| frame),
             ("an odd one", udp(5), udp(6), &|frame| frame),
             ("as long as goes through", udp(5), udp(1500 - 48), &|frame| frame),
-            ("one that must not be cut", udp(5), udp(5), &|frame| IpFrame { fragment: Fragment::Dont, ..frame }),
-            ("behind options", udp(5), udp(5), &|frame| IpFrame { options: Options::Units(10), ..frame }),
+            ("one that must not be cut", udp(5), udp(5), &|frame| IpFrame {
+                fragment: Fragment::Dont,
+                ..frame
+            }),
+            ("behind options", udp(5), udp(5), &|frame| IpFrame {
+                options: Options::Units(10),
+                ..frame
+            }),
             ("with the last hop but one", tcp(SYN), tcp(ACK), &|frame| IpFrame { ttl: 2, ..frame }),
         ] {
             for (input, there) in clients(bench, &begins) {
@@ -251,7 +299,11 @@ fn what_the_container_answers_becomes_ipv6() {
                 for _ in 0..2 {
                     let trial = bench.kernel(Entry::HostSide, "h1", &frame.bytes());
                     assert_eq!(trial.action, 7, "{what}");
-                    assert_eq!(trial.frame, wanted, "{what}:\n{:02x?} is not\n{wanted:02x?}", trial.frame);
+                    assert_eq!(
+                        trial.frame, wanted,
+                        "{what}:\n{:02x?} is not\n{wanted:02x?}",
+                        trial.frame
+                    );
                 }
                 rows += 1;
             }
@@ -269,10 +321,34 @@ fn what_of_the_containers_does_not_go_back() {
         let answer = |data| back(udp(data).with_ports(53, port));
         let c2 = Names::of(V4).c2;
         let rows = [
-            ("the last hop", "h1", IpFrame { ttl: 1, ..answer(5) }, Reason::TtlExceeded, Some(Told::HopsExceeded)),
-            ("longer than goes through", "h1", answer(1501 - 48), Reason::TooLong, Some(Told::TooLong(1480))),
-            ("without checksum", "h1", back(Payload::UdpUnsummed(53, port)), Reason::NoChecksum, None),
-            ("a first part", "h1", IpFrame { fragment: Fragment::First, ..answer(64) }, Reason::Fragment, None),
+            (
+                "the last hop",
+                "h1",
+                IpFrame { ttl: 1, ..answer(5) },
+                Reason::TtlExceeded,
+                Some(Told::HopsExceeded),
+            ),
+            (
+                "longer than goes through",
+                "h1",
+                answer(1501 - 48),
+                Reason::TooLong,
+                Some(Told::TooLong(1480)),
+            ),
+            (
+                "without checksum",
+                "h1",
+                back(Payload::UdpUnsummed(53, port)),
+                Reason::NoChecksum,
+                None,
+            ),
+            (
+                "a first part",
+                "h1",
+                IpFrame { fragment: Fragment::First, ..answer(64) },
+                Reason::Fragment,
+                None,
+            ),
             ("to another port", "h1", back(udp(5).with_ports(53, port ^ 1)), Reason::ToHost, None),
             ("in its name", "h2", answer(5), Reason::SourceAddressSpoofed, None),
             (
@@ -286,20 +362,33 @@ fn what_of_the_containers_does_not_go_back() {
         for (what, input, frame, reason, answer) in &rows {
             let before = bench.datapath.reasons().expect("the counts")[reason.name()];
             let trial = bench.kernel(Entry::HostSide, input, &frame.bytes());
-            assert_eq!(bench.datapath.reasons().expect("the counts")[reason.name()], before + 1, "{what}");
+            assert_eq!(
+                bench.datapath.reasons().expect("the counts")[reason.name()],
+                before + 1,
+                "{what}"
+            );
             if let Some(told) = answer {
                 let (packet, head) = (read(&trial.frame), told.head(V4));
                 assert_eq!((trial.action, packet.source), (7, Names::of(V4).gateway), "{what}");
-                assert_eq!((&packet.payload[..2], &packet.payload[4..8]), (&head[..2], &head[4..]), "{what}");
+                assert_eq!(
+                    (&packet.payload[..2], &packet.payload[4..8]),
+                    (&head[..2], &head[4..]),
+                    "{what}"
+                );
             } else {
-                assert!(trial.action != 7 && trial.frame == frame.bytes(), "{what}: {}", trial.action);
+                assert!(
+                    trial.action != 7 && trial.frame == frame.bytes(),
+                    "{what}: {}",
+                    trial.action
+                );
             }
         }
         report::rows(V4, rows.len());
     });
 }
 
-/// What the differentiated services field says goes along (RFC 7915 sections 4.1 and 5.1); a flow label has no like.
+/// What the differentiated services field says goes along (RFC 7915 sections 4.1 and 5.1); a flow
+/// label has no like.
 #[test]
 fn the_class_goes_along() {
     with_bench(|bench| {
@@ -309,7 +398,10 @@ fn the_class_goes_along() {
             let mut frame = there.bytes();
             frame[14..18].copy_from_slice(&[0x60 | class >> 4, class << 4 | 0x0a, 0xbc, 0xde]);
             let seen = bench.kernel(entry(input), input, &frame).frame;
-            assert_eq!((&seen[12..16], checksum(&seen[14..34])), (&[0x08, 0x00, 0x45, class][..], 0));
+            assert_eq!(
+                (&seen[12..16], checksum(&seen[14..34])),
+                (&[0x08, 0x00, 0x45, class][..], 0)
+            );
             let port = read(&seen).ports().0;
             let mut frame = back(udp(5).with_ports(53, port)).bytes();
             frame[15] = class;
@@ -328,7 +420,8 @@ fn about(told: Told, quoted: IpFrame, most: usize) -> Payload {
     Payload::Error(told, Box::new(quoted), length)
 }
 
-/// What two packets of the same payload have in common is that payload: so much of it is quoted where the headers differ.
+/// What two packets of the same payload have in common is that payload: so much of it is quoted
+/// where the headers differ.
 const fn as_much(of: Family, most: usize) -> usize {
     match of {
         V4 => most.saturating_sub(20),
@@ -342,12 +435,18 @@ fn errors_and_what_they_quote_become_those_of_the_other_family() {
     with_bench(|bench| {
         set_up(bench);
         let mut rows = 0;
-        for (begins, answer, own, published) in [(tcp(SYN), tcp(SYN | ACK), 80, 5000), (udp(5), udp(33), 53, 5001)] {
+        for (begins, answer, own, published) in
+            [(tcp(SYN), tcp(SYN | ACK), 80, 5000), (udp(5), udp(33), 53, 5001)]
+        {
             for (input, there) in clients(bench, &begins) {
                 for most in [ALL, 28] {
                     for (told, like, back_like) in [
                         (Told::HopsExceeded, Told::HopsExceeded, Some(Told::HopsExceeded)),
-                        (Told::FragmentsMissing, Told::FragmentsMissing, Some(Told::FragmentsMissing)),
+                        (
+                            Told::FragmentsMissing,
+                            Told::FragmentsMissing,
+                            Some(Told::FragmentsMissing),
+                        ),
                         (Told::TooLong(1400), Told::TooLong(1380), Some(Told::TooLong(1420))),
                         (Told::PortClosed, Told::PortClosed, Some(Told::PortClosed)),
                     ] {
@@ -356,19 +455,36 @@ fn errors_and_what_they_quote_become_those_of_the_other_family() {
                             let port = goes_in(bench, "it begins", input, &there);
                             let sent = back(answer.with_ports(own, port));
                             let left = outwards(&sent, &there, answer.with_ports(published, 4000));
-                            assert_eq!(bench.kernel(Entry::HostSide, "h1", &sent.bytes()).action, 7);
+                            assert_eq!(
+                                bench.kernel(Entry::HostSide, "h1", &sent.bytes()).action,
+                                7
+                            );
 
-                            // About what the container sent. A router's address has no like: the gateway says it.
-                            let speaker = if input == "up0" { Names::of(V6).near } else { there.source };
-                            let error = about(told, IpFrame { ttl: 3, ..left.clone() }, as_much(V6, most));
+                            // About what the container sent. A router's address has no like: the
+                            // gateway says it.
+                            let speaker =
+                                if input == "up0" { Names::of(V6).near } else { there.source };
                             let error =
-                                IpFrame { options: options.clone(), payload: error, source: speaker, ..there.clone() };
+                                about(told, IpFrame { ttl: 3, ..left.clone() }, as_much(V6, most));
+                            let error = IpFrame {
+                                options: options.clone(),
+                                payload: error,
+                                source: speaker,
+                                ..there.clone()
+                            };
                             let trial = bench.kernel(entry(input), input, &error.bytes());
                             let quoted = IpFrame { ttl: 3, id: 0, ..sent.clone() };
-                            let wanted = IpFrame { payload: about(like, quoted, most), ..back(udp(0)) };
+                            let wanted =
+                                IpFrame { payload: about(like, quoted, most), ..back(udp(0)) };
                             let Names { c1, gateway, .. } = Names::of(V4);
                             let macs = (mac_of(C1), BRIDGE_MAC);
-                            let wanted = IpFrame { macs, source: gateway, destination: c1, ttl: 63, ..wanted };
+                            let wanted = IpFrame {
+                                macs,
+                                source: gateway,
+                                destination: c1,
+                                ttl: 63,
+                                ..wanted
+                            };
                             let wanted = identified(wanted, &trial.frame).bytes();
                             assert_eq!(trial.action, 7, "{told:?} {most} {options:?}");
                             assert_eq!(
@@ -379,11 +495,14 @@ fn errors_and_what_they_quote_become_those_of_the_other_family() {
 
                             // About what came to it.
                             let Some(like) = back_like else { continue };
-                            let came = IpFrame { id: 0, ttl: 3, ..inside(&there, port, &trial.frame) };
+                            let came =
+                                IpFrame { id: 0, ttl: 3, ..inside(&there, port, &trial.frame) };
                             let error = IpFrame { options, ..back(about(told, came, most)) };
                             let trial = bench.kernel(Entry::HostSide, "h1", &error.bytes());
                             let quoted = IpFrame { ttl: 3, ..there.clone() };
-                            let wanted = outwards(&error, &there, about(like, quoted, as_much(V6, most))).bytes();
+                            let wanted =
+                                outwards(&error, &there, about(like, quoted, as_much(V6, most)))
+                                    .bytes();
                             assert_eq!(trial.action, 7, "{told:?} {most}");
                             assert_eq!(
                                 trial.frame, wanted,
@@ -430,7 +549,11 @@ fn errors_that_do_not_cross() {
             (
                 "about a packet with options",
                 "h1",
-                back(about(Told::PortClosed, IpFrame { options: Options::Units(1), ..came.clone() }, 9999)),
+                back(about(
+                    Told::PortClosed,
+                    IpFrame { options: Options::Units(1), ..came.clone() },
+                    9999,
+                )),
                 Reason::ErrorNotTranslated,
             ),
             (
@@ -448,33 +571,50 @@ fn errors_that_do_not_cross() {
             (
                 "of a neighbour's",
                 "h2",
-                IpFrame { source: c2, macs: own, ..back(about(Told::PortClosed, came.clone(), 9999)) },
+                IpFrame {
+                    source: c2,
+                    macs: own,
+                    ..back(about(Told::PortClosed, came.clone(), 9999))
+                },
                 Reason::ToHost,
             ),
             (
                 "about what never came",
                 "h1",
-                back(about(Told::PortClosed, IpFrame { payload: udp(5).with_ports(9, 53), ..came.clone() }, 9999)),
+                back(about(
+                    Told::PortClosed,
+                    IpFrame { payload: udp(5).with_ports(9, 53), ..came.clone() },
+                    9999,
+                )),
                 Reason::ToHost,
             ),
             (
                 "longer than an error may be",
                 "h1",
-                back(about(Told::PortClosed, IpFrame { payload: udp(1300).with_ports(port, 53), ..came }, 9999)),
+                back(about(
+                    Told::PortClosed,
+                    IpFrame { payload: udp(1300).with_ports(port, 53), ..came },
+                    9999,
+                )),
                 Reason::ErrorNotTranslated,
             ),
         ];
         for (what, input, frame, reason) in &rows {
             let before = bench.datapath.reasons().expect("the counts")[reason.name()];
             let trial = bench.kernel(entry(input), input, &frame.bytes());
-            assert_eq!(bench.datapath.reasons().expect("the counts")[reason.name()], before + 1, "{what}");
+            assert_eq!(
+                bench.datapath.reasons().expect("the counts")[reason.name()],
+                before + 1,
+                "{what}"
+            );
             assert!(trial.action != 7, "{what}");
         }
         report::rows(V4, rows.len());
     });
 }
 
-/// Two containers of IPv4 at the same port, and a client that has the same port for both: no flow is taken for another.
+/// Two containers of IPv4 at the same port, and a client that has the same port for both: no flow
+/// is taken for another.
 #[test]
 fn a_flow_of_ipv4_and_one_across_share_no_tuple() {
     with_bench(|bench| {
@@ -514,6 +654,10 @@ fn who_is_not_outside_does_not_get_in() {
         }
         let mapped: IpAddr = "::ffff:203.0.113.10".parse().expect("an address");
         let frame = outside(bench, mapped, host, udp(5));
-        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frame.bytes()).action, -1, "no packet has such an address");
+        assert_eq!(
+            bench.kernel(Entry::Uplink, "up0", &frame.bytes()).action,
+            -1,
+            "no packet has such an address"
+        );
     });
 }

@@ -31,7 +31,8 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
     let datagram = || from(c1, world, Payload::Udp(4000, 53, b"hello".to_vec()));
     let published = || outside(bench, world, host, Payload::Udp(4000, 5001, b"hello".to_vec()));
     // What a packet looked like when it was somewhere: the quote.
-    let seen = |source, destination, payload| IpFrame { ttl: 7, ..from(source, destination, payload) };
+    let seen =
+        |source, destination, payload| IpFrame { ttl: 7, ..from(source, destination, payload) };
     let error = |told, quoted: IpFrame| {
         let length = quoted.bytes().len() - 14;
         Payload::Error(told, Box::new(quoted), length)
@@ -87,14 +88,24 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         row(
             "a quoted datagram without checksum stays without",
             "up0",
-            outside(bench, world, host, error(Told::PortClosed, seen(host, world, Payload::UdpUnsummed(4000, 53)))),
+            outside(
+                bench,
+                world,
+                host,
+                error(Told::PortClosed, seen(host, world, Payload::UdpUnsummed(4000, 53))),
+            ),
             LeaveError("h1", world, c1, (c1, 4000), (world, 53)),
         )
         .after("h1", from(c1, world, Payload::UdpUnsummed(4000, 53))),
         row(
             "time exceeded for an echo request",
             "up0",
-            outside(bench, near, host, error(Told::HopsExceeded, seen(host, world, Payload::Ping(77)))),
+            outside(
+                bench,
+                near,
+                host,
+                error(Told::HopsExceeded, seen(host, world, Payload::Ping(77))),
+            ),
             LeaveError("h1", near, c1, (c1, 77), (world, 0)),
         )
         .after("h1", from(c1, world, Payload::Ping(77))),
@@ -105,7 +116,10 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 bench,
                 near,
                 host,
-                error(Told::TooLong(1400), seen(host, world, Payload::Udp(5001, 4000, b"hello".to_vec()))),
+                error(
+                    Told::TooLong(1400),
+                    seen(host, world, Payload::Udp(5001, 4000, b"hello".to_vec())),
+                ),
             ),
             LeaveError("h1", near, c1, (c1, 53), (world, 4000)),
         )
@@ -113,35 +127,55 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         row(
             "port unreachable by the container behind a published port",
             "h1",
-            from(c1, world, error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            from(
+                c1,
+                world,
+                error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
+            ),
             LeaveError("up0", host, world, (world, 4000), (host, 5001)),
         )
         .after("up0", published()),
         row(
             "the same by a hairpin",
             "h1",
-            from(c1, c2, error(Told::PortClosed, seen(c2, c1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            from(
+                c1,
+                c2,
+                error(Told::PortClosed, seen(c2, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
+            ),
             LeaveError("h2", host, c2, (c2, 4000), (host, 5001)),
         )
         .after("h2", from(c2, host, Payload::Udp(4000, 5001, b"hello".to_vec()))),
         row(
             "between neighbours nothing is translated",
             "h1",
-            from(c1, c2, error(Told::PortClosed, seen(c2, c1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            from(
+                c1,
+                c2,
+                error(Told::PortClosed, seen(c2, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
+            ),
             Leave("h2", (c1, 0), (c2, 0)),
         )
         .after("h2", from(c2, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
         row(
             "an error in a neighbour's name",
             "h1",
-            from(c2, world, error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            from(
+                c2,
+                world,
+                error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
+            ),
             Stop(Reason::SourceAddressSpoofed),
         )
         .after("up0", published()),
         row(
             "an error about another container's flow",
             "h2",
-            from(c2, world, error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec())))),
+            from(
+                c2,
+                world,
+                error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
+            ),
             Stop(Reason::ErrorOfNoFlow),
         )
         .after("up0", published()),
@@ -154,7 +188,12 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         row(
             "an error about what was never sent",
             "up0",
-            outside(bench, near, host, error(Told::HopsExceeded, seen(host, world, Payload::Tcp(4001, 80, SYN)))),
+            outside(
+                bench,
+                near,
+                host,
+                error(Told::HopsExceeded, seen(host, world, Payload::Tcp(4001, 80, SYN))),
+            ),
             Stop(Reason::NotOurs),
         )
         .after("h1", syn()),
@@ -165,7 +204,10 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 bench,
                 near,
                 host,
-                error(Told::FragmentsMissing, IpFrame { fragment: Fragment::Later, ..masqueraded() }),
+                error(
+                    Told::FragmentsMissing,
+                    IpFrame { fragment: Fragment::Later, ..masqueraded() },
+                ),
             ),
             Stop(Reason::NotOurs),
         )
@@ -177,7 +219,10 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 bench,
                 near,
                 host,
-                error(Told::HopsExceeded, seen(host, world, short(Told::PortClosed, masqueraded()))),
+                error(
+                    Told::HopsExceeded,
+                    seen(host, world, short(Told::PortClosed, masqueraded())),
+                ),
             ),
             Stop(Reason::NotOurs),
         )
@@ -197,7 +242,10 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         row(
             "an error with the last hop",
             "up0",
-            IpFrame { ttl: 1, ..outside(bench, near, host, error(Told::HopsExceeded, masqueraded())) },
+            IpFrame {
+                ttl: 1,
+                ..outside(bench, near, host, error(Told::HopsExceeded, masqueraded()))
+            },
             Stop(Reason::TtlExceeded),
         )
         .after("h1", syn()),

@@ -58,9 +58,11 @@ fn rows(bench: &Bench) -> Vec<Row> {
     let ping = || from(c1, world, Payload::Ping(77));
     let out = || Leave("up0", (host, 4000), (world, 80));
     let hop_by_hop = || extension(HOP_BY_HOP, 1);
-    let published = |chain| behind(chain, outside(bench, world, host, Payload::Tcp(4000, 5000, SYN)));
+    let published =
+        |chain| behind(chain, outside(bench, world, host, Payload::Tcp(4000, 5000, SYN)));
     let quoted = |chain| {
-        let seen = behind(chain, IpFrame { ttl: 7, ..from(host, world, Payload::Tcp(4000, 80, SYN)) });
+        let seen =
+            behind(chain, IpFrame { ttl: 7, ..from(host, world, Payload::Tcp(4000, 80, SYN)) });
         let length = seen.bytes().len() - 14;
         Payload::Error(Told::TooLong(1400), Box::new(seen), length)
     };
@@ -70,11 +72,21 @@ fn rows(bench: &Bench) -> Vec<Row> {
     vec![
         row("hop-by-hop options", "h1", behind(vec![hop_by_hop()], syn()), out()),
         row("options for the destination", "h1", behind(many(1), syn()), out()),
-        row("a routing header with nothing left to visit", "h1", behind(vec![routing(0)], syn()), out()),
+        row(
+            "a routing header with nothing left to visit",
+            "h1",
+            behind(vec![routing(0)], syn()),
+            out(),
+        ),
         row("as many as are walked", "h1", behind(many(4), syn()), out()),
         row("as long as they may be", "h1", behind(vec![extension(DESTINATION, 15)], syn()), out()),
-        row("the next packet of a flow", "h1", behind(many(4), from(c1, world, Payload::Tcp(4000, 80, ACK))), out())
-            .after("h1", syn()),
+        row(
+            "the next packet of a flow",
+            "h1",
+            behind(many(4), from(c1, world, Payload::Tcp(4000, 80, ACK))),
+            out(),
+        )
+        .after("h1", syn()),
         row(
             "before UDP",
             "h1",
@@ -91,7 +103,10 @@ fn rows(bench: &Bench) -> Vec<Row> {
         row(
             "an atomic fragment behind others",
             "h1",
-            IpFrame { fragment: Fragment::Atomic, ..behind(vec![extension(DESTINATION, 14)], syn()) },
+            IpFrame {
+                fragment: Fragment::Atomic,
+                ..behind(vec![extension(DESTINATION, 14)], syn())
+            },
             out(),
         ),
         row(
@@ -110,14 +125,24 @@ fn rows(bench: &Bench) -> Vec<Row> {
             published(vec![extension(DESTINATION, 15)]),
             Leave("h1", (world, 4000), (c1, 80)),
         ),
-        row("one more than are walked", "h1", behind(many(5), syn()), Stop(Reason::ExtensionHeaders)),
+        row(
+            "one more than are walked",
+            "h1",
+            behind(many(5), syn()),
+            Stop(Reason::ExtensionHeaders),
+        ),
         row(
             "eight bytes more than are walked",
             "h1",
             behind(vec![extension(DESTINATION, 16)], syn()),
             Stop(Reason::ExtensionHeaders),
         ),
-        row("a place left to visit", "h1", behind(vec![routing(1)], syn()), Stop(Reason::ExtensionHeaders)),
+        row(
+            "a place left to visit",
+            "h1",
+            behind(vec![routing(1)], syn()),
+            Stop(Reason::ExtensionHeaders),
+        ),
         row(
             "more than are walked, to a neighbour",
             "h1",
@@ -145,7 +170,10 @@ fn rows(bench: &Bench) -> Vec<Row> {
         row(
             "one behind a fragment's",
             "h1",
-            behind(vec![(FRAGMENT, vec![0, 0, 1, 0, 0, 0x20, 1]), extension(DESTINATION, 1)], syn()),
+            behind(
+                vec![(FRAGMENT, vec![0, 0, 1, 0, 0, 0x20, 1]), extension(DESTINATION, 1)],
+                syn(),
+            ),
             Stop(Reason::ExtensionHeaders),
         ),
         row(
@@ -155,7 +183,12 @@ fn rows(bench: &Bench) -> Vec<Row> {
             Stop(Reason::ProtocolNotTranslated),
         ),
         row("more than are walked, from outside", "up0", published(many(5)), Stop(Reason::NotOurs)),
-        row("a place left to visit, from outside", "up0", published(vec![routing(1)]), Stop(Reason::NotOurs)),
+        row(
+            "a place left to visit, from outside",
+            "up0",
+            published(vec![routing(1)]),
+            Stop(Reason::NotOurs),
+        ),
         row(
             "an error about what had them",
             "up0",
@@ -173,15 +206,25 @@ fn rows(bench: &Bench) -> Vec<Row> {
             LeaveError("h1", near, c1, (c1, 4000), (world, 80)),
         )
         .after("h1", syn()),
-        row("an error about what is hidden", "up0", outside(bench, near, host, quoted(many(5))), Stop(Reason::NotOurs))
-            .after("h1", syn()),
+        row(
+            "an error about what is hidden",
+            "up0",
+            outside(bench, near, host, quoted(many(5))),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", syn()),
         row(
             "the last hop behind them",
             "h1",
             IpFrame { ttl: 1, ..behind(vec![extension(DESTINATION, 15)], syn()) },
             Stop(Reason::TtlExceeded),
         ),
-        row("too long behind them", "h1", behind(many(4), udp(vec![0; V6.data_of(1500)])), Stop(Reason::TooLong)),
+        row(
+            "too long behind them",
+            "h1",
+            behind(many(4), udp(vec![0; V6.data_of(1500)])),
+            Stop(Reason::TooLong),
+        ),
         raw("one that ends behind its packet", "h1", cut, Reason::Malformed),
     ]
 }

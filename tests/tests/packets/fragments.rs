@@ -14,7 +14,10 @@ use causeway_tests::{
     raw::flag::SYN,
 };
 
-families!(fragments_go_where_their_first_goes, a_datagrams_fragments_leave_with_one_identification_that_is_its_own);
+families!(
+    fragments_go_where_their_first_goes,
+    a_datagrams_fragments_leave_with_one_identification_that_is_its_own
+);
 
 fn fragments_go_where_their_first_goes(family: Family) {
     with_bench(|bench| {
@@ -49,14 +52,19 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
         let whole = first(90, from(c1, world, payload));
         let mut frame = whole.bytes();
         frame.truncate(whole.payload_at() + bytes);
-        let (field, length) =
-            if family == V4 { (16, frame.len() - 14) } else { (18, frame.len() - 14 - family.header()) };
-        frame[field..field + 2].copy_from_slice(&u16::try_from(length).expect("short").to_be_bytes());
+        let (field, length) = if family == V4 {
+            (16, frame.len() - 14)
+        } else {
+            (18, frame.len() - 14 - family.header())
+        };
+        frame[field..field + 2]
+            .copy_from_slice(&u16::try_from(length).expect("short").to_be_bytes());
         frame
     };
     vec![
         row("a first one", "h1", first(1, out()), Leave("up0", (host, 4000), (world, 53))),
-        row("a later one", "h1", later(2, out()), Leave("up0", (host, 4000), (world, 53))).after("h1", first(2, out())),
+        row("a later one", "h1", later(2, out()), Leave("up0", (host, 4000), (world, 53)))
+            .after("h1", first(2, out())),
         row(
             "a first one with options",
             "h1",
@@ -96,12 +104,18 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h3", first(8, from(c3, world, udp(4000, 53)))),
         row("one that is ahead of its first", "h1", later(9, out()), Stop(Reason::FragmentHeld)),
-        row("the first of one that is held", "h1", first(10, out()), PutBack).after("h1", later(10, out())),
+        row("the first of one that is held", "h1", first(10, out()), PutBack)
+            .after("h1", later(10, out())),
         row("the first again", "h1", first(11, out()), Leave("up0", (host, 4000), (world, 53)))
             .after("h1", later(11, out()))
             .after("h1", first(11, out())),
-        row("one of another's datagram", "h2", later(12, from(c2, world, udp(0, 0))), Stop(Reason::FragmentHeld))
-            .after("h1", first(12, out())),
+        row(
+            "one of another's datagram",
+            "h2",
+            later(12, from(c2, world, udp(0, 0))),
+            Stop(Reason::FragmentHeld),
+        )
+        .after("h1", first(12, out())),
         row("one in another's name", "h2", later(13, out()), Stop(Reason::SourceAddressSpoofed))
             .after("h1", first(13, out())),
         row(
@@ -133,12 +147,25 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
         row(
             "one as long as can be held",
             "h1",
-            IpFrame { payload: Payload::Other(17, vec![0; 2048 - later(0, out()).payload_at()]), ..later(18, out()) },
+            IpFrame {
+                payload: Payload::Other(17, vec![0; 2048 - later(0, out()).payload_at()]),
+                ..later(18, out())
+            },
             Stop(Reason::FragmentHeld),
         ),
-        row("a later one with its last hop", "h1", IpFrame { ttl: 1, ..later(19, out()) }, Stop(Reason::TtlExceeded))
-            .after("h1", first(19, out())),
-        row("to a neighbour", "h1", first(20, from(c1, c2, udp(4000, 53))), Leave("h2", (c1, 4000), (c2, 53))),
+        row(
+            "a later one with its last hop",
+            "h1",
+            IpFrame { ttl: 1, ..later(19, out()) },
+            Stop(Reason::TtlExceeded),
+        )
+        .after("h1", first(19, out())),
+        row(
+            "to a neighbour",
+            "h1",
+            first(20, from(c1, c2, udp(4000, 53))),
+            Leave("h2", (c1, 4000), (c2, 53)),
+        ),
         row(
             "a later one to a neighbour",
             "h1",
@@ -159,7 +186,12 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h2", (c1, 4000), (c2, 53)),
         )
         .after("h1", later(23, from(c1, c2, udp(4000, 53)))),
-        row("to the host, ahead of its first", "h1", later(24, from(c1, gateway, udp(0, 0))), Stop(Reason::ToHost)),
+        row(
+            "to the host, ahead of its first",
+            "h1",
+            later(24, from(c1, gateway, udp(0, 0))),
+            Stop(Reason::ToHost),
+        ),
         row("to the host", "h1", later(25, from(c1, gateway, udp(1, 2))), Stop(Reason::ToHost))
             .after("h1", first(25, from(c1, gateway, udp(1, 2)))),
         row("to many", "h1", later(26, from(c1, group, udp(0, 0))), Stop(Reason::ToBridge)),
@@ -176,17 +208,37 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(Reason::InternalNetwork),
         )
         .after("h4", first(28, from(c4, world, udp(4000, 53)))),
-        row("to a published port", "up0", first(40, published()), Leave("h1", (world, 4000), (c1, 53))),
-        row("a later one to a published port", "up0", later(41, published()), Leave("h1", (world, 4000), (c1, 53)))
-            .after("up0", first(41, published())),
-        row("one from outside that is ahead of its first", "up0", later(42, published()), Stop(Reason::NotOurs)),
+        row(
+            "to a published port",
+            "up0",
+            first(40, published()),
+            Leave("h1", (world, 4000), (c1, 53)),
+        ),
+        row(
+            "a later one to a published port",
+            "up0",
+            later(41, published()),
+            Leave("h1", (world, 4000), (c1, 53)),
+        )
+        .after("up0", first(41, published())),
+        row(
+            "one from outside that is ahead of its first",
+            "up0",
+            later(42, published()),
+            Stop(Reason::NotOurs),
+        ),
         row("the first of one that the host has too", "up0", first(43, published()), PutBack)
             .after("up0", later(43, published())),
         row("the first of the host's own", "up0", first(44, to_host()), Stop(Reason::NotOurs)),
         row("a later one of the host's own", "up0", later(45, to_host()), Stop(Reason::NotOurs))
             .after("up0", first(45, to_host())),
-        row("the first of the host's own, late", "up0", first(46, to_host()), Stop(Reason::NotOurs))
-            .after("up0", later(46, to_host())),
+        row(
+            "the first of the host's own, late",
+            "up0",
+            first(46, to_host()),
+            Stop(Reason::NotOurs),
+        )
+        .after("up0", later(46, to_host())),
         row(
             "an answer",
             "up0",
@@ -205,14 +257,29 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
         .after("h1", first(48, from(c1, world, udp(53, 4000)))),
         row("a hairpin", "h2", later(49, hairpin()), Leave("h1", (c2, 4000), (c1, 53)))
             .after("h2", first(49, hairpin())),
-        row("a hairpin's answer", "h1", later(50, hairpin_answer()), Leave("h2", (host, 5001), (c2, 4000)))
-            .after("h2", hairpin())
-            .after("h1", first(50, hairpin_answer())),
+        row(
+            "a hairpin's answer",
+            "h1",
+            later(50, hairpin_answer()),
+            Leave("h2", (host, 5001), (c2, 4000)),
+        )
+        .after("h2", hairpin())
+        .after("h1", first(50, hairpin_answer())),
         row("the first of a hairpin's answer, late", "h1", first(51, hairpin_answer()), PutBack)
             .after("h2", hairpin())
             .after("h1", later(51, hairpin_answer())),
-        raw("a first one too short for TCP", "h1", short(Payload::Tcp(4000, 80, SYN), 16), Reason::Malformed),
-        raw("a first one too short for its UDP header", "h1", short(udp(4000, 53), 7), Reason::Malformed),
+        raw(
+            "a first one too short for TCP",
+            "h1",
+            short(Payload::Tcp(4000, 80, SYN), 16),
+            Reason::Malformed,
+        ),
+        raw(
+            "a first one too short for its UDP header",
+            "h1",
+            short(udp(4000, 53), 7),
+            Reason::Malformed,
+        ),
     ]
 }
 

@@ -42,13 +42,28 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
     let quoted = || Box::new(IpFrame { ttl: 7, ..from(host, near, udp(4000, 9)) });
     vec![
         row("the first", "h1", sent(), Leave("up0", (host, 4000), (world, 53))),
-        row("to another destination", "h1", from(c1, near, udp(4000, 9)), Leave("up0", (host, 4000), (near, 9)))
-            .after("h1", sent()),
-        row("from another host", "up0", outside(bench, near, host, udp(9, 4000)), Leave("h1", (near, 9), (c1, 4000)))
-            .after("h1", sent()),
-        row("an answer to it", "h1", from(c1, near, udp(4000, 9)), Leave("up0", (host, 4000), (near, 9)))
-            .after("h1", sent())
-            .after("up0", outside(bench, near, host, udp(9, 4000))),
+        row(
+            "to another destination",
+            "h1",
+            from(c1, near, udp(4000, 9)),
+            Leave("up0", (host, 4000), (near, 9)),
+        )
+        .after("h1", sent()),
+        row(
+            "from another host",
+            "up0",
+            outside(bench, near, host, udp(9, 4000)),
+            Leave("h1", (near, 9), (c1, 4000)),
+        )
+        .after("h1", sent()),
+        row(
+            "an answer to it",
+            "h1",
+            from(c1, near, udp(4000, 9)),
+            Leave("up0", (host, 4000), (near, 9)),
+        )
+        .after("h1", sent())
+        .after("up0", outside(bench, near, host, udp(9, 4000))),
         row(
             "a SYN from another host",
             "up0",
@@ -63,11 +78,26 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(Reason::NotOurs),
         )
         .after("h1", syn()),
-        row("of the other protocol", "up0", outside(bench, near, host, tcp(9, 4000, SYN)), Stop(Reason::NotOurs))
-            .after("h1", sent()),
-        row("before there is a mapping", "up0", outside(bench, near, host, udp(9, 4000)), Stop(Reason::NotOurs)),
-        row("to another port", "up0", outside(bench, near, host, udp(9, 4001)), Stop(Reason::NotOurs))
-            .after("h1", sent()),
+        row(
+            "of the other protocol",
+            "up0",
+            outside(bench, near, host, tcp(9, 4000, SYN)),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", sent()),
+        row(
+            "before there is a mapping",
+            "up0",
+            outside(bench, near, host, udp(9, 4000)),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "to another port",
+            "up0",
+            outside(bench, near, host, udp(9, 4001)),
+            Stop(Reason::NotOurs),
+        )
+        .after("h1", sent()),
         row(
             "with a neighbour's address",
             "up0",
@@ -85,28 +115,54 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
         row(
             "an error about what left by it",
             "up0",
-            outside(bench, near, host, Payload::Error(Told::PortClosed, quoted(), family.header() + 8)),
+            outside(
+                bench,
+                near,
+                host,
+                Payload::Error(Told::PortClosed, quoted(), family.header() + 8),
+            ),
             LeaveError("h1", near, c1, (c1, 4000), (near, 9)),
         )
         .after("h1", sent())
         .after("h1", from(c1, near, udp(4000, 9))),
-        row("hairpin", "h2", from(c2, host, udp(9, 4000)), Leave("h1", (c2, 9), (c1, 4000))).after("h1", sent()),
+        row("hairpin", "h2", from(c2, host, udp(9, 4000)), Leave("h1", (c2, 9), (c1, 4000)))
+            .after("h1", sent()),
         row("hairpin answer", "h1", from(c1, c2, udp(4000, 9)), Leave("h2", (host, 4000), (c2, 9)))
             .after("h1", sent())
             .after("h2", from(c2, host, udp(9, 4000))),
-        row("hairpin from another network", "h3", from(c3, host, udp(9, 4000)), Leave("h1", (c3, 9), (c1, 4000)))
-            .after("h1", sent()),
-        row("hairpin to itself", "h1", from(c1, host, udp(9, 4000)), Leave("h1", (gateway, 9), (c1, 4000)))
-            .after("h1", sent()),
-        row("to a port of the host that is no mapping's", "h2", from(c2, host, udp(9, 4001)), Stop(Reason::ToHost))
-            .after("h1", sent()),
+        row(
+            "hairpin from another network",
+            "h3",
+            from(c3, host, udp(9, 4000)),
+            Leave("h1", (c3, 9), (c1, 4000)),
+        )
+        .after("h1", sent()),
+        row(
+            "hairpin to itself",
+            "h1",
+            from(c1, host, udp(9, 4000)),
+            Leave("h1", (gateway, 9), (c1, 4000)),
+        )
+        .after("h1", sent()),
+        row(
+            "to a port of the host that is no mapping's",
+            "h2",
+            from(c2, host, udp(9, 4001)),
+            Stop(Reason::ToHost),
+        )
+        .after("h1", sent()),
         row(
             "an echo request has no mapping",
             "h1",
             from(c1, world, Payload::Ping(77)),
             Leave("up0", (host, 77), (world, 0)),
         ),
-        row("to a published port", "h2", from(c2, host, tcp(4000, 5000, SYN)), Leave("h1", (c2, 4000), (c1, 80))),
+        row(
+            "to a published port",
+            "h2",
+            from(c2, host, tcp(4000, 5000, SYN)),
+            Leave("h1", (c2, 4000), (c1, 80)),
+        ),
         row("to a neighbour", "h1", from(c1, c2, udp(4000, 53)), Leave("h2", (c1, 4000), (c2, 53))),
     ]
 }
@@ -127,8 +183,12 @@ fn a_mapping_keeps_one_port_and_shares_it_with_nobody(family: Family) {
         assert_ne!(other, 4000, "toward whomever");
         assert_eq!(port(bench, "h2", c2, world, 4000), other, "it has one of its own, for all");
         assert_ne!(port(bench, "h1", c1, world, 5001), 5001, "that one is published");
-        let (mappings, flows): (Vec<_>, Vec<_>) =
-            bench.datapath.flows().expect("the flows").into_iter().partition(|flow| flow.state == "mapping");
+        let (mappings, flows): (Vec<_>, Vec<_>) = bench
+            .datapath
+            .flows()
+            .expect("the flows")
+            .into_iter()
+            .partition(|flow| flow.state == "mapping");
         assert_eq!((mappings.len(), flows.len()), (3, 4));
         // It ends with its endpoint.
         bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[])).expect("it goes");
@@ -153,7 +213,13 @@ fn mappings_are_known_to_the_next_agent_before_it_has_put_anything(family: Famil
         assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[1]).action, 7);
         // The network is put again, without mappings.
         bench.put_host();
-        bench.put_dual(Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true });
+        bench.put_dual(Place {
+            address: C1,
+            host_side: "h1",
+            bridge: "cwa",
+            closed: false,
+            masquerade: true,
+        });
         bench.datapath.settle().expect("it settles");
         assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[2]).action, -1);
     });

@@ -56,14 +56,16 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
     let (ll1, ll2) = (link_local_of(C1), link_local_of(C2));
     let nowhere: IpAddr = "::".parse().expect("an address");
     let (own, theirs) = (mac_of(C1), mac_of(C2));
-    let frame = |source, destination, payload| IpFrame { ttl: 255, ..of(C1, source, destination, payload) };
+    let frame =
+        |source, destination, payload| IpFrame { ttl: 255, ..of(C1, source, destination, payload) };
     let ask = |source, target, options: &[_]| frame(source, group, about(ASK, target, options));
     let tell = |source, target, options: &[_]| frame(source, group, about(TELL, target, options));
     let nonce = (14, [0x5a; 6]);
     let flood = [nonce, nonce, nonce, nonce, (1, theirs)];
     let spoofed = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::NdSpoofed));
     let passes = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::Nd));
-    let outwards = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::ProtocolNotTranslated));
+    let outwards =
+        |what, frame| row(what, "h1", frame, Expect::Stop(Reason::ProtocolNotTranslated));
     let router = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::RouterAdvertisement));
     let hidden = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::ExtensionHeaders));
     let behind = |chain, frame: IpFrame| IpFrame { options: Options::Extensions(chain), ..frame };
@@ -81,14 +83,20 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
         passes("it has its link-local address", frame(c1, ll2, about(TELL, ll1, &[]))),
         passes("is anybody else at its address", ask(nowhere, c1, &[])),
         passes("is anybody else at its link-local address", ask(nowhere, ll1, &[nonce])),
-        passes("is there a router", frame(ll1, group, Payload::Icmp(133, [&[0; 4][..], &[1, 1], &own].concat()))),
+        passes(
+            "is there a router",
+            frame(ll1, group, Payload::Icmp(133, [&[0; 4][..], &[1, 1], &own].concat())),
+        ),
         passes("it listens", report(ll1)),
         passes("it listens, as Linux says it", behind(vec![extension(HOP_BY_HOP, 1)], report(ll1))),
         passes("it listens no more", frame(ll1, group, Payload::Icmp(132, vec![0; 20]))),
         spoofed("who has it, in a neighbour's name", ask(c2, gateway, &[(1, own)])),
         spoofed("who has it, in the gateway's name", ask(gateway, c2, &[(1, own)])),
         spoofed("who has it, with a neighbour's MAC", ask(c1, gateway, &[(1, theirs)])),
-        spoofed("who has it, with a neighbour's MAC behind its own", ask(c1, gateway, &[(1, own), (1, theirs)])),
+        spoofed(
+            "who has it, with a neighbour's MAC behind its own",
+            ask(c1, gateway, &[(1, own), (1, theirs)]),
+        ),
         spoofed("who has it, behind a flood of options", ask(c1, gateway, &flood)),
         spoofed("it has a neighbour's address", tell(c1, c2, &[(2, own)])),
         spoofed("it has a neighbour's link-local address", tell(ll1, ll2, &[(2, own)])),
@@ -99,7 +107,10 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
         spoofed("it has its own in a frame with a neighbour's MAC", stolen),
         spoofed("is anybody at a neighbour's address", ask(nowhere, c2, &[])),
         spoofed("is anybody at the gateway's address", ask(nowhere, gateway, &[])),
-        spoofed("is there a router, in a neighbour's name", frame(ll2, group, Payload::Icmp(133, vec![0; 4]))),
+        spoofed(
+            "is there a router, in a neighbour's name",
+            frame(ll2, group, Payload::Icmp(133, vec![0; 4])),
+        ),
         spoofed(
             "is there a router, with a neighbour's MAC",
             frame(ll1, group, Payload::Icmp(133, [&[0; 4][..], &[1, 1], &theirs].concat())),
@@ -107,21 +118,39 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
         spoofed("a neighbour listens", report(ll2)),
         spoofed("somebody listens", report(nowhere)),
         spoofed("behind options", behind(vec![extension(DESTINATION, 1)], tell(c1, c1, &[]))),
-        spoofed("in an atomic fragment", IpFrame { fragment: Fragment::Atomic, ..tell(c1, c1, &[]) }),
+        spoofed(
+            "in an atomic fragment",
+            IpFrame { fragment: Fragment::Atomic, ..tell(c1, c1, &[]) },
+        ),
         spoofed("in a first fragment", IpFrame { fragment: Fragment::First, ..tell(c1, c1, &[]) }),
-        spoofed("listening in a first fragment", IpFrame { fragment: Fragment::First, ..report(ll1) }),
-        hidden("behind more options than are walked", behind(vec![extension(DESTINATION, 1); 5], tell(c1, c2, &[]))),
+        spoofed(
+            "listening in a first fragment",
+            IpFrame { fragment: Fragment::First, ..report(ll1) },
+        ),
+        hidden(
+            "behind more options than are walked",
+            behind(vec![extension(DESTINATION, 1); 5], tell(c1, c2, &[])),
+        ),
         hidden("to a neighbour, behind more than are walked", {
             behind(vec![extension(DESTINATION, 1); 5], frame(c1, c2, about(TELL, gateway, &[])))
         }),
         router("a router's advertisement", frame(ll1, group, Payload::Icmp(134, vec![0; 12]))),
-        router("a router's advertisement in the gateway's name", frame(gateway, c2, Payload::Icmp(134, vec![0; 12]))),
+        router(
+            "a router's advertisement in the gateway's name",
+            frame(gateway, c2, Payload::Icmp(134, vec![0; 12])),
+        ),
         router("a redirect", frame(ll1, c2, Payload::Icmp(137, vec![0; 36]))),
         router("who listens", frame(ll1, group, Payload::Icmp(130, vec![0; 24]))),
         outwards("who has it, to somebody far away", frame(c1, world, about(ASK, world, &[]))),
         outwards("it has its own, to somebody far away", frame(c1, world, about(TELL, c1, &[]))),
-        outwards("it has its own, to another link of the host", frame(c1, host, about(TELL, c1, &[]))),
-        outwards("it listens, to somebody far away", frame(c1, world, Payload::Icmp(143, vec![0; 400]))),
+        outwards(
+            "it has its own, to another link of the host",
+            frame(c1, host, about(TELL, c1, &[])),
+        ),
+        outwards(
+            "it listens, to somebody far away",
+            frame(c1, world, Payload::Icmp(143, vec![0; 400])),
+        ),
         row(
             "from an internal network to somebody far away",
             "h4",
@@ -136,13 +165,20 @@ fn rows_of_link_local(bench: &Bench) -> Vec<Row> {
     use Expect::{Leave, Stop};
     let Names { c1, c2, group, host, gateway, world, .. } = Names::of(V6);
     let (ll1, ll2) = (link_local_of(C1), link_local_of(C2));
-    let [nobody, bridge]: [IpAddr; 2] = ["fe80::77", "fe80::1"].map(|address| address.parse().expect("an address"));
-    let tcp = |source, destination, port| of(C1, source, destination, Payload::Tcp(4000, port, SYN));
+    let [nobody, bridge]: [IpAddr; 2] =
+        ["fe80::77", "fe80::1"].map(|address| address.parse().expect("an address"));
+    let tcp =
+        |source, destination, port| of(C1, source, destination, Payload::Tcp(4000, port, SYN));
     let _ = bench;
     vec![
         row("to a neighbour", "h1", tcp(ll1, ll2, 80), Leave("h2", (ll1, 4000), (ll2, 80))),
         row("to a neighbour's address", "h1", tcp(ll1, c2, 80), Leave("h2", (ll1, 4000), (c2, 80))),
-        row("to a neighbour by its own address", "h1", tcp(c1, ll2, 80), Leave("h2", (c1, 4000), (ll2, 80))),
+        row(
+            "to a neighbour by its own address",
+            "h1",
+            tcp(c1, ll2, 80),
+            Leave("h2", (c1, 4000), (ll2, 80)),
+        ),
         row(
             "a neighbour's answer",
             "h2",
@@ -157,7 +193,12 @@ fn rows_of_link_local(bench: &Bench) -> Vec<Row> {
         row("to the host", "h1", tcp(ll1, host, 22), Stop(Reason::ToHost)),
         row("to a published port", "h1", tcp(ll1, host, 7000), Stop(Reason::ToHost)),
         row("outwards", "h1", tcp(ll1, world, 80), Stop(Reason::NoRoute)),
-        row("an echo request outwards", "h1", of(C1, ll1, world, Payload::Ping(77)), Stop(Reason::NoRoute)),
+        row(
+            "an echo request outwards",
+            "h1",
+            of(C1, ll1, world, Payload::Ping(77)),
+            Stop(Reason::NoRoute),
+        ),
         row("in a neighbour's name", "h1", tcp(ll2, c2, 80), Stop(Reason::SourceAddressSpoofed)),
         row("in the bridge's name", "h1", tcp(bridge, c2, 80), Stop(Reason::SourceAddressSpoofed)),
     ]

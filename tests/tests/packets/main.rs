@@ -1,5 +1,6 @@
-//! Frames through the programs in the kernel: tables of packets, of both families from one row wherever that makes sense
-//! ([`causeway_tests::bench::rows`]), and what several packets do together.
+//! Frames through the programs in the kernel: tables of packets, of both families from one row
+//! wherever that makes sense ([`causeway_tests::bench::rows`]), and what several packets do
+//! together.
 
 mod containers;
 mod crossing;

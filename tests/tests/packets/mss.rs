@@ -23,26 +23,35 @@ fn a_syn_asks_for_no_longer_segments_than_go_through(family: Family) {
         // The bench's networks have an MTU of 1500.
         for (mtu, most) in [(1400, fits(1400)), (9000, fits(1500)), (1500, u16::MAX)] {
             bench.put_uplink(mtu);
-            for (what, before, value_at) in
-                [("alone", vec![], 2), ("behind others", vec![4, 2, 3, 3, 7, 1], 8), ("across two words", vec![1], 3)]
-            {
+            for (what, before, value_at) in [
+                ("alone", vec![], 2),
+                ("behind others", vec![4, 2, 3, 3, 7, 1], 8),
+                ("across two words", vec![1], 3),
+            ] {
                 let values = [536, fits(1400), fits(1400) + 1, fits(1500), fits(1500) + 1, 8960];
-                for (value, units) in values.into_iter().flat_map(|value| [(value, 0), (value, 10)]) {
+                for (value, units) in values.into_iter().flat_map(|value| [(value, 0), (value, 10)])
+                {
                     let options = |value: u16| {
                         let mut options = [&before[..], &[2, 4], &value.to_be_bytes()].concat();
                         options.resize(options.len().next_multiple_of(4), 0);
                         assert_eq!(options[value_at..value_at + 2], value.to_be_bytes());
                         options
                     };
-                    let what = format!("{value}, {what}, behind {units} of IP's, by an uplink of {mtu}");
+                    let what =
+                        format!("{value}, {what}, behind {units} of IP's, by an uplink of {mtu}");
                     bench.flush();
                     let tcp = |source, destination, flags, value| {
                         Payload::TcpOptions(source, destination, flags, options(value))
                     };
-                    let behind = |frame: IpFrame| IpFrame { options: Options::Units(units), ..frame };
+                    let behind =
+                        |frame: IpFrame| IpFrame { options: Options::Units(units), ..frame };
                     let check = |input, sent: &IpFrame, leaves: IpFrame| {
                         let entry = if input == "up0" { Entry::Uplink } else { Entry::HostSide };
-                        assert_eq!(bench.kernel(entry, input, &sent.bytes()).frame, leaves.bytes(), "{what}");
+                        assert_eq!(
+                            bench.kernel(entry, input, &sent.bytes()).frame,
+                            leaves.bytes(),
+                            "{what}"
+                        );
                     };
                     let to_c1 = (mac_of(C1), BRIDGE_MAC);
 
@@ -50,25 +59,56 @@ fn a_syn_asks_for_no_longer_segments_than_go_through(family: Family) {
                     let payload = tcp(4000, 80, SYN, value.min(most));
                     // The first, and the next one, of a flow that is known.
                     for _ in 0..2 {
-                        check("h1", &syn, IpFrame { source: host, ttl: 63, payload: payload.clone(), ..syn.clone() });
+                        check(
+                            "h1",
+                            &syn,
+                            IpFrame {
+                                source: host,
+                                ttl: 63,
+                                payload: payload.clone(),
+                                ..syn.clone()
+                            },
+                        );
                     }
-                    let answer = behind(outside(bench, world, host, tcp(80, 4000, SYN | ACK, value)));
+                    let answer =
+                        behind(outside(bench, world, host, tcp(80, 4000, SYN | ACK, value)));
                     let payload = tcp(80, 4000, SYN | ACK, value.min(most));
-                    check("up0", &answer, IpFrame { macs: to_c1, destination: c1, ttl: 63, payload, ..answer.clone() });
+                    check(
+                        "up0",
+                        &answer,
+                        IpFrame {
+                            macs: to_c1,
+                            destination: c1,
+                            ttl: 63,
+                            payload,
+                            ..answer.clone()
+                        },
+                    );
                     // What is no SYN says nothing.
                     let data = behind(from(c1, world, tcp(4000, 80, ACK, value)));
                     check("h1", &data, IpFrame { source: host, ttl: 63, ..data.clone() });
                     // By a publish it is the other side that begins.
-                    let published = behind(outside(bench, world, host, tcp(4000, 5000, SYN, value)));
+                    let published =
+                        behind(outside(bench, world, host, tcp(4000, 5000, SYN, value)));
                     let payload = tcp(4000, 80, SYN, value.min(most));
                     check(
                         "up0",
                         &published,
-                        IpFrame { macs: to_c1, destination: c1, ttl: 63, payload, ..published.clone() },
+                        IpFrame {
+                            macs: to_c1,
+                            destination: c1,
+                            ttl: 63,
+                            payload,
+                            ..published.clone()
+                        },
                     );
                     // Between neighbours no uplink is in the way.
                     let neighbours = behind(from(c1, c2, tcp(4000, 80, SYN, value)));
-                    check("h1", &neighbours, IpFrame { macs: (mac_of(C2), mac_of(C1)), ..neighbours.clone() });
+                    check(
+                        "h1",
+                        &neighbours,
+                        IpFrame { macs: (mac_of(C2), mac_of(C1)), ..neighbours.clone() },
+                    );
                 }
             }
         }

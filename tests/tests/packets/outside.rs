@@ -54,7 +54,12 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h1", (world, 4000), (c1, 80)),
         )
         .after("up0", syn.clone()),
-        row("a published UDP port", "up0", arriving(host, udp(4000, 5001)), Leave("h1", (world, 4000), (c1, 53))),
+        row(
+            "a published UDP port",
+            "up0",
+            arriving(host, udp(4000, 5001)),
+            Leave("h1", (world, 4000), (c1, 53)),
+        ),
         row(
             "UDP without checksum",
             "up0",
@@ -79,21 +84,36 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             arriving(host, tcp(4000, 7009, SYN)),
             Leave("h2", (world, 4000), (c2, 8009)),
         ),
-        row("the port after a range", "up0", arriving(host, tcp(4000, 7010, SYN)), Stop(Reason::NotOurs)),
+        row(
+            "the port after a range",
+            "up0",
+            arriving(host, tcp(4000, 7010, SYN)),
+            Stop(Reason::NotOurs),
+        ),
         row(
             "a port published on this address",
             "up0",
             arriving(host, tcp(4000, 9000, SYN)),
             Leave("h2", (world, 4000), (c2, 9000)),
         ),
-        row("a port published on another address", "up0", arriving(lan, tcp(4000, 9000, SYN)), Stop(Reason::NotOurs)),
+        row(
+            "a port published on another address",
+            "up0",
+            arriving(lan, tcp(4000, 9000, SYN)),
+            Stop(Reason::NotOurs),
+        ),
         row(
             "a port published on any address, by another",
             "up0",
             arriving(lan, tcp(4000, 5000, SYN)),
             Leave("h1", (world, 4000), (c1, 80)),
         ),
-        row("a published port of the other protocol", "up0", arriving(host, udp(4000, 5000)), Stop(Reason::NotOurs)),
+        row(
+            "a published port of the other protocol",
+            "up0",
+            arriving(host, udp(4000, 5000)),
+            Stop(Reason::NotOurs),
+        ),
         row(
             "a published port of somebody else's address",
             "up0",
@@ -106,8 +126,18 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             arriving(address(family, [127, 0, 0, 1]), tcp(4000, 5000, SYN)),
             Stop(Reason::Martian),
         ),
-        row("mid-stream to a published port", "up0", arriving(host, tcp(4000, 5000, ACK)), Stop(Reason::NotOurs)),
-        row("an admitted source", "up0", arriving(host, tcp(4000, 6000, SYN)), Leave("h1", (world, 4000), (c1, 80))),
+        row(
+            "mid-stream to a published port",
+            "up0",
+            arriving(host, tcp(4000, 5000, ACK)),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "an admitted source",
+            "up0",
+            arriving(host, tcp(4000, 6000, SYN)),
+            Leave("h1", (world, 4000), (c1, 80)),
+        ),
         row(
             "a source that is not admitted",
             "up0",
@@ -195,8 +225,13 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h3", (world, 80), (c3, 4000)),
         )
         .after("h3", from(c3, world, tcp(4000, 80, SYN))),
-        row("an echo reply", "up0", arriving(host, Payload::Pong(77)), Leave("h1", (world, 0), (c1, 77)))
-            .after("h1", from(c1, world, Payload::Ping(77))),
+        row(
+            "an echo reply",
+            "up0",
+            arriving(host, Payload::Pong(77)),
+            Leave("h1", (world, 0), (c1, 77)),
+        )
+        .after("h1", from(c1, world, Payload::Ping(77))),
         row(
             "an echo request with a flow's identifier",
             "up0",
@@ -204,10 +239,30 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(Reason::NotOurs),
         )
         .after("h1", from(c1, world, Payload::Ping(77))),
-        row("an echo reply nobody waits for", "up0", arriving(host, Payload::Pong(78)), Stop(Reason::NotOurs)),
-        row("an echo request to the host", "up0", arriving(host, Payload::Ping(5000)), Stop(Reason::NotOurs)),
-        row("the host's own traffic", "up0", arriving(host, tcp(443, 40000, ACK)), Stop(Reason::NotOurs)),
-        row("straight to a container", "up0", arriving(c1, tcp(4000, 80, SYN)), Stop(Reason::NotOurs)),
+        row(
+            "an echo reply nobody waits for",
+            "up0",
+            arriving(host, Payload::Pong(78)),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "an echo request to the host",
+            "up0",
+            arriving(host, Payload::Ping(5000)),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "the host's own traffic",
+            "up0",
+            arriving(host, tcp(443, 40000, ACK)),
+            Stop(Reason::NotOurs),
+        ),
+        row(
+            "straight to a container",
+            "up0",
+            arriving(c1, tcp(4000, 80, SYN)),
+            Stop(Reason::NotOurs),
+        ),
         row(
             "a container's own tuple from outside",
             "up0",
@@ -222,7 +277,12 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(Reason::NotOurs),
         )
         .after("up0", syn.clone()),
-        row("another protocol", "up0", arriving(host, Payload::Other(47, vec![0; 8])), Stop(Reason::NotOurs)),
+        row(
+            "another protocol",
+            "up0",
+            arriving(host, Payload::Other(47, vec![0; 8])),
+            Stop(Reason::NotOurs),
+        ),
         row("for another machine", "up0", for_another, Stop(Reason::NotOurs)),
         row("the last hop", "up0", IpFrame { ttl: 1, ..syn }, Stop(Reason::TtlExceeded)),
         raw("a truncated packet", "up0", truncated, Reason::NotOurs),
@@ -234,7 +294,8 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
 fn rows_of_ipv4(bench: &Bench) -> Vec<Row> {
     use Expect::Stop;
     let Names { host, .. } = Names::of(V4);
-    let from = |source: [u8; 4], destination, payload| outside(bench, source.into(), destination, payload);
+    let from =
+        |source: [u8; 4], destination, payload| outside(bench, source.into(), destination, payload);
     let tcp = |port| Payload::Tcp(4000, port, SYN);
     vec![
         row(
@@ -257,13 +318,24 @@ fn rows_of_ipv4(bench: &Bench) -> Vec<Row> {
 fn rows_of_ipv6(bench: &Bench) -> Vec<Row> {
     use Expect::Stop;
     let Names { host, world, c1, .. } = Names::of(V6);
-    let [mapped, router, own]: [IpAddr; 3] =
-        ["::ffff:203.0.113.10", "fe80::9", "fe80::15"].map(|address| address.parse().expect("an address"));
-    let syn = |source, destination| outside(bench, source, destination, Payload::Tcp(4000, 5000, SYN));
+    let [mapped, router, own]: [IpAddr; 3] = ["::ffff:203.0.113.10", "fe80::9", "fe80::15"]
+        .map(|address| address.parse().expect("an address"));
+    let syn =
+        |source, destination| outside(bench, source, destination, Payload::Tcp(4000, 5000, SYN));
     vec![
-        row("from a link-local address to a published port", "up0", syn(router, host), Stop(Reason::SourceNotOutside)),
+        row(
+            "from a link-local address to a published port",
+            "up0",
+            syn(router, host),
+            Stop(Reason::SourceNotOutside),
+        ),
         row("to a link-local address", "up0", syn(router, own), Stop(Reason::NotOurs)),
-        row("to a container's link-local address", "up0", syn(router, link_local_of(C1)), Stop(Reason::NotOurs)),
+        row(
+            "to a container's link-local address",
+            "up0",
+            syn(router, link_local_of(C1)),
+            Stop(Reason::NotOurs),
+        ),
         raw("from a mapped address", "up0", syn(mapped, host).bytes(), Reason::NotOurs),
         raw("to a mapped address", "up0", syn(world, mapped).bytes(), Reason::NotOurs),
         row(

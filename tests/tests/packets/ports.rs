@@ -13,7 +13,10 @@ use causeway_tests::{
     raw::{Packet, flag::SYN},
 };
 
-families!(two_containers_with_one_source_port_get_two, the_host_has_its_own_tuple_or_another_one_but_never_a_flows);
+families!(
+    two_containers_with_one_source_port_get_two,
+    the_host_has_its_own_tuple_or_another_one_but_never_a_flows
+);
 
 /// What has a port of its own, or an identifier, which is 4000 here.
 fn payloads() -> [Payload; 3] {
@@ -32,7 +35,11 @@ fn is_echo(packet: &Packet) -> bool {
 
 /// The same from that port.
 fn moved(payload: &Payload, port: u16) -> Payload {
-    if matches!(payload, Payload::Ping(_)) { Payload::Ping(port) } else { payload.with_ports(port, 80) }
+    if matches!(payload, Payload::Ping(_)) {
+        Payload::Ping(port)
+    } else {
+        payload.with_ports(port, 80)
+    }
 }
 
 fn two_containers_with_one_source_port_get_two(family: Family) {
@@ -41,18 +48,28 @@ fn two_containers_with_one_source_port_get_two(family: Family) {
         set_up(bench);
         for payload in payloads() {
             bench.flush();
-            let first = bench.kernel(Entry::HostSide, "h1", &from(c1, world, payload.clone()).bytes());
-            let second = bench.kernel(Entry::HostSide, "h2", &from(c2, world, payload.clone()).bytes());
+            let first =
+                bench.kernel(Entry::HostSide, "h1", &from(c1, world, payload.clone()).bytes());
+            let second =
+                bench.kernel(Entry::HostSide, "h2", &from(c2, world, payload.clone()).bytes());
             assert_eq!(port(&first), 4000, "{payload:?}: the first keeps its port");
             let other = port(&second);
-            assert!((1024..32768).contains(&other) && other != 4000, "{payload:?}: the second got {other}");
+            assert!(
+                (1024..32768).contains(&other) && other != 4000,
+                "{payload:?}: the second got {other}"
+            );
             let sent = from(c2, world, payload.clone());
-            let translated = IpFrame { source: host, ttl: 63, payload: moved(&payload, other), ..sent };
+            let translated =
+                IpFrame { source: host, ttl: 63, payload: moved(&payload, other), ..sent };
             assert_eq!(second.frame, translated.bytes(), "{payload:?}: its checksums");
             let answer = outside(bench, world, host, moved(&payload, other).answer());
             let back = bench.kernel(Entry::Uplink, "up0", &answer.bytes());
             assert_eq!(back.action, 7);
-            assert_eq!(read(&back.frame).destination, c2, "{payload:?}: the answer finds the second");
+            assert_eq!(
+                read(&back.frame).destination,
+                c2,
+                "{payload:?}: the answer finds the second"
+            );
         }
     });
 }
@@ -66,13 +83,20 @@ fn the_host_has_its_own_tuple_or_another_one_but_never_a_flows(family: Family) {
             let hosts = from(host, world, payload.clone());
             let out = |bench: &Bench| bench.kernel(Entry::UplinkOut, "up0", &hosts.bytes());
             let alone = out(bench);
-            assert_eq!((alone.action, &alone.frame), (-1, &hosts.bytes()), "{payload:?}: nobody has it");
+            assert_eq!(
+                (alone.action, &alone.frame),
+                (-1, &hosts.bytes()),
+                "{payload:?}: nobody has it"
+            );
             bench.flush();
 
             bench.kernel(Entry::HostSide, "h1", &from(c1, world, payload.clone()).bytes());
             let shifted = out(bench);
             let other = port(&shifted);
-            assert!(shifted.action == -1 && other != 4000, "{payload:?}: a container has it, the host got {other}");
+            assert!(
+                shifted.action == -1 && other != 4000,
+                "{payload:?}: a container has it, the host got {other}"
+            );
             let wanted = IpFrame { payload: moved(&payload, other), ..hosts.clone() };
             assert_eq!(shifted.frame, wanted.bytes(), "{payload:?}: its checksums");
             assert_eq!(port(&out(bench)), other, "{payload:?}: it keeps it");
@@ -81,15 +105,34 @@ fn the_host_has_its_own_tuple_or_another_one_but_never_a_flows(family: Family) {
             let to_host = outside(bench, world, host, answer(other));
             let back = bench.kernel(Entry::Uplink, "up0", &to_host.bytes());
             let wanted = IpFrame { payload: answer(4000), ..to_host };
-            assert_eq!((back.action, back.frame), (-1, wanted.bytes()), "{payload:?}: the answer is the host's");
-            let to_container = bench.kernel(Entry::Uplink, "up0", &outside(bench, world, host, answer(4000)).bytes());
-            assert_eq!((to_container.action, read(&to_container.frame).destination), (7, c1), "{payload:?}");
+            assert_eq!(
+                (back.action, back.frame),
+                (-1, wanted.bytes()),
+                "{payload:?}: the answer is the host's"
+            );
+            let to_container = bench.kernel(
+                Entry::Uplink,
+                "up0",
+                &outside(bench, world, host, answer(4000)).bytes(),
+            );
+            assert_eq!(
+                (to_container.action, read(&to_container.frame).destination),
+                (7, c1),
+                "{payload:?}"
+            );
         }
         // Forwarded packets are none of the host's own.
-        bench.kernel(Entry::HostSide, "h1", &from(c1, world, Payload::Udp(4001, 80, vec![])).bytes());
+        bench.kernel(
+            Entry::HostSide,
+            "h1",
+            &from(c1, world, Payload::Udp(4001, 80, vec![])).bytes(),
+        );
         let forwarded = from(host, world, Payload::Udp(4001, 80, vec![])).bytes();
         let index = bench.index("up0");
-        let trial = bench.datapath.try_frame(Entry::UplinkOut, index, bench.index("h1"), &forwarded).expect("it runs");
+        let trial = bench
+            .datapath
+            .try_frame(Entry::UplinkOut, index, bench.index("h1"), &forwarded)
+            .expect("it runs");
         assert_eq!((trial.action, trial.frame), (-1, forwarded));
     });
 }

@@ -41,7 +41,8 @@ fn fill(bench: &Bench, family: Family) -> u16 {
 fn a_full_table_refuses_the_new_flow_and_keeps_those_in_use(family: Family) {
     with_bench(|bench| {
         set_up(bench);
-        // The bench's table has room for 512 flows; the kernel gives a hash map some entries more on each CPU.
+        // The bench's table has room for 512 flows; the kernel gives a hash map some entries more
+        // on each CPU.
         assert!(fill(bench, family) >= 2512);
         assert!(bench.datapath.reasons().expect("the counts")["table-full"] > 0);
         for port in 2000..2512 {
@@ -56,7 +57,8 @@ fn half_open_flows_give_way_in_a_full_table(family: Family) {
     let Names { c2, host, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
-        let answered = |port| assert!(exchange(bench, family, port), "the flow of port {port} is in use");
+        let answered =
+            |port| assert!(exchange(bench, family, port), "the flow of port {port} is in use");
         (2000..2100).for_each(answered);
         // Ten tables of flows that nobody answers. Those in use are looked at in passing.
         let refused = (10_000..15_000).filter(|port| {
@@ -67,14 +69,19 @@ fn half_open_flows_give_way_in_a_full_table(family: Family) {
         (2000..2100).for_each(answered);
         let flows = bench.datapath.flows().expect("the flows");
         assert!(flows.iter().any(|flow| flow.forward.0.port() == 14_999));
-        assert!(flows.iter().all(|flow| flow.forward.0.port() != 10_000), "the oldest one gave way");
+        assert!(
+            flows.iter().all(|flow| flow.forward.0.port() != 10_000),
+            "the oldest one gave way"
+        );
     });
 }
 
 fn one_familys_flows_take_no_room_from_the_others(family: Family) {
     with_bench(|bench| {
         set_up(bench);
-        let [other] = Family::ALL.into_iter().filter(|other| *other != family).collect::<Vec<_>>()[..] else {
+        let [other] =
+            Family::ALL.into_iter().filter(|other| *other != family).collect::<Vec<_>>()[..]
+        else {
             panic!("there are two")
         };
         fill(bench, other);

@@ -27,7 +27,9 @@ fn sctp_keeps_its_ports_and_checksum(family: Family) {
 fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
     use Expect::{Leave, LeaveError, Stop};
     let Names { c1, c2, c3, gateway, host, near, world, .. } = Names::of(family);
-    let packet = |source, destination, tag, chunk| Payload::Sctp(sctp::Packet { source, destination, tag, chunk });
+    let packet = |source, destination, tag, chunk| {
+        Payload::Sctp(sctp::Packet { source, destination, tag, chunk })
+    };
     let init = |source, destination| packet(source, destination, 0, sctp::init(9));
     let data = |source, destination| packet(source, destination, 7, sctp::data());
     let sent = || from(c1, world, init(4000, 5000));
@@ -113,20 +115,45 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(Reason::NotOurs),
         ),
         row("hairpin", "h2", from(c2, host, init(4000, 5002)), Leave("h1", (c2, 4000), (c1, 5002))),
-        row("hairpin to itself", "h1", from(c1, host, init(4000, 5002)), Leave("h1", (gateway, 4000), (c1, 5002))),
-        row("to a neighbour", "h1", from(c1, c2, init(4000, 5000)), Leave("h2", (c1, 4000), (c2, 5000))),
-        row("to a neighbour in mid-stream", "h1", from(c1, c2, data(4000, 5000)), Leave("h2", (c1, 4000), (c2, 5000))),
+        row(
+            "hairpin to itself",
+            "h1",
+            from(c1, host, init(4000, 5002)),
+            Leave("h1", (gateway, 4000), (c1, 5002)),
+        ),
+        row(
+            "to a neighbour",
+            "h1",
+            from(c1, c2, init(4000, 5000)),
+            Leave("h2", (c1, 4000), (c2, 5000)),
+        ),
+        row(
+            "to a neighbour in mid-stream",
+            "h1",
+            from(c1, c2, data(4000, 5000)),
+            Leave("h2", (c1, 4000), (c2, 5000)),
+        ),
         row(
             "an error that quotes eight bytes of it",
             "up0",
-            outside(bench, near, host, Payload::Error(Told::TooLong(1400), quoted(), family.header() + 8)),
+            outside(
+                bench,
+                near,
+                host,
+                Payload::Error(Told::TooLong(1400), quoted(), family.header() + 8),
+            ),
             LeaveError("h1", near, c1, (c1, 4000), (world, 5000)),
         )
         .after("h1", sent()),
         row(
             "an error that quotes all of it",
             "up0",
-            outside(bench, near, host, Payload::Error(Told::TooLong(1400), quoted(), family.header() + 36)),
+            outside(
+                bench,
+                near,
+                host,
+                Payload::Error(Told::TooLong(1400), quoted(), family.header() + 36),
+            ),
             LeaveError("h1", near, c1, (c1, 4000), (world, 5000)),
         )
         .after("h1", sent()),

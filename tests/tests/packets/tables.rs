@@ -28,7 +28,8 @@ families!(
     an_endpoint_that_goes_takes_the_flows_it_began_along,
 );
 
-const PLACE: Place = Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
+const PLACE: Place =
+    Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
 
 fn into_a_bridge_only_the_host_sends(family: Family) {
     let Names { c1, world, .. } = Names::of(family);
@@ -42,7 +43,10 @@ fn into_a_bridge_only_the_host_sends(family: Family) {
             (bench.index("cwb"), 2, Reason::NotPublished),
         ] {
             let before = bench.datapath.reasons().expect("the counts")[reason.name()];
-            let trial = bench.datapath.try_frame(Entry::Bridge, index, came_by, &frame).expect("the frame runs");
+            let trial = bench
+                .datapath
+                .try_frame(Entry::Bridge, index, came_by, &frame)
+                .expect("the frame runs");
             assert_eq!(trial.action, action, "from interface {came_by}");
             assert_eq!(bench.datapath.reasons().expect("the counts")[reason.name()], before + 1);
         }
@@ -77,17 +81,31 @@ fn the_next_agent_drops_what_it_does_not_put_again(family: Family) {
     let Names { c2, host, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
-        assert!(is_published(bench, host, 7003) && is_published(bench, host, 9000) && is_published(bench, host, 5000));
+        assert!(
+            is_published(bench, host, 7003)
+                && is_published(bench, host, 9000)
+                && is_published(bench, host, 5000)
+        );
         bench.restart();
-        assert!(is_published(bench, host, 7003) && is_published(bench, host, 9000), "nothing is lost meanwhile");
+        assert!(
+            is_published(bench, host, 7003) && is_published(bench, host, 9000),
+            "nothing is lost meanwhile"
+        );
         bench.put_host();
         bench.put_dual(PLACE);
         bench.put_publish(C1, "5000:80", &[]);
         bench.datapath.settle().expect("it settles");
         assert!(is_published(bench, host, 5000), "what was put again stays");
-        assert!(!is_published(bench, host, 7003) && !is_published(bench, host, 9000), "the rest goes");
+        assert!(
+            !is_published(bench, host, 7003) && !is_published(bench, host, 9000),
+            "the rest goes"
+        );
         let of_c2 = from(c2, world, Payload::Tcp(4000, 80, SYN)).bytes();
-        assert_ne!(bench.kernel(Entry::HostSide, "h2", &of_c2).action, 7, "its endpoint is forgotten");
+        assert_ne!(
+            bench.kernel(Entry::HostSide, "h2", &of_c2).action,
+            7,
+            "its endpoint is forgotten"
+        );
     });
 }
 
@@ -120,7 +138,8 @@ fn an_uplink_with_another_address_ends_the_flows_of_the_old_one(family: Family) 
     with_bench(|bench| {
         set_up(bench);
         let datagram = from(c1, world, Payload::Udp(4000, 53, vec![])).bytes();
-        let source = |bench: &Bench| read(&bench.kernel(Entry::HostSide, "h1", &datagram).frame).source;
+        let source =
+            |bench: &Bench| read(&bench.kernel(Entry::HostSide, "h1", &datagram).frame).source;
         assert_eq!(source(bench), host);
         put_uplink(bench, "up0", ANOTHER);
         assert_eq!(source(bench), host, "the old one may be the host's still");
@@ -144,7 +163,11 @@ fn an_endpoint_that_goes_takes_the_flows_it_began_along(family: Family) {
         bench.put_dual(Place { host_side: "h3", ..PLACE });
         bench.kernel(Entry::HostSide, "h2", &back);
         let flows = bench.datapath.flows().expect("the flows");
-        assert_eq!(flows.len(), 1, "the old flow is gone, a new one leads to the new host side: {flows:?}");
+        assert_eq!(
+            flows.len(),
+            1,
+            "the old flow is gone, a new one leads to the new host side: {flows:?}"
+        );
         assert_eq!(flows[0].forward.0, SocketAddr::from((c2, 53)));
     });
 }

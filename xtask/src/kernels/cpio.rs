@@ -59,7 +59,8 @@ impl<W: Write> Archive<W> {
             self.directory(parent)?;
         }
         let name = path.trim_start_matches('/');
-        self.write(name, mode, device, bytes).with_context(|| format!("cannot write {path} into the archive"))
+        self.write(name, mode, device, bytes)
+            .with_context(|| format!("cannot write {path} into the archive"))
     }
 
     fn write(&mut self, name: &str, mode: u32, device: (u32, u32), bytes: &[u8]) -> io::Result<()> {
@@ -67,8 +68,8 @@ impl<W: Write> Archive<W> {
         let size = u32::try_from(bytes.len()).map_err(too_long)?;
         let name_size = u32::try_from(name.len() + 1).map_err(too_long)?;
         self.entries += 1; // every inode its own: two names of one number would be taken for one file
-        let fields =
-            [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0].map(|f| format!("{f:08x}"));
+        let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0]
+            .map(|f| format!("{f:08x}"));
         write!(self.out, "070701{}{name}\0", fields.concat())?;
         self.pad(HEADER + name.len() + 1)?;
         self.out.write_all(bytes)?;

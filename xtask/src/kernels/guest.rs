@@ -1,6 +1,6 @@
-//! The first process of the virtual machine: mounts, loads the modules, runs the test programs one after the other, and
-//! switches the machine off. What the tests print goes to one serial line as it is; between it stand lines
-//! of its own, each begun by [`MARK`].
+//! The first process of the virtual machine: mounts, loads the modules, runs the test programs one
+//! after the other, and switches the machine off. What the tests print goes to one serial line as
+//! it is; between it stand lines of its own, each begun by [`MARK`].
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -106,7 +106,10 @@ impl Arguments {
             let rest = |line: &str| Some(line.strip_prefix(kind)?.strip_prefix(' ')?.to_owned());
             text.lines().filter_map(rest).collect()
         };
-        Self { suites: of("suite").iter().map(|text| Suite::parse(text)).collect(), harness: of("harness") }
+        Self {
+            suites: of("suite").iter().map(|text| Suite::parse(text)).collect(),
+            harness: of("harness"),
+        }
     }
 }
 
@@ -130,19 +133,27 @@ pub(crate) fn run_all() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    for (kind, place) in
-        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("tmpfs", "/tmp")]
-    {
+    for (kind, place) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/run"),
+        ("tmpfs", "/tmp"),
+    ] {
         mount_on(kind, place)?;
     }
     mount_on("cgroup2", "/sys/fs/cgroup")?;
     let mut results = results()?;
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's release")?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")
+        .context("cannot read the kernel's release")?;
     say(&mut results, &Line::Here(release.trim().to_owned()))?;
     load_modules()?;
-    // As services of a distribution have it; the kernel's own default is for nobody who has thousands of connections.
-    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES).context("cannot raise the limit of open files")?;
-    let arguments = fs::read_to_string(ARGUMENTS).with_context(|| format!("cannot read {ARGUMENTS}"))?;
+    // As services of a distribution have it; the kernel's own default is for nobody who has
+    // thousands of connections.
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)
+        .context("cannot raise the limit of open files")?;
+    let arguments =
+        fs::read_to_string(ARGUMENTS).with_context(|| format!("cannot read {ARGUMENTS}"))?;
     let Arguments { suites, harness } = Arguments::parse(&arguments);
     for suite in suites {
         say(&mut results, &Line::Begin(suite.to_string()))?;
@@ -197,7 +208,9 @@ fn results() -> Result<File> {
 
 fn say(results: &mut File, line: &Line) -> Result<()> {
     // One write, so that no test's line comes between.
-    results.write_all(format!("{MARK}{line}\n").as_bytes()).with_context(|| format!("cannot write to {RESULTS}"))
+    results
+        .write_all(format!("{MARK}{line}\n").as_bytes())
+        .with_context(|| format!("cannot write to {RESULTS}"))
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The kernel of that version (`6.1`): the one that is unpacked in `folder` already, or the newest that Debian has.
+    /// The kernel of that version (`6.1`): the one that is unpacked in `folder` already, or the
+    /// newest that Debian has.
     pub(crate) fn get(version: &str, folder: &Path) -> Result<Self> {
         if std::env::consts::ARCH != "x86_64" {
             bail!("Linux {version} cannot be tried here: its package and its machine are x86-64's");
@@ -37,12 +38,18 @@ impl Image {
         // Aside and then moved, so that what is in place is whole.
         let partial = folder.join("package.partial");
         remove(&partial)?;
-        steps.run("unpacking it", Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&partial))?;
+        steps.run(
+            "unpacking it",
+            Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&partial),
+        )?;
         remove(&unpacked)?;
-        fs::rename(&partial, &unpacked).with_context(|| format!("cannot move it to {}", unpacked.display()))?;
-        fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))?;
-        Self::find(&unpacked)
-            .with_context(|| format!("there is no kernel in what was unpacked: {}", unpacked.display()))
+        fs::rename(&partial, &unpacked)
+            .with_context(|| format!("cannot move it to {}", unpacked.display()))?;
+        fs::remove_file(&package)
+            .with_context(|| format!("cannot remove {}", package.display()))?;
+        Self::find(&unpacked).with_context(|| {
+            format!("there is no kernel in what was unpacked: {}", unpacked.display())
+        })
     }
 
     fn find(unpacked: &Path) -> Option<Self> {
@@ -58,7 +65,10 @@ impl Image {
 
 /// Downloads the newest package of that version into `folder`.
 fn fetch(version: &str, folder: &Path, steps: &Steps) -> Result<PathBuf> {
-    let by_hand = format!("unpack a package linux-image-{version}…{FLAVOUR} into {}/package", folder.display());
+    let by_hand = format!(
+        "unpack a package linux-image-{version}…{FLAVOUR} into {}/package",
+        folder.display()
+    );
     let download = |name: &str| {
         let mut command = Command::new("apt-get");
         command.current_dir(folder).args(["-o", "Acquire::Retries=3", "download", name]);
@@ -78,7 +88,8 @@ fn fetch(version: &str, folder: &Path, steps: &Steps) -> Result<PathBuf> {
         download(&name).with_context(|| format!("cannot fetch Linux {version}: {by_hand}"))?;
     }
     let is_package = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let package = entries.flatten().map(|entry| entry.path()).find(is_package);
     package.with_context(|| format!("apt-get has left no package in {}", folder.display()))
 }
@@ -98,12 +109,15 @@ fn newest(version: &str) -> Result<Option<String>> {
 
 /// The numbers in a name, by which the names of one kernel version are in order.
 fn numbers(name: &str) -> Vec<u64> {
-    name.split(|letter: char| !letter.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+    name.split(|letter: char| !letter.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
+        .collect()
 }
 
 fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     Ok(())
 }
@@ -116,7 +130,8 @@ mod tests {
     fn the_newest_kernel_is_the_one_with_the_greater_number() {
         let names = ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64"];
         assert!(numbers(names[0]) < numbers(names[1]));
-        let names = ["linux-image-6.12.9+deb12-cloud-amd64", "linux-image-6.12.117+deb12-cloud-amd64"];
+        let names =
+            ["linux-image-6.12.9+deb12-cloud-amd64", "linux-image-6.12.117+deb12-cloud-amd64"];
         assert!(numbers(names[0]) < numbers(names[1]));
     }
 }

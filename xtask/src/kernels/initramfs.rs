@@ -1,5 +1,5 @@
-//! The file system of the virtual machine: this xtask as `/init`, the test programs, what they start and load, and
-//! the kernel's modules.
+//! The file system of the virtual machine: this xtask as `/init`, the test programs, what they
+//! start and load, and the kernel's modules.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -28,7 +28,8 @@ pub(crate) fn write(
     arguments: &Arguments,
 ) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut system = System { archive: Archive::new(BufWriter::new(file)), libraries: BTreeSet::new() };
+    let mut system =
+        System { archive: Archive::new(BufWriter::new(file)), libraries: BTreeSet::new() };
     let folder = path.parent().context("the archive has no folder")?;
 
     // The kernel opens it as the first process's output before anything is mounted.
@@ -67,17 +68,23 @@ struct System {
 }
 
 impl System {
-    /// A program that cargo has built, without the debugging information that is three quarters of it.
+    /// A program that cargo has built, without the debugging information that is three quarters of
+    /// it.
     fn built(&mut self, path: &str, program: &Path, folder: &Path) -> Result<()> {
         let stripped = folder.join("stripped");
         let mut strip = Command::new("strip");
         let output = strip.args(["--strip-debug", "-o"]).arg(&stripped).arg(program).output();
         let output = output.context("cannot run strip, of package binutils")?;
         if !output.status.success() {
-            bail!("cannot strip {}: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "cannot strip {}: {}",
+                program.display(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         self.archive.copy(path, &stripped)?;
-        fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))?;
+        fs::remove_file(&stripped)
+            .with_context(|| format!("cannot remove {}", stripped.display()))?;
         self.libraries_of(program)
     }
 
@@ -88,13 +95,18 @@ impl System {
 
     /// What the loader would load for a program, to where it will look for it.
     fn libraries_of(&mut self, program: &Path) -> Result<()> {
-        let output = Command::new("ldd").arg(program).output().context("cannot run ldd, of package libc-bin")?;
+        let output = Command::new("ldd")
+            .arg(program)
+            .output()
+            .context("cannot run ldd, of package libc-bin")?;
         let text = String::from_utf8_lossy(&output.stdout);
         // Fails for a program that is linked statically, and for a script.
         if let Some(missing) = text.lines().find(|line| line.contains("not found")) {
             bail!("{} lacks a library: {}", program.display(), missing.trim());
         }
-        for library in text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from) {
+        for library in
+            text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from)
+        {
             if library != program && self.libraries.insert(library.clone()) {
                 self.archive.copy(&library.display().to_string(), &library)?;
             }

@@ -33,8 +33,11 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Of what a gate runs.
-    pub(crate) const QUICK: Self =
-        Self { start: Duration::from_secs(6), silence: Duration::from_mins(4), all: Duration::from_mins(20) };
+    pub(crate) const QUICK: Self = Self {
+        start: Duration::from_secs(6),
+        silence: Duration::from_mins(4),
+        all: Duration::from_mins(20),
+    };
     /// Of anything.
     pub(crate) const PATIENT: Self =
         Self { silence: Duration::from_mins(10), all: Duration::from_hours(4), ..Self::QUICK };
@@ -63,9 +66,15 @@ pub(crate) struct Run {
     pub(crate) problems: Vec<String>,
 }
 
-/// Boots `image` with the file system `archive`, and shows what its tests print, with a label before each line if there is one. `folder` gets the
-/// console.
-pub(crate) fn run(image: &Image, archive: &Path, folder: &Path, limits: Limits, label: Option<&str>) -> Result<Run> {
+/// Boots `image` with the file system `archive`, and shows what its tests print, with a label
+/// before each line if there is one. `folder` gets the console.
+pub(crate) fn run(
+    image: &Image,
+    archive: &Path,
+    folder: &Path,
+    limits: Limits,
+    label: Option<&str>,
+) -> Result<Run> {
     let listing = || label.map_or_else(Listing::shown, Listing::labelled);
     let kvm = Kvm::look(folder);
     if kvm.is_worth_trying() {
@@ -74,7 +83,9 @@ pub(crate) fn run(image: &Image, archive: &Path, folder: &Path, limits: Limits, 
             Ok(run) => return Ok(run),
             Err(why) => {
                 let why = why.lines().next().unwrap_or_default();
-                eprintln!("xtask: KVM does not work here ({why}): the processor is emulated, which is slower");
+                eprintln!(
+                    "xtask: KVM does not work here ({why}): the processor is emulated, which is slower"
+                );
                 kvm.note_failure()?;
             }
         }
@@ -86,8 +97,9 @@ pub(crate) fn run(image: &Image, archive: &Path, folder: &Path, limits: Limits, 
     }
 }
 
-/// Whether to try KVM. That a machine has it does not mean that it works there: inside another virtual machine it may
-/// stop or hang at some instruction. Having failed it is not tried again until this machine has restarted.
+/// Whether to try KVM. That a machine has it does not mean that it works there: inside another
+/// virtual machine it may stop or hang at some instruction. Having failed it is not tried again
+/// until this machine has restarted.
 struct Kvm {
     failed: PathBuf,
     boot: String,
@@ -109,7 +121,8 @@ impl Kvm {
     }
 
     fn note_failure(&self) -> Result<()> {
-        fs::write(&self.failed, &self.boot).with_context(|| format!("cannot write {}", self.failed.display()))
+        fs::write(&self.failed, &self.boot)
+            .with_context(|| format!("cannot write {}", self.failed.display()))
     }
 }
 
@@ -127,7 +140,17 @@ fn qemu(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) 
         Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi"]),
     };
     command
-        .args(["-smp", "2", "-m", "2048", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+        .args([
+            "-smp",
+            "2",
+            "-m",
+            "2048",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+        ])
         .arg("-serial")
         .arg(format!("file:{}", folder.join(CONSOLE).display()))
         .args(["-serial", "stdio"])
@@ -158,11 +181,11 @@ impl Machine {
         let (console, errors) = (folder.join(CONSOLE), folder.join("qemu.log"));
         // That of the last run is none of this one's.
         File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?);
-        // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between fork and exec.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(
+            File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?,
+        );
+        // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between
+        // fork and exec.
         unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
         let mut child = command.spawn().with_context(|| format!("cannot run {QEMU}"))?;
         let mut pipe = child.stdout.take().context("the virtual machine has no output")?;
@@ -218,7 +241,8 @@ impl Machine {
         let status = self.end(trouble.is_some())?;
         let Reader { mut run, done, listing, .. } = reader;
         run.tally = listing.end()?;
-        let trouble = trouble.or_else(|| (!done).then(|| format!("it ended before its tests did ({status})")));
+        let trouble = trouble
+            .or_else(|| (!done).then(|| format!("it ended before its tests did ({status})")));
         if run.release.is_none() && trouble.is_some() && !interrupt::noted() {
             let why = trouble.unwrap_or_default();
             return Ok(Err(format!("{why}\n{}", self.last_words()).trim().to_owned()));
@@ -245,16 +269,25 @@ impl Machine {
     fn last_words(&self) -> String {
         let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let text = read(&self.errors) + &read(&self.console);
-        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> =
+            text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     /// What the kernel says of itself when it finds itself wrong.
     fn complaints(&self) -> Vec<String> {
-        let console = String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned();
-        let is_complaint =
-            |line: &&str| ["WARNING: ", "BUG: ", "INFO: task ", "Kernel panic"].iter().any(|word| line.contains(word));
-        console.lines().filter(is_complaint).map(|line| format!("the kernel complains: {}", line.trim())).collect()
+        let console =
+            String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned();
+        let is_complaint = |line: &&str| {
+            ["WARNING: ", "BUG: ", "INFO: task ", "Kernel panic"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        console
+            .lines()
+            .filter(is_complaint)
+            .map(|line| format!("the kernel complains: {}", line.trim()))
+            .collect()
     }
 }
 
@@ -303,7 +336,9 @@ impl<W: Write> Reader<W> {
                 self.listing.show(format!("     Running on Linux {release}\n").as_bytes())?;
                 self.run.release = Some(release);
             }
-            Some(Line::Begin(suite)) => self.listing.show(format!("     Running tests/{suite}.rs\n").as_bytes())?,
+            Some(Line::Begin(suite)) => {
+                self.listing.show(format!("     Running tests/{suite}.rs\n").as_bytes())?
+            }
             Some(Line::Report(line)) => self.run.report.push(line),
             Some(Line::End(_, true)) => {}
             Some(Line::End(_, false)) => self.listing.failed(),
@@ -340,20 +375,31 @@ mod tests {
         }
     }
 
-    /// A process of a few lines in place of the virtual machine's, and what came of it. It finds its console in `$1`.
-    fn instead(name: &str, script: &str, accelerator: Accelerator, limits: Limits) -> Result<Run, String> {
-        let folder = std::env::temp_dir().join(format!("causeway-xtask-{}-{name}", std::process::id()));
+    /// A process of a few lines in place of the virtual machine's, and what came of it. It finds
+    /// its console in `$1`.
+    fn instead(
+        name: &str,
+        script: &str,
+        accelerator: Accelerator,
+        limits: Limits,
+    ) -> Result<Run, String> {
+        let folder =
+            std::env::temp_dir().join(format!("causeway-xtask-{}-{name}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg("sh").arg(folder.join(CONSOLE));
         let listing = Listing::new(io::sink(), true);
-        let run = Machine::start(command, &folder).unwrap().listen(accelerator, limits, listing).unwrap();
+        let run =
+            Machine::start(command, &folder).unwrap().listen(accelerator, limits, listing).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         run
     }
 
-    const BRIEF: Limits =
-        Limits { start: Duration::from_secs(1), silence: Duration::from_secs(3), all: Duration::from_mins(1) };
+    const BRIEF: Limits = Limits {
+        start: Duration::from_secs(1),
+        silence: Duration::from_secs(3),
+        all: Duration::from_mins(1),
+    };
 
     #[test]
     fn a_machine_that_says_nothing_more_is_ended_and_its_console_shown() {
@@ -365,15 +411,20 @@ mod tests {
 
     #[test]
     fn a_machine_that_ends_before_its_tests_do_is_a_failure_with_the_end_of_its_console() {
-        let script = r#"printf '\036here 6.1\n\036begin load\n'; echo 'Kernel panic - not syncing' >"$1""#;
+        let script =
+            r#"printf '\036here 6.1\n\036begin load\n'; echo 'Kernel panic - not syncing' >"$1""#;
         let run = instead("panic", script, Accelerator::Tcg, Limits::QUICK).unwrap();
         let [end, complaint] = &run.problems[..] else { panic!("{:?}", run.problems) };
-        assert!(end.contains("before its tests") && complaint.contains("Kernel panic"), "{end} {complaint}");
+        assert!(
+            end.contains("before its tests") && complaint.contains("Kernel panic"),
+            "{end} {complaint}"
+        );
     }
 
     #[test]
     fn kvm_that_failed_is_not_tried_again_until_this_machine_restarts() {
-        let folder = std::env::temp_dir().join(format!("causeway-xtask-{}-failed", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("causeway-xtask-{}-failed", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let kvm = |boot: &str| Kvm { failed: folder.join("kvm-failed"), boot: boot.to_owned() };
         let before = kvm("this boot").has_failed();
@@ -381,12 +432,18 @@ mod tests {
         let after = ["this boot", "the next"].map(|boot| kvm(boot).has_failed());
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!((before, after), (false, [true, false]));
-        assert!(Limits::QUICK.start < Duration::from_secs(10) && Limits::PATIENT.start < Duration::from_secs(10));
+        assert!(
+            Limits::QUICK.start < Duration::from_secs(10)
+                && Limits::PATIENT.start < Duration::from_secs(10)
+        );
     }
 
     #[test]
     fn a_machine_that_does_not_start_says_why() {
-        let why = instead("error", "echo 'no such device' >&2; exit 1", Accelerator::Tcg, Limits::QUICK).err().unwrap();
+        let why =
+            instead("error", "echo 'no such device' >&2; exit 1", Accelerator::Tcg, Limits::QUICK)
+                .err()
+                .unwrap();
         assert!(why.contains("no such device"), "{why}");
         let why = instead("kvm", "exec sleep 600", Accelerator::Kvm, BRIEF).err().unwrap();
         assert!(why.contains("no sign of life"), "{why}");

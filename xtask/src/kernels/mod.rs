@@ -1,8 +1,10 @@
-//! `cargo xtask test --kernel VERSION`: the tests on another kernel, in a virtual machine that has nothing else in it.
+//! `cargo xtask test --kernel VERSION`: the tests on another kernel, in a virtual machine that has
+//! nothing else in it.
 //!
-//! The kernel is Debian's, unpacked beside the build. Its root file system is an archive in memory: the tests' programs and
-//! the libraries they load, the kernel's modules, and this xtask as the first process (`guest.rs`). What the tests
-//! print comes back over a serial line and is shown as if they had run here.
+//! The kernel is Debian's, unpacked beside the build. Its root file system is an archive in memory:
+//! the tests' programs and the libraries they load, the kernel's modules, and this xtask as the
+//! first process (`guest.rs`). What the tests print comes back over a serial line and is shown as
+//! if they had run here.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -36,7 +38,8 @@ pub(crate) use machine::QEMU;
 use outcome::Outcome;
 use suite::Suite;
 
-/// The kernels that every change is tried on besides the running one: the oldest that is promised, and one with tcx.
+/// The kernels that every change is tried on besides the running one: the oldest that is promised,
+/// and one with tcx.
 pub(crate) const MATRIX: [&str; 2] = ["6.1", "6.12"];
 
 /// What is to run.
@@ -48,7 +51,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) device: Option<&'a str>,
     /// What test harnesses are given.
     pub(crate) filter: &'a [OsString],
-    /// What every kernel is tried with (programs load and attach, packet tables, the lab's smoke), on all at once.
+    /// What every kernel is tried with (programs load and attach, packet tables, the lab's smoke),
+    /// on all at once.
     pub(crate) quick: bool,
 }
 
@@ -64,7 +68,11 @@ impl Wanted<'_> {
 }
 
 /// Runs tests on the given kernels; exits with failure if one failed.
-pub(crate) fn verb(workspace: &Workspace, kernels: &[&str], wanted: Wanted<'_>) -> Result<ExitCode> {
+pub(crate) fn verb(
+    workspace: &Workspace,
+    kernels: &[&str],
+    wanted: Wanted<'_>,
+) -> Result<ExitCode> {
     interrupt::note()?;
     let outcomes = run(workspace, kernels, wanted)?;
     if interrupt::noted() {
@@ -74,24 +82,36 @@ pub(crate) fn verb(workspace: &Workspace, kernels: &[&str], wanted: Wanted<'_>) 
     if let [_, _, ..] = outcomes[..] {
         print!("{}", outcome::table(&outcomes));
     }
-    Ok(if outcomes.iter().all(|outcome| outcome.right) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if outcomes.iter().all(|outcome| outcome.right) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What came of it on each kernel.
-pub(crate) fn run(workspace: &Workspace, kernels: &[&str], wanted: Wanted<'_>) -> Result<Vec<Outcome>> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    kernels: &[&str],
+    wanted: Wanted<'_>,
+) -> Result<Vec<Outcome>> {
     setup::ensure(workspace, Needs::Machine)?;
     let mut guests = Vec::new();
     for kernel in kernels {
         guests.push(Guest::prepare(workspace, Kernel::parse(kernel)?, wanted)?);
     }
-    let label = |guest: &Guest| (wanted.quick && kernels.len() > 1).then(|| guest.version.to_string());
+    let label =
+        |guest: &Guest| (wanted.quick && kernels.len() > 1).then(|| guest.version.to_string());
     let limits = if wanted.quick { Limits::QUICK } else { Limits::PATIENT };
     let run = |guest: &Guest| guest.run(workspace, limits, label(guest).as_deref());
     let outcomes = if wanted.quick {
         // A test keeps one processor busy, and hardly ever a second one.
         thread::scope(|scope| {
             let running: Vec<_> = guests.iter().map(|guest| scope.spawn(|| run(guest))).collect();
-            running.into_iter().map(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            running
+                .into_iter()
+                .map(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
         })
     } else {
         let beginning = guests.iter().filter(|_| !interrupt::noted());
@@ -150,7 +170,8 @@ impl Guest {
         }
         let right = run.tally.clean && run.problems.is_empty() && problems.is_empty();
         let release = run.release.unwrap_or_else(|| kernel.to_string());
-        let mut outcome = Outcome { kernel: release, tally: run.tally, skipped: report.skips(), took, right };
+        let mut outcome =
+            Outcome { kernel: release, tally: run.tally, skipped: report.skips(), took, right };
         let Tally { failed, ignored, .. } = outcome.tally;
         println!(
             "xtask test: Linux {}: {} passed, {failed} failed, {ignored} ignored, {} skipped, in {:.0} s",
@@ -159,23 +180,30 @@ impl Guest {
             outcome.skipped,
             took.as_secs_f32()
         );
-        if outcome.tally.passed + failed + ignored == 0 && run.problems.is_empty() && !interrupt::noted() {
-            eprintln!("xtask: no test is called anything like that: leave out the filter to see their names");
+        if outcome.tally.passed + failed + ignored == 0
+            && run.problems.is_empty()
+            && !interrupt::noted()
+        {
+            eprintln!(
+                "xtask: no test is called anything like that: leave out the filter to see their names"
+            );
             outcome.right = false;
         }
         Ok(outcome)
     }
 }
 
-/// Holds off a second run on the same kernel, which would write the same files, until the first is done. Released when
-/// dropped.
+/// Holds off a second run on the same kernel, which would write the same files, until the first is
+/// done. Released when dropped.
 fn lock(folder: &Path) -> Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => eprintln!("xtask: waiting for another run on this kernel to end"),
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("xtask: waiting for another run on this kernel to end")
+        }
         Err(TryLockError::Error(error)) => {
             return Err(error).with_context(|| format!("cannot lock {}", path.display()));
         }
@@ -185,7 +213,8 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 fn harness(filter: &[OsString]) -> Vec<String> {
-    let colour = if std::io::IsTerminal::is_terminal(&std::io::stdout()) { "always" } else { "never" };
+    let colour =
+        if std::io::IsTerminal::is_terminal(&std::io::stdout()) { "always" } else { "never" };
     let own = ["--test-threads=1".to_owned(), format!("--color={colour}")];
     own.into_iter().chain(filter.iter().map(|word| word.to_string_lossy().into_owned())).collect()
 }

@@ -22,7 +22,8 @@ pub(crate) fn in_order(folder: &Path) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
     find(folder, &mut files)?;
     let builtin = folder.join("modules.builtin");
-    let builtin = fs::read_to_string(&builtin).with_context(|| format!("cannot read {}", builtin.display()))?;
+    let builtin = fs::read_to_string(&builtin)
+        .with_context(|| format!("cannot read {}", builtin.display()))?;
     let builtin = builtin.lines().filter_map(|line| name_of(Path::new(line))).collect();
     let mut order = Order { files, builtin, done: BTreeSet::new(), modules: Vec::new() };
     for name in NEEDED {
@@ -43,7 +44,8 @@ impl Order {
         if self.builtin.contains(name) || !self.done.insert(name.to_owned()) {
             return Ok(());
         }
-        let path = self.files.get(name).with_context(|| format!("the kernel has no module {name}"))?;
+        let path =
+            self.files.get(name).with_context(|| format!("the kernel has no module {name}"))?;
         let bytes = read(path)?;
         // modules.dep says the same, but is made where a kernel is installed.
         for dependency in dependencies(&bytes) {
@@ -55,7 +57,9 @@ impl Order {
 }
 
 fn find(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
         if path.is_dir() && !path.is_symlink() {
             find(&path, files)?;
@@ -66,7 +70,8 @@ fn find(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// `sch_ingress` of `…/sch_ingress.ko.xz`. A module's own name has an underscore where its file may have a dash.
+/// `sch_ingress` of `…/sch_ingress.ko.xz`. A module's own name has an underscore where its file may
+/// have a dash.
 fn name_of(path: &Path) -> Option<String> {
     let (name, rest) = path.file_name()?.to_str()?.split_once(".ko")?;
     (rest.is_empty() || rest.starts_with('.')).then(|| name.replace('-', "_"))
@@ -77,7 +82,11 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("ko") => fs::read(path).with_context(what),
         Some("xz") => {
-            let output = Command::new("xz").args(["--decompress", "--stdout"]).arg(path).output().with_context(what)?;
+            let output = Command::new("xz")
+                .args(["--decompress", "--stdout"])
+                .arg(path)
+                .output()
+                .with_context(what)?;
             if !output.status.success() {
                 bail!("{}: {}", what(), String::from_utf8_lossy(&output.stderr).trim());
             }
@@ -87,10 +96,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// What a module says it depends on: `depends=A,B` among the strings of its section `.modinfo`, each ended by NUL.
+/// What a module says it depends on: `depends=A,B` among the strings of its section `.modinfo`,
+/// each ended by NUL.
 fn dependencies(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
-    let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else { return Vec::new() };
+    let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else {
+        return Vec::new();
+    };
     let rest = &module[at + KEY.len()..];
     let value = rest.split(|byte| *byte == 0).next().unwrap_or_default();
     let names = String::from_utf8_lossy(value);
@@ -112,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_file_of_a_module_is_known_compressed_or_not() {
-        assert_eq!(name_of(Path::new("kernel/net/sched/sch_ingress.ko.xz")).as_deref(), Some("sch_ingress"));
+        assert_eq!(
+            name_of(Path::new("kernel/net/sched/sch_ingress.ko.xz")).as_deref(),
+            Some("sch_ingress")
+        );
         assert_eq!(name_of(Path::new("kernel/fs/nls/nls-cp437.ko")).as_deref(), Some("nls_cp437"));
         assert_eq!(name_of(Path::new("modules.dep")), None);
     }

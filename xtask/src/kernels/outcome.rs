@@ -25,14 +25,18 @@ impl Outcome {
 
 /// A line for each kernel.
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
-    let width = outcomes.iter().map(|outcome| outcome.kernel.len()).max().unwrap_or_default().max(6);
-    let mut lines = vec![format!("{:<width$}  passed  failed  ignored  skipped    time\n", "kernel")];
+    let width =
+        outcomes.iter().map(|outcome| outcome.kernel.len()).max().unwrap_or_default().max(6);
+    let mut lines =
+        vec![format!("{:<width$}  passed  failed  ignored  skipped    time\n", "kernel")];
     for outcome in outcomes {
         let Tally { failed, ignored, .. } = outcome.tally;
         let verdict = if outcome.right { "" } else { "  FAILED" };
         let (kernel, passed, skipped, took) =
             (&outcome.kernel, outcome.passed(), outcome.skipped, outcome.took.as_secs());
-        lines.push(format!("{kernel:<width$}{passed:>8}{failed:>8}{ignored:>9}{skipped:>9}{took:>6} s{verdict}\n"));
+        lines.push(format!(
+            "{kernel:<width$}{passed:>8}{failed:>8}{ignored:>9}{skipped:>9}{took:>6} s{verdict}\n"
+        ));
     }
     lines.concat()
 }
@@ -50,7 +54,8 @@ mod tests {
             took: Duration::from_secs(100),
             right,
         };
-        let table = table(&[outcome("6.1.0-56-cloud-amd64", 0, true), outcome("6.18.44", 3, false)]);
+        let table =
+            table(&[outcome("6.1.0-56-cloud-amd64", 0, true), outcome("6.18.44", 3, false)]);
         let lines = [
             "kernel                passed  failed  ignored  skipped    time",
             "6.1.0-56-cloud-amd64      22       0        1        2   100 s",

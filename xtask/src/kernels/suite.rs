@@ -1,4 +1,5 @@
-//! What runs on another kernel: test programs, and what the labs of each connect their containers with.
+//! What runs on another kernel: test programs, and what the labs of each connect their containers
+//! with.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use crate::report::Kernel;
 use crate::workspace::Workspace;
 
-/// What a gate has time for: every program loads and is attached, the tables of packets, and a little traffic of every kind.
+/// What a gate has time for: every program loads and is attached, the tables of packets, and a
+/// little traffic of every kind.
 const QUICK: [&str; 4] = ["load", "packets", "families", "smoke"];
 
 /// What a lab's containers are connected with if nothing is said, and what tests say so by.
@@ -63,9 +65,11 @@ impl Suite {
         QUICK.iter().map(|program| Self::new(program, USUAL)).collect()
     }
 
-    /// Every test program; those with traffic again where the kernel has the other kind of interfaces.
+    /// Every test program; those with traffic again where the kernel has the other kind of
+    /// interfaces.
     pub(crate) fn all(workspace: &Workspace, kernel: Kernel) -> Result<Vec<Self>> {
-        let mut suites: Vec<Self> = programs(workspace)?.iter().map(|program| Self::new(program, USUAL)).collect();
+        let mut suites: Vec<Self> =
+            programs(workspace)?.iter().map(|program| Self::new(program, USUAL)).collect();
         if kernel >= Kernel::parse(OTHER_SINCE)? {
             suites.extend(TRAFFIC.iter().map(|program| Self::new(program, OTHER)));
         }
@@ -73,7 +77,11 @@ impl Suite {
     }
 
     /// Those programs, each of which there is.
-    pub(crate) fn some(workspace: &Workspace, names: &[&str], device: Option<&str>) -> Result<Vec<Self>> {
+    pub(crate) fn some(
+        workspace: &Workspace,
+        names: &[&str],
+        device: Option<&str>,
+    ) -> Result<Vec<Self>> {
         let there = programs(workspace)?;
         if let Some(unknown) = names.iter().find(|name| !there.contains(**name)) {
             let there: Vec<_> = there.into_iter().collect();
@@ -101,7 +109,9 @@ impl fmt::Display for Suite {
 fn programs(workspace: &Workspace) -> Result<BTreeSet<String>> {
     let folder = workspace.root().join("tests/tests");
     let mut there = BTreeSet::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let path = PathBuf::from(entry.context("cannot read a name in it")?.file_name());
         there.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
     }

@@ -1,4 +1,5 @@
-//! What the benchmark and its programs in the kernel share: the layouts of their maps, and what a generated frame looks like.
+//! What the benchmark and its programs in the kernel share: the layouts of their maps, and what a
+//! generated frame looks like.
 #![no_std]
 
 use core::net::IpAddr;
@@ -11,7 +12,8 @@ pub mod name {
     pub const GENERATE4: &str = "generate4";
     /// The same: IPv6.
     pub const GENERATE6: &str = "generate6";
-    /// XDP on the interface that generated frames enter by: passes everything. It is there for the interface's receive queue.
+    /// XDP on the interface that generated frames enter by: passes everything. It is there for the
+    /// interface's receive queue.
     pub const PASS: &str = "pass";
     /// tc ingress where frames arrive: counts those that were generated, and drops them.
     pub const COUNT: &str = "count";
@@ -35,7 +37,8 @@ pub const MARK: [u8; 8] = *b"causeway";
 /// Where the type of an Ethernet frame is.
 pub const ETHER_TYPE_AT: usize = 12;
 
-/// Where things are in a family's frames, in bytes: UDP with a payload of 18, which makes IPv4's frame the shortest that Ethernet has, without its checksum.
+/// Where things are in a family's frames, in bytes: UDP with a payload of 18, which makes IPv4's
+/// frame the shortest that Ethernet has, without its checksum.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// The type of the frame, as its bytes stand in a word.
@@ -83,7 +86,8 @@ pub const V6: Layout = Layout {
 /// Bytes of the longest frame.
 pub const LONGEST: usize = V6.frame;
 
-/// What is generated: the frame and how its tuple changes from one to the next. Numbers are in the machine's order unless they say otherwise.
+/// What is generated: the frame and how its tuple changes from one to the next. Numbers are in the
+/// machine's order unless they say otherwise.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Traffic {
@@ -107,7 +111,8 @@ pub struct Traffic {
     pub services: u32,
     /// How many flows there are until they begin anew; zero for a new flow with each frame.
     pub flows: u32,
-    /// What becomes of a frame: an action of XDP's. Passed, it enters the host here; sent back, it is received at the other end of the veth pair.
+    /// What becomes of a frame: an action of XDP's. Passed, it enters the host here; sent back, it
+    /// is received at the other end of the veth pair.
     pub action: u32,
     /// Where the next frame is in all that: written by the program.
     pub next: Next,
@@ -147,13 +152,18 @@ impl Traffic {
     #[inline(always)]
     pub fn header(&self, layout: &Layout) -> Header {
         let address = (self.address + self.next.address).to_be();
-        let ports = [(self.port + self.next.port) as u16, (self.service + self.next.service) as u16];
+        let ports =
+            [(self.port + self.next.port) as u16, (self.service + self.next.service) as u16];
         let ports = ports.map(u16::to_be);
         let sum = self.udp_sum + halves(address) + u32::from(ports[0]) + u32::from(ports[1]);
         let source_ends_at = layout.source_at + layout.address;
         Header {
             address,
-            address_at: if self.toward == 0 { source_ends_at - 4 } else { source_ends_at + layout.address - 4 },
+            address_at: if self.toward == 0 {
+                source_ends_at - 4
+            } else {
+                source_ends_at + layout.address - 4
+            },
             ports,
             ip_checksum: !fold(self.ip_sum + halves(address)),
             // Zero would say that there is none.
@@ -223,7 +233,8 @@ impl Expected {
                 None => continue,
             };
             let range = place * length..(place + 1) * length;
-            bytemuck::cast_slice_mut(&mut expected.addresses)[range.clone()].copy_from_slice(&octets[16 - length..]);
+            bytemuck::cast_slice_mut(&mut expected.addresses)[range.clone()]
+                .copy_from_slice(&octets[16 - length..]);
             bytemuck::cast_slice_mut::<_, u8>(&mut expected.mask)[range].fill(0xff);
         }
         expected

@@ -1,4 +1,5 @@
-//! The benchmark's kernel side. A frame is written anew each time: the kernel uses its buffers again, and they come back as they left the stack.
+//! The benchmark's kernel side. A frame is written anew each time: the kernel uses its buffers
+//! again, and they come back as they left the stack.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

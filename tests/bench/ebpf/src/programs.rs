@@ -39,7 +39,8 @@ fn generate<const WORDS: usize>(ctx: &XdpContext, layout: &Layout) -> u32 {
         return xdp_action::XDP_ABORTED;
     }
     let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
-    // SAFETY: the one entry of the map, whose only user is the one run of this program that there is at a time.
+    // SAFETY: the one entry of the map, whose only user is the one run of this program that there
+    // is at a time.
     let traffic = unsafe { &mut *traffic };
     let Some(frame) = traffic.frame.first_chunk::<WORDS>() else { return xdp_action::XDP_ABORTED };
     let header = traffic.header(layout);
@@ -74,14 +75,16 @@ pub(crate) fn count(ctx: TcContext) -> i32 {
     } else {
         return TCX_NEXT;
     };
-    if let Some(count) = COUNTS.get_ptr_mut(if as_expected { count::ARRIVED } else { count::WRONG }) {
+    if let Some(count) = COUNTS.get_ptr_mut(if as_expected { count::ARRIVED } else { count::WRONG })
+    {
         // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
         unsafe { *count += 1 }
     }
     TC_ACT_SHOT
 }
 
-/// Whether the addresses of a generated frame, of as many words of eight bytes, are as they should be.
+/// Whether the addresses of a generated frame, of as many words of eight bytes, are as they should
+/// be.
 #[inline(always)]
 fn is_expected<const WORDS: usize>(ctx: &TcContext, layout: &Layout) -> bool {
     let at = ctx.data();
@@ -99,7 +102,9 @@ pub(crate) fn redirect(ctx: TcContext) -> i32 {
     }
     let Some(exit) = EXIT.get(0) else { return TCX_NEXT };
     // SAFETY: redirects by number; the kernel checks what it finds there.
-    let action = unsafe { if exit.peer == 0 { bpf_redirect(exit.index, 0) } else { bpf_redirect_peer(exit.index, 0) } };
+    let action = unsafe {
+        if exit.peer == 0 { bpf_redirect(exit.index, 0) } else { bpf_redirect_peer(exit.index, 0) }
+    };
     action as i32
 }
 
@@ -121,7 +126,8 @@ pub(crate) fn nothing(_: TcContext) -> i32 {
 /// Writes to a frame that begins at `frame`, within the bytes that the caller has seen there.
 #[inline(always)]
 fn write<T>(frame: usize, offset: usize, value: T) {
-    // SAFETY: see above; the alignment may be less than `T`'s, which is nothing to the machines that BPF runs on.
+    // SAFETY: see above; the alignment may be less than `T`'s, which is nothing to the machines
+    // that BPF runs on.
     unsafe { *ptr::with_exposed_provenance_mut(frame + offset) = value }
 }
 
