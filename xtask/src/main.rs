@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod check;
+mod checks;
 mod ci;
 mod debian;
 mod fuzz;
@@ -103,6 +105,12 @@ enum Verb {
         #[arg(long, value_name = "N", default_value_t = 10_000_000)]
         count: u64,
     },
+    /// Checks the checkout in seconds: import circles.
+    Check {
+        /// Only these checks.
+        #[arg(value_name = "CHECK")]
+        checks: Vec<checks::Check>,
+    },
     /// Runs everything that gates a change: format, clippy, documentation, tests, each fuzz target
     /// for a while.
     Ci,
@@ -137,6 +145,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Lab { shell, keep } => lab::verb(&workspace, shell, keep),
         Verb::Bench { args } => bench::verb(&workspace, &args),
         Verb::Fuzz { target, seconds, count } => fuzz::verb(&workspace, target, seconds, count),
+        Verb::Check { checks } => check::verb(&workspace, &checks),
         Verb::Ci => ci::verb(&workspace),
     }
 }

@@ -337,7 +337,7 @@ impl<W: Write> Reader<W> {
                 self.run.release = Some(release);
             }
             Some(Line::Begin(suite)) => {
-                self.listing.show(format!("     Running tests/{suite}.rs\n").as_bytes())?
+                self.listing.show(format!("     Running tests/{suite}.rs\n").as_bytes())?;
             }
             Some(Line::Report(line)) => self.run.report.push(line),
             Some(Line::End(_, true)) => {}

@@ -1,0 +1,18 @@
+//! `cargo xtask check`: the checks of the checkout alone, in seconds.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::checks::Check;
+use crate::workspace::Workspace;
+
+/// Runs the given checks, or all of them.
+pub(crate) fn verb(workspace: &Workspace, checks: &[Check]) -> Result<ExitCode> {
+    let checks = if checks.is_empty() { &Check::ALL[..] } else { checks };
+    let mut clean = true;
+    for check in checks {
+        clean &= check.run(workspace)?;
+    }
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,129 @@
+//! Import circles: files that need each other to be understood.
+//!
+//! A file uses another one if a path in it, written in a `use` or in the code, names something that
+//! is defined there; re-exports are followed to the definition. Code under `#[cfg(test)]` is left
+//! out. A circle is a strongly connected component of that graph. Files of a circle belong to one
+//! folder, and there are at most three of them. For folders, a use between files below two entries
+//! of a folder is one between the entries.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use self::graph::Arrows;
+use self::modules::{CrateMap, Uses};
+use super::Finding;
+use crate::workspace::Workspace;
+
+mod graph;
+mod modules;
+mod source;
+
+/// The most files that a circle may have.
+const MOST: usize = 3;
+
+/// Prints the circles of every crate; a finding is one that is too large or crosses folders.
+pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut table =
+        String::from("crate                         files  uses  largest circle  folders\n");
+    for root in roots(workspace)? {
+        let modules = CrateMap::read(&root)?;
+        let name = root.strip_prefix(workspace.root()).unwrap_or(&root).display().to_string();
+        let uses = modules.uses();
+        let circles = of_files(&modules, &uses);
+        let across = of_folders(&modules, &uses);
+        let largest = circles.first().map_or(0, |circle| circle.members.len());
+        if modules.files.len() > 1 {
+            let _ = writeln!(
+                table,
+                "{name:<30}{:>5}{:>6}{largest:>16}{:>9}",
+                modules.files.len(),
+                uses.len(),
+                across.len(),
+            );
+        }
+        let large = circles.into_iter().filter(|circle| circle.members.len() > MOST);
+        findings.extend(large.chain(across).map(|circle| circle.finding(workspace.root())));
+    }
+    print!("{table}");
+    Ok(findings)
+}
+
+/// The root file of each crate of the workspace, build scripts left out.
+fn roots(workspace: &Workspace) -> Result<BTreeSet<PathBuf>> {
+    let mut command = workspace.cargo();
+    command.args(["metadata", "--no-deps", "--format-version=1", "--offline"]);
+    let output = command.output().context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata prints")?;
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let targets = list(&metadata["packages"]).into_iter().flat_map(|of| list(&of["targets"]));
+    let is_source =
+        |target: &serde_json::Value| !list(&target["kind"]).iter().any(|is| is == "custom-build");
+    let path = |target: serde_json::Value| target["src_path"].as_str().map(PathBuf::from);
+    Ok(targets.filter(is_source).filter_map(path).collect())
+}
+
+/// A circle, of files or of the entries of one folder.
+struct Circle {
+    members: BTreeSet<PathBuf>,
+    /// Uses between its files whose removal opens it, each with a path that makes it.
+    cuts: Vec<(PathBuf, PathBuf, String)>,
+}
+
+impl Circle {
+    fn finding(&self, root: &Path) -> Finding {
+        let short = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
+        let members: Vec<_> = self.members.iter().map(|path| short(path)).collect();
+        let mut text = format!("{} are a circle: {}", members.len(), members.join(" "));
+        for (from, to, path) in &self.cuts {
+            let _ = write!(text, "\n    cut {} -> {} ({path})", short(from), short(to));
+        }
+        Finding::new(text)
+    }
+}
+
+fn of_files(modules: &CrateMap, uses: &Uses) -> Vec<Circle> {
+    let path = |file: usize| modules.files[file].path.clone();
+    let arrows: Arrows<PathBuf> = uses.keys().map(|(from, to)| (path(*from), path(*to))).collect();
+    circles(&arrows, modules, uses, path)
+}
+
+/// Circles between the entries of a folder, of which one at least is a folder.
+fn of_folders(modules: &CrateMap, uses: &Uses) -> Vec<Circle> {
+    let is_folder = |path: &PathBuf| !modules.files.iter().any(|file| file.path == *path);
+    let mut all = Vec::new();
+    for (level, arrows) in modules.levels(uses) {
+        let found = circles(&arrows, modules, uses, |file| {
+            let file = &modules.files[file];
+            if file.folder.starts_with(&level) { file.entry(&level) } else { file.path.clone() }
+        });
+        all.extend(found.into_iter().filter(|circle| circle.members.iter().any(is_folder)));
+    }
+    all
+}
+
+/// The circles of `arrows`, whose nodes are what `node` makes of files.
+fn circles(
+    arrows: &Arrows<PathBuf>,
+    modules: &CrateMap,
+    uses: &Uses,
+    node: impl Fn(usize) -> PathBuf,
+) -> Vec<Circle> {
+    let mut circles = Vec::new();
+    for members in graph::circles(arrows) {
+        let cuts = graph::cuts(arrows, &members);
+        let is_cut = |((from, to), path): (&(usize, usize), &String)| {
+            let file = |file: usize| modules.files[file].path.clone();
+            cuts.contains(&(node(*from), node(*to))).then(|| (file(*from), file(*to), path.clone()))
+        };
+        circles.push(Circle { cuts: uses.iter().filter_map(is_cut).collect(), members });
+    }
+    circles
+}
