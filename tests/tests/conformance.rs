@@ -1,4 +1,4 @@
-//! The table of `CONFORMANCE.md` is whole and true as far as that can be read: every requirement
+//! The table of `docs/conformance.md` is whole and true as far as that can be read: every requirement
 //! has a row, every row a mark, and every test that it names is there.
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -34,7 +34,7 @@ fn rows(text: &str) -> Vec<Row> {
 
 fn table() -> (Vec<Row>, &'static Path) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(tests.join("CONFORMANCE.md")).expect("the table");
+    let text = fs::read_to_string(tests.with_file_name("docs/conformance.md")).expect("the table");
     (rows(&text), tests)
 }
 
