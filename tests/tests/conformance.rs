@@ -1,5 +1,5 @@
-//! The table of `docs/conformance.md` is whole and true as far as that can be read: every requirement
-//! has a row, every row a mark, and every test that it names is there.
+//! Checks `docs/conformance.md`: every requirement has a row, every row a mark, and every test that
+//! a row names exists.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -33,30 +33,26 @@ fn rows(text: &str) -> Vec<Row> {
 }
 
 fn table() -> (Vec<Row>, &'static Path) {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(tests.with_file_name("docs/conformance.md")).expect("the table");
-    (rows(&text), tests)
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let text = fs::read_to_string(workspace.join("docs/conformance.md")).expect("the table");
+    (rows(&text), workspace)
 }
 
-/// Whether a test is in the file that its name leads to.
-fn exists(test: &str, tests: &Path) -> bool {
-    let Some((place, name)) = test.rsplit_once("::") else { return false };
-    let common = tests.with_file_name("common").join("src");
-    let files: Vec<_> = if let Some(path) = place.strip_prefix("common::") {
-        // A module's tests are in its file, or in one of their own.
-        let path = path.replace("::", "/");
-        let inline = path.strip_suffix("/tests").map(|module| common.join(format!("{module}.rs")));
-        [Some(common.join(format!("{path}.rs"))), inline].into_iter().flatten().collect()
-    } else {
-        // A suite is a file, or a folder of them.
-        let suites = tests.join("tests");
-        let folder = fs::read_dir(suites.join(place)).into_iter().flatten();
-        let parts = folder.map(|entry| entry.expect("the folder can be read").path());
-        parts.chain([suites.join(format!("{place}.rs"))]).collect()
+/// Whether a test is in the file that its path leads to.
+fn exists(test: &str, workspace: &Path) -> bool {
+    let Some((module, name)) = test.rsplit_once("::") else { return false };
+    let module = module.replace("::", "/");
+    let files = match module.strip_prefix("common/") {
+        // Unit tests are in the module's file, or in a `tests.rs` of their own.
+        Some(module) => {
+            let file = module.strip_suffix("/tests").unwrap_or(module);
+            [format!("common/src/{module}.rs"), format!("common/src/{file}.rs")]
+        }
+        None => [format!("tests/tests/{module}.rs"), format!("tests/tests/{module}/main.rs")],
     };
     files
         .into_iter()
-        .filter_map(|file| fs::read_to_string(file).ok())
+        .filter_map(|file| fs::read_to_string(workspace.join(file)).ok())
         .any(|text| has_test(&text, name))
 }
 
@@ -83,7 +79,7 @@ fn has_test(text: &str, name: &str) -> bool {
 
 #[test]
 fn every_row_has_a_mark_and_names_tests_that_are_there() {
-    let (rows, tests) = table();
+    let (rows, workspace) = table();
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
     for Row { name, mark, tests: named } in &rows {
@@ -96,7 +92,7 @@ fn every_row_has_a_mark_and_names_tests_that_are_there() {
         if named.is_empty() && ["yes", "partly"].contains(&&**mark) {
             problems.push(format!("{name}: '{mark}' needs a test that shows it"));
         }
-        for test in named.iter().filter(|test| !exists(test, tests)) {
+        for test in named.iter().filter(|test| !exists(test, workspace)) {
             problems.push(format!("{name}: there is no test {test}"));
         }
     }

@@ -142,7 +142,7 @@ fn raise_open_files() -> Result<()> {
 }
 
 /// The tests that tell one way to attach tc programs from the other.
-const OLDER_HOOK: [&str; 3] = ["articles", "lifecycle", "packets"];
+const OLDER_HOOK: [&str; 3] = ["lifecycle", "packets", "smoke"];
 
 /// The tests of the packages `causeway-tests` and `causeway-bench`, with variables set. cargo
 /// builds them as whoever runs this and starts them as root.

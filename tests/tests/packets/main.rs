@@ -2,16 +2,18 @@
 //! wherever that makes sense ([`causeway_tests::bench::rows`]), and what several packets do
 //! together.
 
-mod containers;
-mod crossing;
-mod errors;
-mod extensions;
+mod endpoint_independent;
+mod eviction;
+mod extension_headers;
 mod fragments;
-mod full_cone;
-mod link;
+mod from_container;
+mod from_uplink;
+mod icmp_errors;
+mod link_layer;
+mod map_entries;
 mod mss;
-mod outside;
+mod nat64;
 mod ports;
-mod room;
 mod sctp;
-mod tables;
+mod slots;
+mod xdp;

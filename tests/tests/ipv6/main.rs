@@ -1,0 +1,7 @@
+//! What only IPv6 has: its networks, neighbour discovery, SLAAC, extension headers, NAT64.
+
+mod extension_headers;
+mod nat64;
+mod neighbour_discovery;
+mod networks;
+mod slaac;

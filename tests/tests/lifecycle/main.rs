@@ -1,0 +1,3 @@
+//! Agents and containers that start, stop, crash and are replaced.
+
+mod agent;
