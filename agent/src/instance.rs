@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-
-use crate::{line, model::name};
+use causeway_api::client;
+use causeway_api::{messages, types::name};
 
 /// Where every instance's files are.
-const FOLDER: &str = "/run/causeway";
+const FOLDER: &str = client::FOLDER;
 
 /// Where every instance's datapath is pinned.
 const PINS: &str = "/sys/fs/bpf/causeway";
@@ -47,7 +47,7 @@ impl Instance {
 
     /// Where its agent serves.
     pub fn socket(&self) -> PathBuf {
-        self.file("sock")
+        client::socket(&self.name)
     }
 
     /// What it has, for the next agent.
@@ -97,7 +97,7 @@ impl Instance {
         make_folder()?;
         let folder = File::open(FOLDER).and_then(|folder| folder.lock().map(|()| folder));
         folder
-            .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+            .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
             .with_context(|| format!("cannot lock {FOLDER}"))
     }
 
@@ -113,14 +113,14 @@ impl Instance {
             let file = match opened {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 other => other
-                    .map_err(|error| anyhow::anyhow!("{}", line::plain(&error)))
+                    .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
                     .with_context(|| format!("cannot open the lock file {}", path.display()))?,
             };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => {
-                    bail!("cannot lock {}: {}", path.display(), line::plain(&error))
+                    bail!("cannot lock {}: {}", path.display(), messages::plain(&error))
                 }
             }
             if is_at(&file, &path) {
@@ -159,7 +159,7 @@ fn make_folder() -> anyhow::Result<()> {
         .and_then(|()| fs::set_permissions(FOLDER, Permissions::from_mode(0o755)));
     match made {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            bail!("cannot make {FOLDER}: {}", line::plain(&error))
+            bail!("cannot make {FOLDER}: {}", messages::plain(&error))
         }
         _ => Ok(()),
     }

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use causeway::{
-    cli::{Cli, Verb},
-    line, run,
+use causeway::cli::{
+    args::{Cli, Verb},
+    commands,
+    messages::{Log, say},
 };
+use causeway_api::messages;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 const VARIABLE: &str = "CAUSEWAY_LOG";
@@ -22,11 +24,11 @@ fn main() -> ExitCode {
     let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "error" };
     let instance = cli.common.instance.name().to_owned();
     if let Err(error) = start_logging(level, instance.clone()) {
-        line::say(&line::of(&error));
+        say(&messages::line(&error));
         return ExitCode::FAILURE;
     }
-    run::run(cli).unwrap_or_else(|failure| {
-        line::say(&line::for_instance(&line::of(&failure.error), &instance));
+    commands::run(cli).unwrap_or_else(|failure| {
+        say(&messages::for_instance(&messages::line(&failure.error), &instance));
         ExitCode::from(failure.status)
     })
 }
@@ -39,7 +41,7 @@ fn start_logging(level: &str, instance: String) -> anyhow::Result<()> {
     let filter = filter.with_context(|| {
         format!("{VARIABLE} is '{text}', which is none of {LEVELS}; set it to one of them, or not at all")
     })?;
-    let log = line::Log { instance };
+    let log = Log { instance };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || log.clone())

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use causeway_api::{Reply, Request, messages};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
@@ -15,11 +16,6 @@ use tokio::{
     time,
 };
 use tracing::{debug, warn};
-
-use crate::{
-    api::{Reply, Request},
-    line,
-};
 
 /// A request, and where its answer goes.
 pub type Asked = (Request, oneshot::Sender<Reply>);
@@ -53,7 +49,7 @@ impl Server {
             Ok(listener)
         };
         let listener = listen()
-            .map_err(|error: std::io::Error| anyhow::anyhow!("{}", line::plain(&error)))
+            .map_err(|error: std::io::Error| anyhow::anyhow!("{}", messages::plain(&error)))
             .with_context(|| format!("cannot listen at {}", path.display()))?;
         Ok(Self { listener, path: path.to_owned() })
     }

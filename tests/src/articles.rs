@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use causeway::net::{netlink::Netlink, netns::Netns};
+use causeway_netlink::{Netlink, Netns};
 
 use crate::{
     family::V4,
@@ -109,7 +109,7 @@ fn page_row(what: &str, from: &Netns, address: SocketAddr, page: &str) -> Row {
 fn routes_row(lab: &Lab) -> Row {
     let routes = place::block_on(async { Netlink::open(&lab.host).await?.routes().await });
     let count = |routes: Vec<_>| {
-        let ours = |route: &causeway::net::netlink::Route| {
+        let ours = |route: &causeway_netlink::route::Route| {
             route.destination.to_string() == "172.18.0.0/16"
         };
         routes.iter().filter(|route| ours(route)).count()

@@ -13,14 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use causeway::{
-    datapath::{
-        Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial,
-    },
-    model::{device::Device, publish::PublishSpec},
-    net::{mac::Mac, netlink::Netlink, netns::Netns, sysctl},
+use causeway::datapath::{
+    Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial,
 };
+use causeway_api::types::{device::Device, mac::Mac, publish::PublishSpec};
 use causeway_common::early::Early;
+use causeway_netlink::{Netlink, Netns, sysctl};
 use ipnet::IpNet;
 
 use self::pure::{Models, Pure};

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 
 use crate::tcp;
 

@@ -24,11 +24,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway::net::{
-    netlink::Netlink,
-    netns::{self, Netns},
-    sysctl,
-};
+use causeway_netlink::{Netlink, Netns, netns, sysctl};
 use serde_json::Value;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{fs, os::fd::AsRawFd as _, process::Command};
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use nix::{
     errno::Errno,
     sys::socket::{

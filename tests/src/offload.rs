@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use nix::{
     errno::Errno,
     libc,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway::net::{netlink::Netlink, netns::Netns};
+use causeway_netlink::{Netlink, Netns};
 use ipnet::IpNet;
 
 /// Starts a command in `netns`.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use nix::{
     errno::Errno,
     libc,

@@ -7,7 +7,8 @@ use std::{
     io::{self, Write as _},
 };
 
-use causeway::{model::device::Device, net::netlink::Netlink};
+use causeway_api::types::device::Device;
+use causeway_netlink::Netlink;
 use nix::sys::utsname;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 
 use crate::{
     family::Family,

@@ -7,10 +7,7 @@ use std::{
     process::Command,
 };
 
-use causeway::net::{
-    netlink::{InterfaceAddress, Netlink},
-    netns::Netns,
-};
+use causeway_netlink::{Netlink, Netns, address::InterfaceAddress};
 
 use crate::{netfilter, place};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 
 use crate::{
     family::{Family, V4, V6},

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use nix::{
     errno::Errno,
     libc,

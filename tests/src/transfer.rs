@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 
 use crate::{tcp, wait::DEADLINE};
 

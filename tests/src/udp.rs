@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use nix::sys::socket::{
     self, SockFlag, SockType, SockaddrStorage, setsockopt, socket, sockopt::BindToDevice,
 };

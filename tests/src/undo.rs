@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway::net::netns::{self, Netns};
+use causeway_netlink::{Netns, netns};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

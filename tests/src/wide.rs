@@ -12,7 +12,7 @@
 
 use std::net::IpAddr;
 
-use causeway::net::{netlink::Netlink, netns::Netns, sysctl};
+use causeway_netlink::{Netlink, Netns, sysctl};
 
 use crate::{
     family::{Family, V4, V6},

@@ -6,10 +6,8 @@
 use std::{collections::BTreeMap, env};
 
 use arbitrary::{Arbitrary as _, Unstructured};
-use causeway::{
-    datapath::{Entry, Terms, Trial},
-    model::publish::PortRange,
-};
+use causeway::datapath::{Entry, Terms, Trial};
+use causeway_api::types::publish::PortRange;
 use causeway_common::{
     abi::{Network, exit},
     address::{self, Address},

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use causeway::net::netns::{self, Netns};
+use causeway_netlink::{Netns, netns};
 use causeway_tests::{
     undo::{self, Undo},
     verb::{self, Output},

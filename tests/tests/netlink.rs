@@ -1,16 +1,9 @@
-//! `causeway::net` against the kernel.
+//! `causeway_netlink` against the kernel.
 
 use std::{fs, path::Path, process::Command};
 
-use causeway::{
-    model::device::Device,
-    net::{
-        netlink::{Netlink, PortSpec},
-        netns::{self, Netns},
-        pair::PairSpec,
-        sysctl, watch,
-    },
-};
+use causeway_api::types::device::Device;
+use causeway_netlink::{Netlink, Netns, bridge::PortSpec, netns, pair::PairSpec, sysctl, watch};
 use causeway_tests::{
     place::{self, block_on},
     report, undo,

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use causeway::net::netlink::Netlink;
+use causeway_netlink::Netlink;
 use causeway_tests::{
     bench::address,
     families,

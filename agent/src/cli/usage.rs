@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Command, CommandFactory as _};
 
-use super::Cli;
+use super::args::Cli;
 
 /// The first paragraph of clap's message on one line, and where to read more.
 pub(super) fn line(error: &clap::Error, arguments: &[OsString]) -> String {

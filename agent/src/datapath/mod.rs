@@ -31,6 +31,11 @@ use std::{
 
 use anyhow::Context as _;
 use aya::programs::SchedClassifier;
+use causeway_api::types::{
+    device::Device,
+    mac::Mac,
+    publish::{PortRange, Protocol},
+};
 use causeway_common::{
     abi::{Network, name},
     flow::Timer,
@@ -46,13 +51,6 @@ use self::{
     sweeper::Sweeper,
     tables::Tables,
     xdp::Early,
-};
-use crate::{
-    model::{
-        device::Device,
-        publish::{PortRange, Protocol},
-    },
-    net::mac::Mac,
 };
 
 /// The loaded datapath of one instance.
@@ -70,7 +68,7 @@ pub struct Datapath {
 pub struct LoadOptions {
     /// The instance's name: its pins' folder.
     pub instance: String,
-    /// The host's namespace ([`crate::net::netns::Netns::cookie`]).
+    /// The host's namespace ([`causeway_netlink::netns::Netns::cookie`]).
     pub host_cookie: u64,
     /// How many flows there is to be room for, in each family.
     pub flows: u32,
@@ -290,7 +288,7 @@ impl Datapath {
     }
 
     /// From now on XDP may send frames out of that host side, whose container side must take them
-    /// ([`crate::net::ethtool::receive_by_napi`]). It is forgotten with the interface.
+    /// ([`causeway_netlink::ethtool::receive_by_napi`]). It is forgotten with the interface.
     pub fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
         self.early.put_receiver(host_side)
     }

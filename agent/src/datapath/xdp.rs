@@ -12,6 +12,7 @@ use aya::{
         xdp::XdpLink,
     },
 };
+use causeway_api::types::mac::Mac;
 use causeway_common::abi::{UPLINK_MACS, UplinkMac, name};
 use nix::errno::Errno;
 
@@ -21,7 +22,6 @@ use super::{
     attach::{Attached, unpin},
     load, tables,
 };
-use crate::net::mac::Mac;
 
 /// The maps that only the XDP program reads.
 pub(super) struct Early {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway::net::netns::{self, Netns};
+use causeway_netlink::{Netns, netns};
 use causeway_tests::{place, undo, verb};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use causeway::net::netns::Netns;
 use causeway_bench_ebpf::{Exit, Expected, Traffic};
+use causeway_netlink::Netns;
 use causeway_tests::{family::Family, lab::WORLD_SIDE, place};
 
 use crate::{

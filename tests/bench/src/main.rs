@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, ensure};
-use causeway::line;
+use causeway_api::messages;
 use causeway_bench::{
     baseline::{Baseline, TOLERANCE},
     conntrack::Room,
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
         prepare(&options).and_then(|()| guard::guard())
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("bench: {}", line::of(&error));
+        eprintln!("bench: {}", messages::line(&error));
         ExitCode::FAILURE
     })
 }
@@ -339,7 +339,7 @@ impl Bench {
             match Rig::build(contender, &setup, self.made) {
                 Ok(rig) => rigs.push(rig),
                 Err(error) => {
-                    let reason = line::of(&error);
+                    let reason = messages::line(&error);
                     self.bar.suspend(|| eprintln!("bench: without {contender}: {reason}"));
                     self.results.left_out.push((contender, reason));
                 }

@@ -11,12 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway::net::{
-    mac::Mac,
-    netlink::Netlink,
-    netns::{self, Netns},
-    sysctl,
-};
+use causeway_api::types::mac::Mac;
+use causeway_netlink::{Netlink, Netns, netns, sysctl};
 use causeway_tests::{
     family::{Family, V4, V6},
     lab::{Lab, UPLINK, WORLD_SIDE},

@@ -105,7 +105,7 @@ struct Server {
     address: SocketAddr,
     /// Where it listens, and in which namespace.
     local: SocketAddr,
-    netns: causeway::net::netns::Netns,
+    netns: causeway_netlink::Netns,
     thread: JoinHandle<()>,
 }
 

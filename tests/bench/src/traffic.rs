@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use causeway::net::mac::Mac;
+use causeway_api::types::mac::Mac;
 use causeway_bench_ebpf::{ETHER_TYPE_AT, LONGEST, Layout, MARK, Traffic, V4, V6, fold};
 use causeway_tests::family::Family;
 

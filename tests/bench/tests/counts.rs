@@ -230,7 +230,7 @@ fn tuples(family: Family, traffic: &mut Traffic, frames: usize) -> BTreeSet<Vec<
 }
 
 fn ends(family: Family) -> Ends {
-    let mac = causeway::net::mac::Mac([2, 0, 0, 0, 0, 1]);
+    let mac = causeway_api::types::mac::Mac([2, 0, 0, 0, 0, 1]);
     let host = family.host();
     Ends {
         source_mac: mac,

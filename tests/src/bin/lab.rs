@@ -11,7 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway::{line, net::netns};
+use causeway_api::messages;
+use causeway_netlink::netns;
 use causeway_tests::{
     articles::{self, PORT, Row},
     http,
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("lab: {}", line::of(&error));
+            eprintln!("lab: {}", messages::line(&error));
             ExitCode::FAILURE
         }
     }

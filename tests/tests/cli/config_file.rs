@@ -125,7 +125,7 @@ fn a_file_that_cannot_be_carried_out_changes_nothing() {
 fn a_first_agent_whose_default_network_has_no_room_says_so_before_it_begins() {
     let lab = Lab::without_agent();
     causeway_tests::place::block_on(async {
-        let netlink = causeway::net::netlink::Netlink::open(&lab.host).await?;
+        let netlink = causeway_netlink::Netlink::open(&lab.host).await?;
         netlink.add_route("172.16.0.0/12".parse()?, causeway_tests::lab::ROUTER).await
     })
     .unwrap();

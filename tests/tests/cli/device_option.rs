@@ -1,9 +1,7 @@
 //! What connects containers with their networks: veth, or netkit where the kernel has it.
 
-use causeway::{
-    model::device::Device,
-    net::netlink::{Link, Netlink},
-};
+use causeway_api::types::device::Device;
+use causeway_netlink::{Netlink, link::Link};
 use causeway_tests::{
     family::{Family, V6},
     lab::{Container, Lab},

@@ -78,7 +78,7 @@ fn a_file_that_declares_it_otherwise_ends_no_flow() {
     declare("timeouts = { tcp-established = 8000, udp = 600 }\nmax_flows = 5000");
     lab.undo().containers.push(name.clone());
     let inspected = lab.json(&["container", "inspect", &name]);
-    let c1 = causeway::net::netns::Netns::open(&causeway::net::netns::named(&name)).unwrap();
+    let c1 = causeway_netlink::Netns::open(&causeway_netlink::netns::named(&name)).unwrap();
     let (_far, _far_udp) =
         (tcp::Echo::start(&lab.world, (FAR, 7)), udp::Echo::start(&lab.world, (FAR, 7), "far"));
     let mut stream = tcp::exchange(&c1, (FAR, 7));

@@ -4,10 +4,7 @@ use std::{
     collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
 };
 
-use causeway::net::{
-    netlink::Netlink,
-    netns::{self, Netns},
-};
+use causeway_netlink::{Netlink, Netns, netns};
 use causeway_tests::{
     lab::{Lab, ROUTER},
     place,

@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use causeway::net::{netlink::Netlink, netns::Netns};
+use causeway_netlink::{Netlink, Netns};
 use causeway_tests::{lab::Lab, place, undo, verb, wait};
 
 fn delete_link(lab: &Lab, name: &str) {

@@ -226,7 +226,7 @@ fn a_container_has_the_uplinks_mtu_and_a_default_route() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
     let (link, routes) = place::block_on(async {
-        let netlink = causeway::net::netlink::Netlink::open(&c1.netns).await?;
+        let netlink = causeway_netlink::Netlink::open(&c1.netns).await?;
         anyhow::Ok((netlink.link(c1.interface()).await?.unwrap(), netlink.routes().await?))
     })
     .unwrap();

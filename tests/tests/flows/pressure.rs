@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use causeway_tests::{
     effort::many,
     families,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use causeway::net::{netns::Netns, sysctl};
+use causeway_netlink::{Netns, sysctl};
 use causeway_tests::{
     effort::many,
     families,

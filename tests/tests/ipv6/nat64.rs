@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use causeway_tests::{
     family::{V4, V6},
     lab::{Container, HOST, Lab, UPLINK, WORLD_SIDE},

@@ -6,7 +6,8 @@ use std::{
     process::Command,
 };
 
-use causeway::net::{mac::Mac, netns::Netns, sysctl};
+use causeway_api::types::mac::Mac;
+use causeway_netlink::{Netns, sysctl};
 use causeway_tests::{
     families,
     family::Family,

@@ -7,11 +7,7 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use causeway::net::{
-    netlink::{InterfaceAddress, Netlink, Route},
-    netns::Netns,
-    sysctl,
-};
+use causeway_netlink::{Netlink, Netns, address::InterfaceAddress, route::Route, sysctl};
 use causeway_tests::{
     family::{Family, V4, V6},
     lab::{Container, HOST, Lab, UPLINK},

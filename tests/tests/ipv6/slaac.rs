@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use causeway::net::{netlink::Netlink, sysctl};
+use causeway_netlink::{Netlink, sysctl};
 use causeway_tests::{
     families,
     family::Family,
@@ -57,7 +57,7 @@ fn unaddressed(family: Family) -> (Lab, Container) {
 }
 
 /// The link-local address of an interface.
-fn link_local(netns: &causeway::net::netns::Netns, interface: &str) -> IpAddr {
+fn link_local(netns: &causeway_netlink::Netns, interface: &str) -> IpAddr {
     let mac = place::block_on(async { Netlink::open(netns).await?.link(interface).await })
         .unwrap()
         .unwrap()

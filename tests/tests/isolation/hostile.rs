@@ -10,10 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use causeway::net::{
-    netlink::Netlink,
-    netns::{self, Netns},
-};
+use causeway_netlink::{Netlink, Netns, netns};
 use causeway_tests::{
     families,
     family::{Family, V4, V6},

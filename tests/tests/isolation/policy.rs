@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use causeway::net::sysctl;
+use causeway_netlink::sysctl;
 use causeway_tests::{
     families,
     family::{Family, V4, V6},

@@ -5,10 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use causeway::net::{
-    netns::{self, Netns},
-    sysctl,
-};
+use causeway_netlink::{Netns, netns, sysctl};
 use causeway_tests::{
     families,
     family::{Family, V4},

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use causeway_tests::{
     families,
     family::{Family, V4},

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use causeway_tests::{
     families,
     family::Family,

@@ -4,10 +4,8 @@
 
 use std::net::IpAddr;
 
-use causeway::{
-    datapath::{Entry, Interface},
-    net::mac::Mac,
-};
+use causeway::datapath::{Entry, Interface};
+use causeway_api::types::mac::Mac;
 use causeway_common::{early::Early, reason::Reason};
 use causeway_tests::{
     bench::{

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use causeway_tests::{
     family::{V4, V6, by_ipv6},
     lab::{GATEWAY, HOST, Lab},

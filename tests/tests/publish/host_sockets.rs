@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use causeway::net::netlink::Netlink;
+use causeway_netlink::Netlink;
 use causeway_tests::{
     families,
     family::{Family, bracketed, by_ipv6},

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use causeway::net::netns::Netns;
+use causeway_netlink::Netns;
 use causeway_tests::{
     families,
     family::{Family, V4, V6, bracketed, by_ipv6},

@@ -1,0 +1,130 @@
+//! Requests: one line of JSON each.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    spec::{ContainerSpec, NetworkSpec, PublishAdd, PublishMove},
+    types::{flow_filter::FlowFilter, publish::PublishSpec},
+};
+
+/// One request to the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum Request {
+    /// Removes everything the agent made, and ends it. Answers [`Removed`].
+    Down,
+    /// Answers the new [`Network`].
+    NetworkCreate(NetworkSpec),
+    /// Answers a list of [`Network`].
+    NetworkList,
+    /// Answers a [`Network`].
+    NetworkInspect {
+        /// The network's.
+        name: String,
+    },
+    /// Answers the [`Network`] that was removed.
+    NetworkRemove {
+        /// The network's.
+        name: String,
+    },
+    /// Answers the new [`Container`].
+    ContainerCreate(ContainerSpec),
+    /// Answers the new [`Container`].
+    ContainerAttach {
+        /// The path of the namespace.
+        netns: PathBuf,
+        /// What a new one would have, too.
+        spec: ContainerSpec,
+    },
+    /// Answers a list of [`Container`].
+    ContainerList,
+    /// Answers a [`Container`].
+    ContainerInspect {
+        /// The container's.
+        name: String,
+    },
+    /// Answers the path of the container's namespace, if that still leads there.
+    ContainerEnter {
+        /// The container's.
+        name: String,
+    },
+    /// Answers the [`Container`] that was removed.
+    ContainerRemove {
+        /// The container's.
+        name: String,
+    },
+    /// Answers the new [`Publish`].
+    PublishAdd(PublishAdd),
+    /// Answers the [`Publish`] that was removed.
+    PublishRemove {
+        /// The container's name.
+        container: String,
+        /// As it was added.
+        publish: PublishSpec,
+    },
+    /// Answers the [`Publish`] as it is now.
+    PublishMove(PublishMove),
+    /// Answers a list of [`Publish`].
+    PublishList,
+    /// Answers a list of [`Flow`]: those that are meant.
+    FlowsList(FlowFilter),
+    /// Ends the flows that are meant. Answers [`Flushed`].
+    FlowsFlush(FlowFilter),
+    /// Answers [`Stats`].
+    Stats,
+}
+
+impl Request {
+    /// What a person typed for it, as it begins the line that says why it failed.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Down => "down".to_owned(),
+            Self::NetworkCreate(spec) => format!("network create {}", spec.name),
+            Self::NetworkList => "network ls".to_owned(),
+            Self::NetworkInspect { name } => format!("network inspect {name}"),
+            Self::NetworkRemove { name } => format!("network rm {name}"),
+            Self::ContainerCreate(spec) => format!("container create {}", spec.name),
+            Self::ContainerAttach { spec, .. } => format!("container attach {}", spec.name),
+            Self::ContainerList => "container ls".to_owned(),
+            Self::ContainerInspect { name } => format!("container inspect {name}"),
+            Self::ContainerEnter { name } => format!("container exec {name}"),
+            Self::ContainerRemove { name } => format!("container rm {name}"),
+            Self::PublishAdd(add) => format!("publish add {} {}", add.container, add.publish),
+            Self::PublishRemove { container, publish } => {
+                format!("publish rm {container} {publish}")
+            }
+            Self::PublishMove(wanted) => {
+                format!("publish move {} {}", wanted.ports, wanted.container)
+            }
+            Self::PublishList => "publish ls".to_owned(),
+            Self::FlowsList(_) => "flows ls".to_owned(),
+            Self::FlowsFlush(_) => "flows flush".to_owned(),
+            Self::Stats => "stats".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_line_and_reads_what_it_writes() {
+        for request in [
+            Request::Down,
+            Request::NetworkCreate(NetworkSpec::default_network()),
+            Request::ContainerRemove { name: "web".to_owned() },
+            Request::PublishRemove {
+                container: "web".to_owned(),
+                publish: "8080:80".parse().unwrap(),
+            },
+        ] {
+            let line = serde_json::to_string(&request).unwrap();
+            assert!(!line.contains('\n'));
+            let read: Request = serde_json::from_str(&line).unwrap();
+            assert_eq!(read.describe(), request.describe());
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! Published ports: Docker's form, `[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]`.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{family::Family, host_ports::HostPorts};
+
+/// Which host ports lead to which ports of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublishSpec {
+    /// None for any address of the host.
+    pub host_address: Option<IpAddr>,
+    /// As many as `container_ports`.
+    pub host_ports: PortRange,
+    /// Where the host's first port leads, its second, and so on; the same ports for SCTP.
+    pub container_ports: PortRange,
+    /// TCP unless it says otherwise.
+    pub protocol: Protocol,
+}
+
+/// One port or several in a row; never 0, never backwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    start: u16,
+    end: u16,
+}
+
+/// What a port belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// Number 6.
+    Tcp,
+    /// Number 17.
+    Udp,
+    /// Number 132.
+    Sctp,
+}
+
+impl PublishSpec {
+    /// Whether a packet could be meant for both.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        HostPorts::of(self).overlap(&HostPorts::of(other))
+    }
+
+    /// `port 8080/tcp of any address`, for messages.
+    pub fn describe(&self) -> String {
+        let Self { host_address, host_ports, protocol, .. } = self;
+        let noun = if host_ports.count() == 1 { "port" } else { "ports" };
+        match host_address {
+            None => format!("{noun} {host_ports}/{protocol} of any address"),
+            Some(address) => format!("{noun} {host_ports}/{protocol} of {address}"),
+        }
+    }
+
+    /// The families of the clients that it serves, of a container that has those families.
+    pub fn families(&self, container: &[Family]) -> impl Iterator<Item = Family> {
+        // IPv6 clients reach a container of IPv4 alone.
+        let has_v4 = container.contains(&Family::V4);
+        let wanted = self.host_address.map(Family::of);
+        Family::ALL.into_iter().filter(move |family| {
+            wanted.is_none_or(|wanted| wanted == *family) && (*family == Family::V6 || has_v4)
+        })
+    }
+}
+
+impl PortRange {
+    /// Where masquerade takes ports from by default: below those that Linux gives its own sockets.
+    pub const MASQUERADE: Self = Self { start: 1024, end: 32767 };
+
+    /// From `start` to `end`, both included.
+    pub fn new(start: u16, end: u16) -> anyhow::Result<Self> {
+        ensure!(start != 0, "port 0 is no port that can be named");
+        ensure!(start <= end, "the range {start}-{end} ends before it starts");
+        Ok(Self { start, end })
+    }
+
+    /// The first port.
+    pub const fn start(self) -> u16 {
+        self.start
+    }
+
+    /// The last port.
+    pub const fn end(self) -> u16 {
+        self.end
+    }
+
+    /// How many ports: 1 to 65535.
+    pub const fn count(self) -> u16 {
+        // No overflow: start is at least 1.
+        self.end - self.start + 1
+    }
+
+    /// Whether a port is in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start <= other.end && other.start <= self.end
+    }
+}
+
+impl Protocol {
+    /// The IANA number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl FromStr for PublishSpec {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).map_err(|error| {
+            anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")
+        })
+    }
+}
+
+fn parse(text: &str) -> anyhow::Result<PublishSpec> {
+    let (ports, protocol) = match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((ports, protocol)) => (ports, protocol.parse()?),
+    };
+    let (host_address, ports) = split_address(ports, 2)?;
+    let Some((host, container)) = ports.split_once(':') else {
+        bail!("'{ports}' is one port where a host port and a container port are needed");
+    };
+    let host_ports = parse_range(host, "host")?;
+    let container_ports = parse_range(container, "container")?;
+    ensure!(
+        host_ports.count() == container_ports.count(),
+        "the host ports {host_ports} are {}, the container ports {container_ports} are {}; both must be as many",
+        host_ports.count(),
+        container_ports.count()
+    );
+    // SCTP's checksum covers its ports: they are not translated.
+    ensure!(
+        protocol != Protocol::Sctp || host_ports == container_ports,
+        "sctp is published at the container's own ports alone: give {container_ports}:{container_ports}/sctp"
+    );
+    Ok(PublishSpec { host_address, host_ports, container_ports, protocol })
+}
+
+impl fmt::Display for PublishSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_address {
+            None => {}
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+        }
+        write!(f, "{}:{}/{}", self.host_ports, self.container_ports, self.protocol)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.start == self.end {
+            write!(f, "{}", self.start)
+        } else {
+            write!(f, "{}-{}", self.start, self.end)
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_range(text, "").map_err(|error| anyhow::anyhow!("{error:#}; write PORT or LO-HI"))
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(ports: PortRange) -> Self {
+        ports.to_string()
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => bail!("the protocol '{text}' is not tcp, udp or sctp"),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+impl TryFrom<String> for PublishSpec {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PublishSpec> for String {
+    fn from(spec: PublishSpec) -> Self {
+        spec.to_string()
+    }
+}
+
+/// Takes the host address off the front of what has so many parts without it. The unspecified
+/// address is Docker's way to say any.
+pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<IpAddr>, &str)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((address, ports)) = rest.split_once(']') else {
+            bail!("'{text}' opens a bracket and does not close it");
+        };
+        let parsed: Ipv6Addr = address
+            .parse()
+            .ok()
+            .with_context(|| format!("the host address '{address}' is not an IPv6 address"))?;
+        let Some(ports) = ports.strip_prefix(':') else {
+            bail!("':' and the host port are missing after '[{address}]'");
+        };
+        if let Some(mapped) = parsed.to_ipv4_mapped() {
+            bail!("the host address '{address}' is the IPv4 address {mapped}; write it so");
+        }
+        ensure!(
+            !parsed.is_unicast_link_local(),
+            "the host address '{address}' is link-local, and no port of such an address can be published"
+        );
+        return Ok(((!parsed.is_unspecified()).then_some(IpAddr::V6(parsed)), ports));
+    }
+    match text.split(':').count() {
+        found if found <= count => Ok((None, text)),
+        found if found == count + 1 => {
+            // More than one part: the first is there.
+            let (address, ports) = text.split_once(':').unwrap_or_default();
+            let parsed: std::net::Ipv4Addr = address
+                .parse()
+                .ok()
+                .with_context(|| format!("the host address '{address}' is not an IPv4 address"))?;
+            let any = parsed.is_unspecified();
+            Ok(((!any).then_some(IpAddr::V4(parsed)), ports))
+        }
+        _ => bail!("'{text}' has too many colons; an IPv6 host address stands in brackets"),
+    }
+}
+
+/// `side` is whose ports they are, if that is to be said.
+pub(super) fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
+    let side = if side.is_empty() { String::new() } else { format!("{side} ") };
+    let port = |text: &str| -> anyhow::Result<u16> {
+        ensure!(!text.is_empty(), "the {side}port is missing");
+        // `parse` alone takes a sign.
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if digits { text.parse().ok() } else { None };
+        number.with_context(|| format!("the {side}port '{text}' is not a number from 1 to 65535"))
+    };
+    let (start, end) = match text.split_once('-') {
+        None => {
+            let only = port(text)?;
+            (only, only)
+        }
+        Some((start, end)) => (port(start)?, port(end)?),
+    };
+    PortRange::new(start, end)
+        .with_context(|| format!("the {side}ports"))
+        .map_err(|error| anyhow::anyhow!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_reads_what_it_prints() {
+        for (text, printed) in [
+            ("8080:80", "8080:80/tcp"),
+            ("8080:80/tcp", "8080:80/tcp"),
+            ("53:53/udp", "53:53/udp"),
+            ("9:9/sctp", "9:9/sctp"),
+            ("127.0.0.1:8080:80", "127.0.0.1:8080:80/tcp"),
+            ("0.0.0.0:8080:80", "8080:80/tcp"),
+            ("[2001:db8::1]:8080:80/udp", "[2001:db8::1]:8080:80/udp"),
+            ("[::]:8080:80", "8080:80/tcp"),
+            ("[::1]:8080:80", "[::1]:8080:80/tcp"),
+            ("8000-8010:9000-9010", "8000-8010:9000-9010/tcp"),
+            ("10.0.2.2:8000-8010:9000-9010/udp", "10.0.2.2:8000-8010:9000-9010/udp"),
+            ("1-65535:1-65535", "1-65535:1-65535/tcp"),
+            ("80-80:90-90", "80:90/tcp"),
+        ] {
+            let spec: PublishSpec = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(spec.to_string(), printed);
+            assert_eq!(printed.parse::<PublishSpec>().unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_line() {
+        for (text, reason) in [
+            ("", "one port where"),
+            ("80", "one port where"),
+            ("80/tcp", "one port where"),
+            (":80", "the host port is missing"),
+            ("80:", "the container port is missing"),
+            ("127.0.0.1::80", "the host port is missing"),
+            ("80:80/", "the protocol ''"),
+            ("80:80/icmp", "the protocol 'icmp'"),
+            ("80:80/TCP", "the protocol 'TCP'"),
+            ("80:80/tcp/udp", "the protocol 'tcp/udp'"),
+            ("0:80", "the host ports: port 0"),
+            ("80:0", "the container ports: port 0"),
+            ("65536:80", "'65536' is not a number from 1 to 65535"),
+            ("+80:80", "'+80' is not a number"),
+            ("80 :80", "'80 ' is not a number"),
+            ("80:http", "the container port 'http'"),
+            ("90-80:1-11", "the range 90-80 ends before it starts"),
+            ("80-:80", "the host port is missing"),
+            ("80-90-99:80", "'90-99' is not a number"),
+            ("8000-8010:80", "are 11, the container ports 80 are 1"),
+            ("80:8000-8010", "as many"),
+            ("300.0.0.1:80:80", "'300.0.0.1' is not an IPv4 address"),
+            ("host:80:80", "'host' is not an IPv4 address"),
+            ("2001:db8::1:80:80", "stands in brackets"),
+            ("[2001:db8::1:80:80", "does not close"),
+            ("[10.0.0.1]:80:80", "not an IPv6 address"),
+            ("[2001:db8::1]80:80", "are missing after"),
+            ("[2001:db8::1]:80", "one port where"),
+            ("[::ffff:10.0.2.15]:80:80", "is the IPv4 address 10.0.2.15; write it so"),
+            ("[fe80::1]:80:80", "is link-local"),
+            ("8080:80/sctp", "give 80:80/sctp"),
+            ("10.0.2.15:8000-8001:9000-9001/sctp", "give 9000-9001:9000-9001/sctp"),
+        ] {
+            let error = text.parse::<PublishSpec>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
+            assert!(!error.contains('\n'), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn in_json_it_is_its_string() {
+        let spec: PublishSpec = "127.0.0.1:8080:80/udp".parse().unwrap();
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(json, "\"127.0.0.1:8080:80/udp\"");
+        assert_eq!(serde_json::from_str::<PublishSpec>(&json).unwrap(), spec);
+    }
+
+    #[test]
+    fn conflicts_are_about_protocol_port_and_address() {
+        for (one, other, conflict) in [
+            ("80:1", "80:2", true),
+            ("80:1", "81:1", false),
+            ("80:1", "80:1/udp", false),
+            ("80:1", "10.0.2.2:80:1", true),
+            ("10.0.2.2:80:1", "10.0.2.3:80:1", false),
+            ("10.0.2.2:80:1", "10.0.2.2:80:2", true),
+            ("127.0.0.1:80:1", "80:2", true),
+            ("80:1", "[2001:db8::1]:80:1", true),
+            ("10.0.2.2:80:1", "[2001:db8::1]:80:1", false),
+            ("[2001:db8::1]:80:1", "[2001:db8::1]:80:2", true),
+            ("[2001:db8::1]:80:1", "[2001:db8::2]:80:1", false),
+            ("80-90:80-90", "90-91:1-2", true),
+            ("80-90:80-90", "91-92:1-2", false),
+            ("80-90:80-90", "85:1", true),
+        ] {
+            let one: PublishSpec = one.parse().unwrap();
+            let other: PublishSpec = other.parse().unwrap();
+            assert_eq!(one.conflicts(&other), conflict, "{one} {other}");
+            assert_eq!(other.conflicts(&one), conflict, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn who_is_served_depends_on_both_addresses() {
+        use Family::{V4, V6};
+        for (spec, container, expected) in [
+            ("80:80", &[V4, V6][..], &[V4, V6][..]),
+            ("80:80", &[V4], &[V4, V6]),
+            ("80:80", &[V6], &[V6]),
+            ("10.0.2.2:80:80", &[V4, V6], &[V4]),
+            ("10.0.2.2:80:80", &[V4], &[V4]),
+            ("10.0.2.2:80:80", &[V6], &[]),
+            ("[2001:db8::1]:80:80", &[V4], &[V6]),
+            ("[2001:db8::1]:80:80", &[V6], &[V6]),
+        ] {
+            let families: Vec<Family> =
+                spec.parse::<PublishSpec>().unwrap().families(container).collect();
+            assert_eq!(families, expected, "{spec} {container:?}");
+        }
+    }
+
+    #[test]
+    fn ports_alone_are_one_or_a_range() {
+        for text in ["1024-32767", "20000"] {
+            assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
+        }
+        for (text, reason) in [
+            ("", "the port is missing"),
+            ("0-9", "the ports: port 0"),
+            ("9-5", "ends before it starts"),
+            ("1-65536", "the port '65536' is not a number from 1 to 65535"),
+        ] {
+            let error = text.parse::<PortRange>().unwrap_err().to_string();
+            assert!(
+                error.contains(reason) && error.ends_with("; write PORT or LO-HI"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_description_names_port_protocol_and_address() {
+        let describe = |text: &str| text.parse::<PublishSpec>().unwrap().describe();
+        assert_eq!(describe("8080:80"), "port 8080/tcp of any address");
+        assert_eq!(describe("127.0.0.1:53-54:53-54/udp"), "ports 53-54/udp of 127.0.0.1");
+    }
+}

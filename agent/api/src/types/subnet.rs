@@ -1,0 +1,219 @@
+//! Which subnets and MTUs a network can have.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+};
+
+use anyhow::{bail, ensure};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::family::Family;
+
+/// What the kernel takes for a bridge, from the smallest that every IPv4 host must take.
+const MTU: RangeInclusive<u32> = 576..=65535;
+
+/// The smallest that IPv6 has (RFC 8200 section 5). The kernel has no IPv6 on an interface with
+/// less.
+const MTU_V6: u32 = 1280;
+
+/// What no container can have an address of, and why.
+const UNUSABLE: [(IpNet, &str); 9] = [
+    (v4([0, 0, 0, 0], 8), "means this host before it has an address"),
+    (v4([127, 0, 0, 0], 8), "every host keeps to itself (loopback)"),
+    (v4([169, 254, 0, 0], 16), "is for one link alone and is not routed (link-local)"),
+    (v4([224, 0, 0, 0], 4), "is for groups of hosts (multicast)"),
+    (v4([240, 0, 0, 0], 4), "is reserved"),
+    (v6(0x0000, 8), "is reserved, for loopback and for IPv4 addresses among others"),
+    (v6(0xfe80, 10), "is for one link alone and is not routed (link-local)"),
+    (v6(0xfec0, 10), "is no longer used (site-local)"),
+    (v6(0xff00, 8), "is for groups of hosts (multicast)"),
+];
+
+/// Checks a subnet for itself: size, host bits, a range that hosts have addresses of.
+pub fn check(subnet: IpNet) -> anyhow::Result<()> {
+    let (lengths, instead) = match subnet {
+        IpNet::V4(_) => (8..=30, "a private one such as 10.20.0.0/16"),
+        IpNet::V6(_) => (16..=126, "a unique local one such as fd12:3456:789a::/64"),
+    };
+    ensure!(
+        lengths.contains(&subnet.prefix_len()),
+        "the subnet {subnet} has the prefix length {}; from {} to {} is possible",
+        subnet.prefix_len(),
+        lengths.start(),
+        lengths.end()
+    );
+    ensure!(
+        subnet.addr() == subnet.network(),
+        "the subnet {subnet} has host bits set; write {}",
+        subnet.trunc()
+    );
+    for (range, reason) in UNUSABLE {
+        ensure!(
+            !overlap(subnet, range),
+            "the subnet {subnet} has addresses of {range}, which {reason}; take {instead}"
+        );
+    }
+    Ok(())
+}
+
+/// Checks the subnets of one network together, and answers them in their order.
+pub fn check_all(subnets: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
+    ensure!(!subnets.is_empty(), "a network needs a subnet; give one such as 10.20.0.0/16");
+    for subnet in subnets {
+        check(*subnet)?;
+    }
+    let mut ordered: Vec<IpNet> = Vec::new();
+    for family in Family::ALL {
+        let mut of_family =
+            subnets.iter().copied().filter(|subnet| Family::of_subnet(*subnet) == family);
+        ordered.extend(of_family.next());
+        if let Some(second) = of_family.next() {
+            bail!(
+                "a network has one subnet of each family, and {second} is a second {family} one; create another network for it"
+            );
+        }
+    }
+    Ok(ordered)
+}
+
+/// Checks an MTU in bytes.
+pub fn check_mtu(mtu: u32) -> anyhow::Result<()> {
+    ensure!(
+        MTU.contains(&mtu),
+        "the MTU {mtu} is not from {} to {} bytes; give one that is, or none for the uplink's",
+        MTU.start(),
+        MTU.end()
+    );
+    Ok(())
+}
+
+/// Checks an MTU in bytes for a network of these subnets.
+pub fn check_mtu_for(mtu: u32, subnets: &[IpNet]) -> anyhow::Result<()> {
+    check_mtu(mtu)?;
+    ensure!(
+        mtu >= MTU_V6 || subnets.iter().all(|subnet| Family::of_subnet(*subnet) == Family::V4),
+        "the MTU {mtu} is below the {MTU_V6} bytes that IPv6 needs; give {MTU_V6} or more, or no IPv6 subnet"
+    );
+    Ok(())
+}
+
+/// Whether two subnets have an address in common.
+pub fn overlap(one: IpNet, other: IpNet) -> bool {
+    one.contains(&other) || other.contains(&one)
+}
+
+/// The subnets as a list.
+pub fn join(subnets: &[IpNet]) -> String {
+    let texts: Vec<String> = subnets.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
+const fn v4([a, b, c, d]: [u8; 4], prefix_len: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len))
+}
+
+/// Of the addresses that begin with those 16 bits.
+const fn v6(first: u16, prefix_len: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix_len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(text: &str) -> Vec<IpNet> {
+        text.split_whitespace().map(|net| net.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn usable_subnets_are_taken() {
+        for subnets in [
+            "10.0.0.0/8",
+            "172.18.0.0/16",
+            "192.168.7.4/30",
+            "100.64.0.0/10",
+            "203.0.113.0/24",
+            "2001:db8::/64",
+            "fd00::/16",
+            "2001:db8::4/126",
+            "10.0.0.0/8 fd12:3456:789a::/48",
+        ] {
+            let checked =
+                check_all(&nets(subnets)).unwrap_or_else(|error| panic!("{subnets}: {error}"));
+            assert_eq!(checked, nets(subnets));
+        }
+        assert_eq!(check_all(&nets("fd00::/64 10.0.0.0/8")).unwrap(), nets("10.0.0.0/8 fd00::/64"));
+    }
+
+    #[test]
+    fn other_subnets_are_refused_with_the_reason() {
+        for (subnets, reason) in [
+            ("", "needs a subnet"),
+            ("10.0.0.0/7", "prefix length 7"),
+            ("10.0.0.0/31", "prefix length 31"),
+            ("10.0.0.1/32", "prefix length 32"),
+            ("0.0.0.0/0", "prefix length 0"),
+            ("10.1.2.3/16", "write 10.1.0.0/16"),
+            ("127.0.0.0/8", "loopback"),
+            ("224.1.0.0/16", "multicast"),
+            ("0.0.0.0/8", "means this host"),
+            ("169.0.0.0/8", "link-local"),
+            ("169.254.9.0/24", "link-local"),
+            ("250.0.0.0/8", "reserved"),
+            ("10.1.0.0/16 10.2.0.0/16", "10.2.0.0/16 is a second IPv4 one"),
+            ("fd00::/64 10.1.0.0/16 fd01::/64", "fd01::/64 is a second IPv6 one"),
+            ("10.1.0.0/16 2001:db8::1/64", "write 2001:db8::/64"),
+            ("fd00::/15", "prefix length 15; from 16 to 126"),
+            ("2001:db8::/127", "prefix length 127"),
+            ("::/0", "prefix length 0"),
+            ("::/96", "has addresses of ::/8"),
+            ("::ffff:10.0.0.0/112", "for IPv4 addresses"),
+            ("64:ff9b::/96", "has addresses of ::/8"),
+            ("fe80::/64", "link-local"),
+            ("fec0::/64", "site-local"),
+            ("ff02::/16", "multicast"),
+        ] {
+            let error = check_all(&nets(subnets)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{subnets}: {error}");
+        }
+    }
+
+    #[test]
+    fn subnets_overlap_when_one_holds_the_other() {
+        for (one, other, expected) in [
+            ("10.0.0.0/8", "10.1.0.0/16", true),
+            ("10.1.0.0/16", "10.0.0.0/8", true),
+            ("10.1.0.0/16", "10.1.0.0/16", true),
+            ("10.1.0.0/16", "10.2.0.0/16", false),
+            ("10.1.0.0/16", "2001:db8::/32", false),
+            ("2001:db8::/32", "2001:db8:18::/64", true),
+            ("2001:db8:17::/64", "2001:db8:18::/64", false),
+        ] {
+            assert_eq!(
+                overlap(one.parse().unwrap(), other.parse().unwrap()),
+                expected,
+                "{one} {other}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mtu_has_bounds() {
+        for (mtu, ok) in
+            [(575, false), (576, true), (1500, true), (65535, true), (65536, false), (0, false)]
+        {
+            assert_eq!(check_mtu(mtu).is_ok(), ok, "{mtu}");
+        }
+        for (mtu, subnets, ok) in [
+            (576, "10.0.0.0/24", true),
+            (1279, "10.0.0.0/24", true),
+            (1279, "10.0.0.0/24 2001:db8::/64", false),
+            (1279, "2001:db8::/64", false),
+            (1280, "10.0.0.0/24 2001:db8::/64", true),
+            (575, "10.0.0.0/24", false),
+        ] {
+            assert_eq!(check_mtu_for(mtu, &nets(subnets)).is_ok(), ok, "{mtu} {subnets}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Addresses of interfaces.
+
+use anyhow::{Context as _, bail};
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use nix::errno::Errno;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
+
+use crate::netlink::{Netlink, errno, reason};
+
+/// An address of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The interface.
+    pub index: u32,
+    /// With its prefix length.
+    pub address: IpNet,
+    /// IPv6 whose duplicate address detection has not ended: it cannot be used yet.
+    pub tentative: bool,
+    /// IPv6 whose preferred lifetime is over: it is for what began before (RFC 4862 section 5.5.4).
+    pub deprecated: bool,
+    /// IPv6 for privacy, which another one replaces within days (RFC 8981).
+    pub temporary: bool,
+}
+
+impl Netlink {
+    /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Present
+    /// is done.
+    pub async fn add_address(&self, index: u32, address: IpNet) -> anyhow::Result<()> {
+        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            // The agent gives every address once, so that there is nothing to detect, and an
+            // address that is tentative cannot be used.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let Err(error) = request.execute().await else {
+            return Ok(());
+        };
+        let what = format!("cannot give address {address} to interface number {index}");
+        match errno(&error) {
+            Some(Errno::EEXIST) => Ok(()),
+            Some(Errno::EACCES) if address.addr().is_ipv6() => {
+                bail!("{what}: IPv6 is disabled there (sysctl net.ipv6.conf.*.disable_ipv6)")
+            }
+            _ => Err(reason(error)).context(what),
+        }
+    }
+
+    /// Every address but those that turned out to be another's.
+    pub async fn addresses(&self) -> anyhow::Result<Vec<InterfaceAddress>> {
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(reason)
+            .context("cannot list the addresses")?;
+        Ok(messages.iter().filter_map(address_of).collect())
+    }
+}
+
+fn address_of(message: &AddressMessage) -> Option<InterfaceAddress> {
+    // On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL is ours; IPv6 mostly
+    // has the first only.
+    let (mut own, mut flags) = (None, AddressFlags::empty());
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(address) = attribute {
+            own = Some(*address);
+        } else if let AddressAttribute::Address(address) = attribute {
+            own = own.or(Some(*address));
+        } else if let AddressAttribute::Flags(all) = attribute {
+            flags = *all;
+        }
+    }
+    let address = IpNet::new(own?, message.header.prefix_len).ok()?;
+    let has = |flag| address.addr().is_ipv6() && flags.contains(flag);
+    (!has(AddressFlags::Dadfailed)).then(|| InterfaceAddress {
+        index: message.header.index,
+        address,
+        tentative: has(AddressFlags::Tentative),
+        deprecated: has(AddressFlags::Deprecated),
+        // The same bit is IFA_F_TEMPORARY; of IPv4 it says that the address is not the first of its
+        // subnet.
+        temporary: has(AddressFlags::Secondary),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn the_own_end_of_a_point_to_point_address_counts() {
+        let mut message = AddressMessage::default();
+        message.header.index = 4;
+        message.header.prefix_len = 32;
+        message.attributes = vec![
+            AddressAttribute::Address(Ipv4Addr::new(10, 9, 0, 2).into()),
+            AddressAttribute::Local(Ipv4Addr::new(10, 9, 0, 1).into()),
+        ];
+        let own = address_of(&message).unwrap();
+        assert_eq!((own.index, own.address), (4, "10.9.0.1/32".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_an_address_is_good_for_is_in_its_flags() {
+        let of = |address: IpAddr, flags: AddressFlags| {
+            let mut message = AddressMessage::default();
+            message.header.prefix_len = 24;
+            message.attributes =
+                vec![AddressAttribute::Address(address), AddressAttribute::Flags(flags)];
+            address_of(&message)
+                .map(|address| [address.tentative, address.deprecated, address.temporary])
+        };
+        let (v4, v6) = (
+            Ipv4Addr::new(10, 0, 2, 15).into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        );
+        let tentative = AddressFlags::Tentative | AddressFlags::Optimistic;
+        for (address, flags, expected) in [
+            (v6, AddressFlags::Permanent, Some([false, false, false])),
+            (v6, tentative, Some([true, false, false])),
+            (v6, AddressFlags::Deprecated | AddressFlags::Secondary, Some([false, true, true])),
+            (v6, tentative | AddressFlags::Dadfailed, None),
+            (v4, AddressFlags::Secondary, Some([false, false, false])),
+        ] {
+            assert_eq!(of(address, flags), expected, "{address} {flags:?}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! A netlink socket in one namespace, and the kernel's answers in words.
+
+use anyhow::Context as _;
+use nix::errno::Errno;
+use rtnetlink::{Error, Handle, new_connection};
+
+use crate::netns::Netns;
+
+/// A netlink socket in one namespace.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    pub(super) handle: Handle,
+}
+
+impl Netlink {
+    /// Opens a socket in `netns`; its connection task runs on the current tokio runtime.
+    #[expect(
+        clippy::unused_async,
+        reason = "it must be called on a runtime, which async says best"
+    )]
+    pub async fn open(netns: &Netns) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let opened = netns.run(|| {
+            let _entered = runtime.enter();
+            new_connection()
+        })?;
+        let (connection, handle, _) = opened.with_context(|| {
+            format!("cannot open a netlink socket in {}", netns.path().display())
+        })?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+}
+
+/// The kernel's answer, if that is what the error is.
+pub(super) fn errno(error: &Error) -> Option<Errno> {
+    if let Error::NetlinkError(message) = error {
+        Some(Errno::from_raw(-message.raw_code()))
+    } else {
+        None
+    }
+}
+
+/// The kernel's answer in words.
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+pub(super) fn reason(error: Error) -> anyhow::Error {
+    match errno(&error) {
+        Some(Errno::EPERM) => anyhow::anyhow!("this needs root (CAP_NET_ADMIN)"),
+        Some(Errno::EOPNOTSUPP) => {
+            anyhow::anyhow!(
+                "the kernel cannot do it; is the module for this kind of interface missing?"
+            )
+        }
+        Some(other) => anyhow::anyhow!("{}", other.desc()),
+        None => anyhow::anyhow!("{error}"),
+    }
+}

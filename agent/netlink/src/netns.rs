@@ -1,0 +1,345 @@
+//! Network namespaces as files, and work done inside them on threads of their own.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    panic,
+    path::{Path, PathBuf},
+    process, thread,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_api::messages::plain;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    libc,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, getsockopt, socket},
+        statfs::{NSFS_MAGIC, fstatfs},
+    },
+    unistd::gettid,
+};
+use nix::{getsockopt_impl, sockopt_impl};
+
+use crate::loopback;
+
+/// Where named namespaces are, for `ip netns` too.
+pub const FOLDER: &str = "/run/netns";
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    path: PathBuf,
+}
+
+impl Netns {
+    /// The calling thread's.
+    pub fn current() -> anyhow::Result<Self> {
+        // Spelled out, so that the path means the same to every reader.
+        let path = PathBuf::from(format!("/proc/{}/task/{}/ns/net", process::id(), gettid()));
+        let file = File::open(&path).with_context(|| {
+            format!("cannot open this thread's network namespace, {}", path.display())
+        })?;
+        Ok(Self { file, path })
+    }
+
+    /// The one at `path`, which must be a network namespace, else a clear error.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = open_for_reading(path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                anyhow::anyhow!(
+                    "there is no network namespace at {}; make it with 'ip netns add', or give another's name or path",
+                    path.display()
+                )
+            } else if error.kind() == io::ErrorKind::PermissionDenied {
+                anyhow::anyhow!(
+                    "cannot open the network namespace {}: {}; run it as root, for example with sudo",
+                    path.display(),
+                    plain(&error)
+                )
+            } else {
+                anyhow::anyhow!("cannot open the network namespace {}: {}", path.display(), plain(&error))
+            }
+        })?;
+        let system =
+            fstatfs(&file).with_context(|| format!("cannot tell what {} is", path.display()))?;
+        ensure!(
+            system.filesystem_type() == NSFS_MAGIC,
+            "{} is not a network namespace (or it was mounted where only another mount namespace sees it)",
+            path.display()
+        );
+        let netns = Self { file, path: path.to_owned() };
+        match on_thread(|| setns(&netns.file, CloneFlags::CLONE_NEWNET))? {
+            Ok(()) => Ok(netns),
+            Err(Errno::EINVAL) => {
+                bail!("{} is a namespace, but not a network namespace", path.display())
+            }
+            Err(Errno::EPERM) => {
+                bail!("cannot enter the network namespace {}: this needs root", path.display())
+            }
+            Err(error) => {
+                bail!("cannot enter the network namespace {}: {}", path.display(), error.desc())
+            }
+        }
+    }
+
+    /// Makes `/run/netns/NAME` as `ip netns add` does (so that `ip netns` sees it), `lo` up. Fails
+    /// if the name is taken.
+    pub fn create(name: &str) -> anyhow::Result<Self> {
+        check_name(name)?;
+        let path = named(name);
+        share_folder()?;
+        OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path).map_err(
+            |error| {
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    anyhow::anyhow!(
+                        "a network namespace named '{name}' exists already ({})",
+                        path.display()
+                    )
+                } else {
+                    anyhow::anyhow!("cannot make {}: {}", path.display(), plain(&error))
+                }
+            },
+        )?;
+        let made = unshare_onto(&path).and_then(|()| Self::open(&path));
+        if made.is_err() {
+            // What is left of a failed attempt would only take the name; the first error is the one
+            // to tell.
+            let _ = Self::remove(name);
+        }
+        made.with_context(|| format!("cannot make the network namespace '{name}'"))
+    }
+
+    /// Makes one without a name, which goes with its last handle.
+    pub fn nameless() -> anyhow::Result<Self> {
+        on_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|error| {
+                anyhow::anyhow!("the kernel gives no network namespace: {}", error.desc())
+            })?;
+            Self::current()
+        })?
+    }
+
+    /// Unmounts and removes `/run/netns/NAME`. Absent is done.
+    pub fn remove(name: &str) -> anyhow::Result<()> {
+        check_name(name)?;
+        let path = named(name);
+        loop {
+            // More than once: a namespace can have been mounted over another.
+            match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+                Ok(()) => {}
+                Err(Errno::EINVAL | Errno::ENOENT) => break,
+                Err(error) => bail!(
+                    "cannot unmount the network namespace {}: {}",
+                    path.display(),
+                    error.desc()
+                ),
+            }
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                bail!("cannot remove {}: {}", path.display(), plain(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A second handle on it.
+    pub fn try_clone(&self) -> anyhow::Result<Self> {
+        let file = self
+            .file
+            .try_clone()
+            .with_context(|| format!("cannot open {} again", self.path.display()))?;
+        Ok(Self { file, path: self.path.clone() })
+    }
+
+    /// `SO_NETNS_COOKIE` of a socket in it: what BPF programs know it by.
+    pub fn cookie(&self) -> anyhow::Result<u64> {
+        self.run(|| {
+            let probe = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+            getsockopt(&probe, NetnsCookie)
+        })?
+        .with_context(|| {
+            format!(
+                "cannot read the cookie of the network namespace {} (Linux 5.14 and later have one)",
+                self.path.display()
+            )
+        })
+    }
+
+    /// Device and inode of its file: two are equal if and only if they are one namespace.
+    pub fn id(&self) -> anyhow::Result<(u64, u64)> {
+        let of_file = self
+            .file
+            .metadata()
+            .with_context(|| format!("cannot tell which namespace {} is", self.path.display()))?;
+        Ok((of_file.dev(), of_file.ino()))
+    }
+
+    /// Moves the calling thread into it. Never call this on a thread of a tokio runtime.
+    pub fn enter(&self) -> anyhow::Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|error| {
+            anyhow::anyhow!(
+                "cannot enter the network namespace {}: {}",
+                self.path.display(),
+                error.desc()
+            )
+        })
+    }
+
+    /// Runs `work` in it, on a thread made for that.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        on_thread(|| self.enter().map(|()| work()))?
+    }
+
+    pub(super) fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// `/run/netns/NAME`.
+pub fn named(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+sockopt_impl!(
+    /// `SO_NETNS_COOKIE`, which nix does not name.
+    NetnsCookie,
+    GetOnly,
+    libc::SOL_SOCKET,
+    SO_NETNS_COOKIE,
+    u64
+);
+
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+fn check_name(name: &str) -> anyhow::Result<()> {
+    ensure!(!name.is_empty(), "a network namespace needs a name");
+    ensure!(
+        name.len() <= 255,
+        "'{name}' is too long for the name of a network namespace: 255 bytes at most"
+    );
+    ensure!(
+        name != "." && name != ".." && !name.contains(['/', '\0']),
+        "'{name}' cannot be the name of a network namespace: it must be a plain file name"
+    );
+    Ok(())
+}
+
+/// Opened so that a FIFO or a device does not make us wait.
+fn open_for_reading(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+/// Makes `/run/netns` a shared mount, so that what is mounted in it appears (and goes away) in
+/// every mount namespace. The lock is the one iproute2 takes for the same.
+fn share_folder() -> anyhow::Result<()> {
+    match DirBuilder::new().mode(0o755).create(FOLDER) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            bail!("cannot make {FOLDER}: {}", plain(&error))
+        }
+        _ => {}
+    }
+    let folder = File::open(FOLDER).with_context(|| format!("cannot open {FOLDER}"))?;
+    let _lock = Flock::lock(folder, FlockArg::LockExclusive)
+        .map_err(|(_, error)| anyhow::anyhow!("cannot lock {FOLDER}: {}", error.desc()))?;
+
+    let share = || {
+        mount(
+            None::<&str>,
+            FOLDER,
+            None::<&str>,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            None::<&str>,
+        )
+    };
+    let shared = match share() {
+        // Not a mount point yet.
+        Err(Errno::EINVAL) => mount(
+            Some(FOLDER),
+            FOLDER,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )
+        .and_then(|()| share()),
+        other => other,
+    };
+    match shared {
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM) => bail!("cannot make {FOLDER} a shared mount: this needs root"),
+        Err(error) => bail!("cannot make {FOLDER} a shared mount: {}", error.desc()),
+    }
+}
+
+/// Mounts a new namespace on `path`, with `lo` up.
+fn unshare_onto(path: &Path) -> anyhow::Result<()> {
+    on_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|error| anyhow::anyhow!("the kernel gives no namespace: {}", error.desc()))?;
+        loopback::set_up()?;
+        mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|error| {
+                anyhow::anyhow!("cannot mount it on {}: {}", path.display(), error.desc())
+            })
+    })?
+}
+
+/// A namespace is a thread's: a thread that went into another one is never used again.
+fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work);
+        match thread.context("cannot start a thread for a network namespace")?.join() {
+            Ok(answer) => Ok(answer),
+            Err(payload) => panic::resume_unwind(payload),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_a_plain_file_name_is_refused() {
+        for name in ["", ".", "..", "a/b", "/", "a\0b", &"x".repeat(256)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["c1", "...", "a.b", &"x".repeat(255)] {
+            check_name(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_namespace_is_refused() {
+        let error = Netns::open(Path::new("/dev/null")).unwrap_err();
+        assert!(error.to_string().contains("/dev/null is not a network namespace"), "{error}");
+        let error = Netns::open(Path::new("/nowhere/at/all")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("there is no network namespace at /nowhere/at/all; make it"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_current_namespace_is_equal_to_itself() {
+        let one = Netns::current().unwrap();
+        let other = Netns::current().unwrap();
+        assert_eq!(one.id().unwrap(), other.id().unwrap());
+    }
+}

@@ -1,0 +1,167 @@
+//! Hands each verb to what does it, and prints the answer.
+
+pub mod down;
+pub mod exec;
+pub mod up;
+
+use std::{
+    io::{self, ErrorKind, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::bail;
+use causeway_api as api;
+use causeway_api::{Request, client, messages};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::cli::{
+    args::{Cli, Common, ContainerVerb, FlowsVerb, NetworkVerb, PublishVerb, Verb},
+    render,
+};
+
+/// How a verb failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the process ends with.
+    pub status: u8,
+    /// What was tried, on what, why it failed and what to do.
+    pub error: anyhow::Error,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { status: 1, error }
+    }
+}
+
+/// Does what was typed.
+pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let Cli { verb, common } = cli;
+    match verb {
+        Verb::Up(options) => up::up(&options, &common.instance)?,
+        Verb::Down => print(&common, "down", &down::down(&common.instance)?, render::removed)?,
+        Verb::Network { verb } => network(&common, verb)?,
+        Verb::Container { verb } => container(&common, verb)?,
+        Verb::Publish { verb } => publish(&common, verb)?,
+        Verb::Flows { verb, which } => match verb.unwrap_or(FlowsVerb::Ls(which)) {
+            FlowsVerb::Ls(which) => {
+                list::<api::Flow>(&common, &Request::FlowsList(which.into_filter()))?
+            }
+            FlowsVerb::Flush(which) => {
+                tell(&common, &Request::FlowsFlush(which.into_filter()), render::flushed)?
+            }
+        },
+        Verb::Stats => tell(&common, &Request::Stats, render::stats)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn network(common: &Common, verb: NetworkVerb) -> anyhow::Result<()> {
+    match verb {
+        NetworkVerb::Create(create) => {
+            let request = Request::NetworkCreate(create.into_spec());
+            tell(common, &request, |made| render::network_done("created", made))
+        }
+        NetworkVerb::Ls => list::<api::Network>(common, &Request::NetworkList),
+        NetworkVerb::Inspect(which) => {
+            let request = Request::NetworkInspect { name: which.name };
+            tell(common, &request, render::network)
+        }
+        NetworkVerb::Rm(which) => {
+            let request = Request::NetworkRemove { name: which.name };
+            tell(common, &request, |gone| render::network_done("removed", gone))
+        }
+    }
+}
+
+fn container(common: &Common, verb: ContainerVerb) -> Result<(), Failure> {
+    match verb {
+        ContainerVerb::Create(create) => {
+            let request = Request::ContainerCreate(create.into_spec());
+            tell(common, &request, |made| render::container_done("created", made))?;
+        }
+        ContainerVerb::Attach(attach) => {
+            let (netns, spec) = attach.into_spec();
+            let request = Request::ContainerAttach { netns, spec };
+            tell(common, &request, |made| render::container_done("attached", made))?;
+        }
+        ContainerVerb::Ls => list::<api::Container>(common, &Request::ContainerList)?,
+        ContainerVerb::Inspect(which) => {
+            let request = Request::ContainerInspect { name: which.name };
+            tell(common, &request, render::container)?;
+        }
+        ContainerVerb::Rm(which) => {
+            let request = Request::ContainerRemove { name: which.name };
+            tell(common, &request, |gone| render::container_done("removed", gone))?;
+        }
+        ContainerVerb::Exec(command) => {
+            return Err(exec::exec(&common.instance, &command.name, &command.command));
+        }
+    }
+    Ok(())
+}
+
+fn publish(common: &Common, verb: PublishVerb) -> anyhow::Result<()> {
+    match verb {
+        PublishVerb::Add(add) => {
+            let request = Request::PublishAdd(api::PublishAdd {
+                container: add.container,
+                publish: add.publish,
+                from: add.from,
+            });
+            tell(common, &request, |made| render::publish_done("published", made))
+        }
+        PublishVerb::Rm(which) => {
+            let request =
+                Request::PublishRemove { container: which.container, publish: which.publish };
+            tell(common, &request, |gone| render::publish_done("no longer published:", gone))
+        }
+        PublishVerb::Move(wanted) => {
+            tell(common, &Request::PublishMove(wanted.into_request()), render::publish_moved)
+        }
+        PublishVerb::Ls => list::<api::Publish>(common, &Request::PublishList),
+    }
+}
+
+fn list<T: Serialize + DeserializeOwned + render::Row>(
+    common: &Common,
+    request: &Request,
+) -> anyhow::Result<()> {
+    let rows: Vec<T> = client::ask(common.instance.name(), request)?;
+    print(common, &request.describe(), &rows, |rows| render::table(rows))
+}
+
+fn tell<T: Serialize + DeserializeOwned>(
+    common: &Common,
+    request: &Request,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    let answer: T = client::ask(common.instance.name(), request)?;
+    print(common, &request.describe(), &answer, text)
+}
+
+fn print<T: Serialize>(
+    common: &Common,
+    verb: &str,
+    answer: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    let text = if common.json {
+        let mut json = serde_json::to_string_pretty(answer)?;
+        json.push('\n');
+        json
+    } else {
+        text(answer)
+    };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // Whoever reads has read enough (`| head`).
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            bail!(
+                "{verb}: it was done, but its answer cannot be written to stdout: {}; make room there, or print it elsewhere",
+                messages::plain(&error)
+            )
+        }
+        _ => Ok(()),
+    }
+}

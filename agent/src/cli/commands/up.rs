@@ -1,0 +1,215 @@
+//! `up`: the process around the agent.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_api::{Removed, Reply, messages};
+use causeway_netlink::{Netns, netns};
+use nix::unistd::geteuid;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time,
+};
+
+use crate::cli::messages::say;
+use crate::{
+    cli::args::Up,
+    config_file::Config,
+    control::{Agent, End, Start},
+    instance::{Instance, Lock},
+    server::Server,
+    state::State,
+};
+
+/// How many requests wait while one is answered; more wait in their sockets.
+const WAITING: usize = 64;
+
+/// For clients to take their answers before the process ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Runs the agent until it is told to stop.
+pub fn up(options: &Up, instance: &Instance) -> anyhow::Result<()> {
+    run(options, instance).context("up")
+}
+
+fn run(options: &Up, instance: &Instance) -> anyhow::Result<()> {
+    ensure!(
+        geteuid().is_root(),
+        "the agent needs root to make interfaces and load programs; run it as root, for example with sudo"
+    );
+    refuse_private_sysfs()?;
+    let config = options.config.as_deref().map(Config::load).transpose()?;
+    // First of all, while there is one thread: all that come later are in the host too.
+    let (netns, netns_path) = enter_host(options.netns.as_deref())?;
+    let Some(lock) = instance.lock()? else {
+        bail!(
+            "an agent of instance '{}' is running already; end it with 'causeway down', or give another name with --instance",
+            instance.name()
+        );
+    };
+    let start = Start {
+        instance: instance.clone(),
+        netns,
+        netns_path,
+        uplinks: options.uplinks.clone(),
+        allow_bind: options.allow_bind,
+        xdp: options.xdp,
+        device: options.device,
+        config,
+    };
+    // The agent runs on this thread, where it may block; the other serves sockets.
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(start, lock))
+}
+
+async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
+    let instance = start.instance.clone();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut agent = match Box::pin(Agent::start(start)).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            if State::load(&instance.state()).is_ok_and(|state| state.is_none()) {
+                lock.remove();
+            }
+            return Err(error);
+        }
+    };
+    let server = Server::bind(&instance.socket())?;
+    let (sender, mut requests) = mpsc::channel(WAITING);
+    let serving = tokio::spawn(server.serve(sender));
+    say_ready();
+
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let end = agent.run(&mut requests, stop).await;
+    serving.abort();
+    // Its file is gone when it has ended.
+    let _ = serving.await;
+    match end {
+        End::Stopped => {
+            let farewell = "the agent ends; networks, containers and flows work on, and 'causeway down' removes them";
+            say(&messages::for_instance(farewell, instance.name()));
+            Ok(())
+        }
+        End::Down(answer) => {
+            let (removed, errors) = Box::pin(agent.remove()).await;
+            if errors.is_empty() {
+                lock.remove();
+            }
+            let _ = answer.send(farewell(&removed, &errors)?);
+            // Ends when the last connection has been answered. What came after `down` is dropped
+            // here, which is an answer too.
+            let answered = async { while requests.recv().await.is_some() {} };
+            let _ = time::timeout(FAREWELL, answered).await;
+            ensure!(
+                errors.is_empty(),
+                "not everything could be removed: {}",
+                messages::lines(&errors)
+            );
+            Ok(())
+        }
+    }
+}
+
+fn farewell(removed: &Removed, errors: &[anyhow::Error]) -> anyhow::Result<Reply> {
+    if errors.is_empty() {
+        return Ok(Reply::Done(serde_json::to_value(removed)?));
+    }
+    Ok(Reply::Failed(format!(
+        "not everything could be removed ({}); 'causeway down' tries again",
+        messages::lines(errors)
+    )))
+}
+
+fn say_ready() {
+    let mut stdout = io::stdout().lock();
+    // Nobody may be reading: the agent serves all the same.
+    let _ = writeln!(stdout, "ready").and_then(|()| stdout.flush());
+}
+
+/// Enters the host's namespace; answers it with the path where other processes find it.
+fn enter_host(wanted: Option<&Path>) -> anyhow::Result<(Netns, PathBuf)> {
+    if let Some(path) = wanted {
+        let netns = Netns::open(path)?;
+        netns.enter()?;
+        return Ok((netns, path.to_owned()));
+    }
+    let netns = Netns::current()?;
+    let path = lasting_path(&netns)?;
+    Ok((netns, path))
+}
+
+/// A path of the namespace that outlives this process, if there is one.
+fn lasting_path(netns: &Netns) -> anyhow::Result<PathBuf> {
+    let id = netns.id()?;
+    let named =
+        fs::read_dir(netns::FOLDER).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut candidates = std::iter::once(PathBuf::from("/proc/1/ns/net")).chain(named);
+    let is_it = |path: &PathBuf| {
+        Netns::open(path).and_then(|other| other.id()).is_ok_and(|other| other == id)
+    };
+    Ok(candidates.find(is_it).unwrap_or_else(|| netns.path().to_owned()))
+}
+
+fn refuse_private_sysfs() -> anyhow::Result<()> {
+    let Some(source) = private_sysfs() else { return Ok(()) };
+    bail!(
+        "this is inside 'ip netns exec {source}', where /sys is private and nothing that is pinned there lasts; use 'causeway up \
+         --netns {source}' from outside instead"
+    )
+}
+
+/// The namespace's name if this is inside `ip netns exec`. That puts a fresh `/sys` over bpffs and
+/// cgroup2 in a mount namespace of its own: what is pinned there ends with the process, and what is
+/// mounted there is seen by nobody else.
+pub(crate) fn private_sysfs() -> Option<String> {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    if namespace("self").is_some() && namespace("self") == namespace("1") {
+        return None;
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let source = sysfs_source(&mounts)?;
+    netns::named(source).exists().then(|| source.to_owned())
+}
+
+/// What is mounted on `/sys` last, if that is a sysfs: `ip netns exec` gives the namespace's name
+/// as its source.
+fn sysfs_source(mountinfo: &str) -> Option<&str> {
+    let last = mountinfo.lines().rev().find_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        (mount.split(' ').nth(4)? == "/sys").then_some(system)
+    })?;
+    let mut words = last.split(' ');
+    (words.next()? == "sysfs").then(|| words.next())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sysfs_that_ip_netns_exec_mounts_names_its_namespace() {
+        let usual = "22 28 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(sysfs_source(usual), Some("sysfs"));
+        let inside = format!("{usual}99 28 0:77 / /sys rw,relatime - sysfs lab rw\n");
+        assert_eq!(sysfs_source(&inside), Some("lab"));
+        assert_eq!(sysfs_source("22 28 0:21 / /sys rw - tmpfs lab rw\n"), None);
+        assert_eq!(sysfs_source("nonsense\n"), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! `ip_forward` of the host, and what the kernel changes together with it.
+
+use anyhow::Context as _;
+use causeway_netlink::{Netns, sysctl};
+use tracing::info;
+
+use super::Agent;
+use crate::state::Sysctl;
+
+const FORWARD: &str = "ipv4/ip_forward";
+
+impl Agent {
+    /// Sets `ip_forward`. What was there is in the state file before it is changed.
+    pub(super) async fn enable_forwarding(&mut self) -> anyhow::Result<()> {
+        let netns = &self.host.handles.netns;
+        let before = sysctl::get(netns, FORWARD)?.context("this kernel has no IPv4")?;
+        if before == "1" {
+            return Ok(());
+        }
+        if self.state.host.sysctls.is_empty() {
+            let links = self.host.handles.netlink.links().await?;
+            let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+            self.state.host.sysctls = before_forwarding(netns, &names)?;
+            self.save()?;
+        }
+        sysctl::set(netns, FORWARD, "1")?;
+        info!("ip_forward of the host is on");
+        Ok(())
+    }
+}
+
+/// What `ip_forward` and all that a write to it changes has now. The kernel then sets `forwarding`
+/// of every interface and of the interfaces to come to the same, and `accept_redirects` of all to
+/// the opposite (`inet_forward_change`).
+fn before_forwarding(netns: &Netns, interfaces: &[&str]) -> anyhow::Result<Vec<Sysctl>> {
+    let common = [FORWARD, "ipv4/conf/all/accept_redirects", "ipv4/conf/default/forwarding"]
+        .map(str::to_owned);
+    let of_each = interfaces.iter().map(|name| format!("ipv4/conf/{name}/forwarding"));
+    let mut sysctls = Vec::new();
+    for key in common.into_iter().chain(of_each) {
+        if let Some(value) = sysctl::get(netns, &key)? {
+            sysctls.push(Sysctl { key, value });
+        }
+    }
+    Ok(sysctls)
+}
+
+/// Writes back what was there, in the order of the list: `ip_forward` first, since it changes the
+/// others.
+pub(super) fn restore(netns: &Netns, sysctls: &[Sysctl]) -> Vec<anyhow::Error> {
+    let mut errors = Vec::new();
+    for Sysctl { key, value } in sysctls {
+        match sysctl::get(netns, key) {
+            // Its interface went away.
+            Ok(None) => {}
+            Ok(Some(_)) => errors.extend(sysctl::set(netns, key, value).err()),
+            Err(error) => errors.push(error),
+        }
+    }
+    errors
+}

@@ -1,0 +1,172 @@
+//! Sockets of the host's processes whose publish no longer leads where they speak: they are ended,
+//! since no flow of theirs can be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use causeway_api::{messages, types::publish::Protocol};
+use causeway_netlink::sock_diag::{Connected, Ended, SockDiag};
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::{
+    datapath::{HostSocket, PublishEntry},
+    state::container::Container,
+};
+
+impl Agent {
+    /// Ends every TCP connection and connected UDP socket of the host that went by a publish to
+    /// where none leads now. What an agent that died in between left undone is found too. That it
+    /// fails is said, and no reason for a verb to fail.
+    pub(super) fn end_stray_sockets(&mut self) {
+        if let Err(error) = self.try_end_stray_sockets() {
+            warn!(
+                error = messages::line(&error),
+                "connections of the host's processes go on where no publish leads"
+            );
+        }
+    }
+
+    fn try_end_stray_sockets(&mut self) -> anyhow::Result<()> {
+        let noted = self.datapath.host_sockets()?;
+        let strays = [Protocol::Tcp, Protocol::Udp].map(|protocol| {
+            let strays = noted.iter().filter(|socket| !self.leads(protocol, socket));
+            let strays: BTreeMap<_, _> =
+                strays.map(|socket| ((socket.cookie, socket.container), *socket)).collect();
+            (protocol, strays)
+        });
+        let [(_, tcp), (_, udp)] = &strays;
+        if tcp.is_empty() && udp.is_empty() {
+            return Ok(());
+        }
+        // Where nothing leads by either protocol it does not matter which one the socket's is.
+        let mut over: BTreeSet<HostSocket> = tcp
+            .iter()
+            .filter(|(key, _)| udp.contains_key(key))
+            .map(|(_, socket)| *socket)
+            .collect();
+        let diag = SockDiag::open(&self.host.handles.netns)?;
+        for (protocol, strays) in strays.iter().filter(|(_, strays)| !strays.is_empty()) {
+            let cookies: BTreeSet<u64> = strays.keys().map(|(cookie, _)| *cookie).collect();
+            for connected in diag.connected(*protocol, &cookies)? {
+                // One that went elsewhere since is not meant.
+                if let Some(stray) = strays.get(&(connected.cookie, connected.remote)) {
+                    if !self.end_socket(&diag, *protocol, &connected, stray)? {
+                        return Ok(());
+                    }
+                    over.insert(*stray);
+                }
+            }
+        }
+        for socket in over {
+            self.datapath.forget_host_socket(&socket)?;
+        }
+        Ok(())
+    }
+
+    /// Answers whether this kernel can do it at all.
+    fn end_socket(
+        &mut self,
+        diag: &SockDiag,
+        protocol: Protocol,
+        connected: &Connected,
+        stray: &HostSocket,
+    ) -> anyhow::Result<bool> {
+        match diag.end(connected)? {
+            Some(Ended::Now) => {
+                info!(%protocol, meant = %stray.meant, container = %stray.container, "ended a connection of the host");
+            }
+            Some(Ended::Before) => {}
+            None => {
+                if !self.said_no_destroy {
+                    warn!(
+                        "this kernel cannot end sockets (it has no CONFIG_INET_DIAG_DESTROY): connections of the host's processes outlive the \
+                         publishes that they were made through"
+                    );
+                }
+                self.said_no_destroy = true;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a publish leads from what a socket meant to where it speaks, or did and still
+    /// drains.
+    fn leads(&self, protocol: Protocol, socket: &HostSocket) -> bool {
+        let publishes = self.publishes.iter().filter(|(_, entry)| is_of(entry, protocol, socket));
+        publishes
+            .flat_map(|(spec, entry)| {
+                let containers = self.state.containers.values();
+                let publishes = containers
+                    .flat_map(|container| &container.publishes)
+                    .filter(move |publish| publish.spec == *spec);
+                let drains = publishes.flat_map(|publish| &publish.drains);
+                let draining =
+                    drains.filter_map(|drain| self.state.containers.get(&drain.container));
+                draining.flat_map(Container::addresses).chain(entry.container_addresses())
+            })
+            .any(|address: IpAddr| {
+                address == socket.container.ip() && self.endpoints.contains(&address)
+            })
+    }
+}
+
+/// Whether what a socket meant is published so, and the port where it speaks is the one that it
+/// leads to.
+fn is_of(entry: &PublishEntry, protocol: Protocol, socket: &HostSocket) -> bool {
+    let (meant, port) = (socket.meant, socket.container.port());
+    entry.protocol == protocol
+        && entry.host_address.is_none_or(|address| address == meant.ip())
+        && (entry.host_ports.start()..=entry.host_ports.end()).contains(&meant.port())
+        && meant.port() - entry.host_ports.start()
+            == port.wrapping_sub(entry.container_ports.start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use causeway_api::types::publish::PublishSpec;
+
+    #[test]
+    fn a_socket_is_of_the_publish_that_it_meant() {
+        let entry = |text: &str| {
+            let spec: PublishSpec = text.parse().unwrap();
+            PublishEntry {
+                protocol: spec.protocol,
+                host_address: spec.host_address,
+                host_ports: spec.host_ports,
+                container_ports: spec.container_ports,
+                container_v4: Some("172.18.0.2".parse().unwrap()),
+                container_v6: None,
+                from: Vec::new(),
+            }
+        };
+        let socket = |meant: &str, container: &str| HostSocket {
+            cookie: 1,
+            container: container.parse().unwrap(),
+            meant: meant.parse().unwrap(),
+        };
+        for (publish, meant, container, expected) in [
+            ("8080:80", "127.0.0.1:8080", "172.18.0.2:80", true),
+            ("8080:80", "127.0.0.1:8080", "172.18.0.2:81", false),
+            ("8080:80", "127.0.0.1:8081", "172.18.0.2:80", false),
+            ("8080:80/udp", "127.0.0.1:8080", "172.18.0.2:80", false),
+            ("10.0.2.15:8080:80", "10.0.2.15:8080", "172.18.0.2:80", true),
+            ("10.0.2.15:8080:80", "127.0.0.1:8080", "172.18.0.2:80", false),
+            ("8080:80", "[::1]:8080", "[fd00::2]:80", true),
+            ("8080:80", "[::1]:8080", "172.18.0.2:80", true),
+            ("10.0.2.15:8080:80", "[::1]:8080", "[fd00::2]:80", false),
+            ("[2001:db8::1]:8080:80", "[2001:db8::1]:8080", "[fd00::2]:80", true),
+            ("[2001:db8::1]:8080:80", "[::1]:8080", "[fd00::2]:80", false),
+            ("6000-6010:7000-7010", "10.0.2.15:6010", "172.18.0.2:7010", true),
+            ("6000-6010:7000-7010", "10.0.2.15:6010", "172.18.0.2:7009", false),
+            ("6000-6010:7000-7010", "10.0.2.15:6011", "172.18.0.2:7011", false),
+        ] {
+            let is = is_of(&entry(publish), Protocol::Tcp, &socket(meant, container));
+            assert_eq!(is, expected, "{publish} {meant} {container}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `down`: removing all that the state names, with an agent or without one.
+
+use std::collections::BTreeSet;
+
+use causeway_api::{Removed, messages};
+use causeway_netlink::Netlink;
+use tracing::debug;
+
+pub use super::host::Handles;
+use super::{adopt::claim, containers::remove_namespace, endpoint::delete_named, forwarding};
+use crate::{datapath::Datapath, instance::Instance, state::State};
+
+/// Removes everything, and finishes whatever fails on the way. `host` is none if its namespace is
+/// gone: its links went with it. The state file stays if something failed, so that it can be tried
+/// again. A datapath that is to be `kept` is another agent's.
+pub async fn remove_instance(
+    instance: &Instance,
+    state: &State,
+    host: Option<&Handles>,
+    kept: bool,
+) -> (Removed, Vec<anyhow::Error>) {
+    let mut errors = Vec::new();
+    if let Some(Handles { netlink, .. }) = host {
+        errors.extend(delete_host_sides(netlink, state).await);
+    }
+    for container in state.containers.values() {
+        let mut container = container.clone();
+        claim(&mut container);
+        errors.extend(remove_namespace(&container).err());
+    }
+    for network in state.networks.values() {
+        if let Some(Handles { netlink, .. }) = host {
+            errors.extend(delete_named(netlink, &network.bridge).await.err());
+        }
+    }
+    // After the links: until then the programs keep networks apart.
+    let datapath = if kept { Ok(Vec::new()) } else { Datapath::remove(instance.name()) };
+    match datapath {
+        Ok(left) => {
+            if let Some(Handles { netlink, .. }) = host {
+                for index in left {
+                    errors.extend(netlink.delete_empty_clsact(index).await.err());
+                }
+            }
+        }
+        Err(error) => errors.push(error),
+    }
+    if let Some(Handles { netns, .. }) = host {
+        errors.extend(forwarding::restore(netns, &state.host.sysctls));
+    }
+    if errors.is_empty() {
+        errors.extend(State::remove(&instance.state()).err());
+    }
+    let removed = Removed {
+        networks: state.networks.keys().cloned().collect(),
+        containers: state.containers.keys().cloned().collect(),
+        files: Vec::new(),
+    };
+    (removed, errors)
+}
+
+/// All at once; one by one if that fails, to remove what can be and to tell of the rest by name.
+async fn delete_host_sides(netlink: &Netlink, state: &State) -> Vec<anyhow::Error> {
+    let names: BTreeSet<&str> = state
+        .containers
+        .values()
+        .flat_map(|container| &container.endpoints)
+        .map(|endpoint| endpoint.host_side.as_str())
+        .collect();
+    let together = async {
+        let links = netlink.links().await?;
+        let ours = links.iter().filter(|link| names.contains(link.name.as_str()));
+        netlink.delete_links(&ours.map(|link| link.index).collect::<Vec<_>>()).await
+    };
+    let mut errors = Vec::new();
+    if let Err(error) = together.await {
+        debug!(error = messages::line(&error), "the host sides are removed one by one");
+        for name in names {
+            errors.extend(delete_named(netlink, name).await.err());
+        }
+    }
+    errors
+}

@@ -1,0 +1,198 @@
+//! XDP: on which uplinks, and which containers take what it redirects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_api as api;
+use causeway_api::{
+    messages,
+    types::{device::Device, xdp::Xdp},
+};
+use causeway_netlink::{Netns, ethtool, link::Link};
+use tracing::{debug, info, warn};
+
+use super::{
+    Agent,
+    containers::cookie_at,
+    host::{Sight, Uplink},
+};
+use crate::{datapath::Interface, state::container::Endpoint};
+
+/// What runs where.
+#[derive(Debug, Default)]
+pub(super) struct Drivers {
+    wanted: Xdp,
+    /// By uplink: why its driver does not run the program, if it does not.
+    uplinks: BTreeMap<u32, Option<String>>,
+    /// The host sides whose containers were asked to take frames, whether they do or not.
+    asked: BTreeSet<u32>,
+}
+
+impl Drivers {
+    pub(super) fn new(wanted: Xdp) -> Self {
+        Self { wanted, ..Self::default() }
+    }
+
+    fn in_use(&self) -> bool {
+        self.uplinks.values().any(Option::is_none)
+    }
+
+    pub(super) fn forget(&mut self, uplink: u32) {
+        self.uplinks.remove(&uplink);
+    }
+
+    pub(super) fn view(&self, uplinks: &BTreeMap<u32, Uplink>) -> Vec<api::Uplink> {
+        let view = |(index, why): (&u32, &Option<String>)| {
+            let interface = uplinks.get(index)?.name.clone();
+            let xdp = if why.is_none() { api::XdpMode::Native } else { api::XdpMode::Off };
+            Some(api::Uplink { interface, xdp, why: why.clone() })
+        };
+        self.uplinks.iter().filter_map(view).collect()
+    }
+}
+
+impl Agent {
+    /// Lets an uplink's driver run the program, or not. Containers are reached without it too, so
+    /// no failure ends anything.
+    pub(super) fn sync_xdp(&mut self, uplink: &Uplink, sight: &Sight) -> anyhow::Result<()> {
+        let interface = Interface { index: uplink.index, name: uplink.name.clone() };
+        let drivers = &mut self.host.drivers;
+        let kept_from = match drivers.wanted {
+            Xdp::Off => Some("it was not asked for".to_owned()),
+            Xdp::Auto => price(uplink.index, &sight.links)
+                .map(|price| format!("{price}; 'up --xdp on' has it all the same")),
+            Xdp::On => None,
+        };
+        let why = match kept_from {
+            None => self
+                .datapath
+                .put_xdp(&interface, uplink.mac)
+                .err()
+                .map(|error| messages::line(&error)),
+            some => some,
+        };
+        let before = drivers.uplinks.insert(uplink.index, why.clone());
+        if before.as_ref() == Some(&why) {
+            return Ok(());
+        }
+        match &why {
+            None => info!(uplink = uplink.name, "XDP is on: the driver runs it"),
+            Some(why) if drivers.wanted == Xdp::On => {
+                warn!(
+                    uplink = uplink.name,
+                    why, "XDP was asked for and is off; tc does all of the work there"
+                );
+            }
+            Some(why) => info!(uplink = uplink.name, why, "XDP is off"),
+        }
+        if why.is_some() { self.datapath.remove_xdp(uplink.index) } else { Ok(()) }
+    }
+
+    /// The same by what there is now.
+    pub(super) async fn find_receivers(&mut self) -> anyhow::Result<()> {
+        if self.host.drivers.in_use() {
+            let links = self.host.handles.netlink.links().await?;
+            self.sync_receivers(&links);
+        }
+        Ok(())
+    }
+
+    /// Lets containers that are new take what XDP redirects, if it runs anywhere. One that cannot
+    /// is reached by tc.
+    pub(super) fn sync_receivers(&mut self, links: &[Link]) {
+        if !self.host.drivers.in_use() {
+            return;
+        }
+        let there: BTreeMap<&str, u32> =
+            links.iter().map(|link| (link.name.as_str(), link.index)).collect();
+        self.host.drivers.asked.retain(|index| links.iter().any(|link| link.index == *index));
+        let containers = self.state.containers.values();
+        let mut new = Vec::new();
+        for container in containers {
+            // A netkit pair has no way for frames that are no packets yet.
+            for endpoint in
+                container.endpoints.iter().filter(|endpoint| endpoint.device == Device::Veth)
+            {
+                let index = there.get(endpoint.host_side.as_str()).copied();
+                if let Some(index) = index.filter(|index| !self.host.drivers.asked.contains(index))
+                {
+                    new.push((index, container.clone(), endpoint.clone()));
+                }
+            }
+        }
+        for (index, container, endpoint) in new {
+            // The path may lead elsewhere by now.
+            if container.cookie.is_none() || cookie_at(&container.netns) != container.cookie {
+                continue;
+            }
+            self.host.drivers.asked.insert(index);
+            let received = Netns::open(&container.netns)
+                .and_then(|netns| self.put_receiver(&netns, &endpoint, index));
+            if let Err(error) = received {
+                debug!(
+                    container = container.name,
+                    error = messages::line(&error),
+                    "it does not take frames from XDP"
+                );
+            }
+        }
+    }
+
+    fn put_receiver(
+        &mut self,
+        netns: &Netns,
+        endpoint: &Endpoint,
+        host_side: u32,
+    ) -> anyhow::Result<()> {
+        ethtool::receive_by_napi(netns, &endpoint.interface)?;
+        self.datapath.put_receiver(host_side)
+    }
+}
+
+/// What XDP on an interface would take from the host's own traffic, if anything.
+fn price(index: u32, links: &[Link]) -> Option<&'static str> {
+    let link = links.iter().find(|link| link.index == index)?;
+    if link.kind.as_deref() == Some("veth") {
+        return Some("it is a veth, whose other end would have to cut and sum all TCP itself");
+    }
+    if link.bus.as_deref() == Some("virtio") {
+        return Some(
+            "it is a virtio card, which would bring TCP in single packets, and their checksums unlooked at",
+        );
+    }
+    let carries =
+        |other: &Link| other.kind.as_deref() == Some("vlan") && other.lower == Some(index);
+    if links.iter().any(carries) {
+        return Some("it carries VLANs, whose tags the hardware may hide from XDP");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_costs_the_host_is_not_done_unasked() {
+        let link = |index, kind: Option<&str>, bus: Option<&str>, lower| Link {
+            index,
+            kind: kind.map(str::to_owned),
+            bus: bus.map(str::to_owned),
+            lower,
+            ..Link::default()
+        };
+        let mut links = vec![
+            link(2, None, Some("pci"), None),
+            link(3, Some("veth"), None, Some(7)),
+            link(4, None, Some("virtio"), None),
+            link(5, None, Some("pci"), None),
+            link(6, Some("vlan"), None, Some(5)),
+            link(7, Some("macvlan"), None, Some(2)),
+        ];
+        assert_eq!(price(2, &links), None);
+        assert!(price(3, &links).unwrap().contains("veth"));
+        assert!(price(4, &links).unwrap().contains("virtio"));
+        assert!(price(5, &links).unwrap().contains("VLAN"));
+        links.retain(|link| link.index != 6);
+        assert_eq!(price(5, &links), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! What survives a restart of the agent: one file, written anew after every change.
+
+pub mod container;
+pub mod network;
+pub mod publish;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use causeway_api::messages;
+use serde::{Deserialize, Serialize};
+
+use crate::state::{container::Container, network::Network};
+
+/// Of the file's layout. A newer agent reads older files; an older one refuses newer files.
+const VERSION: u32 = 2;
+
+/// All that an instance has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    /// The host.
+    pub host: HostState,
+    /// There is to be no default network, until `down`: it was removed by command, or a
+    /// configuration file declared others.
+    #[serde(default)]
+    pub no_default: bool,
+    /// By name.
+    pub networks: BTreeMap<String, Network>,
+    /// By name.
+    pub containers: BTreeMap<String, Container>,
+}
+
+/// What the next agent, or `down` without one, must know of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostState {
+    /// The path of its namespace.
+    pub netns: PathBuf,
+    /// Its namespace's cookie, which no other namespace ever has.
+    pub cookie: u64,
+    /// What was there before, in the order in which it must be written back.
+    #[serde(default)]
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// A sysctl's value before it was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// As `ipv4/ip_forward`.
+    pub key: String,
+    /// Without its newline.
+    pub value: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+impl State {
+    /// A host that nothing was done to.
+    pub fn new(netns: PathBuf, cookie: u64) -> Self {
+        Self {
+            version: VERSION,
+            host: HostState { netns, cookie, sysctls: Vec::new() },
+            no_default: false,
+            networks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the file; none if there is none.
+    pub fn load(path: &Path) -> anyhow::Result<Option<Self>> {
+        let text = match fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other
+                .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
+                .with_context(|| format!("cannot read the state file {}", path.display()))?,
+        };
+        Self::parse(&text)
+            .with_context(|| {
+                let path = path.display();
+                format!(
+                    "the state file {path} cannot be used; move it away with 'mv {path} /tmp/', then 'causeway down' removes the \
+                     datapath, and the bridges, interfaces and namespaces that the file names are to be removed with 'ip link del' and \
+                     'ip netns del'; what is wrong with it"
+                )
+            })
+            .map(Some)
+    }
+
+    fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        let Version { version } = serde_json::from_slice(text)?;
+        ensure!(
+            version <= VERSION,
+            "it is of version {version} and this causeway knows up to {VERSION}; use the causeway that wrote it"
+        );
+        Ok(Self { version: VERSION, ..serde_json::from_slice(text)? })
+    }
+
+    /// Writes the file: a reader, or the next agent after a crash, sees the old one or the new one,
+    /// whole.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let fresh = fresh(path);
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&fresh)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            fs::rename(&fresh, path)
+        };
+        write()
+            .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
+            .with_context(|| format!("cannot write the state file {}", path.display()))
+    }
+
+    /// Removes the file, and one that a crash left half-written. Absent is done.
+    pub fn remove(path: &Path) -> anyhow::Result<()> {
+        for path in [path, &fresh(path)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    bail!(
+                        "cannot remove the state file {}: {}",
+                        path.display(),
+                        messages::plain(&error)
+                    )
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a file is written before it takes the other's place.
+fn fresh(path: &Path) -> PathBuf {
+    path.with_extension("json.new")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_was_written() {
+        let folder = std::env::temp_dir().join(format!("causeway-state-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("lab.json");
+        assert_eq!(State::load(&path).unwrap(), None);
+
+        let mut state = State::new("/run/netns/host".into(), 4711);
+        state
+            .host
+            .sysctls
+            .push(Sysctl { key: "ipv4/ip_forward".to_owned(), value: "0".to_owned() });
+        state.save(&path).unwrap();
+        state.no_default = true;
+        state.save(&path).unwrap();
+        assert_eq!(State::load(&path).unwrap(), Some(state));
+
+        State::remove(&path).unwrap();
+        State::remove(&path).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        fs::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_state_of_before_ipv6_is_read() {
+        let text = br#"{
+            "version": 1,
+            "host": {"netns": "/proc/1/ns/net", "cookie": 1, "sysctls": [{"key": "ipv4/ip_forward", "value": "0"}]},
+            "networks": {"default": {
+                "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"], "bridge": "cw0", "mtu": 1500,
+                "internal": false, "masquerade": true, "icc": true, "last": "172.18.0.2"
+            }},
+            "containers": {"web": {
+                "name": "web", "netns": "/run/netns/web", "cookie": 7, "made": true,
+                "endpoints": [{
+                    "network": "default", "addresses": ["172.18.0.2/16"], "mac": "02:63:ac:12:00:02", "interface": "eth0",
+                    "host_side": "cwv01234567"
+                }],
+                "publishes": [{"spec": "8080:80/tcp"}]
+            }}
+        }"#;
+        let state = State::parse(text).unwrap();
+        assert_eq!(state.version, VERSION, "what is written next is of this version");
+        let last: std::net::IpAddr = "172.18.0.2".parse().unwrap();
+        assert_eq!(state.networks["default"].last, [last]);
+        let again = State::parse(&serde_json::to_vec(&state).unwrap()).unwrap();
+        assert_eq!(again, state);
+    }
+
+    #[test]
+    fn a_newer_or_broken_state_is_refused() {
+        let newer = br#"{"version": 3, "something": "new"}"#;
+        assert!(State::parse(newer).unwrap_err().to_string().contains("version 3"));
+        assert!(State::parse(b"{").is_err());
+        assert!(State::parse(b"").is_err());
+    }
+}
