@@ -7,28 +7,18 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-mod bench;
-mod build;
-mod check;
 mod checks;
-mod ci;
-mod debian;
-mod fuzz;
-mod instructions;
 mod interrupt;
 mod kernels;
-mod lab;
 mod privilege;
-mod progress;
 mod recipe;
-mod report;
-mod run;
+mod results;
 mod setup;
-mod tally;
-mod test;
+mod verbs;
 mod workspace;
 
 use kernels::Wanted;
+use verbs::{bench, build, check, ci, fuzz, lab, run, test};
 use workspace::{Profile, Workspace};
 
 /// Sets up, builds, runs and tests causeway.
@@ -129,7 +119,7 @@ fn main() -> ExitCode {
 fn dispatch(verb: Verb) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match verb {
-        Verb::Setup => setup::verb(&workspace),
+        Verb::Setup => verbs::setup::verb(&workspace),
         Verb::Build { release } => {
             build::verb(&workspace, if release { Profile::Release } else { Profile::Dev })
         }
@@ -138,7 +128,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
             let only: Vec<&str> = only.iter().map(String::as_str).collect();
             let wanted =
                 Wanted { only: &only, device: device.as_deref(), filter: &filter, quick: false };
-            kernels::verb(&workspace, &[&kernel], wanted)
+            test::on_kernels(&workspace, &[&kernel], wanted)
         }
         Verb::Test { kernels: true, filter, .. } => test::everywhere(&workspace, &filter),
         Verb::Test { filter, .. } => test::verb(&workspace, &filter),

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use crate::workspace::Workspace;
 
 mod circles;
+mod finding;
 mod tokens;
 
 /// What can be checked.
@@ -44,14 +45,5 @@ impl Check {
             if enforced { "" } else { " (not enforced)" }
         );
         Ok(findings.is_empty() || !enforced)
-    }
-}
-
-/// One thing that a check found.
-pub(crate) struct Finding(String);
-
-impl Finding {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
     }
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::debian::Apt;
-use crate::progress::Steps;
+use crate::setup::debian::Apt;
+use crate::setup::progress::Steps;
 
 const FLAVOUR: &str = "-cloud-amd64";
 

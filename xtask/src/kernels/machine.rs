@@ -16,9 +16,8 @@ use nix::sys::signal::Signal;
 use super::guest::{EMULATED, Line, MARK};
 use super::image::Image;
 use crate::interrupt;
-use crate::tally::{Listing, Tally};
-
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
+use crate::results::tally::{Listing, Tally};
+use crate::setup::QEMU;
 
 /// How long things may take.
 #[derive(Clone, Copy)]

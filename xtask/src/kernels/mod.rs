@@ -10,7 +10,6 @@ use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -18,9 +17,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::interrupt;
-use crate::report::{Build, Kernel, Report};
+use crate::results::kernel::{Build, Kernel};
+use crate::results::outcome::Outcome;
+use crate::results::report::Report;
+use crate::results::tally::Tally;
 use crate::setup::{self, Needs};
-use crate::tally::Tally;
 use crate::workspace::{Profile, Workspace};
 
 mod cpio;
@@ -29,13 +30,10 @@ mod image;
 mod initramfs;
 mod machine;
 mod modules;
-pub(crate) mod outcome;
 mod suite;
 
 use image::Image;
 use machine::Limits;
-pub(crate) use machine::QEMU;
-use outcome::Outcome;
 use suite::Suite;
 
 /// The kernels that every change is tried on besides the running one: the oldest that is promised,
@@ -65,28 +63,6 @@ impl Wanted<'_> {
             Self { only, device, .. } => Suite::some(workspace, only, *device),
         }
     }
-}
-
-/// Runs tests on the given kernels; exits with failure if one failed.
-pub(crate) fn verb(
-    workspace: &Workspace,
-    kernels: &[&str],
-    wanted: Wanted<'_>,
-) -> Result<ExitCode> {
-    interrupt::note()?;
-    let outcomes = run(workspace, kernels, wanted)?;
-    if interrupt::noted() {
-        eprintln!("xtask: interrupted");
-        return Ok(ExitCode::from(130));
-    }
-    if let [_, _, ..] = outcomes[..] {
-        print!("{}", outcome::table(&outcomes));
-    }
-    Ok(if outcomes.iter().all(|outcome| outcome.right) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }
 
 /// What came of it on each kernel.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::report::Kernel;
+use crate::results::kernel::Kernel;
 use crate::workspace::Workspace;
 
 /// What a gate has time for: every program loads and is attached, the tables of packets, and a

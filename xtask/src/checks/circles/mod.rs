@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use self::graph::Arrows;
 use self::modules::{CrateMap, Uses};
-use super::Finding;
+use crate::checks::finding::Finding;
 use crate::workspace::Workspace;
 
 mod graph;

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::progress::Steps;
 use crate::privilege;
-use crate::progress::Steps;
 
 /// apt-get with the rights to install.
 pub(crate) struct Apt<'a> {

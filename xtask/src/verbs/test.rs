@@ -11,12 +11,13 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::interrupt;
-use crate::kernels::outcome::{self, Outcome};
 use crate::kernels::{self, Wanted};
 use crate::privilege;
-use crate::report::{Build, Kernel, Report};
+use crate::results::kernel::{Build, Kernel};
+use crate::results::outcome::{self, Outcome};
+use crate::results::report::Report;
+use crate::results::tally::{Listing, Tally};
 use crate::setup::{self, Needs};
-use crate::tally::{Listing, Tally};
 use crate::workspace::{Profile, Workspace};
 
 /// Runs the tests and exits with failure if one failed, or if a filter left nothing to run.
@@ -28,6 +29,28 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
         return Ok(ExitCode::from(130));
     }
     Ok(if outcome.right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs tests on the given kernels; exits with failure if one failed.
+pub(crate) fn on_kernels(
+    workspace: &Workspace,
+    kernels: &[&str],
+    wanted: Wanted<'_>,
+) -> Result<ExitCode> {
+    interrupt::note()?;
+    let outcomes = kernels::run(workspace, kernels, wanted)?;
+    if interrupt::noted() {
+        eprintln!("xtask: interrupted");
+        return Ok(ExitCode::from(130));
+    }
+    if let [_, _, ..] = outcomes[..] {
+        print!("{}", outcome::table(&outcomes));
+    }
+    Ok(if outcomes.iter().all(|outcome| outcome.right) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs what every kernel is tried with on those of the matrix, and all tests on this one.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::tally::Tally;
+use super::tally::Tally;
 
 /// What came of the tests on one kernel.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::report::Kernel;
+use super::kernel::Kernel;
 
 const FILE: &str = "tests/instructions.txt";
 const BUDGET: &str = "budget";

@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::fuzz::{self, Target};
 use crate::interrupt;
-use crate::kernels::{self, Wanted};
+use crate::kernels::{MATRIX, Wanted};
 use crate::recipe::{self, Toolchain};
 use crate::setup::{self, Needs};
-use crate::test;
+use crate::verbs::fuzz::{self, Target};
+use crate::verbs::test;
 use crate::workspace::Workspace;
 
 /// How long each fuzz target runs at most.
@@ -52,7 +52,7 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
     }
     checks.add("kernels", || {
         let quick = Wanted { quick: true, ..Wanted::default() };
-        Ok(kernels::verb(workspace, &kernels::MATRIX, quick)? == ExitCode::SUCCESS)
+        Ok(test::on_kernels(workspace, &MATRIX, quick)? == ExitCode::SUCCESS)
     });
     checks.add("test", || Ok(test::verb(workspace, &[])? == ExitCode::SUCCESS));
 

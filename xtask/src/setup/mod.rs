@@ -7,15 +7,17 @@
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::{env, iter};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::debian::Apt;
-use crate::kernels::QEMU;
+pub(crate) mod debian;
+pub(crate) mod progress;
+
+use self::debian::Apt;
+use self::progress::Steps;
 use crate::privilege;
-use crate::progress::Steps;
 use crate::recipe::{self, Toolchain};
 use crate::workspace::Workspace;
 
@@ -48,6 +50,8 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("sysctl", "procps"),
 ];
 
+/// The virtual machine.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
 /// Programs that run the tests on another kernel.
 const MACHINE: [(&str, &str); 3] =
     [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
@@ -64,18 +68,6 @@ const CNI_BRIDGE: &str = "/usr/lib/cni/bridge";
 
 const BY_HAND: &str = "`rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` \
                        give a toolchain without it; run this again afterwards";
-
-/// Sets up and says what is there.
-pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
-    let toolchain = ensure(workspace, Needs::Programs)?;
-    let programs: Vec<&str> = PROGRAMS.iter().map(|(program, _)| *program).collect();
-    println!("eBPF toolchain: {toolchain}");
-    println!("programs: {}", programs.join(" "));
-    println!(
-        "everything is there; next: cargo xtask run, cargo xtask test, cargo xtask lab, cargo xtask bench"
-    );
-    Ok(ExitCode::SUCCESS)
-}
 
 /// Finds what is needed, installs what is missing, and returns the toolchain to build with. Says
 /// nothing when all is there.

@@ -3,83 +3,18 @@
 //! it is wrong.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::instructions::Instructions;
+use super::instructions::Instructions;
+use super::kernel::{Build, Kernel};
 use crate::workspace::Workspace;
 
 /// The list of the skips that are right: in each line `SINCE FEATURE TEST`, and behind that what a
 /// kernel may be built without.
 const SKIPS: &str = "tests/skips.txt";
-
-/// A kernel's version, to its minor number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Kernel(u32, u32);
-
-impl Kernel {
-    /// Of a version or a release: `6.1`, `6.1.0-56-cloud-amd64`.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let number = |part: Option<&str>| {
-            part?.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
-        };
-        let mut parts = text.split('.');
-        let version = number(parts.next()).zip(number(parts.next()));
-        let (major, minor) =
-            version.with_context(|| format!("'{text}' is no version of a kernel, such as 6.1"))?;
-        Ok(Self(major, minor))
-    }
-
-    /// The one that runs here.
-    pub(crate) fn running() -> Result<Self> {
-        Self::parse(&Self::release()?)
-    }
-
-    /// What the one that runs here calls itself.
-    pub(crate) fn release() -> Result<String> {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease")
-            .context("cannot read the kernel's release")?;
-        Ok(release.trim().to_owned())
-    }
-}
-
-impl fmt::Display for Kernel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
-    }
-}
-
-/// How a kernel is built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Build {
-    /// As Debian does it: with all that the tests want.
-    Debians,
-    /// As whoever did it liked. Its configuration, empty if it does not tell.
-    Anybodys(String),
-}
-
-impl Build {
-    /// How the running kernel is built.
-    pub(crate) fn running() -> Self {
-        let unpacked =
-            Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).output();
-        let config = unpacked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        Self::Anybodys(config.unwrap_or_default())
-    }
-
-    fn has(&self, option: &str) -> bool {
-        match self {
-            Self::Debians => true,
-            Self::Anybodys(config) => config
-                .lines()
-                .any(|line| line.strip_prefix(option).is_some_and(|rest| rest.starts_with('='))),
-        }
-    }
-}
 
 /// What the tests of one run reported.
 #[derive(Debug, Default)]
@@ -204,29 +139,24 @@ fn unlisted(skip: &Skip, list: &str, kernel: Kernel, build: &Build) -> Option<St
 mod tests {
     use super::*;
 
-    fn skip() -> Skip {
-        Skip { test: "a_test".into(), feature: "tcx".into(), since: "6.6".into() }
+    fn kernel(version: &str) -> Kernel {
+        Kernel::parse(version).unwrap()
     }
 
-    #[test]
-    fn versions_are_compared_by_number() {
-        let [old, new] =
-            ["6.1.0-56-cloud-amd64", "6.12.117+deb12"].map(|text| Kernel::parse(text).unwrap());
-        assert!(old < new);
-        assert_eq!((old.to_string(), new.to_string()), ("6.1".into(), "6.12".into()));
-        assert!(Kernel::parse("six").is_err());
+    fn skip() -> Skip {
+        Skip { test: "a_test".into(), feature: "tcx".into(), since: "6.6".into() }
     }
 
     #[test]
     fn a_skip_is_right_if_it_is_listed_and_the_kernel_is_older() {
         let list = "# since  feature  test\n6.6  tcx  a_test\n";
         for build in [Build::Debians, Build::Anybodys(String::new())] {
-            assert_eq!(unlisted(&skip(), list, Kernel(6, 1), &build), None);
-            assert!(unlisted(&skip(), list, Kernel(6, 6), &build).unwrap().contains("has"));
+            assert_eq!(unlisted(&skip(), list, kernel("6.1"), &build), None);
+            assert!(unlisted(&skip(), list, kernel("6.6"), &build).unwrap().contains("has"));
             assert!(
-                unlisted(&skip(), "", Kernel(6, 1), &build).unwrap().contains("does not say so")
+                unlisted(&skip(), "", kernel("6.1"), &build).unwrap().contains("does not say so")
             );
-            assert!(unlisted(&skip(), "6.7 tcx a_test", Kernel(6, 1), &build).is_some());
+            assert!(unlisted(&skip(), "6.7 tcx a_test", kernel("6.1"), &build).is_some());
         }
     }
 
@@ -234,17 +164,19 @@ mod tests {
     fn what_a_kernel_may_be_built_without_debians_have() {
         let list = "6.6  tcx  a_test  CONFIG_TCX\n";
         let wrong = |kernel, build| unlisted(&skip(), list, kernel, &build);
-        assert_eq!(wrong(Kernel(6, 1), Build::Debians), None);
-        assert!(wrong(Kernel(6, 12), Build::Debians).unwrap().contains("has"));
+        assert_eq!(wrong(kernel("6.1"), Build::Debians), None);
+        assert!(wrong(kernel("6.12"), Build::Debians).unwrap().contains("has"));
         assert_eq!(
             wrong(
-                Kernel(6, 12),
+                kernel("6.12"),
                 Build::Anybodys("CONFIG_TCX_MORE=y\n# CONFIG_TCX is not set\n".into())
             ),
             None
         );
         assert!(
-            wrong(Kernel(6, 12), Build::Anybodys("CONFIG_TCX=y\n".into())).unwrap().contains("has")
+            wrong(kernel("6.12"), Build::Anybodys("CONFIG_TCX=y\n".into()))
+                .unwrap()
+                .contains("has")
         );
     }
 
