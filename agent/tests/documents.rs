@@ -1,0 +1,58 @@
+//! `docs/config.md` and `examples/causeway.toml` name every key of the configuration file.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use causeway::config_file::Config;
+
+/// Each table of the file: its heading in the document, and a file whose last key is unknown there.
+const TABLES: [(&str, &str); 4] = [
+    ("Top level", "unknown = 1"),
+    ("`[tables]`", "[tables]\nunknown = 1"),
+    ("`[[network]]`", "[[network]]\nunknown = 1"),
+    ("`[[container]]`", "[[container]]\nunknown = 1"),
+];
+
+#[test]
+fn config_names_every_key() {
+    let document = fs::read_to_string(at("docs/config.md")).unwrap();
+    for (heading, text) in TABLES {
+        let (_, section) = document
+            .split_once(&format!("\n## {heading}\n"))
+            .unwrap_or_else(|| panic!("docs/config.md has no section '{heading}'"));
+        let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+        // The first table; another one of the section lists the timeouts.
+        let table = section.split("\n\n").find(|part| part.contains("| key |")).unwrap_or_default();
+        let name = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        let documented: BTreeSet<String> = table.lines().filter_map(name).collect();
+        assert_eq!(documented, keys(text), "docs/config.md, section '{heading}'");
+    }
+}
+
+#[test]
+fn example_has_every_key() {
+    let path = at("examples/causeway.toml");
+    Config::load(Path::new(&path)).unwrap();
+    let example = fs::read_to_string(path).unwrap();
+    for (_, text) in TABLES {
+        for key in keys(text) {
+            let has = |line: &str| {
+                line.starts_with(&format!("{key} = ")) || line.trim_matches(['[', ']']) == key
+            };
+            assert!(example.lines().any(has), "examples/causeway.toml lacks '{key}'");
+        }
+    }
+}
+
+/// The keys that a table takes: what the error about an unknown one lists.
+fn keys(text: &str) -> BTreeSet<String> {
+    let path = std::env::temp_dir().join(format!("causeway-documents-{}.toml", std::process::id()));
+    fs::write(&path, text).unwrap();
+    let error = format!("{:#}", Config::load(&path).unwrap_err());
+    fs::remove_file(&path).unwrap();
+    let (_, expected) = error.split_once("expected ").expect("the error lists the keys");
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn at(path: &str) -> String {
+    format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))
+}
