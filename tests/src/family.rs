@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_is_of_its_family() {
+    fn addresses_are_of_their_family() {
         for family in Family::ALL {
             for address in [
                 family.host(),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_is_another_for_each_number() {
+    fn numbered_addresses_are_distinct() {
         assert_eq!(V4.somebody(0x1_0203), IpAddr::from([198, 19, 2, 3]));
         assert_ne!(V6.somebody(0x1_0203), V6.somebody(0x0203));
     }

@@ -369,7 +369,7 @@ mod tests {
 
     /// Both ways of making a packet make the same one.
     #[test]
-    fn a_frame_is_read_as_it_was_described() {
+    fn frame_reads_back_as_built() {
         for family in [V4, V6] {
             for (options, fragment) in [
                 (Options::None, Fragment::None),

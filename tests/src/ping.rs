@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_with_its_checksum_in_it_sums_to_zero() {
+    fn message_with_checksum_sums_to_zero() {
         for size in [0, 1, 56, 1001] {
             assert_eq!(checksum(&echo(8, 0x1234, 1, size)), 0);
         }

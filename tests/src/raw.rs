@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_put_together_are_the_packet() {
+    fn fragments_reassemble_to_the_packet() {
         for family in Family::ALL {
             let (from, to) = pair(family);
             let whole = Packet::udp(from, to, &[7; 100]).with_id(9);
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn packet_reads_back_as_built() {
         for family in Family::ALL {
             let (from, to) = pair(family);
             let packet = Packet { dont_fragment: true, ..Packet::tcp(from, to, flag::SYN, 3, 4) };
@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn extension_headers_read_back_and_do_not_count_for_the_checksum() {
+    fn extension_headers_are_not_summed() {
         let (from, to) = pair(V6);
         let padding = [&[0][..], &[1, 4, 0, 0, 0, 0]].concat();
         let atomic = vec![0, 0, 0, 0, 0, 0, 7];
@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_that_is_wrong_or_missing_does_not_sum_up() {
+    fn wrong_or_missing_checksum_is_detected() {
         for family in Family::ALL {
             let (from, to) = pair(family);
             for mut packet in
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_the_same_in_both_families() {
+    fn icmp_errors_mean_the_same_in_both_families() {
         for (family, kind, rest) in
             [(V4, (3, 4), [0, 0, 0x05, 0x78]), (V6, (2, 0), [0, 0, 0x05, 0x78])]
         {
@@ -670,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mss_is_found_among_other_options() {
+    fn mss_is_found_among_other_options() {
         let (from, to) = pair(V4);
         let mut syn = Packet::tcp(from, to, flag::SYN, 0, 0);
         assert_eq!(syn.mss(), None);

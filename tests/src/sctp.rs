@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_reads_as_it_was_made_and_no_other() {
+    fn packet_reads_back_and_rejects_damage() {
         let packet = Packet { source: 5000, destination: 38412, tag: 7, chunk: data() };
         let bytes = packet.bytes();
         assert_eq!(Packet::parse(&bytes), Some(packet));

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_or_moved_byte_changes_the_hash() {
+    fn changed_or_moved_byte_changes_the_hash() {
         let bytes: Vec<u8> = (0..100).collect();
         for place in 0..bytes.len() - 1 {
             let mut changed = bytes.clone();

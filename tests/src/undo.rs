@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_its_process() {
+    fn name_contains_process_id() {
         assert_eq!(
             owner(Path::new("/run/netns").join(unique_name(3)).as_path()),
             Some(process::id())

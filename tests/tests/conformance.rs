@@ -78,7 +78,7 @@ fn has_test(text: &str, name: &str) -> bool {
 }
 
 #[test]
-fn every_row_has_a_mark_and_names_tests_that_are_there() {
+fn rows_have_marks_and_existing_tests() {
     let (rows, workspace) = table();
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
@@ -100,7 +100,7 @@ fn every_row_has_a_mark_and_names_tests_that_are_there() {
 }
 
 #[test]
-fn every_requirement_and_every_case_has_a_row() {
+fn requirements_and_cases_have_rows() {
     let (rows, _) = table();
     let of_rfcs = REQUIREMENTS
         .iter()
@@ -115,7 +115,7 @@ fn every_requirement_and_every_case_has_a_row() {
 }
 
 #[test]
-fn a_test_is_found_by_its_name_alone() {
+fn tests_are_found_by_exact_name() {
     let text = "#[test]\n#[ignore]\nfn one() {}\n\nfn two() {}\n\n    #[test]\n    fn three(a in 0..1) {}\n";
     assert!(has_test(text, "one") && has_test(text, "three"));
     assert!(!has_test(text, "two") && !has_test(text, "thr"));

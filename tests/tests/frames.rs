@@ -29,7 +29,7 @@ use causeway_tests::{
     family::{Family, V4, V6},
 };
 
-families!(the_kernel_does_with_any_frame_what_the_decisions_say);
+families!(kernel_matches_model_for_any_frame);
 
 /// How many frames where nobody says, of each family: a matter of seconds.
 const FRAMES: u64 = 150_000;
@@ -119,7 +119,7 @@ impl Played for address::V6 {
     }
 }
 
-fn the_kernel_does_with_any_frame_what_the_decisions_say(family: Family) {
+fn kernel_matches_model_for_any_frame(family: Family) {
     match family {
         V4 => play::<address::V4>(),
         V6 => play::<address::V6>(),

@@ -62,7 +62,7 @@ fn script(own: &Undo, text: &str) -> PathBuf {
 
 // One after the other, whatever the harness does.
 #[test]
-fn a_lab_for_people() {
+fn lab_runs_is_kept_and_is_removed() {
     // Another run of the tests may be at it, which takes the names below too. A lock on a folder
     // leaves no file.
     let turn = File::open(env::temp_dir()).unwrap();

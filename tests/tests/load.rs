@@ -51,7 +51,7 @@ fn every_program_loads() {
 }
 
 #[test]
-fn every_interface_gets_its_program_once() {
+fn each_interface_gets_one_program() {
     with_bench(|bench| {
         put(bench);
         for (interface, hook, program) in HOOKS {
@@ -69,8 +69,8 @@ fn every_interface_gets_its_program_once() {
 }
 
 #[test]
-fn a_kernel_with_tcx_is_given_links() {
-    if report::lacks("a_kernel_with_tcx_is_given_links", "tcx", (6, 6)) {
+fn tcx_links_are_used() {
+    if report::lacks("tcx_links_are_used", "tcx", (6, 6)) {
         return;
     }
     with_bench(|bench| {
@@ -86,7 +86,7 @@ fn a_kernel_with_tcx_is_given_links() {
 }
 
 #[test]
-fn an_interface_takes_its_program_again_at_once() {
+fn program_can_be_attached_again_at_once() {
     with_bench(|bench| {
         put(bench);
         for _ in 0..20 {

@@ -43,7 +43,7 @@ fn message(result: Result<impl std::fmt::Debug, anyhow::Error>) -> String {
 }
 
 #[test]
-fn a_made_namespace_is_named_shared_and_has_lo_up() {
+fn new_namespace_is_named_and_has_lo_up() {
     let (names, [netns]) = Namespaces::make(1001);
     assert_eq!(netns.path(), netns::named(&names.0[0]));
     let lo =
@@ -55,7 +55,7 @@ fn a_made_namespace_is_named_shared_and_has_lo_up() {
 }
 
 #[test]
-fn a_taken_name_is_refused_and_its_owner_stays() {
+fn taken_namespace_name_is_refused() {
     let (names, [netns]) = Namespaces::make(1002);
     let error = message(Netns::create(&names.0[0]));
     assert!(error.contains(&format!("'{}' exists already", names.0[0])), "{error}");
@@ -63,7 +63,7 @@ fn a_taken_name_is_refused_and_its_owner_stays() {
 }
 
 #[test]
-fn a_removed_namespace_is_gone_and_can_be_removed_again() {
+fn namespace_removal_is_idempotent() {
     let (names, [netns]) = Namespaces::make(1003);
     Netns::remove(&names.0[0]).unwrap();
     assert!(!netns.path().exists());
@@ -80,19 +80,19 @@ fn namespaces_differ_in_id_and_cookie() {
 }
 
 #[test]
-fn a_namespace_of_another_kind_is_refused() {
+fn other_kind_of_namespace_is_refused() {
     let error = message(Netns::open(Path::new("/proc/self/ns/uts")));
     assert!(error.contains("not a network namespace"), "{error}");
 }
 
 #[test]
-fn a_veth_pair_is_born_with_its_far_end_in_the_container() {
+fn veth_pair_is_created_across_namespaces() {
     is_born_with_its_far_end_in_the_container(Device::Veth, 1005);
 }
 
 #[test]
-fn a_netkit_pair_is_born_with_its_far_end_in_the_container() {
-    if !report::lacks_netkit("a_netkit_pair_is_born_with_its_far_end_in_the_container") {
+fn netkit_pair_is_created_across_namespaces() {
+    if !report::lacks_netkit("netkit_pair_is_created_across_namespaces") {
         is_born_with_its_far_end_in_the_container(Device::Netkit, 1011);
     }
 }
@@ -167,7 +167,7 @@ fn is_born_with_its_far_end_in_the_container(device: Device, number: u32) {
 }
 
 #[test]
-fn interfaces_are_removed_together_and_no_others_are() {
+fn link_removal_spares_other_links() {
     let (_names, [host, container]) = Namespaces::make(1010);
     block_on(async {
         let netlink = Netlink::open(&host).await.unwrap();
@@ -198,7 +198,7 @@ fn interfaces_are_removed_together_and_no_others_are() {
 }
 
 #[test]
-fn a_taken_interface_name_is_told_on_whichever_side_it_is() {
+fn taken_interface_name_is_reported_with_side() {
     let (_names, [host, container]) = Namespaces::make(1006);
     block_on(async {
         let netlink = Netlink::open(&host).await.unwrap();
@@ -215,7 +215,7 @@ fn a_taken_interface_name_is_told_on_whichever_side_it_is() {
 }
 
 #[test]
-fn addresses_and_routes_read_as_they_were_given() {
+fn addresses_and_routes_read_back() {
     let (_names, [one, other]) = Namespaces::make(1007);
     block_on(async {
         let netlink = Netlink::open(&one).await.unwrap();
@@ -251,7 +251,7 @@ fn addresses_and_routes_read_as_they_were_given() {
 }
 
 #[test]
-fn a_sysctl_is_set_in_its_namespace_alone_and_tells_what_it_was() {
+fn sysctl_is_set_in_its_namespace_only() {
     let (_names, [one, other]) = Namespaces::make(1008);
     let key = "ipv4/ip_default_ttl";
     let before = sysctl::get(&other, key).unwrap();
@@ -267,7 +267,7 @@ fn a_sysctl_is_set_in_its_namespace_alone_and_tells_what_it_was() {
 }
 
 #[test]
-fn a_burst_of_changes_is_one_message() {
+fn change_burst_is_one_message() {
     let (_names, [one, other]) = Namespaces::make(1009);
     block_on(async {
         let mut changes = watch::changes(&one).await.unwrap();

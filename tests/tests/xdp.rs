@@ -21,14 +21,14 @@ use causeway_tests::{
 };
 
 families! {
-    known_datagrams_go_from_the_driver_into_the_container,
-    datagrams_of_every_size_arrive_whole,
-    pings_are_answered_by_containers_that_the_driver_reaches,
-    large_transfers_arrive_with_a_program_in_the_driver,
-    a_removed_container_and_a_removed_publish_get_nothing_from_the_driver,
-    it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it,
-    an_uplink_may_change_its_mac,
-    martians_end_at_the_uplink_with_and_without_xdp,
+    known_datagrams_are_redirected,
+    datagrams_of_every_size_arrive,
+    pings_are_answered,
+    large_transfers_arrive,
+    removed_container_and_publish_get_nothing,
+    next_agent_adopts_or_detaches_it,
+    follows_uplink_mac_change,
+    martians_are_dropped_with_and_without_xdp,
 }
 
 fn lab(family: Family, xdp: &str) -> Lab {
@@ -87,7 +87,7 @@ fn handed_up(lab: &Lab, container: &Container, count: usize) -> [usize; 2] {
     [answers, tap.udp_to(&[5353])]
 }
 
-fn known_datagrams_go_from_the_driver_into_the_container(family: Family) {
+fn known_datagrams_are_redirected(family: Family) {
     let lab = lab(family, "on");
     assert_eq!(mode(&lab), ("native".to_owned(), None));
     assert!(shown(&lab).is_some());
@@ -112,7 +112,7 @@ fn known_datagrams_go_from_the_driver_into_the_container(family: Family) {
     assert_eq!(handed_up(&lab, &c1, 50), [50, 50]);
 }
 
-fn datagrams_of_every_size_arrive_whole(family: Family) {
+fn datagrams_of_every_size_arrive(family: Family) {
     let lab = lab(family, "on");
     let c1 = lab.container("c1", &["-p", "5353:53/udp"]);
     let _inside = udp::Echo::start(&c1.netns, c1.at(53), "");
@@ -137,7 +137,7 @@ fn datagrams_of_every_size_arrive_whole(family: Family) {
     }
 }
 
-fn pings_are_answered_by_containers_that_the_driver_reaches(family: Family) {
+fn pings_are_answered(family: Family) {
     let lab = lab(family, "on");
     let c1 = lab.container("c1", &[]);
     for size in [0, 1, 56, 1400, 3000] {
@@ -150,7 +150,7 @@ fn pings_are_answered_by_containers_that_the_driver_reaches(family: Family) {
     ping::ping(&lab.world, lab.family.host(), 77, 56);
 }
 
-fn large_transfers_arrive_with_a_program_in_the_driver(family: Family) {
+fn large_transfers_arrive(family: Family) {
     let lab = lab(family, "on");
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     for on in [true, false] {
@@ -174,7 +174,7 @@ fn large_transfers_arrive_with_a_program_in_the_driver(family: Family) {
     }
 }
 
-fn a_removed_container_and_a_removed_publish_get_nothing_from_the_driver(family: Family) {
+fn removed_container_and_publish_get_nothing(family: Family) {
     let lab = lab(family, "on");
     finish_sums(&lab, true);
     let first = lab.container("c1", &["-p", "5353:53/udp"]);
@@ -194,7 +194,7 @@ fn a_removed_container_and_a_removed_publish_get_nothing_from_the_driver(family:
     }
 }
 
-fn martians_end_at_the_uplink_with_and_without_xdp(family: Family) {
+fn martians_are_dropped_with_and_without_xdp(family: Family) {
     let groups = address(family, [224, 0, 0, 1]);
     for xdp in ["on", "off"] {
         let lab = lab(family, xdp);
@@ -213,7 +213,7 @@ fn martians_end_at_the_uplink_with_and_without_xdp(family: Family) {
 }
 
 #[test]
-fn a_veth_is_left_alone_unless_it_is_meant_and_the_reason_is_said() {
+fn veth_is_skipped_and_stats_say_why() {
     for (arguments, reason) in
         [(&[][..], "it was not asked for"), (&["--xdp", "auto"], "it is a veth")]
     {
@@ -229,7 +229,7 @@ fn a_veth_is_left_alone_unless_it_is_meant_and_the_reason_is_said() {
 }
 
 #[test]
-fn the_configuration_file_says_it_too_and_the_command_line_has_the_last_word() {
+fn option_overrides_configuration_file() {
     let lab = Lab::without_agent();
     let path = lab.folder("config").join("causeway.toml");
     fs::write(&path, "xdp = \"on\"\n").unwrap();
@@ -242,7 +242,7 @@ fn the_configuration_file_says_it_too_and_the_command_line_has_the_last_word() {
     gone(&lab);
 }
 
-fn it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it(family: Family) {
+fn next_agent_adopts_or_detaches_it(family: Family) {
     let lab = lab(family, "off");
     finish_sums(&lab, true);
     let c1 = lab.container("c1", &["-p", "5353:53/udp", "-p", "5354:53/udp"]);
@@ -275,7 +275,7 @@ fn it_outlives_its_agent_and_the_next_one_takes_it_over_or_ends_it(family: Famil
 }
 
 #[test]
-fn down_leaves_the_uplink_as_it_was_before() {
+fn down_restores_the_uplink() {
     let lab = Lab::without_agent();
     let look = || {
         let offloads = [offload::get(&lab.host, UPLINK), offload::get(&lab.world, WORLD_SIDE)];
@@ -300,7 +300,7 @@ fn down_leaves_the_uplink_as_it_was_before() {
 }
 
 #[test]
-fn somebody_elses_program_stays_and_tc_does_all_of_the_work() {
+fn foreign_program_stays_attached() {
     let lab = Lab::without_agent();
     let uplink = || nix::net::if_::if_nametoindex(UPLINK).and_then(programs::pass_by_xdp);
     let theirs = place::run(&lab.host, uplink).expect("a program of somebody else");
@@ -328,7 +328,7 @@ fn somebody_elses_program_stays_and_tc_does_all_of_the_work() {
     drop(theirs);
 }
 
-fn an_uplink_may_change_its_mac(family: Family) {
+fn follows_uplink_mac_change(family: Family) {
     let lab = lab(family, "on");
     finish_sums(&lab, true);
     let c1 = lab.container("c1", &["-p", "5353:53/udp"]);

@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_may_be_a_little_smaller_and_not_much() {
+    fn ratio_may_be_slightly_smaller() {
         assert!(baseline(3.0).worse(&baseline(2.5)).unwrap().is_empty());
         let worse = baseline(3.0).worse(&baseline(2.3)).unwrap();
         assert_eq!(worse, [Worse { what: "a".to_owned(), before: 3.0, now: 2.3 }]);
     }
 
     #[test]
-    fn what_was_asked_for_and_not_measured_is_missing() {
+    fn unmeasured_rows_are_missing() {
         let what =
             |name: &str, contender: Contender| format!("{name} (ns/packet) against {contender}");
         let [of_plain, of_other, of_map] = [
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_baseline_is_not_written_over() {
+    fn unreadable_baseline_is_not_overwritten() {
         let path = std::env::temp_dir().join(format!("causeway-baseline-{}", std::process::id()));
         fs::write(&path, "{\"a\": 1.0,}").unwrap();
         let saved = baseline(2.0).save(&path);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_common_is_no_success() {
+    fn disjoint_baseline_fails() {
         assert!(baseline(3.0).worse(&Baseline::default()).is_err());
     }
 }

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_of_rounds_and_net_of_the_floor() {
+    fn ratios_are_per_round_and_net_of_the_floor() {
         let figure = |rounds: [f64; 2]| Figure { rounds: rounds.into(), ..Figure::default() };
         let measurement = Measurement {
             name: "test".into(),

@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_lost_is_said() {
+    fn loss_is_reported() {
         assert_eq!(lost(0, 100), "none");
         assert_eq!(lost(1, 100), "LOST 1 of 100 (1.00 %)");
     }

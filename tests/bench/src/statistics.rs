@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_and_the_quarters_of_figures_in_any_order() {
+    fn median_and_quartiles_ignore_order() {
         let spread = Spread::of([5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
         assert_eq!((spread.lower, spread.median, spread.upper), (2.0, 3.0, 4.0));
         assert_eq!(Spread::of([1.0, 2.0]).unwrap().median, 1.5);

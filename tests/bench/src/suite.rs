@@ -222,14 +222,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_nouns_counted() {
+    fn numbers_are_grouped_and_nouns_inflected() {
         assert_eq!(count(1, "flow"), "1 flow");
         assert_eq!(count(900_000, "flow"), "900,000 flows");
         assert_eq!(count(5_000, "publish"), "5,000 publishes");
     }
 
     #[test]
-    fn only_chooses_by_a_part_of_the_name() {
+    fn only_selects_by_substring() {
         let groups = forwarding(Size::Quick, &["5,000 publishes".to_owned()]);
         let names: Vec<_> = groups
             .iter()
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn both_families_take_turns_at_what_is_established() {
+    fn families_alternate_in_established_rows() {
         let groups = forwarding(Size::Quick, &[]);
         for name in [
             "published, 1,000 flows",

@@ -58,7 +58,7 @@ fn comparison(family: Family, way: Way, flows: Flows) -> Comparison {
 }
 
 #[test]
-fn what_goes_in_comes_out_of_every_host_by_every_way() {
+fn every_frame_arrives_on_every_path() {
     let _turn = turn();
     let mut kernel = Kernel::load().unwrap();
     let effort = Effort { rounds: 2, turn: Duration::from_millis(5), new_flows: 1_000 };
@@ -95,12 +95,12 @@ fn what_goes_in_comes_out_of_every_host_by_every_way() {
 
 families!(
     causeway_counts_the_same_packets,
-    martians_arrive_nowhere_and_causeway_counts_them,
-    what_is_lost_on_the_way_is_told,
-    what_arrives_untranslated_is_not_taken_for_success,
-    a_socket_gets_the_frames_as_datagrams,
-    there_are_as_many_flows_as_were_asked_for,
-    checksums_are_right_in_every_frame,
+    martians_are_dropped_and_counted,
+    loss_on_the_path_is_reported,
+    untranslated_frames_are_not_success,
+    socket_receives_frames_as_datagrams,
+    flow_count_is_as_requested,
+    checksums_are_valid_in_every_frame,
 );
 
 fn causeway_counts_the_same_packets(family: Family) {
@@ -125,7 +125,7 @@ fn causeway_counts_the_same_packets(family: Family) {
     gone(rig);
 }
 
-fn martians_arrive_nowhere_and_causeway_counts_them(family: Family) {
+fn martians_are_dropped_and_counted(family: Family) {
     let _turn = turn();
     let mut kernel = Kernel::load().unwrap();
     let effort = Effort { rounds: 2, turn: Duration::from_millis(5), new_flows: 0 };
@@ -154,7 +154,7 @@ fn martians_arrive_nowhere_and_causeway_counts_them(family: Family) {
     }
 }
 
-fn what_is_lost_on_the_way_is_told(family: Family) {
+fn loss_on_the_path_is_reported(family: Family) {
     let _turn = turn();
     let mut kernel = Kernel::load().unwrap();
     let rig = rig(Contender::IptablesLegacy);
@@ -174,7 +174,7 @@ fn what_is_lost_on_the_way_is_told(family: Family) {
     gone(rig);
 }
 
-fn what_arrives_untranslated_is_not_taken_for_success(family: Family) {
+fn untranslated_frames_are_not_success(family: Family) {
     let _turn = turn();
     let mut kernel = Kernel::load().unwrap();
     let rig = rig(Contender::Plain);
@@ -191,7 +191,7 @@ fn what_arrives_untranslated_is_not_taken_for_success(family: Family) {
 }
 
 /// The kernel verifies the checksums before a socket gets anything.
-fn a_socket_gets_the_frames_as_datagrams(family: Family) {
+fn socket_receives_frames_as_datagrams(family: Family) {
     let _turn = turn();
     let mut kernel = Kernel::load().unwrap();
     let rig = rig(Contender::Plain);
@@ -242,7 +242,7 @@ fn ends(family: Family) -> Ends {
     }
 }
 
-fn there_are_as_many_flows_as_were_asked_for(family: Family) {
+fn flow_count_is_as_requested(family: Family) {
     for way in WAYS {
         for flows in [1, 7, 1_000] {
             let mut traffic = traffic::frames(way, Flows::Of(flows), &ends(family));
@@ -259,7 +259,7 @@ fn there_are_as_many_flows_as_were_asked_for(family: Family) {
     }
 }
 
-fn checksums_are_right_in_every_frame(family: Family) {
+fn checksums_are_valid_in_every_frame(family: Family) {
     let layout = traffic::layout(family);
     let sum = |bytes: &[u8]| {
         bytes.chunks(2).fold(0, |sum, pair| {

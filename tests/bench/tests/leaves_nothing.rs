@@ -85,7 +85,7 @@ type End<'a> = (&'a str, &'a dyn Fn(&Running));
 
 // One after the other, whatever the harness does.
 #[test]
-fn an_interrupted_benchmark_leaves_nothing() {
+fn interrupted_benchmark_leaves_nothing() {
     let room = Room::found();
     let guard = |running: &Running| Pid::from_raw(running.guard.id().try_into().unwrap());
     let ends: [End; 5] = [

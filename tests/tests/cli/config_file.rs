@@ -32,7 +32,7 @@ publish = ["8080:80"]
 "#;
 
 #[test]
-fn a_file_that_cannot_be_carried_out_changes_nothing() {
+fn impossible_file_changes_nothing() {
     let lab = Lab::without_agent();
     let folder = lab.folder("config");
     let (web, other) = (lab.name_of("web"), lab.name_of("other"));
@@ -122,7 +122,7 @@ fn a_file_that_cannot_be_carried_out_changes_nothing() {
 }
 
 #[test]
-fn a_first_agent_whose_default_network_has_no_room_says_so_before_it_begins() {
+fn taken_default_subnet_is_refused_at_start() {
     let lab = Lab::without_agent();
     causeway_tests::place::block_on(async {
         let netlink = causeway_netlink::Netlink::open(&lab.host).await?;
@@ -138,7 +138,7 @@ fn a_first_agent_whose_default_network_has_no_room_says_so_before_it_begins() {
 }
 
 #[test]
-fn what_moves_from_one_declared_container_to_another_is_no_clash() {
+fn declared_items_may_change_container() {
     let lab = Lab::without_agent();
     let folder = lab.folder("config");
     let [one, two] = ["one", "two"].map(|name| lab.name_of(name));

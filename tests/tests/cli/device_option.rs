@@ -11,7 +11,7 @@ use causeway_tests::{
 };
 
 #[test]
-fn asking_for_netkit_gives_it_or_says_in_one_line_what_it_takes() {
+fn netkit_is_used_or_refused_in_one_line() {
     let lab = Lab::without_agent();
     let has_netkit = block_on(Netlink::check_device(Device::Netkit)).is_ok();
     match lab.try_start_agent(&["--device", "netkit"]) {
@@ -30,8 +30,8 @@ fn asking_for_netkit_gives_it_or_says_in_one_line_what_it_takes() {
 }
 
 #[test]
-fn containers_by_netkit_and_by_veth_are_neighbours() {
-    if report::lacks_netkit("containers_by_netkit_and_by_veth_are_neighbours") {
+fn netkit_and_veth_containers_meet() {
+    if report::lacks_netkit("netkit_and_veth_containers_meet") {
         return;
     }
     let lab = Lab::without_agent().of_family(V6);

@@ -21,7 +21,7 @@ fn log(lab: &Lab) -> String {
 }
 
 #[test]
-fn what_is_asked_for_is_shown_and_outlives_the_agent() {
+fn options_are_shown_and_outlive_the_agent() {
     let lab = Lab::new();
     let usual = json!([
         { "tcp-established": 7440, "tcp-transitory": 240, "udp": 120, "udp-stream": 300, "icmp": 60, "sctp": 300 },
@@ -47,7 +47,7 @@ fn what_is_asked_for_is_shown_and_outlives_the_agent() {
 }
 
 #[test]
-fn a_timeout_below_what_an_rfc_requires_is_taken_and_said() {
+fn timeout_below_rfc_is_accepted_with_warning() {
     let lab = Lab::new();
     let create = |name: &str, subnet: &str, timeout: &str| {
         lab.json(&["network", "create", name, "--subnet", subnet, "--timeout", timeout]);
@@ -64,7 +64,7 @@ fn a_timeout_below_what_an_rfc_requires_is_taken_and_said() {
 }
 
 #[test]
-fn a_file_that_declares_it_otherwise_ends_no_flow() {
+fn changed_declaration_ends_no_flow() {
     let lab = Lab::without_agent();
     let path = lab.folder("config").join("lab.toml");
     let name = lab.name_of("c1");

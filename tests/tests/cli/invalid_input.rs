@@ -73,7 +73,7 @@ fn all_are_refused(lab: &Lab, rows: &[(&str, i32, &[&str])]) {
 }
 
 #[test]
-fn a_wrong_network_is_refused() {
+fn network_is_refused() {
     let lab = Lab::without_agent();
     place::block_on(async {
         let netlink = Netlink::open(&lab.host).await?;
@@ -210,7 +210,7 @@ fn a_wrong_network_is_refused() {
 }
 
 #[test]
-fn a_wrong_container_is_refused() {
+fn container_is_refused() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp"]);
     let (own, ip) = (&c1.name, c1.address.to_string());
@@ -285,7 +285,7 @@ fn a_wrong_container_is_refused() {
 }
 
 #[test]
-fn a_wrong_family_is_refused() {
+fn family_is_refused() {
     let lab = Lab::new();
     lab.json(&["network", "create", "six", "--subnet", "2001:db8:19::/64"]);
     lab.json(&[
@@ -391,7 +391,7 @@ fn a_wrong_family_is_refused() {
 }
 
 #[test]
-fn a_wrong_publish_is_refused() {
+fn publish_is_refused() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "6000-6010:7000-7010/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -431,7 +431,7 @@ fn a_wrong_publish_is_refused() {
 }
 
 #[test]
-fn a_second_agent_of_an_instance_is_refused_and_the_first_goes_on() {
+fn second_agent_of_an_instance_is_refused() {
     let lab = Lab::new();
     let before = Everything::of(&lab);
     let output = lab.causeway(&["up", "--netns", &lab.host_name()]);
@@ -440,7 +440,7 @@ fn a_second_agent_of_an_instance_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn an_agent_that_cannot_begin_says_why_and_leaves_nothing() {
+fn failed_start_says_why_and_leaves_nothing() {
     let lab = Lab::without_agent();
     let before = Snapshot::of(&lab.host);
     let folder = lab.folder("config");
@@ -467,7 +467,7 @@ fn an_agent_that_cannot_begin_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn an_agent_started_by_ip_netns_exec_says_what_to_type_instead() {
+fn start_by_ip_netns_exec_names_right_command() {
     let lab = Lab::without_agent();
     let host = lab.host_name();
     let causeway = verb::binary();
@@ -478,7 +478,7 @@ fn an_agent_started_by_ip_netns_exec_says_what_to_type_instead() {
 }
 
 #[test]
-fn what_a_dead_agent_left_is_not_half_removed_from_inside_ip_netns_exec() {
+fn down_in_ip_netns_exec_removes_nothing() {
     let lab = Lab::new();
     lab.kill_agent();
     let host = lab.host_name();
@@ -495,7 +495,7 @@ fn what_a_dead_agent_left_is_not_half_removed_from_inside_ip_netns_exec() {
 }
 
 #[test]
-fn without_an_agent_every_other_verb_says_how_to_start_one() {
+fn verbs_without_agent_say_how_to_start_it() {
     let lab = Lab::without_agent();
     for arguments in [
         "network create n --subnet 172.30.0.0/24",
@@ -521,7 +521,7 @@ fn without_an_agent_every_other_verb_says_how_to_start_one() {
 }
 
 #[test]
-fn who_is_not_root_is_told_so() {
+fn ordinary_user_is_told_to_be_root() {
     let lab = Lab::new();
     // Where anybody may read it.
     let folder = lab.folder("bin");

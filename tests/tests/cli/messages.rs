@@ -33,7 +33,7 @@ fn refused(lab: &Lab, arguments: &[&str], words: &[&str]) {
 }
 
 #[test]
-fn a_bridge_that_was_removed_by_hand_is_told_of() {
+fn removed_bridge_is_reported() {
     let lab = Lab::new();
     delete_link(&lab, "cw0");
     let option = format!("--instance {}'", lab.instance);
@@ -48,7 +48,7 @@ fn a_bridge_that_was_removed_by_hand_is_told_of() {
 }
 
 #[test]
-fn a_container_that_went_away_is_shown_so_and_takes_no_publish() {
+fn vanished_container_takes_no_publish() {
     let lab = Lab::new();
     let (linkless, nameless, whole) =
         (lab.container("a", &[]), lab.container("b", &[]), lab.container("c", &[]));
@@ -75,7 +75,7 @@ fn a_container_that_went_away_is_shown_so_and_takes_no_publish() {
 }
 
 #[test]
-fn what_is_to_be_typed_names_the_instance() {
+fn suggested_commands_name_the_instance() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let option = format!(" --instance {}'", lab.instance);
@@ -107,7 +107,7 @@ fn what_is_to_be_typed_names_the_instance() {
 }
 
 #[test]
-fn without_its_state_file_down_removes_what_it_can_and_says_what_it_does_not_know() {
+fn down_without_state_file_reports_leftovers() {
     let lab = Lab::new();
     lab.container("c1", &[]);
     lab.kill_agent();
@@ -142,7 +142,7 @@ fn without_its_state_file_down_removes_what_it_can_and_says_what_it_does_not_kno
 }
 
 #[test]
-fn a_lock_file_alone_goes_too() {
+fn down_removes_a_lone_lock_file() {
     let lab = Lab::without_agent();
     let lock = format!("/run/causeway/{}.lock", lab.instance);
     fs::create_dir_all("/run/causeway").unwrap();
@@ -153,7 +153,7 @@ fn a_lock_file_alone_goes_too() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_written_is_told_of() {
+fn failed_write_to_stdout_is_reported() {
     let lab = Lab::new();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = verb::command(&verb::binary(), &lab.instance, &["network", "ls"])
@@ -166,7 +166,7 @@ fn an_answer_that_cannot_be_written_is_told_of() {
 }
 
 #[test]
-fn the_instance_can_come_from_the_environment() {
+fn instance_is_read_from_environment() {
     let lab = Lab::new();
     let mut command = Command::new(verb::binary());
     let output = command

@@ -11,7 +11,7 @@ use causeway_tests::{
 use serde_json::{Value, json};
 
 families! {
-    a_flow_has_both_directions_and_its_counters,
+    flow_has_both_directions_and_counters,
 }
 
 #[track_caller]
@@ -27,7 +27,7 @@ fn flow<'a>(flows: &'a Value, protocol: &str, forward_source: &str) -> &'a Value
         .unwrap_or_else(|| panic!("no {protocol} of {forward_source} in {flows:#}"))
 }
 
-fn a_flow_has_both_directions_and_its_counters(family: Family) {
+fn flow_has_both_directions_and_counters(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let _echoes =
@@ -84,7 +84,7 @@ fn a_flow_has_both_directions_and_its_counters(family: Family) {
 }
 
 #[test]
-fn stats_is_a_map_of_reasons_with_their_counts() {
+fn stats_map_reasons_to_counts() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
     let count = || lab.json(&["stats"])["reasons"]["to-host"].as_u64();
@@ -96,7 +96,7 @@ fn stats_is_a_map_of_reasons_with_their_counts() {
 }
 
 #[test]
-fn publishes_networks_and_containers_show_what_they_were_made_with() {
+fn objects_show_their_options() {
     let lab = Lab::new();
     let network = lab.json(&[
         "network",
@@ -158,7 +158,7 @@ fn publishes_networks_and_containers_show_what_they_were_made_with() {
 }
 
 #[test]
-fn without_json_a_person_reads_the_same_names() {
+fn tables_have_the_names_of_json() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     for (verb, word) in [
@@ -176,7 +176,7 @@ fn without_json_a_person_reads_the_same_names() {
 }
 
 #[test]
-fn a_verb_reaches_the_agent_from_any_namespace() {
+fn verbs_work_from_any_namespace() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
     for netns in [&lab.host, &lab.world, &c1.netns] {
@@ -186,7 +186,7 @@ fn a_verb_reaches_the_agent_from_any_namespace() {
 }
 
 #[test]
-fn addresses_are_given_in_turn_and_never_the_gateways_or_a_taken_one() {
+fn addresses_are_allocated_in_turn() {
     let lab = Lab::new();
     lab.json(&["network", "create", "small", "--subnet", "172.30.0.0/29"]);
     let fixed = lab.container("fixed", &["--network", "small", "--ip", "172.30.0.3"]);
@@ -203,7 +203,7 @@ fn addresses_are_given_in_turn_and_never_the_gateways_or_a_taken_one() {
 }
 
 #[test]
-fn exec_runs_a_command_in_the_container_and_passes_its_status_on() {
+fn exec_returns_the_exit_status() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
     let output = lab.causeway(&[
@@ -222,7 +222,7 @@ fn exec_runs_a_command_in_the_container_and_passes_its_status_on() {
 }
 
 #[test]
-fn a_container_has_the_uplinks_mtu_and_a_default_route() {
+fn container_has_uplink_mtu_and_default_route() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
     let (link, routes) = place::block_on(async {

@@ -17,12 +17,12 @@ use causeway_tests::{
 };
 
 families! {
-    half_open_flows_to_a_publish_leave_its_container_room,
-    a_flood_of_one_family_leaves_the_other_its_room,
-    a_container_that_maps_every_port_leaves_others_some,
-    clients_of_a_service_of_the_hosts_leave_containers_room,
-    who_is_told_of_an_mtu_is_told_whoever_else_is_told_what,
-    flushing_flows_leaves_the_hosts_own_alone,
+    half_open_flows_spare_published_container,
+    flood_of_one_family_spares_the_other,
+    full_cone_container_leaves_ports_for_others,
+    host_service_clients_spare_containers,
+    mtu_errors_bypass_the_rate_limit,
+    flush_spares_host_flows,
 }
 
 /// One of many outside, nobody answers for whom.
@@ -31,7 +31,7 @@ fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
 }
 
 /// From outside, and by the container itself.
-fn a_flood_of_one_family_leaves_the_other_its_room(family: Family) {
+fn flood_of_one_family_spares_the_other(family: Family) {
     let other = if family == V4 { V6 } else { V4 };
     let lab = Lab::with_room(1024).of_family(V6);
     let c1 = lab.container("c1", &["-p", "5000:7"]);
@@ -54,7 +54,7 @@ fn a_flood_of_one_family_leaves_the_other_its_room(family: Family) {
     assert!(said.is_ok(), "{said:?}");
 }
 
-fn half_open_flows_to_a_publish_leave_its_container_room(family: Family) {
+fn half_open_flows_spare_published_container(family: Family) {
     let lab = Lab::with_room(4096).of_family(family);
     let c1 = lab.container("c1", &["-p", "5000:7"]);
     let _inside = tcp::Echo::start(&c1.netns, c1.at(7));
@@ -73,7 +73,7 @@ fn half_open_flows_to_a_publish_leave_its_container_room(family: Family) {
     udp::answer(&udp::client(&c1.netns, family), (family.far(), 7));
 }
 
-fn a_container_that_maps_every_port_leaves_others_some(family: Family) {
+fn full_cone_container_leaves_ports_for_others(family: Family) {
     let lab = Lab::of(family);
     lab.network("games", 29, &["--mapping", "full-cone"]);
     let c1 = lab.container("c1", &["--network", "games"]);
@@ -89,7 +89,7 @@ fn a_container_that_maps_every_port_leaves_others_some(family: Family) {
     }
 }
 
-fn clients_of_a_service_of_the_hosts_leave_containers_room(family: Family) {
+fn host_service_clients_spare_containers(family: Family) {
     let lab = Lab::with_room(1024).of_family(family);
     let c1 = lab.container("c1", &[]);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -107,7 +107,7 @@ fn clients_of_a_service_of_the_hosts_leave_containers_room(family: Family) {
     udp::answer(&udp::client(&c1.netns, family), (family.far(), 7));
 }
 
-fn who_is_told_of_an_mtu_is_told_whoever_else_is_told_what(family: Family) {
+fn mtu_errors_bypass_the_rate_limit(family: Family) {
     let lab = Lab::without_agent().of_family(family);
     lab.narrow_uplink(1400);
     lab.start_agent(&[]);
@@ -145,7 +145,7 @@ fn who_is_told_of_an_mtu_is_told_whoever_else_is_told_what(family: Family) {
     });
 }
 
-fn flushing_flows_leaves_the_hosts_own_alone(family: Family) {
+fn flush_spares_host_flows(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _far = tcp::Echo::start(&lab.world, (family.far(), 7));

@@ -11,7 +11,7 @@ use causeway_tests::{
 use serde_json::Value;
 
 families! {
-    flows_are_listed_and_ended_by_what_they_are_like,
+    select_flows_to_list_and_flush,
 }
 
 /// What is listed with those filters, as `PROTOCOL SOURCE`, sorted.
@@ -30,7 +30,7 @@ fn listed(lab: &Lab, filters: &str) -> Vec<String> {
     names
 }
 
-fn flows_are_listed_and_ended_by_what_they_are_like(family: Family) {
+fn select_flows_to_list_and_flush(family: Family) {
     let lab = Lab::shared(family);
     let other = if family == V4 { V6 } else { V4 };
     lab.network("other", 30, &[]);
@@ -115,7 +115,7 @@ fn flows_are_listed_and_ended_by_what_they_are_like(family: Family) {
 }
 
 #[test]
-fn a_wrong_filter_is_one_line() {
+fn invalid_filter_is_refused_in_one_line() {
     let lab = Lab::new();
     for (filter, status, word) in [
         ("--container=nowhere", 1, "no container 'nowhere'"),

@@ -21,10 +21,10 @@ use causeway_tests::{
 use nix::errno::Errno;
 
 families! {
-    half_open_floods_break_no_flow_in_use,
-    new_flows_begin_in_the_middle_of_a_flood,
-    a_table_full_of_flows_in_use_refuses_the_next_at_once,
-    a_container_has_no_more_flows_than_its_network_lets_it,
+    half_open_flood_breaks_no_flow_in_use,
+    new_flows_start_during_a_flood,
+    full_table_refuses_new_flow_at_once,
+    container_quota_is_enforced,
     one_container_cannot_fill_the_table,
 }
 
@@ -130,7 +130,7 @@ fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl Fn
     rounds
 }
 
-fn half_open_floods_break_no_flow_in_use(family: Family) {
+fn half_open_flood_breaks_no_flow_in_use(family: Family) {
     let lab = Lab::with_room(2048).of_family(family);
     without_quota(&lab, &["--timeout", "tcp-transitory=4", "--timeout", "udp=4"]);
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
@@ -150,7 +150,7 @@ fn half_open_floods_break_no_flow_in_use(family: Family) {
     udp::answer(&udp::client(&c1.netns, family), server(family));
 }
 
-fn new_flows_begin_in_the_middle_of_a_flood(family: Family) {
+fn new_flows_start_during_a_flood(family: Family) {
     let lab = Lab::with_room(2048).of_family(family);
     without_quota(&lab, &[]);
     let c1 = lab.container("c1", &["--network", "crowd", "-p", "5000:7", "-p", "5001:8"]);
@@ -182,7 +182,7 @@ fn new_flows_begin_in_the_middle_of_a_flood(family: Family) {
     in_use.go_on();
 }
 
-fn a_table_full_of_flows_in_use_refuses_the_next_at_once(family: Family) {
+fn full_table_refuses_new_flow_at_once(family: Family) {
     const ROOM: usize = 1024;
     let lab = Lab::with_room(1024).of_family(family);
     without_quota(&lab, &[]);
@@ -216,7 +216,7 @@ fn a_table_full_of_flows_in_use_refuses_the_next_at_once(family: Family) {
     udp::answer(&udp::client(&c1.netns, family), server(family));
 }
 
-fn a_container_has_no_more_flows_than_its_network_lets_it(family: Family) {
+fn container_quota_is_enforced(family: Family) {
     const MOST: usize = 100;
     let lab = Lab::shared(family);
     lab.network("few", 29, &["--max-flows", "100"]);

@@ -30,13 +30,13 @@ use nix::{
 };
 
 families! {
-    a_blind_reset_ends_no_masqueraded_connection,
-    a_blind_reset_ends_no_published_connection,
-    a_true_reset_ends_the_connection_and_soon_the_flow,
-    two_sides_that_open_at_once_are_connected,
-    one_pair_of_ports_carries_one_connection_after_the_other,
-    a_connection_that_one_side_has_closed_carries_what_the_other_still_says,
-    what_is_in_mid_stream_without_a_flow_goes_nowhere,
+    blind_reset_spares_masqueraded_connection,
+    blind_reset_spares_published_connection,
+    valid_reset_ends_connection_and_flow,
+    simultaneous_open_connects,
+    port_pair_is_reused_by_next_connection,
+    half_closed_connection_carries_data,
+    mid_stream_segment_is_dropped,
 }
 
 fn server(family: Family) -> (IpAddr, u16) {
@@ -62,7 +62,7 @@ fn reset_blindly(from: &Raw, source: (IpAddr, u16), to: (IpAddr, u16), expected:
     }
 }
 
-fn a_blind_reset_ends_no_masqueraded_connection(family: Family) {
+fn blind_reset_spares_masqueraded_connection(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _echo = tcp::Echo::start(&lab.world, server(family));
@@ -78,7 +78,7 @@ fn a_blind_reset_ends_no_masqueraded_connection(family: Family) {
     tcp::echoes(&mut stream).unwrap();
 }
 
-fn a_blind_reset_ends_no_published_connection(family: Family) {
+fn blind_reset_spares_published_connection(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7"]);
     let _echo = tcp::Echo::start(&c1.netns, c1.at(7));
@@ -96,7 +96,7 @@ fn a_blind_reset_ends_no_published_connection(family: Family) {
 }
 
 /// RFC 7857 section 2.2: the flow does not stay for hours either.
-fn a_true_reset_ends_the_connection_and_soon_the_flow(family: Family) {
+fn valid_reset_ends_connection_and_flow(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let listener = tcp::listen(&lab.world, server(family));
@@ -140,7 +140,7 @@ fn half_open(netns: &Netns, port: u16, to: (IpAddr, u16)) -> TcpStream {
 }
 
 /// RFC 5382 REQ-2a. Both have sent a SYN before either hears of the other's.
-fn two_sides_that_open_at_once_are_connected(family: Family) {
+fn simultaneous_open_connects(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &[]);
@@ -163,7 +163,7 @@ fn two_sides_that_open_at_once_are_connected(family: Family) {
     wait::until("the flow is open", || only_flow(&lab).filter(|(state, _)| state == "established"));
 }
 
-fn one_pair_of_ports_carries_one_connection_after_the_other(family: Family) {
+fn port_pair_is_reused_by_next_connection(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7"]);
     let cases = [
@@ -188,7 +188,7 @@ fn one_pair_of_ports_carries_one_connection_after_the_other(family: Family) {
     }
 }
 
-fn a_connection_that_one_side_has_closed_carries_what_the_other_still_says(family: Family) {
+fn half_closed_connection_carries_data(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let listener = tcp::listen(&lab.world, server(family));
@@ -212,7 +212,7 @@ fn a_connection_that_one_side_has_closed_carries_what_the_other_still_says(famil
 }
 
 /// The rule: mid-stream begins nothing. It is dropped and counted, either way.
-fn what_is_in_mid_stream_without_a_flow_goes_nowhere(family: Family) {
+fn mid_stream_segment_is_dropped(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _echo = tcp::Echo::start(&lab.world, server(family));

@@ -17,11 +17,11 @@ use causeway_tests::{
 use serde_json::Value;
 
 families! {
-    flows_last_as_long_as_the_rfcs_demand,
-    a_network_has_timeouts_of_its_own,
-    an_idle_flow_is_forgotten,
-    an_idle_flow_is_forgotten_without_the_agent,
-    a_flow_that_is_used_either_way_lasts,
+    defaults_meet_the_rfcs,
+    network_timeouts_are_applied,
+    idle_flow_is_removed,
+    idle_flow_expires_without_agent,
+    traffic_either_way_refreshes_flow,
 }
 
 fn server(family: Family) -> (IpAddr, u16) {
@@ -96,13 +96,13 @@ fn last(
 }
 
 /// RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2, RFC 7857 section 2.
-fn flows_last_as_long_as_the_rfcs_demand(family: Family) {
+fn defaults_meet_the_rfcs(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     last(&lab, &c1, [7440, 240, 120, 300, 60]);
 }
 
-fn a_network_has_timeouts_of_its_own(family: Family) {
+fn network_timeouts_are_applied(family: Family) {
     let lab = Lab::shared(family);
     let own = [
         "--timeout",
@@ -150,7 +150,7 @@ fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
     assert!(forgotten, "the flow lasts");
 }
 
-fn an_idle_flow_is_forgotten(family: Family) {
+fn idle_flow_is_removed(family: Family) {
     let lab = Lab::shared(family);
     let c1 = hasty(&lab, 2);
     let (client, far) = (udp::client(&c1.netns, family), udp::bind(&lab.world, server(family)));
@@ -158,7 +158,7 @@ fn an_idle_flow_is_forgotten(family: Family) {
     wait::until("the agent sweeps it", || left(&lab, "udp", 7).is_none().then_some(()));
 }
 
-fn an_idle_flow_is_forgotten_without_the_agent(family: Family) {
+fn idle_flow_expires_without_agent(family: Family) {
     let lab = Lab::of(family);
     let c1 = hasty(&lab, 2);
     let (client, far) = (udp::client(&c1.netns, family), udp::bind(&lab.world, server(family)));
@@ -168,7 +168,7 @@ fn an_idle_flow_is_forgotten_without_the_agent(family: Family) {
 }
 
 /// RFC 4787 REQ-6: each packet outwards prolongs it. And inwards: what is heard of is in use.
-fn a_flow_that_is_used_either_way_lasts(family: Family) {
+fn traffic_either_way_refreshes_flow(family: Family) {
     let lab = Lab::shared(family);
     let c1 = hasty(&lab, 5);
     let far = udp::bind(&lab.world, server(family));

@@ -20,21 +20,21 @@ use causeway_tests::{
 };
 
 families! {
-    long_datagrams_go_to_the_world_and_are_answered,
-    long_datagrams_come_to_a_published_port_and_are_answered,
-    long_datagrams_pass_between_containers_and_through_the_hairpin,
-    long_datagrams_of_the_host_itself_pass_untouched,
-    long_pings_go_everywhere_and_are_answered,
-    fragments_to_the_world_arrive_in_any_order,
-    fragments_to_a_published_port_arrive_in_any_order,
-    fragments_to_the_host_itself_arrive_in_any_order,
-    fragments_of_an_answer_arrive_in_any_order,
-    two_containers_with_one_identification_are_kept_apart,
-    two_clients_with_one_identification_are_kept_apart,
-    a_fragment_that_comes_twice_does_no_harm,
-    fragments_that_overlap_bring_nothing_false,
-    a_fragment_without_its_first_arrives_nowhere,
-    a_flood_of_fragments_without_a_first_stops_no_exchange_and_no_other_fragments,
+    masqueraded_datagrams_are_answered,
+    published_datagrams_are_answered,
+    local_and_hairpin_datagrams_arrive,
+    host_datagrams_pass_untouched,
+    long_pings_are_answered_everywhere,
+    masqueraded_fragments_arrive_in_any_order,
+    published_fragments_arrive_in_any_order,
+    host_fragments_arrive_in_any_order,
+    reply_fragments_arrive_in_any_order,
+    one_id_of_two_containers_does_not_mix,
+    one_id_of_two_clients_does_not_mix,
+    duplicate_fragment_is_harmless,
+    overlapping_fragments_deliver_nothing_false,
+    fragment_without_first_is_not_delivered,
+    flood_without_firsts_stops_no_exchange,
 }
 
 /// Six fragments at the usual MTU.
@@ -75,7 +75,7 @@ fn receives_nothing(socket: &UdpSocket) {
     );
 }
 
-fn long_datagrams_go_to_the_world_and_are_answered(family: Family) {
+fn masqueraded_datagrams_are_answered(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "");
@@ -86,7 +86,7 @@ fn long_datagrams_go_to_the_world_and_are_answered(family: Family) {
     assert!(echo.peers().iter().all(|peer| peer.ip() == family.host()), "{:?}", echo.peers());
 }
 
-fn long_datagrams_come_to_a_published_port_and_are_answered(family: Family) {
+fn published_datagrams_are_answered(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let echo = udp::Echo::start(&c1.netns, c1.at(7), "");
@@ -97,7 +97,7 @@ fn long_datagrams_come_to_a_published_port_and_are_answered(family: Family) {
     assert!(echo.peers().iter().all(|peer| peer.ip() == family.far()), "{:?}", echo.peers());
 }
 
-fn long_datagrams_pass_between_containers_and_through_the_hairpin(family: Family) {
+fn local_and_hairpin_datagrams_arrive(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5000:7/udp"]), lab.container("c2", &[]));
     let _echo = udp::Echo::start(&c1.netns, c1.at(7), "");
@@ -108,7 +108,7 @@ fn long_datagrams_pass_between_containers_and_through_the_hairpin(family: Family
     answers(&udp::client(&c1.netns, family), (family.host(), 5000), &data(3, LONG));
 }
 
-fn long_datagrams_of_the_host_itself_pass_untouched(family: Family) {
+fn host_datagrams_pass_untouched(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let _inside = udp::Echo::start(&c1.netns, c1.at(7), "");
@@ -122,7 +122,7 @@ fn long_datagrams_of_the_host_itself_pass_untouched(family: Family) {
     ping::ping(&lab.world, family.host(), 4, LONG);
 }
 
-fn long_pings_go_everywhere_and_are_answered(family: Family) {
+fn long_pings_are_answered_everywhere(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     for to in [family.far(), c2.address, family.gateway(), family.host()] {
@@ -150,28 +150,28 @@ fn arrives_in_any_order(from: (&Netns, (IpAddr, u16)), to: (IpAddr, u16), server
     }
 }
 
-fn fragments_to_the_world_arrive_in_any_order(family: Family) {
+fn masqueraded_fragments_arrive_in_any_order(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let server = udp::bind(&lab.world, (family.far(), 7));
     arrives_in_any_order((&c1.netns, (c1.address, 4000)), (family.far(), 7), &server);
 }
 
-fn fragments_to_a_published_port_arrive_in_any_order(family: Family) {
+fn published_fragments_arrive_in_any_order(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&c1.netns, c1.at(7));
     arrives_in_any_order((&lab.world, (family.far(), 4000)), (family.host(), 5000), &server);
 }
 
-fn fragments_to_the_host_itself_arrive_in_any_order(family: Family) {
+fn host_fragments_arrive_in_any_order(family: Family) {
     let lab = Lab::shared(family);
     let _c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&lab.host, (family.host(), 9));
     arrives_in_any_order((&lab.world, (family.far(), 4000)), (family.host(), 9), &server);
 }
 
-fn fragments_of_an_answer_arrive_in_any_order(family: Family) {
+fn reply_fragments_arrive_in_any_order(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let client = udp::bind(&c1.netns, (family.any(), 4000));
@@ -182,7 +182,7 @@ fn fragments_of_an_answer_arrive_in_any_order(family: Family) {
     arrives_in_any_order((&lab.world, (family.far(), 7)), (family.host(), 4000), &client);
 }
 
-fn two_containers_with_one_identification_are_kept_apart(family: Family) {
+fn one_id_of_two_containers_does_not_mix(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let server = udp::bind(&lab.world, (family.far(), 7));
@@ -210,7 +210,7 @@ fn two_containers_with_one_identification_are_kept_apart(family: Family) {
     }
 }
 
-fn two_clients_with_one_identification_are_kept_apart(family: Family) {
+fn one_id_of_two_clients_does_not_mix(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
@@ -235,7 +235,7 @@ fn two_clients_with_one_identification_are_kept_apart(family: Family) {
     assert!(got == sent, "each datagram arrives as it was sent");
 }
 
-fn a_fragment_that_comes_twice_does_no_harm(family: Family) {
+fn duplicate_fragment_is_harmless(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let (inside, outside) =
@@ -256,7 +256,7 @@ fn a_fragment_that_comes_twice_does_no_harm(family: Family) {
     }
 }
 
-fn fragments_that_overlap_bring_nothing_false(family: Family) {
+fn overlapping_fragments_deliver_nothing_false(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let (inside, outside) =
@@ -285,7 +285,7 @@ fn fragments_that_overlap_bring_nothing_false(family: Family) {
     }
 }
 
-fn a_fragment_without_its_first_arrives_nowhere(family: Family) {
+fn fragment_without_first_is_not_delivered(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -318,7 +318,7 @@ fn a_fragment_without_its_first_arrives_nowhere(family: Family) {
 }
 
 /// RFC 4787 REQ-14a: what a flood of fragments costs, it costs other fragments.
-fn a_flood_of_fragments_without_a_first_stops_no_exchange_and_no_other_fragments(family: Family) {
+fn flood_without_firsts_stops_no_exchange(family: Family) {
     const FLOOD: u32 = 200_000;
     let lab = Lab::of(family);
     // What is for the host itself the host's stack keeps, for half a minute if nobody says

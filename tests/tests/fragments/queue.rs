@@ -13,13 +13,13 @@ use causeway_tests::{
 };
 
 families! {
-    long_datagrams_arrive_whole_in_any_order_whichever_way_they_go,
-    datagrams_with_one_identification_that_are_mixed_arrive_whole,
-    a_first_fragment_that_comes_again_does_not_part_the_others,
-    the_host_gets_each_fragment_of_its_own_once_whatever_comes_first,
-    pings_and_connections_in_fragments_pass_in_any_order,
-    more_fragments_than_can_be_held_are_dropped_and_counted,
-    a_flood_without_first_fragments_holds_no_more_than_there_is_room_for,
+    datagrams_arrive_whole_in_any_order,
+    interleaved_datagrams_of_one_id_arrive_whole,
+    duplicate_first_fragment_splits_nothing,
+    host_gets_each_fragment_once,
+    pings_and_tcp_pass_in_any_order,
+    overflow_is_dropped_and_counted,
+    flood_without_firsts_is_bounded,
 }
 
 fn data(seed: u16, length: usize) -> Vec<u8> {
@@ -57,7 +57,7 @@ fn server(container: &Container) -> UdpSocket {
     udp::bind(&container.netns, container.at(7))
 }
 
-fn long_datagrams_arrive_whole_in_any_order_whichever_way_they_go(family: Family) {
+fn datagrams_arrive_whole_in_any_order(family: Family) {
     let lab = Lab::shared(family);
     let (held, refused) = (lab.counted("fragment-held"), lab.counted("fragment"));
     let (c1, c2) = (lab.container("c1", &["-p", "5000:7/udp"]), lab.container("c2", &[]));
@@ -105,7 +105,7 @@ fn long_datagrams_arrive_whole_in_any_order_whichever_way_they_go(family: Family
     assert_eq!(lab.counted("fragment"), refused, "none found no room");
 }
 
-fn datagrams_with_one_identification_that_are_mixed_arrive_whole(family: Family) {
+fn interleaved_datagrams_of_one_id_arrive_whole(family: Family) {
     let lab = Lab::shared(family);
     let containers = ["c1", "c2", "c3"].map(|name| lab.container(name, &[]));
     let server = udp::bind(&lab.world, (family.far(), 7));
@@ -141,7 +141,7 @@ fn received(socket: &UdpSocket) -> Vec<u8> {
     buffer[..length].to_vec()
 }
 
-fn a_first_fragment_that_comes_again_does_not_part_the_others(family: Family) {
+fn duplicate_first_fragment_splits_nothing(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let server = udp::bind(&lab.world, (family.far(), 7));
@@ -157,7 +157,7 @@ fn a_first_fragment_that_comes_again_does_not_part_the_others(family: Family) {
     }
 }
 
-fn the_host_gets_each_fragment_of_its_own_once_whatever_comes_first(family: Family) {
+fn host_gets_each_fragment_once(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let server = udp::bind(&lab.host, (family.any(), 9));
@@ -187,7 +187,7 @@ fn the_host_gets_each_fragment_of_its_own_once_whatever_comes_first(family: Fami
     assert_eq!(snmp::ip(&lab.host, family, "ReasmFails"), failed);
 }
 
-fn pings_and_connections_in_fragments_pass_in_any_order(family: Family) {
+fn pings_and_tcp_pass_in_any_order(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let raw = Raw::sender(&c1.netns, family);
@@ -223,7 +223,7 @@ fn pings_and_connections_in_fragments_pass_in_any_order(family: Family) {
     });
 }
 
-fn more_fragments_than_can_be_held_are_dropped_and_counted(family: Family) {
+fn overflow_is_dropped_and_counted(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
     let server = udp::bind(&lab.world, (family.far(), 7));
@@ -245,7 +245,7 @@ fn more_fragments_than_can_be_held_are_dropped_and_counted(family: Family) {
     receives(&server, &sent, "in order there may be any number");
 }
 
-fn a_flood_without_first_fragments_holds_no_more_than_there_is_room_for(family: Family) {
+fn flood_without_firsts_is_bounded(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let (inside, far) = (server(&c1), udp::bind(&lab.world, (family.far(), 7)));

@@ -15,11 +15,11 @@ use causeway_tests::{
 
 families! {
     ; V6:
-    what_is_behind_headers_is_masqueraded_and_answered,
-    what_is_behind_headers_comes_to_a_published_port_and_is_answered,
-    a_connection_begins_and_goes_on_behind_headers,
-    fragments_behind_headers_arrive_in_any_order,
-    what_is_hidden_behind_more_of_them_goes_nowhere,
+    masqueraded_packets_are_answered,
+    published_port_answers,
+    tcp_connection_is_carried,
+    fragments_arrive_in_any_order,
+    packets_beyond_the_bound_are_dropped,
 }
 
 type Headers = Vec<(u8, Vec<u8>)>;
@@ -103,7 +103,7 @@ fn arrives(listener: &Raw, what: &str, ports: (u16, u16)) -> Packet {
     packet
 }
 
-fn what_is_behind_headers_is_masqueraded_and_answered(family: Family) {
+fn masqueraded_packets_are_answered(family: Family) {
     let (lab, c1, _echo) = served(family);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let (world, inside) = (Raw::open(&lab.world, family, 17), Raw::open(&c1.netns, family, 17));
@@ -118,7 +118,7 @@ fn what_is_behind_headers_is_masqueraded_and_answered(family: Family) {
     }
 }
 
-fn what_is_behind_headers_comes_to_a_published_port_and_is_answered(family: Family) {
+fn published_port_answers(family: Family) {
     let (lab, c1, echo) = served(family);
     let (world, inside) = (Raw::open(&lab.world, family, 17), Raw::open(&c1.netns, family, 17));
     for (port, (what, headers)) in (42000..).zip(within_the_bound()) {
@@ -132,7 +132,7 @@ fn what_is_behind_headers_comes_to_a_published_port_and_is_answered(family: Fami
     assert!(echo.peers().iter().all(|peer| peer.ip() == family.far()), "{:?}", echo.peers());
 }
 
-fn a_connection_begins_and_goes_on_behind_headers(family: Family) {
+fn tcp_connection_is_carried(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _far = tcp::listen(&lab.world, (family.far(), 80));
@@ -152,7 +152,7 @@ fn a_connection_begins_and_goes_on_behind_headers(family: Family) {
     }
 }
 
-fn fragments_behind_headers_arrive_in_any_order(family: Family) {
+fn fragments_arrive_in_any_order(family: Family) {
     let (lab, c1, _echo) = served(family);
     let server = udp::bind(&lab.world, (family.far(), 9));
     server.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -175,7 +175,7 @@ fn fragments_behind_headers_arrive_in_any_order(family: Family) {
     }
 }
 
-fn what_is_hidden_behind_more_of_them_goes_nowhere(family: Family) {
+fn packets_beyond_the_bound_are_dropped(family: Family) {
     let (lab, c1, echo) = served(family);
     let c2 = lab.container("c2", &[]);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");

@@ -36,7 +36,7 @@ fn are_the_gateways(peers: &BTreeSet<SocketAddr>) {
 }
 
 #[test]
-fn clients_reach_it_and_it_sees_the_gateway() {
+fn container_sees_gateway_as_client() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
     let (stream, datagram) =
@@ -53,7 +53,7 @@ fn clients_reach_it_and_it_sees_the_gateway() {
 }
 
 #[test]
-fn bytes_arrive_both_ways_with_and_without_offloads() {
+fn bulk_arrives_with_and_without_offloads() {
     let lab = Lab::of(V6);
     let c1 = four(&lab, &["-p", "9000:9"]);
     let c2 = lab.container("c2", &[]);
@@ -87,7 +87,7 @@ fn bytes_arrive_both_ways_with_and_without_offloads() {
 }
 
 #[test]
-fn containers_with_ipv6_reach_it_too() {
+fn ipv6_containers_reach_the_publish() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -102,7 +102,7 @@ fn containers_with_ipv6_reach_it_too() {
 }
 
 #[test]
-fn processes_of_the_host_reach_it_by_ipv6() {
+fn host_processes_reach_the_publish() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
     let stream = tcp::Echo::start(&c1.netns, c1.at(80));
@@ -129,7 +129,7 @@ fn by_connected(socket: &UdpSocket, address: IpAddr) -> io::Result<String> {
 }
 
 #[test]
-fn a_flow_is_shown_with_the_addresses_that_each_side_sees() {
+fn flow_shows_addresses_of_each_side() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80/udp"]);
     let datagram = udp::Echo::start(&c1.netns, c1.at(80), "");
@@ -154,7 +154,7 @@ fn a_flow_is_shown_with_the_addresses_that_each_side_sees() {
 }
 
 #[test]
-fn it_ends_with_its_publish_and_by_who_is_admitted() {
+fn flows_end_with_publish_or_admission() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80/udp"]);
     let _datagram = udp::Echo::start(&c1.netns, c1.at(80), "four");
@@ -173,7 +173,7 @@ fn it_ends_with_its_publish_and_by_who_is_admitted() {
 }
 
 #[test]
-fn a_closed_port_is_told_to_the_client() {
+fn closed_port_is_reported_to_client() {
     let lab = Lab::shared(V6);
     let _c1 = four(&lab, &["-p", "8080:9/udp", "-p", "8080:9"]);
     let c2 = lab.container("c2", &[]);
@@ -200,7 +200,7 @@ fn hears_of_the_closed_port(netns: &Netns, address: IpAddr) {
 }
 
 #[test]
-fn every_hop_says_when_a_packet_ends_there() {
+fn traceroute_shows_every_hop() {
     let lab = Lab::of(V6);
     let wide = lab.widen();
     let c1 = four(&lab, &["-p", "5000:80", "-p", "5000:80/udp"]);
@@ -244,7 +244,7 @@ fn every_hop_says_when_a_packet_ends_there() {
 }
 
 #[test]
-fn a_narrow_link_is_told_to_both_sides() {
+fn narrow_link_is_reported_to_both_sides() {
     let lab = Lab::of(V6);
     let wide = lab.widen();
     let c1 = four(&lab, &["-p", "9000:9", "-p", "9000:9/udp"]);
@@ -262,7 +262,7 @@ fn a_narrow_link_is_told_to_both_sides() {
 }
 
 #[test]
-fn longer_packets_than_go_through_are_told_as_long_as_each_side_may_send() {
+fn reported_mtu_counts_header_growth() {
     let lab = Lab::of(V6);
     lab.json(&["network", "create", "short", "--subnet", "172.28.0.0/16", "--mtu", "1300"]);
     lab.json(&["network", "create", "long", "--subnet", "172.29.0.0/16", "--mtu", "9000"]);
@@ -314,7 +314,7 @@ fn longer_packets_than_go_through_are_told_as_long_as_each_side_may_send() {
 }
 
 #[test]
-fn both_sides_are_told_of_segments_that_fit() {
+fn clamps_mss_of_both_sides() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "9000:9"]);
     let _server = tcp::Echo::start(&c1.netns, c1.at(9));
@@ -326,7 +326,7 @@ fn both_sides_are_told_of_segments_that_fit() {
 }
 
 #[test]
-fn what_only_one_family_has_goes_no_further() {
+fn untranslatable_packets_are_dropped() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80/udp"]);
     let (inside, outside) = (Raw::open(&c1.netns, V4, 17), Raw::open(&lab.world, V6, 17));
@@ -375,7 +375,7 @@ fn what_only_one_family_has_goes_no_further() {
 
 /// What begins goes to the one, and what goes on stays with the other.
 #[test]
-fn a_publish_moves_between_containers_of_ipv4() {
+fn publish_moves_between_ipv4_containers() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &["--network", V4.network()]).of(V4);
@@ -395,7 +395,7 @@ fn a_publish_moves_between_containers_of_ipv4() {
 }
 
 #[test]
-fn the_hosts_own_connections_end_with_the_publish() {
+fn host_connections_end_with_the_publish() {
     let lab = Lab::of(V6);
     let c1 = four(&lab, &["-p", "8080:80", "-p", "8081:80"]);
     let _server = tcp::Echo::start(&c1.netns, c1.at(80));
@@ -410,7 +410,7 @@ fn the_hosts_own_connections_end_with_the_publish() {
 }
 
 #[test]
-fn by_an_ipv6_address_of_the_host_it_is_for_ipv6_alone() {
+fn ipv6_host_address_serves_ipv6_only() {
     let lab = Lab::shared(V6);
     let c1 = four(&lab, &["-p", "[2001:db8:2::15]:8080:80"]);
     let _server = tcp::Echo::start(&c1.netns, c1.at(80));

@@ -20,11 +20,11 @@ use causeway_tests::{
 
 families! {
     ; V6:
-    a_container_takes_no_address_of_anothers,
-    a_container_is_no_router,
-    who_has_forgotten_its_neighbours_finds_them_again,
-    link_local_addresses_reach_neighbours_and_the_gateway_and_nobody_else,
-    a_new_container_can_send_at_once,
+    drops_spoofed_target,
+    drops_router_advertisement_and_redirect,
+    flushed_neighbours_are_found_again,
+    link_local_reaches_only_neighbours,
+    new_container_sends_at_once,
 }
 
 /// Types of messages (RFC 4861 section 4).
@@ -83,7 +83,7 @@ fn known(netns: &Netns, address: IpAddr) -> Option<Mac> {
     table.split_once("lladdr ")?.1.split_whitespace().next()?.parse().ok()
 }
 
-fn a_container_takes_no_address_of_anothers(family: Family) {
+fn drops_spoofed_target(family: Family) {
     let lab = Lab::shared(family);
     let [thief, peer, victim] = ["c1", "c2", "c3"].map(|short| lab.container(short, &[]));
     let _echo = udp::Echo::start(&victim.netns, victim.at(7), "victim");
@@ -128,7 +128,7 @@ fn a_container_takes_no_address_of_anothers(family: Family) {
     }
 }
 
-fn a_container_is_no_router(family: Family) {
+fn drops_router_advertisement_and_redirect(family: Family) {
     let lab = Lab::shared(family);
     let [would_be, peer] = ["c1", "c2"].map(|short| lab.container(short, &[]));
     // One that believes whatever it is told.
@@ -160,7 +160,7 @@ fn a_container_is_no_router(family: Family) {
     ping::ping(&peer.netns, family.far(), 1, 56);
 }
 
-fn who_has_forgotten_its_neighbours_finds_them_again(family: Family) {
+fn flushed_neighbours_are_found_again(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let before = lab.counted("nd-spoofed");
@@ -182,7 +182,7 @@ fn who_has_forgotten_its_neighbours_finds_them_again(family: Family) {
 }
 
 /// Addresses of the link are for the link: neighbours and the gateway are there.
-fn link_local_addresses_reach_neighbours_and_the_gateway_and_nobody_else(family: Family) {
+fn link_local_reaches_only_neighbours(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let bridge =
@@ -212,7 +212,7 @@ fn link_local_addresses_reach_neighbours_and_the_gateway_and_nobody_else(family:
 }
 
 /// Nothing waits for duplicate address detection, or for anything else.
-fn a_new_container_can_send_at_once(family: Family) {
+fn new_container_sends_at_once(family: Family) {
     let lab = Lab::shared(family);
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     for round in 0..5 {

@@ -49,7 +49,7 @@ fn seen_from(lab: &Lab, container: &Container, family: Family) -> IpAddr {
 }
 
 #[test]
-fn down_leaves_no_trace_of_ipv6() {
+fn down_leaves_no_trace() {
     let lab = Lab::without_agent();
     let existing = format!("{}-existing", lab.instance);
     lab.undo().namespaces.push(existing.clone());
@@ -103,7 +103,7 @@ fn down_leaves_no_trace_of_ipv6() {
 }
 
 #[test]
-fn interfaces_have_ipv6_as_their_network_does_and_it_can_be_used_at_once() {
+fn interfaces_have_usable_addresses_at_once() {
     let lab = Lab::new();
     // A host that has other defaults.
     for (name, value) in
@@ -174,7 +174,7 @@ fn interfaces_have_ipv6_as_their_network_does_and_it_can_be_used_at_once() {
 
 /// The kernel drops what it learned from routers where `forwarding` of any interface is written.
 #[test]
-fn a_default_route_from_a_router_of_the_hosts_stays() {
+fn router_advertised_default_route_stays() {
     let lab = Lab::new();
     let router: IpAddr = "fe80::2".parse().unwrap();
     // Hop limit, flags, a lifetime of 1800 s, and no times for neighbours: RFC 4861 section 4.2.
@@ -205,7 +205,7 @@ fn a_default_route_from_a_router_of_the_hosts_stays() {
 
 /// Then the kernel takes every address, and gives link-local ones to what had none.
 #[test]
-fn ipv6_that_is_switched_off_and_on_is_as_it_was() {
+fn disable_ipv6_off_and_on_restores_state() {
     let lab = Lab::new();
     lab.json(&SIX);
     let (six, four) = (lab.container("six", &["--network", "six"]), lab.container("four", &[]));
@@ -228,7 +228,7 @@ fn ipv6_that_is_switched_off_and_on_is_as_it_was() {
 }
 
 #[test]
-fn what_a_dead_agent_had_switched_for_a_moment_is_put_back_by_the_next() {
+fn next_agent_restores_temporary_sysctls() {
     let lab = Lab::new();
     lab.kill_agent();
     let path = format!("/run/causeway/{}.json", lab.instance);
@@ -244,7 +244,7 @@ fn what_a_dead_agent_had_switched_for_a_moment_is_put_back_by_the_next() {
 }
 
 #[test]
-fn a_new_flow_leaves_with_an_address_that_is_good_and_others_keep_theirs() {
+fn new_flows_avoid_deprecated_addresses() {
     let lab = Lab::new();
     lab.json(&DUAL);
     let c1 = lab.container("c1", &["--network", "dual"]).of(V6);
@@ -282,7 +282,7 @@ fn a_new_flow_leaves_with_an_address_that_is_good_and_others_keep_theirs() {
 }
 
 #[test]
-fn an_uplink_may_have_ipv6_alone() {
+fn uplink_may_be_ipv6_only() {
     let lab = Lab::without_agent();
     place::ip(&lab.host, &format!("-4 address flush dev {UPLINK}"));
     lab.start_agent(&[]);
@@ -302,7 +302,7 @@ fn an_uplink_may_have_ipv6_alone() {
 }
 
 #[test]
-fn a_host_without_ipv6_has_networks_of_ipv4() {
+fn host_without_ipv6_has_ipv4_networks() {
     let lab = Lab::without_agent();
     set(&lab.host, "all", "disable_ipv6", "1");
     lab.start_agent(&[]);
@@ -324,7 +324,7 @@ fn a_host_without_ipv6_has_networks_of_ipv4() {
 }
 
 #[test]
-fn the_next_agent_knows_every_address() {
+fn next_agent_knows_every_address() {
     let lab = Lab::new();
     lab.json(&SIX);
     lab.json(&DUAL);

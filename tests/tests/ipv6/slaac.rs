@@ -16,9 +16,9 @@ use causeway_tests::{
 
 families! {
     ; V6:
-    new_flows_follow_what_the_router_announces_and_those_that_go_on_stay,
-    an_address_of_privacy_comes_and_goes_unnoticed,
-    an_uplink_that_was_down_is_used_again_with_the_address_it_gets,
+    new_flows_use_the_new_prefix,
+    temporary_address_change_breaks_nothing,
+    uplink_is_used_again_after_link_down,
 }
 
 /// A prefix that the router announces: its third word, and for how many seconds addresses of it are
@@ -109,7 +109,7 @@ fn invented(lab: &Lab) -> Vec<String> {
         .collect()
 }
 
-fn new_flows_follow_what_the_router_announces_and_those_that_go_on_stay(family: Family) {
+fn new_flows_use_the_new_prefix(family: Family) {
     let (lab, c1) = unaddressed(family);
     assert_eq!(seen(&lab, &c1), None, "there is no address to leave with");
     let (old, new) = (Announced(0xa, 1800), Announced(0xb, 1800));
@@ -136,7 +136,7 @@ fn new_flows_follow_what_the_router_announces_and_those_that_go_on_stay(family: 
     assert!(later.finish() > 0);
 }
 
-fn an_address_of_privacy_comes_and_goes_unnoticed(family: Family) {
+fn temporary_address_change_breaks_nothing(family: Family) {
     let (lab, c1) = unaddressed(family);
     sysctl::set(&lab.host, &format!("ipv6/conf/{UPLINK}/use_tempaddr"), "2").unwrap();
     let prefix = Announced(0xa, 1800);
@@ -161,7 +161,7 @@ fn an_address_of_privacy_comes_and_goes_unnoticed(family: Family) {
     assert!(chatter.finish() > 0);
 }
 
-fn an_uplink_that_was_down_is_used_again_with_the_address_it_gets(family: Family) {
+fn uplink_is_used_again_after_link_down(family: Family) {
     let (lab, c1) = unaddressed(family);
     let (old, new) = (Announced(0xa, 1800), Announced(0xb, 1800));
     leaves_with(&lab, &c1, &[old], old);

@@ -10,15 +10,15 @@ use causeway_tests::{
 };
 
 families! {
-    the_hosts_own_traffic_passes_both_ways,
-    a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container,
-    a_closed_port_of_the_world_is_refused_and_not_waited_for,
-    a_published_port_that_nobody_serves_is_refused_and_not_waited_for,
-    a_datagram_to_a_closed_port_comes_back_as_refused,
-    a_connection_closed_by_one_side_ends_on_the_other,
+    passes_both_ways,
+    host_and_container_reach_each_other,
+    closed_outside_port_is_refused_at_once,
+    closed_published_port_is_refused_at_once,
+    datagram_to_closed_port_is_refused,
+    close_reaches_the_other_side,
 }
 
-fn the_hosts_own_traffic_passes_both_ways(family: Family) {
+fn passes_both_ways(family: Family) {
     let lab = Lab::shared(family);
     let _c1 = lab.container("c1", &["-p", "8080:80"]);
     let _far = (
@@ -47,7 +47,7 @@ fn the_hosts_own_traffic_passes_both_ways(family: Family) {
     );
 }
 
-fn a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container(family: Family) {
+fn host_and_container_reach_each_other(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _own = (
@@ -64,14 +64,14 @@ fn a_container_reaches_a_service_of_the_host_and_the_host_one_of_the_container(f
     assert_eq!(udp::answer(&udp::client(&lab.host, family), c1.at(7)), "c1");
 }
 
-fn a_closed_port_of_the_world_is_refused_and_not_waited_for(family: Family) {
+fn closed_outside_port_is_refused_at_once(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let refused = tcp::try_connect(&c1.netns, (family.far(), 1), DEADLINE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
-fn a_published_port_that_nobody_serves_is_refused_and_not_waited_for(family: Family) {
+fn closed_published_port_is_refused_at_once(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     for from in [&lab.world, &lab.host, &c1.netns] {
@@ -80,7 +80,7 @@ fn a_published_port_that_nobody_serves_is_refused_and_not_waited_for(family: Fam
     }
 }
 
-fn a_datagram_to_a_closed_port_comes_back_as_refused(family: Family) {
+fn datagram_to_closed_port_is_refused(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -109,7 +109,7 @@ fn a_datagram_to_a_closed_port_comes_back_as_refused(family: Family) {
     }
 }
 
-fn a_connection_closed_by_one_side_ends_on_the_other(family: Family) {
+fn close_reaches_the_other_side(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let listener = tcp::listen(&c1.netns, c1.at(80));

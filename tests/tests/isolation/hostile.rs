@@ -23,10 +23,10 @@ use causeway_tests::{
 };
 
 families! {
-    nothing_leaves_untranslated_while_a_container_comes_or_goes,
-    a_container_that_went_away_by_itself_is_forgotten_by_the_datapath,
-    frames_with_anothers_mac_take_nothing_away_from_it,
-    the_bridge_still_carries_what_is_for_all,
+    nothing_leaves_untranslated_during_changes,
+    vanished_container_leaves_the_datapath,
+    spoofed_mac_diverts_no_traffic,
+    bridge_carries_broadcast_and_multicast,
 }
 
 /// Sends from a namespace to an address outside without pause, whether it can or not.
@@ -81,7 +81,7 @@ fn is_refused(output: &Output, words: &[&str]) {
     }
 }
 
-fn nothing_leaves_untranslated_while_a_container_comes_or_goes(family: Family) {
+fn nothing_leaves_untranslated_during_changes(family: Family) {
     let lab = Lab::of(family);
     // So that the world takes what comes with a container's address, instead of taking it for a
     // martian.
@@ -107,7 +107,7 @@ fn nothing_leaves_untranslated_while_a_container_comes_or_goes(family: Family) {
 }
 
 #[test]
-fn a_second_instance_on_the_same_host_is_refused() {
+fn second_instance_on_a_host_is_refused() {
     let lab = Lab::new();
     let second = undo::unique_name(2000);
     let up = || {
@@ -132,7 +132,7 @@ fn a_second_instance_on_the_same_host_is_refused() {
     lab.start_agent(&[]);
 }
 
-fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath(family: Family) {
+fn vanished_container_leaves_the_datapath(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) =
         (lab.container("c1", &["-p", "8081:80/udp"]), lab.container("c2", &["-p", "8082:80/udp"]));
@@ -165,7 +165,7 @@ fn a_container_that_went_away_by_itself_is_forgotten_by_the_datapath(family: Fam
     assert_eq!(udp::answer(&client, (family.host(), 8081)), "again");
 }
 
-fn frames_with_anothers_mac_take_nothing_away_from_it(family: Family) {
+fn spoofed_mac_diverts_no_traffic(family: Family) {
     let lab = Lab::shared(family);
     let [thief, peer, victim] = ["c1", "c2", "c3"].map(|short| lab.container(short, &[]));
     let _echoes = [&peer, &victim].map(|c| udp::Echo::start(&c.netns, c.at(7), &c.name));
@@ -187,7 +187,7 @@ fn frames_with_anothers_mac_take_nothing_away_from_it(family: Family) {
     assert_eq!(udp::answer(&udp::client(&peer.netns, family), victim.at(7)), victim.name);
 }
 
-fn the_bridge_still_carries_what_is_for_all(family: Family) {
+fn bridge_carries_broadcast_and_multicast(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let listener = udp::bind(&c2.netns, (family.any(), 7));
@@ -239,7 +239,7 @@ fn nothing_is_left(lab: &Lab, name: &str, before: &Snapshot) {
 }
 
 #[test]
-fn a_container_that_cannot_be_put_on_its_bridge_leaves_nothing() {
+fn failed_bridge_port_leaves_nothing() {
     let lab = Lab::new();
     lab.json(&["network", "create", "other", "--subnet", "172.30.0.0/24"]);
     delete_link(&lab.host, "cw0");
@@ -252,7 +252,7 @@ fn a_container_that_cannot_be_put_on_its_bridge_leaves_nothing() {
 }
 
 #[test]
-fn a_namespace_that_cannot_be_furnished_is_left_as_it_was() {
+fn failed_attach_leaves_namespace_unchanged() {
     let lab = Lab::new();
     let netns = namespace(&lab, "blocked");
     // Not what `container attach` looks for beforehand, and in the way of the default route all the

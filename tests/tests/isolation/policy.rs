@@ -11,16 +11,16 @@ use causeway_tests::{
 };
 
 families! {
-    a_port_that_is_not_published_is_not_reached_from_outside,
-    a_route_to_the_containers_leads_nobody_to_them,
-    a_container_cannot_send_from_an_address_that_is_not_its_own,
-    networks_do_not_reach_each_other,
-    an_internal_network_does_not_reach_the_world_but_itself_and_the_host,
-    containers_of_a_network_without_icc_reach_the_world_but_not_each_other,
-    a_network_without_masquerade_sends_with_the_containers_own_addresses,
+    unpublished_port_is_closed_to_outside,
+    route_to_subnet_gives_no_access,
+    spoofed_source_address_is_dropped,
+    networks_are_isolated,
+    internal_network_reaches_itself_and_host,
+    no_icc_network_reaches_only_the_world,
+    no_masquerade_keeps_container_addresses,
 }
 
-fn a_port_that_is_not_published_is_not_reached_from_outside(family: Family) {
+fn unpublished_port_is_closed_to_outside(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let (_published, _other) =
@@ -36,7 +36,7 @@ fn a_port_that_is_not_published_is_not_reached_from_outside(family: Family) {
     );
 }
 
-fn a_route_to_the_containers_leads_nobody_to_them(family: Family) {
+fn route_to_subnet_gives_no_access(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let (tcp_echo, udp_echo) =
@@ -59,7 +59,7 @@ fn a_route_to_the_containers_leads_nobody_to_them(family: Family) {
     tcp::exchange(&lab.world, (family.host(), 8080));
 }
 
-fn a_container_cannot_send_from_an_address_that_is_not_its_own(family: Family) {
+fn spoofed_source_address_is_dropped(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -90,7 +90,7 @@ fn a_container_cannot_send_from_an_address_that_is_not_its_own(family: Family) {
     assert!(lab.counted("source-address-spoofed") >= before + 9, "{}", lab.json(&["stats"]));
 }
 
-fn networks_do_not_reach_each_other(family: Family) {
+fn networks_are_isolated(family: Family) {
     let lab = Lab::shared(family);
     lab.network("other", 30, &[]);
     let c1 = lab.container("c1", &[]);
@@ -103,7 +103,7 @@ fn networks_do_not_reach_each_other(family: Family) {
     ping::ping(&c2.netns, family.far(), 1, 56);
 }
 
-fn an_internal_network_does_not_reach_the_world_but_itself_and_the_host(family: Family) {
+fn internal_network_reaches_itself_and_host(family: Family) {
     let lab = Lab::shared(family);
     lab.network("inner", 30, &["--internal"]);
     let (c1, c2) = (
@@ -117,7 +117,7 @@ fn an_internal_network_does_not_reach_the_world_but_itself_and_the_host(family: 
     ping::ping(&lab.host, c1.address, 1, 56);
 }
 
-fn containers_of_a_network_without_icc_reach_the_world_but_not_each_other(family: Family) {
+fn no_icc_network_reaches_only_the_world(family: Family) {
     let lab = Lab::shared(family);
     lab.network("apart", 30, &["--no-icc"]);
     let (c1, c2) = (
@@ -130,7 +130,7 @@ fn containers_of_a_network_without_icc_reach_the_world_but_not_each_other(family
     ping::ping(&c1.netns, family.far(), 1, 56);
 }
 
-fn a_network_without_masquerade_sends_with_the_containers_own_addresses(family: Family) {
+fn no_masquerade_keeps_container_addresses(family: Family) {
     let lab = Lab::of(family);
     lab.network("plain", 30, &["--no-masquerade"]);
     let c1 = lab.container("c1", &["--network", "plain"]);

@@ -16,11 +16,11 @@ use causeway_tests::{
 };
 
 families! {
-    a_killed_agent_loses_no_packet_and_the_next_one_carries_on,
-    an_agent_told_to_end_leaves_the_datapath_at_work_for_the_next_one,
-    a_second_instance_on_a_second_host_minds_its_own_business,
-    a_client_reaches_the_container_that_took_the_place_of_a_removed_one,
-    a_port_that_moves_to_another_container_takes_its_clients_along,
+    killed_agent_loses_no_packet,
+    terminated_agent_loses_no_packet,
+    instances_on_two_hosts_are_independent,
+    replacement_container_keeps_clients,
+    republished_port_keeps_clients,
 }
 
 fn forwarding(netns: &Netns) -> String {
@@ -28,7 +28,7 @@ fn forwarding(netns: &Netns) -> String {
 }
 
 #[test]
-fn down_leaves_the_host_as_it_was_before() {
+fn down_restores_the_host() {
     let lab = Lab::without_agent();
     let existing = format!("{}-existing", lab.instance);
     lab.undo().namespaces.push(existing.clone());
@@ -77,7 +77,7 @@ fn down_leaves_the_host_as_it_was_before() {
 }
 
 #[test]
-fn down_does_not_switch_off_forwarding_that_was_on_before() {
+fn down_keeps_forwarding_that_was_on() {
     let lab = Lab::without_agent();
     sysctl::set(&lab.host, "ipv4/ip_forward", "1").unwrap();
     lab.start_agent(&[]);
@@ -87,7 +87,7 @@ fn down_does_not_switch_off_forwarding_that_was_on_before() {
 }
 
 #[test]
-fn down_works_after_a_crash_too() {
+fn down_works_after_a_crash() {
     let lab = Lab::without_agent();
     let before = Snapshot::of(&lab.host);
     lab.start_agent(&[]);
@@ -181,15 +181,15 @@ fn traffic_survives(family: Family, interrupt: impl Fn(&Lab)) {
     assert!(tcp::is_unreachable(&lab.world, (family.host(), 8080)));
 }
 
-fn a_killed_agent_loses_no_packet_and_the_next_one_carries_on(family: Family) {
+fn killed_agent_loses_no_packet(family: Family) {
     traffic_survives(family, Lab::kill_agent);
 }
 
-fn an_agent_told_to_end_leaves_the_datapath_at_work_for_the_next_one(family: Family) {
+fn terminated_agent_loses_no_packet(family: Family) {
     traffic_survives(family, Lab::end_agent);
 }
 
-fn a_second_instance_on_a_second_host_minds_its_own_business(family: Family) {
+fn instances_on_two_hosts_are_independent(family: Family) {
     let one = Lab::of(family);
     let other = Lab::of(family);
     let in_one = one.container("c1", &["-p", "8080:80/udp"]);
@@ -218,7 +218,7 @@ fn a_second_instance_on_a_second_host_minds_its_own_business(family: Family) {
     drop(chatter);
 }
 
-fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one(family: Family) {
+fn replacement_container_keeps_clients(family: Family) {
     let lab = Lab::shared(family);
     let options = ["-p", "5353:53/udp", "-p", "5353:53"];
     let first = lab.container("c1", &options);
@@ -252,7 +252,7 @@ fn a_client_reaches_the_container_that_took_the_place_of_a_removed_one(family: F
     assert_eq!(udp::answer(&nearer, second.at(53)), "second");
 }
 
-fn a_port_that_moves_to_another_container_takes_its_clients_along(family: Family) {
+fn republished_port_keeps_clients(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
     let _echoes = [
@@ -267,7 +267,7 @@ fn a_port_that_moves_to_another_container_takes_its_clients_along(family: Family
 }
 
 #[test]
-fn an_attached_namespace_stays_when_its_container_is_removed() {
+fn container_removal_keeps_attached_namespace() {
     let lab = Lab::without_agent();
     let name = format!("{}-existing", lab.instance);
     lab.undo().namespaces.push(name.clone());

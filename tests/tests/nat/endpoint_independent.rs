@@ -13,13 +13,13 @@ use causeway_tests::{
 };
 
 families! {
-    full_cone_keeps_one_port_toward_every_destination,
-    full_cone_lets_anybody_in_by_a_mapped_port,
-    full_cone_lets_containers_in_by_a_neighbours_mapped_port,
-    full_cone_of_tcp_keeps_one_port_toward_every_destination,
-    full_cone_opens_nothing_but_what_is_mapped,
-    full_cone_leaves_published_ports_and_the_hosts_services_alone,
-    symmetric_is_the_default_and_lets_only_the_one_asked_answer,
+    udp_keeps_one_port_for_all_destinations,
+    mapped_port_admits_any_sender,
+    mapped_port_admits_other_containers,
+    tcp_keeps_one_port_for_all_destinations,
+    unmapped_port_stays_closed,
+    publishes_and_host_services_keep_their_ports,
+    default_is_symmetric_and_admits_only_the_peer,
 }
 
 fn network(family: Family, mapping: &[&str]) -> (Shared, [Container; 2]) {
@@ -60,7 +60,7 @@ fn does_not_hear(socket: &UdpSocket, from: &UdpSocket, to: SocketAddr) {
     assert!(socket.recv_from(&mut [0; 64]).is_err(), "it comes from {from:?} by {to}");
 }
 
-fn full_cone_keeps_one_port_toward_every_destination(family: Family) {
+fn udp_keeps_one_port_for_all_destinations(family: Family) {
     let (lab, [c1, c2]) = network(family, &FULL_CONE);
     let wide = lab.wide();
     let (far, other) = (
@@ -76,7 +76,7 @@ fn full_cone_keeps_one_port_toward_every_destination(family: Family) {
     assert_eq!(far.peers().len(), 2, "{:?}", far.peers());
 }
 
-fn full_cone_lets_anybody_in_by_a_mapped_port(family: Family) {
+fn mapped_port_admits_any_sender(family: Family) {
     let (lab, [c1, _]) = network(family, &FULL_CONE);
     let wide = lab.wide();
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
@@ -92,7 +92,7 @@ fn full_cone_lets_anybody_in_by_a_mapped_port(family: Family) {
     assert_eq!(stranger.recv_from(&mut [0; 64]).unwrap().1, mapped);
 }
 
-fn full_cone_lets_containers_in_by_a_neighbours_mapped_port(family: Family) {
+fn mapped_port_admits_other_containers(family: Family) {
     let (lab, [c1, c2]) = network(family, &FULL_CONE);
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     let (one, other) = (socket(&c1, 41002), socket(&c2, 41003));
@@ -110,7 +110,7 @@ fn full_cone_lets_containers_in_by_a_neighbours_mapped_port(family: Family) {
     assert_eq!(other.recv_from(&mut [0; 64]).expect("and back").1, mapped(41002));
 }
 
-fn full_cone_of_tcp_keeps_one_port_toward_every_destination(family: Family) {
+fn tcp_keeps_one_port_for_all_destinations(family: Family) {
     let (lab, [c1, _]) = network(family, &FULL_CONE);
     let wide = lab.wide();
     let (far, other) = (
@@ -125,7 +125,7 @@ fn full_cone_of_tcp_keeps_one_port_toward_every_destination(family: Family) {
     assert_eq!(far.peers().len(), 1, "{:?}", far.peers());
 }
 
-fn full_cone_opens_nothing_but_what_is_mapped(family: Family) {
+fn unmapped_port_stays_closed(family: Family) {
     let (lab, [c1, c2]) = network(family, &FULL_CONE);
     let wide = lab.wide();
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "");
@@ -140,7 +140,7 @@ fn full_cone_opens_nothing_but_what_is_mapped(family: Family) {
     assert!(udp::is_silent(&stranger, mapped), "the container is gone");
 }
 
-fn full_cone_leaves_published_ports_and_the_hosts_services_alone(family: Family) {
+fn publishes_and_host_services_keep_their_ports(family: Family) {
     let (lab, [c1, c2]) = network(family, &FULL_CONE);
     let wide = lab.wide();
     lab.json(&["publish", "add", &c2.name, "41007:7/udp"]);
@@ -160,7 +160,7 @@ fn full_cone_leaves_published_ports_and_the_hosts_services_alone(family: Family)
     assert_eq!(udp::answer(&stranger, (family.host(), 41008)), "host");
 }
 
-fn symmetric_is_the_default_and_lets_only_the_one_asked_answer(family: Family) {
+fn default_is_symmetric_and_admits_only_the_peer(family: Family) {
     for mapping in [&[][..], &["--mapping", "symmetric"]] {
         let (lab, [c1, _]) = network(family, mapping);
         let wide = lab.wide();

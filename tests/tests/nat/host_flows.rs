@@ -20,22 +20,22 @@ use causeway_tests::{
 };
 
 families! {
-    a_bound_socket_of_the_host_that_came_first_keeps_its_tuple,
-    a_connected_socket_of_the_host_that_came_first_keeps_its_tuple,
-    a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple,
-    a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_is_answered,
-    a_socket_of_the_host_that_came_later_has_an_exchange_of_its_own,
-    an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own,
-    a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own,
-    a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own,
-    a_connection_of_the_host_that_came_first_keeps_its_tuple,
-    a_connection_of_the_host_that_came_later_is_one_of_its_own,
-    a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any,
-    an_error_finds_the_one_whose_packet_it_is_about,
-    a_long_datagram_of_the_host_that_came_later_is_answered,
-    a_ping_of_the_host_that_came_first_keeps_its_identifier,
-    a_ping_of_the_host_that_came_later_is_answered_to_the_host,
-    a_service_of_the_host_keeps_its_port_whoever_talks_to_it,
+    earlier_bound_socket_keeps_its_tuple,
+    earlier_connected_socket_keeps_its_tuple,
+    earlier_device_bound_socket_keeps_its_tuple,
+    silent_device_bound_socket_is_answered,
+    later_bound_socket_has_its_own_exchange,
+    later_unbound_socket_has_its_own_exchange,
+    later_device_bound_socket_is_independent,
+    later_connected_socket_has_its_own_exchange,
+    earlier_tcp_connection_keeps_its_tuple,
+    later_tcp_connection_is_independent,
+    later_tcp_connection_carries_bulk_and_closes,
+    icmp_error_reaches_sender_of_quoted_packet,
+    later_fragmented_datagram_is_answered,
+    earlier_ping_keeps_its_identifier,
+    later_ping_is_answered_to_the_host,
+    host_service_keeps_its_port,
 }
 
 fn server(family: Family) -> (IpAddr, u16) {
@@ -77,14 +77,14 @@ fn contained(c1: &Container, port: u16) -> UdpSocket {
     udp::bind(&c1.netns, (Family::of(c1.address).any(), port))
 }
 
-fn a_bound_socket_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
+fn earlier_bound_socket_keeps_its_tuple(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let own = udp::bind(&lab.host, (family.host(), 40101));
     udp::answer(&own, server(family));
     both_are_answered(&echo, &contained(&c1, 40101), &own);
 }
 
-fn a_connected_socket_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
+fn earlier_connected_socket_keeps_its_tuple(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let own = udp::bind(&lab.host, (family.any(), 40102));
     // A connected socket would take its answers from the server alone, and is asked here like any
@@ -97,20 +97,20 @@ fn a_connected_socket_of_the_host_that_came_first_keeps_its_tuple(family: Family
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-fn a_socket_of_the_host_bound_to_a_device_that_came_first_keeps_its_tuple(family: Family) {
+fn earlier_device_bound_socket_keeps_its_tuple(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let own = bound_to_device(&lab, 40103);
     udp::answer(&own, server(family));
     both_are_answered(&echo, &contained(&c1, 40103), &own);
 }
 
-fn a_socket_of_the_host_bound_to_a_device_that_has_not_yet_sent_is_answered(family: Family) {
+fn silent_device_bound_socket_is_answered(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let own = bound_to_device(&lab, 40104);
     both_are_answered(&echo, &contained(&c1, 40104), &own);
 }
 
-fn a_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(family: Family) {
+fn later_bound_socket_has_its_own_exchange(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40105);
     udp::answer(&contained, server(family));
@@ -118,7 +118,7 @@ fn a_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(family: Famil
     both_are_answered(&echo, &contained, &own);
 }
 
-fn an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(family: Family) {
+fn later_unbound_socket_has_its_own_exchange(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40106);
     udp::answer(&contained, server(family));
@@ -126,9 +126,7 @@ fn an_unbound_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(fami
     both_are_answered(&echo, &contained, &own);
 }
 
-fn a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its_own(
-    family: Family,
-) {
+fn later_device_bound_socket_is_independent(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40107);
     udp::answer(&contained, server(family));
@@ -136,7 +134,7 @@ fn a_socket_of_the_host_bound_to_a_device_that_came_later_has_an_exchange_of_its
     both_are_answered(&echo, &contained, &own);
 }
 
-fn a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(family: Family) {
+fn later_connected_socket_has_its_own_exchange(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40108);
     udp::answer(&contained, server(family));
@@ -153,7 +151,7 @@ fn a_connected_socket_of_the_host_that_came_later_has_an_exchange_of_its_own(fam
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-fn a_connection_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
+fn earlier_tcp_connection_keeps_its_tuple(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let echo = tcp::Echo::start(&lab.world, server(family));
@@ -168,7 +166,7 @@ fn a_connection_of_the_host_that_came_first_keeps_its_tuple(family: Family) {
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-fn a_connection_of_the_host_that_came_later_is_one_of_its_own(family: Family) {
+fn later_tcp_connection_is_independent(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let echo = tcp::Echo::start(&lab.world, server(family));
@@ -183,7 +181,7 @@ fn a_connection_of_the_host_that_came_later_is_one_of_its_own(family: Family) {
     assert_eq!(echo.peers().len(), 2, "{:?}", echo.peers());
 }
 
-fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any(family: Family) {
+fn later_tcp_connection_carries_bulk_and_closes(family: Family) {
     let length = many(20_000_000) as usize;
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
@@ -209,7 +207,7 @@ fn a_connection_of_the_host_that_came_later_carries_many_bytes_and_ends_as_any(f
     drop((contained, kept));
 }
 
-fn an_error_finds_the_one_whose_packet_it_is_about(family: Family) {
+fn icmp_error_reaches_sender_of_quoted_packet(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let closed = (family.far(), 9);
@@ -226,7 +224,7 @@ fn an_error_finds_the_one_whose_packet_it_is_about(family: Family) {
     }
 }
 
-fn a_long_datagram_of_the_host_that_came_later_is_answered(family: Family) {
+fn later_fragmented_datagram_is_answered(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let contained = contained(&c1, 40114);
     udp::answer(&contained, server(family));
@@ -265,14 +263,14 @@ fn pings_are_kept_apart(lab: &Lab, c1: &Container, identifier: u16) {
     assert_eq!(own, 2, "the host sees its own answers");
 }
 
-fn a_ping_of_the_host_that_came_first_keeps_its_identifier(family: Family) {
+fn earlier_ping_keeps_its_identifier(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     ping::ping(&lab.host, family.far(), 7777, 200);
     pings_are_kept_apart(&lab, &c1, 7777);
 }
 
-fn a_ping_of_the_host_that_came_later_is_answered_to_the_host(family: Family) {
+fn later_ping_is_answered_to_the_host(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     ping::ping(&c1.netns, family.far(), 7778, 100);
@@ -280,7 +278,7 @@ fn a_ping_of_the_host_that_came_later_is_answered_to_the_host(family: Family) {
 }
 
 /// Somebody outside answers a service of the host, and a container has a flow to that very peer.
-fn a_service_of_the_host_keeps_its_port_whoever_talks_to_it(family: Family) {
+fn host_service_keeps_its_port(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let _service = udp::Echo::start(&lab.host, (family.host(), 40109), "host");
     let contained = contained(&c1, 40109);

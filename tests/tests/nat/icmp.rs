@@ -22,29 +22,29 @@ use causeway_tests::{
 };
 
 families! {
-    a_closed_port_of_the_world_is_told_to_the_container,
-    a_closed_port_of_a_container_is_told_to_the_client_of_its_publish,
-    a_closed_port_of_a_busy_flow_is_told_too,
-    an_error_ends_no_flow,
-    every_hop_to_the_world_says_when_a_packet_ends_there,
-    every_hop_speaks_of_open_connections_too,
-    every_hop_to_a_published_port_says_when_a_packet_ends_there,
-    a_neighbours_last_hop_to_a_published_port_is_the_gateway,
-    an_answer_that_ends_at_the_host_is_told_to_who_sent_it,
-    a_narrow_link_in_the_world_is_told_to_the_container,
-    a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways,
-    a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways,
-    a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish,
-    a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu,
-    who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented,
-    a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu,
-    an_error_of_no_flow_goes_nowhere;
+    closed_outside_port_is_reported_to_container,
+    closed_published_port_is_reported_to_client,
+    closed_port_of_busy_flow_is_reported,
+    error_ends_no_flow,
+    traceroute_to_world_shows_every_hop,
+    traceroute_of_open_flow_shows_every_hop,
+    traceroute_to_publish_shows_every_hop,
+    traceroute_of_neighbour_ends_at_gateway,
+    expired_reply_is_reported_to_its_sender,
+    narrow_link_is_reported_to_container,
+    masqueraded_tcp_crosses_narrow_link,
+    published_tcp_crosses_narrow_link,
+    narrow_link_is_reported_to_publish_target,
+    container_learns_smaller_uplink_mtu,
+    fragmentable_packet_learns_uplink_mtu,
+    client_learns_smaller_container_mtu,
+    error_without_flow_is_dropped;
     V4:
-    a_packet_longer_than_the_containers_that_may_be_fragmented_arrives,
+    fragmentable_packet_reaches_narrow_container,
 }
 
 /// One that was used in several ticks on end: its next hop's MAC is known.
-fn a_closed_port_of_a_busy_flow_is_told_too(family: Family) {
+fn closed_port_of_busy_flow_is_reported(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let inside = udp::bind(&c1.netns, c1.at(7));
@@ -70,13 +70,13 @@ fn a_closed_port_of_a_busy_flow_is_told_too(family: Family) {
 /// Enough segments that a path too narrow for them must be found out.
 const MANY: usize = 200_000;
 
-fn a_closed_port_of_the_world_is_told_to_the_container(family: Family) {
+fn closed_outside_port_is_reported_to_container(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     hears_of_the_closed_port("the container", &udp::client(&c1.netns, family), (family.far(), 9));
 }
 
-fn a_closed_port_of_a_container_is_told_to_the_client_of_its_publish(family: Family) {
+fn closed_published_port_is_reported_to_client(family: Family) {
     let lab = Lab::shared(family);
     let _c1 = lab.container("c1", &["-p", "5000:9/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -88,7 +88,7 @@ fn a_closed_port_of_a_container_is_told_to_the_client_of_its_publish(family: Fam
 
 /// A closed port is none of a flow's end: what was sent to it can be sent again and answered (RFC
 /// 4787 REQ-12, RFC 5508 REQ-6).
-fn an_error_ends_no_flow(family: Family) {
+fn error_ends_no_flow(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let client = udp::bind(&c1.netns, (family.any(), 4000));
@@ -103,7 +103,7 @@ fn an_error_ends_no_flow(family: Family) {
     assert_eq!(echo.peers(), [(family.host(), mapped).into()].into(), "the flow is the same");
 }
 
-fn every_hop_to_the_world_says_when_a_packet_ends_there(family: Family) {
+fn traceroute_to_world_shows_every_hop(family: Family) {
     let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
     for (port, probe) in (4000..).zip(Probe::ALL) {
@@ -126,7 +126,7 @@ fn every_hop_to_the_world_says_when_a_packet_ends_there(family: Family) {
 
 /// Also of the packets of a connection that is open: the fast path's own, where the first hop is
 /// the host.
-fn every_hop_speaks_of_open_connections_too(family: Family) {
+fn traceroute_of_open_flow_shows_every_hop(family: Family) {
     let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
     for (port, probe) in (4000..).zip(Probe::ALL) {
@@ -147,7 +147,7 @@ fn every_hop_speaks_of_open_connections_too(family: Family) {
     }
 }
 
-fn every_hop_to_a_published_port_says_when_a_packet_ends_there(family: Family) {
+fn traceroute_to_publish_shows_every_hop(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:80", "-p", "5000:80/udp"]);
@@ -174,7 +174,7 @@ fn every_hop_to_a_published_port_says_when_a_packet_ends_there(family: Family) {
     }
 }
 
-fn a_neighbours_last_hop_to_a_published_port_is_the_gateway(family: Family) {
+fn traceroute_of_neighbour_ends_at_gateway(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:80/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -191,7 +191,7 @@ fn a_neighbours_last_hop_to_a_published_port_is_the_gateway(family: Family) {
 }
 
 /// The answer's last hop is the host: whoever answers is told.
-fn an_answer_that_ends_at_the_host_is_told_to_who_sent_it(family: Family) {
+fn expired_reply_is_reported_to_its_sender(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:80/udp"]);
     let far = udp::bind(&lab.world, (family.far(), 7));
@@ -210,7 +210,7 @@ fn an_answer_that_ends_at_the_host_is_told_to_who_sent_it(family: Family) {
     assert_eq!(answer, exceeded(family.gateway()), "to the container, of a published flow");
 }
 
-fn a_narrow_link_in_the_world_is_told_to_the_container(family: Family) {
+fn narrow_link_is_reported_to_container(family: Family) {
     let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
     let said = ping(&c1.netns, family, &["-M", "do"], 1400);
@@ -223,7 +223,7 @@ fn a_narrow_link_in_the_world_is_told_to_the_container(family: Family) {
     assert!(said.contains(&format!("{} bytes from", fits + 8)), "what fits arrives: {said}");
 }
 
-fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways(family: Family) {
+fn masqueraded_tcp_crosses_narrow_link(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &[]);
@@ -234,9 +234,7 @@ fn a_connection_to_beyond_a_narrow_link_carries_many_bytes_both_ways(family: Fam
     assert_eq!(path_mtu(&wide.beyond, family.host()), Some(NARROW), "the host beyond was told");
 }
 
-fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes_both_ways(
-    family: Family,
-) {
+fn published_tcp_crosses_narrow_link(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:9"]);
@@ -247,7 +245,7 @@ fn a_connection_from_beyond_a_narrow_link_to_a_published_port_carries_many_bytes
     assert_eq!(path_mtu(&wide.beyond, family.host()), Some(NARROW), "the host beyond was told");
 }
 
-fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish(family: Family) {
+fn narrow_link_is_reported_to_publish_target(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
@@ -266,7 +264,7 @@ fn a_narrow_link_in_the_world_is_told_to_the_container_behind_a_publish(family: 
     });
 }
 
-fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu(family: Family) {
+fn container_learns_smaller_uplink_mtu(family: Family) {
     let lab = Lab::shared_wide(family);
     lab.network("jumbo", 28, &["--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
@@ -277,9 +275,7 @@ fn a_container_with_longer_packets_than_the_uplinks_is_told_of_its_mtu(family: F
 }
 
 /// RFC 4787 REQ-13a.
-fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_fragmented(
-    family: Family,
-) {
+fn fragmentable_packet_learns_uplink_mtu(family: Family) {
     let lab = Lab::shared(family);
     lab.network("jumbo", 28, &["--mtu", "9000"]);
     let c1 = lab.container("c1", &["--network", "jumbo"]);
@@ -301,7 +297,7 @@ fn who_sends_longer_packets_than_the_uplinks_is_told_even_where_they_may_be_frag
     assert_eq!((peer, &buffer[..length]), ((family.host(), 4000).into(), &data[..]));
 }
 
-fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu(family: Family) {
+fn client_learns_smaller_container_mtu(family: Family) {
     let (lab, c1) = small_network(family);
     let (listener, raw) = (Raw::icmp(&lab.world, family), Raw::sender(&lab.world, family));
     raw.send(&Packet {
@@ -318,7 +314,7 @@ fn a_client_with_longer_packets_than_the_containers_is_told_of_its_mtu(family: F
     carries_many(near, listener.accept().unwrap().0);
 }
 
-fn a_packet_longer_than_the_containers_that_may_be_fragmented_arrives(family: Family) {
+fn fragmentable_packet_reaches_narrow_container(family: Family) {
     let (lab, c1) = small_network(family);
     let server = udp::bind(&c1.netns, c1.at(7));
     server.set_read_timeout(Some(wait::DEADLINE)).unwrap();
@@ -332,7 +328,7 @@ fn a_packet_longer_than_the_containers_that_may_be_fragmented_arrives(family: Fa
 }
 
 /// RFC 5508 REQ-4 and REQ-5.
-fn an_error_of_no_flow_goes_nowhere(family: Family) {
+fn error_without_flow_is_dropped(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let (inside, outside) = (Raw::icmp(&c1.netns, family), Raw::icmp(&lab.world, family));

@@ -25,22 +25,22 @@ use nix::{
 };
 
 families! {
-    a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host,
-    a_container_reaches_the_world_over_udp_and_the_world_sees_the_host,
-    a_masqueraded_exchange_keeps_its_source_port_when_that_is_free,
-    a_container_pings_the_world_with_payloads_of_any_size,
-    two_containers_ping_the_same_address_with_the_same_identifier,
-    two_containers_use_the_same_tcp_source_port_to_the_same_destination,
-    two_containers_use_the_same_udp_source_port_to_the_same_destination,
-    the_host_itself_keeps_the_port_that_a_container_wants_too,
-    two_thousand_connections_from_a_container_are_open_at_once,
-    containers_reach_each_other_and_the_gateway_with_their_own_addresses,
-    other_protocols_do_not_leave,
-    a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow,
-    a_flow_that_two_cpus_begin_at_once_leaves_by_one_pair_of_macs,
+    world_sees_host_address_over_tcp,
+    world_sees_host_address_over_udp,
+    free_source_port_is_kept,
+    pings_of_any_size_are_answered,
+    containers_may_use_one_ping_identifier,
+    containers_may_use_one_tcp_source_port,
+    containers_may_use_one_udp_source_port,
+    host_keeps_port_that_a_container_wants,
+    two_thousand_connections_stay_open,
+    local_traffic_keeps_container_addresses,
+    other_protocols_are_dropped,
+    flow_follows_router_mac_change,
+    flow_begun_on_two_cpus_uses_one_mac_pair,
 }
 
-fn a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host(family: Family) {
+fn world_sees_host_address_over_tcp(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     for server in [family.far(), family.router()] {
@@ -50,7 +50,7 @@ fn a_container_reaches_the_world_over_tcp_and_the_world_sees_the_host(family: Fa
     }
 }
 
-fn a_container_reaches_the_world_over_udp_and_the_world_sees_the_host(family: Family) {
+fn world_sees_host_address_over_udp(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -58,7 +58,7 @@ fn a_container_reaches_the_world_over_udp_and_the_world_sees_the_host(family: Fa
     assert!(echo.peers().iter().all(|peer| peer.ip() == family.host()), "{:?}", echo.peers());
 }
 
-fn a_masqueraded_exchange_keeps_its_source_port_when_that_is_free(family: Family) {
+fn free_source_port_is_kept(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -66,7 +66,7 @@ fn a_masqueraded_exchange_keeps_its_source_port_when_that_is_free(family: Family
     assert_eq!(echo.peers(), [SocketAddr::from((family.host(), 40001))].into());
 }
 
-fn a_container_pings_the_world_with_payloads_of_any_size(family: Family) {
+fn pings_of_any_size_are_answered(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     for size in [0, 1, 56, 57, family.data_of(1500)] {
@@ -74,7 +74,7 @@ fn a_container_pings_the_world_with_payloads_of_any_size(family: Family) {
     }
 }
 
-fn two_containers_ping_the_same_address_with_the_same_identifier(family: Family) {
+fn containers_may_use_one_ping_identifier(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let seen = ping::Listener::start(&lab.world, family);
@@ -88,7 +88,7 @@ fn two_containers_ping_the_same_address_with_the_same_identifier(family: Family)
     assert_eq!(seen.next(), (family.host(), first), "the first goes on as it began");
 }
 
-fn two_containers_use_the_same_tcp_source_port_to_the_same_destination(family: Family) {
+fn containers_may_use_one_tcp_source_port(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let echo = tcp::Echo::start(&lab.world, (family.far(), 7));
@@ -103,7 +103,7 @@ fn two_containers_use_the_same_tcp_source_port_to_the_same_destination(family: F
     assert!(peers.iter().all(|peer| peer.ip() == family.host()), "{peers:?}");
 }
 
-fn two_containers_use_the_same_udp_source_port_to_the_same_destination(family: Family) {
+fn containers_may_use_one_udp_source_port(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -118,7 +118,7 @@ fn two_containers_use_the_same_udp_source_port_to_the_same_destination(family: F
     assert!(peers.iter().all(|peer| peer.ip() == family.host()), "{peers:?}");
 }
 
-fn the_host_itself_keeps_the_port_that_a_container_wants_too(family: Family) {
+fn host_keeps_port_that_a_container_wants(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -132,7 +132,7 @@ fn the_host_itself_keeps_the_port_that_a_container_wants_too(family: Family) {
     assert_eq!(peers.len(), 2, "one of them has another's answers: {peers:?}");
 }
 
-fn two_thousand_connections_from_a_container_are_open_at_once(family: Family) {
+fn two_thousand_connections_stay_open(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
     let echo = tcp::Echo::start(&lab.world, (family.far(), 7));
@@ -146,7 +146,7 @@ fn two_thousand_connections_from_a_container_are_open_at_once(family: Family) {
     assert!(peers.iter().all(|peer| peer.ip() == family.host()));
 }
 
-fn containers_reach_each_other_and_the_gateway_with_their_own_addresses(family: Family) {
+fn local_traffic_keeps_container_addresses(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let (tcp_echo, udp_echo) =
@@ -164,7 +164,7 @@ fn containers_reach_each_other_and_the_gateway_with_their_own_addresses(family: 
 }
 
 /// The rule for what has no ports that are known: it stays inside, and is counted.
-fn other_protocols_do_not_leave(family: Family) {
+fn other_protocols_are_dropped(family: Family) {
     const GRE: u8 = 47;
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
@@ -175,7 +175,7 @@ fn other_protocols_do_not_leave(family: Family) {
     assert_eq!(lab.counted("protocol-not-translated"), before + 1);
 }
 
-fn a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow(family: Family) {
+fn flow_follows_router_mac_change(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &[]);
     let _echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -199,7 +199,7 @@ fn a_router_with_another_mac_is_found_again_in_the_middle_of_a_flow(family: Fami
 }
 
 /// A flow learns its next hop's MAC while another CPU sends by it.
-fn a_flow_that_two_cpus_begin_at_once_leaves_by_one_pair_of_macs(family: Family) {
+fn flow_begun_on_two_cpus_uses_one_mac_pair(family: Family) {
     const BATCHES: u16 = 50;
     const FLOWS: usize = 400;
     let lab = Lab::of(family);

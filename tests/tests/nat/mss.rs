@@ -23,12 +23,12 @@ use nix::sys::socket::{
 };
 
 families! {
-    both_sides_of_a_connection_to_the_world_are_told,
-    both_sides_of_a_connection_to_a_published_port_are_told,
-    neighbours_and_the_hairpin_keep_what_they_have,
-    nothing_is_changed_where_the_uplink_is_as_wide,
-    less_than_what_fits_is_left_alone,
-    many_bytes_come_through_a_narrow_uplink,
+    clamps_both_sides_of_masqueraded_tcp,
+    clamps_both_sides_of_published_tcp,
+    leaves_local_and_hairpin_tcp_unchanged,
+    leaves_tcp_unchanged_on_wide_uplink,
+    leaves_smaller_mss_unchanged,
+    bulk_crosses_narrow_uplink,
 }
 
 const NARROW: u32 = 1400;
@@ -73,7 +73,7 @@ fn seen(server: (&Netns, (IpAddr, u16)), client: (&Netns, (IpAddr, u16))) -> (u1
     )
 }
 
-fn both_sides_of_a_connection_to_the_world_are_told(family: Family) {
+fn clamps_both_sides_of_masqueraded_tcp(family: Family) {
     let (lab, c1) = narrow(family);
     assert_eq!(
         seen((&lab.world, (family.far(), 9)), (&c1.netns, (family.far(), 9))),
@@ -81,7 +81,7 @@ fn both_sides_of_a_connection_to_the_world_are_told(family: Family) {
     );
 }
 
-fn both_sides_of_a_connection_to_a_published_port_are_told(family: Family) {
+fn clamps_both_sides_of_published_tcp(family: Family) {
     let (lab, c1) = narrow(family);
     assert_eq!(
         seen((&c1.netns, (c1.address, 9)), (&lab.world, (family.host(), 5000))),
@@ -89,7 +89,7 @@ fn both_sides_of_a_connection_to_a_published_port_are_told(family: Family) {
     );
 }
 
-fn neighbours_and_the_hairpin_keep_what_they_have(family: Family) {
+fn leaves_local_and_hairpin_tcp_unchanged(family: Family) {
     let (lab, c1) = narrow(family);
     let c2 = lab.container("c2", &["--network", "wide"]);
     assert_eq!(
@@ -102,7 +102,7 @@ fn neighbours_and_the_hairpin_keep_what_they_have(family: Family) {
     );
 }
 
-fn nothing_is_changed_where_the_uplink_is_as_wide(family: Family) {
+fn leaves_tcp_unchanged_on_wide_uplink(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:9"]);
     assert_eq!(
@@ -115,7 +115,7 @@ fn nothing_is_changed_where_the_uplink_is_as_wide(family: Family) {
     );
 }
 
-fn less_than_what_fits_is_left_alone(family: Family) {
+fn leaves_smaller_mss_unchanged(family: Family) {
     let (lab, c1) = narrow(family);
     let listener = Raw::open(&lab.world, family, 6);
     let _echo = tcp::Echo::start(&lab.world, (family.far(), 9));
@@ -131,7 +131,7 @@ fn less_than_what_fits_is_left_alone(family: Family) {
 
 /// Nothing else tells the world: packets longer than the uplink's MTU are lost there without a
 /// word.
-fn many_bytes_come_through_a_narrow_uplink(family: Family) {
+fn bulk_crosses_narrow_uplink(family: Family) {
     const MANY: usize = 500_000;
     let (lab, c1) = narrow(family);
     // Segments that are not cut yet would slip through a veth pair of any MTU.

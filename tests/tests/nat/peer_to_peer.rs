@@ -11,11 +11,11 @@ use causeway_tests::{
 };
 
 families! {
-    two_hosts_outside_see_one_port_and_a_third_party_is_heard,
-    on_other_networks_strangers_are_not_heard,
-    two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them,
-    somebody_else_connects_to_a_port_that_the_container_connected_from,
-    a_mapping_goes_with_its_container,
+    peers_see_one_port_and_strangers_get_in,
+    symmetric_network_keeps_strangers_out,
+    containers_meet_by_their_mapped_ports,
+    stranger_connects_to_mapped_tcp_port,
+    mapping_ends_with_its_container,
 }
 
 fn full_cone(lab: &Lab, short: &str) -> Container {
@@ -25,7 +25,7 @@ fn full_cone(lab: &Lab, short: &str) -> Container {
     lab.container(short, &["--network", "open"])
 }
 
-fn two_hosts_outside_see_one_port_and_a_third_party_is_heard(family: Family) {
+fn peers_see_one_port_and_strangers_get_in(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = full_cone(&lab, "c1");
@@ -58,7 +58,7 @@ fn two_hosts_outside_see_one_port_and_a_third_party_is_heard(family: Family) {
     );
 }
 
-fn on_other_networks_strangers_are_not_heard(family: Family) {
+fn symmetric_network_keeps_strangers_out(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     // There are mappings, of another container.
@@ -77,7 +77,7 @@ fn on_other_networks_strangers_are_not_heard(family: Family) {
     assert!(socket.recv_from(&mut [0; 16]).is_err());
 }
 
-fn two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them(family: Family) {
+fn containers_meet_by_their_mapped_ports(family: Family) {
     let lab = Lab::of(family);
     let (c1, c2) = (full_cone(&lab, "c1"), full_cone(&lab, "c2"));
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -91,7 +91,7 @@ fn two_containers_with_one_port_have_two_outside_and_reach_each_other_by_them(fa
     assert_eq!(udp::answer(&udp::client(&c2.netns, family), (family.host(), 40001)), "c1");
 }
 
-fn somebody_else_connects_to_a_port_that_the_container_connected_from(family: Family) {
+fn stranger_connects_to_mapped_tcp_port(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = full_cone(&lab, "c1");
@@ -105,7 +105,7 @@ fn somebody_else_connects_to_a_port_that_the_container_connected_from(family: Fa
     assert_eq!(peer, stranger.local_addr().expect("an address"));
 }
 
-fn a_mapping_goes_with_its_container(family: Family) {
+fn mapping_ends_with_its_container(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = full_cone(&lab, "c1");

@@ -19,11 +19,11 @@ use causeway_tests::{
 use nix::errno::Errno;
 
 families! {
-    a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range,
-    every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once,
-    every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once,
-    a_ping_without_a_free_identifier_is_refused_at_once,
-    a_port_toward_one_peer_is_never_given_twice,
+    taken_source_port_is_replaced_from_range,
+    exhausted_range_refuses_datagram_at_once,
+    exhausted_range_refuses_connection_at_once,
+    exhausted_identifiers_refuse_ping_at_once,
+    port_toward_one_peer_is_never_shared,
 }
 
 fn server(family: Family) -> (IpAddr, u16) {
@@ -53,7 +53,7 @@ fn is_refused<T: std::fmt::Debug>(result: io::Result<T>) {
     );
 }
 
-fn a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range(family: Family) {
+fn taken_source_port_is_replaced_from_range(family: Family) {
     let lab = Lab::shared(family);
     let [c1, c2] = ten_ports(&lab);
     let echo = udp::Echo::start(&lab.world, server(family), "");
@@ -66,7 +66,7 @@ fn a_source_port_that_is_taken_gives_way_to_one_of_the_networks_range(family: Fa
     );
 }
 
-fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(family: Family) {
+fn exhausted_range_refuses_datagram_at_once(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let [c1, c2] = ten_ports(&lab);
@@ -109,7 +109,7 @@ fn every_port_of_the_range_is_used_and_the_next_datagram_is_refused_at_once(fami
     );
 }
 
-fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once(family: Family) {
+fn exhausted_range_refuses_connection_at_once(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let [c1, c2] = ten_ports(&lab);
@@ -136,7 +136,7 @@ fn every_port_of_the_range_is_used_and_the_next_connection_is_refused_at_once(fa
     tcp::exchange(&c2.netns, (family.other(), 7));
 }
 
-fn a_ping_without_a_free_identifier_is_refused_at_once(family: Family) {
+fn exhausted_identifiers_refuse_ping_at_once(family: Family) {
     let lab = Lab::shared(family);
     let [c1, c2] = ten_ports(&lab);
     for identifier in 0..11 {
@@ -151,7 +151,7 @@ fn a_ping_without_a_free_identifier_is_refused_at_once(family: Family) {
 }
 
 /// RFC 4787 REQ-3, RFC 5382 REQ-7, RFC 7857 section 3: one port, and one peer, is one flow's.
-fn a_port_toward_one_peer_is_never_given_twice(family: Family) {
+fn port_toward_one_peer_is_never_shared(family: Family) {
     let lab = Lab::shared(family);
     let containers: Vec<Container> =
         (0..6).map(|number| lab.container(&format!("c{number}"), &[])).collect();

@@ -12,11 +12,11 @@ use causeway_tests::{
 use serde_json::Value;
 
 families! {
-    a_container_reaches_the_world_over_sctp_until_one_of_them_aborts,
-    a_packet_in_mid_stream_begins_nothing,
-    published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself,
-    a_second_container_with_the_same_port_to_the_same_place_is_refused,
-    sctp_is_published_at_its_own_ports_only,
+    association_to_world_works_until_abort,
+    mid_stream_packet_creates_no_flow,
+    published_port_is_reached_from_everywhere,
+    taken_port_refuses_second_container,
+    publish_requires_equal_ports,
 }
 
 const PORT: u16 = 38412;
@@ -52,7 +52,7 @@ fn flow(lab: &Lab) -> Value {
     flow.clone()
 }
 
-fn a_container_reaches_the_world_over_sctp_until_one_of_them_aborts(family: Family) {
+fn association_to_world_works_until_abort(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let (client, server) = (Peer::start(&c1.netns, family), Peer::at(&lab.world, family.far()));
@@ -71,7 +71,7 @@ fn a_container_reaches_the_world_over_sctp_until_one_of_them_aborts(family: Fami
     assert_eq!(flow(&lab)["state"], "replied");
 }
 
-fn a_packet_in_mid_stream_begins_nothing(family: Family) {
+fn mid_stream_packet_creates_no_flow(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let (client, server) = (Peer::start(&c1.netns, family), Peer::at(&lab.world, family.far()));
@@ -84,9 +84,7 @@ fn a_packet_in_mid_stream_begins_nothing(family: Family) {
     assert_eq!(lab.counted("no-flow"), before + 1);
 }
 
-fn published_sctp_is_reached_from_the_world_from_neighbours_and_from_the_container_itself(
-    family: Family,
-) {
+fn published_port_is_reached_from_everywhere(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", &format!("{PORT}:{PORT}/sctp")]);
     let c2 = lab.container("c2", &[]);
@@ -119,7 +117,7 @@ fn itself(container: &Container, peer: &Peer) {
     assert_eq!(peer.next(), (family.host(), answer));
 }
 
-fn a_second_container_with_the_same_port_to_the_same_place_is_refused(family: Family) {
+fn taken_port_refuses_second_container(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let (first, second, server) = (
@@ -140,7 +138,7 @@ fn a_second_container_with_the_same_port_to_the_same_place_is_refused(family: Fa
     associate(&second, &server, family.far(), 5001);
 }
 
-fn sctp_is_published_at_its_own_ports_only(family: Family) {
+fn publish_requires_equal_ports(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let refused = lab.causeway(&["publish", "add", &c1.name, "8000-8001:9000-9001/sctp"]);

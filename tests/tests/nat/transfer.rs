@@ -10,13 +10,13 @@ use causeway_tests::{
 };
 
 families! {
-    two_hundred_megabytes_go_to_the_world_and_back_with_offloads,
-    two_hundred_megabytes_go_to_the_world_and_back_without_offloads,
-    two_hundred_megabytes_come_from_the_world_and_go_back_with_offloads,
-    two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads,
-    bytes_pass_between_an_interface_with_offloads_and_one_without,
-    bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads,
-    pings_and_datagrams_of_any_size_pass_without_offloads,
+    outbound_bulk_with_offloads,
+    outbound_bulk_without_offloads,
+    inbound_bulk_with_offloads,
+    inbound_bulk_without_offloads,
+    bulk_between_unequal_offloads,
+    local_and_hairpin_bulk,
+    any_packet_size_without_offloads,
 }
 
 fn switch_offloads(lab: &Lab, containers: &[&Container], on: bool) {
@@ -42,25 +42,25 @@ fn from_the_world_to_a_published_port_and_back(family: Family, on: bool) {
     transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (family.host(), 9000), SIZE);
 }
 
-fn two_hundred_megabytes_go_to_the_world_and_back_with_offloads(family: Family) {
+fn outbound_bulk_with_offloads(family: Family) {
     from_a_container_to_the_world_and_back(family, true);
 }
 
-fn two_hundred_megabytes_go_to_the_world_and_back_without_offloads(family: Family) {
+fn outbound_bulk_without_offloads(family: Family) {
     from_a_container_to_the_world_and_back(family, false);
 }
 
-fn two_hundred_megabytes_come_from_the_world_and_go_back_with_offloads(family: Family) {
+fn inbound_bulk_with_offloads(family: Family) {
     from_the_world_to_a_published_port_and_back(family, true);
 }
 
-fn two_hundred_megabytes_come_from_the_world_and_go_back_without_offloads(family: Family) {
+fn inbound_bulk_without_offloads(family: Family) {
     from_the_world_to_a_published_port_and_back(family, false);
 }
 
 /// As on a real machine: veth leaves checksums and segments for later, and the uplink is where they
 /// are made; and the reverse.
-fn bytes_pass_between_an_interface_with_offloads_and_one_without(family: Family) {
+fn bulk_between_unequal_offloads(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9", "-p", "9000:9/udp"]);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "");
@@ -76,9 +76,7 @@ fn bytes_pass_between_an_interface_with_offloads_and_one_without(family: Family)
     }
 }
 
-fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offloads(
-    family: Family,
-) {
+fn local_and_hairpin_bulk(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9"]);
     let c2 = lab.container("c2", &[]);
@@ -91,7 +89,7 @@ fn bytes_between_containers_and_through_the_hairpin_arrive_with_and_without_offl
     }
 }
 
-fn pings_and_datagrams_of_any_size_pass_without_offloads(family: Family) {
+fn any_packet_size_without_offloads(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9/udp"]);
     switch_offloads(&lab, &[&c1], false);

@@ -17,13 +17,9 @@ use causeway_tests::{
     },
 };
 
-families!(
-    on_a_full_cone_network_anybody_reaches_a_port_that_the_container_sent_from,
-    a_mapping_keeps_one_port_and_shares_it_with_nobody,
-    mappings_are_known_to_the_next_agent_before_it_has_put_anything,
-);
+families!(mapped_port_admits_any_sender, mapping_owns_its_port, next_agent_knows_mappings_at_once,);
 
-fn on_a_full_cone_network_anybody_reaches_a_port_that_the_container_sent_from(family: Family) {
+fn mapped_port_admits_any_sender(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         bench.put_full_cone("cwa");
@@ -167,7 +163,7 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
     ]
 }
 
-fn a_mapping_keeps_one_port_and_shares_it_with_nobody(family: Family) {
+fn mapping_owns_its_port(family: Family) {
     let Names { c1, c2, host, near, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
@@ -199,7 +195,7 @@ fn a_mapping_keeps_one_port_and_shares_it_with_nobody(family: Family) {
     });
 }
 
-fn mappings_are_known_to_the_next_agent_before_it_has_put_anything(family: Family) {
+fn next_agent_knows_mappings_at_once(family: Family) {
     let Names { c1, host, near, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);

@@ -14,9 +14,9 @@ use causeway_tests::{
 };
 
 families!(
-    a_full_table_refuses_the_new_flow_and_keeps_those_in_use,
-    half_open_flows_give_way_in_a_full_table,
-    one_familys_flows_take_no_room_from_the_others,
+    full_table_keeps_flows_in_use,
+    half_open_flows_are_evicted_first,
+    families_have_separate_room,
 );
 
 /// Sends from the first container, from that port; whether it is masqueraded.
@@ -38,7 +38,7 @@ fn fill(bench: &Bench, family: Family) -> u16 {
     (2000..4000).find(|port| !exchange(bench, family, *port)).expect("a full table")
 }
 
-fn a_full_table_refuses_the_new_flow_and_keeps_those_in_use(family: Family) {
+fn full_table_keeps_flows_in_use(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         // The bench's table has room for 512 flows; the kernel gives a hash map some entries more
@@ -53,7 +53,7 @@ fn a_full_table_refuses_the_new_flow_and_keeps_those_in_use(family: Family) {
     });
 }
 
-fn half_open_flows_give_way_in_a_full_table(family: Family) {
+fn half_open_flows_are_evicted_first(family: Family) {
     let Names { c2, host, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
@@ -76,7 +76,7 @@ fn half_open_flows_give_way_in_a_full_table(family: Family) {
     });
 }
 
-fn one_familys_flows_take_no_room_from_the_others(family: Family) {
+fn families_have_separate_room(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         let [other] =

@@ -17,12 +17,12 @@ use causeway_tests::{
 
 mod v6 {
     #[test]
-    fn extension_headers_are_walked_to_the_bound() {
-        super::extension_headers_are_walked_to_the_bound();
+    fn are_walked_to_the_bound() {
+        super::are_walked_to_the_bound();
     }
 }
 
-fn extension_headers_are_walked_to_the_bound() {
+fn are_walked_to_the_bound() {
     with_bench(|bench| {
         set_up(bench);
         let rows = rows(bench);

@@ -14,12 +14,9 @@ use causeway_tests::{
     raw::flag::SYN,
 };
 
-families!(
-    fragments_go_where_their_first_goes,
-    a_datagrams_fragments_leave_with_one_identification_that_is_its_own
-);
+families!(follow_their_first, leave_with_one_new_identification);
 
-fn fragments_go_where_their_first_goes(family: Family) {
+fn follow_their_first(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         let rows = rows_of_fragments(bench, family);
@@ -283,7 +280,7 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
     ]
 }
 
-fn a_datagrams_fragments_leave_with_one_identification_that_is_its_own(family: Family) {
+fn leave_with_one_new_identification(family: Family) {
     let Names { c1, c2, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);

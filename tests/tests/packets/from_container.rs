@@ -15,9 +15,9 @@ use causeway_tests::{
     raw::flag::{ACK, RST, SYN},
 };
 
-families!(what_containers_send);
+families!(table);
 
-fn what_containers_send(family: Family) {
+fn table(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         let mut rows = rows_of_containers(bench, family);

@@ -15,9 +15,9 @@ use causeway_tests::{
     raw::flag::{ACK, SYN},
 };
 
-families!(what_comes_from_outside);
+families!(table);
 
-fn what_comes_from_outside(family: Family) {
+fn table(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         let mut rows = rows_from_outside(bench, family);

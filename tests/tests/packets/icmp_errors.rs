@@ -13,9 +13,9 @@ use causeway_tests::{
     raw::flag::SYN,
 };
 
-families!(icmp_errors_and_what_they_quote);
+families!(table);
 
-fn icmp_errors_and_what_they_quote(family: Family) {
+fn table(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         let rows = rows_of_errors(bench, family);

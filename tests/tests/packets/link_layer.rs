@@ -19,12 +19,12 @@ use causeway_tests::{
 
 mod v6 {
     #[test]
-    fn a_container_speaks_for_itself_on_its_link() {
+    fn arp_and_nd_spoofing_is_dropped() {
         super::run(super::rows_of_discovery);
     }
 
     #[test]
-    fn link_local_addresses_stay_on_their_link() {
+    fn link_local_addresses_stay_on_link() {
         super::run(super::rows_of_link_local);
     }
 }

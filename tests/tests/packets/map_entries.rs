@@ -20,18 +20,18 @@ use causeway_tests::{
 };
 
 families!(
-    into_a_bridge_only_the_host_sends,
-    a_publish_that_goes_leaves_those_of_other_addresses,
-    the_next_agent_drops_what_it_does_not_put_again,
-    an_uplink_that_is_not_put_again_is_none,
-    an_uplink_with_another_address_ends_the_flows_of_the_old_one,
-    an_endpoint_that_goes_takes_the_flows_it_began_along,
+    bridge_accepts_only_host_packets,
+    publish_removal_spares_other_addresses,
+    next_agent_drops_unrestored_entries,
+    unrestored_uplink_is_removed,
+    uplink_address_change_ends_its_flows,
+    endpoint_removal_ends_its_flows,
 );
 
 const PLACE: Place =
     Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
 
-fn into_a_bridge_only_the_host_sends(family: Family) {
+fn bridge_accepts_only_host_packets(family: Family) {
     let Names { c1, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
@@ -60,7 +60,7 @@ fn is_published(bench: &Bench, address: IpAddr, port: u16) -> bool {
     bench.kernel(Entry::Uplink, "up0", &syn.bytes()).action == 7
 }
 
-fn a_publish_that_goes_leaves_those_of_other_addresses(family: Family) {
+fn publish_removal_spares_other_addresses(family: Family) {
     let Names { host, lan, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
@@ -77,7 +77,7 @@ fn a_publish_that_goes_leaves_those_of_other_addresses(family: Family) {
     });
 }
 
-fn the_next_agent_drops_what_it_does_not_put_again(family: Family) {
+fn next_agent_drops_unrestored_entries(family: Family) {
     let Names { c2, host, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
@@ -116,7 +116,7 @@ fn put_uplink(bench: &mut Bench, name: &str, own: [u8; 4]) {
     bench.datapath.put_uplink(&interface, Some(own.into()), Some(v6), 1500).expect("an uplink");
 }
 
-fn an_uplink_that_is_not_put_again_is_none(family: Family) {
+fn unrestored_uplink_is_removed(family: Family) {
     let Names { c1, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
@@ -132,7 +132,7 @@ fn an_uplink_that_is_not_put_again_is_none(family: Family) {
     });
 }
 
-fn an_uplink_with_another_address_ends_the_flows_of_the_old_one(family: Family) {
+fn uplink_address_change_ends_its_flows(family: Family) {
     const ANOTHER: [u8; 4] = [10, 0, 2, 16];
     let Names { c1, host, world, .. } = Names::of(family);
     with_bench(|bench| {
@@ -149,7 +149,7 @@ fn an_uplink_with_another_address_ends_the_flows_of_the_old_one(family: Family) 
     });
 }
 
-fn an_endpoint_that_goes_takes_the_flows_it_began_along(family: Family) {
+fn endpoint_removal_ends_its_flows(family: Family) {
     let Names { c1, c2, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);

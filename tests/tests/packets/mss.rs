@@ -13,9 +13,9 @@ use causeway_tests::{
     raw::flag::{ACK, SYN},
 };
 
-families!(a_syn_asks_for_no_longer_segments_than_go_through);
+families!(clamps_syn_to_narrower_mtu);
 
-fn a_syn_asks_for_no_longer_segments_than_go_through(family: Family) {
+fn clamps_syn_to_narrower_mtu(family: Family) {
     let Names { c1, c2, host, world, .. } = Names::of(family);
     let fits = |mtu: usize| u16::try_from(mtu - family.header() - 20).expect("a small MTU");
     with_bench(|bench| {

@@ -105,7 +105,7 @@ fn tcp(flags: u8) -> Payload {
 }
 
 #[test]
-fn what_clients_send_becomes_ipv4() {
+fn client_packets_become_ipv4() {
     with_bench(|bench| {
         set_up(bench);
         let padding = |number| extension(number, 1);
@@ -151,7 +151,7 @@ fn what_clients_send_becomes_ipv4() {
 
 /// A checksum of zero says of UDP that there is none.
 #[test]
-fn a_checksum_that_comes_out_as_zero_is_sent_as_its_other_form() {
+fn zero_checksum_is_sent_as_ffff() {
     with_bench(|bench| {
         set_up(bench);
         let frame = |word: u16| {
@@ -167,7 +167,7 @@ fn a_checksum_that_comes_out_as_zero_is_sent_as_its_other_form() {
 }
 
 #[test]
-fn what_is_refused() {
+fn refused_client_packets() {
     with_bench(|bench| {
         set_up(bench);
         let Names { c2, host, world, gateway, .. } = Names::of(V6);
@@ -265,7 +265,7 @@ fn outwards(frame: &IpFrame, there: &IpFrame, payload: Payload) -> IpFrame {
 }
 
 #[test]
-fn what_the_container_answers_becomes_ipv6() {
+fn replies_become_ipv6() {
     with_bench(|bench| {
         set_up(bench);
         let mut rows = 0;
@@ -313,7 +313,7 @@ fn what_the_container_answers_becomes_ipv6() {
 }
 
 #[test]
-fn what_of_the_containers_does_not_go_back() {
+fn refused_replies() {
     with_bench(|bench| {
         set_up(bench);
         let [(input, there), ..] = clients(bench, &udp(5));
@@ -390,7 +390,7 @@ fn what_of_the_containers_does_not_go_back() {
 /// What the differentiated services field says goes along (RFC 7915 sections 4.1 and 5.1); a flow
 /// label has no like.
 #[test]
-fn the_class_goes_along() {
+fn traffic_class_is_copied() {
     with_bench(|bench| {
         set_up(bench);
         let [(input, there), ..] = clients(bench, &udp(5));
@@ -430,7 +430,7 @@ const fn as_much(of: Family, most: usize) -> usize {
 }
 
 #[test]
-fn errors_and_what_they_quote_become_those_of_the_other_family() {
+fn icmp_errors_and_quotes_are_translated() {
     const ALL: usize = 10_000;
     with_bench(|bench| {
         set_up(bench);
@@ -522,7 +522,7 @@ fn errors_and_what_they_quote_become_those_of_the_other_family() {
 }
 
 #[test]
-fn errors_that_do_not_cross() {
+fn refused_icmp_errors() {
     with_bench(|bench| {
         set_up(bench);
         let [(input, there), ..] = clients(bench, &udp(5));
@@ -616,7 +616,7 @@ fn errors_that_do_not_cross() {
 /// Two containers of IPv4 at the same port, and a client that has the same port for both: no flow
 /// is taken for another.
 #[test]
-fn a_flow_of_ipv4_and_one_across_share_no_tuple() {
+fn ipv4_and_nat64_flows_share_no_tuple() {
     with_bench(|bench| {
         set_up(bench);
         let Names { c1, gateway, host, .. } = Names::of(V4);
@@ -643,7 +643,7 @@ fn a_flow_of_ipv4_and_one_across_share_no_tuple() {
 
 /// Every address of the host is the gateway's or another.
 #[test]
-fn who_is_not_outside_does_not_get_in() {
+fn local_sources_are_dropped_on_uplink() {
     with_bench(|bench| {
         set_up(bench);
         let Names { host, c1, .. } = Names::of(V6);

@@ -13,10 +13,7 @@ use causeway_tests::{
     raw::{Packet, flag::SYN},
 };
 
-families!(
-    two_containers_with_one_source_port_get_two,
-    the_host_has_its_own_tuple_or_another_one_but_never_a_flows
-);
+families!(shared_source_port_becomes_two, host_never_takes_the_tuple_of_a_flow);
 
 /// What has a port of its own, or an identifier, which is 4000 here.
 fn payloads() -> [Payload; 3] {
@@ -42,7 +39,7 @@ fn moved(payload: &Payload, port: u16) -> Payload {
     }
 }
 
-fn two_containers_with_one_source_port_get_two(family: Family) {
+fn shared_source_port_becomes_two(family: Family) {
     let Names { c1, c2, host, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);
@@ -74,7 +71,7 @@ fn two_containers_with_one_source_port_get_two(family: Family) {
     });
 }
 
-fn the_host_has_its_own_tuple_or_another_one_but_never_a_flows(family: Family) {
+fn host_never_takes_the_tuple_of_a_flow(family: Family) {
     let Names { c1, host, world, .. } = Names::of(family);
     with_bench(|bench| {
         set_up(bench);

@@ -13,9 +13,9 @@ use causeway_tests::{
     sctp,
 };
 
-families!(sctp_keeps_its_ports_and_checksum);
+families!(ports_and_checksum_are_kept);
 
-fn sctp_keeps_its_ports_and_checksum(family: Family) {
+fn ports_and_checksum_are_kept(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         let rows = rows_of_sctp(bench, family);

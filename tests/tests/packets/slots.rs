@@ -86,7 +86,7 @@ fn slot_of(bench: &mut Bench, entry: &PublishEntry) -> u32 {
 }
 
 #[test]
-fn the_addresses_at_a_host_side_are_one_endpoint() {
+fn addresses_of_a_host_side_share_an_endpoint() {
     with_bench(|bench| {
         // One that has no IPv4 address is at another one.
         let alone = Place { host_side: "h2", ..PLACE };
@@ -108,7 +108,7 @@ fn the_addresses_at_a_host_side_are_one_endpoint() {
 }
 
 #[test]
-fn an_endpoint_lives_until_its_last_address_goes() {
+fn endpoint_lives_until_its_last_address_goes() {
     with_bench(|bench| {
         bench.put_host();
         for last in 0..=FURTHER.len() {
@@ -128,7 +128,7 @@ fn an_endpoint_lives_until_its_last_address_goes() {
 }
 
 #[test]
-fn an_address_that_is_not_put_again_is_forgotten_though_its_endpoint_is_not() {
+fn unrestored_address_is_removed_alone() {
     with_bench(|bench| {
         bench.put_host();
         put_container(bench);
@@ -144,7 +144,7 @@ fn an_address_that_is_not_put_again_is_forgotten_though_its_endpoint_is_not() {
 }
 
 #[test]
-fn an_address_is_of_the_family_of_its_subnet_and_gateway() {
+fn mixed_families_are_refused() {
     with_bench(|bench| {
         bench.put_host();
         let host_side = Interface { index: bench.index("h1"), name: "h1".to_owned() };
@@ -158,7 +158,7 @@ fn an_address_is_of_the_family_of_its_subnet_and_gateway() {
 }
 
 #[test]
-fn a_publish_keeps_its_slot_while_it_is_the_same_in_both_families() {
+fn unchanged_publish_keeps_its_slot() {
     let (own, mapped) = (FURTHER[0].0, FURTHER[2].0);
     let v4 = |publish| publish_entry(CONTAINER, publish, &[]);
     // What the earlier agent had, what the next one puts, and whether that is the same as far as
@@ -211,7 +211,7 @@ fn a_publish_keeps_its_slot_while_it_is_the_same_in_both_families() {
 }
 
 #[test]
-fn what_a_publish_no_longer_serves_is_free_for_another() {
+fn unserved_port_is_free_for_another_publish() {
     with_bench(|bench| {
         bench.put_host();
         let (v4, v6) = (publish_entry(CONTAINER, "5000:80", &[]), dual("5000:80", FURTHER[0].0));
@@ -227,7 +227,7 @@ fn what_a_publish_no_longer_serves_is_free_for_another() {
 }
 
 #[test]
-fn a_publish_that_no_family_serves_is_refused() {
+fn publish_without_a_family_is_refused() {
     with_bench(|bench| {
         bench.put_host();
         let v6_at_v4 =
@@ -244,7 +244,7 @@ fn a_publish_that_no_family_serves_is_refused() {
 }
 
 #[test]
-fn addresses_that_the_host_lost_are_told_the_next_agent_too() {
+fn next_agent_learns_lost_host_addresses() {
     with_bench(|bench| {
         bench.put_host();
         let [six, seven]: [IpAddr; 2] =
@@ -263,7 +263,7 @@ fn addresses_that_the_host_lost_are_told_the_next_agent_too() {
 }
 
 #[test]
-fn a_lost_address_ends_the_flows_that_have_it_and_no_other() {
+fn lost_host_address_ends_only_its_flows() {
     with_bench(|bench| {
         bench.put_host();
         put_container(bench);
@@ -282,7 +282,7 @@ fn a_lost_address_ends_the_flows_that_have_it_and_no_other() {
 }
 
 #[test]
-fn flows_of_both_families_are_one_table() {
+fn flows_of_both_families_share_a_table() {
     with_bench(|bench| {
         bench.put_host();
         let [one, two] = put_neighbours(bench);
@@ -334,7 +334,7 @@ fn begin_again(bench: &Bench, frame: &[u8]) {
 }
 
 #[test]
-fn the_sweep_frees_what_has_ended() {
+fn flow_gc_removes_ended_flows() {
     with_bench(|bench| {
         bench.put_host();
         put_neighbours(bench);

@@ -20,7 +20,7 @@ use causeway_tests::{
     report,
 };
 
-families!(what_the_driver_brings, an_uplink_with_another_mac);
+families!(table, follows_uplink_mac_change);
 
 const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
@@ -194,7 +194,7 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     rows
 }
 
-fn what_the_driver_brings(family: Family) {
+fn table(family: Family) {
     with_bench(|bench| {
         set_up(bench);
         bench.put_publish(C2, "5004:53/udp", &[]);
@@ -284,7 +284,7 @@ fn counts(bench: &Bench) -> Counts {
 }
 
 /// An uplink's MAC can change, and its program goes by the new one.
-fn an_uplink_with_another_mac(family: Family) {
+fn follows_uplink_mac_change(family: Family) {
     let [loopback, host] = [[127, 0, 0, 1], HOST].map(|v4| address(family, v4));
     with_bench(|bench| {
         bench.put_host();

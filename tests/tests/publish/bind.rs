@@ -37,7 +37,7 @@ fn is_in_use(result: io::Result<()>) {
 }
 
 #[test]
-fn a_published_port_cannot_be_bound_where_another_socket_could_not_be() {
+fn published_port_cannot_be_bound() {
     let lab = Lab::new();
     let c1 = lab.container(
         "c1",
@@ -111,7 +111,7 @@ fn a_published_port_cannot_be_bound_where_another_socket_could_not_be() {
 }
 
 #[test]
-fn a_socket_that_shares_with_others_does_not_share_with_a_publish() {
+fn reuse_options_do_not_share_a_publish() {
     let lab = Lab::new();
     lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     for kind in [SockType::Stream, SockType::Datagram] {
@@ -126,7 +126,7 @@ fn a_socket_that_shares_with_others_does_not_share_with_a_publish() {
 }
 
 #[test]
-fn a_socket_of_ipv6_alone_shares_with_a_publish_of_an_ipv4_address() {
+fn v6only_socket_binds_port_of_ipv4_publish() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "10.0.2.15:8080:80", "-p", "10.0.2.15:8080:80/udp"]);
     let refuses = |only: bool, kind| {
@@ -154,7 +154,7 @@ fn a_socket_of_ipv6_alone_shares_with_a_publish_of_an_ipv4_address() {
 }
 
 #[test]
-fn the_refusal_outlives_the_agent_and_ends_where_it_is_allowed() {
+fn refusal_outlives_agent_until_allowed() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let bind = || try_bind(&lab.host, "tcp", (ANY, 8080).into());
@@ -176,7 +176,7 @@ fn the_refusal_outlives_the_agent_and_ends_where_it_is_allowed() {
 }
 
 #[test]
-fn what_a_process_has_bound_is_published_only_where_that_is_allowed() {
+fn bound_port_is_published_only_if_allowed() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &[]);
     let listening = [

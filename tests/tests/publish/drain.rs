@@ -18,14 +18,14 @@ use causeway_tests::{
 use serde_json::{Value, json};
 
 families! {
-    a_publish_that_is_moved_takes_its_clients_along_at_once,
-    no_datagram_is_lost_while_a_publish_is_moved,
-    no_connection_fails_while_a_publish_drains_from_one_container_to_the_other,
-    what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent,
-    a_drain_ends_by_itself,
-    moved_back_it_takes_up_what_still_drains_there,
-    what_drains_ends_with_its_publish_and_with_its_container,
-    a_range_and_its_clients_list_move_as_they_are,
+    move_takes_clients_along_at_once,
+    move_loses_no_datagram,
+    drain_fails_no_connection,
+    drain_outlives_the_agent,
+    drain_ends_by_itself,
+    move_back_resumes_draining_flows,
+    drain_ends_with_publish_or_container,
+    move_keeps_range_and_client_list,
 }
 
 /// TCP and UDP at port 80 of a container, with its name as the tag.
@@ -79,7 +79,7 @@ fn draining(lab: &Lab) -> Vec<Value> {
     drains.flatten().cloned().collect()
 }
 
-fn a_publish_that_is_moved_takes_its_clients_along_at_once(family: Family) {
+fn move_takes_clients_along_at_once(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let neighbour = lab.container("c3", &[]);
@@ -134,7 +134,7 @@ fn gather(socket: &UdpSocket, stop: &AtomicBool) -> BTreeSet<u64> {
     }
 }
 
-fn no_datagram_is_lost_while_a_publish_is_moved(family: Family) {
+fn move_loses_no_datagram(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
     let receivers = [udp::bind(&c1.netns, c1.at(53)), udp::bind(&c2.netns, c2.at(53))];
@@ -177,7 +177,7 @@ fn no_datagram_is_lost_while_a_publish_is_moved(family: Family) {
     assert!(lost.is_empty(), "{} of {number} were lost: {lost:?}", lost.len());
 }
 
-fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other(family: Family) {
+fn drain_fails_no_connection(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let stop = AtomicBool::new(false);
@@ -207,7 +207,7 @@ fn no_connection_fails_while_a_publish_drains_from_one_container_to_the_other(fa
     });
 }
 
-fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(family: Family) {
+fn drain_outlives_the_agent(family: Family) {
     let lab = Lab::of(family);
     let (c1, c2, one, other) = two(&lab);
     let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
@@ -249,7 +249,7 @@ fn what_drains_goes_on_until_its_time_is_over_and_whatever_becomes_of_the_agent(
     assert_eq!(draining(&lab), [] as [Value; 0]);
 }
 
-fn a_drain_ends_by_itself(family: Family) {
+fn drain_ends_by_itself(family: Family) {
     let lab = Lab::of(family);
     let (c1, c2, _one, _other) = two(&lab);
     let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
@@ -270,7 +270,7 @@ fn a_drain_ends_by_itself(family: Family) {
     assert!(is_dead(&mut old), "the connection outlives its drain");
 }
 
-fn moved_back_it_takes_up_what_still_drains_there(family: Family) {
+fn move_back_resumes_draining_flows(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
@@ -289,7 +289,7 @@ fn moved_back_it_takes_up_what_still_drains_there(family: Family) {
     assert!(is_dead(&mut old), "it belongs to the publish again, and ends with it");
 }
 
-fn what_drains_ends_with_its_publish_and_with_its_container(family: Family) {
+fn drain_ends_with_publish_or_container(family: Family) {
     for end in ["publish", "old", "new"] {
         let lab = Lab::shared(family);
         let (c1, c2, _one, _other) = two(&lab);
@@ -322,7 +322,7 @@ fn what_drains_ends_with_its_publish_and_with_its_container(family: Family) {
 }
 
 #[test]
-fn a_declared_publish_leads_where_the_file_says_again_with_the_next_start() {
+fn restart_restores_declared_target() {
     let lab = Lab::without_agent();
     let (c1, c2) = (lab.name_of("c1"), lab.name_of("c2"));
     let path = lab.folder("config").join("lab.toml");
@@ -348,7 +348,7 @@ fn a_declared_publish_leads_where_the_file_says_again_with_the_next_start() {
 }
 
 #[test]
-fn a_move_that_cannot_be_is_one_line_and_changes_nothing() {
+fn invalid_move_changes_nothing() {
     let lab = Lab::new();
     let c1 = lab.container(
         "c1",
@@ -383,7 +383,7 @@ fn a_move_that_cannot_be_is_one_line_and_changes_nothing() {
     assert_eq!(lab.json(&["publish", "ls"]), before);
 }
 
-fn a_range_and_its_clients_list_move_as_they_are(family: Family) {
+fn move_keeps_range_and_client_list(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     lab.json(&["publish", "add", &c1.name, "6000-6010:7000-7010/udp", "--from", family.outside()]);

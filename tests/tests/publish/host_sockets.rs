@@ -21,11 +21,11 @@ use nix::errno::Errno;
 use serde_json::Value;
 
 families! {
-    they_end_at_once_with_their_publish_and_no_other_does,
-    they_end_with_the_container,
-    they_follow_a_move_and_its_drain,
-    they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could,
-    three_hundred_of_them_end_together,
+    end_at_once_with_their_publish_only,
+    end_with_the_container,
+    follow_a_move_and_its_drain,
+    end_with_down_or_by_the_next_agent,
+    three_hundred_end_together,
 }
 
 /// TCP and UDP at ports 80 and 81 of a container.
@@ -78,7 +78,7 @@ fn udp_is_over(socket: &UdpSocket) {
     is_told(socket.recv(&mut [0]).err());
 }
 
-fn they_end_at_once_with_their_publish_and_no_other_does(family: Family) {
+fn end_at_once_with_their_publish_only(family: Family) {
     let lab = Lab::shared(family);
     let of_host = format!("{}:8081:81", bracketed(family.host()));
     let c1 = lab.container(
@@ -132,7 +132,7 @@ fn they_end_at_once_with_their_publish_and_no_other_does(family: Family) {
     tcp_is_over(&mut staying[1]);
 }
 
-fn they_end_with_the_container(family: Family) {
+fn end_with_the_container(family: Family) {
     let lab = Lab::shared(family);
     for how in ["removed", "link gone"] {
         let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
@@ -159,7 +159,7 @@ fn they_end_with_the_container(family: Family) {
     }
 }
 
-fn they_follow_a_move_and_its_drain(family: Family) {
+fn follow_a_move_and_its_drain(family: Family) {
     let lab = Lab::of(family);
     let (c1, c2) =
         (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
@@ -198,7 +198,7 @@ fn they_follow_a_move_and_its_drain(family: Family) {
     udp_is_over(&socket);
 }
 
-fn they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could(family: Family) {
+fn end_with_down_or_by_the_next_agent(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8081:81/udp"]);
     let _servers = serve(&c1);
@@ -221,7 +221,7 @@ fn they_end_with_down_and_by_the_next_agent_where_one_died_before_it_could(famil
     lab.wait_for_agent();
 }
 
-fn three_hundred_of_them_end_together(family: Family) {
+fn three_hundred_end_together(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8090:80"]);
     let _servers = serve(&c1);

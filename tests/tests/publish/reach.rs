@@ -11,23 +11,23 @@ use causeway_tests::{
 };
 
 families! {
-    the_world_reaches_a_published_port_and_the_container_sees_the_client,
-    another_container_reaches_a_published_port_through_every_address_of_the_host,
-    one_socket_reaches_a_container_directly_and_through_its_published_port,
-    a_container_reaches_its_own_published_port,
-    the_host_reaches_a_published_port_through_every_address_of_its_own,
-    a_connection_of_the_host_shows_the_address_it_was_made_to,
-    a_socket_of_the_host_that_goes_straight_to_the_container_is_told_so,
-    nobody_outside_takes_over_an_exchange_of_the_host_with_a_container,
-    a_range_leads_port_by_port,
-    a_publish_with_a_host_address_is_reached_through_that_address_alone,
-    a_publish_admits_only_the_clients_it_names,
-    two_thousand_connections_to_a_published_port_are_open_at_once,
-    publishes_come_and_go_while_others_are_in_use,
-    a_client_that_asked_too_early_is_served_once_the_port_is_published;
+    container_sees_the_outside_client,
+    hairpin_works_by_every_host_address,
+    one_socket_uses_direct_and_published_paths,
+    container_reaches_its_own_publish,
+    host_reaches_it_by_every_own_address,
+    host_getpeername_shows_published_address,
+    host_direct_socket_shows_container_address,
+    outside_cannot_hijack_host_exchange,
+    range_maps_port_by_port,
+    host_address_limits_where_it_is_reached,
+    from_list_admits_only_named_clients,
+    two_thousand_connections_stay_open,
+    changes_disturb_no_other_publish,
+    early_client_is_served_once_published;
     V4:
-    a_dual_stack_program_of_the_host_reaches_a_published_port_too,
-    a_dual_stack_program_of_the_host_sees_the_published_port_on_a_connected_socket,
+    host_dual_stack_socket_reaches_it,
+    host_dual_stack_socket_shows_published_port,
 }
 
 /// TCP and UDP at one port of a container, with its name as the tag.
@@ -54,7 +54,7 @@ fn reaches(from: &Netns, address: IpAddr, port: u16, container: &Container) {
     );
 }
 
-fn the_world_reaches_a_published_port_and_the_container_sees_the_client(family: Family) {
+fn container_sees_the_outside_client(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let server = Server::start(&c1, 80);
@@ -73,7 +73,7 @@ fn the_world_reaches_a_published_port_and_the_container_sees_the_client(family: 
     );
 }
 
-fn another_container_reaches_a_published_port_through_every_address_of_the_host(family: Family) {
+fn hairpin_works_by_every_host_address(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -88,7 +88,7 @@ fn another_container_reaches_a_published_port_through_every_address_of_the_host(
     }
 }
 
-fn one_socket_reaches_a_container_directly_and_through_its_published_port(family: Family) {
+fn one_socket_uses_direct_and_published_paths(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
@@ -99,7 +99,7 @@ fn one_socket_reaches_a_container_directly_and_through_its_published_port(family
     }
 }
 
-fn a_container_reaches_its_own_published_port(family: Family) {
+fn container_reaches_its_own_publish(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let _server = Server::start(&c1, 80);
@@ -107,7 +107,7 @@ fn a_container_reaches_its_own_published_port(family: Family) {
     reaches(&c1.netns, family.gateway(), 8080, &c1);
 }
 
-fn the_host_reaches_a_published_port_through_every_address_of_its_own(family: Family) {
+fn host_reaches_it_by_every_own_address(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
     let _server = Server::start(&c1, 80);
@@ -116,7 +116,7 @@ fn the_host_reaches_a_published_port_through_every_address_of_its_own(family: Fa
     }
 }
 
-fn a_connection_of_the_host_shows_the_address_it_was_made_to(family: Family) {
+fn host_getpeername_shows_published_address(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let _server = Server::start(&c1, 80);
@@ -124,7 +124,7 @@ fn a_connection_of_the_host_shows_the_address_it_was_made_to(family: Family) {
     assert_eq!(stream.peer_addr().unwrap(), SocketAddr::from((family.loopback(), 8080)));
 }
 
-fn a_dual_stack_program_of_the_host_reaches_a_published_port_too(family: Family) {
+fn host_dual_stack_socket_reaches_it(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let _server = Server::start(&c1, 80);
@@ -134,7 +134,7 @@ fn a_dual_stack_program_of_the_host_reaches_a_published_port_too(family: Family)
     }
 }
 
-fn a_dual_stack_program_of_the_host_sees_the_published_port_on_a_connected_socket(family: Family) {
+fn host_dual_stack_socket_shows_published_port(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80/udp"]);
     let _server = Server::start(&c1, 80);
@@ -156,7 +156,7 @@ fn a_dual_stack_program_of_the_host_sees_the_published_port_on_a_connected_socke
     assert_eq!((socket.recv_from(&mut [0; 100]).unwrap().1, socket.peer_addr().unwrap()), (to, to));
 }
 
-fn a_socket_of_the_host_that_goes_straight_to_the_container_is_told_so(family: Family) {
+fn host_direct_socket_shows_container_address(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let _echo = udp::Echo::start(&c1.netns, (family.any(), 7), "c1");
@@ -170,7 +170,7 @@ fn a_socket_of_the_host_that_goes_straight_to_the_container_is_told_so(family: F
     }
 }
 
-fn nobody_outside_takes_over_an_exchange_of_the_host_with_a_container(family: Family) {
+fn outside_cannot_hijack_host_exchange(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
     let _echo = udp::Echo::start(&c1.netns, (family.any(), 7), "c1");
@@ -188,7 +188,7 @@ fn nobody_outside_takes_over_an_exchange_of_the_host_with_a_container(family: Fa
     assert_eq!(udp::answer(&socket, (family.host(), 5000)), "c1", "the host's exchange goes on");
 }
 
-fn a_range_leads_port_by_port(family: Family) {
+fn range_maps_port_by_port(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "6000-6010:7000-7010", "-p", "6000-6010:7000-7010/udp"]);
     let _servers = [7000, 7005, 7010].map(|port| Server::start(&c1, port));
@@ -206,7 +206,7 @@ fn a_range_leads_port_by_port(family: Family) {
     assert!(tcp::is_unreachable(&lab.world, (family.host(), 5999)));
 }
 
-fn a_publish_with_a_host_address_is_reached_through_that_address_alone(family: Family) {
+fn host_address_limits_where_it_is_reached(family: Family) {
     let second = match family {
         V4 => IpAddr::from([10, 0, 2, 16]),
         V6 => IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x16]),
@@ -238,7 +238,7 @@ fn a_publish_with_a_host_address_is_reached_through_that_address_alone(family: F
     tcp::exchange(&lab.host, (family.loopback(), 8082));
 }
 
-fn a_publish_admits_only_the_clients_it_names(family: Family) {
+fn from_list_admits_only_named_clients(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     lab.json(&["publish", "add", &c1.name, "8080:80/udp", "--from", family.outside()]);
@@ -250,7 +250,7 @@ fn a_publish_admits_only_the_clients_it_names(family: Family) {
     assert!(udp::is_silent(&udp::bind(&lab.world, (family.router(), 0)), (family.host(), 8080)));
 }
 
-fn two_thousand_connections_to_a_published_port_are_open_at_once(family: Family) {
+fn two_thousand_connections_stay_open(family: Family) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80"]);
     let server = Server::start(&c1, 80);
@@ -262,7 +262,7 @@ fn two_thousand_connections_to_a_published_port_are_open_at_once(family: Family)
     assert_eq!(server.tcp.peers().len(), 2000);
 }
 
-fn publishes_come_and_go_while_others_are_in_use(family: Family) {
+fn changes_disturb_no_other_publish(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container(
         "c1",
@@ -305,7 +305,7 @@ fn publishes_come_and_go_while_others_are_in_use(family: Family) {
     leaving.finish();
 }
 
-fn a_client_that_asked_too_early_is_served_once_the_port_is_published(family: Family) {
+fn early_client_is_served_once_published(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
     let _server = Server::start(&c1, 80);

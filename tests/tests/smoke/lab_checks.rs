@@ -7,7 +7,7 @@ use causeway_tests::{
 };
 
 #[test]
-fn what_the_articles_build_by_hand_works_as_they_say() {
+fn pass_in_a_new_lab() {
     let lab = Lab::new();
     let c1 = lab.container("c1", &["-p", "5000:5000"]);
     let c2 = lab.container("c2", &[]);

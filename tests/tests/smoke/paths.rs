@@ -8,14 +8,14 @@ use std::{
 use causeway_tests::{families, family::Family, lab::Lab, ping, tcp, udp, wait};
 
 families! {
-    containers_reach_the_world_and_each_other,
-    a_published_port_is_reached_from_the_world,
-    a_published_port_is_reached_by_the_hosts_address_from_containers_too,
-    a_published_port_is_reached_by_the_host_itself,
-    an_error_comes_to_whom_it_concerns,
+    containers_reach_world_and_each_other,
+    world_reaches_published_port,
+    containers_reach_published_port_by_hairpin,
+    host_reaches_published_port,
+    closed_port_is_reported_to_sender,
 }
 
-fn containers_reach_the_world_and_each_other(family: Family) {
+fn containers_reach_world_and_each_other(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
     let (tcp_echo, udp_echo) = (
@@ -37,7 +37,7 @@ fn containers_reach_the_world_and_each_other(family: Family) {
     );
 }
 
-fn a_published_port_is_reached_from_the_world(family: Family) {
+fn world_reaches_published_port(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", PUBLISHES);
     let (tcp_echo, udp_echo) =
@@ -48,7 +48,7 @@ fn a_published_port_is_reached_from_the_world(family: Family) {
     assert!(seen.iter().all(|address| *address == family.router()), "its own address: {seen:?}");
 }
 
-fn a_published_port_is_reached_by_the_hosts_address_from_containers_too(family: Family) {
+fn containers_reach_published_port_by_hairpin(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", PUBLISHES), lab.container("c2", &[]));
     let (_tcp, _udp) =
@@ -63,7 +63,7 @@ fn a_published_port_is_reached_by_the_hosts_address_from_containers_too(family: 
     }
 }
 
-fn a_published_port_is_reached_by_the_host_itself(family: Family) {
+fn host_reaches_published_port(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", PUBLISHES);
     let (_tcp, _udp) =
@@ -78,7 +78,7 @@ fn a_published_port_is_reached_by_the_host_itself(family: Family) {
     }
 }
 
-fn an_error_comes_to_whom_it_concerns(family: Family) {
+fn closed_port_is_reported_to_sender(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", PUBLISHES);
     hears_of_the_closed_port(&udp::client(&c1.netns, family), (family.far(), 9));
