@@ -5,28 +5,28 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::{Address, Port},
-    checksum, crossing,
+    checksum,
     flow::{State, TIMERS, Ticks, Timer, ticks},
-    ipv6,
+    ipv6, nat64,
     tuple::Tuple,
 };
 
 /// The version in the path of the pins: `/sys/fs/bpf/causeway/INSTANCE/vLAYOUT`.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// How many slots there are. Slot 0 is nobody's.
 pub const SLOTS: u32 = 1 << 16;
 
 /// Added to an endpoint's slot, the place in [`name::COUNTS`] for its mappings.
-pub const OF_MAPPINGS: u32 = SLOTS;
+pub const COUNT_MAPPINGS: u32 = SLOTS;
 
 /// The same for the flows that others outside begin with it: they take nothing from what it may
 /// begin itself.
-pub const FROM_OUTSIDE: u32 = 2 * SLOTS;
+pub const COUNT_INBOUND: u32 = 2 * SLOTS;
 
 /// The same for its flows of IPv6: those of one family take nothing from what it may have of the
 /// other.
-pub const OF_IPV6: u32 = 4 * SLOTS;
+pub const COUNT_IPV6: u32 = 4 * SLOTS;
 
 /// The entries of [`name::COUNTS`].
 pub const COUNTS: u32 = 8 * SLOTS;
@@ -42,7 +42,7 @@ pub const PORTS: u32 = 3 << 16;
 
 /// The slot in [`name::Maps::admitted`] under which the subnets of the networks are: nobody's own,
 /// so that no publish has it.
-pub const INSIDE: u32 = 0;
+pub const SLOT_LOCAL_SUBNETS: u32 = 0;
 
 /// In an entry of [`name::Maps::ports`]: publishes with a host address use the port, look there.
 pub const BY_ADDRESS: u32 = 1 << 31;
@@ -54,17 +54,17 @@ pub const PROBE_MARK: u32 = 0xca05_e3a7;
 /// Names of programs and maps in the object.
 pub mod name {
     /// tc ingress on a host side.
-    pub const HOST_SIDE: &str = "host_side";
+    pub const FROM_CONTAINER: &str = "from_container";
     /// tc ingress on an uplink.
-    pub const UPLINK: &str = "uplink";
+    pub const FROM_UPLINK: &str = "from_uplink";
     /// tc egress on an uplink.
-    pub const UPLINK_OUT: &str = "uplink_out";
+    pub const TO_UPLINK: &str = "to_uplink";
     /// XDP on an uplink.
-    pub const UPLINK_XDP: &str = "uplink_xdp";
+    pub const XDP_UPLINK: &str = "xdp_uplink";
     /// tc egress on a bridge.
-    pub const GUARD: &str = "guard";
+    pub const TO_BRIDGE: &str = "to_bridge";
     /// Run by the agent: removes flows.
-    pub const SWEEP: &str = "sweep";
+    pub const FLOW_GC: &str = "flow_gc";
     /// cgroup, `connect(2)`.
     pub const CONNECT4: &str = "connect4";
     /// cgroup, `sendmsg(2)` without connect.
@@ -90,14 +90,14 @@ pub mod name {
     /// The maps that each family has of its own.
     #[derive(Clone, Copy, Debug)]
     pub struct Maps {
-        /// Hash: `Tuple` to [`super::Flow`].
+        /// Hash: `Tuple` to [`super::FlowEntry`].
         pub flows: &'static str,
         /// Array: the keys of flows, in the order in which they began, over and over.
-        pub begun: &'static str,
+        pub age_ring: &'static str,
         /// Array: how many of those were written, and how many read.
-        pub begun_counters: &'static str,
+        pub age_ring_ends: &'static str,
         /// Array of one: until when flows of the host's own may live that are TCP, or have moved.
-        pub host_until: &'static str,
+        pub host_flows_expire_at: &'static str,
         /// Hash: address to [`super::Endpoint`].
         pub endpoints: &'static str,
         /// Array: slot to [`super::Publish`].
@@ -116,8 +116,8 @@ pub mod name {
         pub sockets: &'static str,
         /// Hash, oldest out: [`super::Datagram`] to [`super::Fragments`].
         pub fragments: &'static str,
-        /// Hash, oldest out: [`super::HeldKey`] to [`super::HeldFrame`].
-        pub held: &'static str,
+        /// Hash, oldest out: [`super::QueuedKey`] to [`super::QueuedFrame`].
+        pub fragment_queue: &'static str,
     }
 
     impl Maps {
@@ -125,9 +125,9 @@ pub mod name {
         pub const fn all(&self) -> [&'static str; 14] {
             [
                 self.flows,
-                self.begun,
-                self.begun_counters,
-                self.host_until,
+                self.age_ring,
+                self.age_ring_ends,
+                self.host_flows_expire_at,
                 self.endpoints,
                 self.publishes,
                 self.ports,
@@ -137,7 +137,7 @@ pub mod name {
                 self.uplinks,
                 self.sockets,
                 self.fragments,
-                self.held,
+                self.fragment_queue,
             ]
         }
     }
@@ -146,9 +146,9 @@ pub mod name {
         ($family:literal) => {
             Maps {
                 flows: concat!("FLOWS", $family),
-                begun: concat!("BEGUN", $family),
-                begun_counters: concat!("BEGUN_COUNTERS", $family),
-                host_until: concat!("HOST_UNTIL", $family),
+                age_ring: concat!("AGE_RING", $family),
+                age_ring_ends: concat!("AGE_RING_ENDS", $family),
+                host_flows_expire_at: concat!("HOST_EXPIRY", $family),
                 endpoints: concat!("ENDPOINTS", $family),
                 publishes: concat!("PUBLISHES", $family),
                 ports: concat!("PORTS", $family),
@@ -158,7 +158,7 @@ pub mod name {
                 uplinks: concat!("UPLINKS", $family),
                 sockets: concat!("SOCKETS", $family),
                 fragments: concat!("FRAGMENTS", $family),
-                held: concat!("HELD", $family),
+                fragment_queue: concat!("FRAG_QUEUE", $family),
             }
         };
     }
@@ -173,7 +173,7 @@ pub mod name {
     /// Array: a network's number to [`super::Network`].
     pub const NETWORKS: &str = "NETWORKS";
     /// Array: an endpoint's slot to how many flows it has begun; further those of
-    /// [`super::OF_MAPPINGS`], [`super::FROM_OUTSIDE`], [`super::OF_IPV6`].
+    /// [`super::COUNT_MAPPINGS`], [`super::COUNT_INBOUND`], [`super::COUNT_IPV6`].
     pub const COUNTS: &str = "COUNTS";
     /// Array: [`super::UplinkMac`] of an uplink at its index modulo [`super::UPLINK_MACS`].
     pub const UPLINK_MACS: &str = "UPLINK_MACS";
@@ -181,8 +181,8 @@ pub mod name {
     pub const RECEIVERS: &str = "RECEIVERS";
     /// Per-CPU array: reason to count.
     pub const REASONS: &str = "REASONS";
-    /// Global: one less than the size of [`Maps::begun`], in both families.
-    pub const BEGUN_MASK: &str = "BEGUN_MASK";
+    /// Global: one less than the size of [`Maps::age_ring`], in both families.
+    pub const AGE_RING_MASK: &str = "AGE_RING_MASK";
     /// Global: the cookie of the host's namespace.
     pub const HOST_COOKIE: &str = "HOST_COOKIE";
 }
@@ -215,27 +215,27 @@ pub struct Translation<A> {
     pub address_delta: u16,
     /// What the change of ports adds to a sum over them.
     pub port_delta: u16,
-    /// One of [`exit`].
-    pub exit: u8,
-    /// Not zero if it keeps a mapping of the container's alive ([`crate::mapping`]).
-    pub mapped: u8,
+    /// One of [`deliver`].
+    pub deliver: u8,
+    /// Not zero if it keeps a mapping of the container's alive ([`crate::endpoint_independent`]).
+    pub refreshes_mapping: u8,
     /// The longest packet that may leave, in bytes from the IP header on; zero if any may.
     pub mtu: u16,
 }
 
 /// How a packet leaves.
-pub mod exit {
+pub mod deliver {
     /// `bpf_redirect_peer`, TTL decremented: into a container, from elsewhere.
-    pub const PEER: u8 = 1;
+    pub const CONTAINER: u8 = 1;
     /// TTL decremented, out of an uplink: `bpf_redirect` where the next hop's MAC is known,
     /// otherwise `bpf_redirect_neigh`.
-    pub const NEIGHBOUR: u8 = 2;
+    pub const UPLINK: u8 = 2;
     /// `bpf_redirect_peer`, only the MACs written: between containers of one network.
-    pub const BRIDGED: u8 = 3;
+    pub const SAME_BRIDGE: u8 = 3;
     /// It goes on where it is, only the ports written: to the host, or from it out of an uplink.
-    pub const HOST: u8 = 4;
-    /// As [`PEER`], and from an IPv6 packet it becomes an IPv4 one ([`crate::crossing`]).
-    pub const CROSSING: u8 = 5;
+    pub const STACK: u8 = 4;
+    /// As [`CONTAINER`], and from an IPv6 packet it becomes an IPv4 one ([`crate::nat64`]).
+    pub const CONTAINER_NAT64: u8 = 5;
 }
 
 /// The MACs of an Ethernet header, as its first twelve bytes stand in words: written to a frame by
@@ -261,19 +261,19 @@ impl Macs {
     }
 
     /// Looked for in vain: nobody's either.
-    pub const MISSING: Self = Self([0, 0, 1]);
+    pub const FAILED: Self = Self([0, 0, 1]);
 
     /// Whether they are anybody's. While one CPU writes them another may see some of the words:
     /// then they are nobody's yet. So are those that have a word of zeroes, which goes the longer
     /// way and is right.
     #[inline(always)]
-    pub const fn are_known(&self) -> bool {
+    pub const fn is_resolved(&self) -> bool {
         self.0[0] != 0 && self.0[1] != 0 && self.0[2] != 0
     }
 
     /// Whether nobody has looked for them.
     #[inline(always)]
-    pub const fn are_unsought(&self) -> bool {
+    pub const fn is_unresolved(&self) -> bool {
         self.0[0] | self.0[1] | self.0[2] == 0
     }
 
@@ -288,7 +288,7 @@ impl Macs {
 /// One direction of a flow: the value of the flow table.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Flow<A> {
+pub struct FlowEntry<A> {
     /// Packets in this direction. Written without a lock: two CPUs at once may lose a count.
     pub packets: u64,
     /// Bytes in this direction, from the IP header on.
@@ -332,14 +332,14 @@ pub struct Network {
     /// The bridge's index.
     pub bridge: u32,
     /// Bits of [`mapping`].
-    pub mapping: u32,
+    pub nat_behaviour: u32,
 }
 
 /// How a network's masquerade maps.
-pub mod mapping {
+pub mod nat_behaviour {
     /// Endpoint-independent mapping and filtering (RFC 4787 sections 4.1 and 5). In network 0: some
     /// network has it.
-    pub const FULL_CONE: u32 = 1;
+    pub const ENDPOINT_INDEPENDENT: u32 = 1;
 }
 
 impl Network {
@@ -359,7 +359,7 @@ impl Network {
             ports: 32768 - 1024,
             max_flows: u32::MAX,
             bridge: 0,
-            mapping: 0,
+            nat_behaviour: 0,
         }
     };
 
@@ -498,10 +498,10 @@ pub struct SocketAddress<A> {
 pub const DATAGRAMS: u32 = 1 << 13;
 
 /// How many fragments that are ahead of their first can be held, of all datagrams together.
-pub const HELD: u32 = 1 << 9;
+pub const FRAGMENT_QUEUE: u32 = 1 << 9;
 
 /// The longest frame that can be held, in bytes: a power of two.
-pub const HELD_BYTES: usize = 1 << 11;
+pub const QUEUED_FRAME_BYTES: usize = 1 << 11;
 
 /// A datagram in fragments, as it arrives at one interface (RFC 791 section 2.3, RFC 8200 section
 /// 4.5).
@@ -548,7 +548,7 @@ pub struct Fragments {
 /// A fragment that is held.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct HeldKey<A> {
+pub struct QueuedKey<A> {
     /// Its datagram.
     pub datagram: Datagram<A>,
     /// Which of its held ones, in the order in which they came.
@@ -558,47 +558,47 @@ pub struct HeldKey<A> {
 /// A frame that is held, as it arrived.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct HeldFrame {
+pub struct QueuedFrame {
     /// How many of the bytes are the frame's.
     pub length: u32,
     /// The frame.
-    pub bytes: [u8; HELD_BYTES],
+    pub bytes: [u8; QUEUED_FRAME_BYTES],
 }
 
 impl<A> Translation<A> {
     /// The MACs, if they are a container's: those of a next hop are known for a tick only.
     #[inline(always)]
     pub fn macs_of_container(&self) -> Macs {
-        if self.exit == exit::NEIGHBOUR { Macs::default() } else { self.macs }
+        if self.deliver == deliver::UPLINK { Macs::default() } else { self.macs }
     }
 }
 
 impl<A: Address> Translation<A> {
     /// Sets it from the tuple a packet arrives with to the one it leaves with.
     #[inline(always)]
-    pub fn set(&mut self, from: &Tuple<A>, to: &Tuple<A>, door: &Door) {
+    pub fn set(&mut self, from: &Tuple<A>, to: &Tuple<A>, egress: &Egress) {
         self.address_delta = checksum::delta(from.address_sum(), to.address_sum());
         self.port_delta = checksum::delta(from.port_sum(), to.port_sum());
         self.tuple = *to;
-        self.output = door.output;
-        self.macs = door.macs;
-        self.exit = door.exit;
-        self.mapped = door.mapped;
-        self.mtu = door.mtu;
+        self.output = egress.output;
+        self.macs = egress.macs;
+        self.deliver = egress.deliver;
+        self.refreshes_mapping = egress.refreshes_mapping;
+        self.mtu = egress.mtu;
     }
 }
 
 /// Where one direction of a flow leaves.
 #[derive(Clone, Copy, Debug)]
-pub struct Door {
+pub struct Egress {
     /// The interface's index.
     pub output: u32,
     /// For a container.
     pub macs: Macs,
-    /// One of [`exit`].
-    pub exit: u8,
+    /// One of [`deliver`].
+    pub deliver: u8,
     /// Not zero if what leaves keeps a mapping alive.
-    pub mapped: u8,
+    pub refreshes_mapping: u8,
     /// The longest packet that may leave; zero if any may.
     pub mtu: u16,
 }
@@ -629,27 +629,29 @@ pub struct UplinkMac {
     pub _pad: u16,
 }
 
-impl Door {
+impl Egress {
     /// Into a container.
     #[inline(always)]
     pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
         Self {
             output: endpoint.host_side,
             macs: endpoint.macs,
-            exit: exit::PEER,
-            mapped: 0,
+            deliver: deliver::CONTAINER,
+            refreshes_mapping: 0,
             mtu: endpoint.mtu as u16,
         }
     }
 
     /// Into a container that has IPv4 alone, from IPv6.
     #[inline(always)]
-    pub fn crossing<A>(endpoint: &Endpoint<A>) -> Self {
+    pub fn container_nat64<A>(endpoint: &Endpoint<A>) -> Self {
         // As long as it is before it becomes shorter. What is no longer than that no IPv6 link may
         // refuse (RFC 8200 section 5), nor does any container.
-        let mtu =
-            endpoint.mtu.wrapping_add(crossing::LONGER).clamp(ipv6::LEAST_MTU, u32::from(u16::MAX));
-        Self { exit: exit::CROSSING, mtu: mtu as u16, ..Self::container(endpoint) }
+        let mtu = endpoint
+            .mtu
+            .wrapping_add(nat64::HEADER_GROWTH)
+            .clamp(ipv6::LEAST_MTU, u32::from(u16::MAX));
+        Self { deliver: deliver::CONTAINER_NAT64, mtu: mtu as u16, ..Self::container(endpoint) }
     }
 
     /// Out of an uplink.
@@ -658,8 +660,8 @@ impl Door {
         Self {
             output: index,
             macs: Macs::new([0; 6], [0; 6]),
-            exit: exit::NEIGHBOUR,
-            mapped: 0,
+            deliver: deliver::UPLINK,
+            refreshes_mapping: 0,
             mtu: uplink.mtu as u16,
         }
     }

@@ -37,7 +37,7 @@ pub trait Address: Copy + Debug + Eq + Hash + Ord + Pod {
     fn stays_on_link(&self) -> bool;
     /// Whether it is an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2): no packet on a wire
     /// has it.
-    fn is_mapped(&self) -> bool;
+    fn is_v4_mapped(&self) -> bool;
     /// The one's complement sum of its 16-bit words, not folded (RFC 1071).
     fn sum(&self) -> u32;
 }
@@ -109,7 +109,7 @@ impl Address for V4 {
     }
 
     #[inline(always)]
-    fn is_mapped(&self) -> bool {
+    fn is_v4_mapped(&self) -> bool {
         false
     }
 
@@ -120,7 +120,7 @@ impl Address for V4 {
 }
 
 /// What stands before the IPv4 address in one of IPv6's form, after eight bytes of zero.
-const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+const V4_MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// An IPv6 address.
 #[repr(transparent)]
@@ -141,14 +141,14 @@ impl V6 {
 
     /// An IPv4 address in IPv6's form.
     #[inline(always)]
-    pub const fn mapped(address: V4) -> Self {
-        Self([0, 0, MAPPED, address.word()])
+    pub const fn v4_mapped(address: V4) -> Self {
+        Self([0, 0, V4_MAPPED, address.word()])
     }
 
     /// The IPv4 address, if it is one in IPv6's form.
     #[inline(always)]
-    pub fn unmapped(self) -> Option<V4> {
-        if self.is_mapped() { Some(V4::from_word(self.0[3])) } else { None }
+    pub fn to_v4(self) -> Option<V4> {
+        if self.is_v4_mapped() { Some(V4::from_word(self.0[3])) } else { None }
     }
 
     /// From words that already hold the bytes in network order.
@@ -210,14 +210,14 @@ impl Address for V6 {
     }
 
     #[inline(always)]
-    fn is_mapped(&self) -> bool {
-        self.0[0] | self.0[1] == 0 && self.0[2] == MAPPED
+    fn is_v4_mapped(&self) -> bool {
+        self.0[0] | self.0[1] == 0 && self.0[2] == V4_MAPPED
     }
 
     #[inline(always)]
     fn sum(&self) -> u32 {
-        let half = |word: u32| (word & 0xffff) + (word >> 16);
-        half(self.0[0]) + half(self.0[1]) + half(self.0[2]) + half(self.0[3])
+        let entry = |word: u32| (word & 0xffff) + (word >> 16);
+        entry(self.0[0]) + entry(self.0[1]) + entry(self.0[2]) + entry(self.0[3])
     }
 }
 
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         checksum,
-        scene::{Scene, families},
+        fixture::{Fixture, families},
     };
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
             V6::new(octets)
         };
         assert!(ends_in(1).is_loopback() && !ends_in(0).is_loopback() && !ends_in(2).is_loopback());
-        assert!(!V6::mapped(V4::new([0, 0, 0, 1])).is_loopback());
+        assert!(!V6::v4_mapped(V4::new([0, 0, 0, 1])).is_loopback());
     }
 
     #[test]
@@ -331,7 +331,7 @@ mod tests {
             octets[15] = last;
             V6::new(octets)
         };
-        let mapped = V6::mapped(V4::new([127, 0, 0, 1]));
+        let mapped = V6::v4_mapped(V4::new([127, 0, 0, 1]));
         let translated = {
             let mut octets = mapped.octets();
             octets[1] = 1;
@@ -359,20 +359,22 @@ mod tests {
                 address.is_multicast(),
                 address.is_martian_source(),
                 address.stays_on_link(),
-                address.is_mapped(),
+                address.is_v4_mapped(),
             ];
             assert_eq!(seen, expected, "{what}");
             assert!(!address.is_broadcast_of(&address, &address), "{what}: there is no broadcast");
         }
-        assert_eq!(mapped.unmapped(), Some(V4::new([127, 0, 0, 1])));
+        assert_eq!(mapped.to_v4(), Some(V4::new([127, 0, 0, 1])));
         assert_eq!(mapped.octets(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]);
-        assert_eq!(translated.unmapped(), None);
-        assert!(!V4::new([169, 254, 0, 1]).stays_on_link() && !V4::new([127, 0, 0, 1]).is_mapped());
+        assert_eq!(translated.to_v4(), None);
+        assert!(
+            !V4::new([169, 254, 0, 1]).stays_on_link() && !V4::new([127, 0, 0, 1]).is_v4_mapped()
+        );
     }
 
     families!(a_subnet_has_what_begins_as_it_does, a_sum_is_that_of_the_bytes);
 
-    fn a_subnet_has_what_begins_as_it_does<A: Scene>() {
+    fn a_subnet_has_what_begins_as_it_does<A: Fixture>() {
         let bits = size_of::<A>() * 8;
         for length in 0..=bits {
             let mask = A::of(core::array::from_fn(|i| {
@@ -396,7 +398,7 @@ mod tests {
         }
     }
 
-    fn a_sum_is_that_of_the_bytes<A: Scene>() {
+    fn a_sum_is_that_of_the_bytes<A: Fixture>() {
         let mut state = 5_u64;
         for _ in 0..1000 {
             let address = A::of(core::array::from_fn(|_| {

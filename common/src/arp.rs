@@ -5,9 +5,9 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::{Address as _, V4},
+    drop_reason::DropReason,
+    env::Tables,
     packet::{Arrival, ETHERNET, Frame, ether_type, source_mac},
-    reason::Reason,
-    tables::Tables,
 };
 
 /// Bytes that are looked at.
@@ -34,15 +34,15 @@ pub fn from_container(
     frame: &(impl Frame + ?Sized),
     arrival: Arrival,
     tables: &impl Tables<V4>,
-) -> Reason {
+) -> DropReason {
     let Some(message) = frame.read::<Message>(ETHERNET) else {
-        return Reason::Malformed;
+        return DropReason::Malformed;
     };
     if message.protocol != ether_type::IPV4
         || message.hardware_length != 6
         || message.protocol_length != 4
     {
-        return Reason::NotIp;
+        return DropReason::NotIp;
     }
     // A probe (RFC 5227) has no sender yet: it asks for the address that it is about to use.
     let sender = V4::new(message.sender);
@@ -53,8 +53,8 @@ pub fn from_container(
                 && endpoint.macs.destination() == message.sender_mac
                 && endpoint.macs.destination() == source_mac(frame) =>
         {
-            Reason::Arp
+            DropReason::Arp
         }
-        _ => Reason::ArpSpoofed,
+        _ => DropReason::ArpSpoofed,
     }
 }

@@ -14,14 +14,14 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{Fragments, HeldKey, Translation, exit},
+    abi::{Fragments, QueuedKey, Translation, deliver},
     address::{Address, Port},
+    drop_reason::{DropReason, Fate},
+    env::{DatagramTables, Tables},
     flow::{Ticks, ticks},
-    forward::{self, Decision, of_flow},
+    forward::{self, Decision, lookup_slow},
     packet::{Family, Packet},
-    plan::{First, plan},
-    reason::{Fate, Reason},
-    tables::{DatagramTables, Tables},
+    plan::{Scratch, plan},
     tuple::{Tuple, echo, side},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 pub const TIMEOUT: Ticks = ticks(30);
 
 /// How many fragments of one datagram are held at most.
-pub const HELD_OF_ONE: u32 = 64;
+pub const MAX_QUEUED: u32 = 64;
 
 /// [`Fragments::state`]: how many fragments were held, in the low half, and above them whether the
 /// first has come.
@@ -45,32 +45,32 @@ pub mod state {
 
     /// How many fragments were held.
     #[inline(always)]
-    pub const fn held(state: u64) -> u32 {
+    pub const fn queued(state: u64) -> u32 {
         state as u32
     }
 }
 
 /// A fragment on its way.
 #[derive(Clone, Copy, Debug)]
-pub struct Passage<A> {
+pub struct FragmentContext<A> {
     /// Its datagram, and which of that one's held fragments is meant.
-    pub key: HeldKey<A>,
+    pub key: QueuedKey<A>,
     /// The identification it leaves with.
     pub id: u32,
 }
 
-impl<A: Address> Passage<A> {
+impl<A: Address> FragmentContext<A> {
     /// Of a fragment as it arrived.
     pub fn new(packet: &Packet<A>) -> Self {
-        let mut passage = Self { key: HeldKey::zeroed(), id: 0 };
-        passage.set(packet);
-        passage
+        let mut context = Self { key: QueuedKey::zeroed(), id: 0 };
+        context.set(packet);
+        context
     }
 
     /// Makes it that of a fragment as it arrived.
     #[inline(always)]
     pub fn set(&mut self, packet: &Packet<A>) {
-        let HeldKey { datagram, number } = &mut self.key;
+        let QueuedKey { datagram, number } = &mut self.key;
         datagram.source = packet.tuple.source;
         datagram.destination = packet.tuple.destination;
         datagram.id = packet.id;
@@ -86,83 +86,83 @@ impl<A: Address> Passage<A> {
 ///
 /// The kernel's programs take the steps themselves, as they do those of [`forward::decide`].
 pub fn decide<A: Family>(
-    first: &mut First<A>,
+    scratch: &mut Scratch<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> Decision<A> {
-    let mut passage = Passage::new(&first.packet);
-    if first.packet.first_fragment {
-        decide_first(first, &mut passage, tables)
+    let mut context = FragmentContext::new(&scratch.packet);
+    if scratch.packet.first_fragment {
+        decide_first(scratch, &mut context, tables)
     } else {
-        decide_later(first, &mut passage, tables)
+        decide_later(scratch, &mut context, tables)
     }
 }
 
 fn decide_first<A: Family>(
-    first: &mut First<A>,
-    passage: &mut Passage<A>,
+    scratch: &mut Scratch<A>,
+    context: &mut FragmentContext<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> Decision<A> {
-    let decision = match of_flow(&first.packet, &mut first.half.translation, tables) {
-        Some(leaves) => Decision::of(leaves, &first.half.translation),
-        None => forward::begin_flow(first, tables),
+    let decision = match lookup_slow(&scratch.packet, &mut scratch.entry.translation, tables) {
+        Some(leaves) => Decision::of(leaves, &scratch.entry.translation),
+        None => forward::create_flow(scratch, tables),
     };
     let (leaves, outcome) = match &decision {
         Decision::Forward(translation) => (Some(translation), Ok(())),
         Decision::Stop(reason) => (None, Err(*reason)),
-        Decision::TooLong(_) => (None, Err(Reason::TooLong)),
-        Decision::ForwardFragment(..) | Decision::PutBack | Decision::ForwardError(_) => {
+        Decision::TooLong(_) => (None, Err(DropReason::TooLong)),
+        Decision::ForwardFragment(..) | Decision::Reinject | Decision::ForwardError(_) => {
             return decision;
         }
     };
     let translated = leaves.is_some_and(is_translated);
-    if concerns(&first.packet, outcome, tables) {
-        let held = record(&first.packet, leaves, passage, tables);
-        if held != 0 {
+    if needs_fragment_state(&scratch.packet, outcome, tables) {
+        let queued = record(&scratch.packet, leaves, context, tables);
+        if queued != 0 {
             if translated {
-                uncount(&first.packet, tables);
-                tables.put_back();
+                uncount(&scratch.packet, tables);
+                tables.reinject();
             }
-            for number in 0..held {
-                passage.key.number = number;
-                release(&passage.key, translated, tables);
+            for number in 0..queued {
+                context.key.number = number;
+                release(&context.key, translated, tables);
             }
             if translated {
-                return Decision::PutBack;
+                return Decision::Reinject;
             }
         }
     }
-    as_fragment(decision, passage.id)
+    as_fragment(decision, context.id)
 }
 
 fn decide_later<A: Family>(
-    first: &mut First<A>,
-    passage: &mut Passage<A>,
+    scratch: &mut Scratch<A>,
+    context: &mut FragmentContext<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> Decision<A> {
-    let ready = take_ports(&mut first.packet, passage, tables);
+    let ready = take_ports(&mut scratch.packet, context, tables);
     if ready {
-        match of_flow(&first.packet, &mut first.half.translation, tables) {
+        match lookup_slow(&scratch.packet, &mut scratch.entry.translation, tables) {
             Some(leaves) => {
-                return as_fragment(Decision::of(leaves, &first.half.translation), passage.id);
+                return as_fragment(Decision::of(leaves, &scratch.entry.translation), context.id);
             }
-            None => forget_ports(&mut first.packet),
+            None => forget_ports(&mut scratch.packet),
         }
     }
-    let planned = plan(first, tables);
-    if !ready && concerns(&first.packet, planned, tables) {
-        match hold(passage, tables) {
-            Hold::Held | Hold::Taken if !goes_on(planned) => {
-                return Decision::Stop(Reason::FragmentHeld);
+    let planned = plan(scratch, tables);
+    if !ready && needs_fragment_state(&scratch.packet, planned, tables) {
+        match queue(context, tables) {
+            Queue::Queued | Queue::TakenByFirst if !goes_on(planned) => {
+                return Decision::Stop(DropReason::FragmentHeld);
             }
-            Hold::Overtaken => {
-                tables.put_back();
-                return Decision::PutBack;
+            Queue::FirstArrived => {
+                tables.reinject();
+                return Decision::Reinject;
             }
-            Hold::Held | Hold::Taken | Hold::NoRoom => {}
+            Queue::Queued | Queue::TakenByFirst | Queue::NoRoom => {}
         }
     }
     match planned {
-        Ok(()) => as_fragment(forward::begin_planned(first, tables), passage.id),
+        Ok(()) => as_fragment(forward::create_planned(scratch, tables), context.id),
         Err(reason) => Decision::Stop(reason),
     }
 }
@@ -171,7 +171,7 @@ fn as_fragment<A>(decision: Decision<A>, id: u32) -> Decision<A> {
     match decision {
         Decision::Forward(translation) => Decision::ForwardFragment(translation, id),
         Decision::ForwardFragment(..)
-        | Decision::PutBack
+        | Decision::Reinject
         | Decision::ForwardError(_)
         | Decision::Stop(_)
         | Decision::TooLong(_) => decision,
@@ -181,20 +181,22 @@ fn as_fragment<A>(decision: Decision<A>, id: u32) -> Decision<A> {
 /// Whether a translation changes what later fragments have, too: addresses.
 #[inline(always)]
 pub const fn is_translated<A>(translation: &Translation<A>) -> bool {
-    matches!(translation.exit, exit::PEER | exit::NEIGHBOUR)
+    matches!(translation.deliver, deliver::CONTAINER | deliver::UPLINK)
 }
 
 /// Whether later fragments may need to know of the first, given what is to become of either.
 #[inline(always)]
-pub fn concerns<A: Address>(
+pub fn needs_fragment_state<A: Address>(
     packet: &Packet<A>,
-    outcome: Result<(), Reason>,
+    outcome: Result<(), DropReason>,
     tables: &impl Tables<A>,
 ) -> bool {
     if packet.tuple.side == side::CONTAINER {
         return !matches!(
             outcome,
-            Err(Reason::SourceAddressSpoofed | Reason::SourceMacSpoofed | Reason::ToBridge)
+            Err(DropReason::SourceAddressSpoofed
+                | DropReason::SourceMacSpoofed
+                | DropReason::ToBridge)
         );
     }
     // Without masquerade the answers are addressed to the containers themselves.
@@ -204,7 +206,7 @@ pub fn concerns<A: Address>(
 
 /// Whether a later fragment with that plan goes on without its datagram's ports.
 #[inline(always)]
-pub fn goes_on(planned: Result<(), Reason>) -> bool {
+pub fn goes_on(planned: Result<(), DropReason>) -> bool {
     match planned {
         Ok(()) => true,
         Err(reason) => matches!(reason.fate(), Fate::Punt),
@@ -212,7 +214,7 @@ pub fn goes_on(planned: Result<(), Reason>) -> bool {
 }
 
 /// Records the ports of a first fragment, and the identification that its datagram leaves with.
-/// Answers how many fragments were held for it, at most [`HELD_OF_ONE`]: they are the caller's.
+/// Answers how many fragments were held for it, at most [`MAX_QUEUED`]: they are the caller's.
 ///
 /// A record that another CPU's fragment makes room with meanwhile may be written all the same, as
 /// another datagram's: at worst one fragment of that one finds no flow.
@@ -220,14 +222,14 @@ pub fn goes_on(planned: Result<(), Reason>) -> bool {
 pub fn record<A: Address>(
     packet: &Packet<A>,
     leaves: Option<&Translation<A>>,
-    passage: &mut Passage<A>,
+    context: &mut FragmentContext<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> u32 {
     let source_stays =
         leaves.is_none_or(|translation| translation.tuple.source == packet.tuple.source);
-    passage.id = if source_stays { packet.id } else { tables.random() };
+    context.id = if source_stays { packet.id } else { tables.random() };
     let now = tables.now();
-    let datagram = &passage.key.datagram;
+    let datagram = &context.key.datagram;
     // A second time if a later fragment makes a record between the look and the insert.
     for _ in 0..2 {
         if let Some(mut record) = tables.datagram(datagram) {
@@ -236,22 +238,22 @@ pub fn record<A: Address>(
                 if state::is_ready(tables.add_to_state(&mut record, 0))
                     && has_ports_of(&record, &packet.tuple)
                 {
-                    passage.id = record.id;
+                    context.id = record.id;
                 } else {
                     set_ports(&mut record, &packet.tuple);
-                    record.id = passage.id;
+                    record.id = context.id;
                 }
                 record.since = now;
                 // Last, and in one step with the count: whoever is counted after that sees that it
                 // is ready.
-                return state::held(tables.swap_state(&mut record, state::READY)).min(HELD_OF_ONE);
+                return state::queued(tables.swap_state(&mut record, state::READY)).min(MAX_QUEUED);
             }
             drop(record);
             tables.remove_datagram(datagram);
         }
         let mut record = fresh(state::READY, now);
         set_ports(&mut record, &packet.tuple);
-        record.id = passage.id;
+        record.id = context.id;
         if tables.insert_datagram(datagram, &record) {
             break;
         }
@@ -262,11 +264,11 @@ pub fn record<A: Address>(
 /// Puts a held fragment back; or forgets it, where the first does not leave translated: then it
 /// went on already, or has nowhere to go.
 #[inline(always)]
-pub fn release<A: Address>(key: &HeldKey<A>, put_back: bool, tables: &impl DatagramTables<A>) {
-    if put_back {
-        tables.put_back_held(key);
+pub fn release<A: Address>(key: &QueuedKey<A>, reinject: bool, tables: &impl DatagramTables<A>) {
+    if reinject {
+        tables.reinject_queued(key);
     } else {
-        tables.forget_held(key);
+        tables.drop_queued(key);
     }
 }
 
@@ -274,9 +276,9 @@ pub fn release<A: Address>(key: &HeldKey<A>, put_back: bool, tables: &impl Datag
 /// as all these counts.
 #[inline(always)]
 pub fn uncount<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) {
-    if let Some(mut half) = tables.flow(&packet.tuple) {
-        half.packets = half.packets.wrapping_sub(1);
-        half.bytes = half.bytes.wrapping_sub(u64::from(packet.length));
+    if let Some(mut entry) = tables.flow(&packet.tuple) {
+        entry.packets = entry.packets.wrapping_sub(1);
+        entry.bytes = entry.bytes.wrapping_sub(u64::from(packet.length));
     }
 }
 
@@ -284,10 +286,10 @@ pub fn uncount<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) {
 #[inline(always)]
 pub fn take_ports<A: Address>(
     packet: &mut Packet<A>,
-    passage: &mut Passage<A>,
+    context: &mut FragmentContext<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
 ) -> bool {
-    let Some(mut record) = tables.datagram(&passage.key.datagram) else { return false };
+    let Some(mut record) = tables.datagram(&context.key.datagram) else { return false };
     // The state first, and ordered: ports that are read after it are there if it says so.
     if !state::is_ready(tables.add_to_state(&mut record, 0)) || is_over(&record, tables.now()) {
         return false;
@@ -295,7 +297,7 @@ pub fn take_ports<A: Address>(
     packet.tuple.source_port = record.source_port;
     packet.tuple.destination_port = record.destination_port;
     packet.tuple.echo = record.echo;
-    passage.id = record.id;
+    context.id = record.id;
     true
 }
 
@@ -310,56 +312,56 @@ pub fn forget_ports<A: Address>(packet: &mut Packet<A>) {
 /// How it went to hold a fragment.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Hold {
+pub enum Queue {
     /// It is held.
-    Held = 1,
+    Queued = 1,
     /// There is no room for it.
     NoRoom = 2,
     /// The first came meanwhile: it is not held.
-    Overtaken = 3,
+    FirstArrived = 3,
     /// The first came meanwhile, and has the copy.
-    Taken = 4,
+    TakenByFirst = 4,
 }
 
 /// Holds a copy of a fragment that is ahead of its first.
 #[inline(always)]
-pub fn hold<A: Address>(
-    passage: &mut Passage<A>,
+pub fn queue<A: Address>(
+    context: &mut FragmentContext<A>,
     tables: &(impl Tables<A> + DatagramTables<A>),
-) -> Hold {
-    if !tables.can_hold() {
-        return Hold::NoRoom;
+) -> Queue {
+    if !tables.can_queue() {
+        return Queue::NoRoom;
     }
     let now = tables.now();
-    let datagram = &passage.key.datagram;
+    let datagram = &context.key.datagram;
     let over = tables.datagram(datagram).is_none_or(|record| is_over(&record, now));
     if over {
         tables.remove_datagram(datagram);
         // Another CPU's fragment may be quicker: its record is as good.
         tables.insert_datagram(datagram, &fresh(0, now));
     }
-    let Some(mut record) = tables.datagram(datagram) else { return Hold::NoRoom };
+    let Some(mut record) = tables.datagram(datagram) else { return Queue::NoRoom };
     let before = tables.add_to_state(&mut record, 1);
     drop(record);
     if state::is_ready(before) {
-        return Hold::Overtaken;
+        return Queue::FirstArrived;
     }
-    if state::held(before) >= HELD_OF_ONE {
-        return Hold::NoRoom;
+    if state::queued(before) >= MAX_QUEUED {
+        return Queue::NoRoom;
     }
-    passage.key.number = state::held(before);
-    if !tables.hold(&passage.key) {
-        return Hold::NoRoom;
+    context.key.number = state::queued(before);
+    if !tables.queue(&context.key) {
+        return Queue::NoRoom;
     }
     // The first may have come before the copy was there, and then it has not found it. Who removes
     // the copy has it.
     let record = tables.datagram(datagram);
     if !record.is_some_and(|mut record| state::is_ready(tables.add_to_state(&mut record, 0))) {
-        Hold::Held
-    } else if tables.forget_held(&passage.key) {
-        Hold::Overtaken
+        Queue::Queued
+    } else if tables.drop_queued(&context.key) {
+        Queue::FirstArrived
     } else {
-        Hold::Taken
+        Queue::TakenByFirst
     }
 }
 

@@ -8,12 +8,13 @@
 use bytemuck::{NoUninit, Zeroable as _};
 
 use crate::{
-    abi::{Translation, exit},
+    abi::{Translation, deliver},
     address::Address,
-    checksum, ipv6,
+    checksum,
+    drop_reason::DropReason,
+    env::Tables,
+    ipv6,
     packet::{ETHERNET, Family, Frame, Packet, Ports},
-    reason::Reason,
-    tables::Tables,
     tuple::{Tuple, echo, protocol, side},
 };
 
@@ -87,38 +88,39 @@ pub fn translate<A: Family>(
     packet: &Packet<A>,
     error: &mut ErrorTranslation<A>,
     tables: &impl Tables<A>,
-) -> Option<Result<(), Reason>> {
+) -> Option<Result<(), DropReason>> {
     let ErrorTranslation { outer, quote, quoted } = error;
     // The answer to the quoted packet would arrive where the error did, and under that key is how
     // such packets are translated.
     let key = quote.tuple.reversed();
-    let half = tables.flow(&key)?;
-    if half.epoch != tables.epoch(half.slot) || (half.input != 0 && half.input != packet.input) {
+    let entry = tables.flow(&key)?;
+    if entry.epoch != tables.epoch(entry.slot) || (entry.input != 0 && entry.input != packet.input)
+    {
         return None;
     }
     // In place: as values of its own all this would take its room on BPF's stack.
-    *outer = half.translation;
+    *outer = entry.translation;
     // Those of a next hop are good for the flow's own packets alone, which write them.
-    outer.macs = half.translation.macs_of_container();
-    drop(half);
-    if outer.exit == exit::BRIDGED {
+    outer.macs = entry.translation.macs_of_container();
+    drop(entry);
+    if outer.deliver == deliver::SAME_BRIDGE {
         // Between neighbours nothing was translated.
         return None;
     }
     // A container speaks for itself alone; outside, any router may report.
     let by_peer = packet.tuple.source == key.source;
     if packet.tuple.side == side::CONTAINER && !by_peer {
-        return Some(Err(Reason::SourceAddressSpoofed));
+        return Some(Err(DropReason::SourceAddressSpoofed));
     }
-    if packet.ttl <= 1 && outer.exit != exit::HOST {
-        return Some(Err(Reason::TtlExceeded));
+    if packet.ttl <= 1 && outer.deliver != deliver::STACK {
+        return Some(Err(DropReason::TtlExceeded));
     }
     *quoted = outer.tuple.reversed();
     quoted.side = quote.tuple.side;
     let Tuple { source, destination, .. } = outer.tuple;
     outer.tuple = packet.tuple;
     outer.tuple.destination = destination;
-    if by_peer || outer.exit == exit::CROSSING {
+    if by_peer || outer.deliver == deliver::CONTAINER_NAT64 {
         outer.tuple.source = source;
     }
     outer.address_delta = checksum::delta(packet.tuple.address_sum(), outer.tuple.address_sum());
@@ -138,7 +140,7 @@ pub fn apply<A: Family>(
     // Bounds that hold for every quote that was parsed, and that BPF's verifier has lost.
     let (header_at, payload_at) = (quote.header_at & HEADER_MASK, quote.payload_at & PAYLOAD_MASK);
     let mut header: A::Header = frame.read(ETHERNET)?;
-    if outer.exit == exit::HOST {
+    if outer.deliver == deliver::STACK {
         // It is where it goes, or where it comes from: no hop.
         A::rewrite_quoted(&mut header, &outer.tuple, outer.address_delta);
     } else {

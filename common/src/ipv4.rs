@@ -5,12 +5,12 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     abi::Translation,
     address::{Address as _, V4},
-    answer::Why,
     checksum,
+    drop_reason::DropReason,
+    env::Tables,
     icmp_error::{FrameMut, Quote},
+    icmp_reply::IcmpErrorKind,
     packet::{Arrival, ETHERNET, Family, Frame, Malformed, Packet, Payload, TCP},
-    reason::Reason,
-    tables::Tables,
     tuple::{Tuple, protocol},
 };
 
@@ -124,9 +124,9 @@ impl Family for V4 {
         _frame: &(impl Frame + ?Sized),
         _packet: &Packet<Self>,
         _tables: &impl Tables<Self>,
-    ) -> Reason {
+    ) -> DropReason {
         // IPv4's link is kept going by ARP: no packet of it is of that kind.
-        Reason::Malformed
+        DropReason::Malformed
     }
 
     #[inline(always)]
@@ -167,12 +167,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn answer_kind(why: Why) -> (u8, u8) {
+    fn answer_kind(why: IcmpErrorKind) -> (u8, u8) {
         match why {
-            Why::TimeExceeded => (icmp::TIME_EXCEEDED, 0),
-            Why::TooLong => (icmp::UNREACHABLE, 4),
-            Why::Prohibited => (icmp::UNREACHABLE, 13),
-            Why::NoRoute => (icmp::UNREACHABLE, 0),
+            IcmpErrorKind::TimeExceeded => (icmp::TIME_EXCEEDED, 0),
+            IcmpErrorKind::TooLong => (icmp::UNREACHABLE, 4),
+            IcmpErrorKind::Prohibited => (icmp::UNREACHABLE, 13),
+            IcmpErrorKind::NoRoute => (icmp::UNREACHABLE, 0),
         }
     }
 

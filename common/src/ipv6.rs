@@ -4,7 +4,7 @@
 //! walked, as long as all together have fewer bytes than [`EXTENSION_BYTES`]: hop-by-hop options,
 //! destination options, a routing header that has nothing left to visit, and the fragment header,
 //! which is the last one that is looked at. What is behind more of them is hidden
-//! ([`Payload::Hidden`]): a neighbour would find it all the same, so a container may not send that
+//! ([`Payload::Unparsed`]): a neighbour would find it all the same, so a container may not send that
 //! (RFC 7113). Any other header is a payload without ports.
 
 use bytemuck::{Pod, Zeroable};
@@ -12,12 +12,12 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     abi::Translation,
     address::{Address as _, V6},
-    answer::Why,
+    drop_reason::DropReason,
+    env::Tables,
     icmp_error::{FrameMut, Quote},
+    icmp_reply::IcmpErrorKind,
     nd,
     packet::{Arrival, ETHERNET, Family, Frame, Malformed, Packet, Payload, TCP},
-    reason::Reason,
-    tables::Tables,
     tuple::{Tuple, protocol},
 };
 
@@ -211,7 +211,7 @@ impl Family for V6 {
         frame: &(impl Frame + ?Sized),
         packet: &Packet<Self>,
         tables: &impl Tables<Self>,
-    ) -> Reason {
+    ) -> DropReason {
         nd::from_container(frame, packet, tables)
     }
 
@@ -277,12 +277,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn answer_kind(why: Why) -> (u8, u8) {
+    fn answer_kind(why: IcmpErrorKind) -> (u8, u8) {
         match why {
-            Why::TimeExceeded => (icmp::TIME_EXCEEDED, 0),
-            Why::TooLong => (icmp::TOO_BIG, 0),
-            Why::Prohibited => (icmp::UNREACHABLE, 1),
-            Why::NoRoute => (icmp::UNREACHABLE, 0),
+            IcmpErrorKind::TimeExceeded => (icmp::TIME_EXCEEDED, 0),
+            IcmpErrorKind::TooLong => (icmp::TOO_BIG, 0),
+            IcmpErrorKind::Prohibited => (icmp::UNREACHABLE, 1),
+            IcmpErrorKind::NoRoute => (icmp::UNREACHABLE, 0),
         }
     }
 }
@@ -299,8 +299,8 @@ fn parse<const USUAL: bool>(
     let jumbo = carried == 0 && arrival.gso_size != 0;
     if ip.version_class_flow[0] >> 4 != 6
         || HEADER as u32 + carried > length
-        || ip.source.is_mapped()
-        || ip.destination.is_mapped()
+        || ip.source.is_v4_mapped()
+        || ip.destination.is_v4_mapped()
         || (USUAL && is_extension(ip.next_header))
     {
         return Err(Malformed);
@@ -325,7 +325,7 @@ fn parse<const USUAL: bool>(
             packet.first_fragment = true;
         }
         if is_extension(walk.protocol) {
-            packet.payload = Payload::Hidden;
+            packet.payload = Payload::Unparsed;
             return Ok(packet);
         }
     }

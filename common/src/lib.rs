@@ -15,33 +15,33 @@ extern crate std;
 
 pub mod abi;
 pub mod address;
-pub mod answer;
 pub mod arp;
-pub mod begin;
 pub mod checksum;
-pub mod crossing;
-pub mod early;
+pub mod collect;
+pub mod create;
+pub mod drop_reason;
+pub mod endpoint_independent;
+mod entry;
+pub mod env;
+pub mod evict;
+#[cfg(test)]
+mod fixture;
 pub mod flow;
 pub mod forward;
 pub mod fragment;
-pub mod from_host;
-mod half;
+pub mod host_flows;
 pub mod icmp_error;
+pub mod icmp_reply;
 pub mod ipv4;
 pub mod ipv6;
-pub mod mapping;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod mss;
+pub mod nat64;
 pub mod nd;
 pub mod packet;
+mod plain_bytes;
 pub mod plan;
-mod pod;
-pub mod reason;
-pub mod room;
-#[cfg(test)]
-mod scene;
 mod sctp;
-pub mod sweep;
-pub mod tables;
 pub mod tuple;
+pub mod xdp;

@@ -12,20 +12,21 @@ use std::{
 
 use crate::{
     abi::{
-        Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey, Macs, Network, Publish, Uplink,
+        Datagram, Endpoint, FlowEntry, Fragments, Macs, Network, Publish, QUEUED_FRAME_BYTES,
+        QueuedKey, Uplink,
     },
     address::{Address, Port},
-    early::Receivers,
+    env::{DatagramTables, InsertError, Route, Tables},
     flow::Ticks,
-    tables::{DatagramTables, Refused, Route, Tables},
     tuple::Tuple,
+    xdp::Receivers,
 };
 
 /// The tables of one family. Everything may be written as a test likes it.
 #[derive(Debug)]
 pub struct Model<A> {
     /// The flow table.
-    pub flows: RefCell<HashMap<Tuple<A>, Flow<A>>>,
+    pub flows: RefCell<HashMap<Tuple<A>, FlowEntry<A>>>,
     /// How many halves it has room for.
     pub room: usize,
     /// Endpoints by address.
@@ -45,7 +46,7 @@ pub struct Model<A> {
     /// The MACs for the next hop, by the interface that leads to it.
     pub next_hops: HashMap<u32, Macs>,
     /// Tuples of flows that are kept among the other family's.
-    pub across: HashSet<Tuple<A>>,
+    pub other_family: HashSet<Tuple<A>>,
     /// What sockets of the host receive.
     pub sockets: HashSet<Tuple<A>>,
     /// The host sides that frames can be sent out of early.
@@ -53,21 +54,21 @@ pub struct Model<A> {
     /// Networks by number.
     pub networks: HashMap<u32, Network>,
     /// The keys of flows, in the order in which they began.
-    pub begun: RefCell<VecDeque<Tuple<A>>>,
+    pub age_ring: RefCell<VecDeque<Tuple<A>>>,
     /// How many flows endpoints have, by slot.
     pub counts: RefCell<HashMap<u32, u32>>,
     /// Epochs by slot.
     pub epochs: HashMap<u32, u32>,
     /// Until when flows of the host's own may live that are TCP, or have moved.
-    pub host_until: Cell<Ticks>,
+    pub host_flows_expire_at: Cell<Ticks>,
     /// Records of datagrams in fragments.
     pub datagrams: RefCell<HashMap<Datagram<A>, Fragments>>,
     /// Frames that are held.
-    pub held: RefCell<HashMap<HeldKey<A>, Vec<u8>>>,
+    pub fragment_queue: RefCell<HashMap<QueuedKey<A>, Vec<u8>>>,
     /// The frame that is decided about.
     pub frame: RefCell<Vec<u8>>,
     /// Frames that come again.
-    pub again: RefCell<VecDeque<Vec<u8>>>,
+    pub reinjected: RefCell<VecDeque<Vec<u8>>>,
     /// What another CPU does once a copy of the frame is held: once.
     pub meanwhile: Cell<Option<fn(&Self)>>,
     /// The time.
@@ -89,18 +90,18 @@ impl<A> Default for Model<A> {
             uplinks: HashMap::new(),
             routes: Vec::new(),
             next_hops: HashMap::new(),
-            across: HashSet::new(),
+            other_family: HashSet::new(),
             sockets: HashSet::new(),
             receivers: HashSet::new(),
             networks: HashMap::from([(0, Network::DEFAULT)]),
-            begun: RefCell::default(),
+            age_ring: RefCell::default(),
             counts: RefCell::default(),
             epochs: HashMap::new(),
-            host_until: Cell::new(0),
+            host_flows_expire_at: Cell::new(0),
             datagrams: RefCell::default(),
-            held: RefCell::default(),
+            fragment_queue: RefCell::default(),
             frame: RefCell::default(),
-            again: RefCell::default(),
+            reinjected: RefCell::default(),
             meanwhile: Cell::new(None),
             now: Cell::new(1000),
             random: Cell::new(1),
@@ -109,8 +110,8 @@ impl<A> Default for Model<A> {
 }
 
 impl<A: Address> Tables<A> for Model<A> {
-    type Half<'t>
-        = RefMut<'t, Flow<A>>
+    type Entry<'t>
+        = RefMut<'t, FlowEntry<A>>
     where
         Self: 't;
 
@@ -124,17 +125,17 @@ impl<A: Address> Tables<A> for Model<A> {
         self.random.get() >> 8
     }
 
-    fn flow(&self, key: &Tuple<A>) -> Option<RefMut<'_, Flow<A>>> {
+    fn flow(&self, key: &Tuple<A>) -> Option<RefMut<'_, FlowEntry<A>>> {
         RefMut::filter_map(self.flows.borrow_mut(), |flows| flows.get_mut(key)).ok()
     }
 
-    fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    fn insert_flow(&self, key: &Tuple<A>, flow: &FlowEntry<A>) -> Result<(), InsertError> {
         let mut flows = self.flows.borrow_mut();
         if flows.contains_key(key) {
-            return Err(Refused::Taken);
+            return Err(InsertError::Exists);
         }
         if flows.len() >= self.room {
-            return Err(Refused::Full);
+            return Err(InsertError::Full);
         }
         flows.insert(*key, *flow);
         Ok(())
@@ -156,20 +157,20 @@ impl<A: Address> Tables<A> for Model<A> {
         fits
     }
 
-    fn host_until(&self) -> Ticks {
-        self.host_until.get()
+    fn host_flows_expire_at(&self) -> Ticks {
+        self.host_flows_expire_at.get()
     }
 
-    fn set_host_until(&self, until: Ticks) {
-        self.host_until.set(until);
+    fn set_host_flows_expire_at(&self, until: Ticks) {
+        self.host_flows_expire_at.set(until);
     }
 
-    fn note_begun(&self, key: &Tuple<A>) {
-        self.begun.borrow_mut().push_back(*key);
+    fn push_newest(&self, key: &Tuple<A>) {
+        self.age_ring.borrow_mut().push_back(*key);
     }
 
-    fn oldest_begun(&self) -> Option<Tuple<A>> {
-        self.begun.borrow_mut().pop_front()
+    fn pop_oldest(&self) -> Option<Tuple<A>> {
+        self.age_ring.borrow_mut().pop_front()
     }
 
     fn uncount_flow(&self, slot: u32) {
@@ -216,8 +217,8 @@ impl<A: Address> Tables<A> for Model<A> {
         self.next_hops.get(&output).copied()
     }
 
-    fn is_taken_across(&self, key: &Tuple<A>) -> bool {
-        self.across.contains(key)
+    fn is_taken_in_other_family(&self, key: &Tuple<A>) -> bool {
+        self.other_family.contains(key)
     }
 
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
@@ -226,7 +227,7 @@ impl<A: Address> Tables<A> for Model<A> {
 }
 
 impl<A> Receivers for Model<A> {
-    fn takes(&self, host_side: u32) -> bool {
+    fn accepts_xdp(&self, host_side: u32) -> bool {
         self.receivers.contains(&host_side)
     }
 }
@@ -265,27 +266,27 @@ impl<A: Address> DatagramTables<A> for Model<A> {
         mem::replace(&mut record.state, state)
     }
 
-    fn can_hold(&self) -> bool {
-        self.frame.borrow().len() <= HELD_BYTES
+    fn can_queue(&self) -> bool {
+        self.frame.borrow().len() <= QUEUED_FRAME_BYTES
     }
 
-    fn hold(&self, key: &HeldKey<A>) -> bool {
-        self.held.borrow_mut().insert(*key, self.frame.borrow().clone());
+    fn queue(&self, key: &QueuedKey<A>) -> bool {
+        self.fragment_queue.borrow_mut().insert(*key, self.frame.borrow().clone());
         if let Some(meanwhile) = self.meanwhile.take() {
             meanwhile(self);
         }
         true
     }
 
-    fn forget_held(&self, key: &HeldKey<A>) -> bool {
-        self.held.borrow_mut().remove(key).is_some()
+    fn drop_queued(&self, key: &QueuedKey<A>) -> bool {
+        self.fragment_queue.borrow_mut().remove(key).is_some()
     }
 
-    fn put_back(&self) {
-        self.again.borrow_mut().push_back(self.frame.borrow().clone());
+    fn reinject(&self) {
+        self.reinjected.borrow_mut().push_back(self.frame.borrow().clone());
     }
 
-    fn put_back_held(&self, key: &HeldKey<A>) {
-        self.again.borrow_mut().extend(self.held.borrow_mut().remove(key));
+    fn reinject_queued(&self, key: &QueuedKey<A>) {
+        self.reinjected.borrow_mut().extend(self.fragment_queue.borrow_mut().remove(key));
     }
 }

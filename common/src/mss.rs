@@ -8,10 +8,10 @@ use crate::{
     abi::Translation,
     address::V6,
     checksum,
+    env::Tables,
     flow::tcp,
     icmp_error::FrameMut,
     packet::{Family, Frame, Packet, Payload},
-    tables::Tables,
 };
 
 /// Bytes of TCP's header without options.
@@ -140,9 +140,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        checksum, ipv6,
+        checksum,
+        fixture::{C1_SIDE, Fixture, UPLINK, answer, families, left, model, packet, udp},
+        ipv6,
         packet::ETHERNET,
-        scene::{C1_SIDE, Scene, UPLINK, answer, families, left, model, packet, udp},
         tuple::protocol,
     };
 
@@ -211,7 +212,7 @@ mod tests {
 
     families!(the_limit_is_what_the_narrower_side_carries);
 
-    fn the_limit_is_what_the_narrower_side_carries<A: Scene>() {
+    fn the_limit_is_what_the_narrower_side_carries<A: Fixture>() {
         let most = |mtu: usize| Some(u16::try_from(mtu - size_of::<A::Header>() - 20).unwrap());
         for (inside, outside, expected) in [
             (1500, 1400, most(1400)),

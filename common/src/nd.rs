@@ -6,10 +6,10 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     abi::Endpoint,
     address::{Address as _, V6},
+    drop_reason::DropReason,
+    env::Tables,
     ipv6::HEADER,
     packet::{ETHERNET, Family as _, Frame, Packet, source_mac},
-    reason::Reason,
-    tables::Tables,
 };
 
 /// The type of a multicast listener query: the first of all these.
@@ -73,7 +73,7 @@ pub fn from_container(
     frame: &(impl Frame + ?Sized),
     packet: &Packet<V6>,
     tables: &impl Tables<V6>,
-) -> Reason {
+) -> DropReason {
     // One that cannot be read is of no kind, and ends below.
     let [kind, _] =
         frame.read::<u16>(packet.payload_at & V6::PAYLOAD_MASK).unwrap_or(0).to_ne_bytes();
@@ -93,7 +93,9 @@ pub fn from_container(
         NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT
             if plain && are_own_options(frame, size_of::<Message>(), &mac) =>
         {
-            let Some(message) = frame.read::<Message>(ICMP_AT) else { return Reason::Malformed };
+            let Some(message) = frame.read::<Message>(ICMP_AT) else {
+                return DropReason::Malformed;
+            };
             let target = V6::new(message.target);
             if kind == NEIGHBOUR_ADVERTISEMENT {
                 own(&target).and_then(|_| own(source))
@@ -111,13 +113,15 @@ pub fn from_container(
         | ROUTER_SOLICITATION
         | NEIGHBOUR_SOLICITATION
         | NEIGHBOUR_ADVERTISEMENT => None,
-        _ => return Reason::RouterAdvertisement,
+        _ => return DropReason::RouterAdvertisement,
     };
     match speaker {
-        None => Reason::NdSpoofed,
+        None => DropReason::NdSpoofed,
         // The host's stack would send it on, for it looks at no hop limit before that.
-        Some(own) if !is_on_link(&packet.tuple.destination, own) => Reason::ProtocolNotTranslated,
-        Some(_) => Reason::Nd,
+        Some(own) if !is_on_link(&packet.tuple.destination, own) => {
+            DropReason::ProtocolNotTranslated
+        }
+        Some(_) => DropReason::Nd,
     }
 }
 

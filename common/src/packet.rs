@@ -5,12 +5,12 @@ use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use crate::{
     abi::Translation,
     address::{Address, Port},
-    answer::Why,
+    drop_reason::DropReason,
+    env::Tables,
     flow::tcp,
     icmp_error::{FrameMut, Quote},
-    reason::Reason,
+    icmp_reply::IcmpErrorKind,
     sctp,
-    tables::Tables,
     tuple::{Tuple, echo, protocol},
 };
 
@@ -71,7 +71,7 @@ pub enum Payload {
     Fragment,
     /// What nobody can see, behind more of IPv6's extension headers than are walked, or behind one
     /// that leads elsewhere first.
-    Hidden,
+    Unparsed,
     /// Anything else: its tuple has no ports.
     Other,
 }
@@ -181,7 +181,7 @@ pub trait Family: Address {
         frame: &(impl Frame + ?Sized),
         packet: &Packet<Self>,
         tables: &impl Tables<Self>,
-    ) -> Reason;
+    ) -> DropReason;
     /// Rewrites the header, with one hop less.
     fn rewrite(header: &mut Self::Header, translation: &Translation<Self>);
     /// Rewrites a quoted header's addresses, which change the sum over them by `address_delta`.
@@ -201,7 +201,7 @@ pub trait Family: Address {
     /// What that header adds to the sum over the error.
     fn answer_sum(header: &Self::Header) -> u32;
     /// The error's type and code.
-    fn answer_kind(why: Why) -> (u8, u8);
+    fn answer_kind(why: IcmpErrorKind) -> (u8, u8);
 }
 
 /// Bytes of TCP's header without options: the longest that parsing looks at after the IP header.
@@ -333,7 +333,7 @@ impl<A: Address> Packet<A> {
             Payload::Error
             | Payload::Link
             | Payload::Fragment
-            | Payload::Hidden
+            | Payload::Unparsed
             | Payload::Other => false,
         }
     }
@@ -349,7 +349,7 @@ impl<A: Address> Packet<A> {
     pub fn has_ports(&self) -> bool {
         !matches!(
             self.payload,
-            Payload::Error | Payload::Link | Payload::Fragment | Payload::Hidden | Payload::Other
+            Payload::Error | Payload::Link | Payload::Fragment | Payload::Unparsed | Payload::Other
         )
     }
 }

@@ -3,89 +3,89 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{self, Door, Endpoint, Flow, Macs, Uplink, exit, network, publish},
+    abi::{self, Egress, Endpoint, FlowEntry, Macs, Uplink, deliver, network, publish},
     address::Address,
-    answer::Answer,
-    begin::{PortWalk, reservation},
-    crossing::Head,
+    create::{PortWalk, reservation},
+    drop_reason::DropReason,
+    endpoint_independent,
+    env::{Route, Tables},
     icmp_error::ErrorTranslation,
+    icmp_reply::IcmpError,
     ipv4::Ipv4,
     ipv6::Ipv6,
-    mapping,
     mss::Search,
+    nat64::Head,
     packet::{Packet, Payload},
-    reason::Reason,
-    tables::{Route, Tables},
     tuple::{Tuple, protocol, side},
 };
 
 /// A packet of no flow, and the flow that it may begin.
 #[derive(Clone, Copy)]
-pub struct First<A> {
+pub struct Scratch<A> {
     /// As it arrived.
     pub packet: Packet<A>,
     /// The frame's source MAC.
     pub source_mac: [u8; 6],
-    /// The flow table has been asked about it, and has none ([`crate::forward::Found::Nothing`]).
-    pub is_of_none: bool,
+    /// The flow table has been asked about it, and has none ([`crate::forward::Lookup::Miss`]).
+    pub lookup_missed: bool,
     /// What [`plan`] answers.
-    pub beginning: Beginning<A>,
+    pub new_flow: NewFlow<A>,
     /// The packet's tuple, while a mapping is begun in its place.
-    pub sent: Tuple<A>,
-    /// The key that [`crate::begin`] reserves.
+    pub original_tuple: Tuple<A>,
+    /// The key that [`crate::create`] reserves.
     pub reply_key: Tuple<A>,
-    /// What [`crate::begin::begin`] answers: its `translation` is the packet's.
-    pub half: Flow<A>,
+    /// What [`crate::create::begin`] answers: its `translation` is the packet's.
+    pub entry: FlowEntry<A>,
     /// The ports that it tries.
     pub walk: PortWalk,
-    /// How that went: one of [`crate::begin::reservation`].
+    /// How that went: one of [`crate::create::reservation`].
     pub reservation: u8,
     /// How it is translated if it is an ICMP error.
-    pub error: ErrorTranslation<A>,
-    /// A [`crate::answer::Why`]: why its sender gets an error instead. If it is too long, for what
-    /// `half.translation` says.
-    pub refusal: u8,
+    pub error_translation: ErrorTranslation<A>,
+    /// A [`crate::icmp_reply::IcmpErrorKind`]: why its sender gets an error instead. If it is too long, for what
+    /// `entry.translation` says.
+    pub icmp_error_kind: u8,
     /// Where a SYN says how long segments may be.
-    pub search: Search,
+    pub mss_search: Search,
     /// That error.
-    pub answer: Answer,
+    pub icmp_error: IcmpError,
     /// What it gets where it becomes an IPv4 packet.
     pub head4: Head<Ipv4>,
     /// What it gets where it becomes an IPv6 packet.
     pub head6: Head<Ipv6>,
 }
 
-impl<A: Address> First<A> {
+impl<A: Address> Scratch<A> {
     /// Nothing is planned yet.
     pub fn new(packet: Packet<A>, source_mac: [u8; 6]) -> Self {
-        let half = Flow::zeroed();
-        let door = Door::uplink(0, &Uplink { address: packet.tuple.source, mtu: 0 });
-        let beginning = Beginning {
-            leaves: packet.tuple,
-            forward: door,
-            reply: door,
+        let entry = FlowEntry::zeroed();
+        let egress = Egress::uplink(0, &Uplink { address: packet.tuple.source, mtu: 0 });
+        let new_flow = NewFlow {
+            translated: packet.tuple,
+            forward: egress,
+            reply: egress,
             forward_input: 0,
             reply_input: 0,
             slot: 0,
             epoch: 0,
             owner: 0,
             network: 0,
-            as_host: false,
+            uses_host_address: false,
         };
         Self {
             packet,
             source_mac,
-            is_of_none: false,
-            beginning,
-            sent: packet.tuple,
+            lookup_missed: false,
+            new_flow,
+            original_tuple: packet.tuple,
             reply_key: packet.tuple,
-            half,
+            entry,
             walk: PortWalk::NOT_BEGUN,
             reservation: reservation::TAKEN,
-            error: ErrorTranslation::none(),
-            refusal: 0,
-            search: Search::new(0),
-            answer: Answer::NONE,
+            error_translation: ErrorTranslation::none(),
+            icmp_error_kind: 0,
+            mss_search: Search::new(0),
+            icmp_error: IcmpError::NONE,
             head4: Head::none(),
             head6: Head::none(),
         }
@@ -94,11 +94,11 @@ impl<A: Address> First<A> {
 
 /// A flow that is to begin.
 #[derive(Clone, Copy)]
-pub struct Beginning<A> {
+pub struct NewFlow<A> {
     /// The tuple its first packet leaves with, if the port is free.
-    pub(crate) leaves: Tuple<A>,
-    pub(crate) forward: Door,
-    pub(crate) reply: Door,
+    pub(crate) translated: Tuple<A>,
+    pub(crate) forward: Egress,
+    pub(crate) reply: Egress,
     pub(crate) forward_input: u32,
     pub(crate) reply_input: u32,
     pub(crate) slot: u32,
@@ -108,16 +108,16 @@ pub struct Beginning<A> {
     /// Of that endpoint.
     pub(crate) network: u16,
     /// It leaves with an address of the host, which the host's own sockets use too.
-    pub(crate) as_host: bool,
+    pub(crate) uses_host_address: bool,
 }
 
-impl<A> Beginning<A> {
+impl<A> NewFlow<A> {
     /// Neighbours' packets must be rewritten after all.
     #[inline(always)]
     pub(crate) fn translate(&mut self) {
-        for door in [&mut self.forward, &mut self.reply] {
-            if door.exit == exit::BRIDGED {
-                door.exit = exit::PEER;
+        for egress in [&mut self.forward, &mut self.reply] {
+            if egress.deliver == deliver::SAME_BRIDGE {
+                egress.deliver = deliver::CONTAINER;
             }
         }
     }
@@ -125,37 +125,40 @@ impl<A> Beginning<A> {
 
 /// Decides what a packet of no flow may begin.
 #[inline(always)]
-pub fn plan<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
+pub fn plan<A: Address>(
+    scratch: &mut Scratch<A>,
+    tables: &impl Tables<A>,
+) -> Result<(), DropReason> {
     // Written where it is to be: on its way there each beginning would take its room on BPF's
     // stack.
-    let First { packet, source_mac, beginning, .. } = first;
+    let Scratch { packet, source_mac, new_flow, .. } = scratch;
     match packet.tuple.side {
-        side::CONTAINER => first_from_container(packet, source_mac, beginning, tables),
-        _ => first_from_uplink(packet, beginning, tables),
+        side::CONTAINER => plan_from_container(packet, source_mac, new_flow, tables),
+        _ => plan_from_uplink(packet, new_flow, tables),
     }
 }
 
 #[inline(always)]
-fn first_from_container<A: Address>(
+fn plan_from_container<A: Address>(
     packet: &Packet<A>,
     source_mac: &[u8; 6],
-    beginning: &mut Beginning<A>,
+    new_flow: &mut NewFlow<A>,
     tables: &impl Tables<A>,
-) -> Result<(), Reason> {
+) -> Result<(), DropReason> {
     let tuple = &packet.tuple;
-    let own = tables.endpoint(&tuple.source).ok_or(Reason::SourceAddressSpoofed)?;
+    let own = tables.endpoint(&tuple.source).ok_or(DropReason::SourceAddressSpoofed)?;
     if own.host_side != packet.input {
-        return Err(Reason::SourceAddressSpoofed);
+        return Err(DropReason::SourceAddressSpoofed);
     }
     if own.macs.destination() != *source_mac {
-        return Err(Reason::SourceMacSpoofed);
+        return Err(DropReason::SourceMacSpoofed);
     }
-    if packet.payload == Payload::Hidden {
-        return Err(Reason::ExtensionHeaders);
+    if packet.payload == Payload::Unparsed {
+        return Err(DropReason::ExtensionHeaders);
     }
     if tuple.destination.is_multicast() || tuple.destination.is_broadcast_of(&own.subnet, &own.mask)
     {
-        return Err(Reason::ToBridge);
+        return Err(DropReason::ToBridge);
     }
     // What has a link-local source can be answered on its link alone.
     let answerable = packet.begins() && !tuple.source.stays_on_link();
@@ -163,25 +166,25 @@ fn first_from_container<A: Address>(
         && let Some(slot) = tables.published(tuple)
         && tables.is_local(&tuple.destination)
     {
-        let inside = by_publish(packet, slot, &mut beginning.leaves, tables)?;
-        return hairpin(packet, own, &inside, beginning);
+        let found = by_publish(packet, slot, &mut new_flow.translated, tables)?;
+        return hairpin(packet, own, &found, new_flow);
     }
     if let Some(other) = tables.endpoint(&tuple.destination) {
-        return to_container(packet, own, other, beginning, tables);
+        return to_container(packet, own, other, new_flow, tables);
     }
     if tables.is_local(&tuple.destination) {
-        return match by_mapping(packet, &mut beginning.leaves, tables) {
-            Ok(inside) if answerable => hairpin(packet, own, &inside, beginning),
-            _ => Err(Reason::ToHost),
+        return match by_mapping(packet, &mut new_flow.translated, tables) {
+            Ok(found) if answerable => hairpin(packet, own, &found, new_flow),
+            _ => Err(DropReason::ToHost),
         };
     }
     if tuple.destination.is_in(&own.subnet, &own.mask) || tuple.destination.stays_on_link() {
-        return Err(Reason::ToBridge);
+        return Err(DropReason::ToBridge);
     }
     if tuple.source.stays_on_link() {
-        return Err(Reason::NoRoute);
+        return Err(DropReason::NoRoute);
     }
-    to_outside(packet, own, beginning, tables)
+    to_outside(packet, own, new_flow, tables)
 }
 
 #[inline(always)]
@@ -189,34 +192,34 @@ fn to_container<A: Address>(
     packet: &Packet<A>,
     own: &Endpoint<A>,
     other: &Endpoint<A>,
-    beginning: &mut Beginning<A>,
+    new_flow: &mut NewFlow<A>,
     tables: &impl Tables<A>,
-) -> Result<(), Reason> {
+) -> Result<(), DropReason> {
     if other.bridge != own.bridge {
-        return Err(Reason::OtherNetwork);
+        return Err(DropReason::OtherNetwork);
     }
     if own.network & network::NO_ICC != 0 {
-        return Err(Reason::IccOff);
+        return Err(DropReason::IccOff);
     }
     // For the container it is as if the bridge had brought it. The MACs are written all the same:
     // no frame after the first is asked for its source's.
-    let door = |from: &Endpoint<A>, to: &Endpoint<A>| Door {
+    let egress = |from: &Endpoint<A>, to: &Endpoint<A>| Egress {
         macs: Macs::new(to.macs.destination(), from.macs.destination()),
-        exit: exit::BRIDGED,
+        deliver: deliver::SAME_BRIDGE,
         // The bridge would not look either: both sides have the network's MTU.
         mtu: 0,
-        ..Door::container(to)
+        ..Egress::container(to)
     };
-    beginning.leaves = packet.tuple;
-    beginning.forward = door(own, other);
-    beginning.reply = door(other, own);
-    beginning.forward_input = own.host_side;
-    beginning.reply_input = other.host_side;
-    beginning.slot = other.slot;
-    beginning.epoch = tables.epoch(other.slot);
-    beginning.owner = own.slot;
-    beginning.network = own.network_number as u16;
-    beginning.as_host = false;
+    new_flow.translated = packet.tuple;
+    new_flow.forward = egress(own, other);
+    new_flow.reply = egress(other, own);
+    new_flow.forward_input = own.host_side;
+    new_flow.reply_input = other.host_side;
+    new_flow.slot = other.slot;
+    new_flow.epoch = tables.epoch(other.slot);
+    new_flow.owner = own.slot;
+    new_flow.network = own.network_number as u16;
+    new_flow.uses_host_address = false;
     Ok(())
 }
 
@@ -224,46 +227,48 @@ fn to_container<A: Address>(
 fn to_outside<A: Address>(
     packet: &Packet<A>,
     own: &Endpoint<A>,
-    beginning: &mut Beginning<A>,
+    new_flow: &mut NewFlow<A>,
     tables: &impl Tables<A>,
-) -> Result<(), Reason> {
+) -> Result<(), DropReason> {
     if own.network & network::INTERNAL != 0 {
-        return Err(Reason::InternalNetwork);
+        return Err(DropReason::InternalNetwork);
     }
     match packet.payload {
-        Payload::Fragment => return Err(Reason::Fragment),
-        Payload::Error => return Err(Reason::ErrorOfNoFlow),
-        Payload::Link | Payload::Hidden | Payload::Other => {
-            return Err(Reason::ProtocolNotTranslated);
+        Payload::Fragment => return Err(DropReason::Fragment),
+        Payload::Error => return Err(DropReason::ErrorOfNoFlow),
+        Payload::Link | Payload::Unparsed | Payload::Other => {
+            return Err(DropReason::ProtocolNotTranslated);
         }
         Payload::Tcp | Payload::Udp | Payload::Sctp | Payload::Echo => {}
     }
     if !packet.begins() {
-        return Err(Reason::NoFlow);
+        return Err(DropReason::NoFlow);
     }
     if packet.ttl <= 1 {
-        return Err(Reason::TtlExceeded);
+        return Err(DropReason::TtlExceeded);
     }
     let Route::Through(output) = tables.route(&packet.tuple, own.bridge) else {
-        return Err(Reason::NoRoute);
+        return Err(DropReason::NoRoute);
     };
-    let uplink = tables.uplink(output).ok_or(Reason::NotAnUplink)?;
+    let uplink = tables.uplink(output).ok_or(DropReason::NotAnUplink)?;
     let masquerade = own.network & network::MASQUERADE != 0;
-    let mapped = masquerade && mapping::is_for(own.network_number, packet.tuple.protocol, tables);
-    beginning.leaves = packet.tuple;
-    beginning.leaves.side = side::UPLINK;
+    let refreshes_mapping = masquerade
+        && endpoint_independent::applies_to(own.network_number, packet.tuple.protocol, tables);
+    new_flow.translated = packet.tuple;
+    new_flow.translated.side = side::UPLINK;
     if masquerade {
-        beginning.leaves.source = uplink.address;
+        new_flow.translated.source = uplink.address;
     }
-    beginning.forward = Door { mapped: u8::from(mapped), ..Door::uplink(output, uplink) };
-    beginning.reply = Door::container(own);
-    beginning.forward_input = own.host_side;
-    beginning.reply_input = 0;
-    beginning.slot = own.slot;
-    beginning.epoch = tables.epoch(own.slot);
-    beginning.owner = own.slot;
-    beginning.network = own.network_number as u16;
-    beginning.as_host = masquerade;
+    new_flow.forward =
+        Egress { refreshes_mapping: u8::from(refreshes_mapping), ..Egress::uplink(output, uplink) };
+    new_flow.reply = Egress::container(own);
+    new_flow.forward_input = own.host_side;
+    new_flow.reply_input = 0;
+    new_flow.slot = own.slot;
+    new_flow.epoch = tables.epoch(own.slot);
+    new_flow.owner = own.slot;
+    new_flow.network = own.network_number as u16;
+    new_flow.uses_host_address = masquerade;
     Ok(())
 }
 
@@ -272,88 +277,95 @@ fn to_outside<A: Address>(
 fn hairpin<A: Address>(
     packet: &Packet<A>,
     own: &Endpoint<A>,
-    inside: &Inside<'_, A>,
-    beginning: &mut Beginning<A>,
-) -> Result<(), Reason> {
-    let target = inside.target;
+    found: &PublishTarget<'_, A>,
+    new_flow: &mut NewFlow<A>,
+) -> Result<(), DropReason> {
+    let target = found.endpoint;
     if own.network & network::INTERNAL != 0 && target.bridge != own.bridge {
-        return Err(Reason::InternalNetwork);
+        return Err(DropReason::InternalNetwork);
     }
-    enter(packet, inside, beginning);
-    beginning.reply = Door::container(own);
-    beginning.forward_input = own.host_side;
-    beginning.reply_input = target.host_side;
-    beginning.slot = inside.slot;
-    beginning.epoch = inside.epoch;
-    beginning.owner = own.slot;
-    beginning.network = own.network_number as u16;
+    plan_entry(packet, found, new_flow);
+    new_flow.reply = Egress::container(own);
+    new_flow.forward_input = own.host_side;
+    new_flow.reply_input = target.host_side;
+    new_flow.slot = found.slot;
+    new_flow.epoch = found.epoch;
+    new_flow.owner = own.slot;
+    new_flow.network = own.network_number as u16;
     Ok(())
 }
 
 /// Into the container that a port of the host leads to. Where the client's address is none that it
 /// could answer to, the network's gateway speaks for the client.
 #[inline(always)]
-fn enter<A: Address>(packet: &Packet<A>, inside: &Inside<'_, A>, beginning: &mut Beginning<A>) {
-    let destination = &beginning.leaves.destination;
-    let crosses = destination.is_mapped();
+fn plan_entry<A: Address>(
+    packet: &Packet<A>,
+    found: &PublishTarget<'_, A>,
+    new_flow: &mut NewFlow<A>,
+) {
+    let destination = &new_flow.translated.destination;
+    let crosses = destination.is_v4_mapped();
     // A container takes no packet from its own address.
-    beginning.as_host = crosses || *destination == packet.tuple.source;
-    if beginning.as_host {
-        beginning.leaves.source = inside.target.gateway;
+    new_flow.uses_host_address = crosses || *destination == packet.tuple.source;
+    if new_flow.uses_host_address {
+        new_flow.translated.source = found.endpoint.gateway;
     }
-    beginning.forward =
-        if crosses { Door::crossing(inside.target) } else { Door::container(inside.target) };
+    new_flow.forward = if crosses {
+        Egress::container_nat64(found.endpoint)
+    } else {
+        Egress::container(found.endpoint)
+    };
 }
 
 #[inline(always)]
-fn first_from_uplink<A: Address>(
+fn plan_from_uplink<A: Address>(
     packet: &Packet<A>,
-    beginning: &mut Beginning<A>,
+    new_flow: &mut NewFlow<A>,
     tables: &impl Tables<A>,
-) -> Result<(), Reason> {
+) -> Result<(), DropReason> {
     if packet.tuple.is_martian() {
-        return Err(Reason::Martian);
+        return Err(DropReason::Martian);
     }
     if !packet.has_ports() {
-        return Err(Reason::NotOurs);
+        return Err(DropReason::NotOurs);
     }
     if !packet.begins() {
         // The host itself may talk from that port: only a SYN is for a container.
-        return Err(Reason::NotOurs);
+        return Err(DropReason::NotOurs);
     }
-    let (inside, mapped, uplink) = if let Some(slot) = tables.published(&packet.tuple) {
+    let (found, refreshes_mapping, uplink) = if let Some(slot) = tables.published(&packet.tuple) {
         let uplink = tables.uplink(packet.input);
         let destination = &packet.tuple.destination;
         // Nearly always it is the uplink's own address.
         if !(uplink.is_some_and(|uplink| uplink.address == *destination)
             || tables.is_local(destination))
         {
-            return Err(Reason::NotOurs);
+            return Err(DropReason::NotOurs);
         }
         if !is_outside(&packet.tuple.source, tables) {
-            return Err(Reason::SourceNotOutside);
+            return Err(DropReason::SourceNotOutside);
         }
-        (by_publish(packet, slot, &mut beginning.leaves, tables)?, 0, uplink)
+        (by_publish(packet, slot, &mut new_flow.translated, tables)?, 0, uplink)
     } else {
-        let inside = by_mapping(packet, &mut beginning.leaves, tables)?;
+        let found = by_mapping(packet, &mut new_flow.translated, tables)?;
         if !is_outside(&packet.tuple.source, tables) {
-            return Err(Reason::SourceNotOutside);
+            return Err(DropReason::SourceNotOutside);
         }
-        (inside, 1, tables.uplink(packet.input))
+        (found, 1, tables.uplink(packet.input))
     };
     if packet.ttl <= 1 {
-        return Err(Reason::TtlExceeded);
+        return Err(DropReason::TtlExceeded);
     }
-    let target = inside.target;
-    let uplink = uplink.ok_or(Reason::NotAnUplink)?;
-    enter(packet, &inside, beginning);
-    beginning.reply = Door { mapped, ..Door::uplink(packet.input, uplink) };
-    beginning.forward_input = 0;
-    beginning.reply_input = target.host_side;
-    beginning.slot = inside.slot;
-    beginning.epoch = inside.epoch;
-    beginning.owner = target.slot | abi::FROM_OUTSIDE;
-    beginning.network = target.network_number as u16;
+    let target = found.endpoint;
+    let uplink = uplink.ok_or(DropReason::NotAnUplink)?;
+    plan_entry(packet, &found, new_flow);
+    new_flow.reply = Egress { refreshes_mapping, ..Egress::uplink(packet.input, uplink) };
+    new_flow.forward_input = 0;
+    new_flow.reply_input = target.host_side;
+    new_flow.slot = found.slot;
+    new_flow.epoch = found.epoch;
+    new_flow.owner = target.slot | abi::COUNT_INBOUND;
+    new_flow.network = target.network_number as u16;
     Ok(())
 }
 
@@ -364,12 +376,12 @@ fn is_outside<A: Address>(source: &A, tables: &impl Tables<A>) -> bool {
     !(source.is_martian_source()
         || source.stays_on_link()
         || tables.is_local(source)
-        || tables.is_inside(source))
+        || tables.is_in_local_subnet(source))
 }
 
 /// Where a port of the host leads.
-struct Inside<'t, A> {
-    target: &'t Endpoint<A>,
+struct PublishTarget<'t, A> {
+    endpoint: &'t Endpoint<A>,
     slot: u32,
     epoch: u32,
 }
@@ -379,52 +391,53 @@ struct Inside<'t, A> {
 fn by_publish<'t, A: Address>(
     packet: &Packet<A>,
     slot: u32,
-    leaves: &mut Tuple<A>,
+    translated: &mut Tuple<A>,
     tables: &'t impl Tables<A>,
-) -> Result<Inside<'t, A>, Reason> {
+) -> Result<PublishTarget<'t, A>, DropReason> {
     // UDP does not say which side began: an answer to the host's own socket must not begin a flow.
     if packet.tuple.protocol == protocol::UDP && tables.host_socket(&packet.tuple) {
-        return Err(Reason::HostSocket);
+        return Err(DropReason::HostSocket);
     }
     // In this order: a publish that goes is taken from its port before its epoch moves on, so what
     // is found there after the epoch was read cannot have ended before.
     let epoch = tables.epoch(slot);
     if tables.published(&packet.tuple) != Some(slot) {
-        return Err(Reason::ContainerGone);
+        return Err(DropReason::ContainerGone);
     }
-    let publish = tables.publish(slot).ok_or(Reason::ContainerGone)?;
+    let publish = tables.publish(slot).ok_or(DropReason::ContainerGone)?;
     if publish.flags & publish::SOURCES_LISTED != 0 && !tables.admits(slot, &packet.tuple.source) {
-        return Err(Reason::SourceNotAdmitted);
+        return Err(DropReason::SourceNotAdmitted);
     }
-    let target = tables.endpoint(&publish.container).ok_or(Reason::ContainerGone)?;
-    *leaves = packet.tuple;
-    leaves.destination = publish.container;
-    leaves.destination_port = publish.container_port_of(packet.tuple.destination_port);
-    leaves.side = side::CONTAINER;
-    Ok(Inside { target, slot, epoch })
+    let endpoint = tables.endpoint(&publish.container).ok_or(DropReason::ContainerGone)?;
+    *translated = packet.tuple;
+    translated.destination = publish.container;
+    translated.destination_port = publish.container_port_of(packet.tuple.destination_port);
+    translated.side = side::CONTAINER;
+    Ok(PublishTarget { endpoint, slot, epoch })
 }
 
 /// The same for a mapping.
 #[inline(always)]
 fn by_mapping<'t, A: Address>(
     packet: &Packet<A>,
-    leaves: &mut Tuple<A>,
+    translated: &mut Tuple<A>,
     tables: &'t impl Tables<A>,
-) -> Result<Inside<'t, A>, Reason> {
+) -> Result<PublishTarget<'t, A>, DropReason> {
     if !packet.begins() {
-        return Err(Reason::NotOurs);
+        return Err(DropReason::NotOurs);
     }
-    *leaves = packet.tuple;
-    leaves.side = side::CONTAINER;
-    let (slot, epoch) = mapping::lead(&packet.tuple, leaves, tables).ok_or(Reason::NotOurs)?;
+    *translated = packet.tuple;
+    translated.side = side::CONTAINER;
+    let (slot, epoch) = endpoint_independent::lookup_external(&packet.tuple, translated, tables)
+        .ok_or(DropReason::NotOurs)?;
     if tables.host_socket(&packet.tuple) {
-        return Err(Reason::HostSocket);
+        return Err(DropReason::HostSocket);
     }
-    let target = tables.endpoint(&leaves.destination).ok_or(Reason::ContainerGone)?;
-    if !mapping::is_for(target.network_number, packet.tuple.protocol, tables) {
-        return Err(Reason::NotOurs);
+    let endpoint = tables.endpoint(&translated.destination).ok_or(DropReason::ContainerGone)?;
+    if !endpoint_independent::applies_to(endpoint.network_number, packet.tuple.protocol, tables) {
+        return Err(DropReason::NotOurs);
     }
-    Ok(Inside { target, slot, epoch })
+    Ok(PublishTarget { endpoint, slot, epoch })
 }
 
 #[cfg(test)]

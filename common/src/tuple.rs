@@ -25,7 +25,7 @@ pub mod side {
     pub const UPLINK: u8 = 2;
     /// The host itself: it sends out of an uplink.
     pub const HOST: u8 = 3;
-    /// No packet's: mappings are kept under it ([`crate::mapping`]).
+    /// No packet's: mappings are kept under it ([`crate::endpoint_independent`]).
     pub const MAPPING: u8 = 4;
 }
 

@@ -9,189 +9,218 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use causeway_common::{
+    drop_reason::DropReason,
     forward,
-    fragment::{self, Hold, Passage},
-    plan::First,
-    reason::Reason,
+    fragment::{self, FragmentContext, Queue},
+    plan::Scratch,
 };
 
 use crate::{
+    env::Kernel,
     maps::Family,
-    programs::{self, refuse, stop},
+    programs::{self, drop_or_reply, stop},
     skb::Skb,
-    tables::Kernel,
 };
 
 /// A fragment, which is in this CPU's place.
 #[inline(never)]
-pub(crate) fn handle<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> i32 {
-    let Some(passage) = A::passage() else { return stop(Reason::Fragment) };
-    passage.set(&place.packet);
-    if place.packet.first_fragment {
-        first(skb, place, passage)
+pub(crate) fn decide<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> i32 {
+    let Some(fragment_context) = A::fragment_context() else { return stop(DropReason::Fragment) };
+    fragment_context.set(&scratch.packet);
+    if scratch.packet.first_fragment {
+        first(skb, scratch, fragment_context)
     } else {
-        later(skb, place, passage)
+        later(skb, scratch, fragment_context)
     }
 }
 
 #[inline(always)]
-fn first<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Passage<A>) -> i32 {
-    let outcome = match A::of_flow(skb, place) {
+fn first<A: Family>(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch<A>,
+    fragment_context: &mut FragmentContext<A>,
+) -> i32 {
+    let outcome = match A::lookup_slow(skb, scratch) {
         Some(outcome) => outcome,
-        None => begin_flow(skb, place),
+        None => create_flow(skb, scratch),
     };
-    let translated = outcome.is_ok() && fragment::is_translated(&place.half.translation);
-    if concerns(skb, place, outcome) {
-        let held = record(skb, place, passage, outcome.is_ok());
-        if held != 0 {
+    let translated = outcome.is_ok() && fragment::is_translated(&scratch.entry.translation);
+    if needs_fragment_state(skb, scratch, outcome) {
+        let queued = record(skb, scratch, fragment_context, outcome.is_ok());
+        if queued != 0 {
             if translated {
-                put_back(skb, Some(place));
+                reinject(skb, Some(scratch));
             }
-            release(skb, passage, held, translated);
+            release(skb, fragment_context, queued, translated);
             if translated {
                 return TC_ACT_SHOT;
             }
         }
     }
     match outcome {
-        Ok(()) => send(skb, place, passage),
-        Err(reason) => refuse(place, reason),
+        Ok(()) => send(skb, scratch, fragment_context),
+        Err(reason) => drop_or_reply(scratch, reason),
     }
 }
 
 #[inline(always)]
-fn later<A: Family>(skb: *mut __sk_buff, place: &mut First<A>, passage: &mut Passage<A>) -> i32 {
-    let ready = take_ports(skb, place, passage);
+fn later<A: Family>(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch<A>,
+    fragment_context: &mut FragmentContext<A>,
+) -> i32 {
+    let ready = take_ports(skb, scratch, fragment_context);
     if ready {
-        match A::of_flow(skb, place) {
-            Some(Ok(())) => return send(skb, place, passage),
-            Some(Err(reason)) => return refuse(place, reason),
-            None => fragment::forget_ports(&mut place.packet),
+        match A::lookup_slow(skb, scratch) {
+            Some(Ok(())) => return send(skb, scratch, fragment_context),
+            Some(Err(reason)) => return drop_or_reply(scratch, reason),
+            None => fragment::forget_ports(&mut scratch.packet),
         }
     }
-    let planned = A::plan(skb, place);
-    if !ready && concerns(skb, place, planned) {
-        match hold(skb, passage) {
-            Hold::Held | Hold::Taken => {
+    let planned = A::plan(skb, scratch);
+    if !ready && needs_fragment_state(skb, scratch, planned) {
+        match queue(skb, fragment_context) {
+            Queue::Queued | Queue::TakenByFirst => {
                 if !fragment::goes_on(planned) {
-                    return stop(Reason::FragmentHeld);
+                    return stop(DropReason::FragmentHeld);
                 }
             }
-            Hold::Overtaken => {
-                put_back::<A>(skb, None);
+            Queue::FirstArrived => {
+                reinject::<A>(skb, None);
                 return TC_ACT_SHOT;
             }
-            Hold::NoRoom => {}
+            Queue::NoRoom => {}
         }
     }
     let outcome = match planned {
-        Ok(()) => begin_planned(skb, place),
+        Ok(()) => create_planned(skb, scratch),
         Err(reason) => Err(reason),
     };
     match outcome {
-        Ok(()) => send(skb, place, passage),
-        Err(reason) => refuse(place, reason),
+        Ok(()) => send(skb, scratch, fragment_context),
+        Err(reason) => drop_or_reply(scratch, reason),
     }
 }
 
 #[inline(always)]
-fn begin_flow<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
-    match A::plan(skb, place) {
-        Ok(()) => begin_planned(skb, place),
+fn create_flow<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> Result<(), DropReason> {
+    match A::plan(skb, scratch) {
+        Ok(()) => create_planned(skb, scratch),
         refused => refused,
     }
 }
 
 #[inline(always)]
-fn begin_planned<A: Family>(skb: *mut __sk_buff, place: &mut First<A>) -> Result<(), Reason> {
-    match programs::begin_planned(skb, place) {
-        Ok(()) => may_leave(place),
+fn create_planned<A: Family>(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch<A>,
+) -> Result<(), DropReason> {
+    match programs::create_planned(skb, scratch) {
+        Ok(()) => may_leave(scratch),
         refused => refused,
     }
 }
 
 #[inline(never)]
-fn may_leave<A: Family>(place: &First<A>) -> Result<(), Reason> {
-    forward::leave(&place.packet, &place.half.translation)
+fn may_leave<A: Family>(scratch: &Scratch<A>) -> Result<(), DropReason> {
+    forward::check_ttl_and_mtu(&scratch.packet, &scratch.entry.translation)
 }
 
 #[inline(never)]
-fn concerns<A: Family>(skb: *mut __sk_buff, place: &First<A>, outcome: Result<(), Reason>) -> bool {
+fn needs_fragment_state<A: Family>(
+    skb: *mut __sk_buff,
+    scratch: &Scratch<A>,
+    outcome: Result<(), DropReason>,
+) -> bool {
     let context = TcContext::new(skb);
-    fragment::concerns(&place.packet, outcome, &Kernel::new(&context))
+    fragment::needs_fragment_state(&scratch.packet, outcome, &Kernel::new(&context))
 }
 
 #[inline(never)]
 fn record<A: Family>(
     skb: *mut __sk_buff,
-    place: &First<A>,
-    passage: &mut Passage<A>,
+    scratch: &Scratch<A>,
+    fragment_context: &mut FragmentContext<A>,
     leaves: bool,
 ) -> u32 {
     let context = TcContext::new(skb);
-    let leaves = if leaves { Some(&place.half.translation) } else { None };
-    fragment::record(&place.packet, leaves, passage, &Kernel::new(&context))
+    let leaves = if leaves { Some(&scratch.entry.translation) } else { None };
+    fragment::record(&scratch.packet, leaves, fragment_context, &Kernel::new(&context))
 }
 
 #[inline(never)]
 fn take_ports<A: Family>(
     skb: *mut __sk_buff,
-    place: &mut First<A>,
-    passage: &mut Passage<A>,
+    scratch: &mut Scratch<A>,
+    fragment_context: &mut FragmentContext<A>,
 ) -> bool {
     let context = TcContext::new(skb);
-    fragment::take_ports(&mut place.packet, passage, &Kernel::new(&context))
+    fragment::take_ports(&mut scratch.packet, fragment_context, &Kernel::new(&context))
 }
 
 #[inline(never)]
-fn hold<A: Family>(skb: *mut __sk_buff, passage: &mut Passage<A>) -> Hold {
+fn queue<A: Family>(skb: *mut __sk_buff, fragment_context: &mut FragmentContext<A>) -> Queue {
     let context = TcContext::new(skb);
-    fragment::hold(passage, &Kernel::new(&context))
+    fragment::queue(fragment_context, &Kernel::new(&context))
 }
 
 /// Puts the packet back; one that its flow has counted with its place.
 #[inline(never)]
-fn put_back<A: Family>(skb: *mut __sk_buff, counted: Option<&First<A>>) {
+fn reinject<A: Family>(skb: *mut __sk_buff, counted: Option<&Scratch<A>>) {
     let context = TcContext::new(skb);
-    if let Some(place) = counted {
-        fragment::uncount(&place.packet, &Kernel::new(&context));
+    if let Some(scratch) = counted {
+        fragment::uncount(&scratch.packet, &Kernel::new(&context));
     }
-    Skb::new(&context).put_back();
+    Skb::new(&context).reinject();
 }
 
 /// Puts the held fragments back, or forgets them.
 #[inline(never)]
-fn release<A: Family>(skb: *mut __sk_buff, passage: &mut Passage<A>, held: u32, put_back: bool) {
-    let mut run = Release { skb, passage, put_back };
+fn release<A: Family>(
+    skb: *mut __sk_buff,
+    fragment_context: &mut FragmentContext<A>,
+    queued: u32,
+    reinject: bool,
+) {
+    let mut run = Release { skb, fragment_context, reinject };
     // SAFETY: the function has the signature that the helper wants, and what it is given lives
     // until the loop is over.
     unsafe {
-        bpf_loop(held, release_one::<A> as *mut c_void, (&raw mut run).cast(), 0);
+        bpf_loop(queued, release_one::<A> as *mut c_void, (&raw mut run).cast(), 0);
     }
 }
 
 /// What one turn of the loop over the held fragments needs.
 struct Release<A> {
     skb: *mut __sk_buff,
-    passage: *mut Passage<A>,
-    put_back: bool,
+    fragment_context: *mut FragmentContext<A>,
+    reinject: bool,
 }
 
 /// One turn of the loop over the held fragments; 1 ends it.
 extern "C" fn release_one<A: Family>(number: u64, run: *mut Release<A>) -> u64 {
     // SAFETY: `release` gives it a run that lives, and uses its passage no more until the loop is
     // over.
-    let (skb, passage, put_back) = unsafe { ((*run).skb, &mut *(*run).passage, (*run).put_back) };
+    let (skb, fragment_context, reinject) =
+        unsafe { ((*run).skb, &mut *(*run).fragment_context, (*run).reinject) };
     let context = TcContext::new(skb);
-    passage.key.number = number as u32;
-    fragment::release(&passage.key, put_back, &Kernel::new(&context));
+    fragment_context.key.number = number as u32;
+    fragment::release(&fragment_context.key, reinject, &Kernel::new(&context));
     0
 }
 
 #[inline(never)]
-fn send<A: Family>(skb: *mut __sk_buff, place: &First<A>, passage: &Passage<A>) -> i32 {
+fn send<A: Family>(
+    skb: *mut __sk_buff,
+    scratch: &Scratch<A>,
+    fragment_context: &FragmentContext<A>,
+) -> i32 {
     let context = TcContext::new(skb);
-    match Skb::new(&context).leave_fragment(&place.packet, &place.half.translation, passage.id) {
+    match Skb::new(&context).leave_fragment(
+        &scratch.packet,
+        &scratch.entry.translation,
+        fragment_context.id,
+    ) {
         Ok(action) => action,
         Err(reason) => stop(reason),
     }

@@ -5,11 +5,13 @@
 #[cfg(target_arch = "bpf")]
 mod atomic;
 #[cfg(target_arch = "bpf")]
-mod crossing;
+mod env;
 #[cfg(target_arch = "bpf")]
 mod fragments;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod nat64;
 #[cfg(target_arch = "bpf")]
 #[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 mod programs;
@@ -19,9 +21,7 @@ mod skb;
 #[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 mod socket;
 #[cfg(target_arch = "bpf")]
-mod steps;
-#[cfg(target_arch = "bpf")]
-mod tables;
+mod subprograms;
 #[cfg(target_arch = "bpf")]
 #[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 mod xdp;

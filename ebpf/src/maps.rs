@@ -12,20 +12,19 @@ use aya_ebpf::{
 };
 use causeway_common::{
     abi::{
-        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HeldFrame, HeldKey,
-        Network, Publish, SocketAddress, SocketPeer, Uplink, UplinkMac,
+        self, AddressPort, Admitted, Datagram, Endpoint, FlowEntry, Fragments, Network, Publish,
+        QueuedFrame, QueuedKey, SocketAddress, SocketPeer, Uplink, UplinkMac,
     },
     address::{V4, V6},
-    answer, crossing,
+    drop_reason::{self, DropReason},
     flow::Ticks,
-    fragment::Passage,
-    packet,
-    plan::First,
-    reason::{self, Reason},
+    fragment::FragmentContext,
+    icmp_reply, nat64, packet,
+    plan::Scratch,
     tuple::{Tuple, side},
 };
 
-use crate::{atomic::Counter, steps::Steps};
+use crate::{atomic::Counter, subprograms::Steps};
 
 /// The cookie of the host's namespace: sockets elsewhere are none of ours.
 #[unsafe(no_mangle)]
@@ -33,7 +32,7 @@ static HOST_COOKIE: Global<u64> = Global::new(0);
 
 /// One less than the size of the rings of flows that began.
 #[unsafe(no_mangle)]
-static BEGUN_MASK: Global<u32> = Global::new(0);
+static AGE_RING_MASK: Global<u32> = Global::new(0);
 
 /// The cookie of the host's namespace.
 #[inline(always)]
@@ -44,22 +43,22 @@ pub(crate) fn host_cookie() -> u64 {
 /// The maps that a family has of its own.
 macro_rules! maps_of {
     (
-        $address:ty, $flows:ident, $begun:ident, $begun_counters:ident, $host_until:ident, $endpoints:ident, $publishes:ident, $ports:ident,
-        $address_ports:ident, $admitted:ident, $local:ident, $uplinks:ident, $sockets:ident, $fragments:ident, $held:ident, $first:ident,
-        $passage:ident
+        $address:ty, $flows:ident, $age_ring:ident, $age_ring_ends:ident, $host_flows_expire_at:ident, $endpoints:ident, $publishes:ident, $ports:ident,
+        $address_ports:ident, $admitted:ident, $local:ident, $uplinks:ident, $sockets:ident, $fragments:ident, $fragment_queue:ident, $scratch:ident,
+        $fragment_context:ident
     ) => {
         // Two entries for each flow; the loader sets the size. Allocated at load: a new flow waits
         // for no allocator and cannot fail for want of memory.
         #[map]
-        static $flows: HashMap<Tuple<$address>, Flow<$address>> =
+        static $flows: HashMap<Tuple<$address>, FlowEntry<$address>> =
             HashMap::with_max_entries(2 << 18, 0);
         // A note for each flow; the loader sets the size, a power of two.
         #[map]
-        static $begun: Array<Tuple<$address>> = Array::with_max_entries(1 << 18, 0);
+        static $age_ring: Array<Tuple<$address>> = Array::with_max_entries(1 << 18, 0);
         #[map]
-        static $begun_counters: Array<u64> = Array::with_max_entries(2, 0);
+        static $age_ring_ends: Array<u64> = Array::with_max_entries(2, 0);
         #[map]
-        static $host_until: Array<Ticks> = Array::with_max_entries(1, 0);
+        static $host_flows_expire_at: Array<Ticks> = Array::with_max_entries(1, 0);
         #[map]
         static $endpoints: HashMap<$address, Endpoint<$address>> =
             HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
@@ -86,22 +85,23 @@ macro_rules! maps_of {
         static $fragments: LruHashMap<Datagram<$address>, Fragments> =
             LruHashMap::with_max_entries(abi::DATAGRAMS, 0);
         #[map]
-        static $held: LruHashMap<HeldKey<$address>, HeldFrame> =
-            LruHashMap::with_max_entries(abi::HELD, 0);
+        static $fragment_queue: LruHashMap<QueuedKey<$address>, QueuedFrame> =
+            LruHashMap::with_max_entries(abi::FRAGMENT_QUEUE, 0);
         // One for each CPU: no other program runs on the CPU meanwhile.
         #[map]
-        static $first: PerCpuArray<First<$address>> = PerCpuArray::with_max_entries(1, 0);
+        static $scratch: PerCpuArray<Scratch<$address>> = PerCpuArray::with_max_entries(1, 0);
         #[map]
-        static $passage: PerCpuArray<Passage<$address>> = PerCpuArray::with_max_entries(1, 0);
+        static $fragment_context: PerCpuArray<FragmentContext<$address>> =
+            PerCpuArray::with_max_entries(1, 0);
 
-        impl Mapped for $address {
+        impl HasMaps for $address {
             #[inline(always)]
             fn maps() -> Maps<Self> {
                 Maps {
                     flows: &$flows,
-                    begun: &$begun,
-                    begun_counters: &$begun_counters,
-                    host_until: &$host_until,
+                    age_ring: &$age_ring,
+                    age_ring_ends: &$age_ring_ends,
+                    host_flows_expire_at: &$host_flows_expire_at,
                     endpoints: &$endpoints,
                     publishes: &$publishes,
                     ports: &$ports,
@@ -111,21 +111,21 @@ macro_rules! maps_of {
                     uplinks: &$uplinks,
                     sockets: &$sockets,
                     fragments: &$fragments,
-                    held: &$held,
+                    fragment_queue: &$fragment_queue,
                 }
             }
 
             #[inline(always)]
-            fn first() -> Option<&'static mut First<Self>> {
+            fn first() -> Option<&'static mut Scratch<Self>> {
                 // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs,
                 // and all of it is valid as zeroes.
-                $first.get_ptr_mut(0).map(|first| unsafe { &mut *first })
+                $scratch.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
             }
 
             #[inline(always)]
-            fn passage() -> Option<&'static mut Passage<Self>> {
+            fn fragment_context() -> Option<&'static mut FragmentContext<Self>> {
                 // SAFETY: as for `first`.
-                $passage.get_ptr_mut(0).map(|passage| unsafe { &mut *passage })
+                $fragment_context.get_ptr_mut(0).map(|context| unsafe { &mut *context })
             }
         }
     };
@@ -134,9 +134,9 @@ macro_rules! maps_of {
 maps_of!(
     V4,
     FLOWS4,
-    BEGUN4,
-    BEGUN_COUNTERS4,
-    HOST_UNTIL4,
+    AGE_RING4,
+    AGE_RING_ENDS4,
+    HOST_EXPIRY4,
     ENDPOINTS4,
     PUBLISHES4,
     PORTS4,
@@ -146,16 +146,16 @@ maps_of!(
     UPLINKS4,
     SOCKETS4,
     FRAGMENTS4,
-    HELD4,
-    FIRST4,
-    PASSAGE4
+    FRAG_QUEUE4,
+    SCRATCH4,
+    FRAGMENT_CTX4
 );
 maps_of!(
     V6,
     FLOWS6,
-    BEGUN6,
-    BEGUN_COUNTERS6,
-    HOST_UNTIL6,
+    AGE_RING6,
+    AGE_RING_ENDS6,
+    HOST_EXPIRY6,
     ENDPOINTS6,
     PUBLISHES6,
     PORTS6,
@@ -165,9 +165,9 @@ maps_of!(
     UPLINKS6,
     SOCKETS6,
     FRAGMENTS6,
-    HELD6,
-    FIRST6,
-    PASSAGE6
+    FRAG_QUEUE6,
+    SCRATCH6,
+    FRAGMENT_CTX6
 );
 
 #[map]
@@ -182,15 +182,15 @@ static UPLINK_MACS: Array<UplinkMac> = Array::with_max_entries(abi::UPLINK_MACS,
 static RECEIVERS: DevMapHash = DevMapHash::with_max_entries(abi::ENDPOINTS, 0);
 // By side: the tick, and how many errors were sent in it.
 #[map]
-static ANSWERS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(4, 0);
+static ICMP_BUDGET: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(4, 0);
 #[map]
-static FRAME: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(1, 0);
+static FRAME: PerCpuArray<QueuedFrame> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(reason::CAPACITY, 0);
+static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(drop_reason::CAPACITY, 0);
 
 /// Counts a packet that left the fast path.
 #[inline(always)]
-pub(crate) fn count(reason: Reason) {
+pub(crate) fn count(reason: DropReason) {
     if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
         // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
         unsafe { *count += 1 }
@@ -205,34 +205,34 @@ pub(crate) fn uplink_mac(index: u32) -> Option<&'static UplinkMac> {
 
 /// Sends a frame out of a host side, if the container takes it; false if not.
 #[inline(always)]
-pub(crate) fn redirect_early(host_side: u32) -> bool {
+pub(crate) fn redirect_xdp(host_side: u32) -> bool {
     RECEIVERS.redirect(host_side, 0).is_ok()
 }
 
 /// Until when flows of the host's own may live that are TCP, or have moved.
 #[inline(always)]
-pub(crate) fn host_until<A: Family>() -> Option<&'static mut Ticks> {
+pub(crate) fn host_flows_expire_at<A: Family>() -> Option<&'static mut Ticks> {
     // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this
     // one's.
-    A::maps().host_until.get_ptr_mut(0).map(|until| unsafe { &mut *until })
+    A::maps().host_flows_expire_at.get_ptr_mut(0).map(|until| unsafe { &mut *until })
 }
 
 /// Whether this CPU may send another error to that side in the tick `now`.
 #[inline(always)]
-pub(crate) fn may_answer(side: u8, now: Ticks) -> bool {
-    let Some(sent) = ANSWERS.get_ptr_mut(side.into()) else { return false };
+pub(crate) fn take_error_budget(side: u8, now: Ticks) -> bool {
+    let Some(sent) = ICMP_BUDGET.get_ptr_mut(side.into()) else { return false };
     // SAFETY: as for `count`.
     let [tick, count] = unsafe { &mut *sent };
     if *tick != now {
         (*tick, *count) = (now, 0);
     }
     *count += 1;
-    *count <= answer::RATE
+    *count <= icmp_reply::ERRORS_PER_TICK
 }
 
 /// This CPU's place for a frame that is to be held.
 #[inline(always)]
-pub(crate) fn frame() -> Option<&'static mut HeldFrame> {
+pub(crate) fn frame() -> Option<&'static mut QueuedFrame> {
     // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of
     // it is valid as zeroes.
     FRAME.get_ptr_mut(0).map(|frame| unsafe { &mut *frame })
@@ -264,15 +264,15 @@ const OLDEST: u32 = 1;
 #[inline(always)]
 fn ring_counter<A: Family>(which: u32) -> Option<Counter> {
     // SAFETY: as for `flow_count`.
-    A::maps().begun_counters.get_ptr_mut(which).map(|count| unsafe { Counter::new(count) })
+    A::maps().age_ring_ends.get_ptr_mut(which).map(|count| unsafe { Counter::new(count) })
 }
 
 /// Notes that a flow with that key began. An older note may be overwritten: the agent finds that
 /// flow when it sweeps.
 #[inline(always)]
-pub(crate) fn note_begun<A: Family>(key: &Tuple<A>) {
+pub(crate) fn push_newest<A: Family>(key: &Tuple<A>) {
     let Some(next) = ring_counter::<A>(NEXT) else { return };
-    if let Some(note) = A::maps().begun.get_ptr_mut(next.add(1) as u32 & BEGUN_MASK.load()) {
+    if let Some(note) = A::maps().age_ring.get_ptr_mut(next.add(1) as u32 & AGE_RING_MASK.load()) {
         // SAFETY: a tuple is valid whatever it holds: one that two CPUs wrote at once is nobody's
         // key.
         unsafe { *note = *key }
@@ -281,11 +281,11 @@ pub(crate) fn note_begun<A: Family>(key: &Tuple<A>) {
 
 /// Takes the oldest note.
 #[inline(always)]
-pub(crate) fn oldest_begun<A: Family>() -> Option<Tuple<A>> {
+pub(crate) fn pop_oldest<A: Family>() -> Option<Tuple<A>> {
     let next = ring_counter::<A>(NEXT)?.get();
     let oldest = ring_counter::<A>(OLDEST)?;
     let behind = next.wrapping_sub(oldest.get()).cast_signed();
-    let mask = BEGUN_MASK.load();
+    let mask = AGE_RING_MASK.load();
     if behind <= 0 {
         // Less than zero after two CPUs took the last one.
         oldest.set(next);
@@ -297,15 +297,15 @@ pub(crate) fn oldest_begun<A: Family>() -> Option<Tuple<A>> {
         oldest.set(next.wrapping_sub(u64::from(mask) + 1));
     }
     let at = oldest.add(1) as u32;
-    A::maps().begun.get(at & mask).copied()
+    A::maps().age_ring.get(at & mask).copied()
 }
 
 /// A family's maps.
 pub(crate) struct Maps<A: 'static> {
-    pub(crate) flows: &'static HashMap<Tuple<A>, Flow<A>>,
-    pub(crate) begun: &'static Array<Tuple<A>>,
-    pub(crate) begun_counters: &'static Array<u64>,
-    pub(crate) host_until: &'static Array<Ticks>,
+    pub(crate) flows: &'static HashMap<Tuple<A>, FlowEntry<A>>,
+    pub(crate) age_ring: &'static Array<Tuple<A>>,
+    pub(crate) age_ring_ends: &'static Array<u64>,
+    pub(crate) host_flows_expire_at: &'static Array<Ticks>,
     pub(crate) endpoints: &'static HashMap<A, Endpoint<A>>,
     pub(crate) publishes: &'static Array<Publish<A>>,
     pub(crate) ports: &'static Array<u32>,
@@ -315,25 +315,25 @@ pub(crate) struct Maps<A: 'static> {
     pub(crate) uplinks: &'static HashMap<u32, Uplink<A>>,
     pub(crate) sockets: &'static LruHashMap<SocketPeer<A>, SocketAddress<A>>,
     pub(crate) fragments: &'static LruHashMap<Datagram<A>, Fragments>,
-    pub(crate) held: &'static LruHashMap<HeldKey<A>, HeldFrame>,
+    pub(crate) fragment_queue: &'static LruHashMap<QueuedKey<A>, QueuedFrame>,
 }
 
 /// A family that has maps.
-pub(crate) trait Mapped: Sized + 'static {
+pub(crate) trait HasMaps: Sized + 'static {
     /// Its maps.
     fn maps() -> Maps<Self>;
     /// This CPU's place for the first packet of a flow.
-    fn first() -> Option<&'static mut First<Self>>;
+    fn first() -> Option<&'static mut Scratch<Self>>;
     /// This CPU's place for a fragment on its way.
-    fn passage() -> Option<&'static mut Passage<Self>>;
+    fn fragment_context() -> Option<&'static mut FragmentContext<Self>>;
 }
 
 /// A family that the datapath handles: its maps, and the kernel's own structures for it.
-pub(crate) trait Family: packet::Family + Mapped + Steps {
-    /// Of the protocol, by which the program `sweep` knows it.
+pub(crate) trait Family: packet::Family + HasMaps + Steps {
+    /// Of the protocol, by which the program `collect` knows it.
     const NUMBER: u8;
     /// Added to an endpoint's slot, the place in [`COUNTS`] for its flows.
-    const COUNTED_AT: u32;
+    const COUNT_OFFSET: u32;
     /// Whether the kernel finds a route for what leaves through an interface that does not forward.
     /// Otherwise the route is looked for as for a packet that arrived at the network's bridge: IPv6
     /// asks the interface itself, and an uplink that forwards takes no router advertisements.
@@ -342,14 +342,14 @@ pub(crate) trait Family: packet::Family + Mapped + Steps {
     /// long that is, in bytes.
     fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32;
     /// Whether a flow among the other family's has that tuple.
-    fn is_taken_across(tuple: &Tuple<Self>) -> bool;
+    fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool;
     /// Puts a packet's addresses into the parameters of a route lookup.
     fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup);
 }
 
 impl Family for V4 {
     const NUMBER: u8 = 4;
-    const COUNTED_AT: u32 = 0;
+    const COUNT_OFFSET: u32 = 0;
     const ROUTES_FROM_OUTPUT: bool = true;
 
     #[inline(always)]
@@ -364,8 +364,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_taken_across(tuple: &Tuple<Self>) -> bool {
-        tuple.side == side::CONTAINER && FLOWS6.get_ptr(crossing::mapped(tuple)).is_some()
+    fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool {
+        tuple.side == side::CONTAINER && FLOWS6.get_ptr(nat64::mapped_tuple(tuple)).is_some()
     }
 
     #[inline(always)]
@@ -377,12 +377,12 @@ impl Family for V4 {
 
 impl Family for V6 {
     const NUMBER: u8 = 6;
-    const COUNTED_AT: u32 = abi::OF_IPV6;
+    const COUNT_OFFSET: u32 = abi::COUNT_IPV6;
     const ROUTES_FROM_OUTPUT: bool = false;
 
     #[inline(always)]
     fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32 {
-        if let Some(tuple) = crossing::unmapped(tuple) {
+        if let Some(tuple) = nat64::unmapped_tuple(tuple) {
             return V4::set_sock_tuple(&tuple, key);
         }
         // SAFETY: whatever is in the union, it is words.
@@ -395,8 +395,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_taken_across(tuple: &Tuple<Self>) -> bool {
-        crossing::unmapped(tuple).is_some_and(|tuple| FLOWS4.get_ptr(tuple).is_some())
+    fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool {
+        nat64::unmapped_tuple(tuple).is_some_and(|tuple| FLOWS4.get_ptr(tuple).is_some())
     }
 
     #[inline(always)]

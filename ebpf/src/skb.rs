@@ -19,19 +19,19 @@ use aya_ebpf::{
 };
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
-    abi::{HELD_BYTES, HeldFrame, Macs, Translation, exit},
+    abi::{Macs, QUEUED_FRAME_BYTES, QueuedFrame, Translation, deliver},
     address::{Port, V6},
-    answer::{self, Answer},
     checksum,
-    crossing::{self, Head, Icmp},
+    drop_reason::DropReason,
     fragment,
     icmp_error::{self, ErrorTranslation, FrameMut},
+    icmp_reply::{self, IcmpError},
     ipv4::Ipv4,
     ipv6::Ipv6,
     mss::{self, Search},
+    nat64::{self, Head, Icmp},
     packet::{Arrival, ETHERNET, Ethernet, Frame, Malformed, Packet, Payload, ether_type},
-    plan::First,
-    reason::Reason,
+    plan::Scratch,
     tuple::{Tuple, echo, protocol, side},
 };
 
@@ -41,7 +41,7 @@ const PACKET_HOST: u32 = 0;
 
 /// The mark of a packet that was decided about where its container sent it, from there to the next
 /// program of ours. The kernel takes away what mark a container gives its packets.
-const DECIDED: u32 = 0xca5e_0001;
+const PROCESSED_MARK: u32 = 0xca5e_0001;
 
 /// A frame that a tc program was called for.
 pub(crate) struct Skb<'a> {
@@ -110,7 +110,7 @@ impl<'a> Skb<'a> {
     /// Whether no socket lookup would find who of the host sends it: a ping, or a socket bound to a
     /// device.
     #[inline(always)]
-    pub(crate) fn is_hidden<A>(&self, packet: &Packet<A>) -> bool {
+    pub(crate) fn bypasses_socket_lookup<A>(&self, packet: &Packet<A>) -> bool {
         if packet.payload == Payload::Echo {
             return true;
         }
@@ -128,7 +128,7 @@ impl<'a> Skb<'a> {
 
     /// The interface it came to the host by, zero if a process of the host sent it.
     #[inline(always)]
-    pub(crate) fn came_by(&self) -> u32 {
+    pub(crate) fn ingress_interface(&self) -> u32 {
         // SAFETY: a field of the program's context.
         unsafe { (*self.raw).ingress_ifindex }
     }
@@ -136,16 +136,16 @@ impl<'a> Skb<'a> {
     /// Whether it is where its container sends it, at the other end of a netkit pair: it has come
     /// to nowhere yet.
     #[inline(always)]
-    pub(crate) fn is_being_sent(&self) -> bool {
-        self.came_by() == 0
+    pub(crate) fn is_container_egress(&self) -> bool {
+        self.ingress_interface() == 0
     }
 
     /// Whether it has been decided about where its container sent it. What says so goes with that.
     #[inline(always)]
-    pub(crate) fn is_decided(&mut self) -> bool {
+    pub(crate) fn take_processed_mark(&mut self) -> bool {
         // SAFETY: a field of the program's context.
         unsafe {
-            if (*self.raw).mark != DECIDED {
+            if (*self.raw).mark != PROCESSED_MARK {
                 return false;
             }
             (*self.raw).mark = 0;
@@ -157,10 +157,10 @@ impl<'a> Skb<'a> {
     /// next, the host side or an uplink on its way out, cannot tell it from what it decides about
     /// itself.
     #[inline(always)]
-    pub(crate) fn note_decided(&mut self) {
-        if self.is_being_sent() {
+    pub(crate) fn set_processed_mark(&mut self) {
+        if self.is_container_egress() {
             // SAFETY: a field of the program's context.
-            unsafe { (*self.raw).mark = DECIDED }
+            unsafe { (*self.raw).mark = PROCESSED_MARK }
         }
     }
 
@@ -203,13 +203,13 @@ impl<'a> Skb<'a> {
         &mut self,
         packet: &Packet<A>,
         translation: &Translation<A>,
-    ) -> Result<i32, Reason> {
-        if translation.exit == exit::BRIDGED {
-            self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
-        } else if translation.exit == exit::HOST {
+    ) -> Result<i32, DropReason> {
+        if translation.deliver == deliver::SAME_BRIDGE {
+            self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
+        } else if translation.deliver == deliver::STACK {
             if translation.port_delta != 0 {
                 self.update_checksums(packet, translation)?;
-                self.rewrite_ports(packet, &translation.tuple).ok_or(Reason::RewriteFailed)?;
+                self.rewrite_ports(packet, &translation.tuple).ok_or(DropReason::RewriteFailed)?;
             }
             return Ok(TCX_NEXT);
         } else {
@@ -220,7 +220,7 @@ impl<'a> Skb<'a> {
             // 6.16, commit ead7f9b8de65); or it does not (SCTP), and they count.
             self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
             let macs = now(&translation.macs);
-            self.rewrite(packet, translation, &macs).ok_or(Reason::RewriteFailed)?;
+            self.rewrite(packet, translation, &macs).ok_or(DropReason::RewriteFailed)?;
             return Ok(self.redirect(translation, &macs));
         }
         Ok(self.redirect(translation, &translation.macs))
@@ -240,8 +240,8 @@ impl<'a> Skb<'a> {
         packet: &Packet<A>,
         search: &Search,
         limit: u16,
-    ) -> Result<(), Reason> {
-        match search.lower(self, limit).ok_or(Reason::RewriteFailed)? {
+    ) -> Result<(), DropReason> {
+        match search.lower(self, limit).ok_or(DropReason::RewriteFailed)? {
             0 => Ok(()),
             delta => self.add_to_checksum((payload_at(packet) + 16) as u32, delta, 0),
         }
@@ -253,12 +253,13 @@ impl<'a> Skb<'a> {
         &mut self,
         packet: &Packet<A>,
         translation: &ErrorTranslation<A>,
-    ) -> Result<i32, Reason> {
-        if translation.outer.exit == exit::PEER {
-            self.write_macs(&translation.outer.macs).ok_or(Reason::RewriteFailed)?;
+    ) -> Result<i32, DropReason> {
+        if translation.outer.deliver == deliver::CONTAINER {
+            self.write_macs(&translation.outer.macs).ok_or(DropReason::RewriteFailed)?;
         }
-        icmp_error::apply(self, payload_at(packet), translation).ok_or(Reason::RewriteFailed)?;
-        if translation.outer.exit != exit::HOST {
+        icmp_error::apply(self, payload_at(packet), translation)
+            .ok_or(DropReason::RewriteFailed)?;
+        if translation.outer.deliver != deliver::STACK {
             self.frame_changed::<A>(A::ONE_HOP.into());
         }
         Ok(self.redirect(&translation.outer, &translation.outer.macs))
@@ -267,9 +268,9 @@ impl<'a> Skb<'a> {
     /// Puts an error in the frame's place, and sends it to where that came from. Answers the
     /// action.
     #[inline(always)]
-    pub(crate) fn send_back<A>(&mut self, packet: &Packet<A>, answer: &Answer) -> Option<i32> {
-        let length = u32::from(answer.length);
-        if length < ETHERNET as u32 || length > answer::ROOM as u32 {
+    pub(crate) fn send_back<A>(&mut self, packet: &Packet<A>, error: &IcmpError) -> Option<i32> {
+        let length = u32::from(error.length);
+        if length < ETHERNET as u32 || length > icmp_reply::MAX_FRAME as u32 {
             return None;
         }
         // A sum that was left to the hardware stays so. Only who is near sends such, and is
@@ -278,7 +279,7 @@ impl<'a> Skb<'a> {
         // said.
         unsafe {
             if bpf_skb_change_tail(self.raw, length, 0) != 0
-                || bpf_skb_store_bytes(self.raw, 0, answer.bytes.as_ptr().cast(), length, 0) != 0
+                || bpf_skb_store_bytes(self.raw, 0, error.bytes.as_ptr().cast(), length, 0) != 0
             {
                 return None;
             }
@@ -298,21 +299,24 @@ impl<'a> Skb<'a> {
         packet: &Packet<A>,
         translation: &Translation<A>,
         id: u32,
-    ) -> Result<i32, Reason> {
+    ) -> Result<i32, DropReason> {
         if fragment::is_translated(translation) {
-            A::rewrite_id(self, packet, id).ok_or(Reason::RewriteFailed)?;
+            A::rewrite_id(self, packet, id).ok_or(DropReason::RewriteFailed)?;
             let words = |id: u32| (id & 0xffff) + (id >> 16);
             self.frame_changed::<A>(checksum::delta(words(packet.id), words(id)).into());
-        } else if !packet.first_fragment && translation.exit == exit::HOST {
+        } else if !packet.first_fragment && translation.deliver == deliver::STACK {
             return Ok(TCX_NEXT);
         }
         if packet.first_fragment || !fragment::is_translated(translation) {
             return self.leave(packet, translation);
         }
-        if translation.exit == exit::PEER {
-            self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
+        if translation.deliver == deliver::CONTAINER {
+            self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
         }
-        A::rewrite(self.write::<A::Header>(ETHERNET).ok_or(Reason::RewriteFailed)?, translation);
+        A::rewrite(
+            self.write::<A::Header>(ETHERNET).ok_or(DropReason::RewriteFailed)?,
+            translation,
+        );
         // The checksum that makes up for the addresses is in the first fragment.
         self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
         Ok(self.redirect(translation, &translation.macs))
@@ -320,11 +324,11 @@ impl<'a> Skb<'a> {
 
     /// Makes an IPv6 packet one of IPv4 and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave_as_ipv4(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
-        let First { packet, half, head4, .. } = place;
-        let translation = &half.translation;
-        crossing::to_ipv4(self, packet, &translation.tuple, random(), head4)
-            .ok_or(Reason::RewriteFailed)?;
+    pub(crate) fn leave_as_ipv4(&mut self, scratch: &mut Scratch<V6>) -> Result<i32, DropReason> {
+        let Scratch { packet, entry, head4, .. } = scratch;
+        let translation = &entry.translation;
+        nat64::to_ipv4(self, packet, &translation.tuple, random(), head4)
+            .ok_or(DropReason::RewriteFailed)?;
         self.cross_payload(packet, translation)?;
         self.cross(ether_type::IPV4, -beyond::<Ipv6>(packet), translation)?;
         self.store(ETHERNET, &head4.outer)?;
@@ -333,14 +337,14 @@ impl<'a> Skb<'a> {
 
     /// Makes an IPv4 packet one of IPv6 and sends it on. Answers the action.
     #[inline(always)]
-    pub(crate) fn leave_as_ipv6(&mut self, place: &mut First<V6>) -> Result<i32, Reason> {
-        let First { packet, half, head6, .. } = place;
-        let translation = &half.translation;
+    pub(crate) fn leave_as_ipv6(&mut self, scratch: &mut Scratch<V6>) -> Result<i32, DropReason> {
+        let Scratch { packet, entry, head6, .. } = scratch;
+        let translation = &entry.translation;
         if packet.payload == Payload::Udp && self.read(payload_at(packet) + 6).unwrap_or(0_u16) == 0
         {
-            return Err(Reason::NoChecksum);
+            return Err(DropReason::NoChecksum);
         }
-        crossing::to_ipv6(self, packet, &translation.tuple, head6).ok_or(Reason::RewriteFailed)?;
+        nat64::to_ipv6(self, packet, &translation.tuple, head6).ok_or(DropReason::RewriteFailed)?;
         self.cross_payload(packet, translation)?;
         self.cross(ether_type::IPV6, -beyond::<Ipv4>(packet), translation)?;
         self.store(ETHERNET, &head6.outer)?;
@@ -350,11 +354,11 @@ impl<'a> Skb<'a> {
     /// Gives an IPv6 error the headers that were made for it in IPv4, and sends it on. Answers the
     /// action.
     #[inline(always)]
-    pub(crate) fn leave_error_as_ipv4(&mut self, place: &First<V6>) -> Result<i32, Reason> {
-        let First { packet, error, head4, .. } = place;
+    pub(crate) fn leave_error_as_ipv4(&mut self, scratch: &Scratch<V6>) -> Result<i32, DropReason> {
+        let Scratch { packet, error_translation: error, head4, .. } = scratch;
         self.cross(
             ether_type::IPV4,
-            -beyond::<Ipv6>(packet) - crossing::LONGER.cast_signed(),
+            -beyond::<Ipv6>(packet) - nat64::HEADER_GROWTH.cast_signed(),
             &error.outer,
         )?;
         self.store_head(head4)?;
@@ -364,11 +368,11 @@ impl<'a> Skb<'a> {
     /// Gives an IPv4 error the headers that were made for it in IPv6, and sends it on. Answers the
     /// action.
     #[inline(always)]
-    pub(crate) fn leave_error_as_ipv6(&mut self, place: &First<V6>) -> Result<i32, Reason> {
-        let First { packet, error, head6, .. } = place;
+    pub(crate) fn leave_error_as_ipv6(&mut self, scratch: &Scratch<V6>) -> Result<i32, DropReason> {
+        let Scratch { packet, error_translation: error, head6, .. } = scratch;
         self.cross(
             ether_type::IPV6,
-            crossing::LONGER.cast_signed() - beyond::<Ipv4>(packet),
+            nat64::HEADER_GROWTH.cast_signed() - beyond::<Ipv4>(packet),
             &error.outer,
         )?;
         self.store_head(head6)?;
@@ -381,9 +385,9 @@ impl<'a> Skb<'a> {
         &mut self,
         packet: &Packet<V6>,
         translation: &Translation<V6>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DropReason> {
         self.update_checksums(packet, translation)?;
-        self.rewrite_ports(packet, &translation.tuple).ok_or(Reason::RewriteFailed)
+        self.rewrite_ports(packet, &translation.tuple).ok_or(DropReason::RewriteFailed)
     }
 
     /// Makes the frame one of the other family's, whose header is to be stored. `room` bytes are
@@ -394,7 +398,7 @@ impl<'a> Skb<'a> {
         ether_type: u16,
         room: i32,
         translation: &Translation<V6>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DropReason> {
         // SAFETY: no pointer into the frame is held.
         unsafe {
             // The sizes of segments stay: they were asked for with the longer header in mind.
@@ -402,17 +406,17 @@ impl<'a> Skb<'a> {
             if (room != 0 && bpf_skb_adjust_room(self.raw, room, BPF_ADJ_ROOM_NET, flags) != 0)
                 || bpf_skb_change_proto(self.raw, ether_type, 0) != 0
             {
-                return Err(Reason::RewriteFailed);
+                return Err(DropReason::RewriteFailed);
             }
         }
-        if translation.exit != exit::NEIGHBOUR || translation.macs.are_known() {
-            self.write_macs(&translation.macs).ok_or(Reason::RewriteFailed)?;
+        if translation.deliver != deliver::UPLINK || translation.macs.is_resolved() {
+            self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
         }
-        self.put(ETHERNET - size_of::<u16>(), &ether_type).ok_or(Reason::RewriteFailed)
+        self.put(ETHERNET - size_of::<u16>(), &ether_type).ok_or(DropReason::RewriteFailed)
     }
 
     #[inline(always)]
-    fn store_head<H: NoUninit>(&mut self, head: &Head<H>) -> Result<(), Reason> {
+    fn store_head<H: NoUninit>(&mut self, head: &Head<H>) -> Result<(), DropReason> {
         let icmp_at = ETHERNET + size_of::<H>();
         self.store(ETHERNET, &head.outer)?;
         self.store(icmp_at, &head.icmp)?;
@@ -425,18 +429,18 @@ impl<'a> Skb<'a> {
 
     /// Stores a value in the frame, and in the sum over it that some devices give.
     #[inline(always)]
-    fn store<T: NoUninit>(&mut self, offset: usize, value: &T) -> Result<(), Reason> {
+    fn store<T: NoUninit>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
         let (from, length) = (ptr::from_ref(value).cast(), size_of::<T>() as u32);
         // SAFETY: no pointer into the frame is held, and there are as many bytes.
         let result = unsafe {
             bpf_skb_store_bytes(self.raw, offset as u32, from, length, BPF_F_RECOMPUTE_CSUM.into())
         };
-        if result == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+        if result == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
     }
 
     /// Copies the frame; false if it is too long.
     #[inline(always)]
-    pub(crate) fn copy_to(&self, frame: &mut HeldFrame) -> bool {
+    pub(crate) fn copy_to(&self, frame: &mut QueuedFrame) -> bool {
         frame.length = self.context.len();
         let length = length_of(frame);
         if length != frame.length {
@@ -450,7 +454,7 @@ impl<'a> Skb<'a> {
 
     /// Replaces the frame by another; false if that failed.
     #[inline(always)]
-    pub(crate) fn become_frame(&self, frame: &HeldFrame) -> bool {
+    pub(crate) fn become_frame(&self, frame: &QueuedFrame) -> bool {
         let length = length_of(frame);
         // SAFETY: no pointer into the frame is held, and there are as many bytes as the length can
         // say.
@@ -468,7 +472,7 @@ impl<'a> Skb<'a> {
 
     /// Sends a copy of the frame into the interface where it arrived, as if it arrived now.
     #[inline(always)]
-    pub(crate) fn put_back(&self) {
+    pub(crate) fn reinject(&self) {
         // SAFETY: no pointer into the frame is held. A copy that there is no memory for is lost, as
         // any packet may be.
         unsafe {
@@ -478,14 +482,14 @@ impl<'a> Skb<'a> {
 
     #[inline(always)]
     fn redirect<A>(&self, translation: &Translation<A>, macs: &Macs) -> i32 {
-        if translation.exit == exit::HOST {
+        if translation.deliver == deliver::STACK {
             return TCX_NEXT;
         }
         // SAFETY: redirects by number; the kernel checks what it finds there.
         let action = unsafe {
-            if translation.exit == exit::NEIGHBOUR && macs.are_known() {
+            if translation.deliver == deliver::UPLINK && macs.is_resolved() {
                 bpf_redirect(translation.output, 0)
-            } else if translation.exit == exit::NEIGHBOUR {
+            } else if translation.deliver == deliver::UPLINK {
                 bpf_redirect_neigh(translation.output, ptr::null_mut(), 0, 0)
             } else {
                 self.redirect_into(translation.output)
@@ -500,7 +504,7 @@ impl<'a> Skb<'a> {
         // SAFETY: redirects by number; the kernel checks what it finds there.
         unsafe {
             // The short way is for what has arrived.
-            if self.is_being_sent() {
+            if self.is_container_egress() {
                 return bpf_redirect(host_side, 0);
             }
             // Before Linux 6.15 the packet keeps the type it had for the interface it arrived at.
@@ -518,7 +522,7 @@ impl<'a> Skb<'a> {
         &self,
         packet: &Packet<A>,
         translation: &Translation<A>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), DropReason> {
         let protocol = packet.tuple.protocol;
         let (offset, flags) = match protocol {
             protocol::TCP => (16, 0),
@@ -550,10 +554,10 @@ impl<'a> Skb<'a> {
     }
 
     #[inline(always)]
-    fn add_to_checksum(&self, field: u32, delta: u16, flags: u64) -> Result<(), Reason> {
+    fn add_to_checksum(&self, field: u32, delta: u16, flags: u64) -> Result<(), DropReason> {
         // SAFETY: no pointer into the frame is held; the kernel checks the offset.
         let result = unsafe { bpf_l4_csum_replace(self.raw, field, 0, u64::from(delta), flags) };
-        if result == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+        if result == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
     }
 
     #[inline(always)]
@@ -564,7 +568,7 @@ impl<'a> Skb<'a> {
         macs: &Macs,
     ) -> Option<()> {
         let tuple = &translation.tuple;
-        if translation.exit == exit::PEER || macs.are_known() {
+        if translation.deliver == deliver::CONTAINER || macs.is_resolved() {
             self.write_macs(macs)?;
         }
         A::rewrite(self.write::<A::Header>(ETHERNET)?, translation);
@@ -596,11 +600,11 @@ impl<'a> Skb<'a> {
     }
 }
 
-/// The length of a held frame: 1 to [`HELD_BYTES`], which the verifier cannot know of one that lies
+/// The length of a held frame: 1 to [`QUEUED_FRAME_BYTES`], which the verifier cannot know of one that lies
 /// in a map.
 #[inline(always)]
-fn length_of(frame: &HeldFrame) -> u32 {
-    (frame.length.wrapping_sub(1) & (HELD_BYTES as u32 - 1)) + 1
+fn length_of(frame: &QueuedFrame) -> u32 {
+    (frame.length.wrapping_sub(1) & (QUEUED_FRAME_BYTES as u32 - 1)) + 1
 }
 
 /// Bytes between the header of a packet and its payload.

@@ -19,8 +19,8 @@ use causeway_common::{
 };
 
 use crate::{
-    maps::{self, Family, Mapped as _},
-    tables::{self, REPLACE},
+    env::{self, REPLACE},
+    maps::{self, Family, HasMaps as _},
 };
 
 /// The call goes on.
@@ -89,7 +89,7 @@ pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
 /// `bind(2)` of an IPv6 socket.
 #[cgroup_sock_addr(bind6)]
 pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
-    if bind::<Ipv6>(&ctx) == REFUSE { REFUSE } else { bind::<Mapped>(&ctx) }
+    if bind::<Ipv6>(&ctx) == REFUSE { REFUSE } else { bind::<V4InV6>(&ctx) }
 }
 
 /// What a process does with the address.
@@ -162,9 +162,9 @@ impl Form for Ipv4 {
 }
 
 /// IPv4 by an IPv6 socket: `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), as dual-stack programs do.
-struct Mapped;
+struct V4InV6;
 
-impl Form for Mapped {
+impl Form for V4InV6 {
     type Family = V4;
 
     #[inline(always)]
@@ -251,8 +251,8 @@ unsafe fn one_by_one(words: *const u32) -> [u32; 4] {
 /// What an IPv6 socket addresses: IPv4 in IPv6's form, or IPv6.
 #[inline(always)]
 fn to_container_of_either(ctx: &SockAddrContext, call: Call) -> i32 {
-    if Mapped::address(ctx).is_some() {
-        to_container::<Mapped>(ctx, call)
+    if V4InV6::address(ctx).is_some() {
+        to_container::<V4InV6>(ctx, call)
     } else {
         to_container::<Ipv6>(ctx, call)
     }
@@ -262,8 +262,8 @@ fn to_container_of_either(ctx: &SockAddrContext, call: Call) -> i32 {
 /// either family.
 #[inline(always)]
 fn to_publish_of_either(ctx: &SockAddrContext) -> i32 {
-    if Mapped::address(ctx).is_some() {
-        to_publish::<Mapped>(ctx);
+    if V4InV6::address(ctx).is_some() {
+        to_publish::<V4InV6>(ctx);
     }
     to_publish::<Ipv6>(ctx)
 }
@@ -294,7 +294,7 @@ fn bind<F: Form>(ctx: &SockAddrContext) -> i32 {
         return ALLOW;
     }
     let Some(address) = F::bound(ctx) else { return ALLOW };
-    if !tables::is_publish_in_the_way(protocol(ctx), &address, port(ctx)) {
+    if !env::publish_conflicts(protocol(ctx), &address, port(ctx)) {
         return ALLOW;
     }
     // SAFETY: sets what the call answers.
@@ -325,8 +325,8 @@ fn to_container<F: Form>(ctx: &SockAddrContext, call: Call) -> i32 {
     let Some(address) = F::address(ctx) else { return ALLOW };
     let meant = SocketAddress { address, port: port(ctx), _pad: 0 };
     let sockets = F::Family::maps().sockets;
-    let peer =
-        container_of(ctx, &meant).filter(|peer| !peer.address.is_mapped() || call == Call::Connect);
+    let peer = container_of(ctx, &meant)
+        .filter(|peer| !peer.address.is_v4_mapped() || call == Call::Connect);
     // The kernel goes over to IPv4 with a socket that connects, and not for a packet alone.
     if let Some(peer) = peer {
         // Without a place to remember what was meant, the answers would carry an address that the
@@ -366,10 +366,10 @@ fn container_of<A: Spoken>(
     ctx: &SockAddrContext,
     meant: &SocketAddress<A>,
 ) -> Option<SocketPeer<A>> {
-    let slot = tables::published(protocol(ctx), &meant.address, meant.port)?;
+    let slot = env::published(protocol(ctx), &meant.address, meant.port)?;
     // Linux takes the unspecified address for loopback when it is connected to.
     let loopback = meant.address.is_loopback() || meant.address == A::UNSPECIFIED;
-    if !loopback && !tables::is_local(&meant.address) {
+    if !loopback && !env::is_local(&meant.address) {
         return None;
     }
     let publish = A::maps().publishes.get(slot)?;

@@ -6,33 +6,33 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
     address::{V4, V6},
-    early::{self, Early, Receivers},
+    drop_reason::DropReason,
     icmp_error::FrameMut,
     packet::{Arrival, Ethernet, Frame, ether_type},
-    reason::Reason,
     tuple::side,
+    xdp::{self, Receivers, XdpVerdict},
 };
 
 use crate::{
+    env::Kernel,
     maps::{self, Family},
-    tables::Kernel,
 };
 
 /// XDP on an uplink: what is sure before the kernel makes a packet of it. Frames in several pieces
 /// come too, of which the first is in sight.
 #[xdp(frags)]
-pub(crate) fn uplink_xdp(ctx: XdpContext) -> u32 {
+pub(crate) fn xdp_uplink(ctx: XdpContext) -> u32 {
     let mut buffer = Buffer { context: &ctx, _frame: PhantomData };
     let Some(header) = buffer.read::<Ethernet>(0) else { return xdp_action::XDP_PASS };
     match header.ether_type {
-        ether_type::IPV4 => handle::<V4>(&mut buffer, header.destination),
-        ether_type::IPV6 => handle::<V6>(&mut buffer, header.destination),
+        ether_type::IPV4 => decide_family::<V4>(&mut buffer, header.destination),
+        ether_type::IPV6 => decide_family::<V6>(&mut buffer, header.destination),
         _ => xdp_action::XDP_PASS,
     }
 }
 
 #[inline(always)]
-fn handle<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u32 {
+fn decide_family<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u32 {
     let input = buffer.context.ingress_ifindex() as u32;
     // What is for another machine, or for all, is not looked at: nobody has compared yet.
     if maps::uplink_mac(input).is_none_or(|uplink| uplink.mac != destination) {
@@ -40,27 +40,27 @@ fn handle<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u32 {
     }
     let arrival = Arrival { side: side::UPLINK, input, length: buffer.length(), gso_size: 0 };
     let Ok(packet) = A::parse_usual(buffer, arrival) else { return xdp_action::XDP_PASS };
-    match early::decide(buffer, &packet, &Kernel::new(buffer.context)) {
+    match xdp::decide(buffer, &packet, &Kernel::new(buffer.context)) {
         // Half rewritten it must not go on.
-        Early::Forward(half) => match early::rewrite(buffer, &packet, &half.translation) {
+        XdpVerdict::Forward(entry) => match xdp::rewrite(buffer, &packet, &entry.translation) {
             Some(()) => xdp_action::XDP_REDIRECT,
-            None => drop(Reason::RewriteFailed),
+            None => drop(DropReason::RewriteFailed),
         },
-        Early::Drop(reason) => drop(reason),
-        Early::Pass => xdp_action::XDP_PASS,
+        XdpVerdict::Drop(reason) => drop(reason),
+        XdpVerdict::Pass => xdp_action::XDP_PASS,
     }
 }
 
 #[inline(always)]
-fn drop(reason: Reason) -> u32 {
+fn drop(reason: DropReason) -> u32 {
     maps::count(reason);
     xdp_action::XDP_DROP
 }
 
 impl Receivers for Kernel<'_, XdpContext> {
     #[inline(always)]
-    fn takes(&self, host_side: u32) -> bool {
-        maps::redirect_early(host_side)
+    fn accepts_xdp(&self, host_side: u32) -> bool {
+        maps::redirect_xdp(host_side)
     }
 }
 

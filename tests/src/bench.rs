@@ -17,7 +17,7 @@ use causeway::datapath::{
     Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial,
 };
 use causeway_api::types::{device::Device, mac::Mac, publish::PublishSpec};
-use causeway_common::early::Early;
+use causeway_common::xdp::XdpVerdict;
 use causeway_netlink::{Netlink, Netns, sysctl};
 use ipnet::IpNet;
 
@@ -509,11 +509,11 @@ impl Bench {
     }
 
     /// What the pure code for the uplink's driver makes of a frame: as what it goes on, if it does.
-    pub fn early(&self, input: &str, frame: &[u8]) -> Early<Vec<u8>> {
+    pub fn early(&self, input: &str, frame: &[u8]) -> XdpVerdict<Vec<u8>> {
         if frame[..6] == self.mac(input) {
             self.models.decide_early(self.index(input), frame)
         } else {
-            Early::Pass
+            XdpVerdict::Pass
         }
     }
 

@@ -9,17 +9,17 @@ use arbitrary::{Arbitrary as _, Unstructured};
 use causeway::datapath::{Entry, Terms, Trial};
 use causeway_api::types::publish::PortRange;
 use causeway_common::{
-    abi::{Network, exit},
+    abi::{Network, deliver},
     address::{self, Address},
+    drop_reason::DropReason,
     model::Model,
     packet::Arrival,
-    reason::Reason,
     tuple::side,
 };
 use causeway_fuzz::{
+    fixture::{CONTAINERS, Fixture, GATEWAYS, HOST, PUBLISHES, Scenery, WORLD, subnet},
     history::check_outcome,
     programs::{Hook, Outcome, action, run},
-    scene::{CONTAINERS, GATEWAYS, HOST, PUBLISHES, Scene, Scenery, WORLD, subnet},
     traffic::{self, Arriving, Event, Left, Memory},
     wire::Frame,
 };
@@ -131,7 +131,7 @@ fn play<A: Played>() {
         .map_or(FRAMES, |count| count.parse().expect("a number of frames"));
     with_bench(|bench| {
         set_up::<A>(bench);
-        let scene = Scene {
+        let fixture = Fixture {
             sides: INTERFACES.map(|name| bench.index(name)),
             uplink: bench.index("up0"),
             uplink_mac: bench.mac("up0"),
@@ -144,7 +144,7 @@ fn play<A: Played>() {
             History {
                 bench,
                 model: A::model(&bench.models),
-                scene,
+                fixture,
                 random: Random::new(number),
                 memory: Memory::default(),
                 start: &start,
@@ -158,11 +158,11 @@ fn play<A: Played>() {
                 "history {number}: the reasons that the kernel counted"
             );
             bench.flush();
-            A::model(&bench.models).begun.borrow_mut().clear();
+            A::model(&bench.models).age_ring.borrow_mut().clear();
         }
         assert!(bench.datapath.flows().expect("the flows").is_empty(), "flows are left");
         seen.check();
-        an_exchange_works::<A>(bench, &scene);
+        an_exchange_works::<A>(bench, &fixture);
     });
 }
 
@@ -224,7 +224,7 @@ fn since(start: &Reasons, counted: &Reasons) -> Reasons {
 }
 
 impl Seen {
-    fn count(&mut self, reason: Reason) {
+    fn count(&mut self, reason: DropReason) {
         *self.reasons.entry(reason.name()).or_default() += 1;
     }
 
@@ -245,7 +245,7 @@ impl Seen {
 struct History<'a, A> {
     bench: &'a Bench,
     model: &'a Model<A>,
-    scene: Scene,
+    fixture: Fixture,
     random: Random,
     memory: Memory,
     start: &'a Reasons,
@@ -259,7 +259,8 @@ impl<A: Played> History<'_, A> {
             let bytes: [u64; 8] = std::array::from_fn(|_| self.random.next());
             let bytes = bytes.map(u64::to_ne_bytes).concat();
             let event = Event::arbitrary(&mut Unstructured::new(&bytes)).expect("bytes enough");
-            let Some((arriving, _)) = traffic::frame::<A>(event, &self.scene, &self.memory) else {
+            let Some((arriving, _)) = traffic::frame::<A>(event, &self.fixture, &self.memory)
+            else {
                 continue;
             };
             if self.random.next().is_multiple_of(64) {
@@ -281,22 +282,23 @@ impl<A: Played> History<'_, A> {
                 // Also of an exchange of the host's with many, which would pass to the stack, and
                 // end there.
                 assert!(is_martian::<A>(&arriving.frame), "{arriving:02x?}");
-                self.seen.count(Reason::Martian);
+                self.seen.count(DropReason::Martian);
                 return true;
             }
             Some(trial) => trial,
             None => self.try_frame(entry(arriving.hook), arriving.input, 0, &arriving.frame),
         };
-        let for_host = arriving.frame[..6] == self.scene.uplink_mac;
+        let for_host = arriving.frame[..6] == self.fixture.uplink_mac;
         let mut outcome = run(arriving.hook, &arriving.frame, arriving.input, for_host, self.model);
-        if outcome == Outcome::Stop(Reason::NotAnUplink) && leads_nowhere::<A>(&arriving.frame) {
-            outcome = Outcome::Stop(Reason::NoRoute);
+        if outcome == Outcome::Stop(DropReason::NotAnUplink) && leads_nowhere::<A>(&arriving.frame)
+        {
+            outcome = Outcome::Stop(DropReason::NoRoute);
         }
         check_outcome(&arriving, &outcome, self.model);
         if let Outcome::Stop(reason) | Outcome::Answer(reason, _) = outcome {
             self.seen.count(reason);
         }
-        let moved = matches!(outcome, Outcome::Leave { exit: exit::HOST, .. })
+        let moved = matches!(outcome, Outcome::Leave { deliver: deliver::STACK, .. })
             && arriving.hook == Hook::UplinkOut;
         if let Err(difference) = compare(&arriving, &outcome, &trial, moved) {
             panic!(
@@ -310,7 +312,7 @@ impl<A: Played> History<'_, A> {
             let moved = moved && trial.frame != arriving.frame;
             if moved {
                 let by_kernel =
-                    Outcome::Leave { frame: trial.frame.clone(), output, exit: exit::HOST };
+                    Outcome::Leave { frame: trial.frame.clone(), output, deliver: deliver::STACK };
                 check_outcome(&arriving, &by_kernel, self.model);
             }
             self.memory.push(Left { came: arriving, frame: trial.frame, output });
@@ -363,7 +365,7 @@ impl<A: Played> History<'_, A> {
         let trial =
             self.try_frame(Entry::Bridge, self.bench.index("cwa"), came_by, &arriving.frame);
         let (reason, action) =
-            if came_by == 0 { (Reason::FromHost, -1) } else { (Reason::NotPublished, 2) };
+            if came_by == 0 { (DropReason::FromHost, -1) } else { (DropReason::NotPublished, 2) };
         assert_eq!((trial.action, &trial.frame), (action, &arriving.frame));
         self.seen.count(reason);
     }
@@ -425,10 +427,10 @@ fn compare(
     let frame = match outcome {
         // Errors have a limit; after that the packet is dropped as it is.
         Outcome::Answer(..) if unanswered => return Ok(()),
-        Outcome::Stop(Reason::NoRoute) if unanswered || trial.action == 7 => return Ok(()),
+        Outcome::Stop(DropReason::NoRoute) if unanswered || trial.action == 7 => return Ok(()),
         _ if trial.action != expected => return Err("it is another action"),
         // Half translated, perhaps.
-        Outcome::Stop(Reason::RewriteFailed) => return Ok(()),
+        Outcome::Stop(DropReason::RewriteFailed) => return Ok(()),
         Outcome::Leave { .. } if moved => {
             return if trial.frame.len() == arriving.frame.len() {
                 Ok(())
@@ -443,11 +445,11 @@ fn compare(
 }
 
 /// A flow begins, and is answered, as if nothing had been.
-fn an_exchange_works<A: Played>(bench: &Bench, scene: &Scene) {
+fn an_exchange_works<A: Played>(bench: &Bench, fixture: &Fixture) {
     let data = [&[0x0f, 0xa0, 0, 53, 0, 13, 0, 0][..], b"hello"].concat();
     let container = A::named(CONTAINERS[0]).ip();
     let sent = Frame {
-        macs: (causeway_fuzz::scene::BRIDGE_MAC, causeway_fuzz::scene::mac_of(0)),
+        macs: (causeway_fuzz::fixture::BRIDGE_MAC, causeway_fuzz::fixture::mac_of(0)),
         source: container,
         destination: A::named(WORLD).ip(),
         ttl: 64,
@@ -465,7 +467,7 @@ fn an_exchange_works<A: Played>(bench: &Bench, scene: &Scene) {
         (7, A::named(HOST).ip(), Some((4000, 53)))
     );
     let mut answer = left.reversed();
-    answer.macs.0 = scene.uplink_mac;
+    answer.macs.0 = fixture.uplink_mac;
     let trial = bench.kernel(Entry::Uplink, "up0", &answer.summed().bytes());
     let back = Frame::read(&trial.frame).expect("a packet");
     assert_eq!((trial.action, back.destination, back.ports()), (7, container, Some((53, 4000))));

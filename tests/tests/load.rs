@@ -20,10 +20,10 @@ const CONTAINER: Place = Place {
 
 /// What is attached to which interface, and where there.
 const HOOKS: [(&str, Tcx, &str); 4] = [
-    ("h1", Tcx::Ingress, name::HOST_SIDE),
-    ("up0", Tcx::Ingress, name::UPLINK),
-    ("up0", Tcx::Egress, name::UPLINK_OUT),
-    ("cwa", Tcx::Egress, name::GUARD),
+    ("h1", Tcx::Ingress, name::FROM_CONTAINER),
+    ("up0", Tcx::Ingress, name::FROM_UPLINK),
+    ("up0", Tcx::Egress, name::TO_UPLINK),
+    ("cwa", Tcx::Egress, name::TO_BRIDGE),
 ];
 
 #[test]
@@ -37,7 +37,7 @@ fn every_program_loads() {
             .map(|(_, _, name)| name)
             .chain(&name::SOCKETS)
             .chain(&name::BINDS)
-            .chain([&name::UPLINK_XDP])
+            .chain([&name::XDP_UPLINK])
         {
             let count = verified
                 .get(*program)

@@ -50,10 +50,10 @@ impl Hook {
 
     const fn program(self) -> &'static str {
         match self {
-            Self::Uplink => name::UPLINK,
-            Self::UplinkOut => name::UPLINK_OUT,
-            Self::Bridge => name::GUARD,
-            Self::HostSide | Self::ContainerSide => name::HOST_SIDE,
+            Self::Uplink => name::FROM_UPLINK,
+            Self::UplinkOut => name::TO_UPLINK,
+            Self::Bridge => name::TO_BRIDGE,
+            Self::HostSide | Self::ContainerSide => name::FROM_CONTAINER,
         }
     }
 

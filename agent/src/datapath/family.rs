@@ -133,12 +133,12 @@ impl<A: Ip> Family<A> {
     }
 
     pub(super) fn put_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
-        let Some(key) = admitted_key(subnet, abi::INSIDE) else { return Ok(()) };
+        let Some(key) = admitted_key(subnet, abi::SLOT_LOCAL_SUBNETS) else { return Ok(()) };
         self.admitted.insert(&key, 0, 0).with_context(|| format!("noting the subnet {subnet}"))
     }
 
     pub(super) fn remove_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
-        let Some(key) = admitted_key(subnet, abi::INSIDE) else { return Ok(()) };
+        let Some(key) = admitted_key(subnet, abi::SLOT_LOCAL_SUBNETS) else { return Ok(()) };
         gone_is_done(self.admitted.remove(&key))
             .with_context(|| format!("forgetting the subnet {subnet}"))
     }
@@ -342,7 +342,7 @@ impl<A: Ip> Family<A> {
         for key in admitted {
             let slot = u32::from_be_bytes(key.data().0.slot);
             let is_of_network = || inside.iter().any(|subnet| is_key_of(&key, subnet));
-            if !(slots.contains(&slot) || slot == abi::INSIDE && is_of_network()) {
+            if !(slots.contains(&slot) || slot == abi::SLOT_LOCAL_SUBNETS && is_of_network()) {
                 gone_is_done(self.admitted.remove(&key)).context("forgetting sources")?;
             }
         }
@@ -429,7 +429,7 @@ fn admitted_key<A: Ip>(source: &IpNet, slot: u32) -> Option<Key<Raw<Admitted<A>>
 }
 
 fn is_key_of<A: Ip>(key: &Key<Raw<Admitted<A>>>, subnet: &IpNet) -> bool {
-    let of_subnet = admitted_key::<A>(subnet, abi::INSIDE);
+    let of_subnet = admitted_key::<A>(subnet, abi::SLOT_LOCAL_SUBNETS);
     of_subnet.is_some_and(|wanted| {
         wanted.prefix_len() == key.prefix_len() && wanted.data().0 == key.data().0
     })

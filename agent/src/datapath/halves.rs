@@ -13,18 +13,18 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use causeway_common::{
-    abi::{Flow, name},
+    abi::{FlowEntry, name},
     address::Port,
+    collect::{self, Collect},
     flow::{self, State, Ticks},
     packet::ETHERNET,
-    sweep::{self, Which},
     tuple::{Tuple, echo, side},
 };
 use nix::time::{ClockId, clock_gettime};
 
 use super::{FlowRecord, abi::Raw, address::Ip, batch, pins::Pins};
 
-type FlowMap<A> = maps::HashMap<MapData, Raw<Tuple<A>>, Raw<Flow<A>>>;
+type FlowMap<A> = maps::HashMap<MapData, Raw<Tuple<A>>, Raw<FlowEntry<A>>>;
 
 /// The halves of flows, and the program that removes flows: it gives back what they count for, and
 /// looks again whether they have ended.
@@ -44,7 +44,7 @@ impl<A: Ip> Halves<A> {
         let map = |name: &str| {
             MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"))
         };
-        let pin = pins.link(name::SWEEP);
+        let pin = pins.link(name::FLOW_GC);
         let _ = fs::remove_file(&pin);
         program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
         let sweep = SchedClassifier::from_pin(&pin);
@@ -54,8 +54,8 @@ impl<A: Ip> Halves<A> {
             entries: table.max_entries(),
             fd: table.fd()?,
             flows: FlowMap::try_from(Map::HashMap(map(A::MAPS.flows)?))?,
-            begun: MapInfo::from_pin(pins.map(A::MAPS.begun))?.fd()?,
-            begun_counters: Array::try_from(Map::Array(map(A::MAPS.begun_counters)?))?,
+            begun: MapInfo::from_pin(pins.map(A::MAPS.age_ring))?.fd()?,
+            begun_counters: Array::try_from(Map::Array(map(A::MAPS.age_ring_ends)?))?,
             epochs: Array::try_from(Map::Array(map(name::EPOCHS)?))?,
             sweep: sweep.context("opening the program 'sweep'")?,
         })
@@ -77,7 +77,7 @@ impl<A: Ip> Halves<A> {
         let live = self.live()?;
         self.remove(
             live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key).collect(),
-            Which::Any,
+            Collect::Any,
         )
     }
 
@@ -100,11 +100,11 @@ impl<A: Ip> Halves<A> {
     }
 
     /// Ends the flows of which one half or the other is `wanted`.
-    fn end(&self, wanted: impl Fn(&Tuple<A>, &Flow<A>) -> bool) -> anyhow::Result<u64> {
+    fn end(&self, wanted: impl Fn(&Tuple<A>, &FlowEntry<A>) -> bool) -> anyhow::Result<u64> {
         let halves = self.halves()?;
         self.remove(
             halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key).collect(),
-            Which::Any,
+            Collect::Any,
         )
     }
 
@@ -151,14 +151,14 @@ impl<A: Ip> Halves<A> {
             let other = halves[key].translation.tuple.reversed();
             self.flows.get(&Raw(other), 0).is_err()
         });
-        Ok(self.remove(ended, Which::Ended)? + self.remove(lost, Which::Any)?)
+        Ok(self.remove(ended, Collect::Ended)? + self.remove(lost, Collect::Any)?)
     }
 
-    fn remove(&self, keys: Vec<Tuple<A>>, which: Which) -> anyhow::Result<u64> {
+    fn remove(&self, keys: Vec<Tuple<A>>, which: Collect) -> anyhow::Result<u64> {
         let keys = if keys.len() < MANY { keys } else { last_begun_first(keys, &self.noted()?) };
         let mut frame = Vec::new();
         let mut removed = 0;
-        for keys in keys.chunks(sweep::KEYS) {
+        for keys in keys.chunks(collect::KEYS_PER_RUN) {
             frame.clear();
             frame.resize(ETHERNET, 0);
             frame[..2].copy_from_slice(&[which as u8, A::VERSION]);
@@ -183,11 +183,11 @@ impl<A: Ip> Halves<A> {
         Ok(noted)
     }
 
-    fn halves(&self) -> anyhow::Result<HashMap<Tuple<A>, Flow<A>>> {
+    fn halves(&self) -> anyhow::Result<HashMap<Tuple<A>, FlowEntry<A>>> {
         batch::entries(&self.fd).context("reading the flow table")
     }
 
-    fn epoch(&self, half: &Flow<A>) -> anyhow::Result<u32> {
+    fn epoch(&self, half: &FlowEntry<A>) -> anyhow::Result<u32> {
         self.epochs
             .get(&half.slot, 0)
             .with_context(|| format!("reading the epoch of slot {}", half.slot))
@@ -210,7 +210,7 @@ fn last_begun_first<K: Copy + Eq + Hash>(keys: Vec<K>, noted: &[K]) -> Vec<K> {
 
 /// Every flow once: the key of its forward half, that half, and the other; or a reply half that is
 /// left of another flow.
-fn flows<A: Ip>(halves: &HashMap<Tuple<A>, Flow<A>>) -> impl Iterator<Item = FlowOf<'_, A>> {
+fn flows<A: Ip>(halves: &HashMap<Tuple<A>, FlowEntry<A>>) -> impl Iterator<Item = FlowOf<'_, A>> {
     halves.iter().filter_map(|(key, half)| {
         let other = halves.get_key_value(&half.translation.tuple.reversed());
         let comes_with_other =
@@ -219,7 +219,7 @@ fn flows<A: Ip>(halves: &HashMap<Tuple<A>, Flow<A>>) -> impl Iterator<Item = Flo
     })
 }
 
-type FlowOf<'h, A> = (&'h Tuple<A>, &'h Flow<A>, Option<(&'h Tuple<A>, &'h Flow<A>)>);
+type FlowOf<'h, A> = (&'h Tuple<A>, &'h FlowEntry<A>, Option<(&'h Tuple<A>, &'h FlowEntry<A>)>);
 
 fn now() -> anyhow::Result<Ticks> {
     let time =
@@ -229,12 +229,12 @@ fn now() -> anyhow::Result<Ticks> {
     Ok((nanoseconds >> flow::TICK_SHIFT) as Ticks)
 }
 
-fn is_over<A>(half: &Flow<A>, now: Ticks) -> bool {
+fn is_over<A>(half: &FlowEntry<A>, now: Ticks) -> bool {
     time_left(half, now).is_none()
 }
 
 /// None if its time is over.
-fn time_left<A>(half: &Flow<A>, now: Ticks) -> Option<Ticks> {
+fn time_left<A>(half: &FlowEntry<A>, now: Ticks) -> Option<Ticks> {
     let idle = now.wrapping_sub(half.last_used).cast_signed().max(0).cast_unsigned();
     half.timeout.checked_sub(idle)
 }
@@ -245,8 +245,8 @@ const MAPPING_STATE: &str = "mapping";
 
 fn record<A: Ip>(
     key: &Tuple<A>,
-    forward: &Flow<A>,
-    reply: Option<&Flow<A>>,
+    forward: &FlowEntry<A>,
+    reply: Option<&FlowEntry<A>>,
     left: Ticks,
 ) -> FlowRecord {
     let leaves = &forward.translation.tuple;

@@ -36,10 +36,10 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     let begun_mask = notes - 1;
     let mut loader = EbpfLoader::new();
     loader.override_global(name::HOST_COOKIE, &options.host_cookie, true);
-    loader.override_global(name::BEGUN_MASK, &begun_mask, true);
+    loader.override_global(name::AGE_RING_MASK, &begun_mask, true);
     for family in [name::V4, name::V6] {
         loader.map_max_entries(family.flows, entries);
-        loader.map_max_entries(family.begun, notes);
+        loader.map_max_entries(family.age_ring, notes);
     }
     for map in name::V4.all().into_iter().chain(name::V6.all()).chain(SHARED) {
         loader.map_pin_path(map, pins.map(map));
@@ -48,7 +48,7 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
         format!("making the datapath's maps (the flow table has room for {} flows)", options.flows)
     })?;
     // Those that refuse binds, and XDP, are loaded where they are attached.
-    let at_once = |name: &str| !name::BINDS.contains(&name) && name != name::UPLINK_XDP;
+    let at_once = |name: &str| !name::BINDS.contains(&name) && name != name::XDP_UPLINK;
     for (name, program) in ebpf.programs_mut().filter(|(name, _)| at_once(name)) {
         let result = if let Program::SchedClassifier(program) = program {
             program.load()

@@ -224,7 +224,7 @@ impl Datapath {
         let tables = Tables::open(&mut ebpf)?;
         let early = Early::open(&mut ebpf)?;
         let sweep: &mut SchedClassifier = ebpf
-            .program_mut(name::SWEEP)
+            .program_mut(name::FLOW_GC)
             .context("the object lacks the program 'sweep'")?
             .try_into()?;
         let flows = FlowTable::open(sweep, &pins)?;

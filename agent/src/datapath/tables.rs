@@ -11,10 +11,10 @@ use aya::{
     maps::{Array, Map, MapData, MapError, PerCpuArray},
 };
 use causeway_common::{
-    abi::{self, Network, mapping, name},
+    abi::{self, Network, name, nat_behaviour},
     address::{V4, V6},
+    drop_reason::DropReason,
     flow::ticks,
-    reason::Reason,
 };
 use ipnet::IpNet;
 
@@ -79,8 +79,8 @@ impl Tables {
         };
         // What is of no network goes by the defaults. Whether there are mappings stays as it was
         // until every network is put again.
-        let mapping = tables.network(0)?.mapping;
-        tables.write_network(0, Network { mapping, ..Network::DEFAULT })?;
+        let nat_behaviour = tables.network(0)?.nat_behaviour;
+        tables.write_network(0, Network { nat_behaviour, ..Network::DEFAULT })?;
         Ok(tables)
     }
 
@@ -91,7 +91,7 @@ impl Tables {
             ports: terms.ports.count().into(),
             max_flows: terms.max_flows,
             bridge,
-            mapping: if terms.full_cone { mapping::FULL_CONE } else { 0 },
+            nat_behaviour: if terms.full_cone { nat_behaviour::ENDPOINT_INDEPENDENT } else { 0 },
             ..Network::DEFAULT
         };
         for (timer, seconds) in &terms.timeouts {
@@ -113,8 +113,9 @@ impl Tables {
 
     /// Network 0: what goes for no network, and whether any has mappings.
     fn write_defaults(&mut self) -> anyhow::Result<()> {
-        let mapping = if self.full_cone.is_empty() { 0 } else { mapping::FULL_CONE };
-        self.write_network(0, Network { mapping, ..Network::DEFAULT })
+        let nat_behaviour =
+            if self.full_cone.is_empty() { 0 } else { nat_behaviour::ENDPOINT_INDEPENDENT };
+        self.write_network(0, Network { nat_behaviour, ..Network::DEFAULT })
     }
 
     /// The number that an earlier agent gave the network, whose flows go by it, or a free one.
@@ -391,7 +392,7 @@ impl Tables {
     }
 
     pub(super) fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
-        Reason::ALL
+        DropReason::ALL
             .iter()
             .map(|reason| {
                 let counts = self.reasons.get(&(*reason as u32), 0);
@@ -407,8 +408,9 @@ impl Tables {
         // Whatever began through the slot's last owner is stale, even what a packet in flight began
         // after it was freed.
         self.bump(slot)?;
-        let kinds = [0, abi::OF_MAPPINGS, abi::FROM_OUTSIDE];
-        for index in kinds.into_iter().flat_map(|kind| [slot | kind, slot | kind | abi::OF_IPV6]) {
+        let kinds = [0, abi::COUNT_MAPPINGS, abi::COUNT_INBOUND];
+        for index in kinds.into_iter().flat_map(|kind| [slot | kind, slot | kind | abi::COUNT_IPV6])
+        {
             self.counts
                 .set(index, 0, 0)
                 .with_context(|| format!("counting the flows of slot {slot} from zero"))?;

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult};
-use causeway_common::abi::HELD_BYTES;
+use causeway_common::abi::QUEUED_FRAME_BYTES;
 
 use super::{Datapath, attach::Hook};
 
@@ -60,7 +60,7 @@ impl Datapath {
         frame: &[u8],
     ) -> anyhow::Result<Trial> {
         // It may become longer by an error, or be another that was held.
-        let mut out = vec![0; frame.len().max(HELD_BYTES) + 256];
+        let mut out = vec![0; frame.len().max(QUEUED_FRAME_BYTES) + 256];
         let result = self.run(entry, index, came_by, frame, &mut out).with_context(|| {
             format!("running a frame of {} bytes through '{entry:?}'", frame.len())
         })?;

@@ -82,7 +82,7 @@ impl Attached {
         let pin = self.pins.link(&pin_name(uplink.index));
         let program: &mut Xdp = self
             .ebpf
-            .program_mut(name::UPLINK_XDP)
+            .program_mut(name::XDP_UPLINK)
             .context("the object lacks the XDP program")?
             .try_into()?;
         load(program)?;
@@ -132,7 +132,7 @@ impl Attached {
     pub(super) fn xdp_program(&self) -> anyhow::Result<&Xdp> {
         Ok(self
             .ebpf
-            .program(name::UPLINK_XDP)
+            .program(name::XDP_UPLINK)
             .context("the object lacks the XDP program")?
             .try_into()?)
     }
@@ -143,7 +143,7 @@ fn load(program: &mut Xdp) -> anyhow::Result<()> {
     if program.fd().is_ok() {
         return Ok(());
     }
-    program.load().map_err(|error| load::explain(name::UPLINK_XDP, error))
+    program.load().map_err(|error| load::explain(name::XDP_UPLINK, error))
 }
 
 /// Why a driver does not take the program.
@@ -177,12 +177,12 @@ fn in_words(error: &ProgramError) -> anyhow::Error {
 }
 
 fn pin_name(index: u32) -> String {
-    format!("{}-{index}", name::UPLINK_XDP)
+    format!("{}-{index}", name::XDP_UPLINK)
 }
 
 /// The uplink of a pin.
 fn index_of(pin: &str) -> Option<u32> {
-    pin.strip_prefix(name::UPLINK_XDP)?.strip_prefix('-')?.parse().ok()
+    pin.strip_prefix(name::XDP_UPLINK)?.strip_prefix('-')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -219,7 +219,7 @@ mod tests {
     fn an_uplinks_pin_names_it_and_no_other_is_taken_for_one() {
         assert_eq!(index_of(&pin_name(7)), Some(7));
         for pin in
-            ["uplink-7", "uplink_out-7", "uplink_xdp", "uplink_xdp-", "uplink_xdp-x", "bind4"]
+            ["from_uplink-7", "to_uplink-7", "xdp_uplink", "xdp_uplink-", "xdp_uplink-x", "bind4"]
         {
             assert_eq!(index_of(pin), None, "{pin}");
         }

@@ -3,7 +3,7 @@
 
 use causeway_common::{
     address::{Address as _, V4},
-    answer::Why,
+    icmp_reply::IcmpErrorKind,
     model::Model,
     packet::Arrival,
     tuple::side,
@@ -11,9 +11,11 @@ use causeway_common::{
 
 use crate::{
     both,
+    fixture::{
+        self, BRIDGE_MAC, CONTAINERS, Fixture, HOST, NEAR, NEAR_MAC, Scenery, WORLD, mac_of,
+    },
     history::{check_answer, check_outcome},
     programs::{Hook, Outcome, answered, run as run_program},
-    scene::{self, BRIDGE_MAC, CONTAINERS, HOST, NEAR, NEAR_MAC, Scene, Scenery, WORLD, mac_of},
     traffic::Arriving,
     wire::{Frame, extension, protocol},
 };
@@ -31,9 +33,9 @@ pub fn run(data: &[u8]) {
 
 fn run_family<A: Scenery>(data: &[u8]) {
     let [which, how, damage @ ..] = data else { return };
-    let scene = Scene::MODEL;
+    let fixture = Fixture::MODEL;
     let v4 = A::FAMILY == V4::FAMILY;
-    let model = scene::model::<A>();
+    let model = fixture::model::<A>();
     let sent = beginnings::<A>();
     let mut left = Vec::new();
     for arriving in sent {
@@ -46,7 +48,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
     }
     let (frame, output) = &left[usize::from(*which) % left.len()];
     let quoted = Frame::read(frame).expect("a packet left");
-    let container = scene.container_at(*output);
+    let container = fixture.container_at(*output);
     let mut packet = quoted.bytes()[14..].to_vec();
     if let Some((cut, changes)) = damage.split_first() {
         for change in changes.chunks_exact(2) {
@@ -67,7 +69,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
     };
     let error = Frame {
         macs: container
-            .map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
+            .map_or((fixture.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
         source: if container.is_none() && how & 64 != 0 {
             A::named(NEAR).ip()
         } else {
@@ -104,11 +106,11 @@ fn answer_it<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
     let Ok(length) = u32::try_from(arriving.frame.len()) else { return };
     let arrival = Arrival { side, input: arriving.input, length, gso_size: 0 };
     let Ok(packet) = A::parse(&arriving.frame[..], arrival) else { return };
-    for why in (0..).map_while(Why::from_number) {
+    for why in (0..).map_while(IcmpErrorKind::from_number) {
         if let Some(answer) = answered(&arriving.frame, &packet, why, 1280 + u16::from(how), model)
         {
             check_answer(arriving, &answer, model);
-            let mtu = if why == Why::TooLong { 1280 + u16::from(how) } else { 0 };
+            let mtu = if why == IcmpErrorKind::TooLong { 1280 + u16::from(how) } else { 0 };
             let at = 14 + size_of::<A::Header>() + 6;
             assert_eq!(answer[at..at + 2], mtu.to_be_bytes(), "{why:?}");
         }
@@ -117,7 +119,7 @@ fn answer_it<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
 
 /// First packets of flows of every kind and way.
 fn beginnings<A: Scenery>() -> Vec<Arriving> {
-    let scene = Scene::MODEL;
+    let fixture = Fixture::MODEL;
     let udp = |source: u16, destination: u16| {
         let data = [0x5a; 24];
         (
@@ -147,8 +149,9 @@ fn beginnings<A: Scenery>() -> Vec<Arriving> {
                 (protocol, payload): (u8, Vec<u8>),
                 sums: bool| {
         let packet = Frame {
-            macs: container
-                .map_or((scene.uplink_mac, NEAR_MAC), |container| (BRIDGE_MAC, mac_of(container))),
+            macs: container.map_or((fixture.uplink_mac, NEAR_MAC), |container| {
+                (BRIDGE_MAC, mac_of(container))
+            }),
             source: A::named(container.map_or(WORLD, |container| CONTAINERS[container])).ip(),
             destination: A::named(destination).ip(),
             ttl: 64,
@@ -161,8 +164,8 @@ fn beginnings<A: Scenery>() -> Vec<Arriving> {
         };
         let frame = if sums { packet.summed() } else { packet }.bytes();
         let (hook, input) = match container {
-            Some(container) => (Hook::HostSide, scene.sides[container]),
-            None => (Hook::Uplink, scene.uplink),
+            Some(container) => (Hook::HostSide, fixture.sides[container]),
+            None => (Hook::Uplink, fixture.uplink),
         };
         Arriving { hook, input, frame }
     };

@@ -5,22 +5,22 @@ use std::net::IpAddr;
 
 use arbitrary::{Arbitrary, Unstructured};
 use causeway_common::{
-    abi::exit,
+    abi::deliver,
     address::{Address as _, V4},
+    collect::{Collect, collect},
+    drop_reason::{DropReason, Fate},
+    env::Tables as _,
     flow::ticks,
     ipv6,
     model::Model,
     packet::{Arrival, Packet, Payload},
-    reason::{Fate, Reason},
-    sweep::{Which, sweep},
-    tables::Tables as _,
     tuple::side,
 };
 
 use crate::{
     both,
+    fixture::{self, CONTAINERS, FIRST_PUBLISH, Fixture, PUBLISHES, Scenery, addresses_of},
     programs::{Hook, Outcome, in_use, run as run_program},
-    scene::{self, CONTAINERS, FIRST_PUBLISH, PUBLISHES, Scene, Scenery, addresses_of},
     traffic::{self, Arriving, Event, Left, Memory},
     wire::{self, Frame},
 };
@@ -58,7 +58,7 @@ pub fn run(data: &[u8]) {
 
 fn run_family<A: Scenery>(data: &[u8]) {
     let Some((room, data)) = data.split_first() else { return };
-    let mut history = History { model: scene::model::<A>(), memory: Memory::default() };
+    let mut history = History { model: fixture::model::<A>(), memory: Memory::default() };
     history.model.room = if *room == 255 { usize::MAX } else { usize::from(*room) };
     let mut bytes = Unstructured::new(data);
     while !bytes.is_empty() {
@@ -90,7 +90,7 @@ impl<A: Scenery> History<A> {
                 for address in addresses_of(number) {
                     self.model.endpoints.remove(&address);
                 }
-                self.end(scene::slot_of(number));
+                self.end(fixture::slot_of(number));
                 for (publish, _) in
                     PUBLISHES.iter().enumerate().filter(|(_, publish)| publish.0 == number)
                 {
@@ -98,7 +98,7 @@ impl<A: Scenery> History<A> {
                 }
             }
             Step::Restore(number) => {
-                scene::put_container(&mut self.model, usize::from(number) % CONTAINERS.len())
+                fixture::put_container(&mut self.model, usize::from(number) % CONTAINERS.len())
             }
             Step::Unpublish(number) => {
                 self.end(FIRST_PUBLISH + u32::from(number) % PUBLISHES.len() as u32)
@@ -106,7 +106,7 @@ impl<A: Scenery> History<A> {
             Step::Sweep => {
                 let keys: Vec<_> = self.model.flows.borrow().keys().copied().collect();
                 for key in keys {
-                    sweep(&self.model, &key, Which::Ended);
+                    collect(&self.model, &key, Collect::Ended);
                 }
             }
             Step::Socket(back) => {
@@ -126,7 +126,7 @@ impl<A: Scenery> History<A> {
     fn answer_to(left: &Left) -> Arriving {
         let frame =
             Frame::read(&left.frame).map(|frame| frame.reversed().bytes()).unwrap_or_default();
-        let hook = if Scene::MODEL.container_at(left.output).is_some() {
+        let hook = if Fixture::MODEL.container_at(left.output).is_some() {
             Hook::HostSide
         } else {
             Hook::Uplink
@@ -135,12 +135,12 @@ impl<A: Scenery> History<A> {
     }
 
     fn send(&mut self, event: Event) {
-        let Some((arriving, about)) = traffic::frame::<A>(event, &Scene::MODEL, &self.memory)
+        let Some((arriving, about)) = traffic::frame::<A>(event, &Fixture::MODEL, &self.memory)
         else {
             return;
         };
         let promise = about.and_then(|left| Promise::of(&arriving, &left, &self.model));
-        let for_host = arriving.frame[..6] == Scene::MODEL.uplink_mac;
+        let for_host = arriving.frame[..6] == Fixture::MODEL.uplink_mac;
         let outcome =
             run_program(arriving.hook, &arriving.frame, arriving.input, for_host, &self.model);
         if let Some(promise) = promise {
@@ -159,7 +159,7 @@ impl<A: Scenery> History<A> {
     /// What was held for a first fragment, and it itself: each once more, and then none of them
     /// again.
     fn come_again(&mut self, first: &Arriving) {
-        let frames: Vec<_> = self.model.again.borrow_mut().drain(..).collect();
+        let frames: Vec<_> = self.model.reinjected.borrow_mut().drain(..).collect();
         for frame in frames {
             let arriving = Arriving { frame, ..first.clone() };
             let outcome =
@@ -173,19 +173,19 @@ impl<A: Scenery> History<A> {
     /// each is counted once.
     fn check_flows(&self) {
         let flows = self.model.flows.borrow();
-        for (key, half) in flows.iter() {
-            let counts = half.epoch == self.model.epoch(half.slot)
-                && self.model.now.get() - half.last_used <= half.timeout;
+        for (key, entry) in flows.iter() {
+            let counts = entry.epoch == self.model.epoch(entry.slot)
+                && self.model.now.get() - entry.last_used <= entry.timeout;
             if !counts {
                 continue;
             }
-            let other = flows.get(&half.translation.tuple.reversed());
+            let other = flows.get(&entry.translation.tuple.reversed());
             let other = other.unwrap_or_else(|| panic!("{key:?} has lost its other half"));
             assert_eq!(other.translation.tuple.reversed(), *key, "the halves are not inverse");
-            assert_ne!(other.is_reply, half.is_reply, "{key:?} is two halves of one kind");
+            assert_ne!(other.is_reply, entry.is_reply, "{key:?} is two halves of one kind");
         }
         let counted: u32 = self.model.counts.borrow().values().sum();
-        let owned = flows.values().filter(|half| half.is_reply == 0 && half.owner != 0).count();
+        let owned = flows.values().filter(|entry| entry.is_reply == 0 && entry.owner != 0).count();
         assert_eq!(counted as usize, owned, "flows are counted wrong");
         assert!(flows.len() <= self.model.room);
     }
@@ -231,13 +231,13 @@ impl Promise {
             return None;
         }
         let key = forward.tuple.reversed();
-        let half = *model.flow(&key)?;
-        if half.translation.tuple != reply || (half.input != 0 && half.input != arriving.input) {
+        let entry = *model.flow(&key)?;
+        if entry.translation.tuple != reply || (entry.input != 0 && entry.input != arriving.input) {
             return None;
         }
         if back.payload == Payload::Error {
-            let translated =
-                forward.exit != exit::BRIDGED && half.translation.exit != exit::BRIDGED;
+            let translated = forward.deliver != deliver::SAME_BRIDGE
+                && entry.translation.deliver != deliver::SAME_BRIDGE;
             // No less than the ports, behind any header.
             let quoted = arriving.frame.len() - back.payload_at - 8;
             let longest = if A::FAMILY == V4::FAMILY { 60 } else { ipv6::LONGEST };
@@ -249,12 +249,12 @@ impl Promise {
 
     fn check(&self, arriving: &Arriving, outcome: &Outcome) {
         let (Self::Answer(left) | Self::Report(left)) = self;
-        let Outcome::Leave { frame, output, exit } = outcome else {
+        let Outcome::Leave { frame, output, deliver } = outcome else {
             panic!("{arriving:?} is {outcome:?}, though the flow of {left:?} is in use");
         };
         let sent = Frame::read(&left.came.frame).expect("it was parsed");
         let back = Frame::read(frame).expect("a packet leaves");
-        if *exit != exit::HOST {
+        if *deliver != deliver::STACK {
             assert_eq!(
                 *output, left.came.input,
                 "{arriving:?} goes elsewhere than where {left:?} came from"
@@ -309,8 +309,8 @@ fn reversed(frame: &[u8]) -> Option<Vec<u8>> {
 /// What holds of any frame, whatever it is.
 pub fn check_outcome<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
     match outcome {
-        Outcome::Leave { frame, output, exit } => {
-            check_left(arriving, frame, *output, *exit, model)
+        Outcome::Leave { frame, output, deliver } => {
+            check_left(arriving, frame, *output, *deliver, model)
         }
         Outcome::Answer(_, answer) => check_answer(arriving, answer, model),
         Outcome::Stop(_) | Outcome::Pass | Outcome::Again => {}
@@ -322,7 +322,7 @@ fn check_left<A: Scenery>(
     arriving: &Arriving,
     frame: &[u8],
     output: u32,
-    exit: u8,
+    deliver: u8,
     model: &Model<A>,
 ) {
     assert_eq!(arriving.frame.len(), frame.len(), "{arriving:?} leaves with another length");
@@ -341,7 +341,7 @@ fn check_left<A: Scenery>(
             "the checksum of {arriving:?}, which left as {frame:02x?}"
         );
     }
-    if exit == exit::PEER || exit == exit::NEIGHBOUR {
+    if deliver == deliver::CONTAINER || deliver == deliver::UPLINK {
         assert_eq!(before.ttl - 1, after.ttl, "the hops of {arriving:?}");
         // Nothing that is of one link goes on to another.
         let of_link = [after.source, after.destination]
@@ -350,7 +350,7 @@ fn check_left<A: Scenery>(
             .any(|own| own.stays_on_link());
         assert!(!of_link, "{arriving:?} leaves its link as {frame:02x?}");
     }
-    if exit == exit::NEIGHBOUR {
+    if deliver == deliver::UPLINK {
         assert!(
             model.uplinks.contains_key(&output),
             "{arriving:?} leaves through {output}, which is no uplink"
@@ -361,7 +361,7 @@ fn check_left<A: Scenery>(
         let own = model.local.contains(&source) || source == A::named(CONTAINERS[2]);
         assert!(own, "{arriving:?} leaves from {source:?}");
     }
-    if exit == exit::PEER || exit == exit::BRIDGED {
+    if deliver == deliver::CONTAINER || deliver == deliver::SAME_BRIDGE {
         let owner = A::of(after.destination).and_then(|address| model.endpoints.get(&address));
         if let Some(endpoint) = owner {
             assert_eq!(
@@ -378,7 +378,7 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
     let [0x86, 0xdd] = arriving.frame[12..14] else { return };
     let message = Frame::message_in(&arriving.frame);
     let link = matches!(message, Some(130..=137 | 143));
-    let nd = *outcome == Outcome::Stop(Reason::Nd);
+    let nd = *outcome == Outcome::Stop(DropReason::Nd);
     let passes = match outcome {
         Outcome::Leave { .. } | Outcome::Pass => true,
         Outcome::Stop(reason) => reason.fate() == Fate::Punt,

@@ -7,10 +7,10 @@
 //! where [`mod@programs`] says what each must do to the byte.
 
 pub mod errors;
+pub mod fixture;
 pub mod history;
 pub mod parse;
 pub mod programs;
-pub mod scene;
 pub mod traffic;
 pub mod wire;
 

@@ -9,9 +9,9 @@ use causeway_common::{
 
 use crate::{
     both,
+    fixture::{self, Fixture, Scenery},
     history::check_outcome,
     programs::{Hook, run as run_program},
-    scene::{self, Scene, Scenery},
     traffic::Arriving,
 };
 
@@ -28,11 +28,11 @@ pub fn run(data: &[u8]) {
 fn run_family<A: Scenery>(data: &[u8]) {
     let [place, gso_low, gso_high, frame @ ..] = data else { return };
     let Ok(length) = u32::try_from(frame.len()) else { return };
-    let scene = Scene::MODEL;
+    let fixture = Fixture::MODEL;
     let (hook, input, side) = match place % 7 {
-        5 => (Hook::Uplink, scene.uplink, side::UPLINK),
-        6 => (Hook::UplinkOut, scene.uplink, side::HOST),
-        container => (Hook::HostSide, scene.sides[usize::from(container)], side::CONTAINER),
+        5 => (Hook::Uplink, fixture.uplink, side::UPLINK),
+        6 => (Hook::UplinkOut, fixture.uplink, side::HOST),
+        container => (Hook::HostSide, fixture.sides[usize::from(container)], side::CONTAINER),
     };
     // The part of a frame that is in reach may be shorter than the frame.
     let length = length + u32::from(place / 7) * 64;
@@ -48,11 +48,12 @@ fn run_family<A: Scenery>(data: &[u8]) {
         assert!((ETHERNET + least..=ETHERNET + longest).contains(&packet.payload_at));
         assert!(packet.payload_at <= A::PAYLOAD_MASK);
         let in_reach = packet.payload_at <= frame.len();
-        let unread = matches!(packet.payload, Payload::Fragment | Payload::Hidden | Payload::Other);
+        let unread =
+            matches!(packet.payload, Payload::Fragment | Payload::Unparsed | Payload::Other);
         assert!(in_reach || unread);
         assert_eq!(packet.length, length - 14);
         assert!(!packet.begins() || packet.has_ports());
-        assert!(!packet.tuple.source.is_mapped() && !packet.tuple.destination.is_mapped());
+        assert!(!packet.tuple.source.is_v4_mapped() && !packet.tuple.destination.is_v4_mapped());
         if matches!(packet.payload, Payload::Tcp | Payload::Udp | Payload::Sctp) {
             let ports = [packet.tuple.source_port.word(), packet.tuple.destination_port.word()]
                 .map(u16::to_ne_bytes);
@@ -73,7 +74,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
             }
         }
     }
-    let model = scene::model::<A>();
+    let model = fixture::model::<A>();
     let arriving = Arriving { hook, input, frame: frame.to_vec() };
     // The second time it is of a flow that is known, if it is of any.
     for _ in 0..2 {

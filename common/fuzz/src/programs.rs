@@ -2,22 +2,22 @@
 //! the bytes with helpers, this moves them on a plain buffer.
 
 use causeway_common::{
-    abi::{Translation, exit},
+    abi::{Translation, deliver},
     address::{Address as _, Port, V4},
-    answer::{self, Answer, Why},
     checksum,
+    drop_reason::{DropReason, Fate},
+    env::Tables as _,
     forward::{self, Decision},
     fragment,
     icmp_error::{self, ErrorTranslation, FrameMut as _},
+    icmp_reply::{self, IcmpError, IcmpErrorKind},
     model::Model,
     mss::{self, Search},
     packet::{Arrival, ETHERNET, Ethernet, Family, Frame as _, Packet, Payload, ether_type},
-    reason::{Fate, Reason},
-    tables::Tables as _,
     tuple::{echo, protocol, side},
 };
 
-use crate::scene::Scenery;
+use crate::fixture::Scenery;
 
 /// Where a frame is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,13 +39,13 @@ pub enum Outcome {
         frame: Vec<u8>,
         /// The interface it leaves through.
         output: u32,
-        /// One of [`exit`].
-        exit: u8,
+        /// One of [`deliver`].
+        deliver: u8,
     },
     /// It leaves the fast path.
-    Stop(Reason),
+    Stop(DropReason),
     /// It ends here, and its sender gets that frame.
-    Answer(Reason, Vec<u8>),
+    Answer(DropReason, Vec<u8>),
     /// It and the fragments that were held for it come again, where they arrived: what is in
     /// [`Model::again`].
     Again,
@@ -77,10 +77,10 @@ pub fn run<A: Scenery>(
         gso_size: 0,
     };
     match (hook, header.map(|header| header.ether_type)) {
-        (Hook::Uplink, _) if !for_host => Outcome::Stop(Reason::NotOurs),
+        (Hook::Uplink, _) if !for_host => Outcome::Stop(DropReason::NotOurs),
         (_, Some(kind)) if kind == own_type::<A>() => run_family(hook, frame, arrival, tables),
         (Hook::HostSide, _) => Outcome::Stop(A::other_frame(frame, arrival, tables)),
-        (Hook::Uplink, _) => Outcome::Stop(Reason::NotOurs),
+        (Hook::Uplink, _) => Outcome::Stop(DropReason::NotOurs),
         (Hook::UplinkOut, _) => Outcome::Pass,
     }
 }
@@ -92,8 +92,8 @@ fn own_type<A: Family>() -> u16 {
 fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Model<A>) -> Outcome {
     let Ok(packet) = A::parse(frame, arrival) else {
         return match hook {
-            Hook::HostSide => Outcome::Stop(Reason::Malformed),
-            Hook::Uplink => Outcome::Stop(Reason::NotOurs),
+            Hook::HostSide => Outcome::Stop(DropReason::Malformed),
+            Hook::Uplink => Outcome::Stop(DropReason::NotOurs),
             Hook::UplinkOut => Outcome::Pass,
         };
     };
@@ -107,10 +107,10 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Mo
         Decision::ForwardFragment(translation, id) => {
             left(&translation, leave_fragment(frame, &packet, &translation, id, tables))
         }
-        Decision::PutBack => Outcome::Again,
+        Decision::Reinject => Outcome::Again,
         Decision::ForwardError(translation) => leave_error(frame, &packet, &translation),
         Decision::Stop(reason) => stop(frame, &packet, reason, 0, tables),
-        Decision::TooLong(mtu) => stop(frame, &packet, Reason::TooLong, mtu, tables),
+        Decision::TooLong(mtu) => stop(frame, &packet, DropReason::TooLong, mtu, tables),
     }
 }
 
@@ -126,8 +126,9 @@ fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, tables: &Model<A>) -> 
             None => Outcome::Pass,
         };
     }
-    let hidden = packet.payload == Payload::Echo;
-    let Some(translation) = forward::decide_from_host(packet, hidden, tables) else {
+    let bypasses_socket_lookup = packet.payload == Payload::Echo;
+    let Some(translation) = forward::decide_to_uplink(packet, bypasses_socket_lookup, tables)
+    else {
         return Outcome::Pass;
     };
     left(&translation, leave(frame, packet, &translation, tables))
@@ -135,19 +136,21 @@ fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, tables: &Model<A>) -> 
 
 fn left<A>(translation: &Translation<A>, frame: Option<Vec<u8>>) -> Outcome {
     match frame {
-        Some(frame) => Outcome::Leave { frame, output: translation.output, exit: translation.exit },
-        None => Outcome::Stop(Reason::RewriteFailed),
+        Some(frame) => {
+            Outcome::Leave { frame, output: translation.output, deliver: translation.deliver }
+        }
+        None => Outcome::Stop(DropReason::RewriteFailed),
     }
 }
 
 fn stop<A: Family>(
     frame: &[u8],
     packet: &Packet<A>,
-    reason: Reason,
+    reason: DropReason,
     mtu: u16,
     tables: &Model<A>,
 ) -> Outcome {
-    let Some(why) = reason.answer() else { return Outcome::Stop(reason) };
+    let Some(why) = reason.icmp_error() else { return Outcome::Stop(reason) };
     match answered(frame, packet, why, mtu, tables) {
         Some(answer) => Outcome::Answer(reason, answer),
         None => Outcome::Stop(reason),
@@ -158,16 +161,16 @@ fn stop<A: Family>(
 pub fn answered<A: Family>(
     frame: &[u8],
     packet: &Packet<A>,
-    why: Why,
+    why: IcmpErrorKind,
     mtu: u16,
     tables: &Model<A>,
 ) -> Option<Vec<u8>> {
-    if !answer::may_be_answered(packet) {
+    if !icmp_reply::may_reply(packet) {
         return None;
     }
-    let speaker = answer::speaker(packet, tables)?;
-    let mut answer = Answer::NONE;
-    answer::make(&mut answer, frame, packet, speaker, why, mtu)?;
+    let speaker = icmp_reply::error_source(packet, tables)?;
+    let mut answer = IcmpError::NONE;
+    icmp_reply::build(&mut answer, frame, packet, speaker, why, mtu)?;
     Some(answer.frame().to_vec())
 }
 
@@ -187,16 +190,16 @@ fn leave<A: Family>(
             delta => add_to_sum(&mut frame, packet.payload_at + 16, delta, protocol::TCP)?,
         }
     }
-    match translation.exit {
-        exit::BRIDGED => {
+    match translation.deliver {
+        deliver::SAME_BRIDGE => {
             frame.put(0, &translation.macs)?;
             return Some(frame);
         }
-        exit::HOST if translation.port_delta == 0 => return Some(frame),
+        deliver::STACK if translation.port_delta == 0 => return Some(frame),
         _ => {}
     }
     update_sums(&mut frame, packet, translation)?;
-    if translation.exit != exit::HOST {
+    if translation.deliver != deliver::STACK {
         rewrite(&mut frame, translation)?;
     }
     let tuple = &translation.tuple;
@@ -225,7 +228,7 @@ fn leave_fragment<A: Family>(
     let translated = fragment::is_translated(translation);
     if translated {
         A::rewrite_id(&mut frame[..], packet, id)?;
-    } else if !packet.first_fragment && translation.exit == exit::HOST {
+    } else if !packet.first_fragment && translation.deliver == deliver::STACK {
         return Some(frame);
     }
     if packet.first_fragment || !translated {
@@ -237,7 +240,7 @@ fn leave_fragment<A: Family>(
 
 /// Rewrites MACs and header.
 fn rewrite<A: Family>(frame: &mut [u8], translation: &Translation<A>) -> Option<()> {
-    if translation.exit == exit::PEER || translation.macs.are_known() {
+    if translation.deliver == deliver::CONTAINER || translation.macs.is_resolved() {
         frame.put(0, &translation.macs)?;
     }
     let mut header: A::Header = frame.read(ETHERNET)?;
@@ -286,8 +289,8 @@ fn leave_error<A: Family>(
 ) -> Outcome {
     let outer = &translation.outer;
     match rewrite_error(frame, packet, translation) {
-        Some(frame) => Outcome::Leave { frame, output: outer.output, exit: outer.exit },
-        None => Outcome::Stop(Reason::RewriteFailed),
+        Some(frame) => Outcome::Leave { frame, output: outer.output, deliver: outer.deliver },
+        None => Outcome::Stop(DropReason::RewriteFailed),
     }
 }
 
@@ -297,7 +300,7 @@ fn rewrite_error<A: Family>(
     translation: &ErrorTranslation<A>,
 ) -> Option<Vec<u8>> {
     let mut frame = frame.to_vec();
-    if translation.outer.exit == exit::PEER {
+    if translation.outer.deliver == deliver::CONTAINER {
         frame.put(0, &translation.outer.macs)?;
     }
     icmp_error::apply::<A>(&mut frame[..], packet.payload_at, translation)?;
@@ -307,7 +310,7 @@ fn rewrite_error<A: Family>(
 /// The action of a program, as a number: -1 passes the frame on, 2 drops it, 7 redirects it.
 pub fn action(outcome: &Outcome) -> i32 {
     match outcome {
-        Outcome::Leave { exit: exit::HOST, .. } | Outcome::Pass => -1,
+        Outcome::Leave { deliver: deliver::STACK, .. } | Outcome::Pass => -1,
         Outcome::Leave { .. } | Outcome::Answer(..) => 7,
         Outcome::Again => 2,
         Outcome::Stop(reason) => match reason.fate() {
@@ -320,9 +323,9 @@ pub fn action(outcome: &Outcome) -> i32 {
 /// The half of the flow that an answer to a packet would find, if there is one that counts: what
 /// says where it goes.
 pub fn in_use<A: Family>(tables: &Model<A>, key: &causeway_common::tuple::Tuple<A>) -> bool {
-    tables.flow(key).is_some_and(|half| {
-        half.epoch == tables.epoch(half.slot)
-            && tables.now.get().wrapping_sub(half.last_used).cast_signed()
-                <= half.timeout.cast_signed()
+    tables.flow(key).is_some_and(|entry| {
+        entry.epoch == tables.epoch(entry.slot)
+            && tables.now.get().wrapping_sub(entry.last_used).cast_signed()
+                <= entry.timeout.cast_signed()
     })
 }

@@ -8,11 +8,11 @@ use arbitrary::Arbitrary;
 use causeway_common::address::{Address as _, V4};
 
 use crate::{
-    programs::Hook,
-    scene::{
-        BRIDGE_MAC, CONTAINERS, GATEWAYS, HOST, NEAR, NEAR_MAC, OTHER, Scene, Scenery, WORLD,
+    fixture::{
+        BRIDGE_MAC, CONTAINERS, Fixture, GATEWAYS, HOST, NEAR, NEAR_MAC, OTHER, Scenery, WORLD,
         mac_of,
     },
+    programs::Hook,
     wire::{Fragment, Frame, extension, protocol},
 };
 
@@ -137,11 +137,11 @@ impl Memory {
 /// left that it answers or is about, if it was not damaged.
 pub fn frame<A: Scenery>(
     event: Event,
-    scene: &Scene,
+    fixture: &Fixture,
     memory: &Memory,
 ) -> Option<(Arriving, Option<Left>)> {
     match event {
-        Event::Send(sent) => Some((sent.frame::<A>(scene), None)),
+        Event::Send(sent) => Some((sent.frame::<A>(fixture), None)),
         Event::Again(back, turn) => {
             let left = memory.get(back)?;
             let frame = turn.apply(Frame::read(&left.came.frame)?);
@@ -151,13 +151,13 @@ pub fn frame<A: Scenery>(
             let left = memory.get(back)?;
             let answer = Frame::read(&left.frame)?.reversed();
             let frame = turn.apply(answer);
-            Some((arriving_from(left, scene, frame), turn.damage.is_none().then(|| left.clone())))
+            Some((arriving_from(left, fixture, frame), turn.damage.is_none().then(|| left.clone())))
         }
         Event::Report(back, report) => {
             let left = memory.get(back)?;
-            let frame = report.frame::<A>(left, scene)?;
+            let frame = report.frame::<A>(left, fixture)?;
             Some((
-                arriving_from(left, scene, frame),
+                arriving_from(left, fixture, frame),
                 report.turn.damage.is_none().then(|| left.clone()),
             ))
         }
@@ -165,11 +165,11 @@ pub fn frame<A: Scenery>(
 }
 
 /// Where an answer to what left arrives, and with which MACs.
-fn arriving_from(left: &Left, scene: &Scene, mut frame: Vec<u8>) -> Arriving {
-    let (hook, macs) = match scene.container_at(left.output) {
+fn arriving_from(left: &Left, fixture: &Fixture, mut frame: Vec<u8>) -> Arriving {
+    let (hook, macs) = match fixture.container_at(left.output) {
         Some(container) => (Hook::HostSide, (BRIDGE_MAC, mac_of(container))),
-        None if left.came.hook == Hook::Uplink => (Hook::UplinkOut, (NEAR_MAC, scene.uplink_mac)),
-        None => (Hook::Uplink, (scene.uplink_mac, NEAR_MAC)),
+        None if left.came.hook == Hook::Uplink => (Hook::UplinkOut, (NEAR_MAC, fixture.uplink_mac)),
+        None => (Hook::Uplink, (fixture.uplink_mac, NEAR_MAC)),
     };
     frame[..6].copy_from_slice(&macs.0);
     frame[6..12].copy_from_slice(&macs.1);
@@ -180,7 +180,7 @@ const PORTS: [u16; 16] =
     [4000, 4001, 4002, 53, 80, 5000, 5001, 5002, 5003, 6000, 7000, 7009, 8000, 9000, 0, 65535];
 
 impl Sent {
-    fn frame<A: Scenery>(&self, scene: &Scene) -> Arriving {
+    fn frame<A: Scenery>(&self, fixture: &Fixture) -> Arriving {
         let v4 = A::FAMILY == V4::FAMILY;
         let of = |number: u8| match usize::from(number % 16) {
             // Some by their link-local addresses, where there are such.
@@ -205,10 +205,10 @@ impl Sent {
         let from = self.from % 8;
         let (hook, input, macs) = match usize::from(from) {
             container @ 0..5 => {
-                (Hook::HostSide, scene.sides[container], (BRIDGE_MAC, mac_of(container)))
+                (Hook::HostSide, fixture.sides[container], (BRIDGE_MAC, mac_of(container)))
             }
-            7 => (Hook::UplinkOut, scene.uplink, (NEAR_MAC, scene.uplink_mac)),
-            _ => (Hook::Uplink, scene.uplink, (scene.uplink_mac, NEAR_MAC)),
+            7 => (Hook::UplinkOut, fixture.uplink, (NEAR_MAC, fixture.uplink_mac)),
+            _ => (Hook::Uplink, fixture.uplink, (fixture.uplink_mac, NEAR_MAC)),
         };
         // Once in a while somebody speaks in another's name, and in IPv6 now and then by a
         // link-local address.
@@ -385,11 +385,11 @@ impl Turn {
 }
 
 impl Report {
-    fn frame<A: Scenery>(&self, left: &Left, scene: &Scene) -> Option<Vec<u8>> {
+    fn frame<A: Scenery>(&self, left: &Left, fixture: &Fixture) -> Option<Vec<u8>> {
         let v4 = A::FAMILY == V4::FAMILY;
         let mut quoted = Frame::read(&left.frame)?;
         quoted.ttl = quoted.ttl.saturating_sub(3);
-        let by_peer = scene.container_at(left.output).is_some() || self.by.is_multiple_of(2);
+        let by_peer = fixture.container_at(left.output).is_some() || self.by.is_multiple_of(2);
         let mut answer = quoted.reversed();
         if !by_peer {
             answer.source = A::named(NEAR).ip();

@@ -7,17 +7,17 @@ use proptest::{prelude::*, test_runner::Config};
 
 use super::*;
 use crate::{
-    abi::{Door, Uplink},
+    abi::{Egress, Uplink},
     address::Port,
     checksum,
+    collect::{Collect, collect},
+    fixture::{
+        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Fixture, Head, PUBLISH_SLOT, UPLINK, answer, arrival,
+        families, frame, header, icmp, left, model, packet, sum_at, sums_up, whole_packet,
+    },
     flow::{Ticks, Timer, tcp, ticks},
     model::Model,
     packet::ETHERNET,
-    scene::{
-        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Head, PUBLISH_SLOT, Scene, UPLINK, answer, arrival,
-        families, frame, header, icmp, left, model, packet, sum_at, sums_up, whole_packet,
-    },
-    sweep::{Which, sweep},
     tuple::{Tuple, echo, protocol, side},
 };
 
@@ -47,7 +47,7 @@ enum Event {
 
 /// Few enough ports that they collide: two containers, two servers, a published port, a container's
 /// own hairpin.
-fn exchanges<A: Scene>() -> Vec<Packet<A>> {
+fn exchanges<A: Fixture>() -> Vec<Packet<A>> {
     let mut all = Vec::new();
     for port in 4000..4004 {
         for number in [protocol::UDP, protocol::TCP] {
@@ -65,7 +65,7 @@ fn exchanges<A: Scene>() -> Vec<Packet<A>> {
     all
 }
 
-fn events<A: Scene>() -> impl Strategy<Value = Vec<Event>> {
+fn events<A: Fixture>() -> impl Strategy<Value = Vec<Event>> {
     let exchange = 0..exchanges::<A>().len();
     let flags = prop_oneof![
         6 => Just(tcp::SYN),
@@ -104,7 +104,7 @@ struct History<A> {
     known: HashMap<usize, Known<A>>,
 }
 
-impl<A: Scene> History<A> {
+impl<A: Fixture> History<A> {
     fn new(room: usize) -> Self {
         let mut model = model::<A>();
         model.room = room;
@@ -140,7 +140,7 @@ impl<A: Scene> History<A> {
             Event::Sweep => {
                 let keys: Vec<_> = self.model.flows.borrow().keys().copied().collect();
                 for key in keys {
-                    sweep(&self.model, &key, Which::Ended);
+                    collect(&self.model, &key, Collect::Ended);
                 }
             }
         }
@@ -229,19 +229,19 @@ impl<A: Scene> History<A> {
     /// Of the flows that count each has two halves, which are inverse.
     fn halves_match(&self) -> Result<(), TestCaseError> {
         let flows = self.model.flows.borrow();
-        for (key, half) in flows.iter() {
-            let live = half.epoch == self.model.epochs.get(&half.slot).copied().unwrap_or(0)
-                && self.model.now.get() - half.last_used <= half.timeout;
+        for (key, entry) in flows.iter() {
+            let live = entry.epoch == self.model.epochs.get(&entry.slot).copied().unwrap_or(0)
+                && self.model.now.get() - entry.last_used <= entry.timeout;
             if !live {
                 continue;
             }
-            let other = flows.get(&half.translation.tuple.reversed());
+            let other = flows.get(&entry.translation.tuple.reversed());
             prop_assert!(other.is_some(), "{key:?} has lost its other half");
             let inverse = other.is_some_and(|other| other.translation.tuple.reversed() == *key);
             prop_assert!(inverse, "the halves of {key:?} are not inverse");
         }
         let counted: u32 = self.model.counts.borrow().values().sum();
-        let owned = flows.values().filter(|half| half.is_reply == 0 && half.owner != 0).count();
+        let owned = flows.values().filter(|entry| entry.is_reply == 0 && entry.owner != 0).count();
         prop_assert_eq!(counted as usize, owned, "flows are counted wrong");
         Ok(())
     }
@@ -252,7 +252,7 @@ fn config() -> Config {
     Config { cases: 250, failure_persistence: None, ..Config::default() }
 }
 
-fn in_any_history_answers_come_back_and_no_tuple_is_given_twice<A: Scene>() {
+fn in_any_history_answers_come_back_and_no_tuple_is_given_twice<A: Fixture>() {
     proptest!(config(), |(events in events::<A>())| {
         let mut history = History::<A>::new(usize::MAX);
         for event in events {
@@ -263,7 +263,7 @@ fn in_any_history_answers_come_back_and_no_tuple_is_given_twice<A: Scene>() {
 }
 
 /// A table that is always too small: what is refused is refused whole, and the halves still match.
-fn in_any_history_a_full_table_keeps_no_half<A: Scene>() {
+fn in_any_history_a_full_table_keeps_no_half<A: Fixture>() {
     proptest!(config(), |(events in events::<A>(), room in 0_usize..12)| {
         let mut history = History::<A>::new(room);
         for event in events {
@@ -282,7 +282,7 @@ fn in_any_history_a_full_table_keeps_no_half<A: Scene>() {
 }
 
 /// Flows that were answered stay, whatever else wants in.
-fn no_flood_takes_the_place_of_a_flow_in_use<A: Scene>() {
+fn no_flood_takes_the_place_of_a_flow_in_use<A: Fixture>() {
     proptest!(config(), |(flood in prop::collection::vec((0_u16..2000, 0_u32..4, 0_u8..3), 1..400))| {
         let mut history = History::<A>::new(16);
         let in_use: Vec<usize> = (0..exchanges::<A>().len())
@@ -314,7 +314,7 @@ fn no_flood_takes_the_place_of_a_flow_in_use<A: Scene>() {
 /// What a router, or the container behind a publish, says of a packet that left: every checksum of
 /// it holds afterwards as it held before, the flow is as it was, and a checksum that was wrong is
 /// wrong still.
-fn a_translated_error_is_as_right_as_it_was<A: Scene>() {
+fn a_translated_error_is_as_right_as_it_was<A: Fixture>() {
     let about = prop_oneof![
         Just((protocol::TCP, false)),
         Just((protocol::UDP, false)),
@@ -379,7 +379,7 @@ fn a_translated_error_is_as_right_as_it_was<A: Scene>() {
 }
 
 /// The header, and what the deltas do to a transport's checksum, against the sum over everything.
-fn translated_checksums_are_those_of_the_whole<A: Scene>() {
+fn translated_checksums_are_those_of_the_whole<A: Fixture>() {
     type Ends = ([u8; 16], [u8; 16], u16, u16);
     proptest!(config(), |(
         from in any::<Ends>(),
@@ -401,7 +401,7 @@ fn translated_checksums_are_those_of_the_whole<A: Scene>() {
         };
         let (before, after) = (tuple(from), tuple(to));
         let mut translation = Translation::<A>::zeroed();
-        translation.set(&before, &after, &Door::uplink(UPLINK, &Uplink { address: A::HOST, mtu: 1500 }));
+        translation.set(&before, &after, &Egress::uplink(UPLINK, &Uplink { address: A::HOST, mtu: 1500 }));
 
         let (was, wanted) = (whole_packet(Head { hops, ..Head::USUAL }, &before, &data), whole_packet(Head { hops: hops - 1, ..Head::USUAL }, &after, &data));
         let mut ip: A::Header = was[..].read(0).expect("a whole header");

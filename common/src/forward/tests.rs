@@ -6,13 +6,13 @@ use super::*;
 use crate::{
     abi::{self, Network, Publish},
     address::Port,
-    flow::{tcp, ticks},
-    model::Model,
-    scene::{
-        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, PUBLISH_SLOT, Scene, UPLINK, answer, families, left,
+    collect::{Collect, collect},
+    fixture::{
+        C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Fixture, PUBLISH_SLOT, UPLINK, answer, families, left,
         model, packet, udp,
     },
-    sweep::{Which, sweep},
+    flow::{tcp, ticks},
+    model::Model,
     tuple::{Tuple, protocol, side},
 };
 
@@ -47,7 +47,7 @@ families!(
     sweeping_any_flow_takes_both_halves_by_either,
 );
 
-fn forward_then_reply_is_identity<A: Scene>() {
+fn forward_then_reply_is_identity<A: Fixture>() {
     let cases = [
         ("masquerade", C1_SIDE, A::C1, A::WORLD, 53),
         ("publish", UPLINK, A::WORLD, A::HOST, 5000),
@@ -72,20 +72,20 @@ fn forward_then_reply_is_identity<A: Scene>() {
 }
 
 /// Zero if the deltas say what the tuples say.
-fn checksum_of<A: Scene>(translation: &Translation<A>, from: &Tuple<A>) -> u16 {
+fn checksum_of<A: Fixture>(translation: &Translation<A>, from: &Tuple<A>) -> u16 {
     let address = crate::checksum::delta(from.address_sum(), translation.tuple.address_sum());
     let port = crate::checksum::delta(from.port_sum(), translation.tuple.port_sum());
     u16::from(address != translation.address_delta || port != translation.port_delta)
 }
 
-fn no_two_live_flows_share_a_reply_tuple<A: Scene>() {
+fn no_two_live_flows_share_a_reply_tuple<A: Fixture>() {
     let model = model::<A>();
     let mut seed = 7_u32;
     let mut random = |below: u32| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (seed >> 8) % below
     };
-    let mut begun = HashSet::new();
+    let mut age_ring = HashSet::new();
     for _ in 0..20_000 {
         let port = 4000 + u16::try_from(random(40)).unwrap();
         let sent = match random(4) {
@@ -95,17 +95,17 @@ fn no_two_live_flows_share_a_reply_tuple<A: Scene>() {
             _ => udp(C2_SIDE, (A::C2, port), (A::HOST, 5000)),
         };
         let translation = left(&model, &sent).unwrap();
-        begun.insert(sent.tuple);
+        age_ring.insert(sent.tuple);
         assert_eq!(left(&model, &answer(&translation, 0)).unwrap().tuple, sent.tuple.reversed());
     }
     let flows = model.flows.borrow();
-    assert_eq!(flows.len(), begun.len() * 2, "each flow has two halves of its own");
-    for (key, half) in flows.iter() {
-        assert_eq!(flows[&half.translation.tuple.reversed()].translation.tuple.reversed(), *key);
+    assert_eq!(flows.len(), age_ring.len() * 2, "each flow has two halves of its own");
+    for (key, entry) in flows.iter() {
+        assert_eq!(flows[&entry.translation.tuple.reversed()].translation.tuple.reversed(), *key);
     }
 }
 
-fn a_port_that_is_taken_gives_way_to_another<A: Scene>() {
+fn a_port_that_is_taken_gives_way_to_another<A: Fixture>() {
     let model = model::<A>();
     assert_eq!(
         left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get(),
@@ -129,7 +129,7 @@ fn a_port_that_is_taken_gives_way_to_another<A: Scene>() {
     assert_eq!(elsewhere.tuple.source_port.get(), 4000);
 }
 
-fn a_port_of_a_socket_of_the_host_is_not_taken<A: Scene>() {
+fn a_port_of_a_socket_of_the_host_is_not_taken<A: Fixture>() {
     let mut model = model::<A>();
     model.sockets.insert(udp(UPLINK, (A::WORLD, 53), (A::HOST, 4000)).tuple);
     let port =
@@ -137,15 +137,15 @@ fn a_port_of_a_socket_of_the_host_is_not_taken<A: Scene>() {
     assert_ne!(port, 4000);
 }
 
-fn an_answer_to_a_socket_of_the_host_is_not_published<A: Scene>() {
+fn an_answer_to_a_socket_of_the_host_is_not_published<A: Fixture>() {
     let mut model = model::<A>();
     let arriving = udp(UPLINK, (A::WORLD, 53), (A::HOST, 5000));
     model.sockets.insert(arriving.tuple);
-    assert_eq!(left(&model, &arriving), Err(Reason::HostSocket));
+    assert_eq!(left(&model, &arriving), Err(DropReason::HostSocket));
     assert!(model.flows.borrow().is_empty());
 }
 
-fn when_every_port_is_taken_the_flow_is_refused<A: Scene>() {
+fn when_every_port_is_taken_the_flow_is_refused<A: Fixture>() {
     let model = model::<A>();
     let mut refused = None;
     for port in 1..=u16::MAX {
@@ -155,11 +155,11 @@ fn when_every_port_is_taken_the_flow_is_refused<A: Scene>() {
     if let Err(reason) = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))) {
         refused = Some(reason);
     }
-    assert_eq!(refused, Some(Reason::PortsExhausted));
+    assert_eq!(refused, Some(DropReason::PortsExhausted));
     assert_eq!(model.flows.borrow().len(), before);
 }
 
-fn a_full_table_keeps_what_it_has_and_leaves_no_half<A: Scene>() {
+fn a_full_table_keeps_what_it_has_and_leaves_no_half<A: Fixture>() {
     for room in [0, 1, 2, 3] {
         let mut model = model::<A>();
         model.room = room;
@@ -176,13 +176,13 @@ fn a_full_table_keeps_what_it_has_and_leaves_no_half<A: Scene>() {
             assert!(left(&model, &answer(&first, 0)).is_ok());
         }
         let second = left(&model, &udp(C1_SIDE, (A::C1, 4001), (A::WORLD, 53)));
-        assert_eq!(second, Err(Reason::TableFull));
+        assert_eq!(second, Err(DropReason::TableFull));
         assert_eq!(model.flows.borrow().len(), room & !1);
         assert_eq!(left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).is_ok(), room >= 2);
     }
 }
 
-fn a_flow_ends_with_its_slots_epoch<A: Scene>() {
+fn a_flow_ends_with_its_slots_epoch<A: Fixture>() {
     let mut model = model::<A>();
     let sent = udp(UPLINK, (A::WORLD, 4000), (A::HOST, 5000));
     let there = left(&model, &sent).unwrap();
@@ -212,7 +212,7 @@ fn a_flow_ends_with_its_slots_epoch<A: Scene>() {
     assert_eq!(left(&model, &back).unwrap().tuple, sent.tuple.reversed());
 }
 
-fn an_idle_flow_counts_as_absent_and_its_port_is_free<A: Scene>() {
+fn an_idle_flow_counts_as_absent_and_its_port_is_free<A: Fixture>() {
     let model = model::<A>();
     let first = left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap();
     model.now.set(model.now.get() + Network::DEFAULT.timeout(State::Unreplied, protocol::UDP) + 1);
@@ -222,7 +222,7 @@ fn an_idle_flow_counts_as_absent_and_its_port_is_free<A: Scene>() {
     assert_eq!(model.flows.borrow().len(), 2, "nothing is left of the first");
 }
 
-fn expiry_never_frees_a_port_in_use<A: Scene>() {
+fn expiry_never_frees_a_port_in_use<A: Fixture>() {
     let model = model::<A>();
     let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     let there = left(&model, &sent).unwrap();
@@ -240,7 +240,7 @@ fn expiry_never_frees_a_port_in_use<A: Scene>() {
     );
 }
 
-fn a_clock_that_another_cpu_read_later_ends_nothing<A: Scene>() {
+fn a_clock_that_another_cpu_read_later_ends_nothing<A: Fixture>() {
     let model = model::<A>();
     let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     let there = left(&model, &sent).unwrap();
@@ -248,11 +248,11 @@ fn a_clock_that_another_cpu_read_later_ends_nothing<A: Scene>() {
     assert_eq!(left(&model, &sent).unwrap(), there);
 }
 
-fn both_halves_move_together<A: Scene>() {
+fn both_halves_move_together<A: Fixture>() {
     let model = model::<A>();
     let to = |flags| packet(C1_SIDE, (A::C1, 4000), (A::WORLD, 80), protocol::TCP, flags);
     let there = left(&model, &to(tcp::SYN)).unwrap();
-    let states = || -> Vec<u8> { model.flows.borrow().values().map(|half| half.state).collect() };
+    let states = || -> Vec<u8> { model.flows.borrow().values().map(|entry| entry.state).collect() };
     let steps = [
         (false, tcp::SYN | tcp::ACK, State::SynReceived),
         (true, tcp::ACK, State::Established),
@@ -268,7 +268,7 @@ fn both_halves_move_together<A: Scene>() {
     }
 }
 
-fn sctp_is_ended_by_who_knows_its_tags<A: Scene>() {
+fn sctp_is_ended_by_who_knows_its_tags<A: Fixture>() {
     const CLIENTS: u32 = 0x11;
     const SERVERS: u32 = 0x22;
     let to = |sequence, flags, acknowledgment| Packet {
@@ -301,21 +301,21 @@ fn sctp_is_ended_by_who_knows_its_tags<A: Scene>() {
         left(&model, &last).unwrap();
         let state = if ends { State::Closed } else { State::Replied };
         assert!(
-            model.flows.borrow().values().all(|half| half.state == state as u8),
+            model.flows.borrow().values().all(|entry| entry.state == state as u8),
             "{way:?} with {tag:#x}"
         );
     }
 }
 
-fn sctp_whose_port_is_taken_is_refused<A: Scene>() {
+fn sctp_whose_port_is_taken_is_refused<A: Fixture>() {
     let model = model::<A>();
     let init = |input, from| packet(input, (from, 4000), (A::WORLD, 80), protocol::SCTP, tcp::SYN);
     left(&model, &init(C1_SIDE, A::C1)).unwrap();
-    assert_eq!(left(&model, &init(C2_SIDE, A::C2)), Err(Reason::SctpPortTaken));
+    assert_eq!(left(&model, &init(C2_SIDE, A::C2)), Err(DropReason::SctpPortTaken));
     assert_eq!(model.flows.borrow().len(), 2);
 }
 
-fn an_endpoint_made_again_takes_up_its_flows_port<A: Scene>() {
+fn an_endpoint_made_again_takes_up_its_flows_port<A: Fixture>() {
     let mut model = model::<A>();
     let sent = udp(C2_SIDE, (A::C2, 4000), (A::HOST, 5000));
     assert!(left(&model, &sent).is_ok());
@@ -326,22 +326,25 @@ fn an_endpoint_made_again_takes_up_its_flows_port<A: Scene>() {
     assert_eq!(left(&model, &answer(&there, 0)).unwrap().output, 99);
 }
 
-fn a_publish_whose_container_is_gone_drops<A: Scene>() {
+fn a_publish_whose_container_is_gone_drops<A: Fixture>() {
     let mut model = model::<A>();
     model.endpoints.remove(&A::C1);
     assert_eq!(
         left(&model, &udp(UPLINK, (A::WORLD, 4000), (A::HOST, 5000))),
-        Err(Reason::ContainerGone)
+        Err(DropReason::ContainerGone)
     );
 }
 
-fn without_a_route_nothing_leaves<A: Scene>() {
+fn without_a_route_nothing_leaves<A: Fixture>() {
     let mut model = model::<A>();
     model.routes.clear();
-    assert_eq!(left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))), Err(Reason::NoRoute));
+    assert_eq!(
+        left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))),
+        Err(DropReason::NoRoute)
+    );
 }
 
-fn a_neighbour_reached_both_ways_answers_each_in_its_own_name<A: Scene>() {
+fn a_neighbour_reached_both_ways_answers_each_in_its_own_name<A: Fixture>() {
     let direct = udp(C2_SIDE, (A::C2, 4000), (A::C1, 80));
     let published = udp(C2_SIDE, (A::C2, 4000), (A::HOST, 5000));
     for order in [[direct, published], [published, direct]] {
@@ -354,26 +357,26 @@ fn a_neighbour_reached_both_ways_answers_each_in_its_own_name<A: Scene>() {
     }
 }
 
-fn neighbours_in_mid_stream_are_brought_but_not_kept<A: Scene>() {
+fn neighbours_in_mid_stream_are_brought_but_not_kept<A: Fixture>() {
     let model = model::<A>();
     let there = left(&model, &packet(C2_SIDE, (A::C2, 4000), (A::C1, 80), protocol::TCP, tcp::ACK))
         .unwrap();
-    assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
+    assert_eq!((there.deliver, there.output), (deliver::SAME_BRIDGE, C1_SIDE));
     assert!(model.flows.borrow().is_empty());
 }
 
-fn neighbours_reach_each_other_though_the_table_is_full<A: Scene>() {
+fn neighbours_reach_each_other_though_the_table_is_full<A: Fixture>() {
     for room in [0, 1] {
         let mut model = model::<A>();
         model.room = room;
         let there = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::C1, 80))).unwrap();
-        assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
+        assert_eq!((there.deliver, there.output), (deliver::SAME_BRIDGE, C1_SIDE));
         assert!(model.flows.borrow().is_empty());
     }
 }
 
 fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_it_or_one_in_the_last<
-    A: Scene,
+    A: Fixture,
 >() {
     let mut model = model::<A>();
     let hop = Macs::new([2; 6], [4; 6]);
@@ -381,8 +384,8 @@ fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_
     let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     let known = |model: &Model<A>, packets: usize| {
         let leaves: Vec<_> = (0..packets).map(|_| left(model, &sent).expect("it leaves")).collect();
-        assert!(leaves.iter().all(|leaves| !leaves.macs.are_known() || leaves.macs == hop));
-        leaves.iter().map(|leaves| leaves.macs.are_known()).collect::<Vec<_>>()
+        assert!(leaves.iter().all(|leaves| !leaves.macs.is_resolved() || leaves.macs == hop));
+        leaves.iter().map(|leaves| leaves.macs.is_resolved()).collect::<Vec<_>>()
     };
     let after = |model: &Model<A>, ticks: Ticks| model.now.set(model.now.get() + ticks);
     assert_eq!(known(&model, 6), [false, false, false, false, true, true], "it begins");
@@ -403,14 +406,14 @@ fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_
     assert_eq!(known(&model, 6), [false; 6], "nobody does any more");
 }
 
-fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Scene>() {
+fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Fixture>() {
     let model = model::<A>();
     let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     for (segment, dont_fragment, expected) in [
         (1500, true, None),
         (1500, false, None),
-        (1501, true, Some(Reason::TooLong)),
-        (1501, false, Some(Reason::TooLong)),
+        (1501, true, Some(DropReason::TooLong)),
+        (1501, false, Some(DropReason::TooLong)),
     ] {
         // First of its flow, and of a known one.
         for _ in 0..2 {
@@ -424,7 +427,7 @@ fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Scene>() {
     );
 }
 
-fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gone<A: Scene>() {
+fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gone<A: Fixture>() {
     for number in [protocol::UDP, protocol::TCP, A::ICMP] {
         let mut model = model::<A>();
         let port = if number == A::ICMP { 0 } else { 80 };
@@ -432,22 +435,22 @@ fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gon
             .expect("masqueraded");
         let mut sent = packet(UPLINK, (A::HOST, 4000), (A::WORLD, port), number, tcp::SYN);
         sent.tuple.side = side::HOST;
-        let there = decide_from_host(&sent, false, &model).expect("it moves");
+        let there = decide_to_uplink(&sent, false, &model).expect("it moves");
         assert_ne!(there.tuple, Tuple { side: side::UPLINK, ..sent.tuple });
         left(&model, &answer(&there, tcp::SYN | tcp::ACK)).expect("its answer comes back");
 
         *model.epochs.entry(C1_SLOT).or_default() += 1;
         let keys: Vec<_> = model.flows.borrow().keys().copied().collect();
         for key in keys {
-            crate::sweep::sweep(&model, &key, crate::sweep::Which::Ended);
+            crate::collect::collect(&model, &key, crate::collect::Collect::Ended);
         }
         sent.flags = if number == protocol::TCP { tcp::ACK } else { 0 };
-        let then = decide_from_host(&sent, false, &model).map(|translation| translation.tuple);
+        let then = decide_to_uplink(&sent, false, &model).map(|translation| translation.tuple);
         assert_eq!(then, Some(there.tuple), "protocol {number}");
     }
 }
 
-fn a_container_reaches_its_own_published_port_from_that_very_port<A: Scene>() {
+fn a_container_reaches_its_own_published_port_from_that_very_port<A: Fixture>() {
     let mut model = model::<A>();
     model.publishes.get_mut(&PUBLISH_SLOT).expect("a publish").container_port = Port::new(5000);
     let sent = udp(C1_SIDE, (A::C1, 5000), (A::GATEWAY, 5000));
@@ -457,7 +460,7 @@ fn a_container_reaches_its_own_published_port_from_that_very_port<A: Scene>() {
     assert_eq!(back.tuple, sent.tuple.reversed());
 }
 
-fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody<A: Scene>() {
+fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody<A: Fixture>() {
     let mut model = model::<A>();
     model.room = 6;
     let stream = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
@@ -482,27 +485,30 @@ fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody<A: Scene>() {
         let there = left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).unwrap();
         assert!(left(&model, &answer(&there, 0)).is_ok(), "{port}");
     }
-    assert_eq!(left(&model, &udp(C1_SIDE, (A::C1, 5003), (A::WORLD, 53))), Err(Reason::TableFull));
+    assert_eq!(
+        left(&model, &udp(C1_SIDE, (A::C1, 5003), (A::WORLD, 53))),
+        Err(DropReason::TableFull)
+    );
 }
 
-fn what_outsiders_begin_is_counted_apart_from_what_the_container_begins<A: Scene>() {
+fn what_outsiders_begin_is_counted_apart_from_what_the_container_begins<A: Fixture>() {
     let mut model = model::<A>();
     model.networks.insert(0, Network { max_flows: 2, ..Network::DEFAULT });
     for port in 1..=3 {
         let there = left(&model, &udp(UPLINK, (A::WORLD, port), (A::HOST, 5000)));
         match there {
             Ok(there) => assert!(left(&model, &answer(&there, 0)).is_ok()),
-            Err(reason) => assert_eq!((port, reason), (3, Reason::TooManyFlows)),
+            Err(reason) => assert_eq!((port, reason), (3, DropReason::TooManyFlows)),
         }
     }
     let there = left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap();
     assert!(left(&model, &answer(&there, 0)).is_ok());
     let counts = model.counts.borrow();
-    assert_eq!((counts[&(C1_SLOT | abi::FROM_OUTSIDE)], counts[&C1_SLOT]), (2, 1));
+    assert_eq!((counts[&(C1_SLOT | abi::COUNT_INBOUND)], counts[&C1_SLOT]), (2, 1));
 }
 
 fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or_that_have_ended<
-    A: Scene,
+    A: Fixture,
 >() {
     let mut model = model::<A>();
     model.networks.insert(0, Network { max_flows: 2, ..Network::DEFAULT });
@@ -518,7 +524,7 @@ fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or
     }
     assert_eq!(
         left(&model, &udp(C1_SIDE, (A::C1, 4010), (A::WORLD, 53))),
-        Err(Reason::TooManyFlows)
+        Err(DropReason::TooManyFlows)
     );
     model.now.set(model.now.get() + ticks(3600));
     assert!(
@@ -527,14 +533,14 @@ fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or
     );
 }
 
-fn sweeping_any_flow_takes_both_halves_by_either<A: Scene>() {
+fn sweeping_any_flow_takes_both_halves_by_either<A: Fixture>() {
     for by_reply in [false, true] {
         let model = model::<A>();
         let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
         let there = left(&model, &sent).unwrap();
         let key = if by_reply { there.tuple.reversed() } else { sent.tuple };
-        assert!(!sweep(&model, &key, Which::Ended), "it has not ended");
-        assert!(sweep(&model, &key, Which::Any));
+        assert!(!collect(&model, &key, Collect::Ended), "it has not ended");
+        assert!(collect(&model, &key, Collect::Any));
         assert!(model.flows.borrow().is_empty());
         assert_eq!(model.counts.borrow()[&C1_SLOT], 0);
     }

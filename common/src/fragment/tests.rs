@@ -7,11 +7,12 @@ use proptest::{prelude::*, test_runner::Config};
 use super::*;
 use crate::{
     address::{V4, V6},
+    fixture::{
+        C1_MAC, C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Fixture, UPLINK, arrival, families, frame,
+        model,
+    },
     model::Model,
     packet::ETHERNET,
-    scene::{
-        C1_MAC, C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Scene, UPLINK, arrival, families, frame, model,
-    },
     tuple::protocol,
 };
 
@@ -29,7 +30,7 @@ families!(
 );
 
 /// A family whose fragments are made and read here.
-trait Fragmenting: Scene {
+trait Fragmenting: Fixture {
     /// Makes an IP packet a fragment: which eight bytes of the datagram it has, and whether more
     /// come.
     fn fragment(packet: &mut Vec<u8>, id: u16, number: u16, more: bool);
@@ -137,11 +138,11 @@ fn deliver<A: Fragmenting>(
     model: &Model<A>,
     input: u32,
     frame: Vec<u8>,
-) -> Vec<Result<Left<A>, (u16, Reason)>> {
-    model.again.borrow_mut().push_back(frame);
+) -> Vec<Result<Left<A>, (u16, DropReason)>> {
+    model.reinjected.borrow_mut().push_back(frame);
     let mut seen = Vec::new();
     for _ in 0..1000 {
-        let Some(frame) = model.again.borrow_mut().pop_front() else { return seen };
+        let Some(frame) = model.reinjected.borrow_mut().pop_front() else { return seen };
         let packet = A::parse(&frame[..], arrival(input, &frame)).unwrap();
         let (number, _) = A::number_and_id(&frame[ETHERNET..]);
         model.frame.replace(frame.clone());
@@ -151,7 +152,7 @@ fn deliver<A: Fragmenting>(
                 seen.push(Ok(Left { number, output, source, destination, id: id & A::ID_MASK }));
             }
             Decision::Stop(reason) => seen.push(Err((number, reason))),
-            Decision::PutBack => {}
+            Decision::Reinject => {}
             decision
             @ (Decision::Forward(_) | Decision::ForwardError(_) | Decision::TooLong(_)) => {
                 panic!("{decision:?}")
@@ -211,7 +212,7 @@ fn ways<A: Fragmenting>() -> Vec<Way<A>> {
 }
 
 /// A model in which the flows of the ways that are answers have begun.
-fn begun<A: Fragmenting>() -> Model<A> {
+fn age_ring<A: Fragmenting>() -> Model<A> {
     let model = model::<A>();
     for (what, whole, _) in ways::<A>() {
         if what != "its answer" {
@@ -231,7 +232,7 @@ fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
         order in Just(all).prop_shuffle(),
         twice in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
     )| {
-        let model = begun::<A>();
+        let model = age_ring::<A>();
         let ways = ways();
         let mut order = order;
         for index in twice {
@@ -252,7 +253,7 @@ fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
                     // besides.
                     Ok(one) => prop_assert!((one.source, one.destination) == (A::C1, A::C2), "{what}: {one:?}"),
                     Err((_, reason)) => prop_assert!(
-                        matches!(reason, Reason::FragmentHeld | Reason::NotOurs | Reason::ToHost), "{what}: {reason:?}"
+                        matches!(reason, DropReason::FragmentHeld | DropReason::NotOurs | DropReason::ToHost), "{what}: {reason:?}"
                     ),
                 }
             }
@@ -276,15 +277,15 @@ fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
         ids.sort_unstable();
         ids.dedup();
         prop_assert_eq!(ids.len(), all, "no two datagrams with one source, destination and identification");
-        prop_assert!(model.held.borrow().is_empty(), "nothing is left");
+        prop_assert!(model.fragment_queue.borrow().is_empty(), "nothing is left");
     });
 }
 
 fn what_the_host_or_a_neighbour_has_already_is_not_put_back<A: Fragmenting>() {
     let model = model::<A>();
     for (whole, expected) in [
-        (Whole::udp(UPLINK, (A::WORLD, 4000), (A::HOST, 9), 1), Err(Reason::NotOurs)),
-        (Whole::udp(C1_SIDE, (A::C1, 4000), (A::GATEWAY, 9), 1), Err(Reason::ToHost)),
+        (Whole::udp(UPLINK, (A::WORLD, 4000), (A::HOST, 9), 1), Err(DropReason::NotOurs)),
+        (Whole::udp(C1_SIDE, (A::C1, 4000), (A::GATEWAY, 9), 1), Err(DropReason::ToHost)),
         (Whole::udp(C1_SIDE, (A::C1, 4000), (A::C2, 9), 1), Ok(C2_SIDE)),
     ] {
         for number in [2, 3, 0, 1] {
@@ -295,7 +296,7 @@ fn what_the_host_or_a_neighbour_has_already_is_not_put_back<A: Fragmenting>() {
                 .collect();
             assert_eq!(outcomes, [expected], "{whole:?}, {number}");
         }
-        assert!(model.held.borrow().is_empty());
+        assert!(model.fragment_queue.borrow().is_empty());
     }
 }
 
@@ -306,7 +307,7 @@ fn nothing_is_kept_of_what_goes_by_the_host<A: Fragmenting>() {
             deliver(&model, input, Whole::udp(input, (from, 1), (to, 2), 3).frame(number));
         }
     }
-    assert!(model.datagrams.borrow().is_empty() && model.held.borrow().is_empty());
+    assert!(model.datagrams.borrow().is_empty() && model.fragment_queue.borrow().is_empty());
 }
 
 fn a_datagram_holds_so_many_fragments_and_no_more<A: Fragmenting>() {
@@ -316,11 +317,15 @@ fn a_datagram_holds_so_many_fragments_and_no_more<A: Fragmenting>() {
         let [Err((_, reason))] = deliver(&model, C1_SIDE, whole.frame(number))[..] else {
             panic!("{number} leaves")
         };
-        let held = u32::from(99 - number) < HELD_OF_ONE;
-        assert_eq!(reason, if held { Reason::FragmentHeld } else { Reason::Fragment }, "{number}");
+        let held = u32::from(99 - number) < MAX_QUEUED;
+        assert_eq!(
+            reason,
+            if held { DropReason::FragmentHeld } else { DropReason::Fragment },
+            "{number}"
+        );
     }
     let seen = deliver(&model, C1_SIDE, whole.frame(0));
-    assert_eq!(seen.iter().filter(|one| one.is_ok()).count(), 1 + HELD_OF_ONE as usize);
+    assert_eq!(seen.iter().filter(|one| one.is_ok()).count(), 1 + MAX_QUEUED as usize);
 }
 
 fn what_was_held_too_long_is_not_put_back<A: Fragmenting>() {
@@ -333,7 +338,7 @@ fn what_was_held_too_long_is_not_put_back<A: Fragmenting>() {
     assert!(matches!(deliver(&model, C1_SIDE, whole.frame(0))[..], [Ok(Left { number: 0, .. })]));
     assert!(matches!(deliver(&model, C1_SIDE, whole.frame(3))[..], [Ok(Left { number: 3, .. })]));
     model.now.set(model.now.get() + TIMEOUT + 1);
-    assert_eq!(deliver(&model, C1_SIDE, whole.frame(3)), [Err((3, Reason::FragmentHeld))]);
+    assert_eq!(deliver(&model, C1_SIDE, whole.frame(3)), [Err((3, DropReason::FragmentHeld))]);
 }
 
 fn a_first_fragment_with_other_ports_is_of_another_datagram<A: Fragmenting>() {
@@ -355,10 +360,10 @@ fn later_fragments_of_a_refused_datagram_are_refused_and_not_held<A: Fragmenting
     let mut model = model::<A>();
     model.routes.clear();
     let whole = Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1);
-    assert_eq!(deliver(&model, C1_SIDE, whole.frame(1)), [Err((1, Reason::FragmentHeld))]);
-    assert_eq!(deliver(&model, C1_SIDE, whole.frame(0)), [Err((0, Reason::NoRoute))]);
-    assert_eq!(deliver(&model, C1_SIDE, whole.frame(2)), [Err((2, Reason::Fragment))]);
-    assert!(model.held.borrow().is_empty());
+    assert_eq!(deliver(&model, C1_SIDE, whole.frame(1)), [Err((1, DropReason::FragmentHeld))]);
+    assert_eq!(deliver(&model, C1_SIDE, whole.frame(0)), [Err((0, DropReason::NoRoute))]);
+    assert_eq!(deliver(&model, C1_SIDE, whole.frame(2)), [Err((2, DropReason::Fragment))]);
+    assert!(model.fragment_queue.borrow().is_empty());
 }
 
 fn a_flow_that_ends_ends_its_datagrams<A: Fragmenting>() {
@@ -369,7 +374,7 @@ fn a_flow_that_ends_ends_its_datagrams<A: Fragmenting>() {
         let mut model = model::<A>();
         assert!(matches!(deliver(&model, whole.input, whole.frame(0))[..], [Ok(_)]));
         model.epochs.insert(slot, 1);
-        assert_eq!(deliver(&model, whole.input, whole.frame(1)), [Err((1, Reason::Fragment))]);
+        assert_eq!(deliver(&model, whole.input, whole.frame(1)), [Err((1, DropReason::Fragment))]);
     }
 }
 
@@ -380,7 +385,7 @@ fn a_datagram_that_was_held_counts_once<A: Fragmenting>() {
         deliver(&model, C1_SIDE, whole.frame(number));
     }
     let flows = model.flows.borrow();
-    let forward = flows.values().find(|half| half.is_reply == 0).unwrap();
+    let forward = flows.values().find(|entry| entry.is_reply == 0).unwrap();
     assert_eq!(
         (forward.packets, forward.bytes),
         (4, 4 * whole.frame(1).len() as u64 - 4 * ETHERNET as u64)
@@ -400,7 +405,7 @@ fn a_first_fragment_that_comes_while_one_is_held_loses_none<A: Fragmenting>() {
         let seen = deliver(&model, C1_SIDE, ahead::<A>().frame(1));
         let left: Vec<_> = seen.iter().flatten().map(|left| left.number).collect();
         assert_eq!(left, [1], "{what}: it leaves once: {seen:?}");
-        assert!(model.held.borrow().is_empty(), "{what}");
+        assert!(model.fragment_queue.borrow().is_empty(), "{what}");
     }
 }
 
@@ -409,15 +414,15 @@ const fn ahead<A: Fragmenting>() -> Whole<A> {
 }
 
 /// As far as the record: it has looked for what is held before that was there.
-fn first_alone<A: Fragmenting>(model: &Model<A>) -> HeldKey<A> {
+fn first_alone<A: Fragmenting>(model: &Model<A>) -> QueuedKey<A> {
     let frame = ahead::<A>().frame(0);
     let packet = A::parse(&frame[..], arrival(C1_SIDE, &frame)).unwrap();
     let Decision::Forward(translation) =
-        forward::begin_flow(&mut First::new(packet, C1_MAC), model)
+        forward::create_flow(&mut Scratch::new(packet, C1_MAC), model)
     else {
         panic!()
     };
-    let mut passage = Passage::new(&packet);
+    let mut passage = FragmentContext::new(&packet);
     let held = record(&packet, Some(&translation), &mut passage, model);
     assert_eq!(held, 1, "the other was counted");
     passage.key

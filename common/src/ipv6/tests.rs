@@ -5,7 +5,7 @@ use std::vec::Vec;
 use super::*;
 use crate::{
     address::V4,
-    scene::{C1_SIDE, Scene, UPLINK, Watched, arrival, frame},
+    fixture::{C1_SIDE, Fixture, UPLINK, Watched, arrival, frame},
     tuple::echo,
 };
 
@@ -82,14 +82,18 @@ const SYN: [u8; 20] =
 #[test]
 fn extension_headers_are_walked_up_to_the_bound() {
     let seen = |bytes| (Payload::Tcp, bytes);
-    let hidden = |bytes| (Payload::Hidden, bytes);
+    let bypasses_socket_lookup = |bytes| (Payload::Unparsed, bytes);
     for (what, chain, expected) in [
         ("none", &[][..], seen(0)),
         ("hop-by-hop options", &[HopByHop(8)], seen(8)),
         ("options for the destination", &[Destination(24)], seen(24)),
         ("a routing header with nothing left", &[Routing(24, 0)], seen(24)),
-        ("one with a place left", &[Routing(24, 1)], hidden(0)),
-        ("one with a place left behind another", &[HopByHop(8), Routing(24, 1)], hidden(8)),
+        ("one with a place left", &[Routing(24, 1)], bypasses_socket_lookup(0)),
+        (
+            "one with a place left behind another",
+            &[HopByHop(8), Routing(24, 1)],
+            bypasses_socket_lookup(8),
+        ),
         ("an atomic fragment", &[Fragment(0, false)], seen(8)),
         (
             "as many as there may be",
@@ -104,18 +108,22 @@ fn extension_headers_are_walked_up_to_the_bound() {
         (
             "one more",
             &[HopByHop(8), Destination(8), Routing(8, 0), Destination(8), Destination(8)],
-            hidden(32),
+            bypasses_socket_lookup(32),
         ),
         (
             "the fragment's for one more",
             &[Destination(8), Destination(8), Destination(8), Destination(8), Fragment(0, false)],
-            hidden(32),
+            bypasses_socket_lookup(32),
         ),
         ("as long as one may be", &[Destination(120)], seen(120)),
-        ("eight bytes longer", &[Destination(128)], hidden(0)),
-        ("much longer", &[Destination(2048)], hidden(0)),
+        ("eight bytes longer", &[Destination(128)], bypasses_socket_lookup(0)),
+        ("much longer", &[Destination(2048)], bypasses_socket_lookup(0)),
         ("two as long as they may be", &[HopByHop(64), Destination(56)], seen(120)),
-        ("eight bytes longer together", &[HopByHop(64), Destination(64)], hidden(64)),
+        (
+            "eight bytes longer together",
+            &[HopByHop(64), Destination(64)],
+            bypasses_socket_lookup(64),
+        ),
         (
             "with a fragment's as long as they may be",
             &[Destination(112), Fragment(0, false)],
@@ -124,10 +132,18 @@ fn extension_headers_are_walked_up_to_the_bound() {
         (
             "with a fragment's eight bytes longer",
             &[Destination(120), Fragment(0, false)],
-            hidden(120),
+            bypasses_socket_lookup(120),
         ),
-        ("one behind the fragment's", &[Fragment(0, false), Destination(8)], hidden(8)),
-        ("a fragment's behind a fragment's", &[Fragment(0, false), Fragment(0, false)], hidden(8)),
+        (
+            "one behind the fragment's",
+            &[Fragment(0, false), Destination(8)],
+            bypasses_socket_lookup(8),
+        ),
+        (
+            "a fragment's behind a fragment's",
+            &[Fragment(0, false), Fragment(0, false)],
+            bypasses_socket_lookup(8),
+        ),
     ] {
         let frame = frame_of(chain, protocol::TCP, &SYN);
         let watched = Watched::new(&frame);
@@ -177,7 +193,7 @@ fn fragments_are_told_by_their_header() {
         ("last", &[Fragment(181, false)], Payload::Fragment, false),
         ("last, behind others", &[HopByHop(8), Fragment(181, false)], Payload::Fragment, false),
         ("atomic", &[Fragment(0, false)], Payload::Tcp, false),
-        ("first of what is hidden", &[Fragment(0, true), Destination(8)], Payload::Hidden, true),
+        ("first of what is hidden", &[Fragment(0, true), Destination(8)], Payload::Unparsed, true),
         // Nobody knows what it is a part of, nor needs to: the first one ends.
         ("later of what is hidden", &[Fragment(1, true), Destination(8)], Payload::Fragment, false),
     ] {
@@ -260,7 +276,7 @@ fn a_large_gso_packet_says_so_behind_hop_by_hop_options_too() {
 
 #[test]
 fn no_packet_on_a_wire_has_a_mapped_address() {
-    let mapped = V6::mapped(V4::C1);
+    let mapped = V6::v4_mapped(V4::C1);
     let tcp = |source, destination| {
         frame::<V6>(C1_SIDE, &V6::ip(protocol::TCP, source, destination, &SYN))
     };

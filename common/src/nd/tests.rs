@@ -5,13 +5,13 @@ use std::vec::Vec;
 use super::*;
 use crate::{
     abi::{Endpoint, Macs},
+    fixture::{
+        BRIDGE_MAC, C1_MAC, C1_SIDE, C2_MAC, C2_SIDE, Fixture, Head, UPLINK, Watched, arrival,
+        frame, icmp, model as without,
+    },
     forward::{Decision, decide},
     model::Model,
     packet::Payload,
-    scene::{
-        BRIDGE_MAC, C1_MAC, C1_SIDE, C2_MAC, C2_SIDE, Head, Scene, UPLINK, Watched, arrival, frame,
-        icmp, model as without,
-    },
 };
 
 const fn link_local(host: u8) -> V6 {
@@ -78,7 +78,7 @@ fn decided_of(input: u32, frame: &[u8]) -> Decision<V6> {
 }
 
 #[track_caller]
-fn check(rows: &[(&str, Vec<u8>, Reason)]) {
+fn check(rows: &[(&str, Vec<u8>, DropReason)]) {
     for (what, packet, reason) in rows {
         assert_eq!(decided(C1_SIDE, packet), Decision::Stop(*reason), "{what}");
     }
@@ -92,77 +92,85 @@ fn a_neighbour_is_asked_for_in_ones_own_name() {
     let group = solicited(V6::C2);
     let own = option(1, C1_MAC);
     check(&[
-        ("by its address", ask(V6::C1, group, V6::C2, &[own]), Reason::Nd),
-        ("by its link-local address", ask(LL1, group, V6::C2, &[own]), Reason::Nd),
-        ("for the gateway", ask(V6::C1, solicited(V6::GATEWAY), V6::GATEWAY, &[own]), Reason::Nd),
-        ("for nobody", ask(V6::C1, solicited(V6::NOBODY), V6::NOBODY, &[own]), Reason::Nd),
-        ("straight, whether it is there still", ask(V6::C1, V6::C2, V6::C2, &[]), Reason::Nd),
-        ("the same by link-local addresses", ask(LL1, LL2, LL2, &[]), Reason::Nd),
-        ("with a nonce", ask(V6::C1, group, V6::C2, &[own, nonce()]), Reason::Nd),
-        ("in a neighbour's name", ask(V6::C2, group, V6::C2, &[own]), Reason::NdSpoofed),
-        ("in a neighbour's link-local name", ask(LL2, group, V6::C2, &[own]), Reason::NdSpoofed),
-        ("in the gateway's name", ask(V6::GATEWAY, group, V6::C2, &[own]), Reason::NdSpoofed),
-        ("in nobody's name", ask(V6::NOBODY, group, V6::C2, &[own]), Reason::NdSpoofed),
+        ("by its address", ask(V6::C1, group, V6::C2, &[own]), DropReason::Nd),
+        ("by its link-local address", ask(LL1, group, V6::C2, &[own]), DropReason::Nd),
+        (
+            "for the gateway",
+            ask(V6::C1, solicited(V6::GATEWAY), V6::GATEWAY, &[own]),
+            DropReason::Nd,
+        ),
+        ("for nobody", ask(V6::C1, solicited(V6::NOBODY), V6::NOBODY, &[own]), DropReason::Nd),
+        ("straight, whether it is there still", ask(V6::C1, V6::C2, V6::C2, &[]), DropReason::Nd),
+        ("the same by link-local addresses", ask(LL1, LL2, LL2, &[]), DropReason::Nd),
+        ("with a nonce", ask(V6::C1, group, V6::C2, &[own, nonce()]), DropReason::Nd),
+        ("in a neighbour's name", ask(V6::C2, group, V6::C2, &[own]), DropReason::NdSpoofed),
+        (
+            "in a neighbour's link-local name",
+            ask(LL2, group, V6::C2, &[own]),
+            DropReason::NdSpoofed,
+        ),
+        ("in the gateway's name", ask(V6::GATEWAY, group, V6::C2, &[own]), DropReason::NdSpoofed),
+        ("in nobody's name", ask(V6::NOBODY, group, V6::C2, &[own]), DropReason::NdSpoofed),
         (
             "with a neighbour's MAC",
             ask(V6::C1, group, V6::C2, &[option(1, C2_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with the bridge's MAC",
             ask(V6::C1, group, V6::C2, &[option(1, BRIDGE_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with a neighbour's MAC for a target's",
             ask(V6::C1, group, V6::C2, &[option(2, C2_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with a neighbour's MAC behind its own",
             ask(V6::C1, group, V6::C2, &[own, option(1, C2_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with an option of no length",
             ask(V6::C1, group, V6::C2, &[[1, 0, 0, 0, 0, 0, 0, 0]]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with an option of two units",
             ask(V6::C1, group, V6::C2, &[[14, 2, 0, 0, 0, 0, 0, 0], [0; 8]]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with as many options as are looked at",
             ask(V6::C1, group, V6::C2, &[nonce(), nonce(), nonce(), own]),
-            Reason::Nd,
+            DropReason::Nd,
         ),
         (
             "with a flood of options",
             ask(V6::C1, group, V6::C2, &[nonce(), nonce(), nonce(), nonce(), option(1, C2_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with one more of its own",
             ask(V6::C1, group, V6::C2, &[nonce(), nonce(), nonce(), nonce(), own]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "somebody far away",
             ask(V6::C1, V6::WORLD, V6::WORLD, &[]),
-            Reason::ProtocolNotTranslated,
+            DropReason::ProtocolNotTranslated,
         ),
         (
             "of the host, by another link's address",
             ask(V6::C1, V6::HOST, V6::HOST, &[]),
-            Reason::ProtocolNotTranslated,
+            DropReason::ProtocolNotTranslated,
         ),
     ]);
     let mut cut = ask(V6::C1, group, V6::C2, &[own]);
     cut.pop();
     cut[5] -= 1;
-    check(&[("with an option that is cut short", cut, Reason::NdSpoofed)]);
+    check(&[("with an option that is cut short", cut, DropReason::NdSpoofed)]);
 }
 
 #[test]
@@ -172,36 +180,40 @@ fn only_what_is_its_own_is_advertised() {
     };
     let own = option(2, C1_MAC);
     check(&[
-        ("to who asked", tell(V6::C1, V6::C2, V6::C1, &[own]), Reason::Nd),
-        ("to who asked, without an option", tell(V6::C1, V6::C2, V6::C1, &[]), Reason::Nd),
-        ("to all", tell(V6::C1, NODES, V6::C1, &[own]), Reason::Nd),
-        ("its address by its link-local one", tell(LL1, LL2, V6::C1, &[own]), Reason::Nd),
-        ("its link-local address", tell(V6::C1, V6::GATEWAY, LL1, &[own]), Reason::Nd),
-        ("a neighbour's address", tell(V6::C1, NODES, V6::C2, &[own]), Reason::NdSpoofed),
-        ("a neighbour's link-local address", tell(V6::C1, NODES, LL2, &[own]), Reason::NdSpoofed),
-        ("the gateway's address", tell(V6::C1, NODES, V6::GATEWAY, &[own]), Reason::NdSpoofed),
-        ("nobody's address", tell(V6::C1, NODES, V6::NOBODY, &[own]), Reason::NdSpoofed),
-        ("in a neighbour's name", tell(V6::C2, NODES, V6::C1, &[own]), Reason::NdSpoofed),
+        ("to who asked", tell(V6::C1, V6::C2, V6::C1, &[own]), DropReason::Nd),
+        ("to who asked, without an option", tell(V6::C1, V6::C2, V6::C1, &[]), DropReason::Nd),
+        ("to all", tell(V6::C1, NODES, V6::C1, &[own]), DropReason::Nd),
+        ("its address by its link-local one", tell(LL1, LL2, V6::C1, &[own]), DropReason::Nd),
+        ("its link-local address", tell(V6::C1, V6::GATEWAY, LL1, &[own]), DropReason::Nd),
+        ("a neighbour's address", tell(V6::C1, NODES, V6::C2, &[own]), DropReason::NdSpoofed),
+        (
+            "a neighbour's link-local address",
+            tell(V6::C1, NODES, LL2, &[own]),
+            DropReason::NdSpoofed,
+        ),
+        ("the gateway's address", tell(V6::C1, NODES, V6::GATEWAY, &[own]), DropReason::NdSpoofed),
+        ("nobody's address", tell(V6::C1, NODES, V6::NOBODY, &[own]), DropReason::NdSpoofed),
+        ("in a neighbour's name", tell(V6::C2, NODES, V6::C1, &[own]), DropReason::NdSpoofed),
         (
             "a neighbour's address in its name",
             tell(V6::C2, NODES, V6::C2, &[own]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
-        ("in no name", tell(V6::UNSPECIFIED, NODES, V6::C1, &[own]), Reason::NdSpoofed),
+        ("in no name", tell(V6::UNSPECIFIED, NODES, V6::C1, &[own]), DropReason::NdSpoofed),
         (
             "with a neighbour's MAC",
             tell(V6::C1, NODES, V6::C1, &[option(2, C2_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "with a neighbour's MAC for a source's",
             tell(V6::C1, NODES, V6::C1, &[option(1, C2_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
         (
             "to somebody far away",
             tell(V6::C1, V6::WORLD, V6::C1, &[own]),
-            Reason::ProtocolNotTranslated,
+            DropReason::ProtocolNotTranslated,
         ),
     ]);
 }
@@ -211,14 +223,14 @@ fn an_address_is_probed_by_who_is_to_have_it() {
     let probe =
         |target, options: &[_]| about(135, V6::UNSPECIFIED, solicited(target), target, options);
     check(&[
-        ("its address", probe(V6::C1, &[]), Reason::Nd),
-        ("its link-local address", probe(LL1, &[]), Reason::Nd),
-        ("its address, with a nonce", probe(V6::C1, &[nonce()]), Reason::Nd),
-        ("a neighbour's", probe(V6::C2, &[]), Reason::NdSpoofed),
-        ("a neighbour's link-local one", probe(LL2, &[]), Reason::NdSpoofed),
-        ("the gateway's", probe(V6::GATEWAY, &[]), Reason::NdSpoofed),
-        ("nobody's", probe(V6::NOBODY, &[]), Reason::NdSpoofed),
-        ("with a neighbour's MAC", probe(V6::C1, &[option(1, C2_MAC)]), Reason::NdSpoofed),
+        ("its address", probe(V6::C1, &[]), DropReason::Nd),
+        ("its link-local address", probe(LL1, &[]), DropReason::Nd),
+        ("its address, with a nonce", probe(V6::C1, &[nonce()]), DropReason::Nd),
+        ("a neighbour's", probe(V6::C2, &[]), DropReason::NdSpoofed),
+        ("a neighbour's link-local one", probe(LL2, &[]), DropReason::NdSpoofed),
+        ("the gateway's", probe(V6::GATEWAY, &[]), DropReason::NdSpoofed),
+        ("nobody's", probe(V6::NOBODY, &[]), DropReason::NdSpoofed),
+        ("with a neighbour's MAC", probe(V6::C1, &[option(1, C2_MAC)]), DropReason::NdSpoofed),
     ]);
 }
 
@@ -236,7 +248,7 @@ fn no_container_is_a_router() {
             let decision = decided(C1_SIDE, &message(kind, source, destination, &prefix));
             assert_eq!(
                 decision,
-                Decision::Stop(Reason::RouterAdvertisement),
+                Decision::Stop(DropReason::RouterAdvertisement),
                 "type {kind} by {source:?}"
             );
         }
@@ -249,18 +261,18 @@ fn routers_are_asked_for_in_ones_own_name() {
         message(133, source, destination, &options.concat())
     };
     check(&[
-        ("by its link-local address", ask(LL1, ROUTERS, &[option(1, C1_MAC)]), Reason::Nd),
-        ("without an option", ask(LL1, ROUTERS, &[]), Reason::Nd),
-        ("by its address", ask(V6::C1, ROUTERS, &[option(1, C1_MAC), nonce()]), Reason::Nd),
-        ("by a neighbour's", ask(LL2, ROUTERS, &[option(1, C1_MAC)]), Reason::NdSpoofed),
-        ("by no address", ask(V6::UNSPECIFIED, ROUTERS, &[]), Reason::NdSpoofed),
-        ("with a neighbour's MAC", ask(LL1, ROUTERS, &[option(1, C2_MAC)]), Reason::NdSpoofed),
+        ("by its link-local address", ask(LL1, ROUTERS, &[option(1, C1_MAC)]), DropReason::Nd),
+        ("without an option", ask(LL1, ROUTERS, &[]), DropReason::Nd),
+        ("by its address", ask(V6::C1, ROUTERS, &[option(1, C1_MAC), nonce()]), DropReason::Nd),
+        ("by a neighbour's", ask(LL2, ROUTERS, &[option(1, C1_MAC)]), DropReason::NdSpoofed),
+        ("by no address", ask(V6::UNSPECIFIED, ROUTERS, &[]), DropReason::NdSpoofed),
+        ("with a neighbour's MAC", ask(LL1, ROUTERS, &[option(1, C2_MAC)]), DropReason::NdSpoofed),
         (
             "with a flood of options",
             ask(LL1, ROUTERS, &[nonce(), nonce(), nonce(), nonce(), option(1, C2_MAC)]),
-            Reason::NdSpoofed,
+            DropReason::NdSpoofed,
         ),
-        ("somebody far away", ask(V6::C1, V6::WORLD, &[]), Reason::ProtocolNotTranslated),
+        ("somebody far away", ask(V6::C1, V6::WORLD, &[]), DropReason::ProtocolNotTranslated),
     ]);
 }
 
@@ -270,15 +282,15 @@ fn groups_are_listened_to_in_ones_own_name() {
         // The group, and more of them than anybody counts.
         let tell = |source, destination| message(kind, source, destination, &[0xff; 400]);
         check(&[
-            ("by its link-local address", tell(LL1, LISTENERS), Reason::Nd),
-            ("by its address", tell(V6::C1, LISTENERS), Reason::Nd),
-            ("by a neighbour's", tell(LL2, LISTENERS), Reason::NdSpoofed),
-            ("by no address", tell(V6::UNSPECIFIED, LISTENERS), Reason::NdSpoofed),
-            ("to somebody far away", tell(V6::C1, V6::WORLD), Reason::ProtocolNotTranslated),
+            ("by its link-local address", tell(LL1, LISTENERS), DropReason::Nd),
+            ("by its address", tell(V6::C1, LISTENERS), DropReason::Nd),
+            ("by a neighbour's", tell(LL2, LISTENERS), DropReason::NdSpoofed),
+            ("by no address", tell(V6::UNSPECIFIED, LISTENERS), DropReason::NdSpoofed),
+            ("to somebody far away", tell(V6::C1, V6::WORLD), DropReason::ProtocolNotTranslated),
             (
                 "to somebody far away by its link-local address",
                 tell(LL1, V6::WORLD),
-                Reason::ProtocolNotTranslated,
+                DropReason::ProtocolNotTranslated,
             ),
         ]);
     }
@@ -288,7 +300,7 @@ fn groups_are_listened_to_in_ones_own_name() {
     report[6] = 0;
     report[5] += 8;
     report.splice(40..40, [V6::ICMP, 0, 5, 2, 0, 0, 1, 0]);
-    assert_eq!(decided(C1_SIDE, &report), Decision::Stop(Reason::Nd));
+    assert_eq!(decided(C1_SIDE, &report), Decision::Stop(DropReason::Nd));
 }
 
 #[test]
@@ -305,30 +317,34 @@ fn a_message_in_another_form_is_refused() {
         (0..5).flat_map(|i| [if i < 4 { 60 } else { V6::ICMP }, 0, 1, 4, 0, 0, 0, 0]).collect();
     check(
         &[
-            ("as it should be", plain.clone(), Reason::Nd),
-            ("behind options", behind(&[V6::ICMP, 0, 1, 4, 0, 0, 0, 0], 60), Reason::NdSpoofed),
+            ("as it should be", plain.clone(), DropReason::Nd),
+            ("behind options", behind(&[V6::ICMP, 0, 1, 4, 0, 0, 0, 0], 60), DropReason::NdSpoofed),
             (
                 "in an atomic fragment",
                 behind(&[V6::ICMP, 0, 0, 0, 0, 0, 0, 9], 44),
-                Reason::NdSpoofed,
+                DropReason::NdSpoofed,
             ),
             (
                 "in a first fragment",
                 behind(&[V6::ICMP, 0, 0, 1, 0, 0, 0, 9], 44),
-                Reason::NdSpoofed,
+                DropReason::NdSpoofed,
             ),
-            ("behind more options than are walked", behind(&many, 60), Reason::ExtensionHeaders),
+            (
+                "behind more options than are walked",
+                behind(&many, 60),
+                DropReason::ExtensionHeaders,
+            ),
             (
                 "behind options in a first fragment",
                 behind(&[60, 0, 0, 1, 0, 0, 0, 9, V6::ICMP, 0, 1, 4, 0, 0, 0, 0], 44),
-                Reason::ExtensionHeaders,
+                DropReason::ExtensionHeaders,
             ),
             (
                 "behind one that leads elsewhere",
                 behind(&[V6::ICMP, 0, 0, 1, 0, 0, 0, 0], 43),
-                Reason::ExtensionHeaders,
+                DropReason::ExtensionHeaders,
             ),
-            ("cut short before its target", plain[..40 + 8].to_vec(), Reason::NdSpoofed),
+            ("cut short before its target", plain[..40 + 8].to_vec(), DropReason::NdSpoofed),
         ]
         .map(|(what, mut packet, reason)| {
             let length = u16::try_from(packet.len() - 40).unwrap();
@@ -341,7 +357,7 @@ fn a_message_in_another_form_is_refused() {
         for (bytes, honest) in [(23, false), (24, true), (25, false), (31, false), (32, false)] {
             let mut packet = about(kind, V6::C1, NODES, V6::C1, &[option(1, C2_MAC)]);
             packet[5] = bytes;
-            let reason = if honest { Reason::Nd } else { Reason::NdSpoofed };
+            let reason = if honest { DropReason::Nd } else { DropReason::NdSpoofed };
             assert_eq!(
                 decided(C1_SIDE, &packet),
                 Decision::Stop(reason),
@@ -354,7 +370,11 @@ fn a_message_in_another_form_is_refused() {
         fragment[6] = 44;
         fragment[5] += 8;
         fragment.splice(40..40, [V6::ICMP, 0, 0, 1, 0, 0, 0, 9]);
-        assert_eq!(decided(C1_SIDE, &fragment), Decision::Stop(Reason::NdSpoofed), "type {kind}");
+        assert_eq!(
+            decided(C1_SIDE, &fragment),
+            Decision::Stop(DropReason::NdSpoofed),
+            "type {kind}"
+        );
     }
 }
 
@@ -364,10 +384,10 @@ fn whose_frame_it_is_says_its_mac() {
     let packet = about(136, V6::C1, LL2, V6::C1, &[]);
     let mut stolen = frame::<V6>(C1_SIDE, &packet);
     stolen[6..12].copy_from_slice(&C2_MAC);
-    assert_eq!(decided_of(C1_SIDE, &stolen), Decision::Stop(Reason::NdSpoofed));
+    assert_eq!(decided_of(C1_SIDE, &stolen), Decision::Stop(DropReason::NdSpoofed));
     assert_eq!(
         decided(C2_SIDE, &packet),
-        Decision::Stop(Reason::NdSpoofed),
+        Decision::Stop(DropReason::NdSpoofed),
         "by another host side"
     );
     // All of it a neighbour's, but for the interface.
@@ -375,23 +395,23 @@ fn whose_frame_it_is_says_its_mac() {
     whole[6..12].copy_from_slice(&C2_MAC);
     assert_eq!(
         decided_of(C1_SIDE, &whole),
-        Decision::Stop(Reason::NdSpoofed),
+        Decision::Stop(DropReason::NdSpoofed),
         "by a neighbour's whole name"
     );
     // Another's MAC in both places, as an endpoint that was made again has it.
     let mut model = model();
     let frame = frame::<V6>(C1_SIDE, &about(136, V6::C1, LL2, V6::C1, &[option(2, C1_MAC)]));
     let parsed = V6::parse(&frame[..], arrival(C1_SIDE, &frame)).unwrap();
-    assert_eq!(decide(&frame[..], &parsed, &model), Decision::Stop(Reason::Nd));
+    assert_eq!(decide(&frame[..], &parsed, &model), Decision::Stop(DropReason::Nd));
     model.endpoints.get_mut(&V6::C1).unwrap().macs = Macs::new(C2_MAC, BRIDGE_MAC);
-    assert_eq!(decide(&frame[..], &parsed, &model), Decision::Stop(Reason::NdSpoofed));
+    assert_eq!(decide(&frame[..], &parsed, &model), Decision::Stop(DropReason::NdSpoofed));
 }
 
 #[test]
 fn what_comes_from_outside_is_the_hosts() {
     for kind in 130..=137 {
         let packet = message(kind, V6::ROUTER, V6::HOST, &[0; 24]);
-        assert_eq!(decided(UPLINK, &packet), Decision::Stop(Reason::NotOurs), "type {kind}");
+        assert_eq!(decided(UPLINK, &packet), Decision::Stop(DropReason::NotOurs), "type {kind}");
     }
 }
 
@@ -417,7 +437,7 @@ fn any_message_is_read_within_reach_and_none_in_anothers_name_passes() {
         let watched = Watched::new(&frame);
         let reason = from_container(&watched, &packet, &model());
         assert!(watched.reach() <= HEADERS.max(V6::LONGEST));
-        if reason == Reason::Nd {
+        if reason == DropReason::Nd {
             passed += 1;
             let own = [V6::C1, LL1];
             assert!(own.contains(&packet.tuple.source) || packet.tuple.source == V6::UNSPECIFIED);

@@ -3,8 +3,8 @@
 use std::vec::Vec;
 
 use super::*;
-use crate::scene::{
-    C1_SIDE, Head, Scene, UPLINK, Watched, arrival, families, frame, header, packet as tuple_of,
+use crate::fixture::{
+    C1_SIDE, Fixture, Head, UPLINK, Watched, arrival, families, frame, header, packet as tuple_of,
     whole_packet,
 };
 
@@ -19,16 +19,16 @@ families!(
 
 const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::SCTP];
 
-fn parse<A: Scene>(frame: &[u8]) -> Result<Packet<A>, Malformed> {
+fn parse<A: Fixture>(frame: &[u8]) -> Result<Packet<A>, Malformed> {
     A::parse(frame, arrival(C1_SIDE, frame))
 }
 
-fn usual<A: Scene>(frame: &[u8]) -> Result<Packet<A>, Malformed> {
+fn usual<A: Fixture>(frame: &[u8]) -> Result<Packet<A>, Malformed> {
     A::parse_usual(frame, arrival(C1_SIDE, frame))
 }
 
 /// A frame from the first container to the world, and where its payload begins.
-fn sent<A: Scene>(head: Head, protocol: u8, data: &[u8]) -> (Vec<u8>, usize) {
+fn sent<A: Fixture>(head: Head, protocol: u8, data: &[u8]) -> (Vec<u8>, usize) {
     let tuple = tuple_of::<A>(C1_SIDE, (A::C1, 4000), (A::WORLD, 80), protocol, 0).tuple;
     (frame::<A>(C1_SIDE, &whole_packet(head, &tuple, data)), ETHERNET + A::length_of(head))
 }
@@ -45,7 +45,7 @@ const INIT: [u8; 32] = {
     bytes
 };
 
-fn a_packet_says_who_and_what<A: Scene>() {
+fn a_packet_says_who_and_what<A: Fixture>() {
     for (number, data, payload, flags, sequence, acknowledgment) in [
         (protocol::TCP, &DATA[..], Payload::Tcp, 0x12, 1, 2),
         (protocol::UDP, &DATA, Payload::Udp, 0, 0, 0),
@@ -84,7 +84,7 @@ fn a_packet_says_who_and_what<A: Scene>() {
     assert_eq!((packet.payload, packet.tuple.protocol), (Payload::Echo, A::ICMP));
 }
 
-fn options_hide_nothing<A: Scene>() {
+fn options_hide_nothing<A: Fixture>() {
     for options in 1..=Head::OPTIONS {
         for protocol in PROTOCOLS.into_iter().chain([A::ICMP]) {
             let data = if protocol == protocol::SCTP { &INIT[..] } else { &DATA };
@@ -107,7 +107,7 @@ fn options_hide_nothing<A: Scene>() {
     }
 }
 
-fn no_frame_cut_short_is_read_beyond_its_end<A: Scene>() {
+fn no_frame_cut_short_is_read_beyond_its_end<A: Fixture>() {
     for options in [0, 1, Head::OPTIONS] {
         for protocol in PROTOCOLS.into_iter().chain([A::ICMP]) {
             let data = if protocol == protocol::SCTP { &INIT[..] } else { &DATA };
@@ -129,7 +129,7 @@ fn no_frame_cut_short_is_read_beyond_its_end<A: Scene>() {
     }
 }
 
-fn what_begins_a_flow<A: Scene>() {
+fn what_begins_a_flow<A: Fixture>() {
     let (frame, at) = sent::<A>(Head::USUAL, protocol::TCP, &DATA);
     for (flags, begins) in [
         (0x02, true),
@@ -173,7 +173,7 @@ fn what_begins_a_flow<A: Scene>() {
 }
 
 /// Each way reads no further than the kernel's program sees to it that there is something.
-fn any_bytes_are_parsed_or_refused_alike_by_both_ways<A: Scene>() {
+fn any_bytes_are_parsed_or_refused_alike_by_both_ways<A: Fixture>() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let (mut parsed, mut usually) = (0, 0);
     for round in 0..200_000_usize {
@@ -215,7 +215,7 @@ fn any_bytes_are_parsed_or_refused_alike_by_both_ways<A: Scene>() {
     assert!(parsed > 20_000 && usually > 10_000 && parsed > usually, "{parsed} and {usually}");
 }
 
-fn a_gso_packet_is_as_long_as_its_segments<A: Scene>() {
+fn a_gso_packet_is_as_long_as_its_segments<A: Fixture>() {
     for options in [0, 3] {
         let head = Head { options, ..Head::USUAL };
         let (mut frame, at) = sent::<A>(head, protocol::TCP, &[&DATA[..], &[0; 40]].concat());

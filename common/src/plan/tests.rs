@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     address::V6,
+    fixture::{C1_SIDE, C2_SIDE, Fixture, UPLINK, answer, left, model as without, packet, udp},
     flow::tcp,
     model::Model,
-    scene::{C1_SIDE, C2_SIDE, Scene, UPLINK, answer, left, model as without, packet, udp},
 };
 
 const fn link_local(host: u8) -> V6 {
@@ -28,7 +28,7 @@ fn model() -> Model<V6> {
     model
 }
 
-fn why(model: &Model<V6>, packet: &Packet<V6>) -> Reason {
+fn why(model: &Model<V6>, packet: &Packet<V6>) -> DropReason {
     left(model, packet).expect_err("it stays")
 }
 
@@ -45,7 +45,7 @@ fn neighbours_reach_each_other_by_them() {
                 tcp::SYN,
             );
             let there = left(&model, &sent).unwrap();
-            assert_eq!((there.exit, there.output), (exit::BRIDGED, C1_SIDE));
+            assert_eq!((there.deliver, there.output), (deliver::SAME_BRIDGE, C1_SIDE));
             assert_eq!((there.tuple.source, there.tuple.destination), (from, to));
             assert_eq!(
                 left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple,
@@ -59,10 +59,14 @@ fn neighbours_reach_each_other_by_them() {
 fn who_is_no_endpoint_is_the_bridges() {
     let model = model();
     for to in [BRIDGES, link_local(0x77), V6::GROUP, V6::NOBODY] {
-        assert_eq!(why(&model, &udp(C1_SIDE, (LL1, 4000), (to, 53))), Reason::ToBridge, "{to:?}");
+        assert_eq!(
+            why(&model, &udp(C1_SIDE, (LL1, 4000), (to, 53))),
+            DropReason::ToBridge,
+            "{to:?}"
+        );
         assert_eq!(
             why(&model, &udp(C1_SIDE, (V6::C1, 4000), (to, 53))),
-            Reason::ToBridge,
+            DropReason::ToBridge,
             "{to:?}"
         );
     }
@@ -75,7 +79,7 @@ fn the_host_is_reached_by_them_but_no_published_port() {
         for port in [22, 5000] {
             assert_eq!(
                 why(&model, &udp(C2_SIDE, (LL2, 4000), (to, port))),
-                Reason::ToHost,
+                DropReason::ToHost,
                 "{to:?} {port}"
             );
         }
@@ -83,7 +87,7 @@ fn the_host_is_reached_by_them_but_no_published_port() {
     }
     // One that the host has itself, by which a port is published all the same.
     model.local.insert(BRIDGES);
-    assert_eq!(why(&model, &udp(C2_SIDE, (LL2, 4000), (BRIDGES, 5000))), Reason::ToHost);
+    assert_eq!(why(&model, &udp(C2_SIDE, (LL2, 4000), (BRIDGES, 5000))), DropReason::ToHost);
     assert!(left(&model, &udp(C2_SIDE, (V6::C2, 4000), (BRIDGES, 5000))).is_ok());
 }
 
@@ -93,12 +97,12 @@ fn nothing_of_them_leaves_the_link() {
     for to in [V6::WORLD, V6::OTHER, V6::ROUTER] {
         for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP, protocol::ICMPV6] {
             let sent = packet(C1_SIDE, (LL1, 4000), (to, 80), protocol, tcp::SYN);
-            assert_eq!(why(&model, &sent), Reason::NoRoute, "{to:?} {protocol}");
+            assert_eq!(why(&model, &sent), DropReason::NoRoute, "{to:?} {protocol}");
         }
     }
     // Nor without masquerade.
     model.endpoints.get_mut(&LL1).unwrap().network = 0;
-    assert_eq!(why(&model, &udp(C1_SIDE, (LL1, 4000), (V6::WORLD, 53))), Reason::NoRoute);
+    assert_eq!(why(&model, &udp(C1_SIDE, (LL1, 4000), (V6::WORLD, 53))), DropReason::NoRoute);
     assert!(model.flows.borrow().is_empty());
 }
 
@@ -109,7 +113,7 @@ fn one_in_anothers_name_is_refused() {
         for to in [V6::C2, V6::WORLD, V6::GROUP, BRIDGES] {
             assert_eq!(
                 why(&model, &udp(C1_SIDE, (from, 4000), (to, 53))),
-                Reason::SourceAddressSpoofed,
+                DropReason::SourceAddressSpoofed,
                 "{from:?}"
             );
         }
@@ -121,12 +125,12 @@ fn a_client_outside_has_none() {
     let mut model = model();
     assert_eq!(
         why(&model, &udp(UPLINK, (ROUTERS, 4000), (V6::HOST, 5000))),
-        Reason::SourceNotOutside
+        DropReason::SourceNotOutside
     );
     model.local.insert(BRIDGES);
     assert_eq!(
         why(&model, &udp(UPLINK, (ROUTERS, 4000), (BRIDGES, 5000))),
-        Reason::SourceNotOutside
+        DropReason::SourceNotOutside
     );
-    assert_eq!(why(&model, &udp(UPLINK, (ROUTERS, 4000), (V6::HOST, 22))), Reason::NotOurs);
+    assert_eq!(why(&model, &udp(UPLINK, (ROUTERS, 4000), (V6::HOST, 22))), DropReason::NotOurs);
 }

@@ -99,16 +99,16 @@ const fn case(packets: &'static str, way: Way, program: &'static str, known: boo
 }
 
 const TC: [Case; 4] = [
-    case("published", Way::Inwards, "uplink", true),
-    case("masquerade", Way::Outwards, "host_side", true),
-    case("container to container", Way::Across, "host_side", true),
-    case("not published", Way::Inwards, "uplink", false),
+    case("published", Way::Inwards, "from_uplink", true),
+    case("masquerade", Way::Outwards, "from_container", true),
+    case("container to container", Way::Across, "from_container", true),
+    case("not published", Way::Inwards, "from_uplink", false),
 ];
 
 const XDP: [Case; 3] = [
-    case("published, from the wire", Way::Wire, "uplink_xdp", true),
-    case("not published, from the wire", Way::Wire, "uplink_xdp", false),
-    case("martian, from the wire", Way::Martian, "uplink_xdp", false),
+    case("published, from the wire", Way::Wire, "xdp_uplink", true),
+    case("not published, from the wire", Way::Wire, "xdp_uplink", false),
+    case("martian, from the wire", Way::Martian, "xdp_uplink", false),
 ];
 
 /// What the programs cost that packets meet first, for one of an established flow and for one that
@@ -160,7 +160,7 @@ fn cost(
         }
         if known {
             // What goes there by the wire begins no flow.
-            alone(&tc(rig, "uplink")?, &skb::at(rig.uplink.index), frame, 1)?;
+            alone(&tc(rig, "from_uplink")?, &skb::at(rig.uplink.index), frame, 1)?;
         }
         let context = xdp_md::at(rig.uplink.index, frame.len())?;
         let found =

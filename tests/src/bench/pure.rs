@@ -10,12 +10,12 @@ use causeway::datapath::{EndpointEntry, Entry, PublishEntry};
 use causeway_common::{
     abi::{self, Endpoint, Macs, Network, Publish, Translation, Uplink, network},
     address::{Address, Port, V4, V6},
-    early::{self, Early},
+    drop_reason::DropReason,
     forward::{self, Decision},
     model::Model,
     packet::{Arrival, Family},
-    reason::Reason,
     tuple::{Tuple, side},
+    xdp::{self, XdpVerdict},
 };
 use ipnet::IpNet;
 
@@ -40,9 +40,9 @@ pub enum Pure {
     /// It is an ICMP error and leaves: what it quotes goes from there to there.
     LeaveError(Leaving, [(IpAddr, u16); 2]),
     /// It and what was held for it come again.
-    PutBack,
+    Reinject,
     /// It leaves the fast path.
-    Stop(Reason),
+    Stop(DropReason),
     /// It is longer than so many bytes.
     TooLong(u16),
 }
@@ -56,8 +56,8 @@ pub struct Leaving {
     pub source: (IpAddr, u16),
     /// To where.
     pub destination: (IpAddr, u16),
-    /// One of [`abi::exit`].
-    pub exit: u8,
+    /// One of [`abi::deliver`].
+    pub deliver: u8,
     /// The destination's MAC, if it is known.
     pub mac: [u8; 6],
 }
@@ -92,8 +92,8 @@ impl Modelled for V6 {
 impl Models {
     pub(super) fn put_subnets(&mut self, subnets: &[IpNet]) {
         for subnet in subnets {
-            admit(&mut self.v4, abi::INSIDE, subnet);
-            admit(&mut self.v6, abi::INSIDE, subnet);
+            admit(&mut self.v4, abi::SLOT_LOCAL_SUBNETS, subnet);
+            admit(&mut self.v6, abi::SLOT_LOCAL_SUBNETS, subnet);
         }
     }
 
@@ -126,7 +126,8 @@ impl Models {
     }
 
     pub(super) fn put_full_cone(&mut self) {
-        let full_cone = Network { mapping: abi::mapping::FULL_CONE, ..Network::DEFAULT };
+        let full_cone =
+            Network { nat_behaviour: abi::nat_behaviour::ENDPOINT_INDEPENDENT, ..Network::DEFAULT };
         self.v4.networks.insert(0, full_cone);
         self.v6.networks.insert(0, full_cone);
     }
@@ -146,11 +147,11 @@ impl Models {
         flush(&self.v6);
     }
 
-    pub(super) fn decide_early(&self, input: u32, frame: &[u8]) -> Early<Vec<u8>> {
+    pub(super) fn decide_early(&self, input: u32, frame: &[u8]) -> XdpVerdict<Vec<u8>> {
         match family::of_frame(frame) {
             Some(family::V4) => decide_early(&self.v4, input, frame),
             Some(family::V6) => decide_early(&self.v6, input, frame),
-            None => Early::Pass,
+            None => XdpVerdict::Pass,
         }
     }
 
@@ -162,18 +163,18 @@ impl Models {
     }
 }
 
-fn decide_early<A: Modelled>(model: &Model<A>, input: u32, frame: &[u8]) -> Early<Vec<u8>> {
+fn decide_early<A: Modelled>(model: &Model<A>, input: u32, frame: &[u8]) -> XdpVerdict<Vec<u8>> {
     let length = u32::try_from(frame.len()).expect("a short frame");
     let arrival = Arrival { side: side::UPLINK, input, length, gso_size: 0 };
-    let Ok(packet) = A::parse_usual(frame, arrival) else { return Early::Pass };
-    match early::decide(frame, &packet, model) {
-        Early::Forward(half) => {
+    let Ok(packet) = A::parse_usual(frame, arrival) else { return XdpVerdict::Pass };
+    match xdp::decide(frame, &packet, model) {
+        XdpVerdict::Forward(half) => {
             let mut frame = frame.to_vec();
-            early::rewrite(&mut frame[..], &packet, &half.translation).expect("it is long enough");
-            Early::Forward(frame)
+            xdp::rewrite(&mut frame[..], &packet, &half.translation).expect("it is long enough");
+            XdpVerdict::Forward(frame)
         }
-        Early::Drop(reason) => Early::Drop(reason),
-        Early::Pass => Early::Pass,
+        XdpVerdict::Drop(reason) => XdpVerdict::Drop(reason),
+        XdpVerdict::Pass => XdpVerdict::Pass,
     }
 }
 
@@ -242,8 +243,8 @@ fn put_publish<A: Modelled>(
 fn flush<A: Address>(model: &Model<A>) {
     model.flows.borrow_mut().clear();
     model.datagrams.borrow_mut().clear();
-    model.held.borrow_mut().clear();
-    model.again.borrow_mut().clear();
+    model.fragment_queue.borrow_mut().clear();
+    model.reinjected.borrow_mut().clear();
 }
 
 fn decide<A: Modelled>(model: &Model<A>, entry: Entry, input: u32, frame: &[u8]) -> Option<Pure> {
@@ -258,7 +259,7 @@ fn decide<A: Modelled>(model: &Model<A>, entry: Entry, input: u32, frame: &[u8])
             let [source, destination] = ends(&error.quoted);
             Pure::LeaveError(leaving(&error.outer), [source, destination])
         }
-        Decision::PutBack => Pure::PutBack,
+        Decision::Reinject => Pure::Reinject,
         Decision::Stop(reason) => Pure::Stop(reason),
         Decision::TooLong(mtu) => Pure::TooLong(mtu),
     })
@@ -273,6 +274,6 @@ fn ends<A: Modelled>(tuple: &Tuple<A>) -> [(IpAddr, u16); 2] {
 
 fn leaving<A: Modelled>(translation: &Translation<A>) -> Leaving {
     let [source, destination] = ends(&translation.tuple);
-    let Translation { output, exit, macs, .. } = *translation;
-    Leaving { output, source, destination, exit, mac: macs.destination() }
+    let Translation { output, deliver, macs, .. } = *translation;
+    Leaving { output, source, destination, deliver, mac: macs.destination() }
 }

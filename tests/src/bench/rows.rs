@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use causeway::datapath::{Entry, Trial};
 use causeway_common::{
-    abi::exit,
-    reason::{Fate, Reason},
+    abi::deliver,
+    drop_reason::{DropReason, Fate},
 };
 
 use super::{
@@ -88,14 +88,14 @@ pub type End = (IpAddr, u16);
 #[derive(Debug)]
 pub enum Expect {
     /// It leaves the fast path.
-    Stop(Reason),
+    Stop(DropReason),
     /// It leaves through that interface, from there to there.
     Leave(&'static str, End, End),
     /// An ICMP error leaves through that interface, from there to there, and quotes a packet from
     /// there to there.
     LeaveError(&'static str, IpAddr, IpAddr, End, End),
     /// A fragment that comes again, with those that were held for it.
-    PutBack,
+    Reinject,
 }
 
 /// A row.
@@ -130,7 +130,12 @@ pub const fn row(what: &'static str, input: &'static str, frame: IpFrame, expect
 }
 
 /// The same for bytes that are no packet.
-pub const fn raw(what: &'static str, input: &'static str, frame: Vec<u8>, reason: Reason) -> Row {
+pub const fn raw(
+    what: &'static str,
+    input: &'static str,
+    frame: Vec<u8>,
+    reason: DropReason,
+) -> Row {
     Row { what, history: Vec::new(), input, frame: Frame::Raw(frame), expect: Expect::Stop(reason) }
 }
 
@@ -231,11 +236,11 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
     if let (Expect::Stop(reason), frame) = ways {
         return check_stopped(row, *reason, frame, &trial, pure.as_ref(), &counted);
     }
-    let (Expect::Leave(..) | Expect::LeaveError(..) | Expect::PutBack, Frame::Ip(frame)) = ways
+    let (Expect::Leave(..) | Expect::LeaveError(..) | Expect::Reinject, Frame::Ip(frame)) = ways
     else {
         return Err("a raw frame does not leave".to_owned());
     };
-    let leaves = !matches!(row.expect, Expect::PutBack);
+    let leaves = !matches!(row.expect, Expect::Reinject);
     if trial.action != if leaves { 7 } else { 2 } || !counted.is_empty() {
         return Err(format!(
             "the kernel did {} and counted {counted:?}; the pure code says {pure:?}",
@@ -243,7 +248,7 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
         ));
     }
     let wanted = match (&row.expect, &pure) {
-        (Expect::PutBack, Some(Pure::PutBack)) => return Ok(()),
+        (Expect::Reinject, Some(Pure::Reinject)) => return Ok(()),
         (
             Expect::Leave(through, source, destination),
             Some(Pure::Leave(leaving) | Pure::LeaveFragment(leaving)),
@@ -287,7 +292,7 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
 
 fn check_stopped(
     row: &Row,
-    reason: Reason,
+    reason: DropReason,
     frame: &Frame,
     trial: &Trial,
     pure: Option<&Pure>,
@@ -295,7 +300,7 @@ fn check_stopped(
 ) -> Result<(), String> {
     let decided = match pure {
         Some(Pure::Stop(decided)) => Some(*decided),
-        Some(Pure::TooLong(_)) => Some(Reason::TooLong),
+        Some(Pure::TooLong(_)) => Some(DropReason::TooLong),
         Some(other) => return Err(format!("the pure code says {other:?}, not {reason:?}")),
         None => None,
     };
@@ -322,15 +327,15 @@ fn check_stopped(
 
 /// The error that a packet's sender gets: by the gateway of its network, or by the host.
 #[expect(clippy::wildcard_enum_match_arm, reason = "most are nobody's business")]
-fn answer(input: &str, frame: &IpFrame, reason: Reason) -> Option<Vec<u8>> {
+fn answer(input: &str, frame: &IpFrame, reason: DropReason) -> Option<Vec<u8>> {
     let told = match reason {
-        Reason::TtlExceeded => Told::HopsExceeded,
-        Reason::TooLong => Told::TooLong(1500),
-        Reason::PortsExhausted
-        | Reason::SctpPortTaken
-        | Reason::TableFull
-        | Reason::TooManyFlows => Told::Prohibited,
-        Reason::NoRoute => Told::NoRoute,
+        DropReason::TtlExceeded => Told::HopsExceeded,
+        DropReason::TooLong => Told::TooLong(1500),
+        DropReason::PortsExhausted
+        | DropReason::SctpPortTaken
+        | DropReason::TableFull
+        | DropReason::TooManyFlows => Told::Prohibited,
+        DropReason::NoRoute => Told::NoRoute,
         _ => return None,
     };
     if matches!(frame.payload, Payload::Error(..)) || frame.fragment == Fragment::Later {
@@ -369,10 +374,10 @@ fn answer(input: &str, frame: &IpFrame, reason: Reason) -> Option<Vec<u8>> {
 fn translated(frame: &IpFrame, leaving: &Leaving) -> IpFrame {
     let ((source, from), (destination, to)) = (leaving.source, leaving.destination);
     let payload = frame.payload.with_ports(from, to);
-    match leaving.exit {
+    match leaving.deliver {
         // As the bridge would have brought it, but that the sender's MAC is the true one.
-        exit::BRIDGED => IpFrame { macs: (leaving.mac, mac_at(source)), ..frame.clone() },
-        exit::PEER => IpFrame {
+        deliver::SAME_BRIDGE => IpFrame { macs: (leaving.mac, mac_at(source)), ..frame.clone() },
+        deliver::CONTAINER => IpFrame {
             macs: (leaving.mac, BRIDGE_MAC),
             source,
             destination,

@@ -1,7 +1,7 @@
 //! Networks whose mapping and filtering do not depend on the other side.
 
 use causeway::datapath::Entry;
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench, Place, dual_entry,
@@ -71,41 +71,41 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
             "mid-stream from another host",
             "up0",
             outside(bench, near, host, tcp(9, 4000, ACK)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", syn()),
         row(
             "of the other protocol",
             "up0",
             outside(bench, near, host, tcp(9, 4000, SYN)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", sent()),
         row(
             "before there is a mapping",
             "up0",
             outside(bench, near, host, udp(9, 4000)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "to another port",
             "up0",
             outside(bench, near, host, udp(9, 4001)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", sent()),
         row(
             "with a neighbour's address",
             "up0",
             outside(bench, c2, host, udp(9, 4000)),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         )
         .after("h1", sent()),
         row(
             "with the mapping's own key",
             "up0",
             outside(bench, host, host, udp(0, 4000)),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         )
         .after("h1", sent()),
         row(
@@ -144,7 +144,7 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
             "to a port of the host that is no mapping's",
             "h2",
             from(c2, host, udp(9, 4001)),
-            Stop(Reason::ToHost),
+            Stop(DropReason::ToHost),
         )
         .after("h1", sent()),
         row(

@@ -1,6 +1,6 @@
 //! IPv6's extension headers: walked to a bound, and beyond it nothing of a container's passes.
 
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,
@@ -129,43 +129,43 @@ fn rows(bench: &Bench) -> Vec<Row> {
             "one more than are walked",
             "h1",
             behind(many(5), syn()),
-            Stop(Reason::ExtensionHeaders),
+            Stop(DropReason::ExtensionHeaders),
         ),
         row(
             "eight bytes more than are walked",
             "h1",
             behind(vec![extension(DESTINATION, 16)], syn()),
-            Stop(Reason::ExtensionHeaders),
+            Stop(DropReason::ExtensionHeaders),
         ),
         row(
             "a place left to visit",
             "h1",
             behind(vec![routing(1)], syn()),
-            Stop(Reason::ExtensionHeaders),
+            Stop(DropReason::ExtensionHeaders),
         ),
         row(
             "more than are walked, to a neighbour",
             "h1",
             behind(many(5), from(c1, c2, Payload::Tcp(4000, 80, SYN))),
-            Stop(Reason::ExtensionHeaders),
+            Stop(DropReason::ExtensionHeaders),
         ),
         row(
             "more than are walked, to many",
             "h1",
             behind(many(5), from(c1, group, Payload::Udp(4000, 80, vec![]))),
-            Stop(Reason::ExtensionHeaders),
+            Stop(DropReason::ExtensionHeaders),
         ),
         row(
             "more than are walked, to the host",
             "h1",
             behind(many(5), from(c1, host, Payload::Udp(4000, 80, vec![]))),
-            Stop(Reason::ExtensionHeaders),
+            Stop(DropReason::ExtensionHeaders),
         ),
         row(
             "more than are walked, in a neighbour's name",
             "h1",
             behind(many(5), from(c2, world, Payload::Udp(4000, 80, vec![]))),
-            Stop(Reason::SourceAddressSpoofed),
+            Stop(DropReason::SourceAddressSpoofed),
         ),
         row(
             "one behind a fragment's",
@@ -174,20 +174,25 @@ fn rows(bench: &Bench) -> Vec<Row> {
                 vec![(FRAGMENT, vec![0, 0, 1, 0, 0, 0x20, 1]), extension(DESTINATION, 1)],
                 syn(),
             ),
-            Stop(Reason::ExtensionHeaders),
+            Stop(DropReason::ExtensionHeaders),
         ),
         row(
             "what is no extension header",
             "h1",
             behind(vec![(AUTHENTICATION, vec![4; 23])], syn()),
-            Stop(Reason::ProtocolNotTranslated),
+            Stop(DropReason::ProtocolNotTranslated),
         ),
-        row("more than are walked, from outside", "up0", published(many(5)), Stop(Reason::NotOurs)),
+        row(
+            "more than are walked, from outside",
+            "up0",
+            published(many(5)),
+            Stop(DropReason::NotOurs),
+        ),
         row(
             "a place left to visit, from outside",
             "up0",
             published(vec![routing(1)]),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "an error about what had them",
@@ -210,21 +215,21 @@ fn rows(bench: &Bench) -> Vec<Row> {
             "an error about what is hidden",
             "up0",
             outside(bench, near, host, quoted(many(5))),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", syn()),
         row(
             "the last hop behind them",
             "h1",
             IpFrame { ttl: 1, ..behind(vec![extension(DESTINATION, 15)], syn()) },
-            Stop(Reason::TtlExceeded),
+            Stop(DropReason::TtlExceeded),
         ),
         row(
             "too long behind them",
             "h1",
             behind(many(4), udp(vec![0; V6.data_of(1500)])),
-            Stop(Reason::TooLong),
+            Stop(DropReason::TooLong),
         ),
-        raw("one that ends behind its packet", "h1", cut, Reason::Malformed),
+        raw("one that ends behind its packet", "h1", cut, DropReason::Malformed),
     ]
 }

@@ -1,7 +1,7 @@
 //! Fragments, which go where their datagram's first one goes.
 
 use causeway::datapath::Entry;
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,
@@ -37,7 +37,7 @@ fn later(id: u32, whole: IpFrame) -> IpFrame {
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
-    use Expect::{Leave, PutBack, Stop};
+    use Expect::{Leave, Reinject, Stop};
     let Names { c1, c2, c3, c4, gateway, group, host, world, .. } = Names::of(family);
     let udp = |source, destination| Payload::Udp(source, destination, b"hello".to_vec());
     let out = || from(c1, world, udp(4000, 53));
@@ -100,8 +100,13 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("up0", (c3, 4000), (world, 53)),
         )
         .after("h3", first(8, from(c3, world, udp(4000, 53)))),
-        row("one that is ahead of its first", "h1", later(9, out()), Stop(Reason::FragmentHeld)),
-        row("the first of one that is held", "h1", first(10, out()), PutBack)
+        row(
+            "one that is ahead of its first",
+            "h1",
+            later(9, out()),
+            Stop(DropReason::FragmentHeld),
+        ),
+        row("the first of one that is held", "h1", first(10, out()), Reinject)
             .after("h1", later(10, out())),
         row("the first again", "h1", first(11, out()), Leave("up0", (host, 4000), (world, 53)))
             .after("h1", later(11, out()))
@@ -110,36 +115,41 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             "one of another's datagram",
             "h2",
             later(12, from(c2, world, udp(0, 0))),
-            Stop(Reason::FragmentHeld),
+            Stop(DropReason::FragmentHeld),
         )
         .after("h1", first(12, out())),
-        row("one in another's name", "h2", later(13, out()), Stop(Reason::SourceAddressSpoofed))
-            .after("h1", first(13, out())),
+        row(
+            "one in another's name",
+            "h2",
+            later(13, out()),
+            Stop(DropReason::SourceAddressSpoofed),
+        )
+        .after("h1", first(13, out())),
         row(
             "one of another protocol",
             "h1",
             later(14, from(c1, world, Payload::Tcp(0, 0, 0))),
-            Stop(Reason::FragmentHeld),
+            Stop(DropReason::FragmentHeld),
         )
         .after("h1", first(14, out())),
         row(
             "a first one of a protocol without ports",
             "h1",
             first(15, from(c1, world, Payload::Other(47, vec![0; 8]))),
-            Stop(Reason::ProtocolNotTranslated),
+            Stop(DropReason::ProtocolNotTranslated),
         ),
         row(
             "a later one of a datagram whose first was refused",
             "h1",
             later(16, from(c1, world, Payload::Other(47, vec![0; 8]))),
-            Stop(Reason::Fragment),
+            Stop(DropReason::Fragment),
         )
         .after("h1", first(16, from(c1, world, Payload::Other(47, vec![0; 8])))),
         row(
             "one longer than can be held",
             "h1",
             IpFrame { payload: Payload::Other(17, vec![0; 2100]), ..later(17, out()) },
-            Stop(Reason::Fragment),
+            Stop(DropReason::Fragment),
         ),
         row(
             "one as long as can be held",
@@ -148,13 +158,13 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
                 payload: Payload::Other(17, vec![0; 2048 - later(0, out()).payload_at()]),
                 ..later(18, out())
             },
-            Stop(Reason::FragmentHeld),
+            Stop(DropReason::FragmentHeld),
         ),
         row(
             "a later one with its last hop",
             "h1",
             IpFrame { ttl: 1, ..later(19, out()) },
-            Stop(Reason::TtlExceeded),
+            Stop(DropReason::TtlExceeded),
         )
         .after("h1", first(19, out())),
         row(
@@ -187,22 +197,22 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             "to the host, ahead of its first",
             "h1",
             later(24, from(c1, gateway, udp(0, 0))),
-            Stop(Reason::ToHost),
+            Stop(DropReason::ToHost),
         ),
-        row("to the host", "h1", later(25, from(c1, gateway, udp(1, 2))), Stop(Reason::ToHost))
+        row("to the host", "h1", later(25, from(c1, gateway, udp(1, 2))), Stop(DropReason::ToHost))
             .after("h1", first(25, from(c1, gateway, udp(1, 2)))),
-        row("to many", "h1", later(26, from(c1, group, udp(0, 0))), Stop(Reason::ToBridge)),
+        row("to many", "h1", later(26, from(c1, group, udp(0, 0))), Stop(DropReason::ToBridge)),
         row(
             "outwards from an internal network",
             "h4",
             first(27, from(c4, world, udp(4000, 53))),
-            Stop(Reason::InternalNetwork),
+            Stop(DropReason::InternalNetwork),
         ),
         row(
             "a later one outwards from an internal network",
             "h4",
             later(28, from(c4, world, udp(4000, 53))),
-            Stop(Reason::InternalNetwork),
+            Stop(DropReason::InternalNetwork),
         )
         .after("h4", first(28, from(c4, world, udp(4000, 53)))),
         row(
@@ -222,18 +232,23 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             "one from outside that is ahead of its first",
             "up0",
             later(42, published()),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
-        row("the first of one that the host has too", "up0", first(43, published()), PutBack)
+        row("the first of one that the host has too", "up0", first(43, published()), Reinject)
             .after("up0", later(43, published())),
-        row("the first of the host's own", "up0", first(44, to_host()), Stop(Reason::NotOurs)),
-        row("a later one of the host's own", "up0", later(45, to_host()), Stop(Reason::NotOurs))
-            .after("up0", first(45, to_host())),
+        row("the first of the host's own", "up0", first(44, to_host()), Stop(DropReason::NotOurs)),
+        row(
+            "a later one of the host's own",
+            "up0",
+            later(45, to_host()),
+            Stop(DropReason::NotOurs),
+        )
+        .after("up0", first(45, to_host())),
         row(
             "the first of the host's own, late",
             "up0",
             first(46, to_host()),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("up0", later(46, to_host())),
         row(
@@ -262,20 +277,20 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h2", hairpin())
         .after("h1", first(50, hairpin_answer())),
-        row("the first of a hairpin's answer, late", "h1", first(51, hairpin_answer()), PutBack)
+        row("the first of a hairpin's answer, late", "h1", first(51, hairpin_answer()), Reinject)
             .after("h2", hairpin())
             .after("h1", later(51, hairpin_answer())),
         raw(
             "a first one too short for TCP",
             "h1",
             short(Payload::Tcp(4000, 80, SYN), 16),
-            Reason::Malformed,
+            DropReason::Malformed,
         ),
         raw(
             "a first one too short for its UDP header",
             "h1",
             short(udp(4000, 53), 7),
-            Reason::Malformed,
+            DropReason::Malformed,
         ),
     ]
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         BRIDGE_MAC, Bench, address, mac_of,
@@ -83,56 +83,56 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             "TCP in mid-stream begins nothing",
             "h1",
             from(c1, world, tcp(4000, 80, ACK)),
-            Stop(Reason::NoFlow),
+            Stop(DropReason::NoFlow),
         ),
         row(
             "SYN and ACK begin nothing",
             "h1",
             from(c1, world, tcp(4000, 80, SYN | ACK)),
-            Stop(Reason::NoFlow),
+            Stop(DropReason::NoFlow),
         ),
         row(
             "SYN and RST begin nothing",
             "h1",
             from(c1, world, tcp(4000, 80, SYN | RST)),
-            Stop(Reason::NoFlow),
+            Stop(DropReason::NoFlow),
         ),
         row(
             "an echo reply begins nothing",
             "h1",
             from(c1, world, Payload::Pong(77)),
-            Stop(Reason::NoFlow),
+            Stop(DropReason::NoFlow),
         ),
         row(
             "a source of nobody's",
             "h1",
             from(nobody, world, tcp(4000, 80, SYN)),
-            Stop(Reason::SourceAddressSpoofed),
+            Stop(DropReason::SourceAddressSpoofed),
         ),
         row(
             "a neighbour's source",
             "h1",
             from(c2, world, tcp(4000, 80, SYN)),
-            Stop(Reason::SourceAddressSpoofed),
+            Stop(DropReason::SourceAddressSpoofed),
         ),
         row(
             "a neighbour's flow",
             "h1",
             from(c2, world, tcp(4000, 80, ACK)),
-            Stop(Reason::SourceAddressSpoofed),
+            Stop(DropReason::SourceAddressSpoofed),
         )
         .after("h2", from(c2, world, tcp(4000, 80, SYN))),
         row(
             "the host's source",
             "h1",
             from(host, world, tcp(4000, 80, SYN)),
-            Stop(Reason::SourceAddressSpoofed),
+            Stop(DropReason::SourceAddressSpoofed),
         ),
         row(
             "a neighbour's MAC",
             "h1",
             IpFrame { macs: (BRIDGE_MAC, mac_of(C2)), ..syn.clone() },
-            Stop(Reason::SourceMacSpoofed),
+            Stop(DropReason::SourceMacSpoofed),
         ),
         row(
             "don't fragment is no fragment",
@@ -144,33 +144,33 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             "a protocol without ports",
             "h1",
             from(c1, world, Payload::Other(47, vec![0; 8])),
-            Stop(Reason::ProtocolNotTranslated),
+            Stop(DropReason::ProtocolNotTranslated),
         ),
         row(
             "an ICMP error that quotes nothing",
             "h1",
             from(c1, world, Payload::Icmp(Told::NoRoute.head(family)[0], vec![0; 12])),
-            Stop(Reason::ErrorOfNoFlow),
+            Stop(DropReason::ErrorOfNoFlow),
         ),
-        row("to the gateway", "h1", from(c1, gateway, Payload::Ping(77)), Stop(Reason::ToHost)),
+        row("to the gateway", "h1", from(c1, gateway, Payload::Ping(77)), Stop(DropReason::ToHost)),
         row(
             "to the host's uplink address",
             "h1",
             from(c1, host, tcp(4000, 22, SYN)),
-            Stop(Reason::ToHost),
+            Stop(DropReason::ToHost),
         ),
         row(
             "an answer to the host from a published port's number",
             "h1",
             from(c1, host, tcp(4000, 5000, ACK)),
-            Stop(Reason::ToHost),
+            Stop(DropReason::ToHost),
         ),
-        row("multicast", "h1", from(c1, group, udp(5353, 5353)), Stop(Reason::ToBridge)),
+        row("multicast", "h1", from(c1, group, udp(5353, 5353)), Stop(DropReason::ToBridge)),
         row(
             "an unknown neighbour",
             "h1",
             from(c1, nobody, tcp(4000, 80, SYN)),
-            Stop(Reason::ToBridge),
+            Stop(DropReason::ToBridge),
         ),
         row(
             "to a neighbour",
@@ -206,31 +206,31 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             "to another network",
             "h1",
             from(c1, c3, tcp(4000, 80, SYN)),
-            Stop(Reason::OtherNetwork),
+            Stop(DropReason::OtherNetwork),
         ),
         row(
             "to a neighbour kept apart",
             "h4",
             from(c4, c5, tcp(4000, 80, SYN)),
-            Stop(Reason::IccOff),
+            Stop(DropReason::IccOff),
         ),
         row(
             "outwards from an internal network",
             "h4",
             from(c4, world, tcp(4000, 80, SYN)),
-            Stop(Reason::InternalNetwork),
+            Stop(DropReason::InternalNetwork),
         ),
         row(
             "from an internal network to a published port",
             "h4",
             from(c4, host, tcp(4000, 5000, SYN)),
-            Stop(Reason::InternalNetwork),
+            Stop(DropReason::InternalNetwork),
         ),
         row(
             "through an interface that is no uplink",
             "h1",
             from(c1, address(family, [192, 168, 9, 7]), tcp(4000, 80, SYN)),
-            Stop(Reason::NotAnUplink),
+            Stop(DropReason::NotAnUplink),
         ),
         row(
             "hairpin to a neighbour",
@@ -280,7 +280,7 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             "a publish that admits others only",
             "h2",
             from(c2, host, tcp(4000, 6000, SYN)),
-            Stop(Reason::SourceNotAdmitted),
+            Stop(DropReason::SourceNotAdmitted),
         ),
         row(
             "longer than the uplink's MTU",
@@ -289,13 +289,13 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
                 fragment: Fragment::Dont,
                 ..from(c1, world, Payload::Udp(4000, 53, vec![0; family.data_of(1501)]))
             },
-            Stop(Reason::TooLong),
+            Stop(DropReason::TooLong),
         ),
         row(
             "longer than the uplink's MTU, and to be fragmented",
             "h1",
             from(c1, world, Payload::Udp(4000, 53, vec![0; family.data_of(1501)])),
-            Stop(Reason::TooLong),
+            Stop(DropReason::TooLong),
         ),
         row(
             "as long as the uplink's MTU",
@@ -313,7 +313,7 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             "the last hop outwards",
             "h1",
             IpFrame { ttl: 1, ..syn.clone() },
-            Stop(Reason::TtlExceeded),
+            Stop(DropReason::TtlExceeded),
         ),
         row(
             "the last hop outwards, of a flow, with a neighbour's MAC",
@@ -323,7 +323,7 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
                 macs: (BRIDGE_MAC, mac_of(C2)),
                 ..from(c1, world, Payload::Tcp(4000, 80, ACK))
             },
-            Stop(Reason::TtlExceeded),
+            Stop(DropReason::TtlExceeded),
         )
         .after("h1", syn.clone()),
         row(
@@ -340,14 +340,14 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             "the last hop outwards, of a flow",
             "h1",
             IpFrame { ttl: 1, ..from(c1, world, tcp(4000, 80, ACK)) },
-            Stop(Reason::TtlExceeded),
+            Stop(DropReason::TtlExceeded),
         )
         .after("h1", syn),
         row(
             "the last hop in a hairpin",
             "h2",
             IpFrame { ttl: 1, ..from(c2, host, tcp(4000, 5000, SYN)) },
-            Stop(Reason::TtlExceeded),
+            Stop(DropReason::TtlExceeded),
         ),
         row(
             "an answer to a published client",
@@ -375,14 +375,14 @@ fn rows_of_damage(family: Family) -> Vec<Row> {
     let (other_type, other_version) =
         if family == V4 { ([0x86, 0xdd], 0x65) } else { ([0x08, 0x00], 0x45) };
     vec![
-        raw("ARP that is a packet", "h1", ether_type([0x08, 0x06]), Reason::NotIp),
-        raw("behind the other family's type", "h1", ether_type(other_type), Reason::Malformed),
-        raw("neither IP nor ARP", "h1", ether_type([0x88, 0xcc]), Reason::NotIp),
-        raw("a tag inside a tag", "h1", ether_type([0x88, 0xa8]), Reason::NotIp),
-        raw("the other family's version", "h1", broken(14, other_version), Reason::Malformed),
-        raw("nothing after the IP header", "h1", short(at), Reason::Malformed),
-        raw("a packet longer than its frame", "h1", short(at + 16), Reason::Malformed),
-        raw("a TCP header of four words", "h1", broken(at + 12, 0x40), Reason::Malformed),
+        raw("ARP that is a packet", "h1", ether_type([0x08, 0x06]), DropReason::NotIp),
+        raw("behind the other family's type", "h1", ether_type(other_type), DropReason::Malformed),
+        raw("neither IP nor ARP", "h1", ether_type([0x88, 0xcc]), DropReason::NotIp),
+        raw("a tag inside a tag", "h1", ether_type([0x88, 0xa8]), DropReason::NotIp),
+        raw("the other family's version", "h1", broken(14, other_version), DropReason::Malformed),
+        raw("nothing after the IP header", "h1", short(at), DropReason::Malformed),
+        raw("a packet longer than its frame", "h1", short(at + 16), DropReason::Malformed),
+        raw("a TCP header of four words", "h1", broken(at + 12, 0x40), DropReason::Malformed),
     ]
 }
 
@@ -406,24 +406,29 @@ fn rows_of_ipv4() -> Vec<Row> {
         from(c1, destination.into(), Payload::Udp(4000, 67, b"hello".to_vec()))
     };
     vec![
-        row("limited broadcast", "h1", udp([255; 4]), Stop(Reason::ToBridge)),
-        row("the subnet's broadcast", "h1", udp([172, 18, 255, 255]), Stop(Reason::ToBridge)),
-        raw("ARP", "h1", arp(own, own, C1), Reason::Arp),
-        raw("an ARP probe for its own address", "h1", arp(own, own, [0; 4]), Reason::Arp),
-        raw("ARP in a neighbour's name", "h1", arp(own, own, C2), Reason::ArpSpoofed),
-        raw("ARP in the gateway's name", "h1", arp(own, own, [172, 18, 0, 1]), Reason::ArpSpoofed),
-        raw("ARP with a neighbour's MAC", "h1", arp(own, mac_of(C2), C1), Reason::ArpSpoofed),
+        row("limited broadcast", "h1", udp([255; 4]), Stop(DropReason::ToBridge)),
+        row("the subnet's broadcast", "h1", udp([172, 18, 255, 255]), Stop(DropReason::ToBridge)),
+        raw("ARP", "h1", arp(own, own, C1), DropReason::Arp),
+        raw("an ARP probe for its own address", "h1", arp(own, own, [0; 4]), DropReason::Arp),
+        raw("ARP in a neighbour's name", "h1", arp(own, own, C2), DropReason::ArpSpoofed),
+        raw(
+            "ARP in the gateway's name",
+            "h1",
+            arp(own, own, [172, 18, 0, 1]),
+            DropReason::ArpSpoofed,
+        ),
+        raw("ARP with a neighbour's MAC", "h1", arp(own, mac_of(C2), C1), DropReason::ArpSpoofed),
         raw(
             "ARP in a frame with a neighbour's MAC",
             "h1",
             arp(mac_of(C2), own, C1),
-            Reason::ArpSpoofed,
+            DropReason::ArpSpoofed,
         ),
-        raw("ARP cut short", "h1", arp(own, own, C1)[..41].to_vec(), Reason::Malformed),
-        raw("a header of four words", "h1", broken(14, 0x44), Reason::Malformed),
-        raw("a header longer than its packet", "h1", broken(14, 0x4f), Reason::Malformed),
-        raw("a total length shorter than the header", "h1", broken(17, 19), Reason::Malformed),
-        raw("a total length without room for TCP", "h1", broken(17, 39), Reason::Malformed),
+        raw("ARP cut short", "h1", arp(own, own, C1)[..41].to_vec(), DropReason::Malformed),
+        raw("a header of four words", "h1", broken(14, 0x44), DropReason::Malformed),
+        raw("a header longer than its packet", "h1", broken(14, 0x4f), DropReason::Malformed),
+        raw("a total length shorter than the header", "h1", broken(17, 19), DropReason::Malformed),
+        raw("a total length without room for TCP", "h1", broken(17, 39), DropReason::Malformed),
     ]
 }
 
@@ -441,11 +446,11 @@ fn rows_of_ipv6() -> Vec<Row> {
         frame
     };
     vec![
-        raw("a mapped source", "h1", syn(mapped, world).bytes(), Reason::Malformed),
-        raw("a mapped destination", "h1", syn(c1, mapped).bytes(), Reason::Malformed),
-        raw("no payload", "h1", length(0), Reason::Malformed),
-        raw("a payload without room for TCP", "h1", length(19), Reason::Malformed),
-        raw("a payload longer than the frame", "h1", length(21), Reason::Malformed),
+        raw("a mapped source", "h1", syn(mapped, world).bytes(), DropReason::Malformed),
+        raw("a mapped destination", "h1", syn(c1, mapped).bytes(), DropReason::Malformed),
+        raw("no payload", "h1", length(0), DropReason::Malformed),
+        raw("a payload without room for TCP", "h1", length(19), DropReason::Malformed),
+        raw("a payload longer than the frame", "h1", length(21), DropReason::Malformed),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench, address, link_local_of,
@@ -88,7 +88,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             "the port after a range",
             "up0",
             arriving(host, tcp(4000, 7010, SYN)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "a port published on this address",
@@ -100,7 +100,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             "a port published on another address",
             "up0",
             arriving(lan, tcp(4000, 9000, SYN)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "a port published on any address, by another",
@@ -112,25 +112,25 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             "a published port of the other protocol",
             "up0",
             arriving(host, udp(4000, 5000)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "a published port of somebody else's address",
             "up0",
             arriving(address(family, [10, 0, 2, 99]), tcp(4000, 5000, SYN)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "a published port of a loopback address",
             "up0",
             arriving(address(family, [127, 0, 0, 1]), tcp(4000, 5000, SYN)),
-            Stop(Reason::Martian),
+            Stop(DropReason::Martian),
         ),
         row(
             "mid-stream to a published port",
             "up0",
             arriving(host, tcp(4000, 5000, ACK)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "an admitted source",
@@ -142,67 +142,67 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             "a source that is not admitted",
             "up0",
             outside(bench, near, host, tcp(4000, 6000, SYN)),
-            Stop(Reason::SourceNotAdmitted),
+            Stop(DropReason::SourceNotAdmitted),
         ),
         row(
             "to a published port from the host's own address",
             "up0",
             outside(bench, host, host, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         ),
         row(
             "to a published port from another address of the host's",
             "up0",
             outside(bench, gateway, host, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         ),
         row(
             "to a published port from a container's address",
             "up0",
             outside(bench, c2, host, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         ),
         row(
             "to a published port from a free address of a network",
             "up0",
             outside(bench, address(family, [172, 19, 0, 77]), host, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         ),
         row(
             "to a published port from a loopback address",
             "up0",
             outside(bench, address(family, [127, 0, 0, 1]), host, tcp(4000, 5000, SYN)),
-            Stop(Reason::Martian),
+            Stop(DropReason::Martian),
         ),
         row(
             "to a published port from no address",
             "up0",
             outside(bench, address(family, [0; 4]), host, tcp(4000, 5000, SYN)),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         ),
         row(
             "to a published port from a multicast address",
             "up0",
             outside(bench, address(family, [224, 0, 0, 1]), host, tcp(4000, 5000, SYN)),
-            Stop(Reason::Martian),
+            Stop(DropReason::Martian),
         ),
         row(
             "loopback's, to the host itself",
             "up0",
             outside(bench, address(family, [127, 0, 0, 1]), host, tcp(4000, 22, SYN)),
-            Stop(Reason::Martian),
+            Stop(DropReason::Martian),
         ),
         row(
             "to a loopback address",
             "up0",
             arriving(address(family, [127, 0, 0, 1]), tcp(4000, 22, ACK)),
-            Stop(Reason::Martian),
+            Stop(DropReason::Martian),
         ),
         row(
             "from no address to many",
             "up0",
             outside(bench, address(family, [0; 4]), group, udp(68, 67)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "an answer from outside",
@@ -215,7 +215,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             "an answer to a reused port comes from its own peer only",
             "up0",
             outside(bench, near, host, tcp(80, 4000, SYN | ACK)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", masqueraded()),
         row(
@@ -236,57 +236,57 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             "an echo request with a flow's identifier",
             "up0",
             arriving(host, Payload::Ping(77)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", from(c1, world, Payload::Ping(77))),
         row(
             "an echo reply nobody waits for",
             "up0",
             arriving(host, Payload::Pong(78)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "an echo request to the host",
             "up0",
             arriving(host, Payload::Ping(5000)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "the host's own traffic",
             "up0",
             arriving(host, tcp(443, 40000, ACK)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "straight to a container",
             "up0",
             arriving(c1, tcp(4000, 80, SYN)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "a container's own tuple from outside",
             "up0",
             outside(bench, c1, world, tcp(4000, 80, ACK)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", masqueraded()),
         row(
             "a container's answer from outside",
             "up0",
             outside(bench, c1, world, tcp(80, 4000, ACK)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("up0", syn.clone()),
         row(
             "another protocol",
             "up0",
             arriving(host, Payload::Other(47, vec![0; 8])),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
-        row("for another machine", "up0", for_another, Stop(Reason::NotOurs)),
-        row("the last hop", "up0", IpFrame { ttl: 1, ..syn }, Stop(Reason::TtlExceeded)),
-        raw("a truncated packet", "up0", truncated, Reason::NotOurs),
-        raw("ARP", "up0", arp, Reason::NotOurs),
+        row("for another machine", "up0", for_another, Stop(DropReason::NotOurs)),
+        row("the last hop", "up0", IpFrame { ttl: 1, ..syn }, Stop(DropReason::TtlExceeded)),
+        raw("a truncated packet", "up0", truncated, DropReason::NotOurs),
+        raw("ARP", "up0", arp, DropReason::NotOurs),
     ]
 }
 
@@ -302,14 +302,19 @@ fn rows_of_ipv4(bench: &Bench) -> Vec<Row> {
             "from the broadcast address to a published port",
             "up0",
             from([255; 4], host, tcp(5000)),
-            Stop(Reason::Martian),
+            Stop(DropReason::Martian),
         ),
-        row("from 240.0.0.0/4", "up0", from([240, 0, 0, 1], host, tcp(22)), Stop(Reason::NotOurs)),
+        row(
+            "from 240.0.0.0/4",
+            "up0",
+            from([240, 0, 0, 1], host, tcp(22)),
+            Stop(DropReason::NotOurs),
+        ),
         row(
             "from no address to all",
             "up0",
             from([0; 4], [255; 4].into(), Payload::Udp(68, 67, vec![])),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
     ]
 }
@@ -327,34 +332,34 @@ fn rows_of_ipv6(bench: &Bench) -> Vec<Row> {
             "from a link-local address to a published port",
             "up0",
             syn(router, host),
-            Stop(Reason::SourceNotOutside),
+            Stop(DropReason::SourceNotOutside),
         ),
-        row("to a link-local address", "up0", syn(router, own), Stop(Reason::NotOurs)),
+        row("to a link-local address", "up0", syn(router, own), Stop(DropReason::NotOurs)),
         row(
             "to a container's link-local address",
             "up0",
             syn(router, link_local_of(C1)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
-        raw("from a mapped address", "up0", syn(mapped, host).bytes(), Reason::NotOurs),
-        raw("to a mapped address", "up0", syn(world, mapped).bytes(), Reason::NotOurs),
+        raw("from a mapped address", "up0", syn(mapped, host).bytes(), DropReason::NotOurs),
+        raw("to a mapped address", "up0", syn(world, mapped).bytes(), DropReason::NotOurs),
         row(
             "neighbour discovery",
             "up0",
             outside(bench, router, host, Payload::Icmp(135, vec![0; 20])),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "a router's advertisement",
             "up0",
             outside(bench, router, own, Payload::Icmp(134, vec![0; 12])),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "a redirect about a container",
             "up0",
             outside(bench, router, c1, Payload::Icmp(137, vec![0; 36])),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
     ]
 }

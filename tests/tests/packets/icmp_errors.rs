@@ -1,6 +1,6 @@
 //! ICMP errors and what they quote.
 
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,
@@ -165,7 +165,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 world,
                 error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
             ),
-            Stop(Reason::SourceAddressSpoofed),
+            Stop(DropReason::SourceAddressSpoofed),
         )
         .after("up0", published()),
         row(
@@ -176,14 +176,14 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 world,
                 error(Told::PortClosed, seen(world, c1, Payload::Udp(4000, 53, b"hello".to_vec()))),
             ),
-            Stop(Reason::ErrorOfNoFlow),
+            Stop(DropReason::ErrorOfNoFlow),
         )
         .after("up0", published()),
         row(
             "an error of no flow",
             "up0",
             outside(bench, near, host, error(Told::HopsExceeded, masqueraded())),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row(
             "an error about what was never sent",
@@ -194,7 +194,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 host,
                 error(Told::HopsExceeded, seen(host, world, Payload::Tcp(4001, 80, SYN))),
             ),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", syn()),
         row(
@@ -209,7 +209,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                     IpFrame { fragment: Fragment::Later, ..masqueraded() },
                 ),
             ),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", syn()),
         row(
@@ -224,7 +224,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                     seen(host, world, short(Told::PortClosed, masqueraded())),
                 ),
             ),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", syn()),
         row(
@@ -236,7 +236,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 host,
                 Payload::Error(Told::HopsExceeded, Box::new(masqueraded()), family.header() + 2),
             ),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         )
         .after("h1", syn()),
         row(
@@ -246,7 +246,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
                 ttl: 1,
                 ..outside(bench, near, host, error(Told::HopsExceeded, masqueraded()))
             },
-            Stop(Reason::TtlExceeded),
+            Stop(DropReason::TtlExceeded),
         )
         .after("h1", syn()),
     ]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         BRIDGE_MAC, Bench, link_local_of, mac_of,
@@ -62,12 +62,13 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
     let tell = |source, target, options: &[_]| frame(source, group, about(TELL, target, options));
     let nonce = (14, [0x5a; 6]);
     let flood = [nonce, nonce, nonce, nonce, (1, theirs)];
-    let spoofed = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::NdSpoofed));
-    let passes = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::Nd));
+    let spoofed = |what, frame| row(what, "h1", frame, Expect::Stop(DropReason::NdSpoofed));
+    let passes = |what, frame| row(what, "h1", frame, Expect::Stop(DropReason::Nd));
     let outwards =
-        |what, frame| row(what, "h1", frame, Expect::Stop(Reason::ProtocolNotTranslated));
-    let router = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::RouterAdvertisement));
-    let hidden = |what, frame| row(what, "h1", frame, Expect::Stop(Reason::ExtensionHeaders));
+        |what, frame| row(what, "h1", frame, Expect::Stop(DropReason::ProtocolNotTranslated));
+    let router =
+        |what, frame| row(what, "h1", frame, Expect::Stop(DropReason::RouterAdvertisement));
+    let hidden = |what, frame| row(what, "h1", frame, Expect::Stop(DropReason::ExtensionHeaders));
     let behind = |chain, frame: IpFrame| IpFrame { options: Options::Extensions(chain), ..frame };
     let report = |source| frame(source, group, Payload::Icmp(143, vec![0; 24]));
     let mut stolen = tell(c1, c1, &[(2, own)]);
@@ -155,9 +156,9 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
             "from an internal network to somebody far away",
             "h4",
             IpFrame { ttl: 255, ..of(C4, Names::of(V6).c4, world, about(ASK, world, &[])) },
-            Expect::Stop(Reason::ProtocolNotTranslated),
+            Expect::Stop(DropReason::ProtocolNotTranslated),
         ),
-        raw("cut short in its target", "h1", cut, Reason::NdSpoofed),
+        raw("cut short in its target", "h1", cut, DropReason::NdSpoofed),
     ]
 }
 
@@ -186,20 +187,30 @@ fn rows_of_link_local(bench: &Bench) -> Vec<Row> {
             Leave("h1", (ll2, 80), (ll1, 4000)),
         )
         .after("h1", tcp(ll1, ll2, 80)),
-        row("to nobody that is known", "h1", tcp(ll1, nobody, 80), Stop(Reason::ToBridge)),
-        row("to the bridge", "h1", tcp(c1, bridge, 80), Stop(Reason::ToBridge)),
-        row("to many", "h1", tcp(ll1, group, 80), Stop(Reason::ToBridge)),
-        row("to the gateway", "h1", tcp(ll1, gateway, 22), Stop(Reason::ToHost)),
-        row("to the host", "h1", tcp(ll1, host, 22), Stop(Reason::ToHost)),
-        row("to a published port", "h1", tcp(ll1, host, 7000), Stop(Reason::ToHost)),
-        row("outwards", "h1", tcp(ll1, world, 80), Stop(Reason::NoRoute)),
+        row("to nobody that is known", "h1", tcp(ll1, nobody, 80), Stop(DropReason::ToBridge)),
+        row("to the bridge", "h1", tcp(c1, bridge, 80), Stop(DropReason::ToBridge)),
+        row("to many", "h1", tcp(ll1, group, 80), Stop(DropReason::ToBridge)),
+        row("to the gateway", "h1", tcp(ll1, gateway, 22), Stop(DropReason::ToHost)),
+        row("to the host", "h1", tcp(ll1, host, 22), Stop(DropReason::ToHost)),
+        row("to a published port", "h1", tcp(ll1, host, 7000), Stop(DropReason::ToHost)),
+        row("outwards", "h1", tcp(ll1, world, 80), Stop(DropReason::NoRoute)),
         row(
             "an echo request outwards",
             "h1",
             of(C1, ll1, world, Payload::Ping(77)),
-            Stop(Reason::NoRoute),
+            Stop(DropReason::NoRoute),
         ),
-        row("in a neighbour's name", "h1", tcp(ll2, c2, 80), Stop(Reason::SourceAddressSpoofed)),
-        row("in the bridge's name", "h1", tcp(bridge, c2, 80), Stop(Reason::SourceAddressSpoofed)),
+        row(
+            "in a neighbour's name",
+            "h1",
+            tcp(ll2, c2, 80),
+            Stop(DropReason::SourceAddressSpoofed),
+        ),
+        row(
+            "in the bridge's name",
+            "h1",
+            tcp(bridge, c2, 80),
+            Stop(DropReason::SourceAddressSpoofed),
+        ),
     ]
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use causeway::datapath::{Entry, Interface};
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench, HOST, LAN, Place, address, dual_entry,
@@ -38,9 +38,9 @@ fn bridge_accepts_only_host_packets(family: Family) {
         let frame = outside(bench, world, c1, Payload::Tcp(4000, 80, SYN)).bytes();
         let index = bench.index("cwa");
         for (came_by, action, reason) in [
-            (0, -1, Reason::FromHost),
-            (bench.index("up0"), 2, Reason::NotPublished),
-            (bench.index("cwb"), 2, Reason::NotPublished),
+            (0, -1, DropReason::FromHost),
+            (bench.index("up0"), 2, DropReason::NotPublished),
+            (bench.index("cwb"), 2, DropReason::NotPublished),
         ] {
             let before = bench.datapath.reasons().expect("the counts")[reason.name()];
             let trial = bench

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use causeway::datapath::{Entry, PublishEntry};
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         BRIDGE_MAC, Bench, Place, mac_of, publish_entry,
@@ -174,35 +174,41 @@ fn refused_client_packets() {
         let from_world = |payload| outside(bench, world, host, payload);
         let part = |fragment| IpFrame { fragment, ..from_world(udp(64)) };
         let rows = [
-            ("a first part of a datagram", "up0", part(Fragment::First), Reason::Fragment, None),
-            ("a later one", "up0", part(Fragment::Later), Reason::Fragment, None),
-            ("TCP in mid-stream", "up0", from_world(tcp(ACK)), Reason::NotOurs, None),
+            (
+                "a first part of a datagram",
+                "up0",
+                part(Fragment::First),
+                DropReason::Fragment,
+                None,
+            ),
+            ("a later one", "up0", part(Fragment::Later), DropReason::Fragment, None),
+            ("TCP in mid-stream", "up0", from_world(tcp(ACK)), DropReason::NotOurs, None),
             (
                 "the last hop",
                 "up0",
                 IpFrame { ttl: 1, ..from_world(udp(5)) },
-                Reason::TtlExceeded,
+                DropReason::TtlExceeded,
                 Some((host, Told::HopsExceeded)),
             ),
             (
                 "a neighbour's last hop",
                 "h2",
                 IpFrame { ttl: 1, ..from(c2, host, udp(5)) },
-                Reason::TtlExceeded,
+                DropReason::TtlExceeded,
                 Some((gateway, Told::HopsExceeded)),
             ),
             (
                 "longer than goes through",
                 "up0",
                 from_world(udp(1521 - 48)),
-                Reason::TooLong,
+                DropReason::TooLong,
                 Some((host, Told::TooLong(1520))),
             ),
         ];
         for (what, input, frame, reason, answer) in &rows {
             for begun in [false, true] {
                 bench.flush();
-                if begun && *reason != Reason::NotOurs {
+                if begun && *reason != DropReason::NotOurs {
                     let whole =
                         IpFrame { ttl: 64, fragment: Fragment::None, ..with_data(frame, 5) };
                     goes_in(bench, what, input, &whole);
@@ -325,37 +331,43 @@ fn refused_replies() {
                 "the last hop",
                 "h1",
                 IpFrame { ttl: 1, ..answer(5) },
-                Reason::TtlExceeded,
+                DropReason::TtlExceeded,
                 Some(Told::HopsExceeded),
             ),
             (
                 "longer than goes through",
                 "h1",
                 answer(1501 - 48),
-                Reason::TooLong,
+                DropReason::TooLong,
                 Some(Told::TooLong(1480)),
             ),
             (
                 "without checksum",
                 "h1",
                 back(Payload::UdpUnsummed(53, port)),
-                Reason::NoChecksum,
+                DropReason::NoChecksum,
                 None,
             ),
             (
                 "a first part",
                 "h1",
                 IpFrame { fragment: Fragment::First, ..answer(64) },
-                Reason::Fragment,
+                DropReason::Fragment,
                 None,
             ),
-            ("to another port", "h1", back(udp(5).with_ports(53, port ^ 1)), Reason::ToHost, None),
-            ("in its name", "h2", answer(5), Reason::SourceAddressSpoofed, None),
+            (
+                "to another port",
+                "h1",
+                back(udp(5).with_ports(53, port ^ 1)),
+                DropReason::ToHost,
+                None,
+            ),
+            ("in its name", "h2", answer(5), DropReason::SourceAddressSpoofed, None),
             (
                 "a neighbour's own",
                 "h2",
                 IpFrame { source: c2, macs: from(c2, c2, udp(5)).macs, ..answer(5) },
-                Reason::ToHost,
+                DropReason::ToHost,
                 None,
             ),
         ];
@@ -533,18 +545,18 @@ fn refused_icmp_errors() {
         let from_near = |payload| IpFrame { payload, source: Names::of(V6).near, ..there.clone() };
         let c2 = Names::of(V4).c2;
         let own = from(c2, c2, udp(0)).macs;
-        let rows: [(&str, &str, IpFrame, Reason); 8] = [
+        let rows: [(&str, &str, IpFrame, DropReason); 8] = [
             (
                 "without like in IPv4",
                 input,
                 from_near(about(Told::BadHeader, left.clone(), 9999)),
-                Reason::ErrorNotTranslated,
+                DropReason::ErrorNotTranslated,
             ),
             (
                 "without like in IPv6",
                 "h1",
                 back(about(Told::BadHeader, came.clone(), 9999)),
-                Reason::ErrorNotTranslated,
+                DropReason::ErrorNotTranslated,
             ),
             (
                 "about a packet with options",
@@ -554,19 +566,19 @@ fn refused_icmp_errors() {
                     IpFrame { options: Options::Units(1), ..came.clone() },
                     9999,
                 )),
-                Reason::ErrorNotTranslated,
+                DropReason::ErrorNotTranslated,
             ),
             (
                 "with the last hop",
                 input,
                 IpFrame { ttl: 1, ..from_near(about(Told::PortClosed, left.clone(), 9999)) },
-                Reason::TtlExceeded,
+                DropReason::TtlExceeded,
             ),
             (
                 "of the container's with the last hop",
                 "h1",
                 IpFrame { ttl: 1, ..back(about(Told::PortClosed, came.clone(), 9999)) },
-                Reason::TtlExceeded,
+                DropReason::TtlExceeded,
             ),
             (
                 "of a neighbour's",
@@ -576,7 +588,7 @@ fn refused_icmp_errors() {
                     macs: own,
                     ..back(about(Told::PortClosed, came.clone(), 9999))
                 },
-                Reason::ToHost,
+                DropReason::ToHost,
             ),
             (
                 "about what never came",
@@ -586,7 +598,7 @@ fn refused_icmp_errors() {
                     IpFrame { payload: udp(5).with_ports(9, 53), ..came.clone() },
                     9999,
                 )),
-                Reason::ToHost,
+                DropReason::ToHost,
             ),
             (
                 "longer than an error may be",
@@ -596,7 +608,7 @@ fn refused_icmp_errors() {
                     IpFrame { payload: udp(1300).with_ports(port, 53), ..came },
                     9999,
                 )),
-                Reason::ErrorNotTranslated,
+                DropReason::ErrorNotTranslated,
             ),
         ];
         for (what, input, frame, reason) in &rows {

@@ -1,6 +1,6 @@
 //! SCTP, whose ports and checksum stay.
 
-use causeway_common::reason::Reason;
+use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,
@@ -61,30 +61,35 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
             from(c3, world, init(4000, 5000)),
             Leave("up0", (c3, 4000), (world, 5000)),
         ),
-        row("mid-stream outwards", "h1", from(c1, world, data(4000, 5000)), Stop(Reason::NoFlow)),
+        row(
+            "mid-stream outwards",
+            "h1",
+            from(c1, world, data(4000, 5000)),
+            Stop(DropReason::NoFlow),
+        ),
         row(
             "an INIT with a tag begins nothing",
             "h1",
             from(c1, world, packet(4000, 5000, 7, sctp::init(9))),
-            Stop(Reason::NoFlow),
+            Stop(DropReason::NoFlow),
         ),
         row(
             "an INIT ACK begins nothing",
             "h1",
             from(c1, world, packet(4000, 5000, 0, sctp::init_ack(9))),
-            Stop(Reason::NoFlow),
+            Stop(DropReason::NoFlow),
         ),
         row(
             "SHUTDOWN COMPLETE begins nothing",
             "h1",
             from(c1, world, packet(4000, 5000, 7, sctp::shutdown_complete())),
-            Stop(Reason::NoFlow),
+            Stop(DropReason::NoFlow),
         ),
         row(
             "a port that another container's association has",
             "h2",
             from(c2, world, init(4000, 5000)),
-            Stop(Reason::SctpPortTaken),
+            Stop(DropReason::SctpPortTaken),
         )
         .after("h1", sent()),
         row(
@@ -112,7 +117,7 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
             "mid-stream to a published port",
             "up0",
             outside(bench, world, host, data(4000, 5002)),
-            Stop(Reason::NotOurs),
+            Stop(DropReason::NotOurs),
         ),
         row("hairpin", "h2", from(c2, host, init(4000, 5002)), Leave("h1", (c2, 4000), (c1, 5002))),
         row(
@@ -157,6 +162,6 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
             LeaveError("h1", near, c1, (c1, 4000), (world, 5000)),
         )
         .after("h1", sent()),
-        raw("cut short", "h1", cut_short, Reason::Malformed),
+        raw("cut short", "h1", cut_short, DropReason::Malformed),
     ]
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use causeway::datapath::{Entry, Interface};
 use causeway_api::types::mac::Mac;
-use causeway_common::{early::Early, reason::Reason};
+use causeway_common::{drop_reason::DropReason, xdp::XdpVerdict};
 use causeway_tests::{
     bench::{
         BRIDGE_MAC, Bench, HOST, address, mac_of,
@@ -29,7 +29,7 @@ const XDP_REDIRECT: i32 = 4;
 #[derive(Debug)]
 enum Expect {
     Pass,
-    Drop(Reason),
+    Drop(DropReason),
     /// Into the container, from there to there.
     Forward(End, End),
 }
@@ -149,9 +149,9 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
         ),
         row("into a container that takes none", &received(udp(4000, 5004)), Pass)
             .after_received(&received(udp(4000, 5004))),
-        row("loopback's", &martian(loopback, host), Drop(Reason::Martian)),
-        row("in the name of many", &martian(group, host), Drop(Reason::Martian)),
-        row("to loopback", &martian(world, loopback), Drop(Reason::Martian)),
+        row("loopback's", &martian(loopback, host), Drop(DropReason::Martian)),
+        row("in the name of many", &martian(group, host), Drop(DropReason::Martian)),
+        row("to loopback", &martian(world, loopback), Drop(DropReason::Martian)),
         row(
             "a martian for another machine",
             &elsewhere(&martian(loopback, host), ANOTHER_MACHINE),
@@ -168,8 +168,8 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     if family == V4 {
         let of = |source: [u8; 4], destination: [u8; 4]| martian(source.into(), destination.into());
         rows.extend([
-            row("in the name of all", &of([255; 4], HOST), Drop(Reason::Martian)),
-            row("of loopback's network", &of([127, 255, 0, 9], HOST), Drop(Reason::Martian)),
+            row("in the name of all", &of([255; 4], HOST), Drop(DropReason::Martian)),
+            row("of loopback's network", &of([127, 255, 0, 9], HOST), Drop(DropReason::Martian)),
             row("from no address to all", &of([0; 4], [255; 4]), Pass),
             row("from 240.0.0.0/4", &of([240, 0, 0, 1], HOST), Pass),
         ]);
@@ -222,7 +222,7 @@ fn check(bench: &Bench, row: &Row) {
         Expect::Pass => {
             assert_eq!((trial.action, &trial.frame), (XDP_PASS, &row.frame), "{}", row.what);
             assert_eq!(after, before, "{}: it is counted", row.what);
-            assert!(matches!(pure, Early::Pass), "{}: by the decisions {pure:?}", row.what);
+            assert!(matches!(pure, XdpVerdict::Pass), "{}: by the decisions {pure:?}", row.what);
         }
         Expect::Drop(reason) => {
             assert_eq!(trial.action, XDP_DROP, "{}", row.what);
@@ -233,7 +233,7 @@ fn check(bench: &Bench, row: &Row) {
                 row.what
             );
             assert!(
-                matches!(pure, Early::Drop(why) if why == reason),
+                matches!(pure, XdpVerdict::Drop(why) if why == reason),
                 "{}: by the decisions {pure:?}",
                 row.what
             );
@@ -246,7 +246,7 @@ fn check(bench: &Bench, row: &Row) {
                 "{}",
                 row.what
             );
-            let Early::Forward(frame) = pure else {
+            let XdpVerdict::Forward(frame) = pure else {
                 panic!("{}: by the decisions {pure:?}", row.what)
             };
             assert_eq!(trial.frame, frame, "{}: by the decisions", row.what);

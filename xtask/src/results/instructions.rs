@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_file_is_read_as_it_was_written() {
         let counts = |count| {
-            BTreeMap::from([("guard".to_owned(), count), ("uplink".to_owned(), 10 * count)])
+            BTreeMap::from([("to_bridge".to_owned(), count), ("uplink".to_owned(), 10 * count)])
         };
         let [old, new] = ["6.1", "6.12"].map(|text| Row::Of(Kernel::parse(text).unwrap()));
         let all = Instructions(BTreeMap::from([
@@ -126,6 +126,6 @@ mod tests {
         let all = Instructions::parse("budget uplink 100\n").unwrap();
         assert_eq!(all.over_budget("uplink", 100), None);
         assert!(all.over_budget("uplink", 101).unwrap().contains("101"));
-        assert!(all.over_budget("guard", 1).unwrap().contains("no budget"));
+        assert!(all.over_budget("to_bridge", 1).unwrap().contains("no budget"));
     }
 }

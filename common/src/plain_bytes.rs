@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     abi::{
-        AddressPort, Admitted, Datagram, Endpoint, Flow, HeldKey, Publish, SocketAddress,
+        AddressPort, Admitted, Datagram, Endpoint, FlowEntry, Publish, QueuedKey, SocketAddress,
         SocketPeer, Translation, Uplink,
     },
     address::{Address, V4, V6},
@@ -35,7 +35,7 @@ macro_rules! plain {
 plain! {
     Tuple: 8 bytes and 2 addresses;
     Translation: 32 bytes and 2 addresses;
-    Flow: 80 bytes and 2 addresses;
+    FlowEntry: 80 bytes and 2 addresses;
     Endpoint: 36 bytes and 3 addresses;
     Publish: 8 bytes and 1 addresses;
     AddressPort: 4 bytes and 1 addresses;
@@ -44,5 +44,5 @@ plain! {
     Uplink: 4 bytes and 1 addresses;
     SocketAddress: 4 bytes and 1 addresses;
     Datagram: 12 bytes and 2 addresses;
-    HeldKey: 16 bytes and 2 addresses;
+    QueuedKey: 16 bytes and 2 addresses;
 }

@@ -3,7 +3,9 @@
 use core::ops::DerefMut;
 
 use crate::{
-    abi::{self, Datagram, Endpoint, Flow, Fragments, HeldKey, Macs, Network, Publish, Uplink},
+    abi::{
+        self, Datagram, Endpoint, FlowEntry, Fragments, Macs, Network, Publish, QueuedKey, Uplink,
+    },
     address::Address,
     flow::{State, Ticks},
     tuple::Tuple,
@@ -11,9 +13,9 @@ use crate::{
 
 /// Why an entry of the flow table was not inserted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refused {
+pub enum InsertError {
     /// The key is taken.
-    Taken,
+    Exists,
     /// There is no room.
     Full,
 }
@@ -34,7 +36,7 @@ pub enum Route {
 pub trait Tables<A: Address> {
     /// Half a flow, in place. (Not a closure that visits it: the compiler makes a function of that,
     /// and hands back its answer through the stack, which the verifier refuses.)
-    type Half<'t>: DerefMut<Target = Flow<A>>
+    type Entry<'t>: DerefMut<Target = FlowEntry<A>>
     where
         Self: 't;
 
@@ -43,9 +45,9 @@ pub trait Tables<A: Address> {
     /// A number nobody can foretell.
     fn random(&self) -> u32;
     /// The half of a flow that has that key.
-    fn flow(&self, key: &Tuple<A>) -> Option<Self::Half<'_>>;
+    fn flow(&self, key: &Tuple<A>) -> Option<Self::Entry<'_>>;
     /// Inserts half a flow, unless the key is there.
-    fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused>;
+    fn insert_flow(&self, key: &Tuple<A>, flow: &FlowEntry<A>) -> Result<(), InsertError>;
     /// Removes half a flow; false if it is gone already.
     fn remove_flow(&self, key: &Tuple<A>) -> bool;
     /// The network with that number.
@@ -61,13 +63,13 @@ pub trait Tables<A: Address> {
     /// Counts a flow for an endpoint's slot, if it has not `most` of them yet; false if it has.
     fn count_flow(&self, slot: u32, most: u32) -> bool;
     /// Until when flows of the host's own may live that are TCP, or have moved.
-    fn host_until(&self) -> Ticks;
+    fn host_flows_expire_at(&self) -> Ticks;
     /// Says so.
-    fn set_host_until(&self, until: Ticks);
+    fn set_host_flows_expire_at(&self, until: Ticks);
     /// Notes that a flow with that key began.
-    fn note_begun(&self, key: &Tuple<A>);
+    fn push_newest(&self, key: &Tuple<A>);
     /// Takes the oldest note.
-    fn oldest_begun(&self) -> Option<Tuple<A>>;
+    fn pop_oldest(&self) -> Option<Tuple<A>>;
     /// Counts one less.
     fn uncount_flow(&self, slot: u32);
     /// The slot's epoch.
@@ -82,8 +84,8 @@ pub trait Tables<A: Address> {
     /// Whether a publish that lists its sources has that one in its list.
     fn admits(&self, slot: u32, source: &A) -> bool;
     /// Whether the address is in the subnet of a network.
-    fn is_inside(&self, address: &A) -> bool {
-        self.admits(abi::INSIDE, address)
+    fn is_in_local_subnet(&self, address: &A) -> bool {
+        self.admits(abi::SLOT_LOCAL_SUBNETS, address)
     }
     /// Whether the address is one of the host's, loopback's left out.
     fn is_local(&self, address: &A) -> bool;
@@ -95,7 +97,7 @@ pub trait Tables<A: Address> {
     /// `output`; none if they are not known.
     fn next_hop(&self, leaving: &Tuple<A>, bridge: u32, output: u32) -> Option<Macs>;
     /// Whether a flow that is kept among the other family's has that tuple ([`crate::crossing`]).
-    fn is_taken_across(&self, key: &Tuple<A>) -> bool;
+    fn is_taken_in_other_family(&self, key: &Tuple<A>) -> bool;
     /// Whether a socket of the host would receive a packet with that tuple.
     fn host_socket(&self, arriving: &Tuple<A>) -> bool;
 }
@@ -119,14 +121,14 @@ pub trait DatagramTables<A: Address> {
     /// Replaces a record's state, and answers what it was; likewise.
     fn swap_state(&self, record: &mut Fragments, state: u64) -> u64;
     /// Whether the frame is short enough to be held.
-    fn can_hold(&self) -> bool;
+    fn can_queue(&self) -> bool;
     /// Holds a copy of the frame; false if that cannot be.
-    fn hold(&self, key: &HeldKey<A>) -> bool;
+    fn queue(&self, key: &QueuedKey<A>) -> bool;
     /// Removes a held frame; false if it is gone already.
-    fn forget_held(&self, key: &HeldKey<A>) -> bool;
+    fn drop_queued(&self, key: &QueuedKey<A>) -> bool;
     /// Sends the frame again into the interface where it arrived: a copy.
-    fn put_back(&self);
+    fn reinject(&self);
     /// Sends a held frame into the interface where the frame arrived, and removes it. The frame
     /// itself is lost.
-    fn put_back_held(&self, key: &HeldKey<A>);
+    fn reinject_queued(&self, key: &QueuedKey<A>);
 }

@@ -3,15 +3,15 @@
 
 use crate::{
     address::Address,
-    half::{Seen, bury, end},
-    tables::Tables,
+    entry::{EntryOwner, end, reap_if_expired},
+    env::Tables,
     tuple::Tuple,
 };
 
 /// Which of the flows are to be removed.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Which {
+pub enum Collect {
     /// Those that have ended.
     Ended = 0,
     /// All.
@@ -19,17 +19,17 @@ pub enum Which {
 }
 
 /// How many keys one run of the kernel's program takes.
-pub const KEYS: usize = 64;
+pub const KEYS_PER_RUN: usize = 64;
 
 /// Removes both halves of the flow that has that key; false if it stays or is gone.
 #[inline(always)]
-pub fn sweep<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, which: Which) -> bool {
-    if which == Which::Ended {
-        return bury(tables, key, tables.now());
+pub fn collect<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, which: Collect) -> bool {
+    if which == Collect::Ended {
+        return reap_if_expired(tables, key, tables.now());
     }
-    let Some(half) = tables.flow(key) else { return false };
-    let (seen, other) = (Seen::new(&half), half.translation.tuple.reversed());
-    drop(half);
+    let Some(entry) = tables.flow(key) else { return false };
+    let (seen, other) = (EntryOwner::new(&entry), entry.translation.tuple.reversed());
+    drop(entry);
     end(tables, seen, key, &other);
     true
 }

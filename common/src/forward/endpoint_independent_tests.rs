@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    abi::{self, Endpoint, Network, mapping::FULL_CONE},
+    abi::{self, Endpoint, Network, nat_behaviour::ENDPOINT_INDEPENDENT},
     address::Port,
-    flow::{Timer, ticks},
-    model::Model,
-    scene::{
-        C1_SIDE, C1_SLOT, C2_SIDE, Scene, UPLINK, answer, families, left, model as symmetric,
+    fixture::{
+        C1_SIDE, C1_SLOT, C2_SIDE, Fixture, UPLINK, answer, families, left, model as symmetric,
         packet, udp,
     },
+    flow::{Timer, ticks},
+    model::Model,
     tuple::{protocol, side},
 };
 
@@ -31,9 +31,9 @@ families!(
 );
 
 /// The first container is on a network with mappings, the second is not.
-fn model<A: Scene>() -> Model<A> {
+fn model<A: Fixture>() -> Model<A> {
     let mut model = symmetric();
-    let full_cone = Network { mapping: FULL_CONE, ..Network::DEFAULT };
+    let full_cone = Network { nat_behaviour: ENDPOINT_INDEPENDENT, ..Network::DEFAULT };
     model.networks.extend([(0, full_cone), (1, full_cone), (2, Network::DEFAULT)]);
     for (address, number) in [(A::C1, 1), (A::C2, 2)] {
         let endpoint = model.endpoints[&address];
@@ -43,26 +43,26 @@ fn model<A: Scene>() -> Model<A> {
 }
 
 /// The external port that a packet of the first container's leaves with.
-fn port_to<A: Scene>(
+fn port_to<A: Fixture>(
     model: &Model<A>,
     protocol: u8,
     from: u16,
     to: (A, u16),
-) -> Result<u16, Reason> {
+) -> Result<u16, DropReason> {
     let sent = packet(C1_SIDE, (A::C1, from), to, protocol, tcp::SYN);
     left(model, &sent).map(|there| there.tuple.source_port.get())
 }
 
-fn mappings<A: Scene>(model: &Model<A>) -> usize {
+fn mappings<A: Fixture>(model: &Model<A>) -> usize {
     model
         .flows
         .borrow()
         .iter()
-        .filter(|(key, half)| key.side == side::MAPPING && half.is_reply == 0)
+        .filter(|(key, entry)| key.side == side::MAPPING && entry.is_reply == 0)
         .count()
 }
 
-fn a_port_has_one_external_port_whatever_the_destination<A: Scene>() {
+fn a_port_has_one_external_port_whatever_the_destination<A: Fixture>() {
     for protocol in [protocol::TCP, protocol::UDP] {
         let model = model::<A>();
         // Somebody else has the port, toward one of the destinations only.
@@ -81,11 +81,11 @@ fn a_port_has_one_external_port_whatever_the_destination<A: Scene>() {
     }
 }
 
-fn anybody_outside_reaches_the_container_by_it<A: Scene>() {
+fn anybody_outside_reaches_the_container_by_it<A: Fixture>() {
     for protocol in [protocol::TCP, protocol::UDP] {
         let model = model::<A>();
         let arriving = packet(UPLINK, (A::OTHER, 7777), (A::HOST, 4000), protocol, tcp::SYN);
-        assert_eq!(left(&model, &arriving), Err(Reason::NotOurs), "not before there is one");
+        assert_eq!(left(&model, &arriving), Err(DropReason::NotOurs), "not before there is one");
         port_to(&model, protocol, 4000, (A::WORLD, 53)).unwrap();
         let there = left(&model, &arriving).unwrap();
         assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C1, 4000));
@@ -95,11 +95,11 @@ fn anybody_outside_reaches_the_container_by_it<A: Scene>() {
             arriving.tuple.reversed()
         );
         let elsewhere = packet(UPLINK, (A::OTHER, 7777), (A::HOST, 4001), protocol, tcp::SYN);
-        assert_eq!(left(&model, &elsewhere), Err(Reason::NotOurs));
+        assert_eq!(left(&model, &elsewhere), Err(DropReason::NotOurs));
         for (source, reason) in [
-            (A::HOST, Reason::SourceNotOutside),
-            (A::GATEWAY, Reason::SourceNotOutside),
-            (A::LOOPBACK, Reason::Martian),
+            (A::HOST, DropReason::SourceNotOutside),
+            (A::GATEWAY, DropReason::SourceNotOutside),
+            (A::LOOPBACK, DropReason::Martian),
         ] {
             let spoofed = packet(UPLINK, (source, 7777), (A::HOST, 4000), protocol, tcp::SYN);
             assert_eq!(left(&model, &spoofed), Err(reason));
@@ -107,15 +107,18 @@ fn anybody_outside_reaches_the_container_by_it<A: Scene>() {
     }
 }
 
-fn without_a_mapping_only_the_peer_answers<A: Scene>() {
+fn without_a_mapping_only_the_peer_answers<A: Fixture>() {
     let model = model::<A>();
     let there = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap();
     assert!(left(&model, &answer(&there, 0)).is_ok());
-    assert_eq!(left(&model, &udp(UPLINK, (A::OTHER, 53), (A::HOST, 4000))), Err(Reason::NotOurs));
+    assert_eq!(
+        left(&model, &udp(UPLINK, (A::OTHER, 53), (A::HOST, 4000))),
+        Err(DropReason::NotOurs)
+    );
     assert_eq!(mappings(&model), 0);
 }
 
-fn no_other_flow_and_no_other_mapping_gets_its_port<A: Scene>() {
+fn no_other_flow_and_no_other_mapping_gets_its_port<A: Fixture>() {
     let mut model = model::<A>();
     assert_eq!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
     let other = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::OTHER, 99))).unwrap();
@@ -128,7 +131,7 @@ fn no_other_flow_and_no_other_mapping_gets_its_port<A: Scene>() {
     assert_eq!(port_to(&model, protocol::TCP, 4000, (A::WORLD, 53)), Ok(4000));
 }
 
-fn a_port_where_the_host_listens_is_not_taken<A: Scene>() {
+fn a_port_where_the_host_listens_is_not_taken<A: Fixture>() {
     let mut model = model::<A>();
     let mut listens = udp(UPLINK, (A::HOST, 0), (A::HOST, 4000)).tuple;
     listens.side = side::MAPPING;
@@ -136,22 +139,25 @@ fn a_port_where_the_host_listens_is_not_taken<A: Scene>() {
     assert_ne!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
 }
 
-fn what_is_for_a_socket_of_the_host_is_not_the_mappings<A: Scene>() {
+fn what_is_for_a_socket_of_the_host_is_not_the_mappings<A: Fixture>() {
     let mut model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     let arriving = udp(UPLINK, (A::OTHER, 7777), (A::HOST, 4000));
     model.sockets.insert(arriving.tuple);
-    assert_eq!(left(&model, &arriving), Err(Reason::HostSocket));
+    assert_eq!(left(&model, &arriving), Err(DropReason::HostSocket));
 }
 
-fn where_another_exchange_has_the_tuple_the_flow_is_refused_and_not_moved<A: Scene>() {
+fn where_another_exchange_has_the_tuple_the_flow_is_refused_and_not_moved<A: Fixture>() {
     let model = model::<A>();
     left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::OTHER, 53))).unwrap();
     assert_eq!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
-    assert_eq!(port_to(&model, protocol::UDP, 4000, (A::OTHER, 53)), Err(Reason::PortsExhausted));
+    assert_eq!(
+        port_to(&model, protocol::UDP, 4000, (A::OTHER, 53)),
+        Err(DropReason::PortsExhausted)
+    );
 }
 
-fn it_lasts_as_long_as_the_container_sends_and_its_timeout_after<A: Scene>() {
+fn it_lasts_as_long_as_the_container_sends_and_its_timeout_after<A: Fixture>() {
     let model = model::<A>();
     let timeout = Network::DEFAULT.timeouts[Timer::UdpStream as usize];
     assert!(timeout >= Network::DEFAULT.timeouts[Timer::Udp as usize]);
@@ -165,12 +171,12 @@ fn it_lasts_as_long_as_the_container_sends_and_its_timeout_after<A: Scene>() {
     assert!(left(&model, &arriving(1)).is_ok(), "it is there still");
     // What comes in keeps it not (RFC 4787 REQ-6).
     model.now.set(model.now.get() + 1);
-    assert_eq!(left(&model, &arriving(2)), Err(Reason::NotOurs));
+    assert_eq!(left(&model, &arriving(2)), Err(DropReason::NotOurs));
     assert_eq!(mappings(&model), 0);
     assert!(left(&model, &arriving(1)).is_ok(), "the flow that came by it goes on");
 }
 
-fn an_answer_to_who_came_by_it_keeps_it<A: Scene>() {
+fn an_answer_to_who_came_by_it_keeps_it<A: Fixture>() {
     let model = model::<A>();
     let timeout = Network::DEFAULT.timeouts[Timer::UdpStream as usize];
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
@@ -182,30 +188,41 @@ fn an_answer_to_who_came_by_it_keeps_it<A: Scene>() {
     assert!(left(&model, &udp(UPLINK, (A::WORLD, 1), (A::HOST, 4000))).is_ok());
 }
 
-fn it_ends_with_its_endpoint<A: Scene>() {
+fn it_ends_with_its_endpoint<A: Fixture>() {
     let mut model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     model.epochs.insert(C1_SLOT, 1);
-    assert_eq!(left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))), Err(Reason::NotOurs));
+    assert_eq!(
+        left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))),
+        Err(DropReason::NotOurs)
+    );
     assert_eq!(
         left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port,
         Port::new(4000)
     );
 }
 
-fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Scene>() {
+fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Fixture>() {
     let counts = |model: &Model<A>| {
         let counts = model.counts.borrow();
-        [C1_SLOT, C1_SLOT | abi::OF_MAPPINGS].map(|slot| counts.get(&slot).copied().unwrap_or(0))
+        [C1_SLOT, C1_SLOT | abi::COUNT_MAPPINGS].map(|slot| counts.get(&slot).copied().unwrap_or(0))
     };
-    for (flows, mappings, begins, left_over) in
-        [(0, 0, false, [0, 1]), (1, 0, true, [1, 1]), (1, mapping::MOST, false, [0, mapping::MOST])]
-    {
+    for (flows, mappings, begins, left_over) in [
+        (0, 0, false, [0, 1]),
+        (1, 0, true, [1, 1]),
+        (
+            1,
+            endpoint_independent::MAX_MAPPINGS_PER_CONTAINER,
+            false,
+            [0, endpoint_independent::MAX_MAPPINGS_PER_CONTAINER],
+        ),
+    ] {
         let mut model = model::<A>();
-        model
-            .networks
-            .insert(1, Network { mapping: FULL_CONE, max_flows: flows, ..Network::DEFAULT });
-        model.counts.borrow_mut().insert(C1_SLOT | abi::OF_MAPPINGS, mappings);
+        model.networks.insert(
+            1,
+            Network { nat_behaviour: ENDPOINT_INDEPENDENT, max_flows: flows, ..Network::DEFAULT },
+        );
+        model.counts.borrow_mut().insert(C1_SLOT | abi::COUNT_MAPPINGS, mappings);
         assert_eq!(
             port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).is_ok(),
             begins,
@@ -215,14 +232,19 @@ fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Scene>() {
     }
 }
 
-fn a_container_that_maps_every_port_takes_none_from_other_networks<A: Scene>() {
+fn a_container_that_maps_every_port_takes_none_from_other_networks<A: Fixture>() {
     let mut model = model::<A>();
     model.networks.insert(
         1,
-        Network { mapping: FULL_CONE, first_port: 20_000, ports: 10, ..Network::DEFAULT },
+        Network {
+            nat_behaviour: ENDPOINT_INDEPENDENT,
+            first_port: 20_000,
+            ports: 10,
+            ..Network::DEFAULT
+        },
     );
     let symmetric = Network { first_port: 20_000, ports: 10, ..Network::DEFAULT };
-    model.networks.insert(0, Network { mapping: FULL_CONE, ..symmetric });
+    model.networks.insert(0, Network { nat_behaviour: ENDPOINT_INDEPENDENT, ..symmetric });
     for port in 20_000..20_010 {
         port_to(&model, protocol::UDP, port, (A::WORLD, 53)).unwrap();
     }
@@ -234,7 +256,7 @@ fn a_container_that_maps_every_port_takes_none_from_other_networks<A: Scene>() {
     assert_eq!(left(&model, &answer(&other, 0)).unwrap().tuple.destination, A::C2);
 }
 
-fn a_published_port_leads_where_it_is_published<A: Scene>() {
+fn a_published_port_leads_where_it_is_published<A: Fixture>() {
     let mut model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     let slot = model.ports[&(protocol::UDP, Port::new(5000), None)];
@@ -252,12 +274,12 @@ fn a_published_port_leads_where_it_is_published<A: Scene>() {
     assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C2, 80));
 }
 
-fn what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none<A: Scene>() {
+fn what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none<A: Fixture>() {
     let model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     for (what, port, mapped) in [("a mapping", 4000, 1), ("a publish", 5000, 0)] {
         let there = left(&model, &udp(UPLINK, (A::OTHER, 7777), (A::HOST, port))).expect(what);
         let back = left(&model, &answer(&there, 0)).expect(what);
-        assert_eq!(back.mapped, mapped, "{what}");
+        assert_eq!(back.refreshes_mapping, mapped, "{what}");
     }
 }

@@ -18,11 +18,11 @@ use aya_ebpf::{
 };
 use causeway_common::{
     abi::{
-        self, AddressPort, Admitted, Datagram, Endpoint, Flow, Fragments, HELD_BYTES, HeldKey,
-        Macs, Network, Publish, Uplink,
+        self, AddressPort, Admitted, Datagram, Endpoint, FlowEntry, Fragments, Macs, Network,
+        Publish, QUEUED_FRAME_BYTES, QueuedKey, Uplink,
     },
+    env::{DatagramTables, InsertError, Route, Tables},
     flow::{TICK_SHIFT, Ticks},
-    tables::{DatagramTables, Refused, Route, Tables},
     tuple::{Tuple, protocol},
 };
 
@@ -73,8 +73,8 @@ const EEXIST: i32 = -17;
 const ROUTE_SIZE: i32 = (mem::size_of::<bpf_fib_lookup>() as u32).cast_signed();
 
 impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
-    type Half<'t>
-        = &'t mut Flow<A>
+    type Entry<'t>
+        = &'t mut FlowEntry<A>
     where
         Self: 't;
 
@@ -91,19 +91,19 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn flow(&self, key: &Tuple<A>) -> Option<&mut Flow<A>> {
+    fn flow(&self, key: &Tuple<A>) -> Option<&mut FlowEntry<A>> {
         // SAFETY: the entry stays readable until the program ends. It may be freed and taken by
         // another flow meanwhile, or another CPU may write it: every field is an integer that is
         // valid whatever it holds, and the worst is a lost count or one packet judged by the state
         // of a moment ago.
-        A::maps().flows.get_ptr_mut(key).map(|half| unsafe { &mut *half })
+        A::maps().flows.get_ptr_mut(key).map(|entry| unsafe { &mut *entry })
     }
 
     #[inline(always)]
-    fn insert_flow(&self, key: &Tuple<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    fn insert_flow(&self, key: &Tuple<A>, flow: &FlowEntry<A>) -> Result<(), InsertError> {
         A::maps().flows.insert(key, flow, u64::from(BPF_NOEXIST)).map_err(|error| match error {
-            EEXIST => Refused::Taken,
-            _ => Refused::Full,
+            EEXIST => InsertError::Exists,
+            _ => InsertError::Full,
         })
     }
 
@@ -119,7 +119,7 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
 
     #[inline(always)]
     fn count_flow(&self, slot: u32, most: u32) -> bool {
-        let Some(count) = maps::flow_count(slot | A::COUNTED_AT) else { return false };
+        let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) else { return false };
         // Counted first: two CPUs that look at once would both find room. Below zero is where a
         // flow leaves it that outlived its owner.
         if count.add(1).cast_signed() < i64::from(most) {
@@ -130,30 +130,30 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn host_until(&self) -> Ticks {
-        maps::host_until::<A>().map_or(0, |until| *until)
+    fn host_flows_expire_at(&self) -> Ticks {
+        maps::host_flows_expire_at::<A>().map_or(0, |until| *until)
     }
 
     #[inline(always)]
-    fn set_host_until(&self, until: Ticks) {
-        if let Some(known) = maps::host_until::<A>() {
+    fn set_host_flows_expire_at(&self, until: Ticks) {
+        if let Some(known) = maps::host_flows_expire_at::<A>() {
             *known = until;
         }
     }
 
     #[inline(always)]
-    fn note_begun(&self, key: &Tuple<A>) {
-        maps::note_begun(key);
+    fn push_newest(&self, key: &Tuple<A>) {
+        maps::push_newest(key);
     }
 
     #[inline(always)]
-    fn oldest_begun(&self) -> Option<Tuple<A>> {
-        maps::oldest_begun()
+    fn pop_oldest(&self) -> Option<Tuple<A>> {
+        maps::pop_oldest()
     }
 
     #[inline(always)]
     fn uncount_flow(&self, slot: u32) {
-        if let Some(count) = maps::flow_count(slot | A::COUNTED_AT) {
+        if let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) {
             count.add(-1);
         }
     }
@@ -222,8 +222,8 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn is_taken_across(&self, key: &Tuple<A>) -> bool {
-        A::is_taken_across(key)
+    fn is_taken_in_other_family(&self, key: &Tuple<A>) -> bool {
+        A::is_taken_in_other_family(key)
     }
 
     #[inline(always)]
@@ -285,39 +285,39 @@ impl<A: Family> DatagramTables<A> for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn can_hold(&self) -> bool {
-        self.context.len() as usize <= HELD_BYTES
+    fn can_queue(&self) -> bool {
+        self.context.len() as usize <= QUEUED_FRAME_BYTES
     }
 
     #[inline(always)]
-    fn hold(&self, key: &HeldKey<A>) -> bool {
+    fn queue(&self, key: &QueuedKey<A>) -> bool {
         let Some(frame) = maps::frame() else { return false };
         if !Skb::new(self.context).copy_to(frame) {
             return false;
         }
         // By reference: as a value it would go over the stack.
         let frame: &_ = frame;
-        A::maps().held.insert(key, frame, REPLACE).is_ok()
+        A::maps().fragment_queue.insert(key, frame, REPLACE).is_ok()
     }
 
     #[inline(always)]
-    fn forget_held(&self, key: &HeldKey<A>) -> bool {
-        A::maps().held.remove(key).is_ok()
+    fn drop_queued(&self, key: &QueuedKey<A>) -> bool {
+        A::maps().fragment_queue.remove(key).is_ok()
     }
 
     #[inline(always)]
-    fn put_back(&self) {
-        Skb::new(self.context).put_back();
+    fn reinject(&self) {
+        Skb::new(self.context).reinject();
     }
 
     #[inline(always)]
-    fn put_back_held(&self, key: &HeldKey<A>) {
+    fn reinject_queued(&self, key: &QueuedKey<A>) {
         // SAFETY: as for `flow`, but that it may become another's is not nothing: whoever removes
         // it afterwards knows that it did not.
-        let Some(frame) = (unsafe { A::maps().held.get(key) }) else { return };
-        if Skb::new(self.context).become_frame(frame) && DatagramTables::<A>::forget_held(self, key)
+        let Some(frame) = (unsafe { A::maps().fragment_queue.get(key) }) else { return };
+        if Skb::new(self.context).become_frame(frame) && DatagramTables::<A>::drop_queued(self, key)
         {
-            Skb::new(self.context).put_back();
+            Skb::new(self.context).reinject();
         }
     }
 }
@@ -351,7 +351,7 @@ pub(crate) fn published<A: Family>(
 /// Whether a socket of the host that is bound there would have what a publish has: as two sockets
 /// cannot have one address and port.
 #[inline(always)]
-pub(crate) fn is_publish_in_the_way<A: Family>(
+pub(crate) fn publish_conflicts<A: Family>(
     protocol: u8,
     address: &A,
     port: causeway_common::address::Port,

@@ -9,12 +9,12 @@ use crate::{
     abi::{self, Endpoint, Macs, Publish, Translation, Uplink, network},
     address::{Address, Port, V4, V6},
     checksum,
+    drop_reason::DropReason,
     forward::{Decision, decide},
     ipv4::Ipv4,
     ipv6::Ipv6,
     model::Model,
     packet::{Arrival, ETHERNET, Family, Frame, Packet, Payload},
-    reason::Reason,
     tuple::{Tuple, echo, protocol, side},
 };
 
@@ -60,7 +60,7 @@ impl Head {
 }
 
 /// A family, with the addresses that it has in tests.
-pub(crate) trait Scene: Family {
+pub(crate) trait Fixture: Family {
     const SUBNET: Self;
     const MASK: Self;
     const GATEWAY: Self;
@@ -97,7 +97,7 @@ pub(crate) trait Scene: Family {
 }
 
 /// Bytes of a family's header without options.
-pub(crate) const fn header<A: Scene>() -> usize {
+pub(crate) const fn header<A: Fixture>() -> usize {
     size_of::<A::Header>()
 }
 
@@ -111,7 +111,7 @@ const fn v6(network: u16, host: u8) -> V6 {
     V6::new([0x20, 0x01, 0x0d, 0xb8, a, b, 0, 0, 0, 0, 0, 0, 0, 0, 0, host])
 }
 
-impl Scene for V4 {
+impl Fixture for V4 {
     const SUBNET: Self = Self::new([172, 18, 0, 0]);
     const MASK: Self = Self::new([255, 255, 0, 0]);
     const GATEWAY: Self = Self::new([172, 18, 0, 1]);
@@ -154,7 +154,7 @@ impl Scene for V4 {
     }
 }
 
-impl Scene for V6 {
+impl Fixture for V6 {
     const SUBNET: Self = v6(0x18, 0);
     const MASK: Self = Self::new([255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0]);
     const GATEWAY: Self = v6(0x18, 1);
@@ -204,7 +204,7 @@ fn length(bytes: usize) -> u16 {
 
 /// The tables of two containers on one network that masquerades, an uplink, and a publish of port
 /// 80 of the first.
-pub(crate) fn model<A: Scene>() -> Model<A> {
+pub(crate) fn model<A: Fixture>() -> Model<A> {
     let mut model = Model::default();
     for (address, host_side, slot, mac) in
         [(A::C1, C1_SIDE, C1_SLOT, C1_MAC), (A::C2, C2_SIDE, C2_SLOT, C2_MAC)]
@@ -226,7 +226,7 @@ pub(crate) fn model<A: Scene>() -> Model<A> {
         );
     }
     model.uplinks.insert(UPLINK, Uplink { address: A::HOST, mtu: 1500 });
-    model.admitted.push((abi::INSIDE, A::SUBNET, A::MASK));
+    model.admitted.push((abi::SLOT_LOCAL_SUBNETS, A::SUBNET, A::MASK));
     model.routes.push((A::UNSPECIFIED, A::UNSPECIFIED, UPLINK));
     model.local.extend([A::HOST, A::GATEWAY]);
     for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP] {
@@ -243,7 +243,7 @@ pub(crate) fn model<A: Scene>() -> Model<A> {
 }
 
 /// A packet that begins a flow, if `flags` do so in TCP or SCTP.
-pub(crate) fn packet<A: Scene>(
+pub(crate) fn packet<A: Fixture>(
     input: u32,
     from: (A, u16),
     to: (A, u16),
@@ -286,7 +286,7 @@ pub(crate) const fn side_of(input: u32) -> u8 {
 }
 
 /// The frame of an IP packet as it arrives there, with the MACs of who is there.
-pub(crate) fn frame<A: Scene>(input: u32, packet: &[u8]) -> Vec<u8> {
+pub(crate) fn frame<A: Fixture>(input: u32, packet: &[u8]) -> Vec<u8> {
     let macs = match input {
         C1_SIDE => [BRIDGE_MAC, C1_MAC],
         C2_SIDE => [BRIDGE_MAC, C2_MAC],
@@ -307,7 +307,7 @@ pub(crate) fn arrival(input: u32, frame: &[u8]) -> Arrival {
 
 /// Where the checksum is in what a protocol carries; none if there is none that covers addresses or
 /// ports.
-pub(crate) fn sum_at<A: Scene>(number: u8) -> Option<usize> {
+pub(crate) fn sum_at<A: Fixture>(number: u8) -> Option<usize> {
     match number {
         protocol::TCP => Some(16),
         protocol::UDP => Some(6),
@@ -317,7 +317,7 @@ pub(crate) fn sum_at<A: Scene>(number: u8) -> Option<usize> {
 }
 
 /// The checksum that a protocol's header should have, its field taken for zero.
-pub(crate) fn sum_of<A: Scene>(number: u8, source: A, destination: A, segment: &[u8]) -> u16 {
+pub(crate) fn sum_of<A: Fixture>(number: u8, source: A, destination: A, segment: &[u8]) -> u16 {
     let at = sum_at::<A>(number).expect("it has a checksum");
     let mut covered = Vec::new();
     if A::has_pseudo_header(number) {
@@ -341,7 +341,7 @@ pub(crate) fn sum_of<A: Scene>(number: u8, source: A, destination: A, segment: &
 }
 
 /// Whether the checksum of what a protocol carries is right.
-pub(crate) fn sums_up<A: Scene>(number: u8, source: A, destination: A, segment: &[u8]) -> bool {
+pub(crate) fn sums_up<A: Fixture>(number: u8, source: A, destination: A, segment: &[u8]) -> bool {
     let at = sum_at::<A>(number).expect("it has a checksum");
     let field = u16::from_ne_bytes([segment[at], segment[at + 1]]);
     // One's complement has two zeroes.
@@ -350,7 +350,7 @@ pub(crate) fn sums_up<A: Scene>(number: u8, source: A, destination: A, segment: 
 }
 
 /// An ICMP message, whose checksum differs from the right one by `wrong`.
-pub(crate) fn icmp<A: Scene>(
+pub(crate) fn icmp<A: Fixture>(
     source: A,
     destination: A,
     head: [u8; 8],
@@ -365,7 +365,7 @@ pub(crate) fn icmp<A: Scene>(
 
 /// The packet with that tuple and with right checksums, whatever its transport's header says
 /// otherwise.
-pub(crate) fn whole_packet<A: Scene>(head: Head, tuple: &Tuple<A>, data: &[u8]) -> Vec<u8> {
+pub(crate) fn whole_packet<A: Fixture>(head: Head, tuple: &Tuple<A>, data: &[u8]) -> Vec<u8> {
     let (from, to) =
         (tuple.source_port.get().to_be_bytes(), tuple.destination_port.get().to_be_bytes());
     let mut segment = data.to_vec();
@@ -385,33 +385,34 @@ pub(crate) fn whole_packet<A: Scene>(head: Head, tuple: &Tuple<A>, data: &[u8]) 
 }
 
 /// A datagram that begins a flow.
-pub(crate) fn udp<A: Scene>(input: u32, from: (A, u16), to: (A, u16)) -> Packet<A> {
+pub(crate) fn udp<A: Fixture>(input: u32, from: (A, u16), to: (A, u16)) -> Packet<A> {
     packet(input, from, to, protocol::UDP, 0)
 }
 
 /// The packet as it left, or why it did not. Its frame has the MAC of whose address it has.
-pub(crate) fn left<A: Scene>(
+pub(crate) fn left<A: Fixture>(
     model: &Model<A>,
     packet: &Packet<A>,
-) -> Result<Translation<A>, Reason> {
+) -> Result<Translation<A>, DropReason> {
     // Of these packets none is an error: of the frame only the MACs are read.
     let macs =
         model.endpoints.get(&packet.tuple.source).map_or(BRIDGE_MAC, |own| own.macs.destination());
     match decide(&[&[0; 6], &macs[..], &[0; 2]].concat()[..], packet, model) {
         Decision::Forward(translation) => Ok(translation),
-        other @ (Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::PutBack) => {
+        other
+        @ (Decision::ForwardError(_) | Decision::ForwardFragment(..) | Decision::Reinject) => {
             panic!("{other:?}")
         }
         Decision::Stop(reason) => Err(reason),
         Decision::TooLong(mtu) => {
             assert_eq!(mtu, 1500);
-            Err(Reason::TooLong)
+            Err(DropReason::TooLong)
         }
     }
 }
 
 /// The answer to what left: it arrives where that one went.
-pub(crate) fn answer<A: Scene>(translation: &Translation<A>, flags: u8) -> Packet<A> {
+pub(crate) fn answer<A: Fixture>(translation: &Translation<A>, flags: u8) -> Packet<A> {
     let tuple = translation.tuple.reversed();
     let packet = packet(0, (tuple.source, 0), (tuple.destination, 0), tuple.protocol, flags);
     Packet { tuple, input: translation.output, ..packet }

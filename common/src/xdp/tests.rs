@@ -5,13 +5,13 @@ use std::vec::Vec;
 use super::*;
 use crate::{
     address::V4,
+    fixture::{
+        C1_MAC, C1_SIDE, C1_SLOT, Fixture, Head, UPLINK, arrival, families, frame, header, left,
+        model, packet, sum_at, sums_up, whole_packet,
+    },
     flow::tcp,
     forward::{Decision, decide as decide_late},
     model::Model,
-    scene::{
-        C1_MAC, C1_SIDE, C1_SLOT, Head, Scene, UPLINK, arrival, families, frame, header, left,
-        model, packet, sum_at, sums_up, whole_packet,
-    },
     tuple::{Tuple, side},
 };
 
@@ -31,18 +31,18 @@ const DATAGRAM: [u8; 13] = [0, 0, 0, 0, 0, 13, 0, 0, b'h', b'e', b'l', b'l', b'o
 const SEGMENT: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, tcp::ACK, 0, 0, 0, 0, 0, 0];
 
 /// A frame that comes from outside.
-fn frame_of<A: Scene>(tuple: &Tuple<A>) -> Vec<u8> {
+fn frame_of<A: Fixture>(tuple: &Tuple<A>) -> Vec<u8> {
     let data = if tuple.protocol == protocol::TCP { &SEGMENT[..] } else { &DATAGRAM };
     frame::<A>(UPLINK, &whole_packet(Head::USUAL, tuple, data))
 }
 
-fn parse<A: Scene>(frame: &[u8]) -> Packet<A> {
+fn parse<A: Fixture>(frame: &[u8]) -> Packet<A> {
     A::parse_usual(frame, arrival(UPLINK, frame)).expect("a usual packet")
 }
 
 /// What answers the flow that C1 has begun with the world from port 4000, with containers that take
 /// frames early.
-fn with_flow<A: Scene>(protocol: u8) -> (Model<A>, Vec<u8>) {
+fn with_flow<A: Fixture>(protocol: u8) -> (Model<A>, Vec<u8>) {
     let mut model = model::<A>();
     model.receivers.insert(C1_SIDE);
     // An echo has one identifier and no second port.
@@ -53,54 +53,54 @@ fn with_flow<A: Scene>(protocol: u8) -> (Model<A>, Vec<u8>) {
 }
 
 /// The same once the flow was answered.
-fn settled_flow<A: Scene>(protocol: u8) -> (Model<A>, Vec<u8>) {
+fn settled_flow<A: Fixture>(protocol: u8) -> (Model<A>, Vec<u8>) {
     let (model, answer) = with_flow(protocol);
     assert!(matches!(late(&model, &answer), Decision::Forward(_)));
     (model, answer)
 }
 
-fn early<A: Scene>(model: &Model<A>, frame: &[u8]) -> Early<Translation<A>> {
+fn xdp<A: Fixture>(model: &Model<A>, frame: &[u8]) -> XdpVerdict<Translation<A>> {
     match decide(frame, &parse(frame), model) {
-        Early::Forward(half) => Early::Forward(half.translation),
-        Early::Drop(reason) => Early::Drop(reason),
-        Early::Pass => Early::Pass,
+        XdpVerdict::Forward(entry) => XdpVerdict::Forward(entry.translation),
+        XdpVerdict::Drop(reason) => XdpVerdict::Drop(reason),
+        XdpVerdict::Pass => XdpVerdict::Pass,
     }
 }
 
-fn late<A: Scene>(model: &Model<A>, frame: &[u8]) -> Decision<A> {
+fn late<A: Fixture>(model: &Model<A>, frame: &[u8]) -> Decision<A> {
     decide_late(frame, &parse(frame), model)
 }
 
-fn a_packet_that_changes_nothing_is_forwarded_as_it_would_be_late<A: Scene>() {
+fn a_packet_that_changes_nothing_is_forwarded_as_it_would_be_late<A: Fixture>() {
     for protocol in [protocol::UDP, A::ICMP] {
         let (model, answer) = with_flow::<A>(protocol);
         assert!(
-            matches!(early(&model, &answer), Early::Pass),
+            matches!(xdp(&model, &answer), XdpVerdict::Pass),
             "{protocol}: the first answer changes the flow's state"
         );
         let Decision::Forward(late) = late(&model, &answer) else {
             panic!("{protocol}: it is of the flow")
         };
-        let Early::Forward(early) = early(&model, &answer) else {
+        let XdpVerdict::Forward(xdp) = xdp(&model, &answer) else {
             panic!("{protocol}: it changes nothing any more")
         };
-        assert_eq!(early, late);
+        assert_eq!(xdp, late);
     }
 }
 
-fn what_is_forwarded_early_is_counted_once_and_what_passes_is_not<A: Scene>() {
+fn what_is_forwarded_early_is_counted_once_and_what_passes_is_not<A: Fixture>() {
     let (mut model, answer) = settled_flow::<A>(protocol::UDP);
     let counted =
         |model: &Model<A>| model.flow(&parse(&answer).tuple).expect("the reply half").packets;
     assert_eq!(counted(&model), 1);
-    assert!(matches!(early(&model, &answer), Early::Forward(_)));
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Forward(_)));
     assert_eq!(counted(&model), 2);
     model.receivers.clear();
-    assert!(matches!(early(&model, &answer), Early::Pass), "the container takes none");
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass), "the container takes none");
     assert_eq!(counted(&model), 2);
 }
 
-fn what_is_not_sure_passes<A: Scene>() {
+fn what_is_not_sure_passes<A: Fixture>() {
     type Change<A> = fn(&mut Model<A>, &mut Packet<A>);
     let changes: [(&str, Change<A>); 9] = [
         ("the last hop", |_, packet| packet.ttl = 1),
@@ -118,23 +118,23 @@ fn what_is_not_sure_passes<A: Scene>() {
     for (what, change) in changes {
         let (mut model, answer) = settled_flow::<A>(protocol::UDP);
         let mut packet = parse(&answer);
-        assert!(matches!(decide(&answer[..], &packet, &model), Early::Forward(_)));
+        assert!(matches!(decide(&answer[..], &packet, &model), XdpVerdict::Forward(_)));
         change(&mut model, &mut packet);
-        assert!(matches!(decide(&answer[..], &packet, &model), Early::Pass), "{what}");
+        assert!(matches!(decide(&answer[..], &packet, &model), XdpVerdict::Pass), "{what}");
     }
     let (model, answer) = settled_flow::<A>(protocol::TCP);
-    assert!(matches!(early(&model, &answer), Early::Pass), "TCP");
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass), "TCP");
 }
 
 /// An exit that is not into a container: the host's own, which go on to its stack.
 #[test]
 fn what_is_the_hosts_own_passes() {
     let (model, answer) = settled_flow::<V4>(protocol::UDP);
-    model.flow(&parse(&answer).tuple).expect("the reply half").translation.exit = exit::HOST;
-    assert!(matches!(early(&model, &answer), Early::Pass));
+    model.flow(&parse(&answer).tuple).expect("the reply half").translation.deliver = deliver::STACK;
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass));
 }
 
-fn a_sum_that_was_left_to_the_hardware_is_left_to_the_kernel<A: Scene>() {
+fn a_sum_that_was_left_to_the_hardware_is_left_to_the_kernel<A: Fixture>() {
     let (model, mut answer) = settled_flow::<A>(protocol::UDP);
     let at = ETHERNET + header::<A>() + 6;
     let whole = [answer[at], answer[at + 1]];
@@ -142,25 +142,25 @@ fn a_sum_that_was_left_to_the_hardware_is_left_to_the_kernel<A: Scene>() {
     let pseudo =
         checksum::fold(A::WORLD.sum() + A::HOST.sum() + u32::from(17_u16.to_be()) + length);
     answer[at..at + 2].copy_from_slice(&pseudo.to_ne_bytes());
-    assert!(matches!(early(&model, &answer), Early::Pass));
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass));
     answer[at..at + 2].copy_from_slice(&whole);
-    assert!(matches!(early(&model, &answer), Early::Forward(_)));
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Forward(_)));
     answer[at..at + 2].fill(0);
-    assert!(matches!(early(&model, &answer), Early::Forward(_)), "without a sum");
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Forward(_)), "without a sum");
 }
 
-fn martians_are_dropped<A: Scene>() {
+fn martians_are_dropped<A: Fixture>() {
     let model = model::<A>();
     for number in [protocol::TCP, protocol::UDP, A::ICMP] {
         let of = |source, destination| {
             let tuple = packet(UPLINK, (source, 7), (destination, 7), number, 0).tuple;
-            early(&model, &frame_of(&tuple))
+            xdp(&model, &frame_of(&tuple))
         };
         for (source, destination) in
             [(A::LOOPBACK, A::HOST), (A::GROUP, A::HOST), (A::WORLD, A::LOOPBACK)]
         {
             assert!(
-                matches!(of(source, destination), Early::Drop(Reason::Martian)),
+                matches!(of(source, destination), XdpVerdict::Drop(DropReason::Martian)),
                 "{source:?} {destination:?}"
             );
         }
@@ -168,7 +168,10 @@ fn martians_are_dropped<A: Scene>() {
         for (source, destination) in
             [(A::UNSPECIFIED, A::GROUP), (A::WORLD, A::GROUP), (A::HOST, A::HOST)]
         {
-            assert!(matches!(of(source, destination), Early::Pass), "{source:?} {destination:?}");
+            assert!(
+                matches!(of(source, destination), XdpVerdict::Pass),
+                "{source:?} {destination:?}"
+            );
         }
     }
 }
@@ -184,11 +187,11 @@ fn ipv4_has_martians_and_strangers_of_its_own() {
     assert!(!is_martian([0; 4], [255; 4]) && !is_martian([240, 0, 0, 1], [10, 0, 2, 15]));
 }
 
-fn a_rewritten_frame_has_right_sums_and_its_translation<A: Scene>() {
+fn a_rewritten_frame_has_right_sums_and_its_translation<A: Fixture>() {
     for protocol in [protocol::UDP, A::ICMP] {
         let (model, mut answer) = settled_flow::<A>(protocol);
         let packet = parse::<A>(&answer);
-        let Early::Forward(translation) = early(&model, &answer) else {
+        let XdpVerdict::Forward(translation) = xdp(&model, &answer) else {
             panic!("{protocol}: it is of a flow")
         };
         rewrite(&mut answer[..], &packet, &translation).expect("it is long enough");
@@ -215,16 +218,16 @@ fn a_datagram_without_a_sum_stays_without() {
     let (model, mut answer) = settled_flow::<V4>(protocol::UDP);
     answer[40..42].fill(0);
     let packet = parse(&answer);
-    let Early::Forward(translation) = early(&model, &answer) else { panic!("it is of a flow") };
+    let XdpVerdict::Forward(translation) = xdp(&model, &answer) else { panic!("it is of a flow") };
     rewrite(&mut answer[..], &packet, &translation).expect("it is long enough");
     assert_eq!(answer[40..42], [0, 0]);
 }
 
 /// A sum that comes out as zero would say that there is none.
-fn no_sum_becomes_none<A: Scene>() {
+fn no_sum_becomes_none<A: Fixture>() {
     let (model, answer) = settled_flow::<A>(protocol::UDP);
     let packet = parse(&answer);
-    let Early::Forward(translation) = early(&model, &answer) else { panic!("it is of a flow") };
+    let XdpVerdict::Forward(translation) = xdp(&model, &answer) else { panic!("it is of a flow") };
     let at = packet.payload_at + sum_at::<A>(protocol::UDP).expect("UDP has one");
     let mut zeros = 0;
     for port in 0..=u16::MAX {
@@ -238,10 +241,10 @@ fn no_sum_becomes_none<A: Scene>() {
     assert!(zeros > 0, "none came out as zero");
 }
 
-fn a_cut_frame_is_refused_and_not_written_beyond<A: Scene>() {
+fn a_cut_frame_is_refused_and_not_written_beyond<A: Fixture>() {
     let (model, answer) = settled_flow::<A>(protocol::UDP);
     let packet = parse(&answer);
-    let Early::Forward(translation) = early(&model, &answer) else { panic!("it is of a flow") };
+    let XdpVerdict::Forward(translation) = xdp(&model, &answer) else { panic!("it is of a flow") };
     for length in 0..packet.payload_at + 8 {
         assert_eq!(
             rewrite(&mut answer.clone()[..length], &packet, &translation),

@@ -1,117 +1,123 @@
 //! What the host itself sends out of an uplink. Its sockets and masqueraded flows share an address,
 //! but never a tuple (invariant 4 of the design): the one that came first keeps it.
 //!
-//! A flow that begins asks for the host's sockets ([`crate::begin`]). This is the other way round:
+//! A flow that begins asks for the host's sockets ([`crate::create`]). This is the other way round:
 //! the host sends with a tuple that a flow has already. Then the host's exchange becomes a flow
 //! itself, that leaves under another port, and whose answers come back under its own; netfilter
 //! does the same. Exchanges that no socket lookup would find are flows too, under their own port,
 //! so that masquerade sees them: pings, and what a socket sends that is bound to a device.
 
 use crate::{
-    abi::{Door, Macs, exit},
+    abi::{Egress, Macs, deliver},
     address::Address,
+    entry::is_idle,
+    env::Tables,
     flow::{Ticks, Timer, tcp},
-    half::is_idle,
     packet::{Packet, Payload},
-    plan::Beginning,
-    tables::Tables,
+    plan::NewFlow,
     tuple::{Tuple, side},
 };
 
 /// What is to be done with a packet that the host sends.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum HostFlow {
     /// It leaves as it is.
-    Pass,
+    None,
     /// It is of a flow of the host's own.
-    Known,
+    Existing,
     /// It begins one, under its own port.
-    Note,
+    Track,
     /// It begins one, under another port.
-    Shift,
+    Remap,
 }
 
 /// Whether a packet can be of a flow of the host's own at all: asked first, of everything that the
 /// host sends.
 #[inline(always)]
-pub fn concerns<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> bool {
+pub fn may_belong_to_host_flow<A: Address>(packet: &Packet<A>, tables: &impl Tables<A>) -> bool {
     match packet.payload {
         Payload::Udp | Payload::Echo => true,
         // Only a SYN begins one, and it is rare that there is any.
-        Payload::Tcp => packet.flags & tcp::SYN != 0 || is_ahead(tables.host_until(), tables.now()),
+        Payload::Tcp => {
+            packet.flags & tcp::SYN != 0 || is_ahead(tables.host_flows_expire_at(), tables.now())
+        }
         // The kernel finds no socket of SCTP's, so there is none to keep apart.
         Payload::Sctp
         | Payload::Error
         | Payload::Link
         | Payload::Fragment
-        | Payload::Hidden
+        | Payload::Unparsed
         | Payload::Other => false,
     }
 }
 
-/// Decides about a packet that concerns us. `hidden` says that no socket lookup would find its
+/// Decides about a packet that concerns us. `bypasses_socket_lookup` says that no socket lookup would find its
 /// sender.
 #[inline(always)]
-pub fn step<A: Address>(packet: &Packet<A>, hidden: bool, tables: &impl Tables<A>) -> Step {
+pub fn classify<A: Address>(
+    packet: &Packet<A>,
+    bypasses_socket_lookup: bool,
+    tables: &impl Tables<A>,
+) -> HostFlow {
     let now = tables.now();
     let reply = Tuple { side: side::UPLINK, ..packet.tuple.reversed() };
-    let Some(half) = tables.flow(&reply) else {
+    let Some(entry) = tables.flow(&reply) else {
         // Whoever had its tuple may be gone: the host's exchange keeps the port that it got.
-        if is_ahead(tables.host_until(), now) && tables.flow(&packet.tuple).is_some() {
-            tables.set_host_until(until(tables, now));
-            return Step::Known;
+        if is_ahead(tables.host_flows_expire_at(), now) && tables.flow(&packet.tuple).is_some() {
+            tables.set_host_flows_expire_at(expiry_from(tables, now));
+            return HostFlow::Existing;
         }
-        return if hidden && packet.begins() { Step::Note } else { Step::Pass };
+        return if bypasses_socket_lookup && packet.begins() {
+            HostFlow::Track
+        } else {
+            HostFlow::None
+        };
     };
     // The host's own, under its own port; or somebody else's, and then the host may have one under
     // another port.
-    let own = half.translation.exit == exit::HOST;
-    let live = half.epoch == tables.epoch(half.slot) && !is_idle(&half, now);
-    drop(half);
+    let own = entry.translation.deliver == deliver::STACK;
+    let live = entry.epoch == tables.epoch(entry.slot) && !is_idle(&entry, now);
+    drop(entry);
     if own || tables.flow(&packet.tuple).is_some() {
         if packet.payload == Payload::Tcp || !own {
-            tables.set_host_until(until(tables, now));
+            tables.set_host_flows_expire_at(expiry_from(tables, now));
         }
-        return Step::Known;
+        return HostFlow::Existing;
     }
-    if live && packet.begins() { Step::Shift } else { Step::Pass }
+    if live && packet.begins() { HostFlow::Remap } else { HostFlow::None }
 }
 
 /// The flow that a packet of the host's begins.
 #[inline(always)]
-pub fn beginning<A: Address>(
-    packet: &Packet<A>,
-    step: Step,
-    tables: &impl Tables<A>,
-) -> Beginning<A> {
-    if packet.payload == Payload::Tcp || step == Step::Shift {
-        tables.set_host_until(until(tables, tables.now()));
+pub fn plan<A: Address>(packet: &Packet<A>, step: HostFlow, tables: &impl Tables<A>) -> NewFlow<A> {
+    if packet.payload == Payload::Tcp || step == HostFlow::Remap {
+        tables.set_host_flows_expire_at(expiry_from(tables, tables.now()));
     }
-    let door = Door {
+    let egress = Egress {
         output: packet.input,
         macs: Macs::new([0; 6], [0; 6]),
-        exit: exit::HOST,
-        mapped: 0,
+        deliver: deliver::STACK,
+        refreshes_mapping: 0,
         mtu: 0,
     };
-    Beginning {
-        leaves: Tuple { side: side::UPLINK, ..packet.tuple },
-        forward: door,
-        reply: door,
+    NewFlow {
+        translated: Tuple { side: side::UPLINK, ..packet.tuple },
+        forward: egress,
+        reply: egress,
         forward_input: 0,
         reply_input: 0,
         slot: 0,
         epoch: tables.epoch(0),
         owner: 0,
         network: 0,
-        as_host: step == Step::Shift,
+        uses_host_address: step == HostFlow::Remap,
     }
 }
 
 /// Until when a flow of the host's that is used now, and is TCP or has moved, may live.
 #[inline(always)]
-fn until<A: Address>(tables: &impl Tables<A>, now: Ticks) -> Ticks {
+fn expiry_from<A: Address>(tables: &impl Tables<A>, now: Ticks) -> Ticks {
     let longest =
         tables.network(0).map_or(0, |network| network.timeouts[Timer::TcpEstablished as usize]);
     now.wrapping_add(longest)

@@ -10,9 +10,9 @@ use causeway_common::{
     abi::{self, Endpoint, Macs, Network, Publish, Uplink, network, publish},
     address::{Port, V4, V6},
     arp,
+    drop_reason::DropReason,
     model::Model,
     packet::{Arrival, Family},
-    reason::Reason,
     tuple::protocol,
 };
 
@@ -31,7 +31,7 @@ pub trait Scenery: Family {
     /// The link-local address of who has that MAC, where the family has such.
     fn link_local(mac: [u8; 6]) -> Option<Self>;
     /// What becomes of a container's frame that is no packet of the family.
-    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> Reason;
+    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> DropReason;
 }
 
 impl Scenery for V4 {
@@ -53,11 +53,11 @@ impl Scenery for V4 {
         None
     }
 
-    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> Reason {
+    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> DropReason {
         if frame.get(12..14) == Some(&[8, 6]) {
             arp::from_container(frame, arrival, tables)
         } else {
-            Reason::NotIp
+            DropReason::NotIp
         }
     }
 }
@@ -98,8 +98,8 @@ impl Scenery for V6 {
         Some(Self::new(address))
     }
 
-    fn other_frame(_frame: &[u8], _arrival: Arrival, _tables: &Model<Self>) -> Reason {
-        Reason::NotIp
+    fn other_frame(_frame: &[u8], _arrival: Arrival, _tables: &Model<Self>) -> DropReason {
+        DropReason::NotIp
     }
 }
 
@@ -147,7 +147,7 @@ pub const PUBLISHES: [(usize, &str, &[&str]); 6] = [
 
 /// Where everything is plugged in.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene {
+pub struct Fixture {
     /// The containers' host sides.
     pub sides: [u32; 5],
     /// The uplink.
@@ -156,7 +156,7 @@ pub struct Scene {
     pub uplink_mac: [u8; 6],
 }
 
-impl Scene {
+impl Fixture {
     /// As the model has it.
     pub const MODEL: Self =
         Self { sides: [11, 12, 13, 14, 15], uplink: 2, uplink_mac: [0x02, 1, 1, 1, 1, 1] };
@@ -194,7 +194,7 @@ pub fn put_container<A: Scenery>(model: &mut Model<A>, container: usize) {
         subnet,
         mask,
         gateway: A::named([a, b, 0, 1]),
-        host_side: Scene::MODEL.sides[container],
+        host_side: Fixture::MODEL.sides[container],
         bridge: 21 + number,
         slot: slot_of(container),
         network: flags[number as usize],
@@ -220,15 +220,15 @@ pub fn model<A: Scenery>() -> Model<A> {
     model.networks.insert(2, Network::DEFAULT);
     model.networks.insert(3, Network { max_flows: 3, ..Network::DEFAULT });
     (0..CONTAINERS.len()).for_each(|container| put_container(&mut model, container));
-    model.uplinks.insert(Scene::MODEL.uplink, Uplink { address: A::named(HOST), mtu: 1500 });
+    model.uplinks.insert(Fixture::MODEL.uplink, Uplink { address: A::named(HOST), mtu: 1500 });
     model.local.insert(A::named(HOST));
     for (gateway, bridge) in GATEWAYS.into_iter().zip(21..) {
         let (subnet, mask) = subnet(gateway, A::PREFIX);
         model.local.insert(A::named(gateway));
-        model.admitted.push((abi::INSIDE, subnet, mask));
+        model.admitted.push((abi::SLOT_LOCAL_SUBNETS, subnet, mask));
         model.routes.push((subnet, mask, bridge));
     }
-    model.routes.push((A::UNSPECIFIED, A::UNSPECIFIED, Scene::MODEL.uplink));
+    model.routes.push((A::UNSPECIFIED, A::UNSPECIFIED, Fixture::MODEL.uplink));
     let host = Some(A::named(HOST));
     for (slot, (container, protocol, address, ports, to, flags)) in (FIRST_PUBLISH..).zip([
         (0, protocol::TCP, None, 5000..=5000, 80, 0),

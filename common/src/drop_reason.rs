@@ -1,6 +1,6 @@
 //! Why a packet left the fast path.
 
-use crate::answer::Why;
+use crate::icmp_reply::IcmpErrorKind;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:expr])+ $variant:ident = $number:literal, $name:literal, $fate:ident;)+) => {
@@ -8,11 +8,11 @@ macro_rules! reasons {
         /// counter's index in the kernel: it never changes meaning.
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-        pub enum Reason {
+        pub enum DropReason {
             $($(#[doc = $doc])+ $variant = $number,)+
         }
 
-        impl Reason {
+        impl DropReason {
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
@@ -142,18 +142,18 @@ reasons! {
     RewriteFailed = 35, "rewrite-failed", Drop;
 }
 
-impl Reason {
+impl DropReason {
     /// What the sender is told, where it is told something.
     #[expect(clippy::wildcard_enum_match_arm, reason = "most are nobody's business")]
     #[inline(always)]
-    pub const fn answer(self) -> Option<Why> {
+    pub const fn icmp_error(self) -> Option<IcmpErrorKind> {
         match self {
-            Self::TtlExceeded => Some(Why::TimeExceeded),
-            Self::TooLong => Some(Why::TooLong),
+            Self::TtlExceeded => Some(IcmpErrorKind::TimeExceeded),
+            Self::TooLong => Some(IcmpErrorKind::TooLong),
             Self::PortsExhausted | Self::SctpPortTaken | Self::TableFull | Self::TooManyFlows => {
-                Some(Why::Prohibited)
+                Some(IcmpErrorKind::Prohibited)
             }
-            Self::NoRoute => Some(Why::NoRoute),
+            Self::NoRoute => Some(IcmpErrorKind::NoRoute),
             _ => None,
         }
     }
@@ -165,9 +165,9 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_unique_and_fit() {
-        for (i, a) in Reason::ALL.iter().enumerate() {
+        for (i, a) in DropReason::ALL.iter().enumerate() {
             assert!(u32::from(*a as u8) < CAPACITY);
-            for b in &Reason::ALL[i + 1..] {
+            for b in &DropReason::ALL[i + 1..] {
                 assert_ne!(*a as u8, *b as u8);
                 assert_ne!(a.name(), b.name());
             }

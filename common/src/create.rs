@@ -1,15 +1,15 @@
 //! The beginning of a flow: a port, and two entries in the table.
 
 use crate::{
-    abi::{self, Network, exit},
+    abi::{self, Network, deliver},
     address::{Address, Port},
+    drop_reason::DropReason,
+    endpoint_independent,
+    entry::{reap_if_expired, touch},
+    env::{InsertError, Tables},
     flow::State,
-    half::{bury, touch},
-    mapping,
     packet::Payload,
-    plan::First,
-    reason::Reason,
-    tables::{Refused, Tables},
+    plan::Scratch,
     tuple::side,
 };
 
@@ -21,19 +21,22 @@ pub const PORT_TRIES: u32 = 128;
 ///
 /// In three steps, which the kernel's program takes itself: it has a loop of its own kind for the
 /// middle one.
-pub fn begin<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
-    prepare(first, tables);
+pub fn begin<A: Address>(
+    scratch: &mut Scratch<A>,
+    tables: &impl Tables<A>,
+) -> Result<(), DropReason> {
+    prepare(scratch, tables);
     for attempt in 0..PORT_TRIES {
-        if !try_port(first, attempt, tables) {
+        if !try_port(scratch, attempt, tables) {
             break;
         }
     }
-    complete(first, tables)
+    complete(scratch, tables)
 }
 
 /// For how many of them a flow keeps off the ports of mappings. Where it meets so many, others must
 /// do with them too: a port that two have still belongs to one of them toward each destination.
-const SHY_TRIES: u32 = PORT_TRIES / 2;
+const MAPPING_AVOIDANCE_TRIES: u32 = PORT_TRIES / 2;
 
 /// How the reservation of a port went.
 pub mod reservation {
@@ -51,38 +54,45 @@ pub mod reservation {
 
 /// Makes everything ready for [`try_port`].
 #[inline(always)]
-pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
-    let bridged = first.beginning.forward.exit == exit::BRIDGED;
+pub fn prepare<A: Address>(scratch: &mut Scratch<A>, tables: &impl Tables<A>) {
+    let bridged = scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE;
     // Field by field, in place: a value made first and moved then would take its room on BPF's
     // stack.
-    let First { packet, beginning, reply_key, half, walk, reservation, .. } = first;
+    let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
     let protocol = packet.tuple.protocol;
-    half.packets = 0;
-    half.bytes = 0;
-    half.input = beginning.reply_input;
-    half.slot = beginning.slot;
-    half.epoch = beginning.epoch;
-    half.last_used = tables.now();
-    half.is_reply = 1;
+    entry.packets = 0;
+    entry.bytes = 0;
+    entry.input = new_flow.reply_input;
+    entry.slot = new_flow.slot;
+    entry.epoch = new_flow.epoch;
+    entry.last_used = tables.now();
+    entry.is_reply = 1;
     let is_mapping = packet.tuple.side == side::MAPPING;
-    half.owner = if is_mapping { beginning.owner | abi::OF_MAPPINGS } else { beginning.owner };
-    half.network = beginning.network;
-    let state = if is_mapping { mapping::state(protocol) } else { State::first(protocol) };
-    half.state = state as u8;
-    half.acknowledged = 0;
-    *reply_key = beginning.leaves.reversed();
-    let network = tables.network(u32::from(half.network)).unwrap_or(&Network::DEFAULT);
-    half.timeout = if is_mapping {
-        mapping::timeout(network, protocol)
+    entry.owner = if is_mapping { new_flow.owner | abi::COUNT_MAPPINGS } else { new_flow.owner };
+    entry.network = new_flow.network;
+    let state =
+        if is_mapping { endpoint_independent::state(protocol) } else { State::first(protocol) };
+    entry.state = state as u8;
+    entry.acknowledged = 0;
+    *reply_key = new_flow.translated.reversed();
+    let network = tables.network(u32::from(entry.network)).unwrap_or(&Network::DEFAULT);
+    entry.timeout = if is_mapping {
+        endpoint_independent::timeout(network, protocol)
     } else {
         network.timeout(state, protocol)
     };
     *walk = PortWalk::NOT_BEGUN;
     *reservation = if bridged && !packet.begins() {
         reservation::NONE
-    } else if half.owner != 0
-        && !tables
-            .count_flow(half.owner, if is_mapping { mapping::MOST } else { network.max_flows })
+    } else if entry.owner != 0
+        && !tables.count_flow(
+            entry.owner,
+            if is_mapping {
+                endpoint_independent::MAX_MAPPINGS_PER_CONTAINER
+            } else {
+                network.max_flows
+            },
+        )
     {
         reservation::TOO_MANY
     } else {
@@ -94,48 +104,58 @@ pub fn prepare<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) {
 /// there is nothing more to try. That insert is the reservation: whoever comes second finds the
 /// port taken.
 #[inline(always)]
-pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Tables<A>) -> bool {
-    let First { packet, beginning, reply_key, half, walk, reservation, .. } = first;
+pub fn try_port<A: Address>(
+    scratch: &mut Scratch<A>,
+    attempt: u32,
+    tables: &impl Tables<A>,
+) -> bool {
+    let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
     if *reservation != reservation::TAKEN {
         return false;
     }
     // A flow that goes by a mapping has the mapping's port.
-    let mapped = beginning.forward.mapped != 0 && packet.tuple.side != side::MAPPING;
-    let fixed = packet.payload == Payload::Sctp || mapped;
+    let refreshes_mapping =
+        new_flow.forward.refreshes_mapping != 0 && packet.tuple.side != side::MAPPING;
+    let fixed = packet.payload == Payload::Sctp || refreshes_mapping;
     if attempt > 0 && fixed {
         return false;
     }
     // Nobody asks what the host's own sockets send into a network: where it speaks there for others
     // it keeps off the ports that they pick.
-    if attempt > 0 || (beginning.forward.exit == exit::CROSSING && !fixed) {
+    if attempt > 0 || (new_flow.forward.deliver == deliver::CONTAINER_NAT64 && !fixed) {
         // Here, because nearly every flow has its own port.
         if !walk.has_begun() {
-            let range = tables.network(u32::from(half.network)).unwrap_or(&Network::DEFAULT);
+            let range = tables.network(u32::from(entry.network)).unwrap_or(&Network::DEFAULT);
             *walk = PortWalk::new(range, tables.random());
         }
         // Neighbours too: an exchange through a published port may have taken their tuple.
         reply_key.destination_port = walk.next();
-        beginning.translate();
+        new_flow.translate();
     }
     // A container's own published port, from that very port: what it sends and what answers would
     // have one tuple.
     let is_itself = *reply_key == packet.tuple;
-    if beginning.as_host
+    if new_flow.uses_host_address
         && (is_itself
             || tables.host_socket(reply_key)
-            || tables.is_taken_across(reply_key)
-            || ((attempt < SHY_TRIES || reply_key.side == side::MAPPING)
-                && mapping::is_in_the_way(mapped, reply_key, half.last_used, tables)))
+            || tables.is_taken_in_other_family(reply_key)
+            || ((attempt < MAPPING_AVOIDANCE_TRIES || reply_key.side == side::MAPPING)
+                && endpoint_independent::port_conflicts(
+                    refreshes_mapping,
+                    reply_key,
+                    entry.last_used,
+                    tables,
+                )))
     {
         return true;
     }
-    half.translation.set(reply_key, &packet.tuple.reversed(), &beginning.reply);
-    *reservation = match tables.insert_flow(reply_key, half) {
+    entry.translation.set(reply_key, &packet.tuple.reversed(), &new_flow.reply);
+    *reservation = match tables.insert_flow(reply_key, entry) {
         Ok(()) => reservation::DONE,
-        Err(Refused::Full) => reservation::FULL,
-        Err(Refused::Taken) => {
-            bury(tables, reply_key, half.last_used);
-            if tables.insert_flow(reply_key, half).is_ok() {
+        Err(InsertError::Full) => reservation::FULL,
+        Err(InsertError::Exists) => {
+            reap_if_expired(tables, reply_key, entry.last_used);
+            if tables.insert_flow(reply_key, entry).is_ok() {
                 reservation::DONE
             } else {
                 reservation::TAKEN
@@ -147,21 +167,27 @@ pub fn try_port<A: Address>(first: &mut First<A>, attempt: u32, tables: &impl Ta
 
 /// Inserts the forward half, if a port was reserved: a flow has both halves, or neither.
 #[inline(always)]
-pub fn complete<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Result<(), Reason> {
-    let completed = insert_forward(first, tables);
-    if completed != Ok(true) && first.half.owner != 0 && first.reservation < reservation::TOO_MANY {
-        tables.uncount_flow(first.half.owner);
+pub fn complete<A: Address>(
+    scratch: &mut Scratch<A>,
+    tables: &impl Tables<A>,
+) -> Result<(), DropReason> {
+    let completed = insert_forward(scratch, tables);
+    if completed != Ok(true)
+        && scratch.entry.owner != 0
+        && scratch.reservation < reservation::TOO_MANY
+    {
+        tables.uncount_flow(scratch.entry.owner);
     }
     // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is
     // brought all the same.
     let Err(reason) = completed else { return Ok(()) };
-    if first.beginning.forward.exit == exit::BRIDGED
-        && !matches!(reason, Reason::PortsExhausted | Reason::SctpPortTaken)
+    if scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE
+        && !matches!(reason, DropReason::PortsExhausted | DropReason::SctpPortTaken)
     {
-        first.half.translation.set(
-            &first.packet.tuple,
-            &first.beginning.leaves,
-            &first.beginning.forward,
+        scratch.entry.translation.set(
+            &scratch.packet.tuple,
+            &scratch.new_flow.translated,
+            &scratch.new_flow.forward,
         );
         return Ok(());
     }
@@ -171,39 +197,41 @@ pub fn complete<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> Re
 /// Inserts the forward half; false where another CPU did.
 #[inline(always)]
 fn insert_forward<A: Address>(
-    first: &mut First<A>,
+    scratch: &mut Scratch<A>,
     tables: &impl Tables<A>,
-) -> Result<bool, Reason> {
-    let First { packet, beginning, reply_key, half, reservation, .. } = first;
+) -> Result<bool, DropReason> {
+    let Scratch { packet, new_flow, reply_key, entry, reservation, .. } = scratch;
     match *reservation {
         reservation::DONE => {}
-        reservation::TAKEN if packet.payload == Payload::Sctp => return Err(Reason::SctpPortTaken),
-        reservation::TAKEN => return Err(Reason::PortsExhausted),
-        reservation::TOO_MANY => return Err(Reason::TooManyFlows),
-        _ => return Err(Reason::TableFull),
+        reservation::TAKEN if packet.payload == Payload::Sctp => {
+            return Err(DropReason::SctpPortTaken);
+        }
+        reservation::TAKEN => return Err(DropReason::PortsExhausted),
+        reservation::TOO_MANY => return Err(DropReason::TooManyFlows),
+        _ => return Err(DropReason::TableFull),
     }
     let key = &packet.tuple;
-    half.translation.set(key, &reply_key.reversed(), &beginning.forward);
-    half.input = beginning.forward_input;
-    half.is_reply = 0;
-    touch(half, packet, half.last_used);
+    entry.translation.set(key, &reply_key.reversed(), &new_flow.forward);
+    entry.input = new_flow.forward_input;
+    entry.is_reply = 0;
+    touch(entry, packet, entry.last_used);
     if packet.payload == Payload::Sctp {
-        half.acknowledged = packet.acknowledgment;
+        entry.acknowledged = packet.acknowledgment;
     }
-    match tables.insert_flow(key, half) {
+    match tables.insert_flow(key, entry) {
         Ok(()) => {
-            tables.note_begun(key);
+            tables.push_newest(key);
             Ok(true)
         }
         Err(refused) => {
             tables.remove_flow(reply_key);
             // Another CPU began the same flow with an earlier packet: this one follows it.
             match (refused, tables.flow(key)) {
-                (Refused::Taken, Some(earlier)) => {
-                    half.translation = earlier.translation;
+                (InsertError::Exists, Some(earlier)) => {
+                    entry.translation = earlier.translation;
                     Ok(false)
                 }
-                _ => Err(Reason::TableFull),
+                _ => Err(DropReason::TableFull),
             }
         }
     }
@@ -213,7 +241,7 @@ fn insert_forward<A: Address>(
 /// that is greater than any range.
 #[derive(Clone, Copy, Debug)]
 pub struct PortWalk {
-    first: u32,
+    base: u32,
     ports: u32,
     offset: u32,
     step: u32,
@@ -224,7 +252,7 @@ const STEPS: [u32; 4] = [65_537, 65_539, 65_543, 65_551];
 
 impl PortWalk {
     /// Nobody has asked for a port yet.
-    pub(crate) const NOT_BEGUN: Self = Self { first: 0, ports: 0, offset: 0, step: 0 };
+    pub(crate) const NOT_BEGUN: Self = Self { base: 0, ports: 0, offset: 0, step: 0 };
 
     #[inline(always)]
     const fn has_begun(&self) -> bool {
@@ -233,11 +261,11 @@ impl PortWalk {
 
     #[inline(always)]
     fn new(range: &Network, random: u32) -> Self {
-        let (first, ports) = (range.first_port, range.ports);
+        let (base, ports) = (range.first_port, range.ports);
         // No division by zero in the kernel's eyes either.
         let ports = if ports == 0 { 1 } else { ports };
         Self {
-            first,
+            base,
             ports,
             offset: (random >> 2) % ports,
             step: STEPS[random as usize & 3] % ports,
@@ -246,7 +274,7 @@ impl PortWalk {
 
     #[inline(always)]
     fn next(&mut self) -> Port {
-        let port = self.first + self.offset;
+        let port = self.base + self.offset;
         self.offset += self.step;
         if self.offset >= self.ports {
             self.offset -= self.ports;

@@ -6,16 +6,16 @@
 
 use crate::{
     checksum,
+    env::Tables,
     icmp_error::FrameMut,
     packet::{ETHERNET, Ethernet, Family, Frame, Packet, Payload},
-    tables::Tables,
     tuple::side,
 };
 
 /// Why a packet does not go on, in ICMP's words.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Why {
+pub enum IcmpErrorKind {
     /// Its hops are used up.
     TimeExceeded = 0,
     /// It is longer than what comes next can carry. Said also to who lets routers fragment: what is
@@ -27,7 +27,7 @@ pub enum Why {
     NoRoute = 3,
 }
 
-impl Why {
+impl IcmpErrorKind {
     /// The one with that number.
     #[inline(always)]
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -43,7 +43,7 @@ impl Why {
 
 /// How many errors a CPU sends in a tick: the host's stack has a limit like it (RFC 1812 section
 /// 4.3.2.8).
-pub const RATE: u32 = 1000;
+pub const ERRORS_PER_TICK: u32 = 1000;
 
 /// How many bytes of a packet are quoted at most: its header and what follows (RFC 1812 section
 /// 4.3.2.3 asks for as much as possible).
@@ -53,20 +53,20 @@ pub const QUOTE: usize = 96;
 const ICMP: usize = 8;
 
 /// The longest frame with an error: Ethernet, IPv6, ICMP and the quote.
-pub const ROOM: usize = ETHERNET + 40 + ICMP + QUOTE;
+pub const MAX_FRAME: usize = ETHERNET + 40 + ICMP + QUOTE;
 
 /// A frame with an error.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
+pub struct IcmpError {
     /// The frame, and what is left of the room.
-    pub bytes: [u8; ROOM],
+    pub bytes: [u8; MAX_FRAME],
     /// Bytes of the frame; zero if there is none.
     pub length: u16,
 }
 
-impl Answer {
+impl IcmpError {
     /// Nothing yet.
-    pub const NONE: Self = Self { bytes: [0; ROOM], length: 0 };
+    pub const NONE: Self = Self { bytes: [0; MAX_FRAME], length: 0 };
 
     /// The frame.
     pub fn frame(&self) -> &[u8] {
@@ -77,13 +77,13 @@ impl Answer {
 /// Whether a packet may be answered with an error: never an error, nor a fragment but the first
 /// (RFC 1812 section 4.3.2.7). What came to many was not decided about.
 #[inline(always)]
-pub const fn may_be_answered<A>(packet: &Packet<A>) -> bool {
-    !matches!(packet.payload, Payload::Error | Payload::Fragment | Payload::Hidden)
+pub const fn may_reply<A>(packet: &Packet<A>) -> bool {
+    !matches!(packet.payload, Payload::Error | Payload::Fragment | Payload::Unparsed)
 }
 
 /// Who says it: the gateway of the container's network, or the uplink. None if that is gone.
 #[inline(always)]
-pub fn speaker<A: Family>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<A> {
+pub fn error_source<A: Family>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<A> {
     if packet.tuple.side == side::CONTAINER {
         Some(tables.endpoint(&packet.tuple.source)?.gateway)
     } else {
@@ -92,14 +92,14 @@ pub fn speaker<A: Family>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option
 }
 
 /// Makes the error; none if the frame is shorter than it was. `mtu` is in bytes, for
-/// [`Why::TooLong`].
+/// [`IcmpErrorKind::TooLong`].
 #[inline(always)]
-pub fn make<A: Family>(
-    answer: &mut Answer,
+pub fn build<A: Family>(
+    error: &mut IcmpError,
     frame: &(impl Frame + ?Sized),
     packet: &Packet<A>,
-    speaker: A,
-    why: Why,
+    error_source: A,
+    kind: IcmpErrorKind,
     mtu: u16,
 ) -> Option<()> {
     let icmp_at = ETHERNET + size_of::<A::Header>();
@@ -107,18 +107,18 @@ pub fn make<A: Family>(
     // In halves of a word, which is what sums are made of. No header is longer than what is left.
     let quoted = (A::total_length(&header).min(packet.length).min(QUOTE as u32) / 2) as usize;
     let ethernet: Ethernet = frame.read(0)?;
-    let out: &mut [u8] = &mut answer.bytes;
+    let out: &mut [u8] = &mut error.bytes;
     out.put(
         0,
         &Ethernet { destination: ethernet.source, source: ethernet.destination, ..ethernet },
     )?;
     let length = (ICMP + 2 * quoted) as u16;
-    let header = A::answer_header(speaker, packet.tuple.source, length);
+    let header = A::answer_header(error_source, packet.tuple.source, length);
     out.put(ETHERNET, &header)?;
 
-    let (kind, code) = A::answer_kind(why);
-    let rest = if why == Why::TooLong { mtu } else { 0 };
-    let head = [u16::from_ne_bytes([kind, code]), 0, 0, rest.to_be()];
+    let (icmp_type, code) = A::answer_kind(kind);
+    let rest = if kind == IcmpErrorKind::TooLong { mtu } else { 0 };
+    let head = [u16::from_ne_bytes([icmp_type, code]), 0, 0, rest.to_be()];
     let mut sum = u32::from(head[0]) + u32::from(head[3]) + A::answer_sum(&header);
     for i in 0..QUOTE / 2 {
         if i >= quoted {
@@ -130,7 +130,7 @@ pub fn make<A: Family>(
     }
     out.put(icmp_at, &head)?;
     out.put(icmp_at + 2, &!checksum::fold(sum))?;
-    answer.length = icmp_at as u16 + length;
+    error.length = icmp_at as u16 + length;
     Some(())
 }
 

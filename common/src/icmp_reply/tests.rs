@@ -6,11 +6,11 @@ use super::*;
 use crate::{
     abi::network,
     address::{Address as _, V4, V6},
-    packet::ether_type,
-    scene::{
-        C1_SIDE, C2_SIDE, Head, Scene, UPLINK, Watched, arrival, families, frame, header, model,
+    fixture::{
+        C1_SIDE, C2_SIDE, Fixture, Head, UPLINK, Watched, arrival, families, frame, header, model,
         packet as packet_of, sums_up, whole_packet,
     },
+    packet::ether_type,
     tuple::protocol,
 };
 
@@ -21,42 +21,52 @@ families!(
     a_frame_that_is_shorter_than_it_was_is_not_answered,
 );
 
-const ALL: [Why; 4] = [Why::TimeExceeded, Why::TooLong, Why::Prohibited, Why::NoRoute];
+const ALL: [IcmpErrorKind; 4] = [
+    IcmpErrorKind::TimeExceeded,
+    IcmpErrorKind::TooLong,
+    IcmpErrorKind::Prohibited,
+    IcmpErrorKind::NoRoute,
+];
 
 /// The frame of a packet of so much data.
-fn sent<A: Scene>(input: u32, head: Head, data: usize) -> Vec<u8> {
+fn sent<A: Fixture>(input: u32, head: Head, data: usize) -> Vec<u8> {
     let (from, to) = if input == UPLINK { (A::WORLD, A::HOST) } else { (A::C1, A::WORLD) };
     let tuple = packet_of::<A>(input, (from, 4000), (to, 5000), protocol::UDP, 0).tuple;
     frame::<A>(input, &whole_packet(head, &tuple, &std::vec![0xa5; data]))
 }
 
-fn answered<A: Scene>(input: u32, frame: &[u8], why: Why, mtu: u16) -> Option<Answer> {
+fn answered<A: Fixture>(
+    input: u32,
+    frame: &[u8],
+    kind: IcmpErrorKind,
+    mtu: u16,
+) -> Option<IcmpError> {
     let model = model::<A>();
     let packet = A::parse(frame, arrival(input, frame)).unwrap();
-    let mut answer = Answer::NONE;
+    let mut error = IcmpError::NONE;
     let watched = Watched::new(frame);
-    let made = make(&mut answer, &watched, &packet, speaker(&packet, &model)?, why, mtu);
+    let made = build(&mut error, &watched, &packet, error_source(&packet, &model)?, kind, mtu);
     assert!(watched.reach() as usize <= ETHERNET + QUOTE);
-    made.map(|()| answer)
+    made.map(|()| error)
 }
 
 /// Type and code of each (RFC 792 and RFC 1812 section 5.2.7.1, RFC 4443 section 3).
-fn kind<A: Scene>(why: Why) -> [u8; 2] {
+fn type_and_code<A: Fixture>(kind: IcmpErrorKind) -> [u8; 2] {
     let v4 = A::FAMILY == V4::FAMILY;
-    match why {
-        Why::TimeExceeded => [if v4 { 11 } else { 3 }, 0],
-        Why::TooLong => [if v4 { 3 } else { 2 }, if v4 { 4 } else { 0 }],
-        Why::Prohibited => [if v4 { 3 } else { 1 }, if v4 { 13 } else { 1 }],
-        Why::NoRoute => [if v4 { 3 } else { 1 }, 0],
+    match kind {
+        IcmpErrorKind::TimeExceeded => [if v4 { 11 } else { 3 }, 0],
+        IcmpErrorKind::TooLong => [if v4 { 3 } else { 2 }, if v4 { 4 } else { 0 }],
+        IcmpErrorKind::Prohibited => [if v4 { 3 } else { 1 }, if v4 { 13 } else { 1 }],
+        IcmpErrorKind::NoRoute => [if v4 { 3 } else { 1 }, 0],
     }
 }
 
-fn it_is_whole_and_to_the_sender_alone<A: Scene>() {
+fn it_is_whole_and_to_the_sender_alone<A: Fixture>() {
     for (input, by, to) in [(C1_SIDE, A::GATEWAY, A::C1), (UPLINK, A::HOST, A::WORLD)] {
         let sent = sent::<A>(input, Head::USUAL, 40);
-        for why in ALL {
-            let answer = answered::<A>(input, &sent, why, 1400).expect("an answer");
-            let frame = answer.frame();
+        for kind in ALL {
+            let error = answered::<A>(input, &sent, kind, 1400).expect("an answer");
+            let frame = error.frame();
             assert_eq!(
                 (&frame[..6], &frame[6..12], &frame[12..14]),
                 (&sent[6..12], &sent[..6], &sent[12..14])
@@ -71,20 +81,20 @@ fn it_is_whole_and_to_the_sender_alone<A: Scene>() {
                 let sum = !checksum::sum(&wanted[..20]);
                 wanted[10..12].copy_from_slice(&sum.to_ne_bytes());
             }
-            assert_eq!(&frame[ETHERNET..], wanted, "{why:?}");
-            assert!(sums_up(A::ICMP, by, to, message), "{why:?}");
-            let rest = if why == Why::TooLong { [0, 0, 0x05, 0x78] } else { [0; 4] };
+            assert_eq!(&frame[ETHERNET..], wanted, "{kind:?}");
+            assert!(sums_up(A::ICMP, by, to, message), "{kind:?}");
+            let rest = if kind == IcmpErrorKind::TooLong { [0, 0, 0x05, 0x78] } else { [0; 4] };
             assert_eq!(
                 (&message[..2], &message[4..8]),
-                (&kind::<A>(why)[..], &rest[..]),
-                "{why:?}"
+                (&type_and_code::<A>(kind)[..], &rest[..]),
+                "{kind:?}"
             );
-            assert_eq!(message[8..], sent[ETHERNET..], "{why:?}: the packet as it came");
+            assert_eq!(message[8..], sent[ETHERNET..], "{kind:?}: the packet as it came");
         }
     }
 }
 
-fn it_quotes_what_it_may_and_no_more<A: Scene>() {
+fn it_quotes_what_it_may_and_no_more<A: Fixture>() {
     for options in [0, 1, Head::OPTIONS] {
         for data in [8, 9, 31, 48, 49, 75, 76, 77, 1000] {
             let sent = sent::<A>(C1_SIDE, Head { options, ..Head::USUAL }, data);
@@ -93,18 +103,18 @@ fn it_quotes_what_it_may_and_no_more<A: Scene>() {
             let expected = whole.min(QUOTE) & !1;
             for padding in [0, 7] {
                 let padded = [&sent[..], &std::vec![0xee; padding]].concat();
-                let answer =
-                    answered::<A>(C1_SIDE, &padded, Why::Prohibited, 0).expect("an answer");
-                let message = &answer.frame()[ETHERNET + header::<A>()..];
+                let error = answered::<A>(C1_SIDE, &padded, IcmpErrorKind::Prohibited, 0)
+                    .expect("an answer");
+                let message = &error.frame()[ETHERNET + header::<A>()..];
                 assert_eq!(message[8..], sent[ETHERNET..][..expected], "{options} {data}");
                 assert!(sums_up(A::ICMP, A::GATEWAY, A::C1, message), "{options} {data}");
-                assert!(answer.frame().len() <= ROOM);
+                assert!(error.frame().len() <= MAX_FRAME);
             }
         }
     }
 }
 
-fn some_packets_are_answered_by_nobody<A: Scene>() {
+fn some_packets_are_answered_by_nobody<A: Fixture>() {
     let of = |payload| Packet {
         payload,
         ..packet_of::<A>(C1_SIDE, (A::C1, 1), (A::WORLD, 2), protocol::UDP, 0)
@@ -117,39 +127,43 @@ fn some_packets_are_answered_by_nobody<A: Scene>() {
         (Payload::Error, false),
         (Payload::Fragment, false),
         // It may be an error.
-        (Payload::Hidden, false),
+        (Payload::Unparsed, false),
     ] {
-        assert_eq!(may_be_answered(&of(payload)), may, "{payload:?}");
+        assert_eq!(may_reply(&of(payload)), may, "{payload:?}");
     }
-    assert!(may_be_answered(&Packet { first_fragment: true, ..of(Payload::Udp) }));
+    assert!(may_reply(&Packet { first_fragment: true, ..of(Payload::Udp) }));
     let mut model = model::<A>();
     let from = |input, source| packet_of::<A>(input, (source, 1), (A::WORLD, 2), protocol::UDP, 0);
-    assert_eq!(speaker(&from(C1_SIDE, A::C1), &model), Some(A::GATEWAY));
-    assert_eq!(speaker(&from(C2_SIDE, A::NOBODY), &model), None);
-    assert_eq!(speaker(&from(UPLINK, A::WORLD), &model), Some(A::HOST));
+    assert_eq!(error_source(&from(C1_SIDE, A::C1), &model), Some(A::GATEWAY));
+    assert_eq!(error_source(&from(C2_SIDE, A::NOBODY), &model), None);
+    assert_eq!(error_source(&from(UPLINK, A::WORLD), &model), Some(A::HOST));
     model.uplinks.clear();
-    assert_eq!(speaker(&from(UPLINK, A::WORLD), &model), None);
+    assert_eq!(error_source(&from(UPLINK, A::WORLD), &model), None);
     // Its network's own flags do not matter.
     model.endpoints.get_mut(&A::C1).unwrap().network = network::INTERNAL;
-    assert_eq!(speaker(&from(C1_SIDE, A::C1), &model), Some(A::GATEWAY));
+    assert_eq!(error_source(&from(C1_SIDE, A::C1), &model), Some(A::GATEWAY));
 }
 
-fn a_frame_that_is_shorter_than_it_was_is_not_answered<A: Scene>() {
+fn a_frame_that_is_shorter_than_it_was_is_not_answered<A: Fixture>() {
     let sent = sent::<A>(C1_SIDE, Head::USUAL, 20);
     let packet = A::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap();
     for length in 0..sent.len() {
-        let mut answer = Answer::NONE;
-        let made = make(&mut answer, &sent[..length], &packet, A::GATEWAY, Why::NoRoute, 0);
-        assert_eq!((made, answer.frame().len()), (None, 0), "{length}");
+        let mut error = IcmpError::NONE;
+        let made =
+            build(&mut error, &sent[..length], &packet, A::GATEWAY, IcmpErrorKind::NoRoute, 0);
+        assert_eq!((made, error.frame().len()), (None, 0), "{length}");
     }
-    let mut answer = Answer::NONE;
-    make(&mut answer, &sent[..], &packet, A::GATEWAY, Why::NoRoute, 0).expect("an answer");
+    let mut error = IcmpError::NONE;
+    build(&mut error, &sent[..], &packet, A::GATEWAY, IcmpErrorKind::NoRoute, 0)
+        .expect("an answer");
 }
 
 #[test]
 fn the_frames_type_is_the_familys() {
     let kind = |frame: &[u8]| u16::from_ne_bytes([frame[12], frame[13]]);
-    let v4 = answered::<V4>(UPLINK, &sent::<V4>(UPLINK, Head::USUAL, 8), Why::NoRoute, 0).unwrap();
-    let v6 = answered::<V6>(UPLINK, &sent::<V6>(UPLINK, Head::USUAL, 8), Why::NoRoute, 0).unwrap();
+    let v4 = answered::<V4>(UPLINK, &sent::<V4>(UPLINK, Head::USUAL, 8), IcmpErrorKind::NoRoute, 0)
+        .unwrap();
+    let v6 = answered::<V6>(UPLINK, &sent::<V6>(UPLINK, Head::USUAL, 8), IcmpErrorKind::NoRoute, 0)
+        .unwrap();
     assert_eq!((kind(v4.frame()), kind(v6.frame())), (ether_type::IPV4, ether_type::IPV6));
 }

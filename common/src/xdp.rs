@@ -7,26 +7,26 @@
 //! together on the way there.
 
 use crate::{
-    abi::{Flow, Translation, exit},
+    abi::{FlowEntry, Translation, deliver},
     address::Address,
     checksum,
-    forward::{Found, settled},
-    half::touch,
+    drop_reason::DropReason,
+    entry::touch,
+    env::Tables,
+    forward::{Lookup, find_fast},
     icmp_error::FrameMut,
     packet::{ETHERNET, Family, Frame, Packet, Payload},
-    reason::Reason,
-    tables::Tables,
     tuple::{echo, protocol},
 };
 
 /// What becomes of a frame early.
 #[must_use]
 #[derive(Debug)]
-pub enum Early<H> {
+pub enum XdpVerdict<H> {
     /// It is rewritten by that half of a flow, and leaves.
     Forward(H),
     /// It ends here.
-    Drop(Reason),
+    Drop(DropReason),
     /// It goes on as it came.
     Pass,
 }
@@ -36,7 +36,7 @@ pub enum Early<H> {
 pub trait Receivers {
     /// Whether the container behind that host side does. In the kernel this also says where the
     /// frame is to go.
-    fn takes(&self, host_side: u32) -> bool;
+    fn accepts_xdp(&self, host_side: u32) -> bool;
 }
 
 /// Decides about a packet that arrived at an uplink and has that one's MAC.
@@ -45,27 +45,27 @@ pub fn decide<'t, A: Address, T: Tables<A> + Receivers>(
     frame: &(impl Frame + ?Sized),
     packet: &Packet<A>,
     tables: &'t T,
-) -> Early<T::Half<'t>> {
+) -> XdpVerdict<T::Entry<'t>> {
     if matches!(packet.payload, Payload::Udp | Payload::Echo) && !has_unfinished_sum(frame, packet)
     {
         let now = tables.now();
-        if let Found::Settled(mut half) = settled(packet, now, tables)
-            && enters_container(packet, &half)
-            && tables.takes(half.translation.output)
+        if let Lookup::FastPath(mut entry) = find_fast(packet, now, tables)
+            && enters_container(packet, &entry)
+            && tables.accepts_xdp(entry.translation.output)
         {
-            touch(&mut half, packet, now);
-            return Early::Forward(half);
+            touch(&mut entry, packet, now);
+            return XdpVerdict::Forward(entry);
         }
     }
-    if packet.tuple.is_martian() { Early::Drop(Reason::Martian) } else { Early::Pass }
+    if packet.tuple.is_martian() { XdpVerdict::Drop(DropReason::Martian) } else { XdpVerdict::Pass }
 }
 
 /// A link takes no frame from a driver that is longer than it is wide, whereas a packet may go on
 /// into the container all the same.
 #[inline(always)]
-fn enters_container<A: Address>(packet: &Packet<A>, half: &Flow<A>) -> bool {
-    let Translation { exit, mtu, .. } = &half.translation;
-    *exit == exit::PEER && (*mtu == 0 || packet.length <= u32::from(*mtu))
+fn enters_container<A: Address>(packet: &Packet<A>, entry: &FlowEntry<A>) -> bool {
+    let Translation { deliver, mtu, .. } = &entry.translation;
+    *deliver == deliver::CONTAINER && (*mtu == 0 || packet.length <= u32::from(*mtu))
 }
 
 /// Whether UDP's checksum is one over the pseudo header alone. A virtual link brings packets so

@@ -5,35 +5,36 @@ use std::vec::Vec;
 
 use super::*;
 use crate::{
-    abi::{self, Door, Endpoint, Translation, Uplink, exit},
+    abi::{self, Egress, Endpoint, Translation, Uplink, deliver},
     address::Port,
+    fixture::{
+        C1_SIDE, C2_SIDE, C2_SLOT, Fixture, Head as Sent, PUBLISH_SLOT, UPLINK, arrival, frame,
+        icmp, left, model, packet, sum_of, sums_up, udp,
+    },
     flow::tcp,
     forward::Decision,
     model::Model,
     packet::Arrival,
-    scene::{
-        C1_SIDE, C2_SIDE, C2_SLOT, Head as Sent, PUBLISH_SLOT, Scene, UPLINK, arrival, frame, icmp,
-        left, model, packet, sum_of, sums_up, udp,
-    },
     tuple::{Tuple, protocol, side},
 };
 
 /// The container that has IPv4 alone, and its network's gateway, as they are among IPv6's.
-const C1: V6 = V6::mapped(V4::C1);
-const GATEWAY: V6 = V6::mapped(V4::GATEWAY);
+const C1: V6 = V6::v4_mapped(V4::C1);
+const GATEWAY: V6 = V6::v4_mapped(V4::GATEWAY);
 
 /// The tables of both families: the first container has IPv4 alone, the second one IPv6 too.
 fn models() -> (Model<V4>, Model<V6>) {
     let (four, mut six) = (model::<V4>(), model::<V6>());
     let own = six.endpoints.remove(&V6::C1).unwrap();
-    six.endpoints.insert(C1, Endpoint { subnet: V6::mapped(V4::SUBNET), gateway: GATEWAY, ..own });
+    six.endpoints
+        .insert(C1, Endpoint { subnet: V6::v4_mapped(V4::SUBNET), gateway: GATEWAY, ..own });
     six.publishes.get_mut(&PUBLISH_SLOT).unwrap().container = C1;
     (four, six)
 }
 
 /// An answer to what went into the container.
 fn answer4(translation: &Translation<V6>, flags: u8) -> Packet<V4> {
-    let tuple = unmapped(&translation.tuple.reversed()).unwrap();
+    let tuple = unmapped_tuple(&translation.tuple.reversed()).unwrap();
     Packet {
         tuple,
         input: translation.output,
@@ -70,7 +71,7 @@ fn the_gateway_speaks_for_the_client_and_the_answer_comes_from_the_host() {
                 let models = models();
                 let sent = packet(input, (client, 40_000), (host, 5000), number, tcp::SYN);
                 let there = left(&models.1, &sent).unwrap();
-                assert_eq!((there.exit, there.output), (exit::CROSSING, C1_SIDE));
+                assert_eq!((there.deliver, there.output), (deliver::CONTAINER_NAT64, C1_SIDE));
                 let Tuple { source, destination, source_port, destination_port, .. } = there.tuple;
                 assert_eq!((source, destination, destination_port.get()), (GATEWAY, C1, 80));
                 if number == protocol::SCTP {
@@ -86,8 +87,12 @@ fn the_gateway_speaks_for_the_client_and_the_answer_comes_from_the_host() {
                 let here = leaves4(&models, &back);
                 assert_eq!(here.tuple, Tuple { side: sent.tuple.side, ..sent.tuple.reversed() });
                 assert_eq!(
-                    (here.exit, here.output),
-                    if input == UPLINK { (exit::NEIGHBOUR, UPLINK) } else { (exit::PEER, C2_SIDE) }
+                    (here.deliver, here.output),
+                    if input == UPLINK {
+                        (deliver::UPLINK, UPLINK)
+                    } else {
+                        (deliver::CONTAINER, C2_SIDE)
+                    }
                 );
                 // A second one goes the same way.
                 assert_eq!(left(&models.1, &sent).unwrap().tuple, there.tuple);
@@ -102,9 +107,9 @@ fn what_it_counts_for_is_what_any_published_flow_does() {
     let there = left(&models.1, &from_world(protocol::UDP, 0)).unwrap();
     leaves4(&models, &answer4(&there, 0));
     let slot = models.1.endpoints[&C1].slot;
-    assert_eq!(models.1.counts.borrow()[&(slot | abi::FROM_OUTSIDE)], 1);
-    for (key, half) in models.1.flows.borrow().iter() {
-        assert_eq!((half.packets, half.slot), (1, PUBLISH_SLOT), "{key:?}");
+    assert_eq!(models.1.counts.borrow()[&(slot | abi::COUNT_INBOUND)], 1);
+    for (key, entry) in models.1.flows.borrow().iter() {
+        assert_eq!((entry.packets, entry.slot), (1, PUBLISH_SLOT), "{key:?}");
     }
     assert!(models.0.flows.borrow().is_empty());
     // A neighbour's counts for the neighbour.
@@ -125,7 +130,7 @@ fn a_port_that_others_have_on_the_gateway_is_passed_over() {
                 models.1.sockets.insert(first.reversed());
             }
             "a flow of IPv4's own" => {
-                models.1.across.insert(first.reversed());
+                models.1.other_family.insert(first.reversed());
             }
             _ => {
                 left(&models.1, &udp(UPLINK, (V6::OTHER, 40_000), (V6::HOST, 5000))).unwrap();
@@ -145,7 +150,7 @@ fn a_container_of_ipv4_that_reaches_itself_passes_over_their_ports() {
     let plain = left(&four, &itself).unwrap().tuple;
     assert_eq!((plain.source, plain.source_port), (V4::GATEWAY, Port::new(4000)));
     four.flows.borrow_mut().clear();
-    four.across.insert(plain.reversed());
+    four.other_family.insert(plain.reversed());
     assert_ne!(left(&four, &itself).unwrap().tuple.source_port, plain.source_port);
 }
 
@@ -168,8 +173,8 @@ fn other_packets_to_the_gateway_are_the_hosts() {
     assert_eq!(other(|packet| packet.payload = Payload::Other), None);
     // Its neighbour has the name of it, and not the interface.
     let spoofed = other(|packet| packet.input = C2_SIDE);
-    assert_eq!(spoofed, Some(Decision::Stop(Reason::SourceAddressSpoofed)));
-    assert_eq!(other(|packet| packet.ttl = 1), Some(Decision::Stop(Reason::TtlExceeded)));
+    assert_eq!(spoofed, Some(Decision::Stop(DropReason::SourceAddressSpoofed)));
+    assert_eq!(other(|packet| packet.ttl = 1), Some(Decision::Stop(DropReason::TtlExceeded)));
 }
 
 #[test]
@@ -243,7 +248,7 @@ fn a_syn_asks_for_segments_that_fit_on_both_sides() {
         let back = answer4(&there, tcp::SYN | tcp::ACK);
         let here = leaves4(&models, &back);
         assert_eq!(
-            crate::mss::limit(&as_mapped(&back), &here, &models.1),
+            crate::mss::limit(&mapped_packet(&back), &here, &models.1),
             most,
             "{inside} {outside}"
         );
@@ -256,12 +261,15 @@ fn fragments_are_not_translated() {
     let whole = from_world(protocol::UDP, 0);
     let there = left(&models.1, &whole).unwrap();
     let first = Packet { first_fragment: true, id: 7, ..whole };
-    assert_eq!(left(&models.1, &first), Err(Reason::Fragment));
+    assert_eq!(left(&models.1, &first), Err(DropReason::Fragment));
     let mut later = Packet { payload: Payload::Fragment, ..first };
     later.tuple = Tuple { source_port: Port::ZERO, destination_port: Port::ZERO, ..later.tuple };
-    assert_eq!(left(&models.1, &Packet { first_fragment: false, ..later }), Err(Reason::Fragment));
+    assert_eq!(
+        left(&models.1, &Packet { first_fragment: false, ..later }),
+        Err(DropReason::Fragment)
+    );
     let back = Packet { first_fragment: true, id: 7, ..answer4(&there, 0) };
-    assert_eq!(left4(&models, &back), Some(Decision::Stop(Reason::Fragment)));
+    assert_eq!(left4(&models, &back), Some(Decision::Stop(DropReason::Fragment)));
     let mut others = back;
     others.tuple.destination_port = Port::new(53);
     assert_eq!(left4(&models, &others), None, "the host puts its own together");
@@ -320,7 +328,7 @@ fn an_ipv6_header_says_what_the_ipv4_header_said() {
             );
             sent[1] = class;
             let sent = frame::<V4>(C1_SIDE, &sent);
-            let packet = as_mapped(&V4::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap());
+            let packet = mapped_packet(&V4::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap());
             let to = Tuple { source: V6::HOST, destination: V6::WORLD, ..packet.tuple };
             let mut head = Head::none();
             to_ipv6(&sent[..], &packet, &to, &mut head).unwrap();
@@ -353,12 +361,12 @@ fn a_length_of_zero_stays_zero() {
     let sent = frame::<V4>(C1_SIDE, &sent);
     let packet = V4::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap();
     let mut head = Head::none();
-    to_ipv6(&sent[..], &as_mapped(&packet), &as_mapped(&packet).tuple, &mut head).unwrap();
+    to_ipv6(&sent[..], &mapped_packet(&packet), &mapped_packet(&packet).tuple, &mut head).unwrap();
     assert_eq!(head.outer.payload_length, 0);
 }
 
 /// A segment with right checksum.
-fn segment<A: Scene>(
+fn segment<A: Fixture>(
     number: u8,
     (source, from): (A, u16),
     (destination, to): (A, u16),
@@ -408,7 +416,10 @@ fn error_to_four(error: &Error) -> Option<(Ipv4, Vec<u8>)> {
     else {
         panic!("it is of the flow");
     };
-    assert_eq!((translated.outer.exit, translated.outer.output), (exit::CROSSING, C1_SIDE));
+    assert_eq!(
+        (translated.outer.deliver, translated.outer.output),
+        (deliver::CONTAINER_NAT64, C1_SIDE)
+    );
     let mut head = Head::none();
     error_to_ipv4(&sent[..], &packet, &translated, 7, &mut head)?;
     let before: u32 = sent[translated.quote.payload_at..].chunks(2).map(word).sum();
@@ -527,8 +538,8 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
     else {
         panic!("it is of the flow");
     };
-    assert_eq!((translated.outer.exit, translated.outer.output), (exit::NEIGHBOUR, UPLINK));
-    let packet = as_mapped(&packet);
+    assert_eq!((translated.outer.deliver, translated.outer.output), (deliver::UPLINK, UPLINK));
+    let packet = mapped_packet(&packet);
     let mut head = Head::none();
     error_to_ipv6(&sent[..], &packet, &translated, &mut head)?;
     rewrite_quote(&mut sent[..], &translated, &mut head)?;
@@ -621,8 +632,9 @@ fn errors_of_ipv4_have_their_like_in_ipv6() {
 fn a_door_into_a_container_is_no_narrower_than_ipv6_allows() {
     let (_, six) = models();
     let endpoint = |mtu| Endpoint { mtu, ..six.endpoints[&C1] };
-    for (mtu, door) in [(68, 1280), (1260, 1280), (1261, 1281), (65_515, 65_535), (65_535, 65_535)]
+    for (mtu, egress) in
+        [(68, 1280), (1260, 1280), (1261, 1281), (65_515, 65_535), (65_535, 65_535)]
     {
-        assert_eq!(Door::crossing(&endpoint(mtu)).mtu, door);
+        assert_eq!(Egress::container_nat64(&endpoint(mtu)).mtu, egress);
     }
 }

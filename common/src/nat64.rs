@@ -12,14 +12,14 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{V4, V6},
     checksum,
+    drop_reason::DropReason,
+    env::Tables,
     forward::{self, Decision},
     icmp_error::{self, ErrorTranslation, FrameMut, HEADER_MASK, PAYLOAD_MASK, Quote},
     ipv4::{self, DONT_FRAGMENT, Ipv4},
     ipv6::{self, Ipv6, LEAST_MTU},
     packet::{ETHERNET, Family as _, Frame, Packet, Payload},
-    plan::First,
-    reason::Reason,
-    tables::Tables,
+    plan::Scratch,
     tuple::{Tuple, protocol, side},
 };
 
@@ -27,11 +27,11 @@ const HEADER4: usize = size_of::<Ipv4>();
 const HEADER6: usize = size_of::<Ipv6>();
 
 /// By how many bytes a packet is longer in IPv6.
-pub const LONGER: u32 = (HEADER6 - HEADER4) as u32;
+pub const HEADER_GROWTH: u32 = (HEADER6 - HEADER4) as u32;
 
 /// The longest packet that routers may fragment once it is IPv4 (RFC 7915 section 5.1): in IPv6 no
 /// router could have refused it.
-const MAY_BE_CUT: u16 = LEAST_MTU as u16 - LONGER as u16;
+const MAX_FRAGMENTABLE: u16 = LEAST_MTU as u16 - HEADER_GROWTH as u16;
 
 /// Decides about an IPv4 packet as it is among IPv6's, if it is of such a flow; none if it is not,
 /// and IPv4's own tables are to be asked.
@@ -41,43 +41,48 @@ pub fn decide(
     frame: &(impl Frame + ?Sized),
     packet: &Packet<V4>,
     tables: &impl Tables<V4>,
-    across: &impl Tables<V6>,
+    v6_tables: &impl Tables<V6>,
 ) -> Option<Decision<V6>> {
-    if packet.tuple.side != side::CONTAINER || !concerns(packet, tables) {
+    if packet.tuple.side != side::CONTAINER || !may_be_nat64(packet, tables) {
         return None;
     }
-    let mut first = First::new(as_mapped(packet), [0; 6]);
+    let mut scratch = Scratch::new(mapped_packet(packet), [0; 6]);
     if packet.payload == Payload::Error {
-        first.error.quote = quote(frame, packet.payload_at, packet.tuple.side)?;
-        let translated = icmp_error::translate(&first.packet, &mut first.error, across)?;
+        scratch.error_translation.quote = quote(frame, packet.payload_at, packet.tuple.side)?;
+        let translated =
+            icmp_error::translate(&scratch.packet, &mut scratch.error_translation, v6_tables)?;
         return Some(
-            translated.map_or_else(Decision::Stop, |()| Decision::ForwardError(first.error)),
+            translated.map_or_else(Decision::Stop, |()| {
+                Decision::ForwardError(scratch.error_translation)
+            }),
         );
     }
     if packet.first_fragment {
-        return across.flow(&first.packet.tuple).map(|_| Decision::Stop(Reason::Fragment));
+        return v6_tables.flow(&scratch.packet.tuple).map(|_| Decision::Stop(DropReason::Fragment));
     }
-    let leaves = forward::known(&first.packet, &mut first.half.translation, across)?;
-    let translation = &first.half.translation;
+    let leaves = forward::lookup(&scratch.packet, &mut scratch.entry.translation, v6_tables)?;
+    let translation = &scratch.entry.translation;
     Some(match leaves {
         // As long as it may be before it becomes longer.
-        Err(Reason::TooLong) => Decision::TooLong(translation.mtu.saturating_sub(LONGER as u16)),
+        Err(DropReason::TooLong) => {
+            Decision::TooLong(translation.mtu.saturating_sub(HEADER_GROWTH as u16))
+        }
         leaves => Decision::of(leaves, translation),
     })
 }
 
 /// Whether a packet can be of such a flow: from a container to its network's gateway.
 #[inline(always)]
-pub fn concerns(packet: &Packet<V4>, tables: &impl Tables<V4>) -> bool {
+pub fn may_be_nat64(packet: &Packet<V4>, tables: &impl Tables<V4>) -> bool {
     tables.endpoint(&packet.tuple.source).is_some_and(|own| own.gateway == packet.tuple.destination)
 }
 
 /// An IPv4 tuple, as it is among IPv6's.
 #[inline(always)]
-pub const fn mapped(tuple: &Tuple<V4>) -> Tuple<V6> {
+pub const fn mapped_tuple(tuple: &Tuple<V4>) -> Tuple<V6> {
     Tuple {
-        source: V6::mapped(tuple.source),
-        destination: V6::mapped(tuple.destination),
+        source: V6::v4_mapped(tuple.source),
+        destination: V6::v4_mapped(tuple.destination),
         source_port: tuple.source_port,
         destination_port: tuple.destination_port,
         protocol: tuple.protocol,
@@ -89,10 +94,10 @@ pub const fn mapped(tuple: &Tuple<V4>) -> Tuple<V6> {
 
 /// The reverse of [`mapped`]; none if it is no such tuple.
 #[inline(always)]
-pub fn unmapped(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
+pub fn unmapped_tuple(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
     Some(Tuple {
-        source: tuple.source.unmapped()?,
-        destination: tuple.destination.unmapped()?,
+        source: tuple.source.to_v4()?,
+        destination: tuple.destination.to_v4()?,
         source_port: tuple.source_port,
         destination_port: tuple.destination_port,
         protocol: tuple.protocol,
@@ -105,9 +110,9 @@ pub fn unmapped(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
 /// An IPv4 packet, as it is among IPv6's. Its `payload_at` is where the payload begins in the frame
 /// as that is still.
 #[inline(always)]
-pub const fn as_mapped(packet: &Packet<V4>) -> Packet<V6> {
+pub const fn mapped_packet(packet: &Packet<V4>) -> Packet<V6> {
     Packet {
-        tuple: mapped(&packet.tuple),
+        tuple: mapped_tuple(&packet.tuple),
         payload: packet.payload,
         flags: packet.flags,
         sequence: packet.sequence,
@@ -116,7 +121,7 @@ pub const fn as_mapped(packet: &Packet<V4>) -> Packet<V6> {
         ttl: packet.ttl,
         input: packet.input,
         length: packet.length,
-        segment: packet.segment + LONGER,
+        segment: packet.segment + HEADER_GROWTH,
         dont_fragment: packet.dont_fragment,
         first_fragment: packet.first_fragment,
         id: packet.id,
@@ -146,7 +151,7 @@ impl<H: Zeroable> Head<H> {
 
 /// What a header says in either family, addresses and protocol left out.
 #[derive(Clone, Copy)]
-struct Said {
+struct HeaderFields {
     /// Type of service, or traffic class.
     class: u8,
     /// Hops left.
@@ -159,7 +164,7 @@ struct Said {
 /// Reads an IPv6 header with `extensions` bytes of extension headers. Answers the sum over it too,
 /// the addresses left out.
 #[inline(always)]
-fn read6(frame: &(impl Frame + ?Sized), at: usize, extensions: u16) -> Option<(Said, u32)> {
+fn read6(frame: &(impl Frame + ?Sized), at: usize, extensions: u16) -> Option<(HeaderFields, u32)> {
     let words: [u16; 4] = frame.read(at)?;
     let ([version, class], [_, hops]) = (words[0].to_ne_bytes(), words[3].to_ne_bytes());
     let length = match u16::from_be(words[2]) {
@@ -167,12 +172,12 @@ fn read6(frame: &(impl Frame + ?Sized), at: usize, extensions: u16) -> Option<(S
         length => length.wrapping_sub(extensions),
     };
     let sum = u32::from(words[0]) + u32::from(words[1]) + u32::from(words[2]) + u32::from(words[3]);
-    Some((Said { class: version << 4 | class >> 4, hops, length }, sum))
+    Some((HeaderFields { class: version << 4 | class >> 4, hops, length }, sum))
 }
 
 /// Reads an IPv4 header of `header` bytes; likewise, options left out.
 #[inline(always)]
-fn read4(frame: &(impl Frame + ?Sized), at: usize, header: u16) -> Option<(Said, u32)> {
+fn read4(frame: &(impl Frame + ?Sized), at: usize, header: u16) -> Option<(HeaderFields, u32)> {
     let words: [u16; 6] = frame.read(at)?;
     let ([_, class], [hops, _]) = (words[0].to_ne_bytes(), words[4].to_ne_bytes());
     let length = match u16::from_be(words[1]) {
@@ -181,19 +186,19 @@ fn read4(frame: &(impl Frame + ?Sized), at: usize, header: u16) -> Option<(Said,
     };
     let sum = u32::from(words[0]) + u32::from(words[1]) + u32::from(words[2]);
     let sum = sum + u32::from(words[3]) + u32::from(words[4]) + u32::from(words[5]);
-    Some((Said { class, hops, length }, sum))
+    Some((HeaderFields { class, hops, length }, sum))
 }
 
 #[inline(always)]
-fn set4(header: &mut Ipv4, said: Said, to: &Tuple<V6>, protocol: u8, id: u16) {
-    let total = if said.length == 0 { 0 } else { said.length.wrapping_add(HEADER4 as u16) };
-    let may_be_cut = total != 0 && total <= MAY_BE_CUT;
+fn set4(header: &mut Ipv4, fields: HeaderFields, to: &Tuple<V6>, protocol: u8, id: u16) {
+    let total = if fields.length == 0 { 0 } else { fields.length.wrapping_add(HEADER4 as u16) };
+    let fragmentable = total != 0 && total <= MAX_FRAGMENTABLE;
     header.version_ihl = 0x45;
-    header.tos = said.class;
+    header.tos = fields.class;
     header.total_length = total.to_be();
-    header.id = if may_be_cut { id } else { 0 };
-    header.fragment = if may_be_cut { 0 } else { DONT_FRAGMENT };
-    header.ttl = said.hops;
+    header.id = if fragmentable { id } else { 0 };
+    header.fragment = if fragmentable { 0 } else { DONT_FRAGMENT };
+    header.ttl = fields.hops;
     header.protocol = protocol;
     header.checksum = 0;
     header.source = V4::from_word(to.source.words()[3]);
@@ -202,11 +207,11 @@ fn set4(header: &mut Ipv4, said: Said, to: &Tuple<V6>, protocol: u8, id: u16) {
 }
 
 #[inline(always)]
-fn set6(header: &mut Ipv6, said: Said, to: &Tuple<V6>, protocol: u8) {
-    header.version_class_flow = [0x60 | said.class >> 4, said.class << 4, 0, 0];
-    header.payload_length = said.length.to_be();
+fn set6(header: &mut Ipv6, fields: HeaderFields, to: &Tuple<V6>, protocol: u8) {
+    header.version_class_flow = [0x60 | fields.class >> 4, fields.class << 4, 0, 0];
+    header.payload_length = fields.length.to_be();
     header.next_header = protocol;
-    header.hop_limit = said.hops;
+    header.hop_limit = fields.hops;
     header.source = to.source;
     header.destination = to.destination;
 }
@@ -228,9 +233,9 @@ pub fn to_ipv4(
     id: u16,
     head: &mut Head<Ipv4>,
 ) -> Option<()> {
-    let (said, _) = read6(frame, ETHERNET, extensions(packet))?;
-    let said = Said { hops: said.hops.wrapping_sub(1), ..said };
-    set4(&mut head.outer, said, to, packet.tuple.protocol, id);
+    let (fields, _) = read6(frame, ETHERNET, extensions(packet))?;
+    let fields = HeaderFields { hops: fields.hops.wrapping_sub(1), ..fields };
+    set4(&mut head.outer, fields, to, packet.tuple.protocol, id);
     Some(())
 }
 
@@ -243,9 +248,9 @@ pub fn to_ipv6(
     to: &Tuple<V6>,
     head: &mut Head<Ipv6>,
 ) -> Option<()> {
-    let (said, _) = read4(frame, ETHERNET, packet.payload_at.wrapping_sub(ETHERNET) as u16)?;
-    let said = Said { hops: said.hops.wrapping_sub(1), ..said };
-    set6(&mut head.outer, said, to, packet.tuple.protocol);
+    let (fields, _) = read4(frame, ETHERNET, packet.payload_at.wrapping_sub(ETHERNET) as u16)?;
+    let fields = HeaderFields { hops: fields.hops.wrapping_sub(1), ..fields };
+    set6(&mut head.outer, fields, to, packet.tuple.protocol);
     Some(())
 }
 
@@ -287,7 +292,11 @@ fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
             let [high, low] = icmp.rest.map(u16::from_be);
             // Less than that no node believes (RFC 8201 section 4).
             let most = if high == 0 { low } else { u16::MAX };
-            mtu = if most > LEAST_MTU as u16 { most - LONGER as u16 } else { MAY_BE_CUT };
+            mtu = if most > LEAST_MTU as u16 {
+                most - HEADER_GROWTH as u16
+            } else {
+                MAX_FRAGMENTABLE
+            };
             (UNREACHABLE, 4)
         }
         (ipv6::icmp::TIME_EXCEEDED, code) => (TIME_EXCEEDED, code),
@@ -316,7 +325,9 @@ fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
         (ipv4::icmp::UNREACHABLE, 4) => {
             // Zero from who knows no such field (RFC 1191 section 5): the least that there can be
             // is always true.
-            rest = u16::from_be(icmp.rest[1]).saturating_add(LONGER as u16).max(LEAST_MTU as u16);
+            rest = u16::from_be(icmp.rest[1])
+                .saturating_add(HEADER_GROWTH as u16)
+                .max(LEAST_MTU as u16);
             (TOO_BIG, 0)
         }
         (ipv4::icmp::UNREACHABLE, 9 | 10 | 13 | 15) => (UNREACHABLE, 1),
@@ -360,9 +371,9 @@ pub fn error_to_ipv4(
         + inner_sum
         + quote.tuple.address_sum();
     // Inside of it the quoted header becomes shorter too.
-    let outer = Said {
+    let outer = HeaderFields {
         hops: outer.hops.wrapping_sub(1),
-        length: outer.length.wrapping_sub(LONGER as u16),
+        length: outer.length.wrapping_sub(HEADER_GROWTH as u16),
         ..outer
     };
     set4(&mut head.outer, outer, &translation.tuple, protocol::ICMP, id);
@@ -385,7 +396,7 @@ pub fn error_to_ipv6(
     let ErrorTranslation { outer: translation, quote, quoted } = error;
     let icmp_at = packet.payload_at & V4::PAYLOAD_MASK;
     let header_at = quote.header_at & HEADER_MASK;
-    if quote.payload_at != header_at + HEADER4 || packet.length + 2 * LONGER > LEAST_MTU {
+    if quote.payload_at != header_at + HEADER4 || packet.length + 2 * HEADER_GROWTH > LEAST_MTU {
         return None;
     }
     let (outer, _) = read4(frame, ETHERNET, icmp_at.wrapping_sub(ETHERNET) as u16)?;
@@ -393,9 +404,9 @@ pub fn error_to_ipv6(
     let (inner, inner_sum) = read4(frame, header_at, HEADER4 as u16)?;
     // That the tuple's addresses are mapped adds nothing to a sum.
     let old = icmp.sum() + inner_sum + quote.tuple.address_sum();
-    let outer = Said {
+    let outer = HeaderFields {
         hops: outer.hops.wrapping_sub(1),
-        length: outer.length.wrapping_add(LONGER as u16),
+        length: outer.length.wrapping_add(HEADER_GROWTH as u16),
         ..outer
     };
     set6(&mut head.outer, outer, &translation.tuple, protocol::ICMPV6);
@@ -427,7 +438,7 @@ pub fn rewrite_quote<H>(
 #[inline(always)]
 pub fn quote(frame: &(impl Frame + ?Sized), icmp_at: usize, side: u8) -> Option<Quote<V6>> {
     let Quote { tuple, header_at, payload_at } = icmp_error::quote::<V4>(frame, icmp_at, side)?;
-    Some(Quote { tuple: mapped(&tuple), header_at, payload_at })
+    Some(Quote { tuple: mapped_tuple(&tuple), header_at, payload_at })
 }
 
 #[cfg(test)]

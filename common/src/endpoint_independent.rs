@@ -9,31 +9,33 @@
 //! alive (RFC 4787 REQ-6).
 
 use crate::{
-    abi::{Network, mapping},
+    abi::{Network, nat_behaviour},
     address::{Address, Port},
+    entry::reap_if_expired,
+    env::Tables,
     flow::{State, Ticks, Timer},
-    half::bury,
-    plan::First,
-    tables::Tables,
+    plan::Scratch,
     tuple::{Tuple, echo, protocol, side},
 };
 
 /// Whether flows of a network that carry `protocol` go by mappings.
 #[inline(always)]
-pub(crate) fn is_for<A: Address>(network: u32, protocol: u8, tables: &impl Tables<A>) -> bool {
+pub(crate) fn applies_to<A: Address>(network: u32, protocol: u8, tables: &impl Tables<A>) -> bool {
     matches!(protocol, protocol::TCP | protocol::UDP)
-        && tables.network(network).is_some_and(|network| network.mapping & mapping::FULL_CONE != 0)
+        && tables
+            .network(network)
+            .is_some_and(|network| network.nat_behaviour & nat_behaviour::ENDPOINT_INDEPENDENT != 0)
 }
 
 /// Whether there may be mappings at all: network 0 says so for all.
 #[inline(always)]
-fn are_there<A: Address>(protocol: u8, tables: &impl Tables<A>) -> bool {
-    is_for(0, protocol, tables)
+fn mappings_enabled<A: Address>(protocol: u8, tables: &impl Tables<A>) -> bool {
+    applies_to(0, protocol, tables)
 }
 
 /// The key of the half that a container's packet finds.
 #[inline(always)]
-fn inner<A: Address>(protocol: u8, address: A, port: Port, external: A) -> Tuple<A> {
+fn internal_key<A: Address>(protocol: u8, address: A, port: Port, external: A) -> Tuple<A> {
     Tuple {
         source: address,
         destination: external,
@@ -48,55 +50,65 @@ fn inner<A: Address>(protocol: u8, address: A, port: Port, external: A) -> Tuple
 
 /// The key of the half that a packet from outside finds.
 #[inline(always)]
-fn outer<A: Address>(arriving: &Tuple<A>) -> Tuple<A> {
-    inner(arriving.protocol, arriving.destination, arriving.destination_port, arriving.destination)
-        .reversed()
+fn external_key<A: Address>(arriving: &Tuple<A>) -> Tuple<A> {
+    internal_key(
+        arriving.protocol,
+        arriving.destination,
+        arriving.destination_port,
+        arriving.destination,
+    )
+    .reversed()
 }
 
 /// Whether the flow that is about to begin goes by a mapping of the container that begins it.
 #[inline(always)]
-pub const fn is_wanted<A>(first: &First<A>) -> bool {
-    first.beginning.forward.mapped != 0
+pub const fn needs_mapping<A>(scratch: &Scratch<A>) -> bool {
+    scratch.new_flow.forward.refreshes_mapping != 0
 }
 
 /// Gives the flow the port of the mapping that there is; false if there is none.
 #[inline(always)]
-pub fn find<A: Address>(first: &mut First<A>, tables: &impl Tables<A>) -> bool {
-    let First { packet, beginning, .. } = first;
+pub fn reuse_mapping<A: Address>(scratch: &mut Scratch<A>, tables: &impl Tables<A>) -> bool {
+    let Scratch { packet, new_flow, .. } = scratch;
     let Tuple { protocol, source, source_port, .. } = packet.tuple;
-    let key = inner(protocol, source, source_port, beginning.leaves.source);
+    let key = internal_key(protocol, source, source_port, new_flow.translated.source);
     let now = tables.now();
-    if bury(tables, &key, now) {
+    if reap_if_expired(tables, &key, now) {
         return false;
     }
-    let Some(mut half) = tables.flow(&key) else { return false };
-    half.last_used = now;
-    beginning.leaves.source_port = half.translation.tuple.source_port;
+    let Some(mut entry) = tables.flow(&key) else { return false };
+    entry.last_used = now;
+    new_flow.translated.source_port = entry.translation.tuple.source_port;
     true
 }
 
 /// Makes everything ready to begin a mapping, as a flow is begun, before the flow itself.
 #[inline(always)]
-pub fn stand_in<A: Address>(first: &mut First<A>) {
-    let First { packet, beginning, sent, .. } = first;
-    *sent = packet.tuple;
-    let external = beginning.leaves.source;
-    packet.tuple = inner(sent.protocol, sent.source, sent.source_port, external);
-    beginning.leaves = Tuple { source: external, ..packet.tuple };
+pub fn plan_mapping<A: Address>(scratch: &mut Scratch<A>) {
+    let Scratch { packet, new_flow, original_tuple, .. } = scratch;
+    *original_tuple = packet.tuple;
+    let external = new_flow.translated.source;
+    packet.tuple = internal_key(
+        original_tuple.protocol,
+        original_tuple.source,
+        original_tuple.source_port,
+        external,
+    );
+    new_flow.translated = Tuple { source: external, ..packet.tuple };
 }
 
 /// Goes back to the flow, which gets the port of the mapping that has begun.
 #[inline(always)]
-pub fn stand_out<A: Address>(first: &mut First<A>) {
-    let First { packet, beginning, sent, half, .. } = first;
-    let Tuple { source, source_port, .. } = half.translation.tuple;
-    packet.tuple = *sent;
-    beginning.leaves = Tuple { source, source_port, side: side::UPLINK, ..*sent };
+pub fn resume_flow<A: Address>(scratch: &mut Scratch<A>) {
+    let Scratch { packet, new_flow, original_tuple, entry, .. } = scratch;
+    let Tuple { source, source_port, .. } = entry.translation.tuple;
+    packet.tuple = *original_tuple;
+    new_flow.translated = Tuple { source, source_port, side: side::UPLINK, ..*original_tuple };
 }
 
 /// How many mappings a container may have at once: an eighth of all ports, for its neighbours want
 /// some too.
-pub(crate) const MOST: u32 = 1 << 13;
+pub(crate) const MAX_MAPPINGS_PER_CONTAINER: u32 = 1 << 13;
 
 /// The state that a mapping is in for good.
 #[inline(always)]
@@ -115,8 +127,8 @@ pub(crate) const fn timeout(network: &Network, protocol: u8) -> Ticks {
 /// Whether a flow or mapping cannot have the port that `reply_key` is about: another one's mapping
 /// has it, or, for a mapping, a publish.
 #[inline(always)]
-pub(crate) fn is_in_the_way<A: Address>(
-    mapped: bool,
+pub(crate) fn port_conflicts<A: Address>(
+    refreshes_mapping: bool,
     reply_key: &Tuple<A>,
     now: Ticks,
     tables: &impl Tables<A>,
@@ -124,32 +136,32 @@ pub(crate) fn is_in_the_way<A: Address>(
     if reply_key.side == side::MAPPING {
         return tables.published(reply_key).is_some();
     }
-    if mapped || !are_there(reply_key.protocol, tables) {
+    if refreshes_mapping || !mappings_enabled(reply_key.protocol, tables) {
         return false;
     }
-    let key = outer(reply_key);
-    tables.flow(&key).is_some() && !bury(tables, &key, now)
+    let key = external_key(reply_key);
+    tables.flow(&key).is_some() && !reap_if_expired(tables, &key, now)
 }
 
 /// Leads a packet to an address of the host where a mapping says, given what it arrives with;
 /// answers the slot and the epoch by which that stands. None if there is no mapping.
 #[inline(always)]
-pub(crate) fn lead<A: Address>(
+pub(crate) fn lookup_external<A: Address>(
     arriving: &Tuple<A>,
-    leaves: &mut Tuple<A>,
+    translated: &mut Tuple<A>,
     tables: &impl Tables<A>,
 ) -> Option<(u32, u32)> {
-    if !are_there(arriving.protocol, tables) {
+    if !mappings_enabled(arriving.protocol, tables) {
         return None;
     }
-    let key = outer(arriving);
-    if bury(tables, &key, tables.now()) {
+    let key = external_key(arriving);
+    if reap_if_expired(tables, &key, tables.now()) {
         return None;
     }
-    let half = tables.flow(&key)?;
-    leaves.destination = half.translation.tuple.destination;
-    leaves.destination_port = half.translation.tuple.destination_port;
-    Some((half.slot, half.epoch))
+    let entry = tables.flow(&key)?;
+    translated.destination = entry.translation.tuple.destination;
+    translated.destination_port = entry.translation.tuple.destination_port;
+    Some((entry.slot, entry.epoch))
 }
 
 /// Keeps the mapping of a flow alive that the container sends a packet of. `leaves` is that
@@ -157,12 +169,12 @@ pub(crate) fn lead<A: Address>(
 #[inline(always)]
 pub(crate) fn refresh<A: Address>(
     packet: &Tuple<A>,
-    leaves: &Tuple<A>,
+    translated: &Tuple<A>,
     now: Ticks,
     tables: &impl Tables<A>,
 ) {
-    let key = inner(packet.protocol, packet.source, packet.source_port, leaves.source);
-    if let Some(mut half) = tables.flow(&key) {
-        half.last_used = now;
+    let key = internal_key(packet.protocol, packet.source, packet.source_port, translated.source);
+    if let Some(mut entry) = tables.flow(&key) {
+        entry.last_used = now;
     }
 }

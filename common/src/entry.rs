@@ -1,11 +1,11 @@
 //! One direction of a flow in the table: used, idle, removed with the other.
 
 use crate::{
-    abi::Flow,
+    abi::FlowEntry,
     address::Address,
+    env::Tables,
     flow::{Ticks, tcp},
     packet::Packet,
-    tables::Tables,
     tuple::Tuple,
 };
 
@@ -16,40 +16,40 @@ pub(crate) fn is_gone_or_idle<A: Address>(
     now: Ticks,
 ) -> bool {
     match tables.flow(key) {
-        Some(half) => is_idle(&half, now),
+        Some(entry) => is_idle(&entry, now),
         None => true,
     }
 }
 
 #[inline(always)]
-pub(crate) fn touch<A>(half: &mut Flow<A>, packet: &Packet<A>, now: Ticks) {
-    half.packets += 1;
-    half.bytes += u64::from(packet.length);
-    half.last_used = now;
+pub(crate) fn touch<A>(entry: &mut FlowEntry<A>, packet: &Packet<A>, now: Ticks) {
+    entry.packets += 1;
+    entry.bytes += u64::from(packet.length);
+    entry.last_used = now;
     // Not as a reset says it: that is what the field is for.
     if packet.flags & (tcp::ACK | tcp::RST) == tcp::ACK {
-        half.acknowledged = packet.acknowledgment;
+        entry.acknowledged = packet.acknowledgment;
     }
 }
 
 /// Whether the half's time is over. Another CPU may have used it a tick later than `now`: that is
 /// not 136 years ago.
 #[inline(always)]
-pub(crate) fn is_idle<A>(half: &Flow<A>, now: Ticks) -> bool {
-    now.wrapping_sub(half.last_used).cast_signed() > half.timeout.cast_signed()
+pub(crate) fn is_idle<A>(entry: &FlowEntry<A>, now: Ticks) -> bool {
+    now.wrapping_sub(entry.last_used).cast_signed() > entry.timeout.cast_signed()
 }
 
 /// One half of a flow, as it was seen in the table: enough to remove both.
 #[derive(Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct EntryOwner {
     is_reply: u8,
     owner: u32,
 }
 
-impl Seen {
+impl EntryOwner {
     #[inline(always)]
-    pub(crate) fn new<A>(half: &Flow<A>) -> Self {
-        Self { is_reply: half.is_reply, owner: half.owner }
+    pub(crate) fn new<A>(entry: &FlowEntry<A>) -> Self {
+        Self { is_reply: entry.is_reply, owner: entry.owner }
     }
 
     /// Removes the half. A flow counts for its owner as long as its forward half is there.
@@ -65,12 +65,12 @@ impl Seen {
 #[inline(always)]
 pub(crate) fn end<A: Address>(
     tables: &impl Tables<A>,
-    seen: Seen,
+    seen: EntryOwner,
     key: &Tuple<A>,
     other: &Tuple<A>,
 ) {
     seen.remove(tables, key);
-    Seen { is_reply: 1 - seen.is_reply, ..seen }.remove(tables, other);
+    EntryOwner { is_reply: 1 - seen.is_reply, ..seen }.remove(tables, other);
 }
 
 /// Removes both halves of a flow that has ended, given one's key and the other's.
@@ -81,30 +81,34 @@ pub(crate) fn end<A: Address>(
 #[inline(always)]
 pub(crate) fn remove<A: Address>(
     tables: &impl Tables<A>,
-    seen: Seen,
+    seen: EntryOwner,
     key: &Tuple<A>,
     other: &Tuple<A>,
     now: Ticks,
 ) {
     seen.remove(tables, key);
-    if let Some(half) = tables.flow(other)
-        && (half.epoch != tables.epoch(half.slot) || is_idle(&half, now))
+    if let Some(entry) = tables.flow(other)
+        && (entry.epoch != tables.epoch(entry.slot) || is_idle(&entry, now))
     {
-        let seen = Seen::new(&half);
-        drop(half);
+        let seen = EntryOwner::new(&entry);
+        drop(entry);
         seen.remove(tables, other);
     }
 }
 
 /// Removes a flow that has ended but still has its entries; false if it has not.
 #[inline(always)]
-pub(crate) fn bury<A: Address>(tables: &impl Tables<A>, key: &Tuple<A>, now: Ticks) -> bool {
-    let Some(half) = tables.flow(key) else { return false };
-    let other = half.translation.tuple.reversed();
-    let stale = half.epoch != tables.epoch(half.slot);
-    let idle = is_idle(&half, now);
-    let seen = Seen::new(&half);
-    drop(half);
+pub(crate) fn reap_if_expired<A: Address>(
+    tables: &impl Tables<A>,
+    key: &Tuple<A>,
+    now: Ticks,
+) -> bool {
+    let Some(entry) = tables.flow(key) else { return false };
+    let other = entry.translation.tuple.reversed();
+    let stale = entry.epoch != tables.epoch(entry.slot);
+    let idle = is_idle(&entry, now);
+    let seen = EntryOwner::new(&entry);
+    drop(entry);
     if stale || (idle && is_gone_or_idle(tables, &other, now)) {
         remove(tables, seen, key, &other, now);
         return true;
