@@ -6,12 +6,12 @@
 use std::{collections::BTreeMap, env};
 
 use arbitrary::{Arbitrary as _, Unstructured};
-use causeway::datapath::{Entry, Terms, Trial};
+use causeway::datapath::{Action, Entry, Terms, Trial};
 use causeway_api::types::publish::PortRange;
 use causeway_common::{
     abi::{Network, deliver},
     address::{self, Address},
-    drop_reason::DropReason,
+    drop_reason::{DropReason, Fate},
     model::Model,
     packet::Arrival,
     tuple::side,
@@ -19,7 +19,7 @@ use causeway_common::{
 use causeway_fuzz::{
     fixture::{CONTAINERS, Fixture, GATEWAYS, HOST, PUBLISHES, Scenery, WORLD, subnet},
     history::check_outcome,
-    programs::{Hook, Outcome, action, run},
+    programs::{Hook, Outcome, run},
     traffic::{self, Arriving, Event, Left, Memory},
     wire::Frame,
 };
@@ -35,9 +35,6 @@ families!(kernel_matches_model_for_any_frame);
 const FRAMES: u64 = 150_000;
 
 /// Actions of XDP.
-const XDP_DROP: i32 = 1;
-const XDP_PASS: i32 = 2;
-const XDP_REDIRECT: i32 = 4;
 
 /// How many make a history. None fills the table, whose room is not the same to the last entry in
 /// the kernel and in the model.
@@ -278,7 +275,7 @@ impl<A: Played> History<'_, A> {
     /// False if the kernel has chosen a port of its own, which the model cannot know.
     fn send(&mut self, arriving: Arriving) -> bool {
         let trial = match self.try_early(&arriving) {
-            Some(trial) if trial.action == 2 => {
+            Some(trial) if trial.action == Action::Drop => {
                 // Also of an exchange of the host's with many, which would pass to the stack, and
                 // end there.
                 assert!(is_martian::<A>(&arriving.frame), "{arriving:02x?}");
@@ -306,7 +303,7 @@ impl<A: Played> History<'_, A> {
             );
         }
         self.seen.answered +=
-            u64::from(matches!(outcome, Outcome::Answer(..)) && trial.action == 7);
+            u64::from(matches!(outcome, Outcome::Answer(..)) && trial.action == Action::Redirect);
         if let Outcome::Leave { output, .. } = outcome {
             self.seen.left += 1;
             let moved = moved && trial.frame != arriving.frame;
@@ -330,17 +327,13 @@ impl<A: Played> History<'_, A> {
         let trial =
             self.bench.datapath.try_frame(Entry::UplinkXdp, arriving.input, 0, &arriving.frame);
         let trial = trial.expect("the frame runs");
-        let action = match trial.action {
-            XDP_DROP => 2,
-            XDP_REDIRECT => 7,
-            action => {
-                assert_eq!((action, &trial.frame), (XDP_PASS, &arriving.frame), "{arriving:02x?}");
-                return None;
-            }
-        };
+        if trial.action == Action::Pass {
+            assert_eq!(trial.frame, arriving.frame, "{arriving:02x?}");
+            return None;
+        }
         self.seen.frames += 1;
         self.seen.early += 1;
-        Some(Trial { action, ..trial })
+        Some(trial)
     }
 
     /// What became of such a one, which gets an identification by chance and may come again, the
@@ -349,9 +342,8 @@ impl<A: Played> History<'_, A> {
     fn send_fragment(&mut self, arriving: &Arriving) {
         let entry = entry(arriving.hook);
         let trial = self.try_frame(entry, arriving.input, 0, &arriving.frame);
-        assert!(matches!(trial.action, -1 | 2 | 7), "{arriving:02x?}: {trial:02x?}");
         assert!(
-            trial.action == 2
+            trial.action == Action::Drop
                 || trial.frame.len() == arriving.frame.len()
                 || trial.frame.len() < 576
         );
@@ -364,8 +356,11 @@ impl<A: Played> History<'_, A> {
         let came_by = if self.random.next().is_multiple_of(2) { 0 } else { arriving.input };
         let trial =
             self.try_frame(Entry::Bridge, self.bench.index("cwa"), came_by, &arriving.frame);
-        let (reason, action) =
-            if came_by == 0 { (DropReason::FromHost, -1) } else { (DropReason::NotPublished, 2) };
+        let (reason, action) = if came_by == 0 {
+            (DropReason::FromHost, Action::Pass)
+        } else {
+            (DropReason::NotPublished, Action::Drop)
+        };
         assert_eq!((trial.action, &trial.frame), (action, &arriving.frame));
         self.seen.count(reason);
     }
@@ -413,6 +408,19 @@ fn leads_nowhere<A: Played>(frame: &[u8]) -> bool {
     A::nowhere().iter().any(|(subnet, mask)| destination.is_in(subnet, mask))
 }
 
+/// The action of a program with that outcome.
+const fn action(outcome: &Outcome) -> Action {
+    match outcome {
+        Outcome::Leave { deliver: deliver::STACK, .. } | Outcome::Pass => Action::Pass,
+        Outcome::Leave { .. } | Outcome::Answer(..) => Action::Redirect,
+        Outcome::Again => Action::Drop,
+        Outcome::Stop(reason) => match reason.fate() {
+            Fate::Punt => Action::Pass,
+            Fate::Drop | Fate::Hold => Action::Drop,
+        },
+    }
+}
+
 /// Whether the kernel did what the decisions say. `moved` says that the frame's port may be one of
 /// the kernel's choice.
 fn compare(
@@ -422,12 +430,14 @@ fn compare(
     moved: bool,
 ) -> Result<(), &'static str> {
     let passes = arriving.hook == Hook::UplinkOut && matches!(outcome, Outcome::Leave { .. });
-    let expected = if passes { -1 } else { action(outcome) };
-    let unanswered = trial.action == 2 && trial.frame == arriving.frame;
+    let expected = if passes { Action::Pass } else { action(outcome) };
+    let unanswered = trial.action == Action::Drop && trial.frame == arriving.frame;
     let frame = match outcome {
         // Errors have a limit; after that the packet is dropped as it is.
         Outcome::Answer(..) if unanswered => return Ok(()),
-        Outcome::Stop(DropReason::NoRoute) if unanswered || trial.action == 7 => return Ok(()),
+        Outcome::Stop(DropReason::NoRoute) if unanswered || trial.action == Action::Redirect => {
+            return Ok(());
+        }
         _ if trial.action != expected => return Err("it is another action"),
         // Half translated, perhaps.
         Outcome::Stop(DropReason::RewriteFailed) => return Ok(()),
@@ -464,13 +474,16 @@ fn an_exchange_works<A: Played>(bench: &Bench, fixture: &Fixture) {
     let left = Frame::read(&trial.frame).expect("a packet");
     assert_eq!(
         (trial.action, left.source, left.ports()),
-        (7, A::named(HOST).ip(), Some((4000, 53)))
+        (Action::Redirect, A::named(HOST).ip(), Some((4000, 53)))
     );
     let mut answer = left.reversed();
     answer.macs.0 = fixture.uplink_mac;
     let trial = bench.kernel(Entry::Uplink, "up0", &answer.summed().bytes());
     let back = Frame::read(&trial.frame).expect("a packet");
-    assert_eq!((trial.action, back.destination, back.ports()), (7, container, Some((53, 4000))));
+    assert_eq!(
+        (trial.action, back.destination, back.ports()),
+        (Action::Redirect, container, Some((53, 4000)))
+    );
     assert!(back.transport_sums_up());
 }
 

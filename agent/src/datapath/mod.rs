@@ -42,7 +42,7 @@ use causeway_common::{
 };
 use ipnet::IpNet;
 
-pub use self::trial::{Entry, Trial};
+pub use self::trial::{Action, Entry, Trial};
 use self::{
     attach::{Attached, Hook},
     flows::FlowTable,

@@ -22,12 +22,44 @@ pub enum Entry {
     Bridge,
 }
 
+/// What a program returned for a frame, whatever the numbers of its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The packet goes on as it is: `TCX_NEXT`, `XDP_PASS`.
+    Pass,
+    /// `TCX_DROP`, `XDP_DROP`.
+    Drop,
+    /// The frame is sent to another interface, or back: `TCX_REDIRECT`, `XDP_REDIRECT`.
+    Redirect,
+}
+
+impl Action {
+    /// Numbers of `enum tcx_action_base`, which those of clsact share.
+    const fn of_tc(number: i32) -> Option<Self> {
+        match number {
+            -1 => Some(Self::Pass),
+            2 => Some(Self::Drop),
+            7 => Some(Self::Redirect),
+            _ => None,
+        }
+    }
+
+    /// Numbers of `enum xdp_action`.
+    const fn of_xdp(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Drop),
+            2 => Some(Self::Pass),
+            4 => Some(Self::Redirect),
+            _ => None,
+        }
+    }
+}
+
 /// What a program made of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// The action: -1 passes it on unchanged, 2 drops it, 7 redirects it. XDP's are others: 2, 1
-    /// and 4.
-    pub action: i32,
+    /// What it returned.
+    pub action: Action,
     /// The frame as the program left it.
     pub frame: Vec<u8>,
 }
@@ -59,13 +91,17 @@ impl Datapath {
         came_by: u32,
         frame: &[u8],
     ) -> anyhow::Result<Trial> {
-        // It may become longer by an error, or be another that was held.
+        // An ICMP error or a fragment of the queue may be longer than the frame.
         let mut out = vec![0; frame.len().max(QUEUED_FRAME_BYTES) + 256];
-        let result = self.run(entry, index, came_by, frame, &mut out).with_context(|| {
-            format!("running a frame of {} bytes through '{entry:?}'", frame.len())
-        })?;
+        let what = || format!("running a frame of {} bytes through '{entry:?}'", frame.len());
+        let result = self.run(entry, index, came_by, frame, &mut out).with_context(what)?;
         out.truncate(result.data_size_out as usize);
-        Ok(Trial { action: result.return_value.cast_signed(), frame: out })
+        let number = result.return_value.cast_signed();
+        let of_hook = if entry == Entry::UplinkXdp { Action::of_xdp } else { Action::of_tc };
+        let action = of_hook(number)
+            .with_context(|| format!("the program returned {number}, which is no action of ours"))
+            .with_context(what)?;
+        Ok(Trial { action, frame: out })
     }
 
     fn run(

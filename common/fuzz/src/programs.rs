@@ -5,7 +5,7 @@ use causeway_common::{
     abi::{Translation, deliver},
     address::{Address as _, Port, V4},
     checksum,
-    drop_reason::{DropReason, Fate},
+    drop_reason::DropReason,
     env::Tables as _,
     forward::{self, Decision},
     fragment,
@@ -305,19 +305,6 @@ fn rewrite_error<A: Family>(
     }
     icmp_error::apply::<A>(&mut frame[..], packet.payload_at, translation)?;
     Some(frame)
-}
-
-/// The action of a program, as a number: -1 passes the frame on, 2 drops it, 7 redirects it.
-pub fn action(outcome: &Outcome) -> i32 {
-    match outcome {
-        Outcome::Leave { deliver: deliver::STACK, .. } | Outcome::Pass => -1,
-        Outcome::Leave { .. } | Outcome::Answer(..) => 7,
-        Outcome::Again => 2,
-        Outcome::Stop(reason) => match reason.fate() {
-            Fate::Punt => -1,
-            Fate::Drop | Fate::Hold => 2,
-        },
-    }
 }
 
 /// The half of the flow that an answer to a packet would find, if there is one that counts: what

@@ -1,10 +1,23 @@
 //! Tables of packets. Each row goes through the pure decisions and through the programs in the
 //! kernel, with the same tables: the action, the frame to the last byte and the reason that was
-//! counted must be the same, and be what the row says.
+//! counted must be equal, and be what the row says.
+//!
+//! ```text
+//!   container      host side  bridge                               uplink and beyond
+//!   c1 172.18.0.2 ──── h1 ─┬─ cwa 172.18.0.1, masquerade ─┐
+//!   c2 172.18.0.3 ──── h2 ─┘                              │
+//!   c3 172.19.0.2 ──── h3 ─── cwb 172.19.0.1             ─┼─ host ─── up0 10.0.2.15
+//!   c4 172.20.0.2 ──── h4 ─┬─ cwc 172.20.0.1, internal,  ─┘   │        └─ near 10.0.2.2
+//!   c5 172.20.0.3 ──── h5 ─┘      no icc                      │            └─ world 203.0.113.10
+//!                                                             └─── lan0 192.168.9.1, no uplink
+//! ```
+//!
+//! [`super::address`] makes the IPv6 addresses of these. A row names the interface that a frame
+//! arrives at: `up0` for one from outside, `h1` to `h5` for one that a container sends.
 
 use std::net::IpAddr;
 
-use causeway::datapath::{Entry, Trial};
+use causeway::datapath::{Action, Entry, Trial};
 use causeway_common::{
     abi::deliver,
     drop_reason::{DropReason, Fate},
@@ -203,7 +216,7 @@ pub fn check(bench: &mut Bench, family: Family, rows: Vec<Row>) {
             let bytes = frame.bytes();
             let action = bench.kernel(entry(input), input, &bytes).action;
             let whole = matches!(frame.fragment, Fragment::None | Fragment::Dont);
-            assert!(action == 7 || !whole, "{}: what comes before it", row.what);
+            assert!(action == Action::Redirect || !whole, "{}: what comes before it", row.what);
             let _ = bench.pure(entry(input), input, &bytes);
         }
         if let Err(failure) = check_row(bench, &row) {
@@ -241,9 +254,10 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
         return Err("a raw frame does not leave".to_owned());
     };
     let leaves = !matches!(row.expect, Expect::Reinject);
-    if trial.action != if leaves { 7 } else { 2 } || !counted.is_empty() {
+    let action = if leaves { Action::Redirect } else { Action::Drop };
+    if trial.action != action || !counted.is_empty() {
         return Err(format!(
-            "the kernel did {} and counted {counted:?}; the pure code says {pure:?}",
+            "the kernel did {:?} and counted {counted:?}; the pure code says {pure:?}",
             trial.action
         ));
     }
@@ -309,16 +323,16 @@ fn check_stopped(
     }
     let answer = if let Frame::Ip(frame) = frame { answer(row.input, frame, reason) } else { None };
     let (action, wanted) = match (reason.fate(), answer) {
-        (Fate::Punt, _) => (-1, frame.bytes()),
-        (Fate::Drop | Fate::Hold, None) => (2, frame.bytes()),
-        (Fate::Drop | Fate::Hold, Some(answer)) => (7, answer),
+        (Fate::Punt, _) => (Action::Pass, frame.bytes()),
+        (Fate::Drop | Fate::Hold, None) => (Action::Drop, frame.bytes()),
+        (Fate::Drop | Fate::Hold, Some(answer)) => (Action::Redirect, answer),
     };
     if counted != [reason.name()] {
         return Err(format!("the kernel counted {counted:?}, not {}", reason.name()));
     }
     if trial.action != action || trial.frame != wanted {
         return Err(format!(
-            "the kernel did {} and left\n {:02x?}, not\n {wanted:02x?}",
+            "the kernel did {:?} and left\n {:02x?}, not\n {wanted:02x?}",
             trial.action, trial.frame
         ));
     }

@@ -1,6 +1,6 @@
 //! Networks whose mapping and filtering do not depend on the other side.
 
-use causeway::datapath::Entry;
+use causeway::datapath::{Action, Entry};
 use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
@@ -171,7 +171,7 @@ fn mapping_owns_its_port(family: Family) {
         let port = |bench: &Bench, host_side, source, to, destination| {
             let sent = from(source, to, Payload::Udp(destination, 53, vec![]));
             let trial = bench.kernel(Entry::HostSide, host_side, &sent.bytes());
-            assert_eq!(trial.action, 7);
+            assert_eq!(trial.action, Action::Redirect);
             Packet::parse(&trial.frame[14..]).expect("a packet").ports().0
         };
         assert_eq!(port(bench, "h1", c1, world, 4000), 4000);
@@ -190,7 +190,7 @@ fn mapping_owns_its_port(family: Family) {
         bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[])).expect("it goes");
         bench.remove_endpoint(C1);
         let arriving = outside(bench, near, host, Payload::Udp(9, 4000, vec![])).bytes();
-        assert_eq!(bench.kernel(Entry::Uplink, "up0", &arriving).action, -1);
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &arriving).action, Action::Pass);
         assert_eq!(port(bench, "h2", c2, world, 4000), other, "the neighbour's stays");
     });
 }
@@ -201,12 +201,12 @@ fn next_agent_knows_mappings_at_once(family: Family) {
         set_up(bench);
         bench.put_full_cone("cwa");
         let sent = from(c1, world, Payload::Udp(4000, 53, vec![])).bytes();
-        assert_eq!(bench.kernel(Entry::HostSide, "h1", &sent).action, 7);
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &sent).action, Action::Redirect);
         let arriving = |port| outside(bench, near, host, Payload::Udp(port, 4000, vec![])).bytes();
         let frames = [arriving(9), arriving(10), arriving(11)];
-        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[0]).action, 7);
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[0]).action, Action::Redirect);
         bench.restart();
-        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[1]).action, 7);
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[1]).action, Action::Redirect);
         // The network is put again, without mappings.
         bench.put_host();
         bench.put_dual(Place {
@@ -217,6 +217,6 @@ fn next_agent_knows_mappings_at_once(family: Family) {
             masquerade: true,
         });
         bench.datapath.settle().expect("it settles");
-        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[2]).action, -1);
+        assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[2]).action, Action::Pass);
     });
 }

@@ -1,6 +1,6 @@
 //! A full table.
 
-use causeway::datapath::Entry;
+use causeway::datapath::{Action, Entry};
 use causeway_tests::{
     bench::{
         Bench,
@@ -30,7 +30,8 @@ fn send(bench: &Bench, family: Family, port: u16) -> bool {
 fn exchange(bench: &Bench, family: Family, port: u16) -> bool {
     let Names { host, world, .. } = Names::of(family);
     let answer = outside(bench, world, host, Payload::Udp(53, port, vec![])).bytes();
-    send(bench, family, port) && bench.kernel(Entry::Uplink, "up0", &answer).action == 7
+    send(bench, family, port)
+        && bench.kernel(Entry::Uplink, "up0", &answer).action == Action::Redirect
 }
 
 /// Begins answered flows, from a source port each, until one finds no room; answers its port.

@@ -1,6 +1,6 @@
 //! Fragments, which go where their datagram's first one goes.
 
-use causeway::datapath::Entry;
+use causeway::datapath::{Action, Entry};
 use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
@@ -301,7 +301,7 @@ fn leave_with_one_new_identification(family: Family) {
         set_up(bench);
         let id = |bench: &Bench, input, frame: IpFrame| {
             let trial = bench.kernel(Entry::HostSide, input, &frame.bytes());
-            assert_eq!(trial.action, 7);
+            assert_eq!(trial.action, Action::Redirect);
             id_of(&frame, &trial)
         };
         let whole = |source, port| from(source, world, Payload::Udp(port, 53, b"hello".to_vec()));

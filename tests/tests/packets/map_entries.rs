@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use causeway::datapath::{Entry, Interface};
+use causeway::datapath::{Action, Entry, Interface};
 use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
@@ -38,9 +38,9 @@ fn bridge_accepts_only_host_packets(family: Family) {
         let frame = outside(bench, world, c1, Payload::Tcp(4000, 80, SYN)).bytes();
         let index = bench.index("cwa");
         for (came_by, action, reason) in [
-            (0, -1, DropReason::FromHost),
-            (bench.index("up0"), 2, DropReason::NotPublished),
-            (bench.index("cwb"), 2, DropReason::NotPublished),
+            (0, Action::Pass, DropReason::FromHost),
+            (bench.index("up0"), Action::Drop, DropReason::NotPublished),
+            (bench.index("cwb"), Action::Drop, DropReason::NotPublished),
         ] {
             let before = bench.datapath.reasons().expect("the counts")[reason.name()];
             let trial = bench
@@ -57,7 +57,7 @@ fn bridge_accepts_only_host_packets(family: Family) {
 fn is_published(bench: &Bench, address: IpAddr, port: u16) -> bool {
     let Names { world, .. } = Names::of(Family::of(address));
     let syn = outside(bench, world, address, Payload::Tcp(4000, port, SYN));
-    bench.kernel(Entry::Uplink, "up0", &syn.bytes()).action == 7
+    bench.kernel(Entry::Uplink, "up0", &syn.bytes()).action == Action::Redirect
 }
 
 fn publish_removal_spares_other_addresses(family: Family) {
@@ -103,7 +103,7 @@ fn next_agent_drops_unrestored_entries(family: Family) {
         let of_c2 = from(c2, world, Payload::Tcp(4000, 80, SYN)).bytes();
         assert_ne!(
             bench.kernel(Entry::HostSide, "h2", &of_c2).action,
-            7,
+            Action::Redirect,
             "its endpoint is forgotten"
         );
     });
@@ -122,13 +122,17 @@ fn unrestored_uplink_is_removed(family: Family) {
         set_up(bench);
         put_uplink(bench, "lan0", LAN);
         let syn = from(c1, address(family, [192, 168, 9, 7]), Payload::Tcp(4000, 80, SYN)).bytes();
-        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, 7);
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, Action::Redirect);
         bench.restart();
         bench.put_host();
         bench.put_dual(PLACE);
         bench.datapath.settle().expect("it settles");
         bench.flush();
-        assert_eq!(bench.kernel(Entry::HostSide, "h1", &syn).action, 2, "nothing leaves by it");
+        assert_eq!(
+            bench.kernel(Entry::HostSide, "h1", &syn).action,
+            Action::Drop,
+            "nothing leaves by it"
+        );
     });
 }
 
@@ -155,8 +159,8 @@ fn endpoint_removal_ends_its_flows(family: Family) {
         set_up(bench);
         let there = from(c1, c2, Payload::Udp(4000, 53, vec![])).bytes();
         let back = from(c2, c1, Payload::Udp(53, 4000, vec![])).bytes();
-        assert_eq!(bench.kernel(Entry::HostSide, "h1", &there).action, 7);
-        assert_eq!(bench.kernel(Entry::HostSide, "h2", &back).action, 7);
+        assert_eq!(bench.kernel(Entry::HostSide, "h1", &there).action, Action::Redirect);
+        assert_eq!(bench.kernel(Entry::HostSide, "h2", &back).action, Action::Redirect);
         bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[])).expect("it goes");
         bench.remove_endpoint(C1);
         // Made again with another host side, it is met there.

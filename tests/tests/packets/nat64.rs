@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use causeway::datapath::{Entry, PublishEntry};
+use causeway::datapath::{Action, Entry, PublishEntry};
 use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
@@ -84,7 +84,7 @@ fn identified(frame: IpFrame, seen: &[u8]) -> IpFrame {
 #[track_caller]
 fn goes_in(bench: &Bench, what: &str, input: &str, frame: &IpFrame) -> u16 {
     let trial = bench.kernel(entry(input), input, &frame.bytes());
-    assert_eq!(trial.action, 7, "{what}");
+    assert_eq!(trial.action, Action::Redirect, "{what}");
     let (port, _) = read(&trial.frame).ports();
     assert!((1024..32768).contains(&port), "{what}: {port} may be a socket's of the host's");
     let wanted = inside(frame, port, &trial.frame).bytes();
@@ -225,13 +225,13 @@ fn refused_client_packets() {
                 );
                 let Some((speaker, told)) = answer else {
                     assert!(
-                        trial.action != 7 && trial.frame == frame.bytes(),
-                        "{what}: {}",
+                        trial.action != Action::Redirect && trial.frame == frame.bytes(),
+                        "{what}: {:?}",
                         trial.action
                     );
                     continue;
                 };
-                assert_eq!(trial.action, 7, "{what}");
+                assert_eq!(trial.action, Action::Redirect, "{what}");
                 assert_eq!(read(&trial.frame).source, *speaker, "{what}");
                 let head = told.head(V6);
                 assert_eq!(
@@ -304,7 +304,7 @@ fn replies_become_ipv6() {
                 let wanted = outwards(&frame, &there, answer.with_ports(published, 4000)).bytes();
                 for _ in 0..2 {
                     let trial = bench.kernel(Entry::HostSide, "h1", &frame.bytes());
-                    assert_eq!(trial.action, 7, "{what}");
+                    assert_eq!(trial.action, Action::Redirect, "{what}");
                     assert_eq!(
                         trial.frame, wanted,
                         "{what}:\n{:02x?} is not\n{wanted:02x?}",
@@ -381,7 +381,11 @@ fn refused_replies() {
             );
             if let Some(told) = answer {
                 let (packet, head) = (read(&trial.frame), told.head(V4));
-                assert_eq!((trial.action, packet.source), (7, Names::of(V4).gateway), "{what}");
+                assert_eq!(
+                    (trial.action, packet.source),
+                    (Action::Redirect, Names::of(V4).gateway),
+                    "{what}"
+                );
                 assert_eq!(
                     (&packet.payload[..2], &packet.payload[4..8]),
                     (&head[..2], &head[4..]),
@@ -389,8 +393,8 @@ fn refused_replies() {
                 );
             } else {
                 assert!(
-                    trial.action != 7 && trial.frame == frame.bytes(),
-                    "{what}: {}",
+                    trial.action != Action::Redirect && trial.frame == frame.bytes(),
+                    "{what}: {:?}",
                     trial.action
                 );
             }
@@ -469,7 +473,7 @@ fn icmp_errors_and_quotes_are_translated() {
                             let left = outwards(&sent, &there, answer.with_ports(published, 4000));
                             assert_eq!(
                                 bench.kernel(Entry::HostSide, "h1", &sent.bytes()).action,
-                                7
+                                Action::Redirect
                             );
 
                             // About what the container sent. A router's address has no like: the
@@ -498,7 +502,11 @@ fn icmp_errors_and_quotes_are_translated() {
                                 ..wanted
                             };
                             let wanted = identified(wanted, &trial.frame).bytes();
-                            assert_eq!(trial.action, 7, "{told:?} {most} {options:?}");
+                            assert_eq!(
+                                trial.action,
+                                Action::Redirect,
+                                "{told:?} {most} {options:?}"
+                            );
                             assert_eq!(
                                 trial.frame, wanted,
                                 "{told:?} {most}:\n{:02x?} is not\n{wanted:02x?}",
@@ -515,7 +523,7 @@ fn icmp_errors_and_quotes_are_translated() {
                             let wanted =
                                 outwards(&error, &there, about(like, quoted, as_much(V6, most)))
                                     .bytes();
-                            assert_eq!(trial.action, 7, "{told:?} {most}");
+                            assert_eq!(trial.action, Action::Redirect, "{told:?} {most}");
                             assert_eq!(
                                 trial.frame, wanted,
                                 "{told:?} {most}:\n{:02x?} is not\n{wanted:02x?}",
@@ -619,7 +627,7 @@ fn refused_icmp_errors() {
                 before + 1,
                 "{what}"
             );
-            assert!(trial.action != 7, "{what}");
+            assert!(trial.action != Action::Redirect, "{what}");
         }
         report::rows(V4, rows.len());
     });
@@ -662,13 +670,17 @@ fn local_sources_are_dropped_on_uplink() {
         let link_local: IpAddr = "fe80::1".parse().expect("an address");
         for source in [host, c1, link_local, V6.loopback()] {
             let frame = outside(bench, source, host, udp(5));
-            assert_eq!(bench.kernel(Entry::Uplink, "up0", &frame.bytes()).action, 2, "{source}");
+            assert_eq!(
+                bench.kernel(Entry::Uplink, "up0", &frame.bytes()).action,
+                Action::Drop,
+                "{source}"
+            );
         }
         let mapped: IpAddr = "::ffff:203.0.113.10".parse().expect("an address");
         let frame = outside(bench, mapped, host, udp(5));
         assert_eq!(
             bench.kernel(Entry::Uplink, "up0", &frame.bytes()).action,
-            -1,
+            Action::Pass,
             "no packet has such an address"
         );
     });

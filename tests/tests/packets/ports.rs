@@ -1,6 +1,6 @@
 //! Ports that more than one wants toward one destination.
 
-use causeway::datapath::{Entry, Trial};
+use causeway::datapath::{Action, Entry, Trial};
 use causeway_tests::{
     bench::{
         Bench,
@@ -61,7 +61,7 @@ fn shared_source_port_becomes_two(family: Family) {
             assert_eq!(second.frame, translated.bytes(), "{payload:?}: its checksums");
             let answer = outside(bench, world, host, moved(&payload, other).answer());
             let back = bench.kernel(Entry::Uplink, "up0", &answer.bytes());
-            assert_eq!(back.action, 7);
+            assert_eq!(back.action, Action::Redirect);
             assert_eq!(
                 read(&back.frame).destination,
                 c2,
@@ -82,7 +82,7 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
             let alone = out(bench);
             assert_eq!(
                 (alone.action, &alone.frame),
-                (-1, &hosts.bytes()),
+                (Action::Pass, &hosts.bytes()),
                 "{payload:?}: nobody has it"
             );
             bench.flush();
@@ -91,7 +91,7 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
             let shifted = out(bench);
             let other = port(&shifted);
             assert!(
-                shifted.action == -1 && other != 4000,
+                shifted.action == Action::Pass && other != 4000,
                 "{payload:?}: a container has it, the host got {other}"
             );
             let wanted = IpFrame { payload: moved(&payload, other), ..hosts.clone() };
@@ -104,7 +104,7 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
             let wanted = IpFrame { payload: answer(4000), ..to_host };
             assert_eq!(
                 (back.action, back.frame),
-                (-1, wanted.bytes()),
+                (Action::Pass, wanted.bytes()),
                 "{payload:?}: the answer is the host's"
             );
             let to_container = bench.kernel(
@@ -114,7 +114,7 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
             );
             assert_eq!(
                 (to_container.action, read(&to_container.frame).destination),
-                (7, c1),
+                (Action::Redirect, c1),
                 "{payload:?}"
             );
         }
@@ -130,6 +130,6 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
             .datapath
             .try_frame(Entry::UplinkOut, index, bench.index("h1"), &forwarded)
             .expect("it runs");
-        assert_eq!((trial.action, trial.frame), (-1, forwarded));
+        assert_eq!((trial.action, trial.frame), (Action::Pass, forwarded));
     });
 }

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use causeway::datapath::{EndpointEntry, Entry, Interface, PublishEntry};
+use causeway::datapath::{Action, EndpointEntry, Entry, Interface, PublishEntry};
 use causeway_tests::{
     bench::{BRIDGE_MAC, Bench, Place, mac_of, publish_entry, with_bench},
     packet::{IpFrame, Payload},
@@ -54,7 +54,7 @@ fn packet(source: impl Into<IpAddr>, destination: impl Into<IpAddr>, payload: Pa
 
 fn begin_flow(bench: &Bench) {
     let frame = packet(CONTAINER, WORLD, Payload::Udp(4000, 53, vec![])).bytes();
-    assert_eq!(bench.kernel(Entry::HostSide, "h1", &frame).action, 7);
+    assert_eq!(bench.kernel(Entry::HostSide, "h1", &frame).action, Action::Redirect);
     assert_eq!(flows(bench), 1);
 }
 
@@ -288,7 +288,7 @@ fn flows_of_both_families_share_a_table() {
         let [one, two] = put_neighbours(bench);
         let there = |payload| packet(one.v6, two.v6, payload).bytes();
         let send = |bench: &Bench, frame: &[u8]| {
-            assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, 7)
+            assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, Action::Redirect)
         };
         let begin = |bench: &Bench| {
             begin_flow(bench);
@@ -329,7 +329,7 @@ fn flows_of_both_families_share_a_table() {
 }
 
 fn begin_again(bench: &Bench, frame: &[u8]) {
-    assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, 7);
+    assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, Action::Redirect);
     assert_eq!(flows(bench), 2);
 }
 
@@ -352,7 +352,7 @@ fn flow_gc_removes_ended_flows() {
             let udp = Payload::Udp(port, 5001, vec![]);
             for frame in [packet(WORLD, HOST, udp.clone()), packet(world, host, udp)] {
                 let frame = IpFrame { macs, ..frame }.bytes();
-                assert_eq!(bench.kernel(Entry::Uplink, "up0", &frame).action, 7);
+                assert_eq!(bench.kernel(Entry::Uplink, "up0", &frame).action, Action::Redirect);
             }
         };
         let ending = dual("5001:53/udp", FURTHER[0].0);

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use causeway::datapath::{Entry, Interface};
+use causeway::datapath::{Action, Entry, Interface};
 use causeway_api::types::mac::Mac;
 use causeway_common::{drop_reason::DropReason, xdp::XdpVerdict};
 use causeway_tests::{
@@ -21,10 +21,6 @@ use causeway_tests::{
 };
 
 families!(table, follows_uplink_mac_change);
-
-const XDP_DROP: i32 = 1;
-const XDP_PASS: i32 = 2;
-const XDP_REDIRECT: i32 = 4;
 
 #[derive(Debug)]
 enum Expect {
@@ -211,7 +207,7 @@ fn table(family: Family) {
 fn check(bench: &Bench, row: &Row) {
     for (entry, input, frame) in &row.history {
         let trial = bench.kernel(*entry, input, &frame.bytes());
-        assert_eq!(trial.action, 7, "{}: what came before did not leave", row.what);
+        assert_eq!(trial.action, Action::Redirect, "{}: what came before did not leave", row.what);
         let _ = bench.pure(*entry, input, &frame.bytes());
     }
     let before = counts(bench);
@@ -220,12 +216,12 @@ fn check(bench: &Bench, row: &Row) {
     let pure = bench.early("up0", &row.frame);
     match row.expect {
         Expect::Pass => {
-            assert_eq!((trial.action, &trial.frame), (XDP_PASS, &row.frame), "{}", row.what);
+            assert_eq!((trial.action, &trial.frame), (Action::Pass, &row.frame), "{}", row.what);
             assert_eq!(after, before, "{}: it is counted", row.what);
             assert!(matches!(pure, XdpVerdict::Pass), "{}: by the decisions {pure:?}", row.what);
         }
         Expect::Drop(reason) => {
-            assert_eq!(trial.action, XDP_DROP, "{}", row.what);
+            assert_eq!(trial.action, Action::Drop, "{}", row.what);
             assert_eq!(
                 after.reasons[reason.name()],
                 before.reasons[reason.name()] + 1,
@@ -239,7 +235,7 @@ fn check(bench: &Bench, row: &Row) {
             );
         }
         Expect::Forward(source, destination) => {
-            assert_eq!(trial.action, XDP_REDIRECT, "{}", row.what);
+            assert_eq!(trial.action, Action::Redirect, "{}", row.what);
             assert_eq!(
                 (after.packets, &after.reasons),
                 (before.packets + 1, &before.reasons),
@@ -290,12 +286,12 @@ fn follows_uplink_mac_change(family: Family) {
         bench.put_host();
         bench.put_xdp(&[]);
         let martian = outside(bench, loopback, host, udp(1, 2));
-        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &martian.bytes()).action, XDP_DROP);
+        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &martian.bytes()).action, Action::Drop);
         let other = IpFrame { macs: (ANOTHER_MACHINE, martian.macs.1), ..martian.clone() };
-        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &other.bytes()).action, XDP_PASS);
+        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &other.bytes()).action, Action::Pass);
         let uplink = Interface { index: bench.index("up0"), name: "up0".to_owned() };
         bench.datapath.put_xdp(&uplink, Mac(ANOTHER_MACHINE)).expect("an update");
-        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &martian.bytes()).action, XDP_PASS);
-        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &other.bytes()).action, XDP_DROP);
+        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &martian.bytes()).action, Action::Pass);
+        assert_eq!(bench.kernel(Entry::UplinkXdp, "up0", &other.bytes()).action, Action::Drop);
     });
 }
