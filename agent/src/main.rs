@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use causeway::cli::{
     args::{Cli, Verb},
-    commands,
-    messages::{Log, say},
+    commands::{self, VerbError},
+    messages::{Log, report},
 };
-use causeway_api::messages;
+use causeway_api::Error;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 const VARIABLE: &str = "CAUSEWAY_LOG";
@@ -20,33 +19,35 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    // The agent tells what it does; the other verbs only what stands in their way.
+    // The agent logs what it does; the other verbs log errors only.
     let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "error" };
     let instance = cli.common.instance.name().to_owned();
+    let json = cli.common.json;
     if let Err(error) = start_logging(level, instance.clone()) {
-        say(&messages::line(&error));
+        report(&error, &instance, json);
         return ExitCode::FAILURE;
     }
-    commands::run(cli).unwrap_or_else(|failure| {
-        say(&messages::for_instance(&messages::line(&failure.error), &instance));
-        ExitCode::from(failure.status)
+    commands::run(cli).unwrap_or_else(|VerbError { status, error }| {
+        report(&error, &instance, json);
+        ExitCode::from(status)
     })
 }
 
-fn start_logging(level: &str, instance: String) -> anyhow::Result<()> {
+fn start_logging(level: &str, instance: String) -> Result<(), Error> {
     let text = std::env::var(VARIABLE).unwrap_or_else(|_| level.to_owned());
-    // A word that is no level would be taken for a module's name, and switch the log off.
+    // EnvFilter takes a word that is no level for a module, and logs nothing.
     let is_level = text.parse::<LevelFilter>().is_ok();
     let filter = EnvFilter::try_new(&text).ok().filter(|_| is_level || text.contains('='));
-    let filter = filter.with_context(|| {
-        format!("{VARIABLE} is '{text}', which is none of {LEVELS}; set it to one of them, or not at all")
+    let filter = filter.ok_or_else(|| {
+        Error::invalid(format!("{VARIABLE} is '{text}', which is none of {LEVELS}"))
+            .hint("set it to one of them, or not at all")
     })?;
     let log = Log { instance };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || log.clone())
         .with_target(false)
-        // It would be told on stderr, which is what failed.
+        // They would go to stderr, which is what failed.
         .log_internal_errors(false)
         .init();
     Ok(())

@@ -1,92 +1,87 @@
-//! The asking side of the socket.
+//! The client's side of the socket. Blocking, one connection per request.
 
 use std::{
-    io::{BufRead as _, BufReader, ErrorKind, Write as _},
+    io::{self, BufRead as _, BufReader, ErrorKind, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 
-use crate::{Reply, Request, messages};
+use crate::{Error, Reply, Request, protocol};
 
 /// The folder of every instance's socket.
 pub const FOLDER: &str = "/run/causeway";
 
-/// Why there was no answer.
+/// Why a request has no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub enum AskError {
     /// No agent of the instance is running.
     NoAgent,
-    /// All else, the agent's own refusals too.
-    Other(anyhow::Error),
+    /// The agent cannot be asked, or its answer cannot be read.
+    Client(Error),
+    /// The agent refused the request, or failed.
+    Agent(Error),
 }
 
-/// The path of the socket that the instance's agent serves.
+/// The path of the socket of an instance's agent.
 pub fn socket(instance: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("{instance}.sock"))
 }
 
-/// Asks the instance's agent, and answers its object, or the line that says why there is none.
-pub fn ask<T: DeserializeOwned>(instance: &str, request: &Request) -> anyhow::Result<T> {
-    try_ask(instance, request).map_err(|failure| {
-        let error = match failure {
-            Failure::NoAgent => no_agent(instance),
-            Failure::Other(error) => error,
+/// Sends a request to the agent of an instance, and returns the object in its reply. The verb
+/// stands before the message of an error.
+pub fn ask<T: DeserializeOwned>(instance: &str, request: &Request) -> Result<T, Error> {
+    try_ask(instance, request).map_err(|error| {
+        let error = match error {
+            AskError::NoAgent => no_agent(instance),
+            AskError::Client(error) | AskError::Agent(error) => error,
         };
         error.context(request.describe())
     })
 }
 
-/// What to say when that is in the way.
-pub fn no_agent(instance: &str) -> anyhow::Error {
-    anyhow::anyhow!("no agent of instance '{instance}' is running; start it with 'causeway up'")
+/// The error of a request that needs an agent when none is running.
+pub fn no_agent(instance: &str) -> Error {
+    Error::not_found(format!("no agent of instance '{instance}' is running"))
+        .hint("start it with")
+        .run(["up"])
 }
 
-/// As [`ask`], for who has something else to do when no agent is running.
-pub fn try_ask<T: DeserializeOwned>(instance: &str, request: &Request) -> Result<T, Failure> {
+/// As [`ask`], for callers that tell a missing agent from other failures.
+pub fn try_ask<T: DeserializeOwned>(instance: &str, request: &Request) -> Result<T, AskError> {
     let path = socket(instance);
-    let stream = match UnixStream::connect(&path) {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
-        {
-            return Err(Failure::NoAgent);
-        }
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(Failure::Other(anyhow::anyhow!(
-                "only root may ask the agent at {}; run it as root, for example with sudo",
-                path.display()
-            )));
-        }
-        Err(error) => {
-            return Err(Failure::Other(anyhow::anyhow!(
-                "cannot reach the agent at {}: {}",
-                path.display(),
-                messages::plain(&error)
-            )));
-        }
-    };
-    exchange(&stream, request).map_err(Failure::Other)
+    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::NoAgent,
+        ErrorKind::PermissionDenied => AskError::Client(
+            Error::permission(format!("only root may ask the agent at {}", path.display()))
+                .hint("run it as root, for example with sudo"),
+        ),
+        _ => AskError::Client(
+            Error::os(error).context(format!("cannot reach the agent at {}", path.display())),
+        ),
+    })?;
+    let reply = exchange(&stream, request).map_err(AskError::Client)?;
+    match reply {
+        Reply::Failed(failure) => Err(AskError::Agent(failure.into())),
+        Reply::Done(value) => serde_json::from_value(value).map_err(|error| {
+            AskError::Client(Error::internal(format!("the agent's reply cannot be read: {error}")))
+        }),
+    }
 }
 
-fn exchange<T: DeserializeOwned>(stream: &UnixStream, request: &Request) -> anyhow::Result<T> {
-    let mut text = serde_json::to_string(request)?;
-    text.push('\n');
-    let ended = "the agent ended before it answered; look at its log, then try again";
-    let mut writing = stream;
-    writing.write_all(text.as_bytes()).context(ended)?;
+fn exchange(mut stream: &UnixStream, request: &Request) -> Result<Reply, Error> {
+    let ended = |error: io::Error| {
+        Error::os(error)
+            .context("the agent ended before it answered")
+            .hint("look at its log, then try again")
+    };
+    let line = protocol::write_request(request)?;
+    stream.write_all(line.as_bytes()).map_err(ended)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).context(ended)?;
+    BufReader::new(stream).read_line(&mut answer).map_err(ended)?;
     if answer.is_empty() {
-        bail!("{ended}");
+        return Err(ended(ErrorKind::UnexpectedEof.into()));
     }
-    let reply = serde_json::from_str(&answer)
-        .context("the agent's answer cannot be read; is it of another version?")?;
-    match reply {
-        Reply::Failed(reason) => bail!("{reason}"),
-        Reply::Done(value) => serde_json::from_value(value)
-            .context("the agent's answer cannot be read; is it of another version?"),
-    }
+    protocol::read_reply(&answer)
 }

@@ -77,6 +77,28 @@ pub enum Request {
 }
 
 impl Request {
+    /// The names of all verbs in JSON.
+    pub(crate) const VERBS: [&str; 18] = [
+        "down",
+        "network-create",
+        "network-list",
+        "network-inspect",
+        "network-remove",
+        "container-create",
+        "container-attach",
+        "container-list",
+        "container-inspect",
+        "container-enter",
+        "container-remove",
+        "publish-add",
+        "publish-remove",
+        "publish-move",
+        "publish-list",
+        "flows-list",
+        "flows-flush",
+        "stats",
+    ];
+
     /// What a person typed for it, as it begins the line that says why it failed.
     pub fn describe(&self) -> String {
         match self {
@@ -109,6 +131,14 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verbs_are_complete() {
+        // serde's message for an unknown verb lists all that it knows.
+        let error = serde_json::from_str::<Request>(r#"{"verb":"x"}"#).unwrap_err().to_string();
+        let known: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, Request::VERBS, "{error}");
+    }
 
     #[test]
     fn a_request_is_one_line_and_reads_what_it_writes() {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::error::ErrorCode;
 use crate::types::{
     device::Device,
     flow_options::{Mapping, Timeout},
@@ -16,10 +17,23 @@ use crate::types::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// It was done; the object or list that the request asks for.
+    /// The request succeeded: the object or list that its documentation names.
     Done(serde_json::Value),
-    /// It failed: one line that says what was tried, on what, why it failed and what to do.
-    Failed(String),
+    /// The request failed.
+    Failed(Failure),
+}
+
+/// An error in JSON: in a reply, and in the object `{"error": ...}` that a verb prints to stderr
+/// with `--json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub code: ErrorCode,
+    /// What was tried, on what, and why it failed. One line.
+    pub message: String,
+    /// What to do about it; null if there is nothing to do.
+    #[serde(default)]
+    pub remedy: Option<String>,
 }
 
 /// A network as it is.

@@ -19,7 +19,7 @@ use causeway_api::{
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use ipnet::IpNet;
 
-use super::{messages::say, usage, values};
+use super::{messages::report, usage, values};
 use crate::instance::Instance;
 
 /// Container networking for one Linux host, in eBPF.
@@ -457,8 +457,8 @@ pub struct PublishMove {
 }
 
 impl Cli {
-    /// Reads the command line. Where it asks for help that is printed, and where it is wrong one
-    /// line is; the status to end with comes back.
+    /// Reads the command line. Prints the help if it is asked for, and the error if the command
+    /// line is wrong; the exit status is returned then.
     pub fn read() -> Result<Self, ExitCode> {
         Self::try_parse().map_err(|error| {
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -467,7 +467,10 @@ impl Cli {
                 return ExitCode::SUCCESS;
             }
             let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-            say(&usage::line(&error, &arguments));
+            // What follows `--` belongs to another program.
+            let own = arguments.iter().take_while(|argument| *argument != "--");
+            let json = own.into_iter().any(|argument| argument == "--json");
+            report(&usage::to_error(&error, &arguments), messages::DEFAULT_INSTANCE, json);
             ExitCode::from(2)
         })
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use causeway_api::messages;
+use causeway_api::{Error, messages};
 
 /// A log on stderr, whose lines' hints are for one instance.
 #[derive(Clone, Debug)]
@@ -24,7 +24,18 @@ impl Write for Log {
     }
 }
 
-/// Writes a line for a person to stderr. Nobody may be reading, which is not worth a panic.
+/// Writes a line for a person to stderr. A closed stderr is ignored.
 pub fn say(text: &str) {
     let _ = writeln!(io::stderr(), "causeway: {text}");
+}
+
+/// Writes an error to stderr: one line, or with `--json` the object `{"error": ...}`. Commands in
+/// the remedy reach the agent of `instance`.
+pub fn report(error: &Error, instance: &str, json: bool) {
+    if json {
+        let object = serde_json::json!({ "error": error.to_failure(instance) });
+        let _ = writeln!(io::stderr(), "{object}");
+    } else {
+        say(&messages::for_instance(&error.line(instance), instance));
+    }
 }

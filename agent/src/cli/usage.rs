@@ -1,20 +1,21 @@
-//! Bad usage as one line.
+//! Bad usage: clap's errors as one line.
 
 use std::ffi::OsString;
 
+use causeway_api::Error;
 use clap::{Command, CommandFactory as _};
 
 use super::args::Cli;
 
-/// The first paragraph of clap's message on one line, and where to read more.
-pub(super) fn line(error: &clap::Error, arguments: &[OsString]) -> String {
+/// The first paragraph of clap's message, and where to read more.
+pub(super) fn to_error(error: &clap::Error, arguments: &[OsString]) -> Error {
     let text = error.to_string();
     let paragraph: Vec<&str> =
         text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let reason = paragraph.join(" ");
     let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
     let verb = verb_of(&Cli::command(), arguments);
-    format!("{reason}; see '{verb} --help'")
+    Error::invalid(reason).hint(format!("see '{verb} --help'"))
 }
 
 /// `causeway network create`, as far as the arguments name a verb.
@@ -134,6 +135,6 @@ mod tests {
     fn wrong(line: &str) -> String {
         let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let whole = std::iter::once(OsString::from("causeway")).chain(arguments.clone());
-        super::line(&Cli::try_parse_from(whole).unwrap_err(), &arguments)
+        to_error(&Cli::try_parse_from(whole).unwrap_err(), &arguments).line("default")
     }
 }

@@ -34,7 +34,7 @@ use std::{
 
 use anyhow::ensure;
 use causeway_api::{
-    Removed, Reply, Request, messages,
+    Error, Removed, Reply, Request, messages,
     types::{device::Device, publish::PublishSpec, xdp::Xdp},
 };
 use causeway_netlink::{Netlink, Netns};
@@ -50,7 +50,7 @@ use crate::{
     config_file::{Config, DEFAULT_FLOWS},
     datapath::{Datapath, LoadOptions, PublishEntry},
     instance::Instance,
-    server::Asked,
+    server::PendingRequest,
     state::State,
 };
 
@@ -212,7 +212,7 @@ impl Agent {
     /// Answers requests, follows the host's changes and sweeps, until `stop` or `down`.
     pub async fn run(
         &mut self,
-        requests: &mut mpsc::Receiver<Asked>,
+        requests: &mut mpsc::Receiver<PendingRequest>,
         stop: impl Future<Output = ()>,
     ) -> End {
         let mut stop = pin!(stop);
@@ -269,14 +269,17 @@ impl Agent {
         match self.handle(request).await {
             Ok(value) => Reply::Done(value),
             Err(error) => {
-                Reply::Failed(messages::for_instance(&messages::line(&error), self.instance.name()))
+                let instance = self.instance.name();
+                let mut failure = Error::from_chain(&*error).to_failure(instance);
+                failure.message = messages::for_instance(&failure.message, instance);
+                Reply::Failed(failure)
             }
         }
     }
 
     async fn handle(&mut self, request: Request) -> anyhow::Result<serde_json::Value> {
         match request {
-            Request::Down => anyhow::bail!("the agent is ending already"),
+            Request::Down => anyhow::bail!(Error::not_found("the agent is ending already")),
             Request::NetworkCreate(spec) => json(self.network_create(&spec, false).await?),
             Request::NetworkList => json(self.network_list()),
             Request::NetworkInspect { name } => json(self.network_inspect(&name)?),

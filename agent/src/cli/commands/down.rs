@@ -6,7 +6,7 @@ use std::{fs, io};
 use anyhow::{Context as _, bail, ensure};
 use causeway_api::{
     Removed, Request,
-    client::{self, Failure},
+    client::{self, AskError},
     messages,
 };
 use causeway_netlink::{Netlink, Netns};
@@ -25,8 +25,8 @@ use crate::{
 pub fn down(instance: &Instance) -> anyhow::Result<Removed> {
     match client::try_ask(instance.name(), &Request::Down) {
         Ok(removed) => Ok(removed),
-        Err(Failure::Other(error)) => Err(error),
-        Err(Failure::NoAgent) => remove_left(instance),
+        Err(AskError::Client(error) | AskError::Agent(error)) => Err(error.into()),
+        Err(AskError::NoAgent) => remove_left(instance),
     }
     .context("down")
 }

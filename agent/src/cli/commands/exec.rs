@@ -1,4 +1,4 @@
-//! `container exec`: this process becomes the command, in the container's network.
+//! `container exec`: this process becomes the command, in the container's network namespace.
 
 use std::{
     ffi::OsString, io::ErrorKind, os::unix::process::CommandExt as _, path::PathBuf,
@@ -6,32 +6,34 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_api::{Request, client, messages};
+use causeway_api::{Error, Request, client};
 use causeway_netlink::Netns;
 
-use crate::{cli::commands::Failure, instance::Instance};
+use crate::{cli::commands::VerbError, instance::Instance};
 
-/// Enters the container's namespace and becomes the command. Comes back only if that fails: with
-/// 127 when there is no such command and 126 when it cannot be run, as shells do. No runtime may
-/// run in this process: a namespace is a thread's.
-pub fn exec(instance: &Instance, name: &str, command: &[OsString]) -> Failure {
-    run(instance, name, command).unwrap_or_else(Failure::from)
+/// Enters the container's namespace and executes the command. Returns only on failure, with the
+/// exit status of shells: 127 if the command does not exist, 126 if it cannot be executed.
+///
+/// The process must have one thread: setns(2) moves the calling thread alone.
+pub fn exec(instance: &Instance, name: &str, command: &[OsString]) -> VerbError {
+    run(instance, name, command).unwrap_or_else(VerbError::from)
 }
 
-fn run(instance: &Instance, name: &str, command: &[OsString]) -> anyhow::Result<Failure> {
+fn run(instance: &Instance, name: &str, command: &[OsString]) -> anyhow::Result<VerbError> {
     let what = format!("container exec {name}");
-    let (program, arguments) =
-        command.split_first().with_context(|| format!("{what}: no command is given"))?;
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| Error::invalid(format!("{what}: no command is given")))?;
     let netns: PathBuf =
         client::ask(instance.name(), &Request::ContainerEnter { name: name.to_owned() })?;
     Netns::open(&netns).and_then(|netns| netns.enter()).with_context(|| what.clone())?;
     let error = Command::new(program).args(arguments).exec();
-    Ok(Failure {
-        status: if error.kind() == ErrorKind::NotFound { 127 } else { 126 },
-        error: anyhow::anyhow!(
-            "{what}: cannot run '{}': {}",
-            program.display(),
-            messages::plain(&error)
-        ),
+    let missing = error.kind() == ErrorKind::NotFound;
+    let tried = format!("{what}: cannot run '{}'", program.display());
+    Ok(if missing {
+        let error = Error::not_found(format!("{tried}: {}", Error::os(error).message()));
+        VerbError { status: 127, error }
+    } else {
+        VerbError { status: 126, error: Error::os(error).context(tried) }
     })
 }

@@ -1,4 +1,4 @@
-//! Hands each verb to what does it, and prints the answer.
+//! Runs each verb and prints its answer.
 
 pub mod down;
 pub mod exec;
@@ -9,9 +9,8 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::bail;
 use causeway_api as api;
-use causeway_api::{Request, client, messages};
+use causeway_api::{Error, Request, client};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::cli::{
@@ -21,21 +20,27 @@ use crate::cli::{
 
 /// How a verb failed.
 #[derive(Debug)]
-pub struct Failure {
-    /// What the process ends with.
+pub struct VerbError {
+    /// The exit status of the process.
     pub status: u8,
-    /// What was tried, on what, why it failed and what to do.
-    pub error: anyhow::Error,
+    /// What is printed.
+    pub error: Error,
 }
 
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
+impl From<Error> for VerbError {
+    fn from(error: Error) -> Self {
         Self { status: 1, error }
     }
 }
 
-/// Does what was typed.
-pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
+impl From<anyhow::Error> for VerbError {
+    fn from(error: anyhow::Error) -> Self {
+        Error::from_chain(&*error).into()
+    }
+}
+
+/// Runs a verb.
+pub fn run(cli: Cli) -> Result<ExitCode, VerbError> {
     let Cli { verb, common } = cli;
     match verb {
         Verb::Up(options) => up::up(&options, &common.instance)?,
@@ -56,7 +61,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn network(common: &Common, verb: NetworkVerb) -> anyhow::Result<()> {
+fn network(common: &Common, verb: NetworkVerb) -> Result<(), Error> {
     match verb {
         NetworkVerb::Create(create) => {
             let request = Request::NetworkCreate(create.into_spec());
@@ -74,7 +79,7 @@ fn network(common: &Common, verb: NetworkVerb) -> anyhow::Result<()> {
     }
 }
 
-fn container(common: &Common, verb: ContainerVerb) -> Result<(), Failure> {
+fn container(common: &Common, verb: ContainerVerb) -> Result<(), VerbError> {
     match verb {
         ContainerVerb::Create(create) => {
             let request = Request::ContainerCreate(create.into_spec());
@@ -101,7 +106,7 @@ fn container(common: &Common, verb: ContainerVerb) -> Result<(), Failure> {
     Ok(())
 }
 
-fn publish(common: &Common, verb: PublishVerb) -> anyhow::Result<()> {
+fn publish(common: &Common, verb: PublishVerb) -> Result<(), Error> {
     match verb {
         PublishVerb::Add(add) => {
             let request = Request::PublishAdd(api::PublishAdd {
@@ -126,7 +131,7 @@ fn publish(common: &Common, verb: PublishVerb) -> anyhow::Result<()> {
 fn list<T: Serialize + DeserializeOwned + render::Row>(
     common: &Common,
     request: &Request,
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let rows: Vec<T> = client::ask(common.instance.name(), request)?;
     print(common, &request.describe(), &rows, |rows| render::table(rows))
 }
@@ -135,7 +140,7 @@ fn tell<T: Serialize + DeserializeOwned>(
     common: &Common,
     request: &Request,
     text: impl FnOnce(&T) -> String,
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let answer: T = client::ask(common.instance.name(), request)?;
     print(common, &request.describe(), &answer, text)
 }
@@ -145,9 +150,10 @@ fn print<T: Serialize>(
     verb: &str,
     answer: &T,
     text: impl FnOnce(&T) -> String,
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let text = if common.json {
-        let mut json = serde_json::to_string_pretty(answer)?;
+        let mut json = serde_json::to_string_pretty(answer)
+            .map_err(|error| Error::internal(format!("{verb}: cannot print JSON: {error}")))?;
         json.push('\n');
         json
     } else {
@@ -155,13 +161,10 @@ fn print<T: Serialize>(
     };
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // Whoever reads has read enough (`| head`).
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            bail!(
-                "{verb}: it was done, but its answer cannot be written to stdout: {}; make room there, or print it elsewhere",
-                messages::plain(&error)
-            )
-        }
+        // The reader has read enough (`| head`).
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::os(error)
+            .context(format!("{verb}: it succeeded, but cannot write the answer to stdout"))
+            .hint("make room there, or print it elsewhere")),
         _ => Ok(()),
     }
 }

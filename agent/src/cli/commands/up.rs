@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_api::{Removed, Reply, messages};
+use causeway_api::{Error, Removed, Reply, messages};
 use causeway_netlink::{Netns, netns};
 use nix::unistd::geteuid;
 use tokio::{
@@ -86,7 +86,7 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
             return Err(error);
         }
     };
-    let server = Server::bind(&instance.socket())?;
+    let server = Server::bind(&instance)?;
     let (sender, mut requests) = mpsc::channel(WAITING);
     let serving = tokio::spawn(server.serve(sender));
     say_ready();
@@ -112,7 +112,7 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
             if errors.is_empty() {
                 lock.remove();
             }
-            let _ = answer.send(farewell(&removed, &errors)?);
+            let _ = answer.send(down_reply(&removed, &errors, instance.name())?);
             // Ends when the last connection has been answered. What came after `down` is dropped
             // here, which is an answer too.
             let answered = async { while requests.recv().await.is_some() {} };
@@ -127,14 +127,20 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
     }
 }
 
-fn farewell(removed: &Removed, errors: &[anyhow::Error]) -> anyhow::Result<Reply> {
+fn down_reply(
+    removed: &Removed,
+    errors: &[anyhow::Error],
+    instance: &str,
+) -> anyhow::Result<Reply> {
     if errors.is_empty() {
         return Ok(Reply::Done(serde_json::to_value(removed)?));
     }
-    Ok(Reply::Failed(format!(
-        "not everything could be removed ({}); 'causeway down' tries again",
-        messages::lines(errors)
-    )))
+    let errors = errors.iter().map(|error| Error::from_chain(&**error));
+    let error = Error::all(errors)
+        .context("not everything could be removed")
+        .hint("try again with")
+        .run(["down"]);
+    Ok(Reply::Failed(error.to_failure(instance)))
 }
 
 fn say_ready() {
