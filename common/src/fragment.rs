@@ -16,7 +16,7 @@ use bytemuck::Zeroable as _;
 use crate::{
     abi::{Fragments, QueuedKey, Translation, deliver},
     address::{Address, Port},
-    drop_reason::{DropReason, Fate},
+    drop_reason::{DropReason, Fate, LaterFragments},
     env::{DatagramTables, Tables},
     flow::{Ticks, ticks},
     forward::{self, Decision, lookup_slow},
@@ -192,12 +192,10 @@ pub fn needs_fragment_state<A: Address>(
     tables: &impl Tables<A>,
 ) -> bool {
     if packet.tuple.side == side::CONTAINER {
-        return !matches!(
-            outcome,
-            Err(DropReason::SourceAddressSpoofed
-                | DropReason::SourceMacSpoofed
-                | DropReason::ToBridge)
-        );
+        return match outcome {
+            Ok(()) => true,
+            Err(reason) => reason.later_fragments() == LaterFragments::ByRecord,
+        };
     }
     // Without masquerade the answers are addressed to the containers themselves.
     tables.is_local(&packet.tuple.destination)

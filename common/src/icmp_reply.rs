@@ -28,6 +28,16 @@ pub enum IcmpErrorKind {
 }
 
 impl IcmpErrorKind {
+    /// Its name in the RFCs, of IPv4 and IPv6.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TimeExceeded => "time exceeded",
+            Self::TooLong => "fragmentation needed (IPv4), packet too big (IPv6)",
+            Self::Prohibited => "administratively prohibited",
+            Self::NoRoute => "network unreachable (IPv4), no route (IPv6)",
+        }
+    }
+
     /// The one with that number.
     #[inline(always)]
     pub const fn from_number(number: u8) -> Option<Self> {

@@ -128,8 +128,14 @@ pub enum Verb {
         #[command(flatten)]
         which: WhichFlows,
     },
-    /// How many packets ended for which reason since the datapath was loaded
-    #[command(after_help = "Example:\n  causeway stats --json")]
+    /// Count packets that left the fast path, by reason, since the datapath was loaded
+    ///
+    /// What became of a packet is its fate. drop: it ended, and its sender may have got an ICMP
+    /// error. punt: it went on unchanged to the kernel's stack. hold: it is a fragment that was
+    /// queued until the first fragment of its datagram came.
+    #[command(
+        after_help = "docs/drop-reasons.md says what each reason means.\n\nExample:\n  causeway stats --json"
+    )]
     Stats,
 }
 

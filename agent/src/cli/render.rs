@@ -4,6 +4,7 @@
 use causeway_api::{
     Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats, XdpMode,
 };
+use causeway_common::drop_reason::DropReason;
 use comfy_table::{Table, presets};
 
 /// What a list's table looks like.
@@ -200,7 +201,11 @@ pub(super) fn flushed(flushed: &Flushed) -> String {
 
 /// The counters.
 pub(super) fn stats(stats: &Stats) -> String {
-    let rows = stats.reasons.iter().map(|(reason, count)| vec![reason.clone(), count.to_string()]);
+    let rows = stats.reasons.iter().map(|(name, count)| {
+        // The agent may be of a later version, with a reason that is not known here.
+        let fate = DropReason::from_name(name).map_or("?", |reason| reason.fate().name());
+        vec![name.clone(), fate.to_owned(), count.to_string()]
+    });
     let uplinks = stats.uplinks.iter().map(|uplink| {
         let xdp = match uplink.xdp {
             XdpMode::Native => "native".to_owned(),
@@ -210,7 +215,11 @@ pub(super) fn stats(stats: &Stats) -> String {
         };
         vec![uplink.interface.clone(), xdp]
     });
-    format!("{}\n{}", lay_out(&["REASON", "PACKETS"], rows), lay_out(&["UPLINK", "XDP"], uplinks))
+    format!(
+        "{}\n{}",
+        lay_out(&["REASON", "FATE", "PACKETS"], rows),
+        lay_out(&["UPLINK", "XDP"], uplinks)
+    )
 }
 
 fn lay_out(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -286,6 +295,24 @@ fn count(number: u64, noun: &str) -> String {
 mod tests {
     use super::*;
     use causeway_api::types::{family::Family, masquerade::Masquerade};
+
+    #[test]
+    fn stats_show_fate_of_each_reason() {
+        let reasons = [("no-route", 3), ("to-host", 5), ("of-a-later-version", 1)];
+        let reasons = reasons.map(|(name, count)| (name.to_owned(), count)).into();
+        let text = super::stats(&Stats { reasons, uplinks: Vec::new() });
+        let rows: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            rows[..4],
+            [
+                vec!["REASON", "FATE", "PACKETS"],
+                vec!["no-route", "drop", "3"],
+                vec!["of-a-later-version", "?", "1"],
+                vec!["to-host", "punt", "5"],
+            ]
+        );
+    }
 
     fn publish(host_address: Option<&str>) -> Publish {
         Publish {

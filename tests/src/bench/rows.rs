@@ -21,6 +21,7 @@ use causeway::datapath::{Action, Entry, Trial};
 use causeway_common::{
     abi::deliver,
     drop_reason::{DropReason, Fate},
+    icmp_reply::IcmpErrorKind,
 };
 
 use super::{
@@ -340,17 +341,12 @@ fn check_stopped(
 }
 
 /// The error that a packet's sender gets: by the gateway of its network, or by the host.
-#[expect(clippy::wildcard_enum_match_arm, reason = "most are nobody's business")]
 fn answer(input: &str, frame: &IpFrame, reason: DropReason) -> Option<Vec<u8>> {
-    let told = match reason {
-        DropReason::TtlExceeded => Told::HopsExceeded,
-        DropReason::TooLong => Told::TooLong(1500),
-        DropReason::PortsExhausted
-        | DropReason::SctpPortTaken
-        | DropReason::TableFull
-        | DropReason::TooManyFlows => Told::Prohibited,
-        DropReason::NoRoute => Told::NoRoute,
-        _ => return None,
+    let told = match reason.icmp_error()? {
+        IcmpErrorKind::TimeExceeded => Told::HopsExceeded,
+        IcmpErrorKind::TooLong => Told::TooLong(1500),
+        IcmpErrorKind::Prohibited => Told::Prohibited,
+        IcmpErrorKind::NoRoute => Told::NoRoute,
     };
     if matches!(frame.payload, Payload::Error(..)) || frame.fragment == Fragment::Later {
         return None;
