@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fs};
 
 use causeway_api::{
-    Container, ContainerSpec, Direction, Draining, Endpoint, Flow, Flushed, Network, NetworkSpec,
-    Publish, PublishAdd, PublishMove, Removed, Request, Stats, Uplink,
+    Container, ContainerSpec, Direction, Draining, Endpoint, ErrorCode, Failure, Flow, Flushed,
+    Network, NetworkSpec, Publish, PublishAdd, PublishMove, Removed, Request, Stats, Uplink,
     types::{flow_filter::FlowFilter, flow_options::FlowOptions},
 };
 use serde::{
@@ -32,6 +32,7 @@ fn json_names_every_field() {
     check("Uplink", fields::<Uplink>());
     check("Flushed", fields::<Flushed>());
     check("Removed", fields::<Removed>());
+    check("Failure", fields::<Failure>());
     check("NetworkSpec", fields::<NetworkSpec>());
     check("FlowOptions", fields::<FlowOptions>());
     check("ContainerSpec", fields::<ContainerSpec>());
@@ -48,6 +49,12 @@ fn json_names_every_request() {
         expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     assert!(requests.contains("stats"), "{error}");
     assert_eq!(rows(section(&document(), "Requests")), requests);
+}
+
+#[test]
+fn json_names_every_code() {
+    let codes: BTreeSet<String> = ErrorCode::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(rows(section(&document(), "Codes")), codes);
 }
 
 fn document() -> String {
