@@ -29,7 +29,7 @@
 //! network = "front"               # default: default
 //! ip = "10.20.0.10"               # default: the next free address; one of each family: ["10.20.0.10", "fd12:3456:789a::10"]
 //! mac = "02:63:0a:14:00:0a"       # default: derived from the first address
-//! publish = ["8080:80/tcp", "127.0.0.1:5300:53/udp"]
+//! publish = ["8080:80/tcp", { ports = "127.0.0.1:5300:53/udp", from = ["127.0.0.0/8"] }]    # from: as `publish add --from`
 //! ```
 //!
 //! What a former file declared and this one does not is removed. Where a network or container is
@@ -154,9 +154,13 @@ impl Config {
                 "container '{}' is declared twice; leave one out, or rename it",
                 spec.name
             );
-            if let Some(mac) = &spec.mac {
-                mac.parse::<Mac>().with_context(|| format!("container '{}'", spec.name))?;
-            }
+            let checked = || {
+                spec.mac.as_deref().map(str::parse::<Mac>).transpose()?;
+                spec.publishes.iter().try_for_each(|publish| {
+                    publish.options.check().map(|_| ()).with_context(|| publish.ports.to_string())
+                })
+            };
+            checked().with_context(|| format!("container '{}'", spec.name))?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use causeway::datapath::{
-    Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishEntry, Terms, Trial,
+    Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishTarget, Terms, Trial,
 };
 use causeway_api::types::{device::Device, mac::Mac, publish::PublishSpec};
 use causeway_common::xdp::XdpVerdict;
@@ -297,7 +297,7 @@ impl Bench {
     /// Makes it as new, but that slots are others' before they are given again. In its namespace.
     fn clear(&mut self) {
         for publish in std::mem::take(&mut self.publishes) {
-            self.datapath.remove_publish(&publish).expect("the publish goes");
+            self.datapath.remove_publish(&publish.spec.ports).expect("the publish goes");
         }
         for address in std::mem::take(&mut self.endpoints) {
             self.datapath.remove_endpoint(address).expect("the endpoint goes");
@@ -483,7 +483,7 @@ impl Bench {
 
     /// Publishes in the kernel alone.
     pub fn publish(&mut self, entry: &PublishEntry) {
-        self.datapath.put_publish(entry).expect("the publish");
+        self.datapath.put_publish(&entry.spec, entry.target).expect("the publish");
         self.publishes.push(entry.clone());
     }
 
@@ -523,23 +523,25 @@ impl Bench {
     }
 }
 
-/// A publish as the datapath takes it, for IPv4 alone.
+/// A publish as the datapath takes it.
+#[derive(Clone, Debug)]
+pub struct PublishEntry {
+    /// Its ports and options.
+    pub spec: PublishSpec,
+    /// The container's addresses.
+    pub target: PublishTarget,
+}
+
+/// A publish for IPv4 alone.
 pub fn publish_entry(container: [u8; 4], publish: &str, from: &[&str]) -> PublishEntry {
-    let spec: PublishSpec = publish.parse().expect("a publish");
-    PublishEntry {
-        protocol: spec.protocol,
-        host_address: spec.host_address,
-        host_ports: spec.host_ports,
-        container_ports: spec.container_ports,
-        container_v4: Some(container.into()),
-        container_v6: None,
-        from: from.iter().map(|source| source.parse().expect("a subnet")).collect(),
-    }
+    let mut spec: PublishSpec = publish.parse().expect("a publish");
+    spec.options.from = from.iter().map(|source| source.parse().expect("a subnet")).collect();
+    PublishEntry { spec, target: PublishTarget { v4: Some(container.into()), v6: None } }
 }
 
 /// The same for both families, as far as it has no host address of one.
 pub fn dual_entry(container: [u8; 4], publish: &str, from: &[&str]) -> PublishEntry {
     let entry = publish_entry(container, publish, from);
     let IpAddr::V6(v6) = address(V6, container) else { unreachable!("it was asked for") };
-    PublishEntry { container_v6: Some(v6), ..entry }
+    PublishEntry { target: PublishTarget { v6: Some(v6), ..entry.target }, ..entry }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     spec::{ContainerSpec, NetworkSpec, PublishAdd, PublishMove},
-    types::{flow_filter::FlowFilter, publish::PublishSpec},
+    types::{flow_filter::FlowFilter, publish::PublishPorts},
 };
 
 /// One request to the agent.
@@ -62,7 +62,7 @@ pub enum Request {
         /// The container's name.
         container: String,
         /// As it was added.
-        publish: PublishSpec,
+        publish: PublishPorts,
     },
     /// Answers the [`Publish`] as it is now.
     PublishMove(PublishMove),
@@ -113,7 +113,7 @@ impl Request {
             Self::ContainerInspect { name } => format!("container inspect {name}"),
             Self::ContainerEnter { name } => format!("container exec {name}"),
             Self::ContainerRemove { name } => format!("container rm {name}"),
-            Self::PublishAdd(add) => format!("publish add {} {}", add.container, add.publish),
+            Self::PublishAdd(add) => format!("publish add {} {}", add.container, add.publish.ports),
             Self::PublishRemove { container, publish } => {
                 format!("publish rm {container} {publish}")
             }

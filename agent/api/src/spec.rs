@@ -68,11 +68,8 @@ pub struct ContainerSpec {
 pub struct PublishAdd {
     /// The container's name.
     pub container: String,
-    /// Which host ports lead to which container ports.
+    /// What is published.
     pub publish: PublishSpec,
-    /// Clients that may use it; any if empty.
-    #[serde(default)]
-    pub from: Vec<IpNet>,
 }
 
 /// What `publish move` asks for.

@@ -12,7 +12,7 @@ use causeway_api::{
         flow_options::{self, FlowOptions, Mapping, Timeout},
         host_ports::HostPorts,
         masquerade::Masquerade,
-        publish::{PortRange, PublishSpec},
+        publish::{PortRange, PublishOptions, PublishPorts, PublishSpec},
         xdp::Xdp,
     },
 };
@@ -417,10 +417,10 @@ pub struct ContainerExec {
 pub struct PublishAdd {
     /// The container's name
     #[arg(value_name = "CONTAINER", value_parser = values::plain_name)]
-    pub container: String,
+    container: String,
     /// Which ports.
     #[arg(value_name = "PUBLISH", help = "[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")]
-    pub publish: PublishSpec,
+    ports: PublishPorts,
     /// Clients that may use it
     #[arg(
         long,
@@ -428,7 +428,16 @@ pub struct PublishAdd {
         value_parser = values::subnet,
         help = "Clients that may use it, as 203.0.113.0/24 or 2001:db8::/32; can be given several times [default: any]"
     )]
-    pub from: Vec<IpNet>,
+    from: Vec<IpNet>,
+}
+
+impl PublishAdd {
+    /// The request.
+    pub fn into_request(self) -> api::PublishAdd {
+        let options = PublishOptions { from: self.from };
+        let publish = PublishSpec { ports: self.ports, options };
+        api::PublishAdd { container: self.container, publish }
+    }
 }
 
 /// `publish rm`.
@@ -442,7 +451,7 @@ pub struct PublishRm {
         value_name = "PUBLISH",
         help = "As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]"
     )]
-    pub publish: PublishSpec,
+    pub publish: PublishPorts,
 }
 
 /// `publish move`.

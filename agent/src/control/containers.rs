@@ -133,7 +133,7 @@ impl Agent {
             }
         }
         for publish in &container.publishes {
-            errors.extend(self.drop_publish(&publish.spec).err());
+            errors.extend(self.drop_publish(&publish.ports).err());
         }
         errors.extend(self.end_drains_in(name).err());
         for endpoint in unlinked {

@@ -6,7 +6,11 @@ use anyhow::{Context as _, ensure};
 use causeway_api::spec::DEFAULT_NETWORK;
 use causeway_api::{
     ContainerSpec, NetworkSpec,
-    types::{family::Family, publish::PublishSpec, subnet},
+    types::{
+        family::Family,
+        publish::{PublishPorts, PublishSpec},
+        subnet,
+    },
 };
 use tracing::info;
 
@@ -80,20 +84,14 @@ impl Agent {
             return self.add_container(container, &spec.addresses).await.map(|_| ());
         }
         for publish in &spec.publishes {
-            if !self.container(&spec.name)?.publishes.iter().any(|there| there.spec == *publish) {
-                let publish = Publish {
-                    spec: *publish,
-                    from: Vec::new(),
-                    declared: true,
-                    drains: Vec::new(),
-                };
-                self.add_publish(&spec.name, publish).await?;
+            if !self.container(&spec.name)?.publishes.iter().any(|there| there.is(publish)) {
+                self.add_publish(&spec.name, Publish::new(publish.clone(), true)).await?;
             }
         }
         if let Some(container) = self.state.containers.get_mut(&spec.name) {
             container.declared = true;
             for publish in &mut container.publishes {
-                publish.declared |= spec.publishes.contains(&publish.spec);
+                publish.declared |= spec.publishes.iter().any(|spec| publish.is(spec));
             }
         }
         Ok(())
@@ -132,7 +130,7 @@ async fn check_in_order(config: &Config, mut plan: Plan<'_>) -> anyhow::Result<(
     foresee_default(&mut plan)?;
     for (name, outdated) in outdated_publishes(&plan.state, config) {
         if let Some(container) = plan.state.containers.get_mut(&name) {
-            container.publishes.retain(|publish| publish.spec != outdated);
+            container.publishes.retain(|publish| publish.ports != outdated);
         }
     }
     for spec in &config.containers {
@@ -158,13 +156,12 @@ async fn foresee_container(plan: &mut Plan<'_>, spec: &ContainerSpec) -> anyhow:
         plan.state.containers.insert(container.name.clone(), container);
         return Ok(());
     };
-    let present: Vec<PublishSpec> = there.publishes.iter().map(|publish| publish.spec).collect();
+    let present: Vec<PublishSpec> = there.publishes.iter().map(Publish::spec).collect();
     let network =
         there.endpoints.first().map(|endpoint| endpoint.network.clone()).unwrap_or_default();
     for publish in spec.publishes.iter().filter(|publish| !present.contains(publish)) {
-        plan.check_publish(plan.network(&network)?, publish)?;
-        let publish =
-            Publish { spec: *publish, from: Vec::new(), declared: true, drains: Vec::new() };
+        plan.check_publish(plan.network(&network)?, &publish.ports)?;
+        let publish = Publish::new(publish.clone(), true);
         if let Some(container) = plan.state.containers.get_mut(&spec.name) {
             container.publishes.push(publish);
         }
@@ -222,15 +219,15 @@ fn outdated_containers(state: &State, config: &Config, networks: &[String]) -> V
 
 /// With their containers' names, those too that were moved to a container that was added by
 /// command.
-fn outdated_publishes(state: &State, config: &Config) -> Vec<(String, PublishSpec)> {
+fn outdated_publishes(state: &State, config: &Config) -> Vec<(String, PublishPorts)> {
     let mut outdated = Vec::new();
     for Container { name, publishes, .. } in state.containers.values() {
         let spec = config.containers.iter().find(|spec| spec.name == *name);
         let declared = spec.map(|spec| spec.publishes.as_slice()).unwrap_or_default();
         let is_outdated =
-            |publish: &&Publish| publish.declared && !declared.contains(&publish.spec);
+            |publish: &&Publish| publish.declared && !declared.iter().any(|spec| publish.is(spec));
         outdated.extend(
-            publishes.iter().filter(is_outdated).map(|publish| (name.clone(), publish.spec)),
+            publishes.iter().filter(is_outdated).map(|publish| (name.clone(), publish.ports)),
         );
     }
     outdated

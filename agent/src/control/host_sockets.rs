@@ -6,15 +6,15 @@ use std::{
     net::IpAddr,
 };
 
-use causeway_api::{messages, types::publish::Protocol};
+use causeway_api::{
+    messages,
+    types::publish::{Protocol, PublishPorts},
+};
 use causeway_netlink::sock_diag::{Connected, Ended, SockDiag};
 use tracing::{info, warn};
 
 use super::Agent;
-use crate::{
-    datapath::{HostSocket, PublishEntry},
-    state::container::Container,
-};
+use crate::{datapath::HostSocket, state::container::Container};
 
 impl Agent {
     /// Ends every TCP connection and connected UDP socket of the host that went by a publish to
@@ -96,17 +96,17 @@ impl Agent {
     /// Whether a publish leads from what a socket meant to where it speaks, or did and still
     /// drains.
     fn leads(&self, protocol: Protocol, socket: &HostSocket) -> bool {
-        let publishes = self.publishes.iter().filter(|(_, entry)| is_of(entry, protocol, socket));
+        let publishes = self.publishes.iter().filter(|(ports, _)| is_of(ports, protocol, socket));
         publishes
-            .flat_map(|(spec, entry)| {
+            .flat_map(|(ports, target)| {
                 let containers = self.state.containers.values();
                 let publishes = containers
                     .flat_map(|container| &container.publishes)
-                    .filter(move |publish| publish.spec == *spec);
+                    .filter(move |publish| publish.ports == *ports);
                 let drains = publishes.flat_map(|publish| &publish.drains);
                 let draining =
                     drains.filter_map(|drain| self.state.containers.get(&drain.container));
-                draining.flat_map(Container::addresses).chain(entry.container_addresses())
+                draining.flat_map(Container::addresses).chain(target.addresses())
             })
             .any(|address: IpAddr| {
                 address == socket.container.ip() && self.endpoints.contains(&address)
@@ -116,34 +116,21 @@ impl Agent {
 
 /// Whether what a socket meant is published so, and the port where it speaks is the one that it
 /// leads to.
-fn is_of(entry: &PublishEntry, protocol: Protocol, socket: &HostSocket) -> bool {
+fn is_of(ports: &PublishPorts, protocol: Protocol, socket: &HostSocket) -> bool {
     let (meant, port) = (socket.meant, socket.container.port());
-    entry.protocol == protocol
-        && entry.host_address.is_none_or(|address| address == meant.ip())
-        && (entry.host_ports.start()..=entry.host_ports.end()).contains(&meant.port())
-        && meant.port() - entry.host_ports.start()
-            == port.wrapping_sub(entry.container_ports.start())
+    ports.protocol == protocol
+        && ports.host_address.is_none_or(|address| address == meant.ip())
+        && (ports.host_ports.start()..=ports.host_ports.end()).contains(&meant.port())
+        && meant.port() - ports.host_ports.start()
+            == port.wrapping_sub(ports.container_ports.start())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use causeway_api::types::publish::PublishSpec;
 
     #[test]
     fn a_socket_is_of_the_publish_that_it_meant() {
-        let entry = |text: &str| {
-            let spec: PublishSpec = text.parse().unwrap();
-            PublishEntry {
-                protocol: spec.protocol,
-                host_address: spec.host_address,
-                host_ports: spec.host_ports,
-                container_ports: spec.container_ports,
-                container_v4: Some("172.18.0.2".parse().unwrap()),
-                container_v6: None,
-                from: Vec::new(),
-            }
-        };
         let socket = |meant: &str, container: &str| HostSocket {
             cookie: 1,
             container: container.parse().unwrap(),
@@ -165,7 +152,7 @@ mod tests {
             ("6000-6010:7000-7010", "10.0.2.15:6010", "172.18.0.2:7009", false),
             ("6000-6010:7000-7010", "10.0.2.15:6011", "172.18.0.2:7011", false),
         ] {
-            let is = is_of(&entry(publish), Protocol::Tcp, &socket(meant, container));
+            let is = is_of(&publish.parse().unwrap(), Protocol::Tcp, &socket(meant, container));
             assert_eq!(is, expected, "{publish} {meant} {container}");
         }
     }

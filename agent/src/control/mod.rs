@@ -35,7 +35,7 @@ use std::{
 use anyhow::ensure;
 use causeway_api::{
     Error, Removed, Reply, Request, messages,
-    types::{device::Device, publish::PublishSpec, xdp::Xdp},
+    types::{device::Device, publish::PublishPorts, xdp::Xdp},
 };
 use causeway_netlink::{Netlink, Netns};
 use serde::Serialize;
@@ -48,7 +48,7 @@ use tracing::{error, warn};
 use self::host::Host;
 use crate::{
     config_file::{Config, DEFAULT_FLOWS},
-    datapath::{Datapath, LoadOptions, PublishEntry},
+    datapath::{Datapath, LoadOptions, PublishTarget},
     instance::Instance,
     server::PendingRequest,
     state::State,
@@ -102,7 +102,7 @@ pub struct Agent {
     /// The addresses of the endpoints that were put into the datapath.
     endpoints: BTreeSet<IpAddr>,
     /// The publishes that were put into the datapath.
-    publishes: BTreeMap<PublishSpec, PublishEntry>,
+    publishes: BTreeMap<PublishPorts, PublishTarget>,
     /// The networks whose bridges were said to be gone.
     lost_bridges: BTreeSet<String>,
     /// The networks whose bridges were said to forward no longer.

@@ -6,17 +6,15 @@ use anyhow::{Context as _, bail, ensure};
 use causeway_api as api;
 use causeway_api::{
     PublishMove,
-    types::{host_ports::HostPorts, publish::PublishSpec},
+    types::{host_ports::HostPorts, publish::PublishPorts},
 };
 use nix::time::{ClockId, clock_gettime};
 use tokio::time;
 use tracing::info;
 
-use super::{
-    Agent, presence::what_is_gone, publishes::where_it_leads, view::view_publish, warn_all,
-};
+use super::{Agent, presence::what_is_gone, publishes::target_of, view::view_publish, warn_all};
 use crate::{
-    datapath::PublishEntry,
+    datapath::PublishTarget,
     state::publish::{Drain, Publish},
 };
 
@@ -27,18 +25,13 @@ impl Agent {
     ) -> anyhow::Result<api::Publish> {
         let (owner, before) = self.find_publish(&wanted.ports)?;
         let target = wanted.container.as_str();
-        let from = self
-            .publishes
-            .get(&before.spec)
-            .cloned()
-            .context("it is not in the datapath; restart the agent")?;
-        let to = self.check_move(&owner, &from, target).await?;
+        let to = self.check_move(&owner, target).await?;
         let mut moved = before.clone();
         let resumed = moved.drains.iter().position(|drain| drain.container == target);
         let resumed = resumed.map(|position| moved.drains.remove(position).slot);
         let slot = self
             .datapath
-            .publish_slot(&from)
+            .publish_slot(&before.ports)
             .context("it is not in the datapath; restart the agent")?;
         let mut ended = Vec::new();
         if let Some(seconds) = wanted.drain_s {
@@ -51,18 +44,18 @@ impl Agent {
         // finish.
         self.hand_over(&owner, target, &moved);
         if let Err(error) =
-            self.save().and_then(|()| self.datapath.move_publish(&from, &to, resumed))
+            self.save().and_then(|()| self.datapath.move_publish(&before.ports, to, resumed))
         {
             self.hand_over(target, &owner, &before);
             warn_all(self.save().err().as_slice());
             return Err(error);
         }
-        self.publishes.insert(before.spec, to);
+        self.publishes.insert(before.ports, to);
         for slot in ended {
             self.datapath.end_draining(slot)?;
         }
         self.end_stray_sockets();
-        info!(publish = %before.spec, from = owner, to = target, drain_s = wanted.drain_s, "publish moved");
+        info!(publish = %before.ports, from = owner, to = target, drain_s = wanted.drain_s, "publish moved");
         Ok(view_publish(target, &moved))
     }
 
@@ -102,7 +95,7 @@ impl Agent {
         });
         let mut overlapping = Vec::new();
         for (owner, publish) in publishes {
-            let theirs = HostPorts::of(&publish.spec);
+            let theirs = HostPorts::of(&publish.ports);
             if theirs == *ports {
                 return Ok((owner.clone(), publish.clone()));
             }
@@ -126,13 +119,8 @@ impl Agent {
         }
     }
 
-    /// What the datapath is to have instead of `from`.
-    async fn check_move(
-        &self,
-        owner: &str,
-        from: &PublishEntry,
-        target: &str,
-    ) -> anyhow::Result<PublishEntry> {
+    /// Where the publish is to lead.
+    async fn check_move(&self, owner: &str, target: &str) -> anyhow::Result<PublishTarget> {
         let (leaving, entering) = (self.container(owner)?, self.container(target)?);
         ensure!(owner != target, "it leads to container '{target}' already; name another one");
         let networks = (self.network_of(leaving)?, self.network_of(entering)?);
@@ -148,13 +136,12 @@ impl Agent {
                 "{gone}; remove the container with 'causeway container rm {target}', and make it again"
             );
         }
-        let (container_v4, container_v6) = where_it_leads(entering);
-        Ok(PublishEntry { container_v4, container_v6, ..from.clone() })
+        Ok(target_of(entering))
     }
 
     /// Notes that a publish is another container's.
     fn hand_over(&mut self, from: &str, to: &str, publish: &Publish) {
-        self.forget_publish(from, &publish.spec);
+        self.forget_publish(from, &publish.ports);
         if let Some(container) = self.state.containers.get_mut(to) {
             container.publishes.push(publish.clone());
         }
@@ -163,13 +150,13 @@ impl Agent {
     fn end_drains_of(&mut self, over: impl Fn(&Drain) -> bool) -> anyhow::Result<()> {
         let publishes =
             self.state.containers.values_mut().flat_map(|container| &mut container.publishes);
-        let mut ended: Vec<(PublishSpec, Drain)> = Vec::new();
+        let mut ended: Vec<(PublishPorts, Drain)> = Vec::new();
         for publish in publishes {
             ended.extend(
                 publish
                     .drains
                     .extract_if(.., |drain| over(drain))
-                    .map(|drain| (publish.spec, drain)),
+                    .map(|drain| (publish.ports, drain)),
             );
         }
         for (publish, drain) in ended {

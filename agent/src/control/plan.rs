@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use causeway_api::spec::DEFAULT_NETWORK;
 use causeway_api::{
     ContainerSpec, NetworkSpec,
-    types::{family::Family, mac::Mac, name, publish::PublishSpec, subnet},
+    types::{family::Family, mac::Mac, name, publish::PublishPorts, subnet},
 };
 use causeway_netlink::{Netlink, Netns, netns, route::Route};
 use ipnet::IpNet;
@@ -206,19 +206,15 @@ impl<'a> Plan<'a> {
         let mac = self.choose_mac(network, &addresses, spec.mac.as_deref())?;
         let mut publishes: Vec<Publish> = Vec::new();
         for publish in &spec.publishes {
-            if let Some(other) = publishes.iter().find(|other| other.spec.conflicts(publish)) {
+            let ports = &publish.ports;
+            if let Some(other) = publishes.iter().find(|other| other.ports.conflicts(ports)) {
                 bail!(
-                    "the publish {publish} conflicts with {} of the same container; leave one out",
-                    other.spec
+                    "the publish {ports} conflicts with {} of the same container; leave one out",
+                    other.ports
                 );
             }
-            self.check_publish(network, publish)?;
-            publishes.push(Publish {
-                spec: *publish,
-                from: Vec::new(),
-                declared: self.of_file,
-                drains: Vec::new(),
-            });
+            self.check_publish(network, ports)?;
+            publishes.push(Publish::new(publish.clone(), self.of_file));
         }
         let (netns, cookie) = match attach {
             Some(path) => (path.to_owned(), Some(self.check_attachable(path, network).await?)),
@@ -247,14 +243,14 @@ impl<'a> Plan<'a> {
     pub(super) fn check_publish(
         &self,
         network: &Network,
-        spec: &PublishSpec,
+        spec: &PublishPorts,
     ) -> anyhow::Result<()> {
         check_publishable(network, spec)?;
         for container in self.state.containers.values() {
             if let Some(theirs) =
-                container.publishes.iter().find(|theirs| theirs.spec.conflicts(spec))
+                container.publishes.iter().find(|theirs| theirs.ports.conflicts(spec))
             {
-                let (name, theirs) = (&container.name, theirs.spec);
+                let (name, theirs) = (&container.name, theirs.ports);
                 bail!(
                     "{} is published by container '{name}'; take another host port{}",
                     theirs.describe(),

@@ -1,19 +1,22 @@
 //! Publishes: added, listed, removed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, bail, ensure};
 use causeway_api as api;
 use causeway_api::{
     PublishAdd,
-    types::{family::Family, publish::PublishSpec},
+    types::{
+        family::Family,
+        publish::{PublishPorts, PublishSpec},
+    },
 };
 use ipnet::IpNet;
 use tracing::info;
 
 use super::{Agent, presence::what_is_gone, view::view_publish, warn_all};
 use crate::{
-    datapath::PublishEntry,
+    datapath::PublishTarget,
     state::{container::Container, network::Network, publish::Publish},
 };
 
@@ -28,13 +31,9 @@ impl Agent {
     }
 
     pub(super) async fn publish_add(&mut self, add: &PublishAdd) -> anyhow::Result<api::Publish> {
-        let publish = Publish {
-            spec: add.publish,
-            from: check_from(&add.from)?,
-            declared: false,
-            drains: Vec::new(),
-        };
-        self.add_publish(&add.container, publish).await
+        let PublishSpec { ports, options } = &add.publish;
+        let spec = PublishSpec { ports: *ports, options: options.check()? };
+        self.add_publish(&add.container, Publish::new(spec, false)).await
     }
 
     pub(super) async fn add_publish(
@@ -54,9 +53,9 @@ impl Agent {
         if publish.declared {
             plan = plan.for_file();
         }
-        plan.check_publish(network, &publish.spec)?;
+        plan.check_publish(network, &publish.ports)?;
         // It may be an address of a moment ago.
-        if publish.spec.host_address.is_some() {
+        if publish.ports.host_address.is_some() {
             self.sync_host().await?;
         }
         let view = view_publish(name, &publish);
@@ -65,25 +64,25 @@ impl Agent {
             container.publishes.push(publish.clone());
         }
         if let Err(error) = self.save() {
-            warn_all(self.drop_publish(&publish.spec).err().as_slice());
-            self.forget_publish(name, &publish.spec);
+            warn_all(self.drop_publish(&publish.ports).err().as_slice());
+            self.forget_publish(name, &publish.ports);
             return Err(error);
         }
-        info!(container = name, publish = %publish.spec, "published");
+        info!(container = name, publish = %publish.ports, "published");
         Ok(view)
     }
 
     pub(super) fn publish_remove(
         &mut self,
         name: &str,
-        spec: &PublishSpec,
+        spec: &PublishPorts,
     ) -> anyhow::Result<api::Publish> {
         let container = self.container(name)?;
         let Some(publish) =
-            container.publishes.iter().find(|publish| publish.spec == *spec).cloned()
+            container.publishes.iter().find(|publish| publish.ports == *spec).cloned()
         else {
             let others: Vec<String> =
-                container.publishes.iter().map(|publish| publish.spec.to_string()).collect();
+                container.publishes.iter().map(|publish| publish.ports.to_string()).collect();
             match others.as_slice() {
                 [] => bail!("the container '{name}' has no publishes"),
                 others => bail!(
@@ -106,40 +105,30 @@ impl Agent {
         publish: &Publish,
         container: &Container,
     ) -> anyhow::Result<()> {
-        let spec = publish.spec;
-        let (container_v4, container_v6) = where_it_leads(container);
-        let entry = PublishEntry {
-            protocol: spec.protocol,
-            host_address: spec.host_address,
-            host_ports: spec.host_ports,
-            container_ports: spec.container_ports,
-            container_v4,
-            container_v6,
-            from: publish.from.clone(),
-        };
-        self.datapath.put_publish(&entry)?;
-        self.publishes.insert(spec, entry);
+        let target = target_of(container);
+        self.datapath.put_publish(&publish.spec(), target)?;
+        self.publishes.insert(publish.ports, target);
         Ok(())
     }
 
     /// Takes it out of the datapath, with what drains of it. Absent is done.
-    pub(super) fn drop_publish(&mut self, spec: &PublishSpec) -> anyhow::Result<()> {
+    pub(super) fn drop_publish(&mut self, spec: &PublishPorts) -> anyhow::Result<()> {
         let publishes = self.state.containers.values().flat_map(|container| &container.publishes);
         let drains =
-            publishes.filter(|publish| publish.spec == *spec).flat_map(|publish| &publish.drains);
+            publishes.filter(|publish| publish.ports == *spec).flat_map(|publish| &publish.drains);
         for slot in drains.map(|drain| drain.slot).collect::<Vec<_>>() {
             self.datapath.end_draining(slot)?;
         }
-        if let Some(entry) = self.publishes.get(spec) {
-            self.datapath.remove_publish(entry)?;
+        if self.publishes.contains_key(spec) {
+            self.datapath.remove_publish(spec)?;
             self.publishes.remove(spec);
         }
         Ok(())
     }
 
-    pub(super) fn forget_publish(&mut self, container: &str, spec: &PublishSpec) {
+    pub(super) fn forget_publish(&mut self, container: &str, spec: &PublishPorts) {
         if let Some(container) = self.state.containers.get_mut(container) {
-            container.publishes.retain(|publish| publish.spec != *spec);
+            container.publishes.retain(|publish| publish.ports != *spec);
         }
     }
 
@@ -150,8 +139,8 @@ impl Agent {
     }
 }
 
-/// Where IPv4 and IPv6 clients find a container. One of IPv4 alone is found by IPv6 clients too.
-pub(super) fn where_it_leads(container: &Container) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+/// Where the publishes of a container lead. IPv6 clients reach one of IPv4 alone too.
+pub(super) fn target_of(container: &Container) -> PublishTarget {
     let (mut v4, mut v6) = (None, None);
     for address in container.addresses() {
         match address {
@@ -159,11 +148,11 @@ pub(super) fn where_it_leads(container: &Container) -> (Option<Ipv4Addr>, Option
             IpAddr::V6(address) => v6 = Some(address),
         }
     }
-    (v4, v6.or_else(|| v4.map(|address| address.to_ipv6_mapped())))
+    PublishTarget { v4, v6: v6.or_else(|| v4.map(|address: Ipv4Addr| address.to_ipv6_mapped())) }
 }
 
 /// What can be said before it is known which ports are taken.
-pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow::Result<()> {
+pub(super) fn check_publishable(network: &Network, spec: &PublishPorts) -> anyhow::Result<()> {
     let families: Vec<Family> = network.families().collect();
     ensure!(
         spec.families(&families).next().is_some(),
@@ -181,58 +170,21 @@ pub(super) fn check_publishable(network: &Network, spec: &PublishSpec) -> anyhow
 /// Fails if nobody whom a publish admits can reach it.
 fn check_admits(network: &Network, publish: &Publish) -> anyhow::Result<()> {
     let families: Vec<Family> = network.families().collect();
-    let served: Vec<Family> = publish.spec.families(&families).collect();
+    let served: Vec<Family> = publish.ports.families(&families).collect();
     let admitted = |subnet: &IpNet| served.contains(&Family::of(subnet.addr()));
-    if let ([served], Some(subnet)) = (&served[..], publish.from.first()) {
+    if let ([served], Some(subnet)) = (&served[..], publish.options.from.first()) {
         ensure!(
-            publish.from.iter().any(admitted),
+            publish.options.from.iter().any(admitted),
             "--from {subnet} admits nobody: the publish {} is for {served} clients alone; give a subnet of theirs, or none",
-            publish.spec
+            publish.ports
         );
     }
     Ok(())
 }
 
-/// Clients that may use a publish: subnets that are some.
-fn check_from(from: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
-    let mut checked: Vec<IpNet> = Vec::new();
-    for subnet in from {
-        if let IpNet::V6(v6) = subnet
-            && let (Some(mapped), Some(prefix_len)) =
-                (v6.network().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
-        {
-            bail!("--from {subnet} is of IPv4 addresses; write {mapped}/{prefix_len}");
-        }
-        ensure!(
-            subnet.addr() == subnet.network(),
-            "--from {subnet} has host bits set; write {}",
-            subnet.trunc()
-        );
-        if !checked.contains(subnet) {
-            checked.push(*subnet);
-        }
-    }
-    Ok(checked)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clients_are_subnets() {
-        let check = |text: &str| {
-            let from: Vec<IpNet> =
-                text.split_whitespace().map(|subnet| subnet.parse().unwrap()).collect();
-            check_from(&from).map(|from| from.len()).map_err(|error| error.to_string())
-        };
-        assert_eq!(check(""), Ok(0));
-        assert_eq!(check("10.0.0.0/8 192.168.1.1/32 10.0.0.0/8"), Ok(2));
-        assert!(check("10.1.0.0/8").unwrap_err().contains("write 10.0.0.0/8"));
-        assert_eq!(check("10.0.0.0/8 2001:db8::/32 ::/0"), Ok(3));
-        assert!(check("2001:db8::1/32").unwrap_err().contains("write 2001:db8::/32"));
-        assert!(check("::ffff:10.0.0.0/104").unwrap_err().contains("write 10.0.0.0/8"));
-    }
 
     #[test]
     fn clients_of_both_families_find_a_container_unless_it_has_ipv6_alone() {
@@ -244,7 +196,7 @@ mod tests {
                 }],
             }))
             .unwrap();
-            let (v4, v6) = where_it_leads(&container);
+            let PublishTarget { v4, v6 } = target_of(&container);
             (v4.map(|address| address.to_string()), v6.map(|address| address.to_string()))
         };
         let some = |text: &str| Some(text.to_owned());

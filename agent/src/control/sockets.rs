@@ -7,7 +7,7 @@ use std::{
 
 use causeway_api::types::{
     family::Family,
-    publish::{Protocol, PublishSpec},
+    publish::{Protocol, PublishPorts},
 };
 use causeway_common::abi::PROBE_MARK;
 use causeway_netlink::Netns;
@@ -22,7 +22,7 @@ use nix::{
 /// The first port of the publish that a socket of the host has, for clients of one of the families.
 pub(super) fn taken_port(
     host: &Netns,
-    spec: &PublishSpec,
+    spec: &PublishPorts,
     families: &[Family],
 ) -> anyhow::Result<Option<u16>> {
     let any = families.iter().map(|family| match family {
@@ -100,7 +100,7 @@ mod tests {
         {
             let listener = TcpListener::bind(listening).unwrap();
             let port = listener.local_addr().unwrap().port();
-            let spec: PublishSpec = format!("{port}:80").parse().unwrap();
+            let spec: PublishPorts = format!("{port}:80").parse().unwrap();
             let host = Netns::current().unwrap();
             for (families, taken) in
                 [(&[Family::V4][..], v4), (&[Family::V6], v6), (&Family::ALL, v4 || v6)]

@@ -78,14 +78,14 @@ impl Agent {
 }
 
 pub(super) fn view_publish(container: &str, publish: &Publish) -> api::Publish {
-    let spec = publish.spec;
+    let ports = publish.ports;
     api::Publish {
         container: container.to_owned(),
-        protocol: spec.protocol.to_string(),
-        host_address: spec.host_address,
-        host_port: spec.host_ports.to_string(),
-        container_port: spec.container_ports.to_string(),
-        from: publish.from.clone(),
+        protocol: ports.protocol.to_string(),
+        host_address: ports.host_address,
+        host_port: ports.host_ports.to_string(),
+        container_port: ports.container_ports.to_string(),
+        from: publish.options.from.clone(),
         draining: publish.drains.iter().map(view_drain).collect(),
     }
 }

@@ -14,6 +14,7 @@ use aya::{
         lpm_trie::{Key, LpmTrie},
     },
 };
+use causeway_api::types::publish::{PublishPorts, PublishSpec};
 use causeway_common::{
     abi::{self, AddressPort, Admitted, Endpoint, Macs, Publish, Uplink, network, publish},
     address::Port,
@@ -21,7 +22,7 @@ use causeway_common::{
 use ipnet::IpNet;
 
 use super::{
-    EndpointEntry, PublishEntry,
+    EndpointEntry, PublishTarget,
     abi::Raw,
     address::Ip,
     batch,
@@ -40,14 +41,14 @@ pub(super) struct Family<A: Ip> {
     uplinks: HashMap<MapData, u32, Raw<Uplink<A>>>,
 }
 
-/// What an earlier agent wrote of a publish.
+/// What an earlier agent wrote where a publish belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
-    /// Nothing at all.
+pub(super) enum Existing {
+    /// Nothing.
     Nothing,
-    /// Just what it is, with that slot.
+    /// The same publish, in this slot.
     Slot(u32),
-    /// Something else.
+    /// Another publish.
     Other,
 }
 
@@ -161,21 +162,27 @@ impl<A: Ip> Family<A> {
     }
 
     /// Writes what the publish is before where it is found: no packet finds it half made.
-    pub(super) fn write_publish(&mut self, entry: &PublishEntry, slot: u32) -> anyhow::Result<()> {
-        let Some(served) = Served::of(entry) else { return Ok(()) };
-        self.publishes.set(slot, Raw(served.value), 0).context("writing the publish")?;
-        for source in &entry.from {
+    pub(super) fn write_publish(
+        &mut self,
+        publish: &PublishSpec,
+        target: PublishTarget,
+        slot: u32,
+    ) -> anyhow::Result<()> {
+        let Some((host_address, value)) = publish_value(publish, target) else { return Ok(()) };
+        self.publishes.set(slot, Raw(value), 0).context("writing the publish")?;
+        for source in &publish.options.from {
             let Some(key) = admitted_key(source, slot) else { continue };
             self.admitted
                 .insert(&key, 0, 0)
                 .with_context(|| format!("admitting the sources {source}"))?;
         }
-        for port in ports(entry) {
-            let index = port_index(entry, port)?;
-            match served.host_address {
+        let ports = &publish.ports;
+        for port in ports.host_ports {
+            let index = port_index(ports, port)?;
+            match host_address {
                 None => self.ports.set(index, slot, 0),
                 Some(address) => {
-                    let key = Raw(address_port(entry, address, port));
+                    let key = Raw(address_port(ports, address, port));
                     self.address_ports
                         .insert(key, slot, 0)
                         .and_then(|()| self.ports.set(index, abi::BY_ADDRESS, 0))
@@ -186,23 +193,29 @@ impl<A: Ip> Family<A> {
         Ok(())
     }
 
-    /// Writes `to`, with that slot, in the place of `from`.
+    /// Leads a publish from one container to another, under another slot.
     pub(super) fn move_publish(
         &mut self,
-        from: &PublishEntry,
-        to: &PublishEntry,
+        publish: &PublishSpec,
+        from: PublishTarget,
+        to: PublishTarget,
         slot: u32,
     ) -> anyhow::Result<()> {
-        if Served::<A>::of(to).is_none() {
-            self.clear_ports(from)?;
+        if publish_value::<A>(publish, to).is_none() {
+            self.clear_ports(publish, from)?;
         }
-        self.write_publish(to, slot)
+        self.write_publish(publish, to, slot)
     }
 
-    /// The reverse of `write_publish`, in reverse order.
-    pub(super) fn clear_publish(&mut self, entry: &PublishEntry, slot: u32) -> anyhow::Result<()> {
-        self.clear_ports(entry)?;
-        for source in &entry.from {
+    /// Undoes [`Self::write_publish`], in reverse order.
+    pub(super) fn clear_publish(
+        &mut self,
+        publish: &PublishSpec,
+        target: PublishTarget,
+        slot: u32,
+    ) -> anyhow::Result<()> {
+        self.clear_ports(publish, target)?;
+        for source in &publish.options.from {
             let Some(key) = admitted_key(source, slot) else { continue };
             gone_is_done(self.admitted.remove(&key))
                 .with_context(|| format!("forgetting the sources {source}"))?;
@@ -210,26 +223,26 @@ impl<A: Ip> Family<A> {
         Ok(())
     }
 
-    fn clear_ports(&mut self, entry: &PublishEntry) -> anyhow::Result<()> {
-        let Some(served) = Served::<A>::of(entry) else { return Ok(()) };
-        let by_address: BTreeSet<(Port, u8)> = match served.host_address {
+    fn clear_ports(&mut self, publish: &PublishSpec, target: PublishTarget) -> anyhow::Result<()> {
+        let Some((host_address, _)) = publish_value::<A>(publish, target) else { return Ok(()) };
+        let ports = &publish.ports;
+        let by_address: BTreeSet<(Port, u8)> = match host_address {
             None => BTreeSet::new(),
             Some(address) => {
-                for port in ports(entry) {
-                    gone_is_done(
-                        self.address_ports.remove(&Raw(address_port(entry, address, port))),
-                    )
-                    .with_context(|| format!("ending the publish of port {port}"))?;
+                for port in ports.host_ports {
+                    let key = Raw(address_port(ports, address, port));
+                    gone_is_done(self.address_ports.remove(&key))
+                        .with_context(|| format!("ending the publish of port {port}"))?;
                 }
                 let keys = self.address_ports.keys().filter_map(Result::ok);
                 keys.map(|Raw(key)| (key.port, key.protocol)).collect()
             }
         };
-        for port in ports(entry) {
+        for port in ports.host_ports {
             // Other addresses may publish the same port.
-            if !by_address.contains(&(Port::new(port), entry.protocol.number())) {
+            if !by_address.contains(&(Port::new(port), ports.protocol.number())) {
                 self.ports
-                    .set(port_index(entry, port)?, 0, 0)
+                    .set(port_index(ports, port)?, 0, 0)
                     .with_context(|| format!("ending the publish of port {port}"))?;
             }
         }
@@ -245,26 +258,35 @@ impl<A: Ip> Family<A> {
         Ok(())
     }
 
-    pub(super) fn kept(&self, entry: &PublishEntry) -> anyhow::Result<Kept> {
-        let Some(served) = Served::of(entry) else { return Ok(Kept::Nothing) };
+    /// What an earlier agent wrote where the publish belongs.
+    pub(super) fn existing(
+        &self,
+        publish: &PublishSpec,
+        target: PublishTarget,
+    ) -> anyhow::Result<Existing> {
+        let Some((host_address, value)) = publish_value(publish, target) else {
+            return Ok(Existing::Nothing);
+        };
+        let ports = &publish.ports;
         let mut slots = BTreeSet::new();
-        for port in ports(entry) {
-            let found = match served.host_address {
-                None => self.ports.get(&port_index(entry, port)?, 0).ok(),
+        for port in ports.host_ports {
+            let found = match host_address {
+                None => self.ports.get(&port_index(ports, port)?, 0).ok(),
                 Some(address) => {
-                    self.address_ports.get(&Raw(address_port(entry, address, port)), 0).ok()
+                    self.address_ports.get(&Raw(address_port(ports, address, port)), 0).ok()
                 }
             };
             slots.insert(found.filter(|slot| *slot != 0 && *slot != abi::BY_ADDRESS));
         }
         match slots.pop_first() {
-            Some(None) if slots.is_empty() => Ok(Kept::Nothing),
+            Some(None) if slots.is_empty() => Ok(Existing::Nothing),
             Some(Some(slot)) if slots.is_empty() => {
-                let kept = self.publishes.get(&slot, 0);
-                let kept = kept.with_context(|| format!("reading the publish in slot {slot}"))?;
-                Ok(if kept.0 == served.value { Kept::Slot(slot) } else { Kept::Other })
+                let written = self.publishes.get(&slot, 0);
+                let written =
+                    written.with_context(|| format!("reading the publish in slot {slot}"))?;
+                Ok(if written.0 == value { Existing::Slot(slot) } else { Existing::Other })
             }
-            _ => Ok(Kept::Other),
+            _ => Ok(Existing::Other),
         }
     }
 
@@ -350,28 +372,24 @@ impl<A: Ip> Family<A> {
     }
 }
 
-/// A publish as a family has it that serves it: one with a container's address and, if there is a
-/// host address, with that.
-pub(super) struct Served<A> {
-    host_address: Option<A>,
-    value: Publish<A>,
-}
-
-impl<A: Ip> Served<A> {
-    /// None if the family does not serve it.
-    pub(super) fn of(entry: &PublishEntry) -> Option<Self> {
-        let host_address = match entry.host_address {
-            Some(address) => Some(A::of(address)?),
-            None => None,
-        };
-        let value = Publish {
-            container: entry.written_addresses().find_map(A::of)?,
-            host_port: Port::new(entry.host_ports.start()),
-            container_port: Port::new(entry.container_ports.start()),
-            flags: if entry.from.is_empty() { 0 } else { publish::SOURCES_LISTED },
-        };
-        Some(Self { host_address, value })
-    }
+/// The host address and the map value of a publish; none if the family does not serve it, for lack
+/// of a container address or because the host address is of the other family.
+pub(super) fn publish_value<A: Ip>(
+    publish: &PublishSpec,
+    target: PublishTarget,
+) -> Option<(Option<A>, Publish<A>)> {
+    let PublishSpec { ports, options } = publish;
+    let host_address = match ports.host_address {
+        Some(address) => Some(A::of(address)?),
+        None => None,
+    };
+    let value = Publish {
+        container: target.written().find_map(A::of)?,
+        host_port: Port::new(ports.host_ports.start()),
+        container_port: Port::new(ports.container_ports.start()),
+        flags: if options.from.is_empty() { 0 } else { publish::SOURCES_LISTED },
+    };
+    Some((host_address, value))
 }
 
 /// A second handle of an array.
@@ -409,17 +427,13 @@ fn endpoint_value<A: Ip>(
     })
 }
 
-fn ports(entry: &PublishEntry) -> std::ops::RangeInclusive<u16> {
-    entry.host_ports.start()..=entry.host_ports.end()
+fn port_index(ports: &PublishPorts, port: u16) -> anyhow::Result<u32> {
+    abi::port_index(ports.protocol.number(), Port::new(port))
+        .with_context(|| format!("{} ports are not published", ports.protocol))
 }
 
-fn port_index(entry: &PublishEntry, port: u16) -> anyhow::Result<u32> {
-    abi::port_index(entry.protocol.number(), Port::new(port))
-        .with_context(|| format!("{} ports are not published", entry.protocol))
-}
-
-fn address_port<A: Ip>(entry: &PublishEntry, address: A, port: u16) -> AddressPort<A> {
-    AddressPort { address, port: Port::new(port), protocol: entry.protocol.number(), _pad: 0 }
+fn address_port<A: Ip>(ports: &PublishPorts, address: A, port: u16) -> AddressPort<A> {
+    AddressPort { address, port: Port::new(port), protocol: ports.protocol.number(), _pad: 0 }
 }
 
 /// None for a subnet of the other family.

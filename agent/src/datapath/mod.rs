@@ -34,7 +34,7 @@ use aya::programs::SchedClassifier;
 use causeway_api::types::{
     device::Device,
     mac::Mac,
-    publish::{PortRange, Protocol},
+    publish::{PortRange, PublishPorts, PublishSpec},
 };
 use causeway_common::{
     abi::{Network, name},
@@ -143,36 +143,25 @@ impl Default for Terms {
     }
 }
 
-/// A publish, as the programs need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishEntry {
-    /// TCP, UDP or SCTP, which has the same host and container ports.
-    pub protocol: Protocol,
-    /// None for any of the host's, in each family that the container has an address of.
-    pub host_address: Option<IpAddr>,
-    /// As many as `container_ports`.
-    pub host_ports: PortRange,
-    /// The container's.
-    pub container_ports: PortRange,
-    /// The container's, for IPv4 clients: an endpoint with it must have been put.
-    pub container_v4: Option<Ipv4Addr>,
-    /// The container's, for IPv6 clients: likewise. An IPv4-mapped one if it has IPv4 alone.
-    pub container_v6: Option<Ipv6Addr>,
-    /// Clients that may use it; any if empty. A family with none in a list that is not empty admits
-    /// nobody.
-    pub from: Vec<IpNet>,
+/// Where a publish leads: the addresses by which the clients of each family reach its container.
+/// Endpoints with these addresses must have been put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublishTarget {
+    /// For IPv4 clients.
+    pub v4: Option<Ipv4Addr>,
+    /// For IPv6 clients: IPv4-mapped if the container has IPv4 alone.
+    pub v6: Option<Ipv6Addr>,
 }
 
-impl PublishEntry {
+impl PublishTarget {
     /// The container's addresses.
-    pub fn container_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        self.written_addresses().map(|address| address.to_canonical())
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        self.written().map(|address| address.to_canonical())
     }
 
-    /// The same as they are in the maps.
-    fn written_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        let (v4, v6) = (self.container_v4.map(IpAddr::V4), self.container_v6.map(IpAddr::V6));
-        v4.into_iter().chain(v6)
+    /// The addresses as they are in the maps.
+    fn written(self) -> impl Iterator<Item = IpAddr> {
+        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
     }
 }
 
@@ -356,31 +345,35 @@ impl Datapath {
         Ok(())
     }
 
-    /// Publishes. Again, unchanged, is done.
-    pub fn put_publish(&mut self, publish: &PublishEntry) -> anyhow::Result<()> {
-        self.tables.put_publish(publish)
+    /// Publishes ports of the host at a container. Idempotent.
+    pub fn put_publish(
+        &mut self,
+        publish: &PublishSpec,
+        target: PublishTarget,
+    ) -> anyhow::Result<()> {
+        self.tables.put_publish(publish, target)
     }
 
-    /// Ends a publish and its flows at once.
-    pub fn remove_publish(&mut self, publish: &PublishEntry) -> anyhow::Result<()> {
-        self.tables.remove_publish(publish)
+    /// Ends a publish and its flows at once. Succeeds if absent.
+    pub fn remove_publish(&mut self, ports: &PublishPorts) -> anyhow::Result<()> {
+        self.tables.remove_publish(ports)
     }
 
-    /// The slot of a publish that was put: what its flows are known by.
-    pub fn publish_slot(&self, publish: &PublishEntry) -> Option<u32> {
-        self.tables.publish_slot(publish)
+    /// The slot of a publish that was put: flows carry its number.
+    pub fn publish_slot(&self, ports: &PublishPorts) -> Option<u32> {
+        self.tables.publish_slot(ports)
     }
 
-    /// Leads a publish that was put to another container: `to` is `from` but for that, and has the
-    /// draining slot `resumed` if there is one. The slot of `from` drains from then on: its flows
-    /// go on until [`Self::end_draining`].
+    /// Leads a publish that was put to another container, and gives it the draining slot `resumed`
+    /// if there is one. The slot that it had drains from then on: its flows go on until
+    /// [`Self::end_draining`].
     pub fn move_publish(
         &mut self,
-        from: &PublishEntry,
-        to: &PublishEntry,
+        ports: &PublishPorts,
+        target: PublishTarget,
         resumed: Option<u32>,
     ) -> anyhow::Result<()> {
-        self.tables.move_publish(from, to, resumed)
+        self.tables.move_publish(ports, target, resumed)
     }
 
     /// Keeps a slot that drains since an earlier agent. To be called before anything is put.

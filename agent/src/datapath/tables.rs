@@ -10,6 +10,7 @@ use aya::{
     Ebpf,
     maps::{Array, Map, MapData, MapError, PerCpuArray},
 };
+use causeway_api::types::publish::{PublishPorts, PublishSpec};
 use causeway_common::{
     abi::{self, Network, name, nat_behaviour},
     address::{V4, V6},
@@ -19,10 +20,10 @@ use causeway_common::{
 use ipnet::IpNet;
 
 use super::{
-    EndpointEntry, PublishEntry, Terms,
+    EndpointEntry, PublishTarget, Terms,
     abi::Raw,
     address::Ip,
-    family::{Family, Kept, Served},
+    family::{Existing, Family, publish_value},
     slots::Slots,
 };
 
@@ -45,9 +46,16 @@ pub(super) struct Tables {
     endpoints: BTreeMap<IpAddr, u32>,
     /// The slots of the host sides, of those too that an earlier agent put.
     host_sides: BTreeMap<u32, u32>,
-    publishes: Vec<(PublishEntry, u32)>,
+    publishes: BTreeMap<PublishPorts, Put>,
     /// Slots of publishes that were moved, whose flows may finish.
     draining: BTreeSet<u32>,
+}
+
+/// A publish that this agent put.
+struct Put {
+    spec: PublishSpec,
+    target: PublishTarget,
+    slot: u32,
 }
 
 impl Tables {
@@ -74,7 +82,7 @@ impl Tables {
             inside: BTreeSet::new(),
             endpoints: BTreeMap::new(),
             host_sides,
-            publishes: Vec::new(),
+            publishes: BTreeMap::new(),
             draining: BTreeSet::new(),
         };
         // What is of no network goes by the defaults. Whether there are mappings stays as it was
@@ -251,87 +259,104 @@ impl Tables {
         Ok(Some(host_side))
     }
 
-    pub(super) fn put_publish(&mut self, entry: &PublishEntry) -> anyhow::Result<()> {
-        if self.publishes.iter().any(|(put, _)| put == entry) {
+    pub(super) fn put_publish(
+        &mut self,
+        publish: &PublishSpec,
+        target: PublishTarget,
+    ) -> anyhow::Result<()> {
+        if let Some(put) = self.publishes.get(&publish.ports) {
+            ensure!(
+                put.target == target && put.spec == *publish,
+                "{} is in the datapath otherwise",
+                publish.ports
+            );
             return Ok(());
         }
-        check_served(entry)?;
-        let slot = match self.kept_slot(entry)? {
+        check_served(publish, target)?;
+        let slot = match self.kept_slot(publish, target)? {
             Some(kept) => kept,
             None => self.take_slot()?,
         };
-        if let Err(error) =
-            self.v4.write_publish(entry, slot).and_then(|()| self.v6.write_publish(entry, slot))
-        {
-            self.clear_publish(entry, slot)?;
+        let written = self
+            .v4
+            .write_publish(publish, target, slot)
+            .and_then(|()| self.v6.write_publish(publish, target, slot));
+        if let Err(error) = written {
+            self.clear_publish(publish, target, slot)?;
             return Err(error);
         }
-        self.publishes.push((entry.clone(), slot));
+        self.publishes.insert(publish.ports, Put { spec: publish.clone(), target, slot });
         Ok(())
     }
 
-    /// The slot of a publish that an earlier agent wrote just so, in one family at least and
+    /// The slot of a publish that an earlier agent wrote in the same way, in one family at least and
     /// otherwise in none.
-    fn kept_slot(&self, entry: &PublishEntry) -> anyhow::Result<Option<u32>> {
-        Ok(match (self.v4.kept(entry)?, self.v6.kept(entry)?) {
-            (Kept::Slot(slot), Kept::Nothing) | (Kept::Nothing, Kept::Slot(slot)) => Some(slot),
-            (Kept::Slot(slot), Kept::Slot(other)) if slot == other => Some(slot),
+    fn kept_slot(
+        &self,
+        publish: &PublishSpec,
+        target: PublishTarget,
+    ) -> anyhow::Result<Option<u32>> {
+        Ok(match (self.v4.existing(publish, target)?, self.v6.existing(publish, target)?) {
+            (Existing::Slot(slot), Existing::Nothing)
+            | (Existing::Nothing, Existing::Slot(slot)) => Some(slot),
+            (Existing::Slot(slot), Existing::Slot(other)) if slot == other => Some(slot),
             _ => None,
         })
     }
 
-    fn clear_publish(&mut self, entry: &PublishEntry, slot: u32) -> anyhow::Result<()> {
-        self.v4.clear_publish(entry, slot)?;
-        self.v6.clear_publish(entry, slot)?;
+    fn clear_publish(
+        &mut self,
+        publish: &PublishSpec,
+        target: PublishTarget,
+        slot: u32,
+    ) -> anyhow::Result<()> {
+        self.v4.clear_publish(publish, target, slot)?;
+        self.v6.clear_publish(publish, target, slot)?;
         self.free_slot(slot)
     }
 
-    pub(super) fn remove_publish(&mut self, entry: &PublishEntry) -> anyhow::Result<()> {
-        let Some(at) = self.publishes.iter().position(|(put, _)| put == entry) else {
-            return Ok(());
-        };
-        self.clear_publish(entry, self.publishes[at].1)?;
-        self.publishes.remove(at);
+    pub(super) fn remove_publish(&mut self, ports: &PublishPorts) -> anyhow::Result<()> {
+        let Some(Put { spec, target, slot }) = self.publishes.get(ports) else { return Ok(()) };
+        let (spec, target, slot) = (spec.clone(), *target, *slot);
+        self.clear_publish(&spec, target, slot)?;
+        self.publishes.remove(ports);
         Ok(())
     }
 
     /// The slot of a publish that was put.
-    pub(super) fn publish_slot(&self, entry: &PublishEntry) -> Option<u32> {
-        self.publishes.iter().find(|(put, _)| put == entry).map(|(_, slot)| *slot)
+    pub(super) fn publish_slot(&self, ports: &PublishPorts) -> Option<u32> {
+        self.publishes.get(ports).map(|put| put.slot)
     }
 
-    /// Writes `to` in the place of `from`: no packet finds neither. `resumed` is a slot that drains
-    /// and becomes that of `to` again. That of `from` drains from now on.
+    /// Leads a publish to another container: at every moment a packet finds the one or the other.
+    /// `resumed` is a draining slot that becomes the publish's again. The slot that it had drains
+    /// from now on.
     pub(super) fn move_publish(
         &mut self,
-        from: &PublishEntry,
-        to: &PublishEntry,
+        ports: &PublishPorts,
+        to: PublishTarget,
         resumed: Option<u32>,
     ) -> anyhow::Result<()> {
-        check_served(to)?;
-        let at = self
-            .publishes
-            .iter()
-            .position(|(put, _)| put == from)
-            .context("it is not in the datapath")?;
-        let before = self.publishes[at].1;
+        let put = self.publishes.get(ports).context("it is not in the datapath")?;
+        let (spec, from, before) = (put.spec.clone(), put.target, put.slot);
+        check_served(&spec, to)?;
         let slot = match resumed {
             Some(slot) => slot,
             None => self.take_slot()?,
         };
         let moved = self
             .v4
-            .move_publish(from, to, slot)
-            .and_then(|()| self.v6.move_publish(from, to, slot));
+            .move_publish(&spec, from, to, slot)
+            .and_then(|()| self.v6.move_publish(&spec, from, to, slot));
         if let Err(error) = moved {
-            self.v4.move_publish(to, from, before)?;
-            self.v6.move_publish(to, from, before)?;
+            self.v4.move_publish(&spec, to, from, before)?;
+            self.v6.move_publish(&spec, to, from, before)?;
             if resumed.is_none() {
                 self.free_moved(slot)?;
             }
             return Err(error);
         }
-        self.publishes[at] = (to.clone(), slot);
+        self.publishes.insert(*ports, Put { spec, target: to, slot });
         self.draining.remove(&slot);
         self.draining.insert(before);
         Ok(())
@@ -365,7 +390,7 @@ impl Tables {
         self.host_sides.retain(|host_side, _| host_sides.contains(host_side));
         let mut put = self.draining.clone();
         put.extend(self.host_sides.values());
-        put.extend(self.publishes.iter().map(|(_, slot)| *slot));
+        put.extend(self.publishes.values().map(|put| put.slot));
         // All that were found, those too whose ports have another slot by now: an agent that died
         // between noting a move and making it.
         for slot in self.slots.used() {
@@ -387,8 +412,9 @@ impl Tables {
 
     /// The slots of the publishes that a family serves, and of those that drain.
     fn slots_served<A: Ip>(&self) -> BTreeSet<u32> {
-        let served = self.publishes.iter().filter(|(entry, _)| Served::<A>::of(entry).is_some());
-        served.map(|(_, slot)| *slot).chain(self.draining.iter().copied()).collect()
+        let is_served = |put: &&Put| publish_value::<A>(&put.spec, put.target).is_some();
+        let served = self.publishes.values().filter(is_served);
+        served.map(|put| put.slot).chain(self.draining.iter().copied()).collect()
     }
 
     pub(super) fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
@@ -430,8 +456,9 @@ impl Tables {
     }
 }
 
-fn check_served(entry: &PublishEntry) -> anyhow::Result<()> {
-    let is_served = Served::<V4>::of(entry).is_some() || Served::<V6>::of(entry).is_some();
+fn check_served(publish: &PublishSpec, target: PublishTarget) -> anyhow::Result<()> {
+    let is_served = publish_value::<V4>(publish, target).is_some()
+        || publish_value::<V6>(publish, target).is_some();
     ensure!(is_served, "the container has no address of the family of its publish's host address");
     Ok(())
 }

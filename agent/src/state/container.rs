@@ -110,6 +110,8 @@ pub fn is_host_side_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use causeway_api::types::publish::PublishOptions;
+
     use super::*;
 
     #[test]
@@ -170,8 +172,8 @@ mod tests {
                 device: Device::Netkit,
             }],
             publishes: vec![Publish {
-                spec: "8080:80".parse().unwrap(),
-                from: vec!["10.0.0.0/8".parse().unwrap()],
+                ports: "8080:80".parse().unwrap(),
+                options: PublishOptions { from: vec!["10.0.0.0/8".parse().unwrap()] },
                 declared: false,
                 drains: Vec::new(),
             }],

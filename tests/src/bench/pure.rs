@@ -6,7 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use causeway::datapath::{EndpointEntry, Entry, PublishEntry};
+use causeway::datapath::{EndpointEntry, Entry};
+use causeway_api::types::publish::PublishSpec;
 use causeway_common::{
     abi::{self, Endpoint, Macs, Network, Publish, Translation, Uplink, network},
     address::{Address, Port, V4, V6},
@@ -19,6 +20,7 @@ use causeway_common::{
 };
 use ipnet::IpNet;
 
+use super::PublishEntry;
 use crate::family;
 
 /// The tables of both families.
@@ -138,8 +140,8 @@ impl Models {
     }
 
     pub(super) fn put_publish(&mut self, entry: &PublishEntry, slot: u32) {
-        put_publish(&mut self.v4, entry, entry.container_v4.map(|own| V4::new(own.octets())), slot);
-        put_publish(&mut self.v6, entry, entry.container_v6.map(|own| V6::new(own.octets())), slot);
+        put_publish(&mut self.v4, entry, entry.target.v4.map(|own| V4::new(own.octets())), slot);
+        put_publish(&mut self.v6, entry, entry.target.v6.map(|own| V6::new(own.octets())), slot);
     }
 
     pub(super) fn flush(&self) {
@@ -220,22 +222,23 @@ fn put_publish<A: Modelled>(
     slot: u32,
 ) {
     let Some(container) = container else { return };
-    let host_address = match entry.host_address.map(A::of) {
+    let PublishSpec { ports, options } = &entry.spec;
+    let host_address = match ports.host_address.map(A::of) {
         Some(None) => return,
         Some(address) => address,
         None => None,
     };
-    for port in entry.host_ports.start()..=entry.host_ports.end() {
-        model.ports.insert((entry.protocol.number(), Port::new(port), host_address), slot);
+    for port in ports.host_ports {
+        model.ports.insert((ports.protocol.number(), Port::new(port), host_address), slot);
     }
     let publish = Publish {
         container,
-        host_port: Port::new(entry.host_ports.start()),
-        container_port: Port::new(entry.container_ports.start()),
-        flags: if entry.from.is_empty() { 0 } else { abi::publish::SOURCES_LISTED },
+        host_port: Port::new(ports.host_ports.start()),
+        container_port: Port::new(ports.container_ports.start()),
+        flags: if options.from.is_empty() { 0 } else { abi::publish::SOURCES_LISTED },
     };
     model.publishes.insert(slot, publish);
-    for source in &entry.from {
+    for source in &options.from {
         admit(model, slot, source);
     }
 }

@@ -187,7 +187,7 @@ fn mapping_owns_its_port(family: Family) {
             .partition(|flow| flow.state == "mapping");
         assert_eq!((mappings.len(), flows.len()), (3, 4));
         // It ends with its endpoint.
-        bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[])).expect("it goes");
+        bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[]).spec.ports).expect("it goes");
         bench.remove_endpoint(C1);
         let arriving = outside(bench, near, host, Payload::Udp(9, 4000, vec![])).bytes();
         assert_eq!(bench.kernel(Entry::Uplink, "up0", &arriving).action, Action::Pass);

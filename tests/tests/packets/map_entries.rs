@@ -69,10 +69,10 @@ fn publish_removal_spares_other_addresses(family: Family) {
             bench.publish(&of(address));
         }
         assert!(is_published(bench, host, 9501) && is_published(bench, lan, 9501));
-        bench.datapath.remove_publish(&of(host)).expect("it goes");
+        bench.datapath.remove_publish(&of(host).spec.ports).expect("it goes");
         assert!(!is_published(bench, host, 9501));
         assert!(is_published(bench, lan, 9501), "the other address's stays");
-        bench.datapath.remove_publish(&of(lan)).expect("it goes");
+        bench.datapath.remove_publish(&of(lan).spec.ports).expect("it goes");
         assert!(!is_published(bench, lan, 9501));
     });
 }
@@ -161,7 +161,7 @@ fn endpoint_removal_ends_its_flows(family: Family) {
         let back = from(c2, c1, Payload::Udp(53, 4000, vec![])).bytes();
         assert_eq!(bench.kernel(Entry::HostSide, "h1", &there).action, Action::Redirect);
         assert_eq!(bench.kernel(Entry::HostSide, "h2", &back).action, Action::Redirect);
-        bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[])).expect("it goes");
+        bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[]).spec.ports).expect("it goes");
         bench.remove_endpoint(C1);
         // Made again with another host side, it is met there.
         bench.put_dual(Place { host_side: "h3", ..PLACE });

@@ -3,11 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use causeway::datapath::{Action, Entry, PublishEntry};
+use causeway::datapath::{Action, Entry, PublishTarget};
 use causeway_common::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
-        BRIDGE_MAC, Bench, Place, mac_of, publish_entry,
+        BRIDGE_MAC, Bench, Place, PublishEntry, mac_of, publish_entry,
         rows::{C1, C2, Names, from, outside, read},
         with_bench,
     },
@@ -32,10 +32,8 @@ fn set_up(bench: &mut Bench) {
     bench.put_dual(Place { address: C2, host_side: "h2", ..PLACE });
     for publish in ["5000:80", "5001:53/udp"] {
         let entry = publish_entry(C1, publish, &[]);
-        bench.publish(&PublishEntry {
-            container_v6: Some(Ipv4Addr::from(C1).to_ipv6_mapped()),
-            ..entry
-        });
+        let v6 = Some(Ipv4Addr::from(C1).to_ipv6_mapped());
+        bench.publish(&PublishEntry { target: PublishTarget { v6, ..entry.target }, ..entry });
     }
 }
 

@@ -6,9 +6,9 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use causeway::datapath::{Action, EndpointEntry, Entry, Interface, PublishEntry};
+use causeway::datapath::{Action, EndpointEntry, Entry, Interface, PublishTarget};
 use causeway_tests::{
-    bench::{BRIDGE_MAC, Bench, Place, mac_of, publish_entry, with_bench},
+    bench::{BRIDGE_MAC, Bench, Place, PublishEntry, mac_of, publish_entry, with_bench},
     packet::{IpFrame, Payload},
     wait,
 };
@@ -41,10 +41,14 @@ fn put_container(bench: &mut Bench) {
 
 /// Led to the container's IPv4 address and to another one.
 fn dual(publish: &str, v6: &str) -> PublishEntry {
-    PublishEntry {
-        container_v6: Some(v6.parse().expect("an address")),
-        ..publish_entry(CONTAINER, publish, &[])
-    }
+    let entry = publish_entry(CONTAINER, publish, &[]);
+    let v6 = Some(v6.parse().expect("an address"));
+    PublishEntry { target: PublishTarget { v6, ..entry.target }, ..entry }
+}
+
+/// The same without the container's IPv4 address.
+fn without_v4(entry: PublishEntry) -> PublishEntry {
+    PublishEntry { target: PublishTarget { v4: None, ..entry.target }, ..entry }
 }
 
 /// A packet of the container's.
@@ -82,7 +86,7 @@ fn put_neighbours(bench: &mut Bench) -> [Neighbour; 2] {
 /// Publishes it, and answers its slot.
 fn slot_of(bench: &mut Bench, entry: &PublishEntry) -> u32 {
     bench.publish(entry);
-    bench.datapath.publish_slot(entry).expect("it was put")
+    bench.datapath.publish_slot(&entry.spec.ports).expect("it was put")
 }
 
 #[test]
@@ -220,7 +224,7 @@ fn unserved_port_is_free_for_another_publish() {
         assert_eq!(slot_of(bench, &v4), slot);
         bench.datapath.settle().expect("it settles");
         // In IPv6 nothing of it is left to be taken for the same.
-        let v6_alone = PublishEntry { container_v4: None, ..v6 };
+        let v6_alone = without_v4(v6);
         bench.restart();
         assert_ne!(slot_of(bench, &v6_alone), slot);
     });
@@ -230,15 +234,14 @@ fn unserved_port_is_free_for_another_publish() {
 fn publish_without_a_family_is_refused() {
     with_bench(|bench| {
         bench.put_host();
-        let v6_at_v4 =
-            PublishEntry { container_v4: None, ..dual("10.0.2.15:5000:80", FURTHER[0].0) };
+        let v6_at_v4 = without_v4(dual("10.0.2.15:5000:80", FURTHER[0].0));
         let v4_at_v6 = publish_entry(CONTAINER, "[2001:db8:2::15]:5000:80", &[]);
-        let nowhere =
-            PublishEntry { container_v4: None, ..publish_entry(CONTAINER, "5000:80", &[]) };
+        let nowhere = without_v4(publish_entry(CONTAINER, "5000:80", &[]));
         for entry in [v6_at_v4, v4_at_v6, nowhere] {
-            let error = bench.datapath.put_publish(&entry).unwrap_err().to_string();
+            let error =
+                bench.datapath.put_publish(&entry.spec, entry.target).unwrap_err().to_string();
             assert!(error.contains("no address of the family"), "{error}");
-            assert_eq!(bench.datapath.publish_slot(&entry), None);
+            assert_eq!(bench.datapath.publish_slot(&entry.spec.ports), None);
         }
     });
 }
@@ -359,7 +362,7 @@ fn flow_gc_removes_ended_flows() {
         bench.publish(&ending);
         // More than one run of the program takes.
         (2000..2150).for_each(|port| begin(bench, port));
-        bench.datapath.remove_publish(&ending).expect("its flows end");
+        bench.datapath.remove_publish(&ending.spec.ports).expect("its flows end");
         assert_eq!(
             (bench.entries("FLOWS4"), bench.entries("FLOWS6")),
             (300, 300),

@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use super::publish::{PortRange, Protocol, PublishSpec, parse_range, split_address};
+use super::publish::{PortRange, Protocol, PublishPorts, parse_range, split_address};
 
 /// Ports of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct HostPorts {
 
 impl HostPorts {
     /// Those of a publish.
-    pub const fn of(spec: &PublishSpec) -> Self {
+    pub const fn of(spec: &PublishPorts) -> Self {
         Self { address: spec.host_address, ports: spec.host_ports, protocol: spec.protocol }
     }
 
@@ -107,7 +107,7 @@ mod tests {
         for (ports, publish) in
             [("8080", "8080:80"), ("10.0.2.15:53/udp", "10.0.2.15:53:53/udp"), ("1-2", "1-2:3-4")]
         {
-            let publish: PublishSpec = publish.parse().unwrap();
+            let publish: PublishPorts = publish.parse().unwrap();
             assert_eq!(ports.parse::<HostPorts>().unwrap(), HostPorts::of(&publish));
         }
     }

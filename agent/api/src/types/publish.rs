@@ -1,4 +1,4 @@
-//! Published ports: Docker's form, `[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]`.
+//! Published ports, and the options that a publish can have.
 
 use std::{
     fmt,
@@ -7,14 +7,39 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use serde::{Deserialize, Serialize};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{family::Family, host_ports::HostPorts};
 
-/// Which host ports lead to which ports of a container.
+/// A publish as it is asked for: by the command, in the configuration file, in a request.
+///
+/// Read from a string, the ports alone, or from a table: `{ ports = "8080:80", from = [...] }`.
+/// What it has beside the ports is in [`PublishOptions`], so an option that is added there is taken
+/// everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PublishSpec {
+    /// Which host ports lead to which container ports.
+    pub ports: PublishPorts,
+    /// The rest.
+    #[serde(flatten)]
+    pub options: PublishOptions,
+}
+
+/// What a publish has beside its ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishOptions {
+    /// Source subnets of the clients that are admitted; all clients if empty.
+    #[serde(default)]
+    pub from: Vec<IpNet>,
+}
+
+/// Which host ports lead to which ports of a container: Docker's form,
+/// `[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PublishSpec {
+pub struct PublishPorts {
     /// None for any address of the host.
     pub host_address: Option<IpAddr>,
     /// As many as `container_ports`.
@@ -44,7 +69,92 @@ pub enum Protocol {
     Sctp,
 }
 
-impl PublishSpec {
+impl PublishOptions {
+    /// Checks the options, and removes repeated subnets.
+    pub fn check(&self) -> anyhow::Result<Self> {
+        let mut from: Vec<IpNet> = Vec::new();
+        for subnet in &self.from {
+            if let IpNet::V6(v6) = subnet
+                && let (Some(mapped), Some(prefix_len)) =
+                    (v6.network().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
+            {
+                bail!("--from {subnet} is of IPv4 addresses; write {mapped}/{prefix_len}");
+            }
+            ensure!(
+                subnet.addr() == subnet.network(),
+                "--from {subnet} has host bits set; write {}",
+                subnet.trunc()
+            );
+            if !from.contains(subnet) {
+                from.push(*subnet);
+            }
+        }
+        Ok(Self { from })
+    }
+}
+
+impl From<PublishPorts> for PublishSpec {
+    fn from(ports: PublishPorts) -> Self {
+        Self { ports, options: PublishOptions::default() }
+    }
+}
+
+impl FromStr for PublishSpec {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|ports: PublishPorts| ports.into())
+    }
+}
+
+impl fmt::Display for PublishSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ports.fmt(f)?;
+        for (number, subnet) in self.options.from.iter().enumerate() {
+            let before = if number == 0 { " from " } else { ", " };
+            write!(f, "{before}{subnet}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for PublishSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The options' own type refuses unknown keys, which a flattened field would not.
+        #[derive(Deserialize)]
+        struct Table {
+            ports: PublishPorts,
+            #[serde(flatten)]
+            options: serde_json::Map<String, serde_json::Value>,
+        }
+
+        struct StringOrTable;
+
+        impl<'de> de::Visitor<'de> for StringOrTable {
+            type Value = PublishSpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("ports in quotes, such as \"8080:80\", or a table with the key ports")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PublishSpec, E> {
+                text.parse().map_err(|error: anyhow::Error| E::custom(format!("{error:#}")))
+            }
+
+            fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<PublishSpec, M::Error> {
+                let Table { ports, options } =
+                    Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let options = PublishOptions::deserialize(serde_json::Value::Object(options))
+                    .map_err(de::Error::custom)?;
+                Ok(PublishSpec { ports, options })
+            }
+        }
+
+        deserializer.deserialize_any(StringOrTable)
+    }
+}
+
+impl PublishPorts {
     /// Whether a packet could be meant for both.
     pub fn conflicts(&self, other: &Self) -> bool {
         HostPorts::of(self).overlap(&HostPorts::of(other))
@@ -104,6 +214,15 @@ impl PortRange {
     }
 }
 
+impl IntoIterator for PortRange {
+    type Item = u16;
+    type IntoIter = std::ops::RangeInclusive<u16>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.start..=self.end
+    }
+}
+
 impl Protocol {
     /// The IANA number.
     pub const fn number(self) -> u8 {
@@ -115,7 +234,7 @@ impl Protocol {
     }
 }
 
-impl FromStr for PublishSpec {
+impl FromStr for PublishPorts {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -125,7 +244,7 @@ impl FromStr for PublishSpec {
     }
 }
 
-fn parse(text: &str) -> anyhow::Result<PublishSpec> {
+fn parse(text: &str) -> anyhow::Result<PublishPorts> {
     let (ports, protocol) = match text.split_once('/') {
         None => (text, Protocol::Tcp),
         Some((ports, protocol)) => (ports, protocol.parse()?),
@@ -147,10 +266,10 @@ fn parse(text: &str) -> anyhow::Result<PublishSpec> {
         protocol != Protocol::Sctp || host_ports == container_ports,
         "sctp is published at the container's own ports alone: give {container_ports}:{container_ports}/sctp"
     );
-    Ok(PublishSpec { host_address, host_ports, container_ports, protocol })
+    Ok(PublishPorts { host_address, host_ports, container_ports, protocol })
 }
 
-impl fmt::Display for PublishSpec {
+impl fmt::Display for PublishPorts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host_address {
             None => {}
@@ -216,7 +335,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-impl TryFrom<String> for PublishSpec {
+impl TryFrom<String> for PublishPorts {
     type Error = anyhow::Error;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -224,8 +343,8 @@ impl TryFrom<String> for PublishSpec {
     }
 }
 
-impl From<PublishSpec> for String {
-    fn from(spec: PublishSpec) -> Self {
+impl From<PublishPorts> for String {
+    fn from(spec: PublishPorts) -> Self {
         spec.to_string()
     }
 }
@@ -312,9 +431,9 @@ mod tests {
             ("1-65535:1-65535", "1-65535:1-65535/tcp"),
             ("80-80:90-90", "80:90/tcp"),
         ] {
-            let spec: PublishSpec = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            let spec: PublishPorts = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(spec.to_string(), printed);
-            assert_eq!(printed.parse::<PublishSpec>().unwrap(), spec);
+            assert_eq!(printed.parse::<PublishPorts>().unwrap(), spec);
         }
     }
 
@@ -354,18 +473,61 @@ mod tests {
             ("8080:80/sctp", "give 80:80/sctp"),
             ("10.0.2.15:8000-8001:9000-9001/sctp", "give 9000-9001:9000-9001/sctp"),
         ] {
-            let error = text.parse::<PublishSpec>().unwrap_err().to_string();
+            let error = text.parse::<PublishPorts>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
             assert!(!error.contains('\n'), "{text}: {error}");
         }
     }
 
     #[test]
+    fn a_spec_is_a_string_or_a_table() {
+        let from = |text: &str| PublishSpec {
+            ports: "8080:80".parse().unwrap(),
+            options: PublishOptions { from: vec![text.parse().unwrap()] },
+        };
+        let plain: PublishSpec = serde_json::from_str("\"8080:80\"").unwrap();
+        assert_eq!(plain, "8080:80".parse().unwrap());
+        assert_eq!(plain.to_string(), "8080:80/tcp");
+        let table = r#"{"ports": "8080:80", "from": ["10.0.0.0/8"]}"#;
+        let spec: PublishSpec = serde_json::from_str(table).unwrap();
+        assert_eq!(spec, from("10.0.0.0/8"));
+        assert_eq!(spec.to_string(), "8080:80/tcp from 10.0.0.0/8");
+        for spec in [plain, spec] {
+            let json = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<PublishSpec>(&json).unwrap(), spec);
+        }
+        for (text, reason) in [
+            (r#"{"from": []}"#, "missing field `ports`"),
+            (r#"{"ports": "8080:80", "form": []}"#, "unknown field `form`, expected `from`"),
+            (r#"{"ports": "80"}"#, "one port where"),
+            ("7", "expected ports in quotes"),
+        ] {
+            let error = serde_json::from_str::<PublishSpec>(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn sources_are_subnets() {
+        let check = |text: &str| {
+            let from = text.split_whitespace().map(|subnet| subnet.parse().unwrap()).collect();
+            let checked = PublishOptions { from }.check();
+            checked.map(|options| options.from.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(""), Ok(0));
+        assert_eq!(check("10.0.0.0/8 192.168.1.1/32 10.0.0.0/8"), Ok(2));
+        assert!(check("10.1.0.0/8").unwrap_err().contains("write 10.0.0.0/8"));
+        assert_eq!(check("10.0.0.0/8 2001:db8::/32 ::/0"), Ok(3));
+        assert!(check("2001:db8::1/32").unwrap_err().contains("write 2001:db8::/32"));
+        assert!(check("::ffff:10.0.0.0/104").unwrap_err().contains("write 10.0.0.0/8"));
+    }
+
+    #[test]
     fn in_json_it_is_its_string() {
-        let spec: PublishSpec = "127.0.0.1:8080:80/udp".parse().unwrap();
+        let spec: PublishPorts = "127.0.0.1:8080:80/udp".parse().unwrap();
         let json = serde_json::to_string(&spec).unwrap();
         assert_eq!(json, "\"127.0.0.1:8080:80/udp\"");
-        assert_eq!(serde_json::from_str::<PublishSpec>(&json).unwrap(), spec);
+        assert_eq!(serde_json::from_str::<PublishPorts>(&json).unwrap(), spec);
     }
 
     #[test]
@@ -386,8 +548,8 @@ mod tests {
             ("80-90:80-90", "91-92:1-2", false),
             ("80-90:80-90", "85:1", true),
         ] {
-            let one: PublishSpec = one.parse().unwrap();
-            let other: PublishSpec = other.parse().unwrap();
+            let one: PublishPorts = one.parse().unwrap();
+            let other: PublishPorts = other.parse().unwrap();
             assert_eq!(one.conflicts(&other), conflict, "{one} {other}");
             assert_eq!(other.conflicts(&one), conflict, "{other} {one}");
         }
@@ -407,7 +569,7 @@ mod tests {
             ("[2001:db8::1]:80:80", &[V6], &[V6]),
         ] {
             let families: Vec<Family> =
-                spec.parse::<PublishSpec>().unwrap().families(container).collect();
+                spec.parse::<PublishPorts>().unwrap().families(container).collect();
             assert_eq!(families, expected, "{spec} {container:?}");
         }
     }
@@ -433,7 +595,7 @@ mod tests {
 
     #[test]
     fn a_description_names_port_protocol_and_address() {
-        let describe = |text: &str| text.parse::<PublishSpec>().unwrap().describe();
+        let describe = |text: &str| text.parse::<PublishPorts>().unwrap().describe();
         assert_eq!(describe("8080:80"), "port 8080/tcp of any address");
         assert_eq!(describe("127.0.0.1:53-54:53-54/udp"), "ports 53-54/udp of 127.0.0.1");
     }

@@ -108,14 +108,9 @@ fn container(common: &Common, verb: ContainerVerb) -> Result<(), VerbError> {
 
 fn publish(common: &Common, verb: PublishVerb) -> Result<(), Error> {
     match verb {
-        PublishVerb::Add(add) => {
-            let request = Request::PublishAdd(api::PublishAdd {
-                container: add.container,
-                publish: add.publish,
-                from: add.from,
-            });
-            tell(common, &request, |made| render::publish_done("published", made))
-        }
+        PublishVerb::Add(add) => tell(common, &Request::PublishAdd(add.into_request()), |made| {
+            render::publish_done("published", made)
+        }),
         PublishVerb::Rm(which) => {
             let request =
                 Request::PublishRemove { container: which.container, publish: which.publish };
