@@ -1,6 +1,7 @@
 //! Addresses of interfaces.
 
 use anyhow::{Context as _, bail};
+use causeway_api::Error;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -42,7 +43,11 @@ impl Netlink {
         match errno(&error) {
             Some(Errno::EEXIST) => Ok(()),
             Some(Errno::EACCES) if address.addr().is_ipv6() => {
-                bail!("{what}: IPv6 is disabled there (sysctl net.ipv6.conf.*.disable_ipv6)")
+                bail!(
+                    Error::unsupported(format!("{what}: IPv6 is disabled there")).hint(
+                        "set the sysctls net.ipv6.conf.*.disable_ipv6 to 0, or use IPv4 alone"
+                    )
+                )
             }
             _ => Err(reason(error)).context(what),
         }

@@ -1,7 +1,10 @@
 //! Bridges and their ports.
 
 use anyhow::{Context as _, bail};
-use causeway_api::types::{mac::Mac, name};
+use causeway_api::{
+    Error,
+    types::{mac::Mac, name},
+};
 use nix::errno::Errno;
 use rtnetlink::{
     LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
@@ -32,7 +35,9 @@ impl Netlink {
         if let Err(error) = self.handle.link().add(message).execute().await {
             match errno(&error) {
                 Some(Errno::EEXIST) => {
-                    bail!("cannot make bridge '{name}': an interface of that name exists already")
+                    bail!(Error::already_exists(format!(
+                        "cannot make bridge '{name}': an interface of that name exists already"
+                    )))
                 }
                 _ => {
                     return Err(reason(error))

@@ -4,7 +4,7 @@
 use std::{os::fd::AsRawFd as _, ptr};
 
 use anyhow::Context as _;
-use causeway_api::types::name;
+use causeway_api::{Error, types::name};
 use nix::{
     errno::Errno,
     libc,
@@ -60,9 +60,9 @@ pub fn receive_by_napi(netns: &Netns, interface: &str) -> anyhow::Result<()> {
         }
         ask(interface, &mut Value { command: command::SET_GRO, data: 1 })
     };
-    netns.run(work)?.map_err(|error: Errno| anyhow::anyhow!("{}", error.desc())).with_context(
-        || format!("cannot set how '{interface}' in {} receives", netns.path().display()),
-    )
+    netns.run(work)?.map_err(|error: Errno| Error::os(error)).with_context(|| {
+        format!("cannot set the channels and GRO of '{interface}' in {}", netns.path().display())
+    })
 }
 
 /// Asks in the namespace of the calling thread. The name has been checked, so it fits.

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use causeway_api::types::{mac::Mac, name};
+use causeway_api::{
+    Error,
+    types::{mac::Mac, name},
+};
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
 use rtnetlink::{
@@ -156,11 +159,15 @@ impl Netlink {
 
     pub(super) async fn index_of(&self, name: &str) -> anyhow::Result<u32> {
         let link = self.link(name).await?;
-        Ok(link.with_context(|| format!("interface '{name}' went away while it was set up"))?.index)
+        Ok(link
+            .ok_or_else(|| {
+                Error::not_found(format!("interface '{name}' was removed while it was set up"))
+            })?
+            .index)
     }
 
     pub(super) async fn change(&self, change: LinkMessage) -> anyhow::Result<()> {
-        self.handle.link().change(change).execute().await.map_err(reason)
+        self.handle.link().change(change).execute().await.map_err(|error| reason(error).into())
     }
 
     /// The second half of making an interface: if it fails, there is none.

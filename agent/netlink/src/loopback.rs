@@ -3,6 +3,8 @@
 use anyhow::Context as _;
 use rtnetlink::{LinkUnspec, new_connection};
 
+use crate::netlink::reason;
+
 /// Index of `lo`: always the first in its namespace.
 const LOOPBACK: u32 = 1;
 
@@ -14,6 +16,6 @@ pub(super) fn set_up() -> anyhow::Result<()> {
         tokio::spawn(connection);
         let change = LinkUnspec::new_with_index(LOOPBACK).up().build();
         let changed = handle.link().change(change).execute().await;
-        changed.context("cannot set the loopback interface up")
+        changed.map_err(reason).context("cannot set the loopback interface up")
     })
 }

@@ -1,8 +1,9 @@
 //! A netlink socket in one namespace, and the kernel's answers in words.
 
 use anyhow::Context as _;
+use causeway_api::Error;
 use nix::errno::Errno;
-use rtnetlink::{Error, Handle, new_connection};
+use rtnetlink::{Handle, new_connection};
 
 use crate::netns::Netns;
 
@@ -32,26 +33,23 @@ impl Netlink {
     }
 }
 
-/// The kernel's answer, if that is what the error is.
-pub(super) fn errno(error: &Error) -> Option<Errno> {
-    if let Error::NetlinkError(message) = error {
+/// The errno in the kernel's answer; none if the error arose before the kernel answered.
+pub(super) fn errno(error: &rtnetlink::Error) -> Option<Errno> {
+    if let rtnetlink::Error::NetlinkError(message) = error {
         Some(Errno::from_raw(-message.raw_code()))
     } else {
         None
     }
 }
 
-/// The kernel's answer in words.
+/// The kernel's answer as an error with a code.
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-pub(super) fn reason(error: Error) -> anyhow::Error {
+pub(super) fn reason(error: rtnetlink::Error) -> Error {
     match errno(&error) {
-        Some(Errno::EPERM) => anyhow::anyhow!("this needs root (CAP_NET_ADMIN)"),
-        Some(Errno::EOPNOTSUPP) => {
-            anyhow::anyhow!(
-                "the kernel cannot do it; is the module for this kind of interface missing?"
-            )
-        }
-        Some(other) => anyhow::anyhow!("{}", other.desc()),
-        None => anyhow::anyhow!("{error}"),
+        Some(Errno::EPERM) => Error::permission("this needs root (CAP_NET_ADMIN)"),
+        Some(Errno::EOPNOTSUPP) => Error::unsupported("the kernel does not support it")
+            .hint("load the module for this kind of interface"),
+        Some(other) => Error::os(other),
+        None => Error::kernel(error.to_string()),
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_api::messages::plain;
+use causeway_api::Error;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -53,41 +53,45 @@ impl Netns {
 
     /// The one at `path`, which must be a network namespace, else a clear error.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = open_for_reading(path).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                anyhow::anyhow!(
-                    "there is no network namespace at {}; make it with 'ip netns add', or give another's name or path",
-                    path.display()
-                )
-            } else if error.kind() == io::ErrorKind::PermissionDenied {
-                anyhow::anyhow!(
-                    "cannot open the network namespace {}: {}; run it as root, for example with sudo",
-                    path.display(),
-                    plain(&error)
-                )
-            } else {
-                anyhow::anyhow!("cannot open the network namespace {}: {}", path.display(), plain(&error))
+        let tried = || format!("cannot open the network namespace {}", path.display());
+        let file = open_for_reading(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                Error::not_found(format!("there is no network namespace at {}", path.display()))
+                    .hint("make it with 'ip netns add', or give another's name or path")
             }
+            io::ErrorKind::PermissionDenied => {
+                Error::os(error).context(tried()).hint("run it as root, for example with sudo")
+            }
+            _ => Error::os(error).context(tried()),
         })?;
-        let system =
-            fstatfs(&file).with_context(|| format!("cannot tell what {} is", path.display()))?;
+        let system = fstatfs(&file)
+            .map_err(Error::os)
+            .with_context(|| format!("cannot tell what {} is", path.display()))?;
         ensure!(
             system.filesystem_type() == NSFS_MAGIC,
-            "{} is not a network namespace (or it was mounted where only another mount namespace sees it)",
-            path.display()
+            Error::invalid(format!(
+                "{} is not a network namespace, or was mounted in another mount namespace only",
+                path.display()
+            ))
         );
         let netns = Self { file, path: path.to_owned() };
         match on_thread(|| setns(&netns.file, CloneFlags::CLONE_NEWNET))? {
             Ok(()) => Ok(netns),
-            Err(Errno::EINVAL) => {
-                bail!("{} is a namespace, but not a network namespace", path.display())
-            }
-            Err(Errno::EPERM) => {
-                bail!("cannot enter the network namespace {}: this needs root", path.display())
-            }
-            Err(error) => {
-                bail!("cannot enter the network namespace {}: {}", path.display(), error.desc())
-            }
+            Err(Errno::EINVAL) => bail!(Error::invalid(format!(
+                "{} is a namespace, but not a network namespace",
+                path.display()
+            ))),
+            Err(Errno::EPERM) => bail!(
+                Error::permission(format!(
+                    "cannot enter the network namespace {}: this needs root",
+                    path.display()
+                ))
+                .hint("run it as root, for example with sudo")
+            ),
+            Err(error) => bail!(
+                Error::os(error)
+                    .context(format!("cannot enter the network namespace {}", path.display()))
+            ),
         }
     }
 
@@ -100,12 +104,12 @@ impl Netns {
         OpenOptions::new().write(true).create_new(true).mode(0o000).open(&path).map_err(
             |error| {
                 if error.kind() == io::ErrorKind::AlreadyExists {
-                    anyhow::anyhow!(
+                    Error::already_exists(format!(
                         "a network namespace named '{name}' exists already ({})",
                         path.display()
-                    )
+                    ))
                 } else {
-                    anyhow::anyhow!("cannot make {}: {}", path.display(), plain(&error))
+                    Error::os(error).context(format!("cannot make {}", path.display()))
                 }
             },
         )?;
@@ -121,9 +125,8 @@ impl Netns {
     /// Makes one without a name, which goes with its last handle.
     pub fn nameless() -> anyhow::Result<Self> {
         on_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|error| {
-                anyhow::anyhow!("the kernel gives no network namespace: {}", error.desc())
-            })?;
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|error| Error::os(error).context("unshare(CLONE_NEWNET) failed"))?;
             Self::current()
         })?
     }
@@ -137,16 +140,17 @@ impl Netns {
             match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) => {}
                 Err(Errno::EINVAL | Errno::ENOENT) => break,
-                Err(error) => bail!(
-                    "cannot unmount the network namespace {}: {}",
-                    path.display(),
-                    error.desc()
-                ),
+                Err(error) => {
+                    bail!(Error::os(error).context(format!(
+                        "cannot unmount the network namespace {}",
+                        path.display()
+                    )))
+                }
             }
         }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                bail!("cannot remove {}: {}", path.display(), plain(&error))
+                bail!(Error::os(error).context(format!("cannot remove {}", path.display())))
             }
             _ => Ok(()),
         }
@@ -172,6 +176,7 @@ impl Netns {
             let probe = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
             getsockopt(&probe, NetnsCookie)
         })?
+        .map_err(Error::os)
         .with_context(|| {
             format!(
                 "cannot read the cookie of the network namespace {} (Linux 5.14 and later have one)",
@@ -191,13 +196,9 @@ impl Netns {
 
     /// Moves the calling thread into it. Never call this on a thread of a tokio runtime.
     pub fn enter(&self) -> anyhow::Result<()> {
-        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|error| {
-            anyhow::anyhow!(
-                "cannot enter the network namespace {}: {}",
-                self.path.display(),
-                error.desc()
-            )
-        })
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .map_err(Error::os)
+            .with_context(|| format!("cannot enter the network namespace {}", self.path.display()))
     }
 
     /// Runs `work` in it, on a thread made for that.
@@ -227,14 +228,18 @@ sockopt_impl!(
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
 fn check_name(name: &str) -> anyhow::Result<()> {
-    ensure!(!name.is_empty(), "a network namespace needs a name");
+    ensure!(!name.is_empty(), Error::invalid("the name of the network namespace is empty"));
     ensure!(
         name.len() <= 255,
-        "'{name}' is too long for the name of a network namespace: 255 bytes at most"
+        Error::invalid(format!(
+            "'{name}' is too long for the name of a network namespace: 255 bytes at most"
+        ))
     );
     ensure!(
         name != "." && name != ".." && !name.contains(['/', '\0']),
-        "'{name}' cannot be the name of a network namespace: it must be a plain file name"
+        Error::invalid(format!(
+            "'{name}' cannot be the name of a network namespace: it must be a plain file name"
+        ))
     );
     Ok(())
 }
@@ -249,13 +254,13 @@ fn open_for_reading(path: &Path) -> io::Result<File> {
 fn share_folder() -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o755).create(FOLDER) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            bail!("cannot make {FOLDER}: {}", plain(&error))
+            bail!(Error::os(error).context(format!("cannot make {FOLDER}")))
         }
         _ => {}
     }
     let folder = File::open(FOLDER).with_context(|| format!("cannot open {FOLDER}"))?;
     let _lock = Flock::lock(folder, FlockArg::LockExclusive)
-        .map_err(|(_, error)| anyhow::anyhow!("cannot lock {FOLDER}: {}", error.desc()))?;
+        .map_err(|(_, error)| Error::os(error).context(format!("cannot lock {FOLDER}")))?;
 
     let share = || {
         mount(
@@ -280,8 +285,9 @@ fn share_folder() -> anyhow::Result<()> {
     };
     match shared {
         Ok(()) => Ok(()),
-        Err(Errno::EPERM) => bail!("cannot make {FOLDER} a shared mount: this needs root"),
-        Err(error) => bail!("cannot make {FOLDER} a shared mount: {}", error.desc()),
+        Err(error) => {
+            bail!(Error::os(error).context(format!("cannot make {FOLDER} a shared mount")))
+        }
     }
 }
 
@@ -289,12 +295,11 @@ fn share_folder() -> anyhow::Result<()> {
 fn unshare_onto(path: &Path) -> anyhow::Result<()> {
     on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)
-            .map_err(|error| anyhow::anyhow!("the kernel gives no namespace: {}", error.desc()))?;
+            .map_err(|error| Error::os(error).context("unshare(CLONE_NEWNET) failed"))?;
         loopback::set_up()?;
         mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(|error| {
-                anyhow::anyhow!("cannot mount it on {}: {}", path.display(), error.desc())
-            })
+            .map_err(Error::os)
+            .with_context(|| format!("cannot mount it on {}", path.display()))
     })?
 }
 

@@ -1,8 +1,8 @@
 //! Pairs of interfaces: one on the host, one in a container.
 
 use anyhow::{Context as _, bail};
-use causeway_api::types::mac::Mac;
 use causeway_api::types::{device::Device, name};
+use causeway_api::{Error, types::mac::Mac};
 use nix::errno::Errno;
 use rtnetlink::{
     LinkMessageBuilder, LinkNetkit, LinkUnspec, LinkVeth,
@@ -101,8 +101,10 @@ impl Netlink {
         match Self::open(&nowhere).await?.handle.link().add(spec.message()).execute().await {
             Ok(()) => Ok(()),
             Err(error) if errno(&error) == Some(Errno::EOPNOTSUPP) => bail!(
-                "this kernel cannot connect containers with {device} pairs: Linux 6.11 and later can, if built with CONFIG_NETKIT; use \
-                 --device veth"
+                Error::unsupported(format!(
+                    "this kernel cannot connect containers with {device} pairs: they need Linux 6.11 and CONFIG_NETKIT"
+                ))
+                .hint("use --device veth")
             ),
             Err(error) => Err(reason(error))
                 .with_context(|| format!("cannot try whether this kernel makes {device} pairs")),
@@ -123,10 +125,12 @@ impl Netlink {
                 format!("cannot make the {device} pair '{name}' and '{peer_name}' in {place}");
             if errno(&error) == Some(Errno::EEXIST) {
                 match self.link(name).await {
-                    Ok(Some(_)) => bail!("{what}: an interface named '{name}' exists already"),
-                    _ => {
-                        bail!("{what}: that namespace has an interface named '{peer_name}' already")
-                    }
+                    Ok(Some(_)) => bail!(Error::already_exists(format!(
+                        "{what}: an interface named '{name}' exists already"
+                    ))),
+                    _ => bail!(Error::already_exists(format!(
+                        "{what}: that namespace has an interface named '{peer_name}' already"
+                    ))),
                 }
             }
             return Err(reason(error)).context(what);

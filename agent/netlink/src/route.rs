@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, bail};
+use causeway_api::Error;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -62,7 +63,7 @@ impl Netlink {
         let route = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(destination.addr(), destination.prefix_len())
             .and_then(|route| route.gateway(gateway))
-            .with_context(|| format!("{what} makes no sense"))?;
+            .map_err(|error| Error::invalid(format!("cannot write {what}: {error}")))?;
         self.add(route.build(), &what).await
     }
 
@@ -71,7 +72,7 @@ impl Netlink {
         let what = format!("the blackhole route {destination}");
         let route = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(destination.addr(), destination.prefix_len())
-            .with_context(|| format!("{what} makes no sense"))?
+            .map_err(|error| Error::invalid(format!("cannot write {what}: {error}")))?
             .kind(RouteType::BlackHole);
         self.add(route.build(), &what).await
     }
@@ -103,10 +104,14 @@ impl Netlink {
         };
         match errno(&error) {
             Some(Errno::EEXIST) => {
-                bail!("cannot add {what}: there is a route to that destination already")
+                bail!(Error::already_exists(format!(
+                    "cannot add {what}: there is a route to that destination already"
+                )))
             }
             Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => {
-                bail!("cannot add {what}: no interface reaches that gateway")
+                bail!(Error::invalid(format!(
+                    "cannot add {what}: no interface reaches that gateway"
+                )))
             }
             _ => Err(reason(error)).with_context(|| format!("cannot add {what}")),
         }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use bytemuck::{Pod, Zeroable};
-use causeway_api::types::publish::Protocol;
+use causeway_api::{Error, types::publish::Protocol};
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -120,7 +120,7 @@ impl SockDiag {
             Ok::<_, Errno>(socket)
         };
         let socket =
-            netns.run(open)?.map_err(in_words).context("cannot ask the kernel for its sockets")?;
+            netns.run(open)?.map_err(Error::os).context("cannot ask the kernel for its sockets")?;
         Ok(Self { socket })
     }
 
@@ -156,7 +156,7 @@ impl SockDiag {
                 }
             };
             self.ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &mut take)
-                .map_err(in_words)
+                .map_err(Error::os)
                 .with_context(|| format!("cannot list the {protocol} sockets"))?;
         }
         Ok(found)
@@ -172,7 +172,12 @@ impl SockDiag {
             Err(Errno::ENOENT) => Ok(Some(Ended::Before)),
             Err(Errno::EOPNOTSUPP) => Ok(None),
             Err(error) => {
-                bail!("cannot end the socket connected to {}: {}", connected.remote, error.desc())
+                bail!(
+                    Error::os(error).context(format!(
+                        "cannot end the socket connected to {}",
+                        connected.remote
+                    ))
+                )
             }
         }
     }
@@ -228,10 +233,6 @@ fn address(family: u8, bytes: [u8; 16]) -> IpAddr {
     } else {
         IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
     }
-}
-
-fn in_words(error: Errno) -> anyhow::Error {
-    anyhow::anyhow!("{}", error.desc())
 }
 
 #[cfg(test)]

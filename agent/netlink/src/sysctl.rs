@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_api::messages::plain;
+use causeway_api::Error;
 
 use crate::netns::Netns;
 
@@ -24,16 +24,20 @@ pub fn set(netns: &Netns, key: &str, value: &str) -> anyhow::Result<Option<Strin
     let path = path_of(key)?;
     netns
         .run(|| {
-            let Some(before) = read(&path)? else { bail!("there is no such sysctl") };
+            let Some(before) = read(&path)? else {
+                bail!(Error::not_found("there is no such sysctl"))
+            };
             if same(&before, value) {
                 return Ok(None);
             }
             match fs::write(&path, value) {
                 Ok(()) => Ok(Some(before)),
                 Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                    bail!("it is '{before}', and /proc/sys is mounted read-only")
+                    bail!(Error::permission(format!(
+                        "it is '{before}', and /proc/sys is mounted read-only"
+                    )))
                 }
-                Err(error) => bail!("it is '{before}', and the kernel says: {}", plain(&error)),
+                Err(error) => bail!(Error::os(error).context(format!("it is '{before}'"))),
             }
         })?
         .with_context(|| {
@@ -43,7 +47,10 @@ pub fn set(netns: &Netns, key: &str, value: &str) -> anyhow::Result<Option<Strin
 
 fn path_of(key: &str) -> anyhow::Result<PathBuf> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    ensure!(key.split('/').all(plain), "'{key}' is not the name of a sysctl");
+    ensure!(
+        key.split('/').all(plain),
+        Error::internal(format!("'{key}' is not the name of a sysctl"))
+    );
     Ok(Path::new("/proc/sys/net").join(key))
 }
 
@@ -51,7 +58,7 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(value) => Ok(Some(value.trim_end_matches('\n').to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => bail!("{}", plain(&error)),
+        Err(error) => Err(Error::os(error).into()),
     }
 }
 
