@@ -5,11 +5,12 @@ use std::{collections::BTreeSet, fs, path::Path};
 use causeway::config_file::Config;
 
 /// Each table of the file: its heading in the document, and a file whose last key is unknown there.
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 5] = [
     ("Top level", "unknown = 1"),
     ("`[tables]`", "[tables]\nunknown = 1"),
     ("`[[network]]`", "[[network]]\nunknown = 1"),
     ("`[[container]]`", "[[container]]\nunknown = 1"),
+    ("A publish", "[[container]]\nname = \"c\"\npublish = [{ ports = \"80:80\", unknown = 1 }]"),
 ];
 
 #[test]
@@ -24,7 +25,12 @@ fn config_names_every_key() {
         let table = section.split("\n\n").find(|part| part.contains("| key |")).unwrap_or_default();
         let name = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
         let documented: BTreeSet<String> = table.lines().filter_map(name).collect();
-        assert_eq!(documented, keys(text), "docs/config.md, section '{heading}'");
+        let mut keys = keys(text);
+        if heading == "A publish" {
+            // Read before the options, whose type lists its own keys only.
+            keys.insert("ports".to_owned());
+        }
+        assert_eq!(documented, keys, "docs/config.md, section '{heading}'");
     }
 }
 
@@ -36,7 +42,7 @@ fn example_has_every_key() {
     for (_, text) in TABLES {
         for key in keys(text) {
             let has = |line: &str| {
-                line.starts_with(&format!("{key} = ")) || line.trim_matches(['[', ']']) == key
+                line.contains(&format!("{key} = ")) || line.trim_matches(['[', ']']) == key
             };
             assert!(example.lines().any(has), "examples/causeway.toml lacks '{key}'");
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use causeway_api::{
     Container, ContainerSpec, Direction, Draining, Endpoint, ErrorCode, Failure, Flow, Flushed,
     Network, NetworkSpec, Publish, PublishAdd, PublishMove, Removed, Request, Stats, Uplink,
-    types::{flow_filter::FlowFilter, flow_options::FlowOptions},
+    types::{flow_filter::FlowFilter, flow_options::FlowOptions, publish::PublishOptions},
 };
 use serde::{
     Deserializer,
@@ -37,6 +37,8 @@ fn json_names_every_field() {
     check("FlowOptions", fields::<FlowOptions>());
     check("ContainerSpec", fields::<ContainerSpec>());
     check("PublishAdd", fields::<PublishAdd>());
+    let publish = [&["ports"], fields::<PublishOptions>()].concat();
+    check("PublishSpec", &publish);
     check("PublishMove", fields::<PublishMove>());
     check("FlowFilter", fields::<FlowFilter>());
 }
