@@ -24,7 +24,7 @@ pub const PORT: u16 = 5000;
 pub const PAGE: &str = "served from a container\n";
 
 const OUTSIDE_PAGE: &str = "served from outside\n";
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One check.
 #[derive(Clone, Debug)]

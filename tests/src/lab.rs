@@ -234,6 +234,16 @@ impl Lab {
         self.json(&["stats"])["reasons"][reason].as_u64().unwrap_or(0)
     }
 
+    /// Waits until `total` packets have been counted for that reason, and fails if there are more:
+    /// on a busy machine a sent packet may still be in a queue of the kernel.
+    #[track_caller]
+    pub fn expect_counted(&self, reason: &str, total: u64) {
+        let counted = wait::until(&format!("{total} packets are counted as '{reason}'"), || {
+            Some(self.counted(reason)).filter(|counted| *counted >= total)
+        });
+        assert_eq!(counted, total, "{reason}: {}", self.json(&["stats"]));
+    }
+
     /// The name of this lab's container that a test calls `short`.
     pub fn name_of(&self, short: &str) -> String {
         format!("{}{short}", self.container_prefix)

@@ -123,7 +123,8 @@ pub fn connect_from(netns: &Netns, port: u16, to: impl Into<SocketAddr>) -> io::
     let socket =
         place::run(netns, || socket(domain(to), SockType::Stream, SockFlag::SOCK_CLOEXEC, None))?;
     setsockopt(&socket, ReuseAddr, &true)?;
-    setsockopt(&socket, SendTimeout, &TimeVal::seconds(10))?;
+    let patience = i64::try_from(DEADLINE.as_secs()).expect("two minutes");
+    setsockopt(&socket, SendTimeout, &TimeVal::seconds(patience))?;
     let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
     bind(raw, &SockaddrStorage::from(SocketAddr::new(Family::of(to.ip()).any(), port)))?;
     match connect_socket(raw, &SockaddrStorage::from(to)) {

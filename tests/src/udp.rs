@@ -151,8 +151,8 @@ impl Chatter {
         let thread = thread::spawn(move || {
             let mut asked = 0;
             while !stopped.load(Ordering::Relaxed) {
-                // Far longer than any answer takes, so that what is missing was lost.
-                ask(&socket, to, &unique(), Duration::from_secs(5))
+                // Far longer than any answer takes, so that a missing one was lost.
+                ask(&socket, to, &unique(), Duration::from_secs(30))
                     .map_err(|error| format!("question {asked} to {to} was lost: {error}"))?;
                 asked += 1;
                 *count.lock().expect("no thread panics with it") = asked;

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     env,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
     io, mem,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -73,6 +73,7 @@ impl Undo {
         for name in &containers {
             end_inside(&netns::named(name));
         }
+        wait_for_dying_agent(instance);
         Self {
             instance: instance.to_owned(),
             program: verb::binary(),
@@ -170,6 +171,17 @@ pub fn leftovers(instance: &str) -> Vec<PathBuf> {
 pub fn is_used(instance: &str) -> bool {
     Path::new(PINS).join(instance).exists()
         || Path::new(FILES).join(format!("{instance}.json")).exists()
+}
+
+/// Waits until no agent holds the instance's lock: the kernel kills the agent of a lab that was
+/// killed, but only after it has released the lab's own lock. The agent of a lab with `--keep` goes
+/// on, so the wait is limited.
+fn wait_for_dying_agent(instance: &str) {
+    let Ok(lock) = File::open(Path::new(FILES).join(format!("{instance}.lock"))) else { return };
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end && lock.try_lock().is_err() {
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Tells every process in that network namespace to end.

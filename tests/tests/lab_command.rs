@@ -94,7 +94,7 @@ fn shell_reaches_the_labs_agent(own: &Undo) {
 
 fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
     let reached = own.folder.join("reached");
-    let shell = script(own, &format!("echo $$ > '{}'; exec sleep 30", reached.display()));
+    let shell = script(own, &format!("echo $$ > '{}'; exec sleep 300", reached.display()));
     let mut killed =
         lab(&["--shell"], Some(&shell)).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let pid = wait::until("the lab's shell runs", || {

@@ -200,7 +200,7 @@ fn socket_receives_frames_as_datagrams(family: Family) {
         forwarding::entering(&rig, &comparison(family, Way::Inwards, Flows::New)).unwrap();
     let own = SocketAddr::from((c1.address(family).unwrap(), traffic::CONTAINER_PORT));
     let socket = place::run(&c1.netns, || UdpSocket::bind(own).unwrap());
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
     kernel.aim(&traffic, &Expected::default()).unwrap();
     place::run(&rig.lab.host, || kernel.run(family, entry.index, 60)).unwrap();

@@ -81,7 +81,7 @@ fn traffic(lab: &Lab, family: Family, containers: [&Container; 3]) {
     let stranger = raw::Packet::udp((address(c2), 9), (family.far(), 7), b"spoofed");
     let before = lab.counted("source-address-spoofed");
     raw::Raw::sender(&c1.netns, family).send(&stranger);
-    assert_eq!(lab.counted("source-address-spoofed"), before + 1);
+    lab.expect_counted("source-address-spoofed", before + 1);
 }
 
 /// What a container's link is by the agent, by the kernel on the host, and by the kernel in the

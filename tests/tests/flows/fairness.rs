@@ -5,7 +5,6 @@ use std::{
     net::IpAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
 };
 
 use causeway_tests::{
@@ -49,8 +48,7 @@ fn flood_of_one_family_spares_the_other(family: Family) {
         inside.send(&Packet::udp((c1.address_of(family), 2000), somebody(family, number), b"x"));
     }
     tcp::exchange(&lab.world, (other.host(), 5000));
-    let said =
-        udp::ask(&udp::client(&c1.netns, other), (other.far(), 7), b"?", Duration::from_secs(3));
+    let said = udp::ask(&udp::client(&c1.netns, other), (other.far(), 7), b"?", wait::DEADLINE);
     assert!(said.is_ok(), "{said:?}");
 }
 
@@ -133,7 +131,7 @@ fn mtu_errors_bypass_the_rate_limit(family: Family) {
                 dont_fragment: true,
                 ..Packet::udp((c1.address, port), (family.far(), 9), &[7; 1450])
             });
-            let answer = listener.find(Duration::from_secs(2), |answer| {
+            let answer = listener.find(wait::DEADLINE, |answer| {
                 let (Told::TooLong(_), quote) = answer.error()? else { return None };
                 (quote.ports().0 == port).then_some(())
             });

@@ -194,6 +194,6 @@ fn packets_beyond_the_bound_are_dropped(family: Family) {
             world.find(SILENCE, |packet| (packet.ports().0 == port).then(|| packet.clone()));
         assert_eq!(heard, None, "{what}");
     }
-    assert_eq!(lab.counted("extension-headers"), before + 12);
+    lab.expect_counted("extension-headers", before + 12);
     assert!(echo.peers().is_empty(), "{:?}", echo.peers());
 }

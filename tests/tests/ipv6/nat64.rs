@@ -166,7 +166,8 @@ fn flows_end_with_publish_or_admission() {
         [(V6.outside(), false), ("2001:db8:2::/64", true), (V4.outside(), false)]
     {
         lab.json(&["publish", "add", &c1.name, "8080:80/udp", "--from", from]);
-        let answer = udp::ask(&client, (V6.host(), 8080), b"let me in", SILENCE);
+        let patience = if admitted { DEADLINE } else { SILENCE };
+        let answer = udp::ask(&client, (V6.host(), 8080), b"let me in", patience);
         assert_eq!(answer.is_ok(), admitted, "{from}");
         lab.json(&["publish", "rm", &c1.name, "8080:80/udp"]);
     }
@@ -277,16 +278,17 @@ fn reported_mtu_counts_header_growth() {
         let client = udp::bind(&lab.world, (V6.router(), 4000));
         client.send_to(b"hello", (V6.host(), 9000)).unwrap();
         let (_, peer) = server.recv_from(&mut [0; 16]).unwrap();
-        let told = |netns, family, source, quoted| {
+        let told = |netns, family, source, quoted, expected: Option<u32>| {
             let listener = Raw::icmp(netns, family);
+            let patience = if expected.is_some() { DEADLINE } else { SILENCE };
             move || {
-                listener.find(SILENCE, |answer: &Packet| {
+                listener.find(patience, |answer: &Packet| {
                     let (Told::TooLong(mtu), quote) = answer.error()? else { return None };
                     (answer.source == source && quote.ports() == quoted).then_some(mtu)
                 })
             }
         };
-        let heard = told(&lab.world, V6, V6.host(), (4000, 9000));
+        let heard = told(&lab.world, V6, V6.host(), (4000, 9000), client_is_told);
         let long = Packet::udp((V6.router(), 4000), (V6.host(), 9000), &[7; 1400]);
         Raw::sender(&lab.world, V6).send(&long);
         assert_eq!(heard(), client_is_told, "{network}");
@@ -295,7 +297,7 @@ fn reported_mtu_counts_header_growth() {
             .unwrap()
             .parse()
             .unwrap();
-        let heard = told(&c1.netns, V4, gateway, (9, peer.port()));
+        let heard = told(&c1.netns, V4, gateway, (9, peer.port()), container_is_told);
         let long = Packet::udp((c1.address, 9), (peer.ip(), peer.port()), &[7; 1473 - 20]);
         if container_is_told.is_some() {
             Raw::sender(&c1.netns, V4).send(&long);
@@ -354,13 +356,13 @@ fn untranslatable_packets_are_dropped() {
     for part in datagram(&[7; 64]).with_id(9).cut(&[32]) {
         send(&part);
     }
-    wait::until("both are dropped", || (lab.counted("fragment") == parts + 2).then_some(()));
+    lab.expect_counted("fragment", parts + 2);
     // UDP without checksum.
     let back = |data: &[u8]| Packet::udp((c1.address, 80), (V4.gateway(), port), data);
     let mut without = back(b"without");
     without.payload[6..8].fill(0);
     Raw::sender(&c1.netns, V4).send(&without);
-    wait::until("it is dropped", || (lab.counted("no-checksum") == 1).then_some(()));
+    lab.expect_counted("no-checksum", 1);
     Raw::sender(&c1.netns, V4).send(&back(b"with"));
     let answer = outside
         .wait("the answer", |packet| (packet.ports() == (8080, 4000)).then(|| packet.clone()));
@@ -370,7 +372,7 @@ fn untranslatable_packets_are_dropped() {
     );
     let first = back(&[7; 64]).with_id(9).cut(&[32]).remove(0);
     Raw::sender(&c1.netns, V4).send(&first);
-    wait::until("it is dropped", || (lab.counted("fragment") == parts + 3).then_some(()));
+    lab.expect_counted("fragment", parts + 3);
 }
 
 /// What begins goes to the one, and what goes on stays with the other.

@@ -116,7 +116,7 @@ fn drops_spoofed_target(family: Family) {
             }
         }
     }
-    assert_eq!(lab.counted("nd-spoofed"), before + sent, "each is dropped, and counted");
+    lab.expect_counted("nd-spoofed", before + sent);
     for (netns, client) in [(&peer.netns, &neighbour), (&lab.host, &host)] {
         assert_eq!(
             known(netns, victim.address),
@@ -151,8 +151,7 @@ fn drops_router_advertisement_and_redirect(family: Family) {
         raw.send(&message(family.gateway(), to, kind::REDIRECT, &redirect, (2, mac)));
     }
     // Whichever is in another's name is counted as that.
-    let counted = lab.counted("router-advertisement") - before;
-    assert_eq!(counted, 8, "{}", lab.json(&["stats"]));
+    lab.expect_counted("router-advertisement", before + 8);
     for (netns, before) in [(&peer.netns, inside), (&lab.host, on_host)] {
         let differences = before.differences(&Snapshot::of_links(netns));
         assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -1,9 +1,6 @@
 //! The host's own traffic, and what containers have to do with the host itself.
 
-use std::{
-    io::{ErrorKind, Read as _, Write as _},
-    time::Duration,
-};
+use std::io::{ErrorKind, Read as _, Write as _};
 
 use causeway_tests::{
     families, family::Family, lab::Lab, ping, tcp, transfer, udp, wait::DEADLINE,
@@ -119,7 +116,7 @@ fn close_reaches_the_other_side(family: Family) {
         client.write_all(b"the last word").unwrap();
         drop(client);
         let mut heard = String::new();
-        server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
         server.read_to_string(&mut heard).unwrap();
         assert_eq!(heard, "the last word");
     }

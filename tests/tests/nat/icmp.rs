@@ -50,7 +50,9 @@ fn closed_port_of_busy_flow_is_reported(family: Family) {
     let inside = udp::bind(&c1.netns, c1.at(7));
     let client = udp::client(&lab.world, family);
     let from = client.local_addr().expect("it has one").port();
+    inside.set_read_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
     let mut buffer = [0; 64];
+    // Longer than three ticks of the datapath's clock, so that the flow counts as busy.
     for _ in 0..12 {
         client.send_to(b"x", (family.host(), 5000)).expect("it is sent");
         let (length, peer) = inside.recv_from(&mut buffer).expect("it arrives");
@@ -60,7 +62,7 @@ fn closed_port_of_busy_flow_is_reported(family: Family) {
     drop(inside);
     let listener = Raw::icmp(&lab.world, family);
     client.send_to(b"anybody?", (family.host(), 5000)).expect("it is sent");
-    let told = listener.find(Duration::from_secs(5), |packet| {
+    let told = listener.find(wait::DEADLINE, |packet| {
         let (told, quote) = packet.error()?;
         (quote.ports() == (from, 5000)).then_some(told)
     });

@@ -1,7 +1,7 @@
 //! Containers of a full-cone network, as games and calls need it: one external port for each of
 //! their own, open to anybody outside.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use causeway_tests::{
     families,
@@ -99,7 +99,7 @@ fn stranger_connects_to_mapped_tcp_port(family: Family) {
     let mut out = tcp::connect_from(&c1.netns, 40001, (family.far(), 7)).expect("a connection");
     tcp::echoes(&mut out).expect("an echo");
     let listener = tcp::listen(&c1.netns, (c1.address, 40001));
-    let stranger = tcp::try_connect(&wide.other, (family.host(), 40001), Duration::from_secs(10))
+    let stranger = tcp::try_connect(&wide.other, (family.host(), 40001), wait::DEADLINE)
         .expect("a connection");
     let (_, peer) = listener.accept().expect("it arrives");
     assert_eq!(peer, stranger.local_addr().expect("an address"));

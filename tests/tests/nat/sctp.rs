@@ -7,7 +7,6 @@ use causeway_tests::{
     family::Family,
     lab::{Container, Lab},
     sctp::{Packet, Peer, abort, data, init, init_ack},
-    wait,
 };
 use serde_json::Value;
 
@@ -81,7 +80,7 @@ fn mid_stream_packet_creates_no_flow(family: Family) {
         &Packet { source: 5000, destination: PORT, tag: SERVER_TAG, chunk: data() },
     );
     assert!(server.is_silent());
-    assert_eq!(lab.counted("no-flow"), before + 1);
+    lab.expect_counted("no-flow", before + 1);
 }
 
 fn published_port_is_reached_from_everywhere(family: Family) {
@@ -131,9 +130,7 @@ fn taken_port_refuses_second_container(family: Family) {
         family.far(),
         &Packet { source: 5000, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) },
     );
-    wait::until("the refusal is counted", || {
-        (lab.counted("sctp-port-taken") == before + 1).then_some(())
-    });
+    lab.expect_counted("sctp-port-taken", before + 1);
     associate(&second, &Peer::at(&lab.world, family.router()), family.router(), 5000);
     associate(&second, &server, family.far(), 5001);
 }

@@ -292,7 +292,7 @@ fn changes_disturb_no_other_publish(family: Family) {
         lab.json(&["publish", "rm", &c1.name, publish]);
     }
 
-    removed_tcp.set_read_timeout(Some(causeway_tests::wait::SILENCE)).unwrap();
+    removed_tcp.set_read_timeout(Some(wait::SILENCE)).unwrap();
     assert!(tcp::echoes(&mut removed_tcp).is_err(), "a connection of the removed publish goes on");
     assert!(
         udp::is_silent(&removed_udp, (family.host(), 8081)),
@@ -300,7 +300,9 @@ fn changes_disturb_no_other_publish(family: Family) {
     );
     assert!(tcp::is_unreachable(&lab.world, (family.host(), 8082)));
     tcp::echoes(&mut staying_tcp).unwrap();
-    assert!(staying.answered() > before_staying && leaving.answered() > before_leaving);
+    wait::until("both exchanges go on", || {
+        (staying.answered() > before_staying && leaving.answered() > before_leaving).then_some(())
+    });
     staying.finish();
     leaving.finish();
 }
