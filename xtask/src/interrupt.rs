@@ -1,4 +1,4 @@
-//! Ctrl-C while a child runs: the child decides what it means, and xtask stays to report.
+//! Ctrl-C while a child runs: the child handles it, and xtask stays to report.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,8 +7,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on SIGINT is noted instead of ending xtask. A handler and not `SIG_IGN`, which the
-/// children would inherit.
+/// Makes SIGINT set a flag instead of ending xtask. This needs a handler: children would inherit
+/// `SIG_IGN`.
 pub(crate) fn note() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(handle), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler stores to an atomic and does nothing else, which is async-signal-safe.
@@ -16,7 +16,7 @@ pub(crate) fn note() -> Result<()> {
     Ok(())
 }
 
-/// Whether SIGINT has come.
+/// Whether SIGINT was received.
 pub(crate) fn noted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }

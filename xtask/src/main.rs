@@ -1,11 +1,22 @@
-//! What a person or CI types: `cargo xtask VERB`. This file parses and dispatches; each verb is a
-//! file.
+//! `cargo xtask VERB`: the commands that people and CI type.
+//!
+//! This file parses the command line and calls a verb.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `verbs` | one file for each verb |
+//! | `checks` | checks of the checkout that need neither root nor a kernel |
+//! | `kernels` | the tests on other kernels, in virtual machines |
+//! | `setup` | finds what building and testing need, and installs what is missing |
+//! | `results` | reads what tests print and report |
+//! | `recipe` | how the eBPF object is built; build scripts include it |
+//! | `workspace`, `privilege`, `interrupt` | cargo in the checkout, root, Ctrl-C |
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod checks;
 mod interrupt;
@@ -31,47 +42,50 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Finds what building and testing need, and installs what is missing.
+    /// Installs what building and testing need.
     Setup,
-    /// Builds `causeway`, setting up first what is missing.
+    /// Builds `causeway`.
     Build {
-        /// Build with the optimisations that `run` uses.
+        /// Build with optimisations, as `run` does.
         #[arg(long)]
         release: bool,
     },
     /// Builds `causeway` and runs `causeway up ARGS` as root.
     Run {
-        /// What follows `causeway up`.
+        /// Arguments of `causeway up`.
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Runs every test, those that need root and a lab too.
+    /// Runs every test, including those that need root and a lab.
     Test {
-        /// All of them, or those of --only, on that kernel instead, of Debian's packages, in a
-        /// virtual machine: 6.1 or 6.12.
+        /// Run on this kernel, from Debian's packages, in a virtual machine: 6.1 or 6.12.
         #[arg(long, value_name = "VERSION", conflicts_with = "kernels")]
         kernel: Option<String>,
-        /// What every kernel is tried with, on those two at once, and then every test on this one.
+        /// Run the quick suites on 6.1 and 6.12, then every test on the running kernel.
         #[arg(long)]
         kernels: bool,
-        /// Of the tests for other kernels, only this test program, such as `load`; several by
-        /// repetition.
+        /// Run only this test program, such as `load`, on the other kernel. Can be repeated.
         #[arg(long, value_name = "PROGRAM", requires = "kernel", conflicts_with = "kernels")]
         only: Vec<String>,
-        /// Of those: what labs connect their containers with, veth or netkit, where a test does not
-        /// say.
-        #[arg(long, value_name = "KIND", value_parser = ["veth", "netkit"], requires = "only", conflicts_with = "kernels")]
+        /// Connect containers with veth or netkit, where a test does not choose.
+        #[arg(
+            long,
+            value_name = "KIND",
+            value_parser = ["veth", "netkit"],
+            requires = "only",
+            conflicts_with = "kernels"
+        )]
         device: Option<String>,
-        /// Parts of test names, and options of the test harness.
+        /// Substrings of test names, and options of the test harness.
         #[arg(last = true, value_name = "FILTER")]
         filter: Vec<OsString>,
     },
     /// Builds a throw-away lab of namespaces, shows that it works, and removes it.
     Lab {
-        /// Open a shell in the host's namespace after the checks; leaving it removes the lab.
+        /// Open a shell in the host's namespace after the checks; its exit removes the lab.
         #[arg(long)]
         shell: bool,
-        /// Leave everything as it is at the end, and say how to use and remove it.
+        /// Keep the lab, and print how to use and remove it.
         #[arg(long)]
         keep: bool,
     },
@@ -83,26 +97,25 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         args: Vec<OsString>,
     },
-    /// Looks for packets and histories that break what must hold; without a target, in all that
-    /// need no kernel.
+    /// Fuzzes a target; without one, each target that needs no kernel.
     Fuzz {
-        /// What to look at.
+        /// The target.
         target: Option<fuzz::Target>,
-        /// How long each target runs.
+        /// Seconds per target.
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u32,
-        /// How many frames, for `frames`.
+        /// Number of frames, for `frames`.
         #[arg(long, value_name = "N", default_value_t = 10_000_000)]
         count: u64,
     },
-    /// Checks the checkout in seconds: import circles.
+    /// Checks the checkout in seconds: widths of lines, import circles, unused dependencies,
+    /// spelling, licences, documents.
     Check {
-        /// Only these checks.
+        /// Run only these checks.
         #[arg(value_name = "CHECK")]
         checks: Vec<checks::Check>,
     },
-    /// Runs everything that gates a change: format, clippy, documentation, tests, each fuzz target
-    /// for a while.
+    /// Runs everything that gates a change: checks, clippy, documentation, fuzzing, tests.
     Ci,
 }
 
@@ -135,7 +148,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Lab { shell, keep } => lab::verb(&workspace, shell, keep),
         Verb::Bench { args } => bench::verb(&workspace, &args),
         Verb::Fuzz { target, seconds, count } => fuzz::verb(&workspace, target, seconds, count),
-        Verb::Check { checks } => check::verb(&workspace, &checks),
-        Verb::Ci => ci::verb(&workspace),
+        Verb::Check { checks } => check::verb(&workspace, &checks, &Cli::command()),
+        Verb::Ci => ci::verb(&workspace, &Cli::command()),
     }
 }

@@ -1,4 +1,4 @@
-//! Running a command as root: directly, or through sudo.
+//! Runs commands as root: directly, or through sudo.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, stdin};
@@ -9,14 +9,13 @@ use std::{env, iter};
 
 use anyhow::{Context, Result, bail};
 
-/// Where administration programs live on systems whose users do not have them in PATH.
+/// Directories of administration programs that a user's PATH may lack.
 const ADMIN_PATH: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// What puts a command under root's rights: nothing for root itself, otherwise sudo and its
-/// options.
+/// The words that run a command as root: none for root itself, otherwise sudo and its options.
 ///
-/// Asks for the password at once if there is someone to ask, so that nothing has to ask in the
-/// middle of a display.
+/// Asks for the password now if stdin is a terminal, so that sudo does not ask later in the middle
+/// of other output. `purpose` names in errors what needs root.
 pub(crate) fn prefix(purpose: &str) -> Result<Vec<OsString>> {
     if nix::unistd::geteuid().is_root() {
         return Ok(Vec::new());
@@ -39,8 +38,8 @@ pub(crate) fn prefix(purpose: &str) -> Result<Vec<OsString>> {
     Ok(prefix)
 }
 
-/// A command that runs as root with the given variables, which sudo would not hand on by itself,
-/// and a PATH that has what root may need whoever typed it.
+/// A command that runs as root with these variables, which sudo does not pass on, and with the
+/// administration directories in its PATH.
 pub(crate) fn as_root(
     prefix: &[OsString],
     variables: &[(&str, &OsStr)],
@@ -56,8 +55,7 @@ pub(crate) fn as_root(
     command
 }
 
-/// The words that give a command its variables where there is no shell: `env PATH=...
-/// NAME=VALUE...`.
+/// The words `env PATH=... NAME=VALUE...`, which set variables for a command without a shell.
 pub(crate) fn with_variables(variables: &[(&str, &OsStr)]) -> Vec<OsString> {
     let assign = |(name, value): &(&str, &OsStr)| {
         let mut word = OsString::from(format!("{name}="));
@@ -69,21 +67,21 @@ pub(crate) fn with_variables(variables: &[(&str, &OsStr)]) -> Vec<OsString> {
     iter::once("env".into()).chain(all.map(|variable| assign(&variable))).collect()
 }
 
-/// PATH with the administration directories behind it.
+/// PATH, followed by the administration directories.
 pub(crate) fn path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let all = env::split_paths(&path).chain(ADMIN_PATH.iter().map(PathBuf::from));
     env::join_paths(all).unwrap_or(path)
 }
 
-/// Becomes `command`; comes back only to say why it could not.
+/// Replaces this process with `command`. Returns only on failure.
 pub(crate) fn become_it(mut command: Command) -> anyhow::Error {
     let error = command.exec();
     anyhow::Error::new(error)
         .context(format!("cannot run {}", Path::new(command.get_program()).display()))
 }
 
-/// The first program of that name in that PATH.
+/// The first program of this name in [`path`].
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&path()).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
 }

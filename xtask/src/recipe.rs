@@ -1,5 +1,5 @@
-//! How the eBPF object is built, and with what. `agent/build.rs` includes this file too, so it uses
-//! `std` alone.
+//! How the eBPF object is built, and with which toolchain. Build scripts include this file, so it
+//! uses `std` alone.
 //!
 //! A toolchain is a compiler whose library source is installed beside it (`core` for BPF targets is
 //! not shipped built) and a `bpf-linker` that understands the LLVM bitcode this compiler emits. The
@@ -22,13 +22,13 @@ pub(crate) const DEBIAN_PREFIX: &str = "/usr";
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// The package of the datapath's object.
+/// The package of the datapath's object file.
 pub(crate) const DATAPATH: &str = "causeway-ebpf";
 /// The package of the benchmark's generator and counter.
 pub(crate) const BENCH: &str = "causeway-bench-ebpf";
 
-/// The smallest program that still makes the linker read bitcode, keep a section and write BTF.
-/// Without `core`, so that it compiles in a tenth of a second.
+/// The smallest program that makes the linker read bitcode, keep a section and write BTF. It does
+/// without `core`, so that it compiles in a tenth of a second.
 const PROBE: &str = r#"
 #![feature(no_core, lang_items)]
 #![allow(internal_features)]
@@ -44,21 +44,21 @@ impl Copy for i32 {}
 extern "C" fn probe(context: &i32) -> i32 { *context }
 "#;
 
-/// A compiler and a linker that were seen to work together.
+/// A compiler and a linker that work together.
 pub(crate) struct Toolchain {
-    /// The compiler's installation: `bin/cargo`, `bin/rustc` and their library source are below it.
-    /// Its own binaries are called, never rustup's proxies, so no variable of an outer cargo can
-    /// redirect them.
+    /// The compiler's installation, with `bin/cargo`, `bin/rustc` and the library source below it.
+    /// Its binaries are called directly and not through rustup's proxies, which variables of an
+    /// outer cargo would redirect.
     prefix: PathBuf,
     linker: PathBuf,
 }
 
-/// One build of the object: where, and for which machine.
+/// One build of an object: where, and for which machine.
 pub(crate) struct Build<'a> {
     /// The workspace's root.
     pub(crate) workspace: &'a Path,
-    /// The caller's target directory; the object's own is `bpf` below it, shared by all profiles
-    /// and both callers.
+    /// The caller's target directory. The object is built in `bpf` below it, shared by all profiles
+    /// and callers.
     pub(crate) target_dir: &'a Path,
     /// The architecture whose kernel will run the object, in Rust's spelling.
     pub(crate) arch: &'a str,
@@ -66,8 +66,7 @@ pub(crate) struct Build<'a> {
     pub(crate) package: &'a str,
 }
 
-/// Finds the first compiler and linker that work together; the error says what was found and why it
-/// does not do.
+/// Finds the first compiler and linker that work together. The error lists what was tried.
 pub(crate) fn find(target_dir: &Path) -> Result<Toolchain, String> {
     let (compilers, linkers) = (compilers(), linkers());
     if compilers.is_empty() {
@@ -95,7 +94,7 @@ pub(crate) fn find(target_dir: &Path) -> Result<Toolchain, String> {
 }
 
 impl Toolchain {
-    /// Debian's compiler with the given linker, working or not.
+    /// Debian's compiler with this linker, not probed.
     pub(crate) fn debian(linker: PathBuf) -> Self {
         Self { prefix: DEBIAN_PREFIX.into(), linker }
     }
@@ -122,23 +121,22 @@ impl Toolchain {
         output.map(|_| ()).map_err(|stderr| reason(&stderr))
     }
 
-    /// Builds the object and returns its path, and what the compiler said (warnings, on success).
+    /// Builds the object. Returns its path and the compiler's warnings.
     pub(crate) fn build(&self, build: &Build<'_>) -> Result<(PathBuf, String), String> {
         let stderr = run(self.cargo("build", build), None)?;
         let object = build.target_dir.join("bpf").join(TARGET).join("release").join(build.package);
         Ok((object, stderr))
     }
 
-    /// The command that checks the kernel side with clippy, when this toolchain has clippy.
-    /// rustup's own cannot be borrowed: it reads only what its own compiler built.
+    /// The command that checks the kernel side with clippy, if this toolchain has clippy. Clippy of
+    /// another toolchain cannot read what this compiler built.
     pub(crate) fn clippy(&self, build: &Build<'_>) -> Option<Command> {
         self.prefix.join("bin/cargo-clippy").exists().then(|| self.cargo("clippy", build))
     }
 
     fn cargo(&self, verb: &str, build: &Build<'_>) -> Command {
         let bin = self.prefix.join("bin");
-        // Called by its full name: `cargo clippy` would look for cargo-clippy in cargo's home
-        // first.
+        // By its path: `cargo clippy` looks for cargo-clippy in cargo's home first.
         let mut command =
             Command::new(bin.join(if verb == "clippy" { "cargo-clippy" } else { "cargo" }));
         scrub(&mut command);
@@ -161,10 +159,9 @@ impl Toolchain {
             .arg(build.target_dir.join("bpf"))
             .env("CARGO", bin.join("cargo"))
             .env("RUSTC", bin.join("rustc"))
-            // -Z flags and features of `core` on a compiler that is not a nightly.
+            // Allows -Z flags and the features of `core` on a stable compiler.
             .env("RUSTC_BOOTSTRAP", "1")
-            // Set and empty, these also override a wrapper from the configuration of whoever
-            // builds.
+            // Empty values override a wrapper in cargo's configuration.
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "")
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\u{1f}")))
@@ -178,9 +175,8 @@ impl Toolchain {
     fn flags(&self) -> Vec<OsString> {
         let mut linker = OsString::from("-Clinker=");
         linker.push(&self.linker);
-        // BTF is made from the debug information, that of `core` included. The linker's own way
-        // with copies leaves every one that may overlap, and every filling with zeros, to a loop
-        // over its bytes.
+        // BTF is made from debug information, including that of `core`. By default the linker
+        // expands every memmove and memset to a loop over bytes.
         vec![
             "-Cdebuginfo=2".into(),
             "-Clink-arg=--btf".into(),
@@ -196,7 +192,7 @@ impl std::fmt::Display for Toolchain {
     }
 }
 
-/// Causeway's place for what setup builds: `causeway` below the user's cache directory.
+/// The directory for what setup builds: `causeway` below the user's cache directory.
 pub(crate) fn cache_dir() -> Result<PathBuf, String> {
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
@@ -204,12 +200,12 @@ pub(crate) fn cache_dir() -> Result<PathBuf, String> {
         .ok_or_else(|| "neither XDG_CACHE_HOME nor HOME names a directory: set one of them".into())
 }
 
-/// Where setup installs bpf-linker: a `cargo install --root`.
+/// Where setup installs bpf-linker, as `cargo install --root` does.
 pub(crate) fn linker_root(cache: &Path) -> PathBuf {
     cache.join(format!("bpf-linker-{BPF_LINKER_VERSION}"))
 }
 
-/// The program inside such a root.
+/// The bpf-linker below such a root.
 pub(crate) fn linker_in(root: &Path) -> PathBuf {
     root.join("bin/bpf-linker")
 }
@@ -220,8 +216,8 @@ pub(crate) fn has_source(prefix: &Path) -> bool {
         && prefix.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
 }
 
-/// The target directory that holds `inside`, a file or directory which cargo made, or else the
-/// workspace's own.
+/// The target directory that holds `inside`, a path that cargo made; `target` of the workspace if
+/// there is none.
 pub(crate) fn target_dir(inside: &Path, workspace: &Path) -> PathBuf {
     inside
         .ancestors()
@@ -232,8 +228,8 @@ pub(crate) fn target_dir(inside: &Path, workspace: &Path) -> PathBuf {
         .map_or_else(|| workspace.join("target"), Path::to_path_buf)
 }
 
-/// Makes `command` forget the outer cargo, rustc, rustup and clippy; what says how to reach the
-/// registry stays.
+/// Removes the variables of an outer cargo, rustc, rustup and clippy from `command`. Those that
+/// configure the registry stay.
 pub(crate) fn scrub(command: &mut Command) {
     const KEPT: [&str; 7] = [
         "CARGO_HOME",
@@ -256,36 +252,35 @@ pub(crate) fn scrub(command: &mut Command) {
     }
 }
 
-/// The line of a compiler's or tool's output that says best why it failed, and the root of it where
-/// cargo tells.
+/// The line of a tool's output that tells why it failed, followed by the root cause if cargo names
+/// one.
 pub(crate) fn reason(output: &str) -> String {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines()
         .find(|line| line.starts_with("error") || line.starts_with("E: "))
         .or_else(|| lines().find(|line| line.contains("error:")))
         .or_else(|| lines().next_back())
-        .unwrap_or("it failed without a word");
+        .unwrap_or("it failed without output");
     match lines().next_back() {
         Some(cause) if output.contains("Caused by:") => format!("{line}: {cause}"),
         Some(_) | None => line.to_string(),
     }
 }
 
-/// Runs `command` to its end and returns its stderr: as the error when it failed.
+/// Runs `command` and returns its stderr, as an error if it failed.
 fn run(mut command: Command, stdin: Option<&[u8]>) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let error = |e: std::io::Error| format!("cannot run {name}: {e}");
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(error)?;
     if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        let _ = pipe.write_all(bytes); // a child that stopped reading says why on stderr
+        let _ = pipe.write_all(bytes); // A child that stopped reading tells why on stderr.
     }
     let output = child.wait_with_output().map_err(error)?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(stderr) } else { Err(stderr) }
 }
 
-/// Installations with library source: rustup's toolchains, nightly first (it has the newest), then
-/// Debian's.
+/// Compilers with library source: rustup's nightlies, rustup's stable ones, Debian's.
 fn compilers() -> Vec<PathBuf> {
     let rustup =
         absolute("RUSTUP_HOME").or_else(|| absolute("HOME").map(|home| home.join(".rustup")));
@@ -300,8 +295,7 @@ fn compilers() -> Vec<PathBuf> {
             name.starts_with("nightly-") || name.starts_with("stable-")
         })
         .collect();
-    // Not by age: a plain `nightly-HOST` sorts after the dated ones, and any `nightly` before
-    // `stable` once reversed.
+    // In reverse order a plain `nightly-HOST` comes before the dated ones.
     found.sort_by_key(|prefix| {
         let name = prefix.file_name().unwrap_or_default().to_owned();
         (name.to_string_lossy().starts_with("nightly-"), name)
@@ -312,7 +306,7 @@ fn compilers() -> Vec<PathBuf> {
     found
 }
 
-/// Every bpf-linker there is: the one built here first, since it was built for this purpose.
+/// Every bpf-linker: the one in causeway's cache, then those in PATH and in cargo's home.
 fn linkers() -> Vec<PathBuf> {
     let cached = cache_dir().ok().map(|cache| linker_in(&linker_root(&cache)));
     let path = env::var_os("PATH").unwrap_or_default();
@@ -343,13 +337,13 @@ mod tests {
     use super::reason;
 
     #[test]
-    fn the_reason_is_the_first_error_and_what_caused_it() {
+    fn reason_has_first_error_and_root_cause() {
         let output = "   Compiling a\nerror: download failed\n\nCaused by:\n  no network\n";
         assert_eq!(reason(output), "error: download failed: no network");
     }
 
     #[test]
-    fn apt_get_and_dpkg_mark_errors_their_own_way() {
+    fn reason_reads_errors_of_apt_get_and_dpkg() {
         assert_eq!(
             reason("Reading lists\nE: Unable to locate package x\n"),
             "E: Unable to locate package x"
@@ -358,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_failure_has_a_reason_too() {
-        assert_eq!(reason("\n"), "it failed without a word");
+    fn reason_of_silent_failure_says_so() {
+        assert_eq!(reason("\n"), "it failed without output");
     }
 }

@@ -9,17 +9,18 @@ use anyhow::{Context, Result, bail};
 
 use crate::recipe;
 
-/// The checkout this xtask belongs to.
+/// The checkout that this xtask belongs to.
 pub(crate) struct Workspace {
     root: PathBuf,
     target_dir: PathBuf,
     cargo: OsString,
 }
 
-/// Two profiles, one purpose each. Tests, lab and CI use `dev`, which xtask itself is built with,
-/// so what they depend on is compiled once; packets are handled in the kernel by an object that is
-/// always optimised, so a `release` of the agent would make no test faster. `run` uses `release`:
-/// that is the program a person keeps.
+/// A cargo profile.
+///
+/// Tests, lab and CI use `dev`, which xtask itself is built with, so that dependencies are compiled
+/// once. The eBPF object is always optimised, so a `release` agent would make no test faster. `run`
+/// uses `release`, because that program is kept.
 #[derive(Clone, Copy)]
 pub(crate) enum Profile {
     Dev,
@@ -27,7 +28,7 @@ pub(crate) enum Profile {
 }
 
 impl Workspace {
-    /// Finds the checkout from what cargo says of this package, at run time where it can: one
+    /// Finds the checkout by `CARGO_MANIFEST_DIR`, preferring the variable's value at run time: one
     /// target directory may serve two checkouts.
     pub(crate) fn find() -> Result<Self> {
         let package = env::var_os("CARGO_MANIFEST_DIR")
@@ -39,17 +40,17 @@ impl Workspace {
         Ok(Self { root, target_dir, cargo: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()) })
     }
 
-    /// The checkout.
+    /// The checkout's root.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The target directory this xtask was built in, which all it starts uses too.
+    /// The target directory that this xtask was built in; everything it starts uses it too.
     pub(crate) fn target_dir(&self) -> &Path {
         &self.target_dir
     }
 
-    /// One build of an eBPF object for this machine.
+    /// A build of an eBPF object for this machine.
     pub(crate) fn object<'a>(&'a self, package: &'a str) -> recipe::Build<'a> {
         recipe::Build {
             workspace: &self.root,
@@ -59,7 +60,7 @@ impl Workspace {
         }
     }
 
-    /// A cargo command in the checkout, without what the cargo that runs xtask said about xtask.
+    /// A cargo command in the checkout, without the variables that cargo set for xtask's package.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(&self.cargo);
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target_dir);
@@ -72,7 +73,18 @@ impl Workspace {
         command
     }
 
-    /// Builds binaries, given as pairs of package and name.
+    /// The output of `cargo metadata` for the packages of the workspace, without dependencies.
+    pub(crate) fn metadata(&self) -> Result<serde_json::Value> {
+        let mut command = self.cargo();
+        command.args(["metadata", "--no-deps", "--format-version=1", "--offline"]);
+        let output = command.output().context("cannot run cargo metadata")?;
+        if !output.status.success() {
+            bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata prints")
+    }
+
+    /// Builds binaries, each given as package and name.
     pub(crate) fn build(&self, profile: Profile, binaries: &[(&str, &str)]) -> Result<()> {
         let mut command = self.cargo();
         command.arg("build");
@@ -94,7 +106,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Builds test programs of package `causeway-tests`, and answers the name and file of each.
+    /// Builds test programs of package `causeway-tests`. Returns the name and file of each.
     pub(crate) fn tests(&self, names: &[String]) -> Result<Vec<(String, PathBuf)>> {
         let mut command = self.cargo();
         command.args(["test", "--no-run", "--package", "causeway-tests"]);
@@ -116,7 +128,7 @@ impl Workspace {
         names.iter().map(of).collect()
     }
 
-    /// Where a binary is, once built.
+    /// The path of a built binary.
     pub(crate) fn binary(&self, profile: Profile, name: &str) -> PathBuf {
         let directory = match profile {
             Profile::Dev => "debug",
@@ -126,7 +138,7 @@ impl Workspace {
     }
 }
 
-/// The name and file of a test program, of one of cargo's messages.
+/// The name and file of a test program, from one of cargo's JSON messages.
 fn test_program(message: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let executable = message["executable"].as_str()?;

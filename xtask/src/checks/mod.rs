@@ -8,42 +8,103 @@ use clap::ValueEnum;
 use crate::workspace::Workspace;
 
 mod circles;
+mod commits;
+mod dependencies;
+mod documents;
+mod files;
 mod finding;
+mod lines;
+mod spelling;
 mod tokens;
+mod unused;
 
 /// What can be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Check {
+    /// Widths of lines.
+    Lines,
     /// Import circles between files and between folders.
     Circles,
+    /// Dependencies that nothing uses.
+    Unused,
+    /// Spelling.
+    Spelling,
+    /// Licences, duplicates, sources and advisories of dependencies.
+    Dependencies,
+    /// Messages of the commits since `origin/main`.
+    Commits,
+    /// Links, commands and names of files in documents. Builds `causeway`.
+    Documents,
 }
 
 impl Check {
-    /// Every check, the fastest first.
-    pub(crate) const ALL: [Self; 1] = [Self::Circles];
+    /// Every check, in the order in which they are done.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Lines,
+        Self::Circles,
+        Self::Unused,
+        Self::Spelling,
+        Self::Dependencies,
+        Self::Commits,
+        Self::Documents,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Lines => "lines",
             Self::Circles => "circles",
+            Self::Unused => "unused",
+            Self::Spelling => "spelling",
+            Self::Dependencies => "dependencies",
+            Self::Commits => "commits",
+            Self::Documents => "documents",
         }
     }
 
-    /// Runs it; what it finds is printed, and counts as a failure where the check is enforced.
-    pub(crate) fn run(self, workspace: &Workspace) -> Result<bool> {
-        let started = Instant::now();
-        let (findings, enforced) = match self {
-            Self::Circles => (circles::check(workspace)?, false),
-        };
-        for finding in &findings {
-            println!("{}", finding.0);
+    /// Whether what it finds is a failure.
+    const fn is_enforced(self) -> bool {
+        match self {
+            Self::Unused | Self::Dependencies => true,
+            Self::Lines | Self::Circles | Self::Spelling | Self::Commits | Self::Documents => false,
         }
-        println!(
-            "check {}: {} findings, in {:.1} s{}",
-            self.name(),
-            findings.len(),
-            started.elapsed().as_secs_f32(),
-            if enforced { "" } else { " (not enforced)" }
-        );
-        Ok(findings.is_empty() || !enforced)
     }
+
+    /// Runs it and prints what it finds. `xtask` is the definition of xtask's own command line.
+    pub(crate) fn run(self, workspace: &Workspace, xtask: &clap::Command) -> Result<Outcome> {
+        let started = Instant::now();
+        let findings = match self {
+            Self::Lines => lines::check(workspace)?,
+            Self::Circles => circles::check(workspace)?,
+            Self::Unused => unused::check(workspace)?,
+            Self::Spelling => spelling::check(workspace)?,
+            Self::Dependencies => dependencies::check(workspace)?,
+            Self::Commits => commits::check(workspace)?,
+            Self::Documents => documents::check(workspace, xtask)?,
+        };
+        for finding in &findings.list {
+            println!("{finding}");
+        }
+        let note = match (findings.list.len(), self.is_enforced()) {
+            (0, _) | (_, true) => "",
+            (_, false) => " (not enforced yet)",
+        };
+        println!(
+            "check {}: {} findings in {:.1} s{note}",
+            self.name(),
+            findings.list.len(),
+            started.elapsed().as_secs_f32(),
+        );
+        if let Some(unchecked) = &findings.unchecked {
+            println!("check {}: {unchecked}", self.name());
+        }
+        let passed = findings.list.is_empty() || !self.is_enforced();
+        Ok(Outcome { passed, unchecked: findings.unchecked })
+    }
+}
+
+/// What came of a check.
+pub(crate) struct Outcome {
+    pub(crate) passed: bool,
+    /// What could not be checked, and why.
+    pub(crate) unchecked: Option<String>,
 }

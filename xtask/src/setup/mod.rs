@@ -4,16 +4,17 @@
 //! whose library source is a package, and a bpf-linker built for its LLVM into causeway's cache.
 //! Asking costs a fraction of a second, so every verb that builds asks first.
 
-use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::{env, iter};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+mod cache;
 pub(crate) mod debian;
 pub(crate) mod progress;
+pub(crate) mod tools;
 
 use self::debian::Apt;
 use self::progress::Steps;
@@ -88,7 +89,7 @@ fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
     let cache = recipe::cache_dir().map_err(anyhow::Error::msg)?;
     fs::create_dir_all(&cache)
         .with_context(|| format!("cannot create causeway's cache {}", cache.display()))?;
-    let _lock = lock(&cache)?;
+    let _lock = cache::lock(&cache)?;
     let steps = Steps::new(cache.join("setup.log"))?;
 
     // Asked again: whoever held the lock may have done it all.
@@ -151,39 +152,31 @@ fn install_toolchain(
 
     let root = recipe::linker_root(cache);
     let partial = cache.join(format!("bpf-linker-{}.partial", recipe::BPF_LINKER_VERSION));
-    remove(&partial)?;
+    cache::remove(&partial)?;
     let name =
         format!("bpf-linker {} (built from source, about a minute)", recipe::BPF_LINKER_VERSION);
-    steps.run(&name, &mut cargo_install(llvm, &partial)).context("cannot build bpf-linker")?;
+    steps.run(&name, &mut install_linker(llvm, &partial)).context("cannot build bpf-linker")?;
     Toolchain::debian(recipe::linker_in(&partial)).probe(workspace.target_dir()).map_err(|reason| {
         anyhow!("the bpf-linker just built does not work with Debian's rustc: {reason}; it is in {}", partial.display())
     })?;
-    remove(&partial.join("build"))?;
-    remove(&root)?;
+    cache::remove(&partial.join("build"))?;
+    cache::remove(&root)?;
     fs::rename(&partial, &root)
         .with_context(|| format!("cannot move bpf-linker to {}", root.display()))?;
     Ok(Toolchain::debian(recipe::linker_in(&root)))
 }
 
-/// `cargo install bpf-linker` against one LLVM, with the Rust that runs xtask.
-fn cargo_install(llvm: u32, root: &Path) -> Command {
+/// `cargo install bpf-linker` against one LLVM.
+fn install_linker(llvm: u32, root: &Path) -> Command {
     let prefix = format!("/usr/lib/llvm-{llvm}");
     // Another LLVM may come first in PATH, and the build asks the first llvm-config it finds.
     let first = iter::once(Path::new(&prefix).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(first.chain(env::split_paths(&path))).unwrap_or(path);
 
-    let toolchain = env::var_os("RUSTUP_TOOLCHAIN");
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    recipe::scrub(&mut command);
-    command.envs(toolchain.map(|name| ("RUSTUP_TOOLCHAIN", name))); // which compiler rustup's proxies mean
+    let mut command = cache::cargo_install("bpf-linker", recipe::BPF_LINKER_VERSION, root);
     command
-        .args(["install", "bpf-linker", "--version", recipe::BPF_LINKER_VERSION, "--locked"])
         .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
-        .arg("--root")
-        .arg(root)
-        .arg("--target-dir")
-        .arg(root.join("build"))
         .env("PATH", path)
         .env("LLVM_PREFIX", prefix);
     command
@@ -227,29 +220,4 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
         missing.push(("cargo-clippy", "rust-web-clippy"));
     }
     missing
-}
-
-/// Holds off a second set-up, of this checkout or another, until the first is done. Released when
-/// dropped.
-fn lock(cache: &Path) -> Result<File> {
-    let path = cache.join("setup.lock");
-    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => eprintln!("setup: waiting for another set-up to end"),
-        Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-        }
-    }
-    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-    Ok(file)
-}
-
-fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

@@ -8,11 +8,15 @@ use crate::checks::Check;
 use crate::workspace::Workspace;
 
 /// Runs the given checks, or all of them.
-pub(crate) fn verb(workspace: &Workspace, checks: &[Check]) -> Result<ExitCode> {
+pub(crate) fn verb(
+    workspace: &Workspace,
+    checks: &[Check],
+    xtask: &clap::Command,
+) -> Result<ExitCode> {
     let checks = if checks.is_empty() { &Check::ALL[..] } else { checks };
     let mut clean = true;
     for check in checks {
-        clean &= check.run(workspace)?;
+        clean &= check.run(workspace, xtask)?.passed;
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

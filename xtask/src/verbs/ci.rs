@@ -1,16 +1,17 @@
 //! `cargo xtask ci`: everything that gates a change. All of it runs even if some of it fails, so
 //! that one run tells all.
 //!
-//! The kernel side is an empty program on the host, so clippy of the workspace sees nothing of it.
-//! It is built first and must build without a warning; then it is checked for the BPF target by the
-//! clippy of the toolchain that built it. For Debian's that is a package, which is installed; a
-//! nightly of rustup without its clippy leaves that check out.
+//! What takes seconds comes first. The kernel side is an empty program on the host, so clippy of
+//! the workspace sees nothing of it. It is built first and must build without a warning; then it is
+//! checked for the BPF target by the clippy of the toolchain that built it. For Debian's that is a
+//! package, which is installed; a nightly of rustup without its clippy leaves that check out.
 
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::checks::{Check, Outcome};
 use crate::interrupt;
 use crate::kernels::{MATRIX, Wanted};
 use crate::recipe::{self, Toolchain};
@@ -23,12 +24,17 @@ use crate::workspace::Workspace;
 const FUZZ_SECONDS: u32 = 30;
 
 /// Runs every check and prints a table of them.
-pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
+pub(crate) fn verb(workspace: &Workspace, xtask: &clap::Command) -> Result<ExitCode> {
     let toolchain = setup::ensure(workspace, Needs::Lints)?;
     interrupt::note()?;
     let mut checks = Checks::default();
 
     checks.add("format", || succeeds(workspace.cargo().args(["fmt", "--all", "--check"])));
+    let (last, first): (Vec<Check>, Vec<Check>) =
+        Check::ALL.into_iter().partition(|check| *check == Check::Documents);
+    for check in first {
+        checks.add_check(check, workspace, xtask);
+    }
     for (package, name, lints) in
         [(recipe::DATAPATH, "ebpf", "clippy, ebpf"), (recipe::BENCH, "bench", "clippy, bench")]
     {
@@ -45,6 +51,9 @@ pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
         let mut doc = workspace.cargo();
         succeeds(doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
     });
+    for check in last {
+        checks.add_check(check, workspace, xtask);
+    }
     for target in Target::PURE {
         checks.add(&format!("fuzz {}", target.name()), || {
             fuzz::check(workspace, target, FUZZ_SECONDS)
@@ -78,32 +87,52 @@ fn builds_without_warnings(workspace: &Workspace, toolchain: &Toolchain, package
 }
 
 #[derive(Default)]
-struct Checks(Vec<(String, bool, f32)>);
+struct Checks(Vec<Row>);
+
+/// A row of the table at the end.
+struct Row {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+}
 
 impl Checks {
     fn add(&mut self, name: &str, check: impl FnOnce() -> Result<bool>) {
+        self.run(name, || Ok(Outcome { passed: check()?, unchecked: None }));
+    }
+
+    fn add_check(&mut self, check: Check, workspace: &Workspace, xtask: &clap::Command) {
+        self.run(check.name(), || check.run(workspace, xtask));
+    }
+
+    fn run(&mut self, name: &str, check: impl FnOnce() -> Result<Outcome>) {
         if interrupt::noted() {
             return;
         }
         println!("== {name}");
         let started = Instant::now();
-        let passed = check().unwrap_or_else(|error| {
+        let outcome = check().unwrap_or_else(|error| {
             eprintln!("xtask: {error:#}");
-            false
+            Outcome { passed: false, unchecked: None }
         });
-        self.0.push((name.to_owned(), passed, started.elapsed().as_secs_f32()));
+        self.0.push(Row { name: name.to_owned(), outcome, took: started.elapsed() });
     }
 
     fn report(&self) -> ExitCode {
         println!("== result");
-        for (name, passed, seconds) in &self.0 {
-            println!("{name:<14}{:<8}{seconds:>6.1} s", if *passed { "ok" } else { "FAILED" });
+        for Row { name, outcome, took } in &self.0 {
+            let verdict = if outcome.passed { "ok" } else { "FAILED" };
+            let unchecked = outcome.unchecked.as_deref().unwrap_or_default();
+            let line = format!("{name:<14}{verdict:<8}{:>6.1} s  {unchecked}", took.as_secs_f32());
+            println!("{}", line.trim_end());
         }
+        let all: Duration = self.0.iter().map(|row| row.took).sum();
+        println!("{:<22}{:>6.1} s", "all", all.as_secs_f32());
         if interrupt::noted() {
             eprintln!("xtask: interrupted");
             return ExitCode::from(130);
         }
-        if self.0.iter().all(|(_, passed, _)| *passed) {
+        if self.0.iter().all(|row| row.outcome.passed) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use self::graph::Arrows;
 use self::modules::{CrateMap, Uses};
-use crate::checks::finding::Finding;
+use crate::checks::finding::{Finding, Findings};
 use crate::workspace::Workspace;
 
 mod graph;
@@ -25,8 +25,8 @@ mod source;
 const MOST: usize = 3;
 
 /// Prints the circles of every crate; a finding is one that is too large or crosses folders.
-pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
+pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
+    let mut findings = Findings::default();
     let mut table =
         String::from("crate                         files  uses  largest circle  folders\n");
     for root in roots(workspace)? {
@@ -54,14 +54,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
 
 /// The root file of each crate of the workspace, build scripts left out.
 fn roots(workspace: &Workspace) -> Result<BTreeSet<PathBuf>> {
-    let mut command = workspace.cargo();
-    command.args(["metadata", "--no-deps", "--format-version=1", "--offline"]);
-    let output = command.output().context("cannot run cargo metadata")?;
-    if !output.status.success() {
-        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    let metadata: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata prints")?;
+    let metadata = workspace.metadata()?;
     let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
     let targets = list(&metadata["packages"]).into_iter().flat_map(|of| list(&of["targets"]));
     let is_source =
