@@ -5,84 +5,25 @@
 //! place.
 
 use crate::{
-    checksum,
-    env::Tables,
-    icmp_error::FrameMut,
-    packet::{ETHERNET, Ethernet, Family, Frame, Packet, Payload},
-    tuple::side,
+    env::Env,
+    wire::{
+        address::{Address as _, V4, V6},
+        checksum,
+        ethernet::{ETHERNET, Ethernet},
+        frame::{Frame, FrameMut as _},
+        icmp::{ICMP, IcmpError, IcmpErrorKind, QUOTE},
+        ipv4::{self, DONT_FRAGMENT, Ipv4},
+        ipv6::{self, Ipv6},
+        packet::{Packet, Payload},
+        parse::Parse,
+        protocol,
+        tuple::side,
+    },
 };
-
-/// Why a packet does not go on, in ICMP's words.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IcmpErrorKind {
-    /// Its hops are used up.
-    TimeExceeded = 0,
-    /// It is longer than what comes next can carry. Said also to who lets routers fragment: what is
-    /// translated here is not cut here.
-    TooLong = 1,
-    /// There is no room for its flow.
-    Prohibited = 2,
-    /// The host does not know the way.
-    NoRoute = 3,
-}
-
-impl IcmpErrorKind {
-    /// Its name in the RFCs, of IPv4 and IPv6.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TimeExceeded => "time exceeded",
-            Self::TooLong => "fragmentation needed (IPv4), packet too big (IPv6)",
-            Self::Prohibited => "administratively prohibited",
-            Self::NoRoute => "network unreachable (IPv4), no route (IPv6)",
-        }
-    }
-
-    /// The one with that number.
-    #[inline(always)]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            0 => Self::TimeExceeded,
-            1 => Self::TooLong,
-            2 => Self::Prohibited,
-            3 => Self::NoRoute,
-            _ => return None,
-        })
-    }
-}
 
 /// How many errors a CPU sends in a tick: the host's stack has a limit like it (RFC 1812 section
 /// 4.3.2.8).
 pub const ERRORS_PER_TICK: u32 = 1000;
-
-/// How many bytes of a packet are quoted at most: its header and what follows (RFC 1812 section
-/// 4.3.2.3 asks for as much as possible).
-pub const QUOTE: usize = 96;
-
-/// Bytes of ICMP's header.
-const ICMP: usize = 8;
-
-/// The longest frame with an error: Ethernet, IPv6, ICMP and the quote.
-pub const MAX_FRAME: usize = ETHERNET + 40 + ICMP + QUOTE;
-
-/// A frame with an error.
-#[derive(Clone, Copy, Debug)]
-pub struct IcmpError {
-    /// The frame, and what is left of the room.
-    pub bytes: [u8; MAX_FRAME],
-    /// Bytes of the frame; zero if there is none.
-    pub length: u16,
-}
-
-impl IcmpError {
-    /// Nothing yet.
-    pub const NONE: Self = Self { bytes: [0; MAX_FRAME], length: 0 };
-
-    /// The frame.
-    pub fn frame(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
-    }
-}
 
 /// Whether a packet may be answered with an error: never an error, nor a fragment but the first
 /// (RFC 1812 section 4.3.2.7). What came to many was not decided about.
@@ -93,18 +34,18 @@ pub const fn may_reply<A>(packet: &Packet<A>) -> bool {
 
 /// Who says it: the gateway of the container's network, or the uplink. None if that is gone.
 #[inline(always)]
-pub fn error_source<A: Family>(packet: &Packet<A>, tables: &impl Tables<A>) -> Option<A> {
+pub fn error_source<A: IcmpReply>(packet: &Packet<A>, env: &impl Env<A>) -> Option<A> {
     if packet.tuple.side == side::CONTAINER {
-        Some(tables.endpoint(&packet.tuple.source)?.gateway)
+        Some(env.endpoint(&packet.tuple.source)?.gateway)
     } else {
-        Some(tables.uplink(packet.input)?.address)
+        Some(env.uplink(packet.input)?.address)
     }
 }
 
 /// Makes the error; none if the frame is shorter than it was. `mtu` is in bytes, for
 /// [`IcmpErrorKind::TooLong`].
 #[inline(always)]
-pub fn build<A: Family>(
+pub fn build<A: IcmpReply>(
     error: &mut IcmpError,
     frame: &(impl Frame + ?Sized),
     packet: &Packet<A>,
@@ -146,3 +87,82 @@ pub fn build<A: Family>(
 
 #[cfg(test)]
 mod tests;
+
+/// The headers of the ICMP errors that the datapath sends.
+pub trait IcmpReply: Parse {
+    /// The header of an ICMP error of the host's own, with `length` bytes after it.
+    fn answer_header(source: Self, destination: Self, length: u16) -> Self::Header;
+
+    /// What that header adds to the sum over the error.
+    fn answer_sum(header: &Self::Header) -> u32;
+
+    /// The error's type and code.
+    fn answer_kind(why: IcmpErrorKind) -> (u8, u8);
+}
+
+impl IcmpReply for V4 {
+    #[inline(always)]
+    fn answer_header(source: Self, destination: Self, length: u16) -> Ipv4 {
+        let header = Ipv4 {
+            version_ihl: 0x45,
+            // Internetwork control (RFC 1812 section 4.3.2.5).
+            tos: 0xc0,
+            total_length: (size_of::<Ipv4>() as u16 + length).to_be(),
+            id: 0,
+            fragment: DONT_FRAGMENT,
+            ttl: 64,
+            protocol: protocol::ICMP,
+            checksum: 0,
+            source,
+            destination,
+        };
+        Ipv4 { checksum: !checksum::fold(header.sum()), ..header }
+    }
+
+    #[inline(always)]
+    fn answer_sum(_header: &Ipv4) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn answer_kind(why: IcmpErrorKind) -> (u8, u8) {
+        match why {
+            IcmpErrorKind::TimeExceeded => (ipv4::icmp::TIME_EXCEEDED, 0),
+            IcmpErrorKind::TooLong => (ipv4::icmp::UNREACHABLE, 4),
+            IcmpErrorKind::Prohibited => (ipv4::icmp::UNREACHABLE, 13),
+            IcmpErrorKind::NoRoute => (ipv4::icmp::UNREACHABLE, 0),
+        }
+    }
+}
+
+impl IcmpReply for V6 {
+    #[inline(always)]
+    fn answer_header(source: Self, destination: Self, length: u16) -> Ipv6 {
+        Ipv6 {
+            version_class_flow: [0x60, 0, 0, 0],
+            payload_length: length.to_be(),
+            next_header: protocol::ICMPV6,
+            hop_limit: 64,
+            source,
+            destination,
+        }
+    }
+
+    #[inline(always)]
+    fn answer_sum(header: &Ipv6) -> u32 {
+        header.source.sum()
+            + header.destination.sum()
+            + u32::from(header.payload_length)
+            + u32::from(u16::from(protocol::ICMPV6).to_be())
+    }
+
+    #[inline(always)]
+    fn answer_kind(why: IcmpErrorKind) -> (u8, u8) {
+        match why {
+            IcmpErrorKind::TimeExceeded => (ipv6::icmp::TIME_EXCEEDED, 0),
+            IcmpErrorKind::TooLong => (ipv6::icmp::TOO_BIG, 0),
+            IcmpErrorKind::Prohibited => (ipv6::icmp::UNREACHABLE, 1),
+            IcmpErrorKind::NoRoute => (ipv6::icmp::UNREACHABLE, 0),
+        }
+    }
+}

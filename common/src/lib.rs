@@ -14,34 +14,14 @@
 extern crate std;
 
 pub mod abi;
-pub mod address;
-pub mod arp;
-pub mod checksum;
-pub mod collect;
-pub mod create;
-pub mod drop_reason;
-pub mod endpoint_independent;
-mod entry;
 pub mod env;
-pub mod evict;
-#[cfg(test)]
-mod fixture;
 pub mod flow;
-pub mod forward;
-pub mod fragment;
-pub mod host_flows;
-pub mod icmp_error;
+pub mod guard;
 pub mod icmp_reply;
-pub mod ipv4;
-pub mod ipv6;
+pub mod nat;
+pub mod pipeline;
+pub mod scratch;
 #[cfg(any(test, feature = "model"))]
-pub mod model;
-pub mod mss;
-pub mod nat64;
-pub mod nd;
-pub mod packet;
-mod plain_bytes;
-pub mod plan;
-mod sctp;
-pub mod tuple;
+pub mod testing;
+pub mod wire;
 pub mod xdp;

@@ -7,16 +7,26 @@
 //! together on the way there.
 
 use crate::{
-    abi::{FlowEntry, Translation, deliver},
-    address::Address,
-    checksum,
-    drop_reason::DropReason,
-    entry::touch,
-    env::Tables,
-    forward::{Lookup, find_fast},
-    icmp_error::FrameMut,
-    packet::{ETHERNET, Family, Frame, Packet, Payload},
-    tuple::{echo, protocol},
+    abi::{
+        drop_reason::DropReason,
+        flow_entry::FlowEntry,
+        translation::{Translation, deliver},
+    },
+    env::Env,
+    flow::{
+        entry::touch,
+        lookup::{Lookup, find_fast},
+    },
+    nat::rewrite::Rewrite,
+    wire::{
+        address::Address,
+        checksum,
+        ethernet::ETHERNET,
+        frame::{Frame, FrameMut},
+        packet::{Packet, Payload},
+        protocol,
+        tuple::echo,
+    },
 };
 
 /// What becomes of a frame early.
@@ -41,17 +51,17 @@ pub trait Receivers {
 
 /// Decides about a packet that arrived at an uplink and has that one's MAC.
 #[inline(always)]
-pub fn decide<'t, A: Address, T: Tables<A> + Receivers>(
+pub fn decide<'t, A: Address, T: Env<A> + Receivers>(
     frame: &(impl Frame + ?Sized),
     packet: &Packet<A>,
-    tables: &'t T,
+    env: &'t T,
 ) -> XdpVerdict<T::Entry<'t>> {
     if matches!(packet.payload, Payload::Udp | Payload::Echo) && !has_unfinished_sum(frame, packet)
     {
-        let now = tables.now();
-        if let Lookup::FastPath(mut entry) = find_fast(packet, now, tables)
+        let now = env.now();
+        if let Lookup::FastPath(mut entry) = find_fast(packet, now, env)
             && enters_container(packet, &entry)
-            && tables.accepts_xdp(entry.translation.output)
+            && env.accepts_xdp(entry.translation.output)
         {
             touch(&mut entry, packet, now);
             return XdpVerdict::Forward(entry);
@@ -87,7 +97,7 @@ fn has_unfinished_sum<A: Address>(frame: &(impl Frame + ?Sized), packet: &Packet
 /// Rewrites a packet that goes on into a container; none if the frame is shorter than it was.
 /// Nothing finishes a checksum after this.
 #[inline(always)]
-pub fn rewrite<A: Family>(
+pub fn rewrite<A: Rewrite>(
     frame: &mut (impl FrameMut + ?Sized),
     packet: &Packet<A>,
     translation: &Translation<A>,
@@ -107,7 +117,7 @@ pub fn rewrite<A: Family>(
 }
 
 #[inline(always)]
-fn rewrite_sum<A: Family>(
+fn rewrite_sum<A: Rewrite>(
     frame: &mut (impl FrameMut + ?Sized),
     packet: &Packet<A>,
     translation: &Translation<A>,

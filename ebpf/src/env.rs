@@ -2,6 +2,11 @@
 
 use core::{ffi::c_void, mem};
 
+use crate::{
+    atomic::Counter,
+    maps::{self, Family},
+    skb::Skb,
+};
 use aya_ebpf::{
     EbpfContext,
     bindings::{
@@ -20,24 +25,18 @@ use causeway_common::{
     abi::{
         self, AddressPort, Admitted, Datagram, Endpoint, FlowEntry, Fragments, Macs, Network,
         Publish, QUEUED_FRAME_BYTES, QueuedKey, Uplink,
+        time::{TICK_SHIFT, Ticks},
     },
-    env::{DatagramTables, InsertError, Route, Tables},
-    flow::{TICK_SHIFT, Ticks},
-    tuple::{Tuple, protocol},
-};
-
-use crate::{
-    atomic::Counter,
-    maps::{self, Family},
-    skb::Skb,
+    env::{Config, FlowStore, FragmentStore, InsertError, Kernel, Route},
+    wire::{protocol, tuple::Tuple},
 };
 
 /// What the kernel knows while it handles one packet, or one frame at XDP.
-pub(crate) struct Kernel<'a, C = TcContext> {
+pub(crate) struct KernelEnv<'a, C = TcContext> {
     pub(crate) context: &'a C,
 }
 
-impl<'a, C: EbpfContext> Kernel<'a, C> {
+impl<'a, C: EbpfContext> KernelEnv<'a, C> {
     #[inline(always)]
     pub(crate) fn new(context: &'a C) -> Self {
         Self { context }
@@ -72,23 +71,11 @@ const EEXIST: i32 = -17;
 /// The size of the parameters of a route lookup, as the helper takes it.
 const ROUTE_SIZE: i32 = (mem::size_of::<bpf_fib_lookup>() as u32).cast_signed();
 
-impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
+impl<A: Family, C: EbpfContext> FlowStore<A> for KernelEnv<'_, C> {
     type Entry<'t>
         = &'t mut FlowEntry<A>
     where
         Self: 't;
-
-    #[inline(always)]
-    fn now(&self) -> Ticks {
-        // SAFETY: reads a clock.
-        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as Ticks
-    }
-
-    #[inline(always)]
-    fn random(&self) -> u32 {
-        // SAFETY: reads a generator.
-        unsafe { bpf_get_prandom_u32() as u32 }
-    }
 
     #[inline(always)]
     fn flow(&self, key: &Tuple<A>) -> Option<&mut FlowEntry<A>> {
@@ -113,11 +100,6 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn network(&self, number: u32) -> Option<&Network> {
-        maps::network(number)
-    }
-
-    #[inline(always)]
     fn count_flow(&self, slot: u32, most: u32) -> bool {
         let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) else { return false };
         // Counted first: two CPUs that look at once would both find room. Below zero is where a
@@ -127,6 +109,23 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
         }
         count.add(-1);
         false
+    }
+
+    #[inline(always)]
+    fn uncount_flow(&self, slot: u32) {
+        if let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) {
+            count.add(-1);
+        }
+    }
+
+    #[inline(always)]
+    fn push_newest(&self, key: &Tuple<A>) {
+        maps::push_newest(key);
+    }
+
+    #[inline(always)]
+    fn pop_oldest(&self) -> Option<Tuple<A>> {
+        maps::pop_oldest()
     }
 
     #[inline(always)]
@@ -142,20 +141,15 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn push_newest(&self, key: &Tuple<A>) {
-        maps::push_newest(key);
+    fn is_taken_in_other_family(&self, key: &Tuple<A>) -> bool {
+        A::is_taken_in_other_family(key)
     }
+}
 
+impl<A: Family, C: EbpfContext> Config<A> for KernelEnv<'_, C> {
     #[inline(always)]
-    fn pop_oldest(&self) -> Option<Tuple<A>> {
-        maps::pop_oldest()
-    }
-
-    #[inline(always)]
-    fn uncount_flow(&self, slot: u32) {
-        if let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) {
-            count.add(-1);
-        }
+    fn network(&self, number: u32) -> Option<&Network> {
+        maps::network(number)
     }
 
     #[inline(always)]
@@ -195,6 +189,20 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
         // SAFETY: as for `endpoint`.
         unsafe { A::maps().uplinks.get(index) }
     }
+}
+
+impl<A: Family, C: EbpfContext> Kernel<A> for KernelEnv<'_, C> {
+    #[inline(always)]
+    fn now(&self) -> Ticks {
+        // SAFETY: reads a clock.
+        (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as Ticks
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: reads a generator.
+        unsafe { bpf_get_prandom_u32() as u32 }
+    }
 
     #[inline(always)]
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route {
@@ -222,11 +230,6 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 
     #[inline(always)]
-    fn is_taken_in_other_family(&self, key: &Tuple<A>) -> bool {
-        A::is_taken_in_other_family(key)
-    }
-
-    #[inline(always)]
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
         // SAFETY: all of it is integers.
         let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
@@ -251,7 +254,7 @@ impl<A: Family, C: EbpfContext> Tables<A> for Kernel<'_, C> {
     }
 }
 
-impl<A: Family> DatagramTables<A> for Kernel<'_> {
+impl<A: Family> FragmentStore<A> for KernelEnv<'_> {
     type Record<'t>
         = &'t mut Fragments
     where
@@ -315,7 +318,7 @@ impl<A: Family> DatagramTables<A> for Kernel<'_> {
         // SAFETY: as for `flow`, but that it may become another's is not nothing: whoever removes
         // it afterwards knows that it did not.
         let Some(frame) = (unsafe { A::maps().fragment_queue.get(key) }) else { return };
-        if Skb::new(self.context).become_frame(frame) && DatagramTables::<A>::drop_queued(self, key)
+        if Skb::new(self.context).become_frame(frame) && FragmentStore::<A>::drop_queued(self, key)
         {
             Skb::new(self.context).reinject();
         }
@@ -334,7 +337,7 @@ fn state(record: &mut Fragments) -> Counter {
 pub(crate) fn published<A: Family>(
     protocol: u8,
     address: &A,
-    port: causeway_common::address::Port,
+    port: causeway_common::wire::address::Port,
 ) -> Option<u32> {
     let slot = *A::maps().ports.get(abi::port_index(protocol, port)?)?;
     match slot {
@@ -354,7 +357,7 @@ pub(crate) fn published<A: Family>(
 pub(crate) fn publish_conflicts<A: Family>(
     protocol: u8,
     address: &A,
-    port: causeway_common::address::Port,
+    port: causeway_common::wire::address::Port,
 ) -> bool {
     let entry =
         abi::port_index(protocol, port).and_then(|index| A::maps().ports.get(index).copied());

@@ -9,14 +9,14 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use causeway_common::{
-    drop_reason::DropReason,
-    forward,
-    fragment::{self, FragmentContext, Queue},
-    plan::Scratch,
+    abi::drop_reason::DropReason,
+    flow::{fragment_context::FragmentContext, limits},
+    nat::fragment::{self, Queue},
+    scratch::Scratch,
 };
 
 use crate::{
-    env::Kernel,
+    env::KernelEnv,
     maps::Family,
     programs::{self, drop_or_reply, stop},
     skb::Skb,
@@ -123,7 +123,7 @@ fn create_planned<A: Family>(
 
 #[inline(never)]
 fn may_leave<A: Family>(scratch: &Scratch<A>) -> Result<(), DropReason> {
-    forward::check_ttl_and_mtu(&scratch.packet, &scratch.entry.translation)
+    limits::check_ttl_and_mtu(&scratch.packet, &scratch.entry.translation)
 }
 
 #[inline(never)]
@@ -133,7 +133,7 @@ fn needs_fragment_state<A: Family>(
     outcome: Result<(), DropReason>,
 ) -> bool {
     let context = TcContext::new(skb);
-    fragment::needs_fragment_state(&scratch.packet, outcome, &Kernel::new(&context))
+    fragment::needs_fragment_state(&scratch.packet, outcome, &KernelEnv::new(&context))
 }
 
 #[inline(never)]
@@ -145,7 +145,7 @@ fn record<A: Family>(
 ) -> u32 {
     let context = TcContext::new(skb);
     let leaves = if leaves { Some(&scratch.entry.translation) } else { None };
-    fragment::record(&scratch.packet, leaves, fragment_context, &Kernel::new(&context))
+    fragment::record(&scratch.packet, leaves, fragment_context, &KernelEnv::new(&context))
 }
 
 #[inline(never)]
@@ -155,13 +155,13 @@ fn take_ports<A: Family>(
     fragment_context: &mut FragmentContext<A>,
 ) -> bool {
     let context = TcContext::new(skb);
-    fragment::take_ports(&mut scratch.packet, fragment_context, &Kernel::new(&context))
+    fragment::take_ports(&mut scratch.packet, fragment_context, &KernelEnv::new(&context))
 }
 
 #[inline(never)]
 fn queue<A: Family>(skb: *mut __sk_buff, fragment_context: &mut FragmentContext<A>) -> Queue {
     let context = TcContext::new(skb);
-    fragment::queue(fragment_context, &Kernel::new(&context))
+    fragment::queue(fragment_context, &KernelEnv::new(&context))
 }
 
 /// Puts the packet back; one that its flow has counted with its place.
@@ -169,7 +169,7 @@ fn queue<A: Family>(skb: *mut __sk_buff, fragment_context: &mut FragmentContext<
 fn reinject<A: Family>(skb: *mut __sk_buff, counted: Option<&Scratch<A>>) {
     let context = TcContext::new(skb);
     if let Some(scratch) = counted {
-        fragment::uncount(&scratch.packet, &Kernel::new(&context));
+        fragment::uncount(&scratch.packet, &KernelEnv::new(&context));
     }
     Skb::new(&context).reinject();
 }
@@ -205,7 +205,7 @@ extern "C" fn release_one<A: Family>(number: u64, run: *mut Release<A>) -> u64 {
         unsafe { ((*run).skb, &mut *(*run).fragment_context, (*run).reinject) };
     let context = TcContext::new(skb);
     fragment_context.key.number = number as u32;
-    fragment::release(&fragment_context.key, reinject, &Kernel::new(&context));
+    fragment::release(&fragment_context.key, reinject, &KernelEnv::new(&context));
     0
 }
 

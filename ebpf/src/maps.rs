@@ -14,14 +14,18 @@ use causeway_common::{
     abi::{
         self, AddressPort, Admitted, Datagram, Endpoint, FlowEntry, Fragments, Network, Publish,
         QueuedFrame, QueuedKey, SocketAddress, SocketPeer, Uplink, UplinkMac,
+        drop_reason::{self, DropReason},
+        time::Ticks,
     },
-    address::{V4, V6},
-    drop_reason::{self, DropReason},
-    flow::Ticks,
-    fragment::FragmentContext,
-    icmp_reply, nat64, packet,
-    plan::Scratch,
-    tuple::{Tuple, side},
+    flow::fragment_context::FragmentContext,
+    icmp_reply,
+    nat::nat64,
+    pipeline,
+    scratch::Scratch,
+    wire::{
+        address::{V4, V6},
+        tuple::{Tuple, side},
+    },
 };
 
 use crate::{atomic::Counter, subprograms::Steps};
@@ -329,7 +333,7 @@ pub(crate) trait HasMaps: Sized + 'static {
 }
 
 /// A family that the datapath handles: its maps, and the kernel's own structures for it.
-pub(crate) trait Family: packet::Family + HasMaps + Steps {
+pub(crate) trait Family: pipeline::Family + HasMaps + Steps {
     /// Of the protocol, by which the program `collect` knows it.
     const NUMBER: u8;
     /// Added to an endpoint's slot, the place in [`COUNTS`] for its flows.

@@ -4,17 +4,21 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use causeway_common::{
-    address::{V4, V6},
-    drop_reason::DropReason,
-    env::Tables as _,
-    icmp_error::{self, ErrorTranslation},
-    nat64::{self, Head},
-    packet::Payload,
-    plan::Scratch,
+    abi::drop_reason::DropReason,
+    env::FlowStore as _,
+    flow::error::ErrorTranslation,
+    nat::{icmp_error, nat64, nat64_error},
+    scratch::Scratch,
+    wire::{
+        address::{V4, V6},
+        headers::{self, Head},
+        packet::Payload,
+        quote,
+    },
 };
 
 use crate::{
-    env::Kernel,
+    env::KernelEnv,
     maps::HasMaps as _,
     programs::{UNDECIDED, clamp_mss, drop_or_reply, lookup, stop},
     skb::{self, Skb},
@@ -46,20 +50,20 @@ pub(crate) fn send_error_as_ipv4(skb: *mut __sk_buff, scratch: &mut Scratch<V6>)
 fn make_head4(skb: *mut __sk_buff, scratch: &mut Scratch<V6>) -> bool {
     let context = TcContext::new(skb);
     let Scratch { packet, error_translation: error, head4, .. } = scratch;
-    nat64::error_to_ipv4(&Skb::new(&context), packet, error, skb::random(), head4).is_some()
+    nat64_error::error_to_ipv4(&Skb::new(&context), packet, error, skb::random(), head4).is_some()
 }
 
 #[inline(never)]
 fn make_head6(skb: *mut __sk_buff, scratch: &mut Scratch<V6>) -> bool {
     let context = TcContext::new(skb);
     let Scratch { packet, error_translation: error, head6, .. } = scratch;
-    nat64::error_to_ipv6(&Skb::new(&context), packet, error, head6).is_some()
+    nat64_error::error_to_ipv6(&Skb::new(&context), packet, error, head6).is_some()
 }
 
 #[inline(never)]
 fn rewrite_quote<H>(skb: *mut __sk_buff, error: &ErrorTranslation<V6>, head: &mut Head<H>) -> bool {
     let context = TcContext::new(skb);
-    nat64::rewrite_quote(&mut Skb::new(&context), error, head).is_some()
+    nat64_error::rewrite_quote(&mut Skb::new(&context), error, head).is_some()
 }
 
 /// Decides about an IPv4 packet, if it is of a flow that is kept among IPv6's.
@@ -87,7 +91,7 @@ pub(crate) fn decide(skb: *mut __sk_buff, scratch: &mut Scratch<V4>) -> i32 {
         Some(Err(reason)) => {
             // As long as it may be before it becomes longer.
             scratch.entry.translation.mtu =
-                v6_scratch.entry.translation.mtu.saturating_sub(nat64::HEADER_GROWTH as u16);
+                v6_scratch.entry.translation.mtu.saturating_sub(headers::HEADER_GROWTH as u16);
             drop_or_reply(scratch, reason)
         }
     }
@@ -96,13 +100,13 @@ pub(crate) fn decide(skb: *mut __sk_buff, scratch: &mut Scratch<V4>) -> i32 {
 #[inline(never)]
 fn may_be_nat64(skb: *mut __sk_buff, scratch: &Scratch<V4>) -> bool {
     let context = TcContext::new(skb);
-    nat64::may_be_nat64(&scratch.packet, &Kernel::new(&context))
+    nat64::may_be_nat64(&scratch.packet, &KernelEnv::new(&context))
 }
 
 #[inline(never)]
 fn has_flow(skb: *mut __sk_buff, v6_scratch: &Scratch<V6>) -> bool {
     let context = TcContext::new(skb);
-    Kernel::new(&context).flow(&v6_scratch.packet.tuple).is_some()
+    KernelEnv::new(&context).flow(&v6_scratch.packet.tuple).is_some()
 }
 
 #[inline(never)]
@@ -119,10 +123,10 @@ fn send_as_ipv6(skb: *mut __sk_buff, v6_scratch: &mut Scratch<V6>) -> i32 {
 fn error(skb: *mut __sk_buff, v6_scratch: &mut Scratch<V6>) -> Option<Result<(), DropReason>> {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
-    skb.reach_for(icmp_error::HEADERS);
+    skb.reach_for(quote::HEADERS);
     let Scratch { packet, error_translation: error, .. } = v6_scratch;
-    error.quote = nat64::quote(&skb, skb::payload_at(packet), packet.tuple.side)?;
-    icmp_error::translate(packet, error, &Kernel::new(&context))
+    error.quote = nat64_error::quote(&skb, skb::payload_at(packet), packet.tuple.side)?;
+    icmp_error::translate(packet, error, &KernelEnv::new(&context))
 }
 
 #[inline(never)]

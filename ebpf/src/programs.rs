@@ -9,29 +9,40 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use causeway_common::{
-    abi::Translation,
-    address::{V4, V6},
-    arp,
-    collect::{self, Collect},
-    create,
-    drop_reason::{DropReason, Fate},
-    endpoint_independent,
-    env::Tables,
-    evict::{self, Evict},
-    flow::tcp,
-    forward::{self, Lookup},
-    host_flows::{self, HostFlow},
-    icmp_error,
-    icmp_reply::{self, IcmpErrorKind},
-    mss::{self, Search},
-    nd,
-    packet::{ETHERNET, Packet, Payload, ether_type, source_mac},
-    plan::Scratch,
-    tuple::{Tuple, side},
+    abi::{
+        Translation,
+        drop_reason::{DropReason, Fate},
+    },
+    env::Kernel,
+    flow::{
+        collect::{self, Collect},
+        evict::{self, Evict},
+        limits,
+        lookup::{self, Lookup},
+        lookup_slow,
+    },
+    guard::{arp, ndp},
+    icmp_reply,
+    nat::{
+        create, endpoint_independent,
+        host_flows::{self, HostFlow},
+        icmp_error, mss,
+    },
+    pipeline,
+    scratch::Scratch,
+    wire::{
+        address::{V4, V6},
+        ethernet::{ETHERNET, ether_type, source_mac},
+        icmp::{self, IcmpErrorKind},
+        packet::{Packet, Payload},
+        quote, tcp,
+        tcp_options::MssSearch,
+        tuple::{Tuple, side},
+    },
 };
 
 use crate::{
-    env::Kernel,
+    env::KernelEnv,
     fragments,
     maps::{self, Family},
     skb::{self, Skb},
@@ -64,7 +75,7 @@ fn decide_from_container(skb: &mut Skb<'_>) -> i32 {
             stop(arp::from_container(
                 skb,
                 skb.arrival(side::CONTAINER),
-                &Kernel::new(skb.context()),
+                &KernelEnv::new(skb.context()),
             ))
         }
         _ => stop(DropReason::NotIp),
@@ -119,10 +130,10 @@ fn host_fast_path<A: Family>(skb: *mut __sk_buff) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
     let Ok(packet) = skb.parse_usual::<A>(side::HOST) else { return UNPARSED };
-    let tables = Kernel::new(&context);
+    let env = KernelEnv::new(&context);
     if packet.payload != Payload::Error
-        && (!host_flows::may_belong_to_host_flow(&packet, &tables)
-            || host_flows::classify(&packet, skb.bypasses_socket_lookup(&packet), &tables)
+        && (!host_flows::may_belong_to_host_flow(&packet, &env)
+            || host_flows::classify(&packet, skb.bypasses_socket_lookup(&packet), &env)
                 == HostFlow::None)
     {
         return TCX_NEXT;
@@ -153,18 +164,20 @@ pub(crate) fn decide_to_uplink<A: Family>(skb: *mut __sk_buff, scratch: &mut Scr
 fn host_slow_path<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
-    let tables = Kernel::new(&context);
+    let env = KernelEnv::new(&context);
     let Scratch { packet, entry, .. } = scratch;
-    if !host_flows::may_belong_to_host_flow(packet, &tables) {
+    if !host_flows::may_belong_to_host_flow(packet, &env) {
         return TCX_NEXT;
     }
-    match host_flows::classify(packet, skb.bypasses_socket_lookup(packet), &tables) {
+    match host_flows::classify(packet, skb.bypasses_socket_lookup(packet), &env) {
         HostFlow::None => TCX_NEXT,
         HostFlow::Track | HostFlow::Remap => UNDECIDED,
-        HostFlow::Existing => match forward::lookup_slow(packet, &mut entry.translation, &tables) {
-            Some(Ok(())) => leave(&mut skb, packet, &entry.translation),
-            _ => UNDECIDED,
-        },
+        HostFlow::Existing => {
+            match lookup_slow::lookup_slow(packet, &mut entry.translation, &env) {
+                Some(Ok(())) => leave(&mut skb, packet, &entry.translation),
+                _ => UNDECIDED,
+            }
+        }
     }
 }
 
@@ -173,13 +186,13 @@ fn host_slow_path<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> i
 fn plan_host_flow<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> bool {
     let context = TcContext::new(skb);
     let skb = Skb::new(&context);
-    let tables = Kernel::new(&context);
+    let env = KernelEnv::new(&context);
     let step =
-        host_flows::classify(&scratch.packet, skb.bypasses_socket_lookup(&scratch.packet), &tables);
+        host_flows::classify(&scratch.packet, skb.bypasses_socket_lookup(&scratch.packet), &env);
     if !matches!(step, HostFlow::Track | HostFlow::Remap) {
         return false;
     }
-    scratch.new_flow = host_flows::plan(&scratch.packet, step, &tables);
+    scratch.new_flow = host_flows::plan(&scratch.packet, step, &env);
     true
 }
 
@@ -187,7 +200,7 @@ fn plan_host_flow<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> b
 #[classifier]
 pub(crate) fn to_bridge(ctx: TcContext) -> i32 {
     // Nothing of the frame is read.
-    stop(forward::into_bridge(Skb::new(&ctx).ingress_interface()))
+    stop(pipeline::into_bridge(Skb::new(&ctx).ingress_interface()))
 }
 
 /// Run by the agent alone, with a frame of its own making: after the Ethernet header, whose first
@@ -233,7 +246,7 @@ extern "C" fn collect_one<A: Family>(turn: u64, run: *mut GcRun) -> u64 {
     let at = ETHERNET + (turn as usize % collect::KEYS_PER_RUN) * size_of::<Tuple<A>>();
     let Ok(key) = context.load::<Tuple<A>>(at) else { return 1 };
     let which = if run.which == Collect::Any as u8 { Collect::Any } else { Collect::Ended };
-    run.removed += i32::from(collect::collect(&Kernel::new(&context), &key, which));
+    run.removed += i32::from(collect::collect(&KernelEnv::new(&context), &key, which));
     0
 }
 
@@ -321,8 +334,8 @@ fn fast_path<A: Family>(skb: *mut __sk_buff, side: u8, malformed: DropReason) ->
     let mut skb = Skb::new(&context);
     let Ok(packet) = skb.parse_usual::<A>(side) else { return UNPARSED };
     // Out of the table, without a copy: a step in between costs more than it can change.
-    let tables = Kernel::new(&context);
-    let found = forward::lookup_fast(&packet, &tables);
+    let env = KernelEnv::new(&context);
+    let found = lookup::lookup_fast(&packet, &env);
     let lookup_missed = matches!(found, Lookup::Miss);
     if let Lookup::FastPath(entry) = found {
         if A::is_nat64(&entry.translation) {
@@ -359,7 +372,7 @@ pub(crate) fn lookup<A: Family>(
     skb: *mut __sk_buff,
     scratch: &mut Scratch<A>,
 ) -> Option<Result<(), DropReason>> {
-    if forward::identifies_flow(&scratch.packet) { A::lookup_slow(skb, scratch) } else { None }
+    if lookup::identifies_flow(&scratch.packet) { A::lookup_slow(skb, scratch) } else { None }
 }
 
 #[inline(always)]
@@ -368,7 +381,11 @@ pub(crate) fn lookup_slow<A: Family>(
     scratch: &mut Scratch<A>,
 ) -> Option<Result<(), DropReason>> {
     let context = TcContext::new(skb);
-    forward::lookup_slow(&scratch.packet, &mut scratch.entry.translation, &Kernel::new(&context))
+    lookup_slow::lookup_slow(
+        &scratch.packet,
+        &mut scratch.entry.translation,
+        &KernelEnv::new(&context),
+    )
 }
 
 #[inline(never)]
@@ -392,7 +409,7 @@ fn reply_with_error<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) ->
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
     let Scratch { packet, icmp_error_kind, icmp_error, entry, .. } = scratch;
-    let now = Tables::<A>::now(&Kernel::new(&context));
+    let now = Kernel::<A>::now(&KernelEnv::new(&context));
     // Who sends too long packets sends them until it is told, and what it gets is shorter: that has
     // no limit.
     let limited = *icmp_error_kind != IcmpErrorKind::TooLong as u8;
@@ -401,8 +418,8 @@ fn reply_with_error<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) ->
     {
         return TC_ACT_SHOT;
     }
-    skb.reach_for((ETHERNET + icmp_reply::QUOTE) as u32);
-    let Some(source) = icmp_reply::error_source(packet, &Kernel::new(&context)) else {
+    skb.reach_for((ETHERNET + icmp::QUOTE) as u32);
+    let Some(source) = icmp_reply::error_source(packet, &KernelEnv::new(&context)) else {
         return TC_ACT_SHOT;
     };
     let Some(kind) = IcmpErrorKind::from_number(*icmp_error_kind) else { return TC_ACT_SHOT };
@@ -429,8 +446,8 @@ fn first_packet<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> i32
 fn link<A: Family>(skb: *mut __sk_buff, scratch: &Scratch<A>) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
-    skb.reach_for(nd::HEADERS);
-    stop(A::link_from_container(&skb, &scratch.packet, &Kernel::new(&context)))
+    skb.reach_for(ndp::HEADERS);
+    stop(A::link_from_container(&skb, &scratch.packet, &KernelEnv::new(&context)))
 }
 
 /// Begins the planned flow, and the mapping that it goes by.
@@ -451,7 +468,7 @@ pub(crate) fn create_planned<A: Family>(
 #[inline(never)]
 fn reuse_mapping<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> bool {
     let context = TcContext::new(skb);
-    endpoint_independent::reuse_mapping(scratch, &Kernel::new(&context))
+    endpoint_independent::reuse_mapping(scratch, &KernelEnv::new(&context))
 }
 
 /// Begins the planned flow, if need be in the room of another.
@@ -473,7 +490,7 @@ pub(crate) fn create_with_eviction<A: Family>(
 #[inline(never)]
 fn send<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> i32 {
     let context = TcContext::new(skb);
-    match forward::check_ttl_and_mtu(&scratch.packet, &scratch.entry.translation) {
+    match limits::check_ttl_and_mtu(&scratch.packet, &scratch.entry.translation) {
         Ok(()) => send_or_nat64(&mut Skb::new(&context), scratch),
         Err(reason) => drop_or_reply(scratch, reason),
     }
@@ -484,13 +501,13 @@ fn send<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> i32 {
 fn error<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> i32 {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
-    skb.reach_for(icmp_error::HEADERS);
+    skb.reach_for(quote::HEADERS);
     let Scratch { packet, error_translation: error, .. } = scratch;
-    let Some(quote) = icmp_error::quote(&skb, skb::payload_at(packet), packet.tuple.side) else {
+    let Some(quote) = quote::quote(&skb, skb::payload_at(packet), packet.tuple.side) else {
         return UNDECIDED;
     };
     error.quote = quote;
-    match icmp_error::translate(packet, error, &Kernel::new(&context)) {
+    match icmp_error::translate(packet, error, &KernelEnv::new(&context)) {
         None => UNDECIDED,
         Some(Err(reason)) => stop(reason),
         Some(Ok(())) if A::is_nat64(&error.outer) => NAT64,
@@ -507,7 +524,7 @@ pub(crate) fn plan<A: Family>(
     scratch: &mut Scratch<A>,
 ) -> Result<(), DropReason> {
     let context = TcContext::new(skb);
-    causeway_common::plan::plan(scratch, &Kernel::new(&context))
+    causeway_common::nat::plan::plan(scratch, &KernelEnv::new(&context))
 }
 
 #[inline(always)]
@@ -529,13 +546,13 @@ pub(crate) fn create<A: Family>(
 #[inline(never)]
 fn prepare<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) {
     let context = TcContext::new(skb);
-    create::prepare(scratch, &Kernel::new(&context));
+    create::prepare(scratch, &KernelEnv::new(&context));
 }
 
 #[inline(never)]
 fn complete<A: Family>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> Result<(), DropReason> {
     let context = TcContext::new(skb);
-    create::complete(scratch, &Kernel::new(&context))
+    create::complete(scratch, &KernelEnv::new(&context))
 }
 
 /// What one turn of the loop over the ports needs.
@@ -550,7 +567,7 @@ extern "C" fn try_port<A: Family>(attempt: u64, trial: *mut PortLoop<A>) -> u64 
     // over.
     let (skb, scratch) = unsafe { ((*trial).skb, &mut *(*trial).scratch) };
     let context = TcContext::new(skb);
-    u64::from(!create::try_port(scratch, attempt as u32, &Kernel::new(&context)))
+    u64::from(!create::try_port(scratch, attempt as u32, &KernelEnv::new(&context)))
 }
 
 #[inline(never)]
@@ -576,7 +593,7 @@ extern "C" fn evict_step<A: Family>(_turn: u64, search: *mut EvictionScan) -> u6
     // over.
     let search = unsafe { &mut *search };
     let context = TcContext::new(search.skb);
-    let look = evict::try_evict::<A>(search.owner, &Kernel::new(&context));
+    let look = evict::try_evict::<A>(search.owner, &KernelEnv::new(&context));
     search.found = look == Evict::Done;
     u64::from(look != Evict::Skip)
 }
@@ -611,16 +628,16 @@ pub(crate) fn clamp_mss<A: Family>(
 ) -> Result<(), DropReason> {
     let context = TcContext::new(skb);
     let mut skb = Skb::new(&context);
-    let Some(limit) = mss::limit(packet, translation, &Kernel::new(&context)) else {
+    let Some(limit) = mss::limit(packet, translation, &KernelEnv::new(&context)) else {
         return Ok(());
     };
     let Some(Scratch { mss_search: search, .. }) = A::first() else { return Ok(()) };
     skb.reach_for_options(packet);
-    *search = Search::new(skb::payload_at(packet));
+    *search = MssSearch::new(skb::payload_at(packet));
     let mut walk = Walk { skb: skb.context().skb.skb, search };
     // SAFETY: as in `begin`.
     unsafe {
-        bpf_loop(Search::STEPS, step as *mut c_void, (&raw mut walk).cast(), 0);
+        bpf_loop(MssSearch::STEPS, step as *mut c_void, (&raw mut walk).cast(), 0);
     }
     skb.lower_mss(packet, search, limit)
 }
@@ -628,7 +645,7 @@ pub(crate) fn clamp_mss<A: Family>(
 /// What one turn of the loop over TCP's options needs.
 struct Walk {
     skb: *mut __sk_buff,
-    search: *mut Search,
+    search: *mut MssSearch,
 }
 
 /// One turn of the loop over TCP's options; 1 ends it.

@@ -19,20 +19,24 @@ use aya_ebpf::{
 };
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
-    abi::{Macs, QUEUED_FRAME_BYTES, QueuedFrame, Translation, deliver},
-    address::{Port, V6},
-    checksum,
-    drop_reason::DropReason,
-    fragment,
-    icmp_error::{self, ErrorTranslation, FrameMut},
-    icmp_reply::{self, IcmpError},
-    ipv4::Ipv4,
-    ipv6::Ipv6,
-    mss::{self, Search},
-    nat64::{self, Head, Icmp},
-    packet::{Arrival, ETHERNET, Ethernet, Frame, Malformed, Packet, Payload, ether_type},
-    plan::Scratch,
-    tuple::{Tuple, echo, protocol, side},
+    abi::{Macs, QUEUED_FRAME_BYTES, QueuedFrame, Translation, deliver, drop_reason::DropReason},
+    flow::error::ErrorTranslation,
+    nat::{fragment, icmp_error, nat64},
+    scratch::Scratch,
+    wire::{
+        address::{Port, V6},
+        checksum,
+        ethernet::{ETHERNET, Ethernet, ether_type},
+        frame::{Frame, FrameMut},
+        headers::{self, Head, Icmp},
+        icmp::{self, IcmpError},
+        ipv4::Ipv4,
+        ipv6::Ipv6,
+        packet::{Arrival, Malformed, Packet, Payload},
+        protocol,
+        tcp_options::{self, MssSearch},
+        tuple::{Tuple, echo, side},
+    },
 };
 
 use crate::maps::Family;
@@ -229,7 +233,7 @@ impl<'a> Skb<'a> {
     /// Brings TCP's options in reach.
     #[inline(always)]
     pub(crate) fn reach_for_options<A: Family>(&mut self, packet: &Packet<A>) {
-        self.reach_for((payload_at(packet) + mss::LONGEST) as u32);
+        self.reach_for((payload_at(packet) + tcp_options::LONGEST) as u32);
     }
 
     /// Lowers the longest segment that was found in TCP's options, if it is longer than `limit`
@@ -238,7 +242,7 @@ impl<'a> Skb<'a> {
     pub(crate) fn lower_mss<A: Family>(
         &mut self,
         packet: &Packet<A>,
-        search: &Search,
+        search: &MssSearch,
         limit: u16,
     ) -> Result<(), DropReason> {
         match search.lower(self, limit).ok_or(DropReason::RewriteFailed)? {
@@ -270,7 +274,7 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub(crate) fn send_back<A>(&mut self, packet: &Packet<A>, error: &IcmpError) -> Option<i32> {
         let length = u32::from(error.length);
-        if length < ETHERNET as u32 || length > icmp_reply::MAX_FRAME as u32 {
+        if length < ETHERNET as u32 || length > icmp::MAX_FRAME as u32 {
             return None;
         }
         // A sum that was left to the hardware stays so. Only who is near sends such, and is
@@ -358,7 +362,7 @@ impl<'a> Skb<'a> {
         let Scratch { packet, error_translation: error, head4, .. } = scratch;
         self.cross(
             ether_type::IPV4,
-            -beyond::<Ipv6>(packet) - nat64::HEADER_GROWTH.cast_signed(),
+            -beyond::<Ipv6>(packet) - headers::HEADER_GROWTH.cast_signed(),
             &error.outer,
         )?;
         self.store_head(head4)?;
@@ -372,7 +376,7 @@ impl<'a> Skb<'a> {
         let Scratch { packet, error_translation: error, head6, .. } = scratch;
         self.cross(
             ether_type::IPV6,
-            nat64::HEADER_GROWTH.cast_signed() - beyond::<Ipv4>(packet),
+            headers::HEADER_GROWTH.cast_signed() - beyond::<Ipv4>(packet),
             &error.outer,
         )?;
         self.store_head(head6)?;

@@ -14,8 +14,10 @@ use aya_ebpf::{
 };
 use causeway_common::{
     abi::{self, SocketAddress, SocketPeer},
-    address::{Address as _, Port, V4, V6},
-    tuple::protocol,
+    wire::{
+        address::{Address as _, Port, V4, V6},
+        protocol,
+    },
 };
 
 use crate::{

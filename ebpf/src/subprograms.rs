@@ -12,11 +12,12 @@ use core::{arch::asm, ptr};
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, tcx_action_base::TCX_NEXT};
 use causeway_common::{
-    abi::{Translation, deliver},
-    address::{V4, V6},
-    drop_reason::DropReason,
-    plan::Scratch,
-    tuple::side,
+    abi::{Translation, deliver, drop_reason::DropReason},
+    scratch::Scratch,
+    wire::{
+        address::{V4, V6},
+        tuple::side,
+    },
 };
 
 use crate::{

@@ -5,16 +5,19 @@ use core::{marker::PhantomData, ptr};
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
-    address::{V4, V6},
-    drop_reason::DropReason,
-    icmp_error::FrameMut,
-    packet::{Arrival, Ethernet, Frame, ether_type},
-    tuple::side,
+    abi::drop_reason::DropReason,
+    wire::{
+        address::{V4, V6},
+        ethernet::{Ethernet, ether_type},
+        frame::{Frame, FrameMut},
+        packet::Arrival,
+        tuple::side,
+    },
     xdp::{self, Receivers, XdpVerdict},
 };
 
 use crate::{
-    env::Kernel,
+    env::KernelEnv,
     maps::{self, Family},
 };
 
@@ -40,7 +43,7 @@ fn decide_family<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u3
     }
     let arrival = Arrival { side: side::UPLINK, input, length: buffer.length(), gso_size: 0 };
     let Ok(packet) = A::parse_usual(buffer, arrival) else { return xdp_action::XDP_PASS };
-    match xdp::decide(buffer, &packet, &Kernel::new(buffer.context)) {
+    match xdp::decide(buffer, &packet, &KernelEnv::new(buffer.context)) {
         // Half rewritten it must not go on.
         XdpVerdict::Forward(entry) => match xdp::rewrite(buffer, &packet, &entry.translation) {
             Some(()) => xdp_action::XDP_REDIRECT,
@@ -57,7 +60,7 @@ fn drop(reason: DropReason) -> u32 {
     xdp_action::XDP_DROP
 }
 
-impl Receivers for Kernel<'_, XdpContext> {
+impl Receivers for KernelEnv<'_, XdpContext> {
     #[inline(always)]
     fn accepts_xdp(&self, host_side: u32) -> bool {
         maps::redirect_xdp(host_side)

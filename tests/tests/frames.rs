@@ -9,12 +9,16 @@ use arbitrary::{Arbitrary as _, Unstructured};
 use causeway::datapath::{Action, Entry, Terms, Trial};
 use causeway_api::types::publish::PortRange;
 use causeway_common::{
-    abi::{Network, deliver},
-    address::{self, Address},
-    drop_reason::{DropReason, Fate},
-    model::Model,
-    packet::Arrival,
-    tuple::side,
+    abi::{
+        Network, deliver,
+        drop_reason::{DropReason, Fate},
+    },
+    testing::model::Model,
+    wire::{
+        address::{self, Address as _},
+        packet::Arrival,
+        tuple::side,
+    },
 };
 use causeway_fuzz::{
     fixture::{CONTAINERS, Fixture, GATEWAYS, HOST, PUBLISHES, Scenery, WORLD, subnet},

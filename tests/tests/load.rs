@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use causeway_common::abi::name;
+use causeway_common::abi::programs as names;
 use causeway_tests::{
     bench::{Bench, Place, with_bench},
     programs::{self, Tcx},
@@ -20,10 +20,10 @@ const CONTAINER: Place = Place {
 
 /// What is attached to which interface, and where there.
 const HOOKS: [(&str, Tcx, &str); 4] = [
-    ("h1", Tcx::Ingress, name::FROM_CONTAINER),
-    ("up0", Tcx::Ingress, name::FROM_UPLINK),
-    ("up0", Tcx::Egress, name::TO_UPLINK),
-    ("cwa", Tcx::Egress, name::TO_BRIDGE),
+    ("h1", Tcx::Ingress, names::FROM_CONTAINER),
+    ("up0", Tcx::Ingress, names::FROM_UPLINK),
+    ("up0", Tcx::Egress, names::TO_UPLINK),
+    ("cwa", Tcx::Egress, names::TO_BRIDGE),
 ];
 
 #[test]
@@ -35,9 +35,9 @@ fn every_program_loads() {
         for program in HOOKS
             .iter()
             .map(|(_, _, name)| name)
-            .chain(&name::SOCKETS)
-            .chain(&name::BINDS)
-            .chain([&name::XDP_UPLINK])
+            .chain(&names::SOCKETS)
+            .chain(&names::BINDS)
+            .chain([&names::XDP_UPLINK])
         {
             let count = verified
                 .get(*program)

@@ -4,7 +4,7 @@
 use causeway_api::{
     Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats, XdpMode,
 };
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use comfy_table::{Table, presets};
 
 /// What a list's table looks like.

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use causeway_common::address::{Address, V4, V6};
+use causeway_common::{
+    abi::maps::FamilyMaps,
+    wire::address::{Address, V4, V6},
+};
 
 /// A family's address, made of one that can be of either.
-pub(super) trait Ip: Address {
+pub(super) trait Ip: Address + FamilyMaps {
     /// What stands for this family where keys of either are given to a program.
     const VERSION: u8;
 

@@ -20,7 +20,7 @@ use aya::{
     },
     util::KernelVersion,
 };
-use causeway_common::abi::name;
+use causeway_common::abi::programs;
 use nix::errno::Errno;
 
 use super::{Interface, LoadOptions, load, netkit, pins::Pins};
@@ -50,10 +50,10 @@ impl Hook {
 
     const fn program(self) -> &'static str {
         match self {
-            Self::Uplink => name::FROM_UPLINK,
-            Self::UplinkOut => name::TO_UPLINK,
-            Self::Bridge => name::TO_BRIDGE,
-            Self::HostSide | Self::ContainerSide => name::FROM_CONTAINER,
+            Self::Uplink => programs::FROM_UPLINK,
+            Self::UplinkOut => programs::TO_UPLINK,
+            Self::Bridge => programs::TO_BRIDGE,
+            Self::HostSide | Self::ContainerSide => programs::FROM_CONTAINER,
         }
     }
 
@@ -211,10 +211,10 @@ impl Attached {
         };
         let file =
             File::open(&root).with_context(|| format!("opening the cgroup {}", root.display()))?;
-        for name in name::SOCKETS {
+        for name in programs::SOCKETS {
             self.put_socket(name, &file, &root)?;
         }
-        for name in name::BINDS {
+        for name in programs::BINDS {
             let program: &mut CgroupSockAddr = self
                 .ebpf
                 .program_mut(name)

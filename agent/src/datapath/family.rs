@@ -17,7 +17,7 @@ use aya::{
 use causeway_api::types::publish::{PublishPorts, PublishSpec};
 use causeway_common::{
     abi::{self, AddressPort, Admitted, Endpoint, Macs, Publish, Uplink, network, publish},
-    address::Port,
+    wire::address::Port,
 };
 use ipnet::IpNet;
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use aya::programs::SchedClassifier;
-use causeway_common::address::{V4, V6};
+use causeway_common::wire::address::{V4, V6};
 
 use super::{FlowRecord, halves::Halves, pins::Pins};
 

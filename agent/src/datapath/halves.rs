@@ -13,12 +13,17 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use causeway_common::{
-    abi::{FlowEntry, name},
-    address::Port,
-    collect::{self, Collect},
-    flow::{self, State, Ticks},
-    packet::ETHERNET,
-    tuple::{Tuple, echo, side},
+    abi::{
+        FlowEntry, maps as names, programs,
+        state::State,
+        time::{self, Ticks},
+    },
+    flow::collect::{self, Collect},
+    wire::{
+        address::Port,
+        ethernet::ETHERNET,
+        tuple::{Tuple, echo, side},
+    },
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -44,7 +49,7 @@ impl<A: Ip> Halves<A> {
         let map = |name: &str| {
             MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"))
         };
-        let pin = pins.link(name::FLOW_GC);
+        let pin = pins.link(programs::FLOW_GC);
         let _ = fs::remove_file(&pin);
         program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
         let sweep = SchedClassifier::from_pin(&pin);
@@ -56,7 +61,7 @@ impl<A: Ip> Halves<A> {
             flows: FlowMap::try_from(Map::HashMap(map(A::MAPS.flows)?))?,
             begun: MapInfo::from_pin(pins.map(A::MAPS.age_ring))?.fd()?,
             begun_counters: Array::try_from(Map::Array(map(A::MAPS.age_ring_ends)?))?,
-            epochs: Array::try_from(Map::Array(map(name::EPOCHS)?))?,
+            epochs: Array::try_from(Map::Array(map(names::EPOCHS)?))?,
             sweep: sweep.context("opening the program 'sweep'")?,
         })
     }
@@ -226,7 +231,7 @@ fn now() -> anyhow::Result<Ticks> {
         clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("reading the monotonic clock")?;
     let nanoseconds =
         time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
-    Ok((nanoseconds >> flow::TICK_SHIFT) as Ticks)
+    Ok((nanoseconds >> time::TICK_SHIFT) as Ticks)
 }
 
 fn is_over<A>(half: &FlowEntry<A>, now: Ticks) -> bool {
@@ -261,7 +266,7 @@ fn record<A: Ip>(
         reply: ends(&leaves.reversed()),
         packets: forward.packets + reply.map_or(0, |reply| reply.packets),
         bytes: forward.bytes + reply.map_or(0, |reply| reply.bytes),
-        expires_in_s: flow::seconds(left),
+        expires_in_s: time::seconds(left),
     }
 }
 

@@ -6,7 +6,7 @@ use aya::{
     maps::MapInfo,
     programs::{CgroupSockAddr, Program, ProgramError},
 };
-use causeway_common::abi::name;
+use causeway_common::abi::{maps, programs};
 
 use super::{LoadOptions, pins::Pins};
 
@@ -15,11 +15,11 @@ pub(super) static OBJECT: &[u8] =
 
 /// The maps that are no family's.
 const SHARED: [&str; 6] =
-    [name::EPOCHS, name::NETWORKS, name::COUNTS, name::REASONS, name::UPLINK_MACS, name::RECEIVERS];
+    [maps::EPOCHS, maps::NETWORKS, maps::COUNTS, maps::REASONS, maps::UPLINK_MACS, maps::RECEIVERS];
 
 /// Makes or reuses the maps and loads every program.
 pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
-    let kept = MapInfo::from_pin(pins.map(name::V4.flows)).ok().map(|kept| kept.max_entries() / 2);
+    let kept = MapInfo::from_pin(pins.map(maps::V4.flows)).ok().map(|kept| kept.max_entries() / 2);
     if let Some(kept) = kept
         && kept != options.flows
     {
@@ -35,20 +35,20 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     let notes = flows.next_power_of_two();
     let begun_mask = notes - 1;
     let mut loader = EbpfLoader::new();
-    loader.override_global(name::HOST_COOKIE, &options.host_cookie, true);
-    loader.override_global(name::AGE_RING_MASK, &begun_mask, true);
-    for family in [name::V4, name::V6] {
+    loader.override_global(maps::HOST_COOKIE, &options.host_cookie, true);
+    loader.override_global(maps::AGE_RING_MASK, &begun_mask, true);
+    for family in [maps::V4, maps::V6] {
         loader.map_max_entries(family.flows, entries);
         loader.map_max_entries(family.age_ring, notes);
     }
-    for map in name::V4.all().into_iter().chain(name::V6.all()).chain(SHARED) {
+    for map in maps::V4.all().into_iter().chain(maps::V6.all()).chain(SHARED) {
         loader.map_pin_path(map, pins.map(map));
     }
     let mut ebpf = loader.load(OBJECT).with_context(|| {
         format!("making the datapath's maps (the flow table has room for {} flows)", options.flows)
     })?;
     // Those that refuse binds, and XDP, are loaded where they are attached.
-    let at_once = |name: &str| !name::BINDS.contains(&name) && name != name::XDP_UPLINK;
+    let at_once = |name: &str| !programs::BINDS.contains(&name) && name != programs::XDP_UPLINK;
     for (name, program) in ebpf.programs_mut().filter(|(name, _)| at_once(name)) {
         let result = if let Program::SchedClassifier(program) = program {
             program.load()

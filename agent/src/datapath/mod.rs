@@ -36,10 +36,7 @@ use causeway_api::types::{
     mac::Mac,
     publish::{PortRange, PublishPorts, PublishSpec},
 };
-use causeway_common::{
-    abi::{Network, name},
-    flow::Timer,
-};
+use causeway_common::abi::{Network, programs, state::Timer};
 use ipnet::IpNet;
 
 pub use self::trial::{Action, Entry, Trial};
@@ -213,7 +210,7 @@ impl Datapath {
         let tables = Tables::open(&mut ebpf)?;
         let early = Early::open(&mut ebpf)?;
         let sweep: &mut SchedClassifier = ebpf
-            .program_mut(name::FLOW_GC)
+            .program_mut(programs::FLOW_GC)
             .context("the object lacks the program 'sweep'")?
             .try_into()?;
         let flows = FlowTable::open(sweep, &pins)?;

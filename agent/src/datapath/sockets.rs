@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use aya::maps::{HashMap, Map, MapData};
 use causeway_common::{
     abi::{SocketAddress, SocketPeer},
-    address::{Port, V4, V6},
+    wire::address::{Port, V4, V6},
 };
 
 use super::{HostSocket, abi::Raw, address::Ip, pins::Pins, tables};

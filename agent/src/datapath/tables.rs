@@ -12,10 +12,8 @@ use aya::{
 };
 use causeway_api::types::publish::{PublishPorts, PublishSpec};
 use causeway_common::{
-    abi::{self, Network, name, nat_behaviour},
-    address::{V4, V6},
-    drop_reason::DropReason,
-    flow::ticks,
+    abi::{self, Network, drop_reason::DropReason, maps, nat_behaviour, time::ticks},
+    wire::address::{V4, V6},
 };
 use ipnet::IpNet;
 
@@ -71,12 +69,12 @@ impl Tables {
         let mut tables = Self {
             v4,
             v6,
-            epochs: take(ebpf, name::EPOCHS)?,
-            counts: take(ebpf, name::COUNTS)?,
-            networks: take(ebpf, name::NETWORKS)?,
+            epochs: take(ebpf, maps::EPOCHS)?,
+            counts: take(ebpf, maps::COUNTS)?,
+            networks: take(ebpf, maps::NETWORKS)?,
             numbers: BTreeMap::new(),
             full_cone: BTreeSet::new(),
-            reasons: take(ebpf, name::REASONS)?,
+            reasons: take(ebpf, maps::REASONS)?,
             slots,
             uplinks: BTreeSet::new(),
             inside: BTreeSet::new(),

@@ -13,7 +13,7 @@ use aya::{
     },
 };
 use causeway_api::types::mac::Mac;
-use causeway_common::abi::{UPLINK_MACS, UplinkMac, name};
+use causeway_common::abi::{UPLINK_MACS, UplinkMac, maps, programs};
 use nix::errno::Errno;
 
 use super::{
@@ -33,8 +33,8 @@ impl Early {
     /// Takes the maps from the loaded object.
     pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         Ok(Self {
-            macs: tables::take(ebpf, name::UPLINK_MACS)?,
-            receivers: tables::take(ebpf, name::RECEIVERS)?,
+            macs: tables::take(ebpf, maps::UPLINK_MACS)?,
+            receivers: tables::take(ebpf, maps::RECEIVERS)?,
         })
     }
 
@@ -82,7 +82,7 @@ impl Attached {
         let pin = self.pins.link(&pin_name(uplink.index));
         let program: &mut Xdp = self
             .ebpf
-            .program_mut(name::XDP_UPLINK)
+            .program_mut(programs::XDP_UPLINK)
             .context("the object lacks the XDP program")?
             .try_into()?;
         load(program)?;
@@ -132,7 +132,7 @@ impl Attached {
     pub(super) fn xdp_program(&self) -> anyhow::Result<&Xdp> {
         Ok(self
             .ebpf
-            .program(name::XDP_UPLINK)
+            .program(programs::XDP_UPLINK)
             .context("the object lacks the XDP program")?
             .try_into()?)
     }
@@ -143,7 +143,7 @@ fn load(program: &mut Xdp) -> anyhow::Result<()> {
     if program.fd().is_ok() {
         return Ok(());
     }
-    program.load().map_err(|error| load::explain(name::XDP_UPLINK, error))
+    program.load().map_err(|error| load::explain(programs::XDP_UPLINK, error))
 }
 
 /// Why a driver does not take the program.
@@ -177,12 +177,12 @@ fn in_words(error: &ProgramError) -> anyhow::Error {
 }
 
 fn pin_name(index: u32) -> String {
-    format!("{}-{index}", name::XDP_UPLINK)
+    format!("{}-{index}", programs::XDP_UPLINK)
 }
 
 /// The uplink of a pin.
 fn index_of(pin: &str) -> Option<u32> {
-    pin.strip_prefix(name::XDP_UPLINK)?.strip_prefix('-')?.parse().ok()
+    pin.strip_prefix(programs::XDP_UPLINK)?.strip_prefix('-')?.parse().ok()
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! quotes cut and damaged at will.
 
 use causeway_common::{
-    address::{Address as _, V4},
-    icmp_reply::IcmpErrorKind,
-    model::Model,
-    packet::Arrival,
-    tuple::side,
+    testing::model::Model,
+    wire::{
+        address::{Address as _, V4},
+        icmp::IcmpErrorKind,
+        packet::Arrival,
+        tuple::side,
+    },
 };
 
 use crate::{

@@ -7,13 +7,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_common::{
-    abi::{self, Endpoint, Macs, Network, Publish, Uplink, network, publish},
-    address::{Port, V4, V6},
-    arp,
-    drop_reason::DropReason,
-    model::Model,
-    packet::{Arrival, Family},
-    tuple::protocol,
+    abi::{
+        self, Endpoint, Macs, Network, Publish, Uplink, drop_reason::DropReason, network, publish,
+    },
+    guard::arp,
+    pipeline::Family,
+    testing::model::Model,
+    wire::{
+        address::{Port, V4, V6},
+        packet::Arrival,
+        protocol,
+    },
 };
 
 /// A family that the scene is played in.
@@ -31,7 +35,7 @@ pub trait Scenery: Family {
     /// The link-local address of who has that MAC, where the family has such.
     fn link_local(mac: [u8; 6]) -> Option<Self>;
     /// What becomes of a container's frame that is no packet of the family.
-    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> DropReason;
+    fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> DropReason;
 }
 
 impl Scenery for V4 {
@@ -53,9 +57,9 @@ impl Scenery for V4 {
         None
     }
 
-    fn other_frame(frame: &[u8], arrival: Arrival, tables: &Model<Self>) -> DropReason {
+    fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> DropReason {
         if frame.get(12..14) == Some(&[8, 6]) {
-            arp::from_container(frame, arrival, tables)
+            arp::from_container(frame, arrival, env)
         } else {
             DropReason::NotIp
         }

@@ -5,16 +5,20 @@ use std::net::IpAddr;
 
 use arbitrary::{Arbitrary, Unstructured};
 use causeway_common::{
-    abi::deliver,
-    address::{Address as _, V4},
-    collect::{Collect, collect},
-    drop_reason::{DropReason, Fate},
-    env::Tables as _,
-    flow::ticks,
-    ipv6,
-    model::Model,
-    packet::{Arrival, Packet, Payload},
-    tuple::side,
+    abi::{
+        deliver,
+        drop_reason::{DropReason, Fate},
+        time::ticks,
+    },
+    env::{Config as _, FlowStore as _},
+    flow::collect::{Collect, collect},
+    testing::model::Model,
+    wire::{
+        address::{Address as _, V4},
+        ipv6,
+        packet::{Arrival, Packet, Payload},
+        tuple::side,
+    },
 };
 
 use crate::{

@@ -19,8 +19,10 @@ pub mod wire;
 macro_rules! both {
     ($run:ident, $data:expr) => {
         match $data.split_first() {
-            Some((family, data)) if family % 2 == 0 => $run::<causeway_common::address::V4>(data),
-            Some((_, data)) => $run::<causeway_common::address::V6>(data),
+            Some((family, data)) if family % 2 == 0 => {
+                $run::<causeway_common::wire::address::V4>(data)
+            }
+            Some((_, data)) => $run::<causeway_common::wire::address::V6>(data),
             None => {}
         }
     };

@@ -1,9 +1,11 @@
 //! Any bytes at all, at every hook: they are parsed or refused, nothing is read beyond their end,
 //! and no decision panics.
 
-use causeway_common::{
-    icmp_error, ipv6,
-    packet::{Arrival, ETHERNET, Payload},
+use causeway_common::wire::{
+    ethernet::ETHERNET,
+    ipv6,
+    packet::{Arrival, Payload},
+    quote,
     tuple::side,
 };
 
@@ -67,8 +69,8 @@ fn run_family<A: Scenery>(data: &[u8]) {
                 );
                 // As much as the masks of the program in the kernel let through.
                 assert!(
-                    quote.header_at <= icmp_error::HEADER_MASK
-                        && quote.payload_at <= icmp_error::PAYLOAD_MASK
+                    quote.header_at <= quote::HEADER_MASK
+                        && quote.payload_at <= quote::PAYLOAD_MASK
                 );
                 assert!(quote.payload_at + 4 <= frame.len());
             }

@@ -2,19 +2,24 @@
 //! the bytes with helpers, this moves them on a plain buffer.
 
 use causeway_common::{
-    abi::{Translation, deliver},
-    address::{Address as _, Port, V4},
-    checksum,
-    drop_reason::DropReason,
-    env::Tables as _,
-    forward::{self, Decision},
-    fragment,
-    icmp_error::{self, ErrorTranslation, FrameMut as _},
-    icmp_reply::{self, IcmpError, IcmpErrorKind},
-    model::Model,
-    mss::{self, Search},
-    packet::{Arrival, ETHERNET, Ethernet, Family, Frame as _, Packet, Payload, ether_type},
-    tuple::{echo, protocol, side},
+    abi::{Translation, deliver, drop_reason::DropReason},
+    env::{Config as _, FlowStore as _},
+    flow::error::ErrorTranslation,
+    icmp_reply,
+    nat::{fragment, icmp_error, mss},
+    pipeline::{self, Decision, Family},
+    testing::model::Model,
+    wire::{
+        address::{Address as _, Port, V4},
+        checksum,
+        ethernet::{ETHERNET, Ethernet, ether_type},
+        frame::{Frame as _, FrameMut as _},
+        icmp::{IcmpError, IcmpErrorKind},
+        packet::{Arrival, Packet, Payload},
+        protocol, quote,
+        tcp_options::MssSearch,
+        tuple::{echo, side},
+    },
 };
 
 use crate::fixture::Scenery;
@@ -61,14 +66,14 @@ pub fn run<A: Scenery>(
     frame: &[u8],
     input: u32,
     for_host: bool,
-    tables: &Model<A>,
+    env: &Model<A>,
 ) -> Outcome {
     let side = match hook {
         Hook::HostSide => side::CONTAINER,
         Hook::Uplink => side::UPLINK,
         Hook::UplinkOut => side::HOST,
     };
-    tables.frame.replace(frame.to_vec());
+    env.frame.replace(frame.to_vec());
     let header: Option<Ethernet> = frame.read(0);
     let arrival = Arrival {
         side,
@@ -78,8 +83,8 @@ pub fn run<A: Scenery>(
     };
     match (hook, header.map(|header| header.ether_type)) {
         (Hook::Uplink, _) if !for_host => Outcome::Stop(DropReason::NotOurs),
-        (_, Some(kind)) if kind == own_type::<A>() => run_family(hook, frame, arrival, tables),
-        (Hook::HostSide, _) => Outcome::Stop(A::other_frame(frame, arrival, tables)),
+        (_, Some(kind)) if kind == own_type::<A>() => run_family(hook, frame, arrival, env),
+        (Hook::HostSide, _) => Outcome::Stop(A::other_frame(frame, arrival, env)),
         (Hook::Uplink, _) => Outcome::Stop(DropReason::NotOurs),
         (Hook::UplinkOut, _) => Outcome::Pass,
     }
@@ -89,7 +94,7 @@ fn own_type<A: Family>() -> u16 {
     if A::FAMILY == V4::FAMILY { ether_type::IPV4 } else { ether_type::IPV6 }
 }
 
-fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Model<A>) -> Outcome {
+fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, env: &Model<A>) -> Outcome {
     let Ok(packet) = A::parse(frame, arrival) else {
         return match hook {
             Hook::HostSide => Outcome::Stop(DropReason::Malformed),
@@ -98,40 +103,39 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, tables: &Mo
         };
     };
     if hook == Hook::UplinkOut {
-        return from_host(frame, &packet, tables);
+        return from_host(frame, &packet, env);
     }
-    match forward::decide(frame, &packet, tables) {
+    match pipeline::decide(frame, &packet, env) {
         Decision::Forward(translation) => {
-            left(&translation, leave(frame, &packet, &translation, tables))
+            left(&translation, leave(frame, &packet, &translation, env))
         }
         Decision::ForwardFragment(translation, id) => {
-            left(&translation, leave_fragment(frame, &packet, &translation, id, tables))
+            left(&translation, leave_fragment(frame, &packet, &translation, id, env))
         }
         Decision::Reinject => Outcome::Again,
         Decision::ForwardError(translation) => leave_error(frame, &packet, &translation),
-        Decision::Stop(reason) => stop(frame, &packet, reason, 0, tables),
-        Decision::TooLong(mtu) => stop(frame, &packet, DropReason::TooLong, mtu, tables),
+        Decision::Stop(reason) => stop(frame, &packet, reason, 0, env),
+        Decision::TooLong(mtu) => stop(frame, &packet, DropReason::TooLong, mtu, env),
     }
 }
 
 /// What the host itself sends: whatever fails, it leaves as it is.
-fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, tables: &Model<A>) -> Outcome {
+fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, env: &Model<A>) -> Outcome {
     if packet.payload == Payload::Error {
-        let quote = icmp_error::quote(frame, packet.payload_at, packet.tuple.side);
+        let quote = quote::quote(frame, packet.payload_at, packet.tuple.side);
         let Some(quote) = quote else { return Outcome::Pass };
         let mut error = ErrorTranslation { quote, ..ErrorTranslation::none() };
-        return match icmp_error::translate(packet, &mut error, tables) {
+        return match icmp_error::translate(packet, &mut error, env) {
             Some(Ok(())) => leave_error(frame, packet, &error),
             Some(Err(reason)) => Outcome::Stop(reason),
             None => Outcome::Pass,
         };
     }
     let bypasses_socket_lookup = packet.payload == Payload::Echo;
-    let Some(translation) = forward::decide_to_uplink(packet, bypasses_socket_lookup, tables)
-    else {
+    let Some(translation) = pipeline::decide_to_uplink(packet, bypasses_socket_lookup, env) else {
         return Outcome::Pass;
     };
-    left(&translation, leave(frame, packet, &translation, tables))
+    left(&translation, leave(frame, packet, &translation, env))
 }
 
 fn left<A>(translation: &Translation<A>, frame: Option<Vec<u8>>) -> Outcome {
@@ -148,10 +152,10 @@ fn stop<A: Family>(
     packet: &Packet<A>,
     reason: DropReason,
     mtu: u16,
-    tables: &Model<A>,
+    env: &Model<A>,
 ) -> Outcome {
     let Some(why) = reason.icmp_error() else { return Outcome::Stop(reason) };
-    match answered(frame, packet, why, mtu, tables) {
+    match answered(frame, packet, why, mtu, env) {
         Some(answer) => Outcome::Answer(reason, answer),
         None => Outcome::Stop(reason),
     }
@@ -163,12 +167,12 @@ pub fn answered<A: Family>(
     packet: &Packet<A>,
     why: IcmpErrorKind,
     mtu: u16,
-    tables: &Model<A>,
+    env: &Model<A>,
 ) -> Option<Vec<u8>> {
     if !icmp_reply::may_reply(packet) {
         return None;
     }
-    let speaker = icmp_reply::error_source(packet, tables)?;
+    let speaker = icmp_reply::error_source(packet, env)?;
     let mut answer = IcmpError::NONE;
     icmp_reply::build(&mut answer, frame, packet, speaker, why, mtu)?;
     Some(answer.frame().to_vec())
@@ -179,12 +183,12 @@ fn leave<A: Family>(
     frame: &[u8],
     packet: &Packet<A>,
     translation: &Translation<A>,
-    tables: &Model<A>,
+    env: &Model<A>,
 ) -> Option<Vec<u8>> {
     let mut frame = frame.to_vec();
-    if let Some(limit) = mss::limit(packet, translation, tables) {
-        let mut search = Search::new(packet.payload_at);
-        let _ = (0..Search::STEPS).all(|_| search.step(&frame[..]));
+    if let Some(limit) = mss::limit(packet, translation, env) {
+        let mut search = MssSearch::new(packet.payload_at);
+        let _ = (0..MssSearch::STEPS).all(|_| search.step(&frame[..]));
         match search.lower(&mut frame[..], limit)? {
             0 => {}
             delta => add_to_sum(&mut frame, packet.payload_at + 16, delta, protocol::TCP)?,
@@ -222,7 +226,7 @@ fn leave_fragment<A: Family>(
     packet: &Packet<A>,
     translation: &Translation<A>,
     id: u32,
-    tables: &Model<A>,
+    env: &Model<A>,
 ) -> Option<Vec<u8>> {
     let mut frame = frame.to_vec();
     let translated = fragment::is_translated(translation);
@@ -232,7 +236,7 @@ fn leave_fragment<A: Family>(
         return Some(frame);
     }
     if packet.first_fragment || !translated {
-        return leave(&frame, packet, translation, tables);
+        return leave(&frame, packet, translation, env);
     }
     rewrite(&mut frame, translation)?;
     Some(frame)
@@ -309,10 +313,10 @@ fn rewrite_error<A: Family>(
 
 /// The half of the flow that an answer to a packet would find, if there is one that counts: what
 /// says where it goes.
-pub fn in_use<A: Family>(tables: &Model<A>, key: &causeway_common::tuple::Tuple<A>) -> bool {
-    tables.flow(key).is_some_and(|entry| {
-        entry.epoch == tables.epoch(entry.slot)
-            && tables.now.get().wrapping_sub(entry.last_used).cast_signed()
+pub fn in_use<A: Family>(env: &Model<A>, key: &causeway_common::wire::tuple::Tuple<A>) -> bool {
+    env.flow(key).is_some_and(|entry| {
+        entry.epoch == env.epoch(entry.slot)
+            && env.now.get().wrapping_sub(entry.last_used).cast_signed()
                 <= entry.timeout.cast_signed()
     })
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use arbitrary::Arbitrary;
 
-use causeway_common::address::{Address as _, V4};
+use causeway_common::wire::address::{Address as _, V4};
 
 use crate::{
     fixture::{

@@ -1,18 +1,24 @@
 //! Errors of the fast path's own, in both families.
 
-use std::vec::Vec;
-
-use super::*;
 use crate::{
     abi::network,
-    address::{Address as _, V4, V6},
-    fixture::{
+    icmp_reply::{build, error_source, may_reply},
+    testing::fixture::{
         C1_SIDE, C2_SIDE, Fixture, Head, UPLINK, Watched, arrival, families, frame, header, model,
         packet as packet_of, sums_up, whole_packet,
     },
-    packet::ether_type,
-    tuple::protocol,
+    wire::{
+        address::{V4, V6},
+        checksum,
+        ethernet::{ETHERNET, ether_type},
+        icmp::{IcmpError, IcmpErrorKind, MAX_FRAME, QUOTE},
+        packet::{Packet, Payload},
+        protocol,
+    },
 };
+use std::vec::Vec;
+
+use super::*;
 
 families!(
     it_is_whole_and_to_the_sender_alone,

@@ -1,19 +1,30 @@
 //! What is decided early, and that it is what would be decided late.
 
-use std::vec::Vec;
-
-use super::*;
 use crate::{
-    address::V4,
-    fixture::{
-        C1_MAC, C1_SIDE, C1_SLOT, Fixture, Head, UPLINK, arrival, families, frame, header, left,
-        model, packet, sum_at, sums_up, whole_packet,
+    abi::{
+        drop_reason::DropReason,
+        translation::{Translation, deliver},
     },
-    flow::tcp,
-    forward::{Decision, decide as decide_late},
-    model::Model,
-    tuple::{Tuple, side},
+    env::FlowStore as _,
+    pipeline::{Decision, decide as decide_late},
+    testing::{
+        fixture::{
+            C1_MAC, C1_SIDE, C1_SLOT, Fixture, Head, UPLINK, arrival, families, frame, header,
+            left, model, packet, sum_at, sums_up, whole_packet,
+        },
+        model::Model,
+    },
+    wire::{
+        address::V4,
+        checksum,
+        ethernet::ETHERNET,
+        packet::{Packet, Payload},
+        protocol, tcp,
+        tuple::{Tuple, side},
+    },
+    xdp::{XdpVerdict, decide, rewrite},
 };
+use std::vec::Vec;
 
 families!(
     a_packet_that_changes_nothing_is_forwarded_as_it_would_be_late,
@@ -107,7 +118,9 @@ fn what_is_not_sure_passes<A: Fixture>() {
         ("a first fragment", |_, packet| packet.first_fragment = true),
         ("a later fragment", |_, packet| packet.payload = Payload::Fragment),
         ("an error", |_, packet| packet.payload = Payload::Error),
-        ("of no flow", |_, packet| packet.tuple.destination_port = crate::address::Port::new(1)),
+        ("of no flow", |_, packet| {
+            packet.tuple.destination_port = crate::wire::address::Port::new(1)
+        }),
         ("longer than the link is wide", |_, packet| packet.length = 1501),
         ("its container is gone", |model, _| {
             model.epochs.insert(C1_SLOT, 1);

@@ -9,13 +9,17 @@ use std::{
 use causeway::datapath::{EndpointEntry, Entry};
 use causeway_api::types::publish::PublishSpec;
 use causeway_common::{
-    abi::{self, Endpoint, Macs, Network, Publish, Translation, Uplink, network},
-    address::{Address, Port, V4, V6},
-    drop_reason::DropReason,
-    forward::{self, Decision},
-    model::Model,
-    packet::{Arrival, Family},
-    tuple::{Tuple, side},
+    abi::{
+        self, Endpoint, Macs, Network, Publish, Translation, Uplink, drop_reason::DropReason,
+        network,
+    },
+    pipeline::{self, Decision, Family},
+    testing::model::Model,
+    wire::{
+        address::{Address, Port, V4, V6},
+        packet::Arrival,
+        tuple::{Tuple, side},
+    },
     xdp::{self, XdpVerdict},
 };
 use ipnet::IpNet;
@@ -255,7 +259,7 @@ fn decide<A: Modelled>(model: &Model<A>, entry: Entry, input: u32, frame: &[u8])
     let length = u32::try_from(frame.len()).expect("a short frame");
     let packet = A::parse(frame, Arrival { side, input, length, gso_size: 0 }).ok()?;
     model.frame.replace(frame.to_vec());
-    Some(match forward::decide(frame, &packet, model) {
+    Some(match pipeline::decide(frame, &packet, model) {
         Decision::Forward(translation) => Pure::Leave(leaving(&translation)),
         Decision::ForwardFragment(translation, _) => Pure::LeaveFragment(leaving(&translation)),
         Decision::ForwardError(error) => {

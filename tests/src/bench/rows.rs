@@ -19,9 +19,11 @@ use std::net::IpAddr;
 
 use causeway::datapath::{Action, Entry, Trial};
 use causeway_common::{
-    abi::deliver,
-    drop_reason::{DropReason, Fate},
-    icmp_reply::IcmpErrorKind,
+    abi::{
+        deliver,
+        drop_reason::{DropReason, Fate},
+    },
+    wire::icmp::IcmpErrorKind,
 };
 
 use super::{

@@ -1,7 +1,7 @@
 //! Networks whose mapping and filtering do not depend on the other side.
 
 use causeway::datapath::{Action, Entry};
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench, Place, dual_entry,

@@ -1,6 +1,6 @@
 //! IPv6's extension headers: walked to a bound, and beyond it nothing of a container's passes.
 
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,

@@ -1,7 +1,7 @@
 //! Fragments, which go where their datagram's first one goes.
 
 use causeway::datapath::{Action, Entry};
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,

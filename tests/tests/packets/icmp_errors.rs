@@ -1,6 +1,6 @@
 //! ICMP errors and what they quote.
 
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         BRIDGE_MAC, Bench, link_local_of, mac_of,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use causeway::datapath::{Action, Entry, Interface};
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench, HOST, LAN, Place, address, dual_entry,

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use causeway::datapath::{Action, Entry, PublishTarget};
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         BRIDGE_MAC, Bench, Place, PublishEntry, mac_of, publish_entry,

@@ -1,6 +1,6 @@
 //! SCTP, whose ports and checksum stay.
 
-use causeway_common::drop_reason::DropReason;
+use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
         Bench,

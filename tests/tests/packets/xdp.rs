@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use causeway::datapath::{Action, Entry, Interface};
 use causeway_api::types::mac::Mac;
-use causeway_common::{drop_reason::DropReason, xdp::XdpVerdict};
+use causeway_common::{abi::drop_reason::DropReason, xdp::XdpVerdict};
 use causeway_tests::{
     bench::{
         BRIDGE_MAC, Bench, HOST, address, mac_of,

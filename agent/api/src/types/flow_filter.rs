@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, ensure};
 use causeway_common::{
-    flow::State,
-    tuple::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP},
+    abi::state::State,
+    wire::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP},
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

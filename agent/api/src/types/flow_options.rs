@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr};
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_common::flow::Timer;
+use causeway_common::abi::state::Timer;
 use serde::{Deserialize, Serialize};
 
 use super::publish::PortRange;

@@ -1,0 +1,166 @@
+//! The slow path: a packet of a flow that changes its state, its next hop or its place in time.
+
+use crate::{
+    abi::{
+        drop_reason::DropReason,
+        macs::Macs,
+        state::State,
+        translation::{Translation, deliver},
+    },
+    env::Env,
+    flow::{
+        entry::{EntryOwner, end, is_gone_or_idle, is_idle, remove, touch},
+        limits::check_ttl_and_mtu,
+        lookup::{NextHop, identifies_flow, next_hop_at},
+        mapping,
+        transition::{self, Way},
+    },
+    wire::{
+        address::Address,
+        packet::{Packet, Payload},
+        tcp,
+        tuple::Tuple,
+    },
+};
+
+/// Decides about a packet of a flow that is in the table, whose translation is then in `leaving`;
+/// none if it is of no flow.
+#[inline(always)]
+pub fn lookup<A: Address>(
+    packet: &Packet<A>,
+    leaving: &mut Translation<A>,
+    env: &impl Env<A>,
+) -> Option<Result<(), DropReason>> {
+    if identifies_flow(packet) { lookup_slow(packet, leaving, env) } else { None }
+}
+
+/// The same for a packet whose ports are known, whatever it carries.
+#[inline(always)]
+pub fn lookup_slow<A: Address>(
+    packet: &Packet<A>,
+    leaving: &mut Translation<A>,
+    env: &impl Env<A>,
+) -> Option<Result<(), DropReason>> {
+    let now = env.now();
+    let mut entry = env.flow(&packet.tuple)?;
+    *leaving = entry.translation;
+    // A MAC that it has is of the last tick.
+    leaving.macs = entry.translation.macs_of_container();
+    if entry.input != packet.input && entry.input != 0 {
+        let seen = EntryOwner::new(&entry);
+        drop(entry);
+        return wrong_interface(packet, seen, &leaving.tuple.reversed(), env);
+    }
+    if entry.epoch != env.epoch(entry.slot) {
+        let seen = EntryOwner::new(&entry);
+        drop(entry);
+        remove(env, seen, &packet.tuple, &leaving.tuple.reversed(), now);
+        return None;
+    }
+    if is_idle(&entry, now) {
+        let seen = EntryOwner::new(&entry);
+        drop(entry);
+        // A half is idle while the other is in use when packets go one way only.
+        let other = leaving.tuple.reversed();
+        if is_gone_or_idle(env, &other, now) {
+            remove(env, seen, &packet.tuple, &other, now);
+            return None;
+        }
+        entry = env.flow(&packet.tuple)?;
+    }
+    if leaving.deliver == deliver::UPLINK {
+        match next_hop_at(&entry, now) {
+            NextHop::AsKnown => {}
+            NextHop::Ask => {
+                let bridge =
+                    env.network(u32::from(entry.network)).map_or(0, |network| network.bridge);
+                let macs = env.next_hop(&leaving.tuple, bridge, leaving.output);
+                entry.translation.macs = macs.unwrap_or(Macs::FAILED);
+            }
+            NextHop::Forget => entry.translation.macs = Macs::default(),
+        }
+    }
+    if leaving.refreshes_mapping != 0 && entry.last_used != now {
+        drop(entry);
+        mapping::refresh(&packet.tuple, &leaving.tuple, now, env);
+        entry = env.flow(&packet.tuple)?;
+    }
+    touch(&mut entry, packet, now);
+    if transition::may_change_state(entry.state, entry.is_reply, packet.flags)
+        && let Some(state) = State::from_number(entry.state)
+    {
+        let way = if entry.is_reply == 0 { Way::Forward } else { Way::Reply };
+        let next = state.next(packet.tuple.protocol, way, packet.flags);
+        let network = entry.network;
+        if packet.payload == Payload::Sctp
+            && packet.flags & tcp::SYN != 0
+            && state != State::Replied
+        {
+            // Not once both have agreed: then nobody from elsewhere can change what its end is
+            // known by.
+            entry.acknowledged = packet.acknowledgment;
+        }
+        if next != state {
+            drop(entry);
+            advance(packet, &leaving.tuple.reversed(), state, next, network, env);
+        }
+    }
+    Some(check_ttl_and_mtu(packet, leaving))
+}
+
+/// Moves both halves of a flow to another state.
+#[inline(always)]
+fn advance<A: Address>(
+    packet: &Packet<A>,
+    other: &Tuple<A>,
+    state: State,
+    next: State,
+    network: u16,
+    env: &impl Env<A>,
+) {
+    if packet.flags & tcp::RST != 0 {
+        let acknowledged = |key| env.flow(key).map_or(0, |entry| entry.acknowledged);
+        let genuine = if packet.payload == Payload::Sctp {
+            // It has the receiver's tag, or the sender's own, reflected (RFC 9260 section 8.5.1).
+            packet.sequence == acknowledged(other) || packet.sequence == acknowledged(&packet.tuple)
+        } else {
+            // Only who sees the connection knows what the other side expects next (RFC 5961 section
+            // 3).
+            !state.is_open() || packet.sequence.wrapping_sub(acknowledged(other)) < RESET_WINDOW
+        };
+        if !genuine {
+            return;
+        }
+    }
+    let timeout = env.timeout(network, next, packet.tuple.protocol);
+    // One half is written after the other and without a lock: a packet in between finds the old
+    // state there, and at worst keeps the old timeout until the next one.
+    for key in [&packet.tuple, other] {
+        if let Some(mut entry) = env.flow(key) {
+            entry.state = next as u8;
+            entry.timeout = timeout;
+        }
+    }
+}
+
+/// How far beyond what the other side expects next a reset may be, in bytes: what a sender may have
+/// on its way.
+const RESET_WINDOW: u32 = 1 << 20;
+
+/// Either another container uses that address, or the endpoint was made again with another host
+/// side: then the flow is over.
+#[inline(always)]
+fn wrong_interface<A: Address>(
+    packet: &Packet<A>,
+    seen: EntryOwner,
+    other: &Tuple<A>,
+    env: &impl Env<A>,
+) -> Option<Result<(), DropReason>> {
+    match env.endpoint(&packet.tuple.source) {
+        Some(own) if own.host_side == packet.input => {
+            end(env, seen, &packet.tuple, other);
+            None
+        }
+        _ => Some(Err(DropReason::SourceAddressSpoofed)),
+    }
+}

@@ -1,0 +1,76 @@
+//! The keys and timeouts of endpoint-independent mappings, which are kept in the flow table.
+
+use crate::{
+    abi::{
+        network::Network,
+        state::{State, Timer},
+        time::Ticks,
+    },
+    env::Env,
+    wire::{
+        address::{Address, Port},
+        protocol,
+        tuple::{Tuple, echo, side},
+    },
+};
+
+/// The key of the half that a container's packet finds.
+#[inline(always)]
+pub(crate) fn internal_key<A: Address>(
+    protocol: u8,
+    address: A,
+    port: Port,
+    external: A,
+) -> Tuple<A> {
+    Tuple {
+        source: address,
+        destination: external,
+        source_port: port,
+        destination_port: Port::ZERO,
+        protocol,
+        side: side::MAPPING,
+        echo: echo::NONE,
+        _pad: 0,
+    }
+}
+
+/// The key of the half that a packet from outside finds.
+#[inline(always)]
+pub(crate) fn external_key<A: Address>(arriving: &Tuple<A>) -> Tuple<A> {
+    internal_key(
+        arriving.protocol,
+        arriving.destination,
+        arriving.destination_port,
+        arriving.destination,
+    )
+    .reversed()
+}
+
+/// The state that a mapping is in for good.
+#[inline(always)]
+pub(crate) const fn state(protocol: u8) -> State {
+    if protocol == protocol::TCP { State::Established } else { State::Replied }
+}
+
+/// How long a mapping lasts after the last packet of the container's: as long as any flow of it.
+#[inline(always)]
+pub(crate) const fn timeout(network: &Network, protocol: u8) -> Ticks {
+    let (long, short) =
+        (network.timeout(state(protocol), protocol), network.timeouts[Timer::Udp as usize]);
+    if long > short { long } else { short }
+}
+
+/// Keeps the mapping of a flow alive that the container sends a packet of. `leaves` is that
+/// packet's tuple as it leaves.
+#[inline(always)]
+pub(crate) fn refresh<A: Address>(
+    packet: &Tuple<A>,
+    translated: &Tuple<A>,
+    now: Ticks,
+    env: &impl Env<A>,
+) {
+    let key = internal_key(packet.protocol, packet.source, packet.source_port, translated.source);
+    if let Some(mut entry) = env.flow(&key) {
+        entry.last_used = now;
+    }
+}

@@ -1,0 +1,88 @@
+//! The order in which a new flow tries the ports of a range.
+
+use crate::{abi::network::Network, wire::address::Port};
+
+/// How the reservation of a port went.
+pub mod reservation {
+    /// Not tried, or taken.
+    pub const TAKEN: u8 = 0;
+    /// Reserved.
+    pub const DONE: u8 = 1;
+    /// The table is full.
+    pub const FULL: u8 = 2;
+    /// The endpoint has as many flows as it may.
+    pub const TOO_MANY: u8 = 3;
+    /// A neighbour's packet that begins none.
+    pub const NONE: u8 = 4;
+}
+
+/// A way through a range of ports that begins anywhere and comes to each once: in steps of a prime
+/// that is greater than any range.
+#[derive(Clone, Copy, Debug)]
+pub struct PortWalk {
+    base: u32,
+    ports: u32,
+    offset: u32,
+    step: u32,
+}
+
+/// Several, so that two walks that meet part again.
+const STEPS: [u32; 4] = [65_537, 65_539, 65_543, 65_551];
+
+impl PortWalk {
+    /// Nobody has asked for a port yet.
+    pub(crate) const NOT_BEGUN: Self = Self { base: 0, ports: 0, offset: 0, step: 0 };
+
+    #[inline(always)]
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.ports != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn new(range: &Network, random: u32) -> Self {
+        let (base, ports) = (range.first_port, range.ports);
+        // No division by zero in the kernel's eyes either.
+        let ports = if ports == 0 { 1 } else { ports };
+        Self {
+            base,
+            ports,
+            offset: (random >> 2) % ports,
+            step: STEPS[random as usize & 3] % ports,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Port {
+        let port = self.base + self.offset;
+        self.offset += self.step;
+        if self.offset >= self.ports {
+            self.offset -= self.ports;
+        }
+        Port::new(port as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_walk_comes_to_each_port_of_the_range_once() {
+        for (first_port, ports) in
+            [(1024, 31_744), (20_000, 10), (65_535, 1), (1, 65_535), (40_000, 2), (30_000, 31)]
+        {
+            let range = Network { first_port, ports, ..Network::DEFAULT };
+            for random in [0, 1, 2, 3, 77_777, u32::MAX] {
+                let mut walk = PortWalk::new(&range, random);
+                let seen: HashSet<u16> = (0..ports).map(|_| walk.next().get()).collect();
+                assert_eq!(seen.len(), ports as usize);
+                assert!(
+                    seen.iter()
+                        .all(|port| (first_port..first_port + ports).contains(&u32::from(*port)))
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The beginning of a flow: a port, and two entries in the table.
+
+use crate::{
+    abi::{drop_reason::DropReason, limits, network::Network, state::State, translation::deliver},
+    env::{Env, InsertError},
+    flow::{
+        entry::{reap_if_expired, touch},
+        mapping,
+        port_walk::{PortWalk, reservation},
+    },
+    nat::endpoint_independent,
+    scratch::Scratch,
+    wire::{address::Address, packet::Payload, tuple::side},
+};
+
+/// How many ports a new flow tries, its own first, before it is refused. A range of fewer is tried
+/// whole.
+pub const PORT_TRIES: u32 = 128;
+
+/// Begins the planned flow, or sends a neighbour's packet on without one.
+///
+/// In three steps, which the kernel's program takes itself: it has a loop of its own kind for the
+/// middle one.
+pub fn create<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(), DropReason> {
+    prepare(scratch, env);
+    for attempt in 0..PORT_TRIES {
+        if !try_port(scratch, attempt, env) {
+            break;
+        }
+    }
+    complete(scratch, env)
+}
+
+/// For how many of them a flow keeps off the ports of mappings. Where it meets so many, others must
+/// do with them too: a port that two have still belongs to one of them toward each destination.
+const MAPPING_AVOIDANCE_TRIES: u32 = PORT_TRIES / 2;
+
+/// Makes everything ready for [`try_port`].
+#[inline(always)]
+pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
+    let bridged = scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE;
+    // Field by field, in place: a value made first and moved then would take its room on BPF's
+    // stack.
+    let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
+    let protocol = packet.tuple.protocol;
+    entry.packets = 0;
+    entry.bytes = 0;
+    entry.input = new_flow.reply_input;
+    entry.slot = new_flow.slot;
+    entry.epoch = new_flow.epoch;
+    entry.last_used = env.now();
+    entry.is_reply = 1;
+    let is_mapping = packet.tuple.side == side::MAPPING;
+    entry.owner = if is_mapping { new_flow.owner | limits::COUNT_MAPPINGS } else { new_flow.owner };
+    entry.network = new_flow.network;
+    let state = if is_mapping { mapping::state(protocol) } else { State::first(protocol) };
+    entry.state = state as u8;
+    entry.acknowledged = 0;
+    *reply_key = new_flow.translated.reversed();
+    let network = env.network(u32::from(entry.network)).unwrap_or(&Network::DEFAULT);
+    entry.timeout = if is_mapping {
+        mapping::timeout(network, protocol)
+    } else {
+        network.timeout(state, protocol)
+    };
+    *walk = PortWalk::NOT_BEGUN;
+    *reservation = if bridged && !packet.begins() {
+        reservation::NONE
+    } else if entry.owner != 0
+        && !env.count_flow(
+            entry.owner,
+            if is_mapping {
+                endpoint_independent::MAX_MAPPINGS_PER_CONTAINER
+            } else {
+                network.max_flows
+            },
+        )
+    {
+        reservation::TOO_MANY
+    } else {
+        reservation::TAKEN
+    };
+}
+
+/// Inserts the reply half under the next port, the flow's own for the first `attempt`; false if
+/// there is nothing more to try. That insert is the reservation: whoever comes second finds the
+/// port taken.
+#[inline(always)]
+pub fn try_port<A: Address>(scratch: &mut Scratch<A>, attempt: u32, env: &impl Env<A>) -> bool {
+    let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
+    if *reservation != reservation::TAKEN {
+        return false;
+    }
+    // A flow that goes by a mapping has the mapping's port.
+    let refreshes_mapping =
+        new_flow.forward.refreshes_mapping != 0 && packet.tuple.side != side::MAPPING;
+    let fixed = packet.payload == Payload::Sctp || refreshes_mapping;
+    if attempt > 0 && fixed {
+        return false;
+    }
+    // Nobody asks what the host's own sockets send into a network: where it speaks there for others
+    // it keeps off the ports that they pick.
+    if attempt > 0 || (new_flow.forward.deliver == deliver::CONTAINER_NAT64 && !fixed) {
+        // Here, because nearly every flow has its own port.
+        if !walk.has_begun() {
+            let range = env.network(u32::from(entry.network)).unwrap_or(&Network::DEFAULT);
+            *walk = PortWalk::new(range, env.random());
+        }
+        // Neighbours too: an exchange through a published port may have taken their tuple.
+        reply_key.destination_port = walk.next();
+        new_flow.translate();
+    }
+    // A container's own published port, from that very port: what it sends and what answers would
+    // have one tuple.
+    let is_itself = *reply_key == packet.tuple;
+    if new_flow.uses_host_address
+        && (is_itself
+            || env.host_socket(reply_key)
+            || env.is_taken_in_other_family(reply_key)
+            || ((attempt < MAPPING_AVOIDANCE_TRIES || reply_key.side == side::MAPPING)
+                && endpoint_independent::port_conflicts(
+                    refreshes_mapping,
+                    reply_key,
+                    entry.last_used,
+                    env,
+                )))
+    {
+        return true;
+    }
+    entry.translation.set(reply_key, &packet.tuple.reversed(), &new_flow.reply);
+    *reservation = match env.insert_flow(reply_key, entry) {
+        Ok(()) => reservation::DONE,
+        Err(InsertError::Full) => reservation::FULL,
+        Err(InsertError::Exists) => {
+            reap_if_expired(env, reply_key, entry.last_used);
+            if env.insert_flow(reply_key, entry).is_ok() {
+                reservation::DONE
+            } else {
+                reservation::TAKEN
+            }
+        }
+    };
+    *reservation == reservation::TAKEN
+}
+
+/// Inserts the forward half, if a port was reserved: a flow has both halves, or neither.
+#[inline(always)]
+pub fn complete<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(), DropReason> {
+    let completed = insert_forward(scratch, env);
+    if completed != Ok(true)
+        && scratch.entry.owner != 0
+        && scratch.reservation < reservation::TOO_MANY
+    {
+        env.uncount_flow(scratch.entry.owner);
+    }
+    // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is
+    // brought all the same.
+    let Err(reason) = completed else { return Ok(()) };
+    if scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE
+        && !matches!(reason, DropReason::PortsExhausted | DropReason::SctpPortTaken)
+    {
+        scratch.entry.translation.set(
+            &scratch.packet.tuple,
+            &scratch.new_flow.translated,
+            &scratch.new_flow.forward,
+        );
+        return Ok(());
+    }
+    Err(reason)
+}
+
+/// Inserts the forward half; false where another CPU did.
+#[inline(always)]
+fn insert_forward<A: Address>(
+    scratch: &mut Scratch<A>,
+    env: &impl Env<A>,
+) -> Result<bool, DropReason> {
+    let Scratch { packet, new_flow, reply_key, entry, reservation, .. } = scratch;
+    match *reservation {
+        reservation::DONE => {}
+        reservation::TAKEN if packet.payload == Payload::Sctp => {
+            return Err(DropReason::SctpPortTaken);
+        }
+        reservation::TAKEN => return Err(DropReason::PortsExhausted),
+        reservation::TOO_MANY => return Err(DropReason::TooManyFlows),
+        _ => return Err(DropReason::TableFull),
+    }
+    let key = &packet.tuple;
+    entry.translation.set(key, &reply_key.reversed(), &new_flow.forward);
+    entry.input = new_flow.forward_input;
+    entry.is_reply = 0;
+    touch(entry, packet, entry.last_used);
+    if packet.payload == Payload::Sctp {
+        entry.acknowledged = packet.acknowledgment;
+    }
+    match env.insert_flow(key, entry) {
+        Ok(()) => {
+            env.push_newest(key);
+            Ok(true)
+        }
+        Err(refused) => {
+            env.remove_flow(reply_key);
+            // Another CPU began the same flow with an earlier packet: this one follows it.
+            match (refused, env.flow(key)) {
+                (InsertError::Exists, Some(earlier)) => {
+                    entry.translation = earlier.translation;
+                    Ok(false)
+                }
+                _ => Err(DropReason::TableFull),
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! ICMP errors that belong to a flow (RFC 5508 section 4.2): the packet they quote is one that left
+//! translated, so the quote is translated back, and the error goes where that packet came from. An
+//! error begins no flow and prolongs none.
+//!
+//! All of it happens on plain bytes, in place, on the host as in the kernel: errors are rare, and a
+//! helper call less counts for little.
+
+use crate::{
+    abi::{drop_reason::DropReason, translation::deliver},
+    env::Env,
+    flow::error::ErrorTranslation,
+    nat::rewrite::Rewrite,
+    wire::{
+        checksum,
+        ethernet::ETHERNET,
+        frame::FrameMut,
+        packet::Packet,
+        protocol,
+        quote::{HEADER_MASK, PAYLOAD_MASK},
+        transport::Ports,
+        tuple::{Tuple, echo, side},
+    },
+};
+
+/// Finds the flow that an error belongs to, given what it quotes, and how both are translated. None
+/// if it belongs to none.
+#[inline(always)]
+pub fn translate<A: Rewrite>(
+    packet: &Packet<A>,
+    error: &mut ErrorTranslation<A>,
+    env: &impl Env<A>,
+) -> Option<Result<(), DropReason>> {
+    let ErrorTranslation { outer, quote, quoted } = error;
+    // The answer to the quoted packet would arrive where the error did, and under that key is how
+    // such packets are translated.
+    let key = quote.tuple.reversed();
+    let entry = env.flow(&key)?;
+    if entry.epoch != env.epoch(entry.slot) || (entry.input != 0 && entry.input != packet.input) {
+        return None;
+    }
+    // In place: as values of its own all this would take its room on BPF's stack.
+    *outer = entry.translation;
+    // Those of a next hop are good for the flow's own packets alone, which write them.
+    outer.macs = entry.translation.macs_of_container();
+    drop(entry);
+    if outer.deliver == deliver::SAME_BRIDGE {
+        // Between neighbours nothing was translated.
+        return None;
+    }
+    // A container speaks for itself alone; outside, any router may report.
+    let by_peer = packet.tuple.source == key.source;
+    if packet.tuple.side == side::CONTAINER && !by_peer {
+        return Some(Err(DropReason::SourceAddressSpoofed));
+    }
+    if packet.ttl <= 1 && outer.deliver != deliver::STACK {
+        return Some(Err(DropReason::TtlExceeded));
+    }
+    *quoted = outer.tuple.reversed();
+    quoted.side = quote.tuple.side;
+    let Tuple { source, destination, .. } = outer.tuple;
+    outer.tuple = packet.tuple;
+    outer.tuple.destination = destination;
+    if by_peer || outer.deliver == deliver::CONTAINER_NAT64 {
+        outer.tuple.source = source;
+    }
+    outer.address_delta = checksum::delta(packet.tuple.address_sum(), outer.tuple.address_sum());
+    outer.port_delta = 0;
+    Some(Ok(()))
+}
+
+/// Translates an error in place: its own header, with one hop less, and what it quotes. None if the
+/// frame is shorter than it was.
+#[inline(always)]
+pub fn apply<A: Rewrite>(
+    frame: &mut (impl FrameMut + ?Sized),
+    icmp_at: usize,
+    translation: &ErrorTranslation<A>,
+) -> Option<()> {
+    let ErrorTranslation { outer, quote, quoted } = translation;
+    // Bounds that hold for every quote that was parsed, and that BPF's verifier has lost.
+    let (header_at, payload_at) = (quote.header_at & HEADER_MASK, quote.payload_at & PAYLOAD_MASK);
+    let mut header: A::Header = frame.read(ETHERNET)?;
+    if outer.deliver == deliver::STACK {
+        // It is where it goes, or where it comes from: no hop.
+        A::rewrite_quoted(&mut header, &outer.tuple, outer.address_delta);
+    } else {
+        A::rewrite(&mut header, outer);
+    }
+    frame.put(ETHERNET, &header)?;
+
+    let mut header: A::Header = frame.read(header_at)?;
+    let address_delta = checksum::delta(quote.tuple.address_sum(), quoted.address_sum());
+    A::rewrite_quoted(&mut header, quoted, address_delta);
+    frame.put(header_at, &header)?;
+
+    let mut icmp_delta = rewrite_quoted_payload(frame, payload_at, &quote.tuple, quoted)?;
+    // IPv4's header sums up: its addresses add nothing to ICMP's checksum. IPv6's has no sum, and
+    // there ICMP's covers the outer addresses too.
+    if A::has_pseudo_header(A::ICMP) {
+        icmp_delta += u32::from(address_delta) + u32::from(outer.address_delta);
+    }
+    let old: u16 = frame.read(icmp_at + 2)?;
+    frame.put(icmp_at + 2, &checksum::update(old, icmp_delta))
+}
+
+/// Rewrites the ports of what is quoted, and its checksum if the quote reaches that far. Answers
+/// what that adds to a sum over the quote; none if the frame is shorter than it was.
+#[inline(always)]
+pub(crate) fn rewrite_quoted_payload<A: Rewrite>(
+    frame: &mut (impl FrameMut + ?Sized),
+    payload_at: usize,
+    quote: &Tuple<A>,
+    quoted: &Tuple<A>,
+) -> Option<u32> {
+    let address_delta = checksum::delta(quote.address_sum(), quoted.address_sum());
+    let port_delta = checksum::delta(quote.port_sum(), quoted.port_sum());
+    let mut added = u32::from(port_delta);
+    let (sum_at, sum_delta) = match quoted.protocol {
+        protocol::TCP => (16, u32::from(address_delta) + u32::from(port_delta)),
+        protocol::UDP => (6, u32::from(address_delta) + u32::from(port_delta)),
+        _ => (
+            2,
+            u32::from(port_delta)
+                + if A::has_pseudo_header(quoted.protocol) { u32::from(address_delta) } else { 0 },
+        ),
+    };
+    match quoted.echo {
+        echo::NONE => {
+            let ports = Ports { source: quoted.source_port, destination: quoted.destination_port };
+            frame.put(payload_at, &ports)?;
+        }
+        echo::REQUEST => frame.put(payload_at + 4, &quoted.source_port)?,
+        _ => frame.put(payload_at + 4, &quoted.destination_port)?,
+    }
+    // A quote need not reach as far as TCP's checksum, and UDP may have none.
+    // SCTP's covers neither the addresses nor ports that change.
+    if quoted.protocol != protocol::SCTP
+        && let Some(old) = frame.read::<u16>(payload_at + sum_at)
+        && !(old == 0 && quoted.protocol == protocol::UDP)
+    {
+        let new = match checksum::update(old, sum_delta) {
+            0 if quoted.protocol == protocol::UDP => u16::MAX,
+            new => new,
+        };
+        frame.put(payload_at + sum_at, &new)?;
+        added += u32::from(checksum::delta(u32::from(old), u32::from(new)));
+    }
+    Some(added)
+}

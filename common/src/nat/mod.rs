@@ -1,0 +1,12 @@
+//! What a packet of no flow may begin, and how packets are translated.
+
+pub mod create;
+pub mod endpoint_independent;
+pub mod fragment;
+pub mod host_flows;
+pub mod icmp_error;
+pub mod mss;
+pub mod nat64;
+pub mod nat64_error;
+pub mod plan;
+pub mod rewrite;

@@ -1,0 +1,197 @@
+//! Between the families: IPv6 clients of a published port whose container has IPv4 alone. What they
+//! send becomes IPv4 on its way into the container, and what that answers becomes IPv6 (RFC 7915,
+//! but for how it maps addresses: a flow has those of both sides).
+//!
+//! Such a flow is kept among IPv6's. On the container's side its addresses are IPv4-mapped: the
+//! container's own, and that of its network's gateway, which speaks there for the client. So an
+//! IPv4 packet from a container to its gateway is looked for under its mapped tuple, if no flow of
+//! IPv4's own has it.
+
+use crate::{
+    env::Env,
+    wire::{
+        address::{V4, V6},
+        checksum,
+        ethernet::ETHERNET,
+        frame::Frame,
+        headers::{HEADER_GROWTH, HEADER4, HEADER6, Head},
+        ipv4::{DONT_FRAGMENT, Ipv4},
+        ipv6::{Ipv6, LEAST_MTU},
+        packet::Packet,
+        tuple::Tuple,
+    },
+};
+
+/// The longest packet that routers may fragment once it is IPv4 (RFC 7915 section 5.1): in IPv6 no
+/// router could have refused it.
+pub(crate) const MAX_FRAGMENTABLE: u16 = LEAST_MTU as u16 - HEADER_GROWTH as u16;
+
+/// Whether a packet can be of such a flow: from a container to its network's gateway.
+#[inline(always)]
+pub fn may_be_nat64(packet: &Packet<V4>, env: &impl Env<V4>) -> bool {
+    env.endpoint(&packet.tuple.source).is_some_and(|own| own.gateway == packet.tuple.destination)
+}
+
+/// An IPv4 tuple, as it is among IPv6's.
+#[inline(always)]
+pub const fn mapped_tuple(tuple: &Tuple<V4>) -> Tuple<V6> {
+    Tuple {
+        source: V6::v4_mapped(tuple.source),
+        destination: V6::v4_mapped(tuple.destination),
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        protocol: tuple.protocol,
+        side: tuple.side,
+        echo: tuple.echo,
+        _pad: 0,
+    }
+}
+
+/// The reverse of [`mapped`]; none if it is no such tuple.
+#[inline(always)]
+pub fn unmapped_tuple(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
+    Some(Tuple {
+        source: tuple.source.to_v4()?,
+        destination: tuple.destination.to_v4()?,
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+        protocol: tuple.protocol,
+        side: tuple.side,
+        echo: tuple.echo,
+        _pad: 0,
+    })
+}
+
+/// An IPv4 packet, as it is among IPv6's. Its `payload_at` is where the payload begins in the frame
+/// as that is still.
+#[inline(always)]
+pub const fn mapped_packet(packet: &Packet<V4>) -> Packet<V6> {
+    Packet {
+        tuple: mapped_tuple(&packet.tuple),
+        payload: packet.payload,
+        flags: packet.flags,
+        sequence: packet.sequence,
+        acknowledgment: packet.acknowledgment,
+        payload_at: packet.payload_at,
+        ttl: packet.ttl,
+        input: packet.input,
+        length: packet.length,
+        segment: packet.segment + HEADER_GROWTH,
+        dont_fragment: packet.dont_fragment,
+        first_fragment: packet.first_fragment,
+        id: packet.id,
+    }
+}
+
+/// What a header says in either family, addresses and protocol left out.
+#[derive(Clone, Copy)]
+pub(crate) struct HeaderFields {
+    /// Type of service, or traffic class.
+    pub(super) class: u8,
+    /// Hops left.
+    pub(super) hops: u8,
+    /// Bytes that follow. Zero for a GSO packet of more than 65,535 bytes (BIG TCP), of which both
+    /// families say nothing else.
+    pub(super) length: u16,
+}
+
+/// Reads an IPv6 header with `extensions` bytes of extension headers. Answers the sum over it too,
+/// the addresses left out.
+#[inline(always)]
+pub(crate) fn read6(
+    frame: &(impl Frame + ?Sized),
+    at: usize,
+    extensions: u16,
+) -> Option<(HeaderFields, u32)> {
+    let words: [u16; 4] = frame.read(at)?;
+    let ([version, class], [_, hops]) = (words[0].to_ne_bytes(), words[3].to_ne_bytes());
+    let length = match u16::from_be(words[2]) {
+        0 => 0,
+        length => length.wrapping_sub(extensions),
+    };
+    let sum = u32::from(words[0]) + u32::from(words[1]) + u32::from(words[2]) + u32::from(words[3]);
+    Some((HeaderFields { class: version << 4 | class >> 4, hops, length }, sum))
+}
+
+/// Reads an IPv4 header of `header` bytes; likewise, options left out.
+#[inline(always)]
+pub(crate) fn read4(
+    frame: &(impl Frame + ?Sized),
+    at: usize,
+    header: u16,
+) -> Option<(HeaderFields, u32)> {
+    let words: [u16; 6] = frame.read(at)?;
+    let ([_, class], [hops, _]) = (words[0].to_ne_bytes(), words[4].to_ne_bytes());
+    let length = match u16::from_be(words[1]) {
+        0 => 0,
+        total => total.wrapping_sub(header),
+    };
+    let sum = u32::from(words[0]) + u32::from(words[1]) + u32::from(words[2]);
+    let sum = sum + u32::from(words[3]) + u32::from(words[4]) + u32::from(words[5]);
+    Some((HeaderFields { class, hops, length }, sum))
+}
+
+#[inline(always)]
+pub(crate) fn set4(header: &mut Ipv4, fields: HeaderFields, to: &Tuple<V6>, protocol: u8, id: u16) {
+    let total = if fields.length == 0 { 0 } else { fields.length.wrapping_add(HEADER4 as u16) };
+    let fragmentable = total != 0 && total <= MAX_FRAGMENTABLE;
+    header.version_ihl = 0x45;
+    header.tos = fields.class;
+    header.total_length = total.to_be();
+    header.id = if fragmentable { id } else { 0 };
+    header.fragment = if fragmentable { 0 } else { DONT_FRAGMENT };
+    header.ttl = fields.hops;
+    header.protocol = protocol;
+    header.checksum = 0;
+    header.source = V4::from_word(to.source.words()[3]);
+    header.destination = V4::from_word(to.destination.words()[3]);
+    header.checksum = !checksum::fold(header.sum());
+}
+
+#[inline(always)]
+pub(crate) fn set6(header: &mut Ipv6, fields: HeaderFields, to: &Tuple<V6>, protocol: u8) {
+    header.version_class_flow = [0x60 | fields.class >> 4, fields.class << 4, 0, 0];
+    header.payload_length = fields.length.to_be();
+    header.next_header = protocol;
+    header.hop_limit = fields.hops;
+    header.source = to.source;
+    header.destination = to.destination;
+}
+
+/// Bytes between an IPv6 packet's header and its payload.
+#[inline(always)]
+pub(crate) const fn extensions(packet: &Packet<V6>) -> u16 {
+    packet.payload_at.wrapping_sub(ETHERNET + HEADER6) as u16
+}
+
+/// Makes the header that an IPv6 packet gets in its own's place: with `to`'s addresses, one hop
+/// less, and that identification where one is needed. Extension headers are gone. None if the frame
+/// is shorter than it was.
+#[inline(always)]
+pub fn to_ipv4(
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<V6>,
+    to: &Tuple<V6>,
+    id: u16,
+    head: &mut Head<Ipv4>,
+) -> Option<()> {
+    let (fields, _) = read6(frame, ETHERNET, extensions(packet))?;
+    let fields = HeaderFields { hops: fields.hops.wrapping_sub(1), ..fields };
+    set4(&mut head.outer, fields, to, packet.tuple.protocol, id);
+    Some(())
+}
+
+/// Makes the header that an IPv4 packet gets in its own's place: with `to`'s addresses, and one hop
+/// less. Options are gone. None if the frame is shorter than it was.
+#[inline(always)]
+pub fn to_ipv6(
+    frame: &(impl Frame + ?Sized),
+    packet: &Packet<V6>,
+    to: &Tuple<V6>,
+    head: &mut Head<Ipv6>,
+) -> Option<()> {
+    let (fields, _) = read4(frame, ETHERNET, packet.payload_at.wrapping_sub(ETHERNET) as u16)?;
+    let fields = HeaderFields { hops: fields.hops.wrapping_sub(1), ..fields };
+    set6(&mut head.outer, fields, to, packet.tuple.protocol);
+    Some(())
+}

@@ -1,0 +1,105 @@
+//! Rewriting of IP headers.
+
+use crate::{
+    abi::translation::Translation,
+    wire::{
+        address::{V4, V6},
+        checksum,
+        ethernet::ETHERNET,
+        frame::FrameMut,
+        ipv4::Ipv4,
+        ipv6::Ipv6,
+        packet::Packet,
+        parse::Parse,
+        tuple::Tuple,
+    },
+};
+
+/// An address family whose headers can be rewritten.
+pub trait Rewrite: Parse {
+    /// Whether nothing in the header makes up for what changes in it.
+    const HAS_NO_HEADER_CHECKSUM: bool;
+    /// What one hop less adds to a sum over the header.
+    const ONE_HOP: u16;
+
+    /// Rewrites the header, with one hop less.
+    fn rewrite(header: &mut Self::Header, translation: &Translation<Self>);
+
+    /// Rewrites a quoted header's addresses, which change the sum over them by `address_delta`.
+    fn rewrite_quoted(header: &mut Self::Header, to: &Tuple<Self>, address_delta: u16);
+
+    /// Rewrites a fragment's identification; none if the frame is shorter than it was.
+    fn rewrite_id(
+        frame: &mut (impl FrameMut + ?Sized),
+        packet: &Packet<Self>,
+        id: u32,
+    ) -> Option<()>;
+}
+
+impl Rewrite for V4 {
+    const HAS_NO_HEADER_CHECKSUM: bool = false;
+    // One less in the first byte of the word (TTL, protocol).
+    const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
+
+    #[inline(always)]
+    fn rewrite(header: &mut Ipv4, translation: &Translation<Self>) {
+        header.ttl = header.ttl.wrapping_sub(1);
+        let delta = u32::from(translation.address_delta) + u32::from(Self::ONE_HOP);
+        header.checksum = checksum::update(header.checksum, delta);
+        header.source = translation.tuple.source;
+        header.destination = translation.tuple.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_quoted(header: &mut Ipv4, to: &Tuple<Self>, address_delta: u16) {
+        header.checksum = checksum::update(header.checksum, u32::from(address_delta));
+        header.source = to.source;
+        header.destination = to.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_id(
+        frame: &mut (impl FrameMut + ?Sized),
+        _packet: &Packet<Self>,
+        id: u32,
+    ) -> Option<()> {
+        let mut header: Ipv4 = frame.read(ETHERNET)?;
+        let delta = checksum::delta(u32::from(header.id), u32::from(id as u16));
+        header.checksum = checksum::update(header.checksum, u32::from(delta));
+        header.id = id as u16;
+        frame.put(ETHERNET, &header)
+    }
+}
+
+impl Rewrite for V6 {
+    const HAS_NO_HEADER_CHECKSUM: bool = true;
+    // One less in the second byte of the word (next header, hop limit).
+    const ONE_HOP: u16 = u16::from_ne_bytes([0xff, 0xfe]);
+
+    #[inline(always)]
+    fn rewrite(header: &mut Ipv6, translation: &Translation<Self>) {
+        header.hop_limit = header.hop_limit.wrapping_sub(1);
+        header.source = translation.tuple.source;
+        header.destination = translation.tuple.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_quoted(header: &mut Ipv6, to: &Tuple<Self>, _address_delta: u16) {
+        header.source = to.source;
+        header.destination = to.destination;
+    }
+
+    #[inline(always)]
+    fn rewrite_id(
+        frame: &mut (impl FrameMut + ?Sized),
+        packet: &Packet<Self>,
+        id: u32,
+    ) -> Option<()> {
+        // The fragment header is the last one before the payload, and the identification is its
+        // second half.
+        frame.put(
+            packet.payload_at.wrapping_sub(4) & Self::PAYLOAD_MASK,
+            &[id as u16, (id >> 16) as u16],
+        )
+    }
+}

@@ -1,0 +1,293 @@
+//! Endpoint-independent mapping and filtering over the model.
+
+use crate::{
+    abi::{
+        drop_reason::DropReason,
+        endpoint::Endpoint,
+        limits,
+        network::{Network, nat_behaviour::ENDPOINT_INDEPENDENT},
+        state::Timer,
+        time::ticks,
+    },
+    nat::endpoint_independent,
+    testing::{
+        fixture::{
+            C1_SIDE, C1_SLOT, C2_SIDE, Fixture, UPLINK, answer, families, left, model as symmetric,
+            packet, udp,
+        },
+        model::Model,
+    },
+    wire::{address::Port, protocol, tcp, tuple::side},
+};
+
+families!(
+    a_port_has_one_external_port_whatever_the_destination,
+    anybody_outside_reaches_the_container_by_it,
+    without_a_mapping_only_the_peer_answers,
+    no_other_flow_and_no_other_mapping_gets_its_port,
+    a_port_where_the_host_listens_is_not_taken,
+    what_is_for_a_socket_of_the_host_is_not_the_mappings,
+    where_another_exchange_has_the_tuple_the_flow_is_refused_and_not_moved,
+    it_lasts_as_long_as_the_container_sends_and_its_timeout_after,
+    an_answer_to_who_came_by_it_keeps_it,
+    it_ends_with_its_endpoint,
+    flows_and_mappings_are_counted_apart_for_their_endpoint,
+    a_container_that_maps_every_port_takes_none_from_other_networks,
+    a_published_port_leads_where_it_is_published,
+    what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none,
+);
+
+/// The first container is on a network with mappings, the second is not.
+fn model<A: Fixture>() -> Model<A> {
+    let mut model = symmetric();
+    let full_cone = Network { nat_behaviour: ENDPOINT_INDEPENDENT, ..Network::DEFAULT };
+    model.networks.extend([(0, full_cone), (1, full_cone), (2, Network::DEFAULT)]);
+    for (address, number) in [(A::C1, 1), (A::C2, 2)] {
+        let endpoint = model.endpoints[&address];
+        model.endpoints.insert(address, Endpoint { network_number: number, ..endpoint });
+    }
+    model
+}
+
+/// The external port that a packet of the first container's leaves with.
+fn port_to<A: Fixture>(
+    model: &Model<A>,
+    protocol: u8,
+    from: u16,
+    to: (A, u16),
+) -> Result<u16, DropReason> {
+    let sent = packet(C1_SIDE, (A::C1, from), to, protocol, tcp::SYN);
+    left(model, &sent).map(|there| there.tuple.source_port.get())
+}
+
+fn mappings<A: Fixture>(model: &Model<A>) -> usize {
+    model
+        .flows
+        .borrow()
+        .iter()
+        .filter(|(key, entry)| key.side == side::MAPPING && entry.is_reply == 0)
+        .count()
+}
+
+fn a_port_has_one_external_port_whatever_the_destination<A: Fixture>() {
+    for protocol in [protocol::TCP, protocol::UDP] {
+        let model = model::<A>();
+        // Somebody else has the port, toward one of the destinations only.
+        left(&model, &packet(UPLINK, (A::WORLD, 9), (A::HOST, 5000), protocol, tcp::SYN)).unwrap();
+        let port = port_to(&model, protocol, 5000, (A::WORLD, 53)).unwrap();
+        assert_ne!(port, 5000, "a published port is none for a mapping");
+        for to in [(A::WORLD, 54), (A::OTHER, 53), (A::ROUTER, 53)] {
+            assert_eq!(port_to(&model, protocol, 5000, to), Ok(port));
+        }
+        assert_eq!(
+            port_to(&model, protocol, 4000, (A::WORLD, 53)),
+            Ok(4000),
+            "its own where that is free"
+        );
+        assert_eq!(mappings(&model), 2);
+    }
+}
+
+fn anybody_outside_reaches_the_container_by_it<A: Fixture>() {
+    for protocol in [protocol::TCP, protocol::UDP] {
+        let model = model::<A>();
+        let arriving = packet(UPLINK, (A::OTHER, 7777), (A::HOST, 4000), protocol, tcp::SYN);
+        assert_eq!(left(&model, &arriving), Err(DropReason::NotOurs), "not before there is one");
+        port_to(&model, protocol, 4000, (A::WORLD, 53)).unwrap();
+        let there = left(&model, &arriving).unwrap();
+        assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C1, 4000));
+        assert_eq!(there.tuple.source, A::OTHER, "who sends it is seen");
+        assert_eq!(
+            left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple,
+            arriving.tuple.reversed()
+        );
+        let elsewhere = packet(UPLINK, (A::OTHER, 7777), (A::HOST, 4001), protocol, tcp::SYN);
+        assert_eq!(left(&model, &elsewhere), Err(DropReason::NotOurs));
+        for (source, reason) in [
+            (A::HOST, DropReason::SourceNotOutside),
+            (A::GATEWAY, DropReason::SourceNotOutside),
+            (A::LOOPBACK, DropReason::Martian),
+        ] {
+            let spoofed = packet(UPLINK, (source, 7777), (A::HOST, 4000), protocol, tcp::SYN);
+            assert_eq!(left(&model, &spoofed), Err(reason));
+        }
+    }
+}
+
+fn without_a_mapping_only_the_peer_answers<A: Fixture>() {
+    let model = model::<A>();
+    let there = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap();
+    assert!(left(&model, &answer(&there, 0)).is_ok());
+    assert_eq!(
+        left(&model, &udp(UPLINK, (A::OTHER, 53), (A::HOST, 4000))),
+        Err(DropReason::NotOurs)
+    );
+    assert_eq!(mappings(&model), 0);
+}
+
+fn no_other_flow_and_no_other_mapping_gets_its_port<A: Fixture>() {
+    let mut model = model::<A>();
+    assert_eq!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
+    let other = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::OTHER, 99))).unwrap();
+    assert_ne!(other.tuple.source_port.get(), 4000, "toward whomever");
+    let endpoint = model.endpoints[&A::C2];
+    model.endpoints.insert(A::C2, Endpoint { network_number: 1, ..endpoint });
+    let other = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::ROUTER, 99))).unwrap();
+    assert_ne!(other.tuple.source_port.get(), 4000);
+    // The other protocol's ports are others.
+    assert_eq!(port_to(&model, protocol::TCP, 4000, (A::WORLD, 53)), Ok(4000));
+}
+
+fn a_port_where_the_host_listens_is_not_taken<A: Fixture>() {
+    let mut model = model::<A>();
+    let mut listens = udp(UPLINK, (A::HOST, 0), (A::HOST, 4000)).tuple;
+    listens.side = side::MAPPING;
+    model.sockets.insert(listens);
+    assert_ne!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
+}
+
+fn what_is_for_a_socket_of_the_host_is_not_the_mappings<A: Fixture>() {
+    let mut model = model::<A>();
+    port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    let arriving = udp(UPLINK, (A::OTHER, 7777), (A::HOST, 4000));
+    model.sockets.insert(arriving.tuple);
+    assert_eq!(left(&model, &arriving), Err(DropReason::HostSocket));
+}
+
+fn where_another_exchange_has_the_tuple_the_flow_is_refused_and_not_moved<A: Fixture>() {
+    let model = model::<A>();
+    left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::OTHER, 53))).unwrap();
+    assert_eq!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
+    assert_eq!(
+        port_to(&model, protocol::UDP, 4000, (A::OTHER, 53)),
+        Err(DropReason::PortsExhausted)
+    );
+}
+
+fn it_lasts_as_long_as_the_container_sends_and_its_timeout_after<A: Fixture>() {
+    let model = model::<A>();
+    let timeout = Network::DEFAULT.timeouts[Timer::UdpStream as usize];
+    assert!(timeout >= Network::DEFAULT.timeouts[Timer::Udp as usize]);
+    let arriving = |port| udp(UPLINK, (A::OTHER, port), (A::HOST, 4000));
+    port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    for _ in 0..10 {
+        model.now.set(model.now.get() + ticks(100));
+        port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    }
+    model.now.set(model.now.get() + timeout);
+    assert!(left(&model, &arriving(1)).is_ok(), "it is there still");
+    // What comes in keeps it not (RFC 4787 REQ-6).
+    model.now.set(model.now.get() + 1);
+    assert_eq!(left(&model, &arriving(2)), Err(DropReason::NotOurs));
+    assert_eq!(mappings(&model), 0);
+    assert!(left(&model, &arriving(1)).is_ok(), "the flow that came by it goes on");
+}
+
+fn an_answer_to_who_came_by_it_keeps_it<A: Fixture>() {
+    let model = model::<A>();
+    let timeout = Network::DEFAULT.timeouts[Timer::UdpStream as usize];
+    port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    let there = left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))).unwrap();
+    for _ in 0..10 {
+        model.now.set(model.now.get() + timeout);
+        left(&model, &answer(&there, 0)).unwrap();
+    }
+    assert!(left(&model, &udp(UPLINK, (A::WORLD, 1), (A::HOST, 4000))).is_ok());
+}
+
+fn it_ends_with_its_endpoint<A: Fixture>() {
+    let mut model = model::<A>();
+    port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    model.epochs.insert(C1_SLOT, 1);
+    assert_eq!(
+        left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))),
+        Err(DropReason::NotOurs)
+    );
+    assert_eq!(
+        left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port,
+        Port::new(4000)
+    );
+}
+
+fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Fixture>() {
+    let counts = |model: &Model<A>| {
+        let counts = model.counts.borrow();
+        [C1_SLOT, C1_SLOT | limits::COUNT_MAPPINGS]
+            .map(|slot| counts.get(&slot).copied().unwrap_or(0))
+    };
+    for (flows, mappings, begins, left_over) in [
+        (0, 0, false, [0, 1]),
+        (1, 0, true, [1, 1]),
+        (
+            1,
+            endpoint_independent::MAX_MAPPINGS_PER_CONTAINER,
+            false,
+            [0, endpoint_independent::MAX_MAPPINGS_PER_CONTAINER],
+        ),
+    ] {
+        let mut model = model::<A>();
+        model.networks.insert(
+            1,
+            Network { nat_behaviour: ENDPOINT_INDEPENDENT, max_flows: flows, ..Network::DEFAULT },
+        );
+        model.counts.borrow_mut().insert(C1_SLOT | limits::COUNT_MAPPINGS, mappings);
+        assert_eq!(
+            port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).is_ok(),
+            begins,
+            "{flows} and {mappings}"
+        );
+        assert_eq!(counts(&model), left_over, "{flows} and {mappings}");
+    }
+}
+
+fn a_container_that_maps_every_port_takes_none_from_other_networks<A: Fixture>() {
+    let mut model = model::<A>();
+    model.networks.insert(
+        1,
+        Network {
+            nat_behaviour: ENDPOINT_INDEPENDENT,
+            first_port: 20_000,
+            ports: 10,
+            ..Network::DEFAULT
+        },
+    );
+    let symmetric = Network { first_port: 20_000, ports: 10, ..Network::DEFAULT };
+    model.networks.insert(0, Network { nat_behaviour: ENDPOINT_INDEPENDENT, ..symmetric });
+    for port in 20_000..20_010 {
+        port_to(&model, protocol::UDP, port, (A::WORLD, 53)).unwrap();
+    }
+    model.endpoints.get_mut(&A::C2).unwrap().network_number = 2;
+    model.networks.insert(2, symmetric);
+    let other = left(&model, &udp(C2_SIDE, (A::C2, 20_000), (A::OTHER, 53))).unwrap();
+    assert!((20_000..20_010).contains(&other.tuple.source_port.get()));
+    // Its answer is its own.
+    assert_eq!(left(&model, &answer(&other, 0)).unwrap().tuple.destination, A::C2);
+}
+
+fn a_published_port_leads_where_it_is_published<A: Fixture>() {
+    let mut model = model::<A>();
+    port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    let slot = model.ports[&(protocol::UDP, Port::new(5000), None)];
+    model.ports.insert((protocol::UDP, Port::new(4000), None), slot);
+    model.publishes.insert(
+        slot,
+        crate::abi::Publish {
+            container: A::C2,
+            host_port: Port::new(4000),
+            container_port: Port::new(80),
+            flags: 0,
+        },
+    );
+    let there = left(&model, &udp(UPLINK, (A::OTHER, 1), (A::HOST, 4000))).unwrap();
+    assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C2, 80));
+}
+
+fn what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none<A: Fixture>() {
+    let model = model::<A>();
+    port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
+    for (what, port, mapped) in [("a mapping", 4000, 1), ("a publish", 5000, 0)] {
+        let there = left(&model, &udp(UPLINK, (A::OTHER, 7777), (A::HOST, port))).expect(what);
+        let back = left(&model, &answer(&there, 0)).expect(what);
+        assert_eq!(back.refreshes_mapping, mapped, "{what}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The environment over ordinary collections, and the hosts and packets of the tests.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod model;

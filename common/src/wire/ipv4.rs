@@ -1,0 +1,252 @@
+//! IPv4 (RFC 791) and its ICMP (RFC 792).
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::wire::{
+    address::{Address as _, V4},
+    ethernet::ETHERNET,
+    frame::Frame,
+    packet::{Arrival, Malformed, Packet, Payload},
+    parse::Parse,
+    protocol,
+    quote::Quote,
+    transport::TCP,
+    tuple::Tuple,
+};
+
+/// An IPv4 header (RFC 791), without options.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+pub struct Ipv4 {
+    /// Version, and header length in words of 32 bits.
+    pub version_ihl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Bytes of header and payload, in network order.
+    pub total_length: u16,
+    /// Identification.
+    pub id: u16,
+    /// Flags and fragment offset, in network order.
+    pub fragment: u16,
+    /// Hops left.
+    pub ttl: u8,
+    /// IANA number of what follows.
+    pub protocol: u8,
+    /// Checksum of this header.
+    pub checksum: u16,
+    /// Source address.
+    pub source: V4,
+    /// Destination address.
+    pub destination: V4,
+}
+
+impl Ipv4 {
+    /// The sum over the header, not folded.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> u32 {
+        u32::from(u16::from_ne_bytes([self.version_ihl, self.tos]))
+            + u32::from(self.total_length)
+            + u32::from(self.id)
+            + u32::from(self.fragment)
+            + u32::from(u16::from_ne_bytes([self.ttl, self.protocol]))
+            + u32::from(self.checksum)
+            + self.source.sum()
+            + self.destination.sum()
+    }
+}
+
+/// Bytes of a header without options.
+const HEADER: usize = size_of::<Ipv4>();
+
+/// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every
+/// fragment.
+const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
+
+/// In the same field: routers must not fragment the packet.
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
+
+/// In the same field: zero in a first fragment.
+const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
+
+impl Parse for V4 {
+    type Header = Ipv4;
+    const USUAL: u32 = (ETHERNET + HEADER) as u32 + TCP;
+    const LONGEST: u32 = (ETHERNET + 60) as u32 + TCP;
+    const ICMP: u8 = protocol::ICMP;
+    const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
+    const ECHO_REPLY: u8 = icmp::ECHO_REPLY;
+    const PAYLOAD_MASK: usize = 0x7f;
+
+    #[inline(always)]
+    fn parse_usual(
+        frame: &(impl Frame + ?Sized),
+        arrival: Arrival,
+    ) -> Result<Packet<Self>, Malformed> {
+        parse::<true>(frame, arrival)
+    }
+
+    #[inline(always)]
+    fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+        parse::<false>(frame, arrival)
+    }
+
+    #[inline(always)]
+    fn parse_quote(
+        frame: &(impl Frame + ?Sized),
+        header_at: usize,
+        side: u8,
+    ) -> Option<Quote<Self>> {
+        let ip: Ipv4 = frame.read(header_at)?;
+        let header = usize::from(ip.version_ihl & 0x0f) * 4;
+        if ip.version_ihl >> 4 != 4 || header < 20 || ip.fragment & FRAGMENT_OFFSET != 0 {
+            return None;
+        }
+        let tuple = Tuple::without_ports(ip.source, ip.destination, ip.protocol, side);
+        Quote::read(frame, tuple, header_at, header_at + header)
+    }
+
+    #[inline(always)]
+    fn of_icmp(kind: u8) -> Payload {
+        match kind {
+            icmp::ECHO_REQUEST | icmp::ECHO_REPLY => Payload::Echo,
+            icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM => Payload::Error,
+            _ => Payload::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn has_pseudo_header(protocol: u8) -> bool {
+        !matches!(protocol, protocol::ICMP | protocol::SCTP)
+    }
+
+    #[inline(always)]
+    fn total_length(header: &Ipv4) -> u32 {
+        match u16::from_be(header.total_length) {
+            // BIG TCP.
+            0 => u32::MAX,
+            length => u32::from(length),
+        }
+    }
+}
+
+#[inline(always)]
+fn parse<const USUAL: bool>(
+    frame: &(impl Frame + ?Sized),
+    arrival: Arrival,
+) -> Result<Packet<V4>, Malformed> {
+    let ip: Ipv4 = frame.read(ETHERNET).ok_or(Malformed)?;
+    if USUAL && ip.version_ihl != 0x45 {
+        return Err(Malformed);
+    }
+    let header = if USUAL { HEADER } else { usize::from(ip.version_ihl & 0x0f) * 4 };
+    let length = arrival.length.wrapping_sub(ETHERNET as u32);
+    // A total length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
+    let total = u32::from(u16::from_be(ip.total_length));
+    if ip.version_ihl >> 4 != 4
+        || header < 20
+        || total > length
+        || (total != 0 && (total as usize) < header)
+    {
+        return Err(Malformed);
+    }
+    let tuple = Tuple::without_ports(ip.source, ip.destination, ip.protocol, arrival.side);
+    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + header, ip.ttl);
+    packet.dont_fragment = ip.fragment & DONT_FRAGMENT != 0;
+    if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
+        packet.id = u32::from(ip.id);
+        if ip.fragment & FRAGMENT_OFFSET != 0 {
+            packet.payload = Payload::Fragment;
+            return Ok(packet);
+        }
+        packet.first_fragment = true;
+    }
+    let carried = if total == 0 { usize::MAX } else { total as usize - header };
+    packet.read_payload(frame, arrival, carried, header)?;
+    Ok(packet)
+}
+
+/// Types of ICMP messages.
+pub(crate) mod icmp {
+    pub(super) const ECHO_REPLY: u8 = 0;
+    pub(crate) const UNREACHABLE: u8 = 3;
+    pub(super) const ECHO_REQUEST: u8 = 8;
+    pub(crate) const TIME_EXCEEDED: u8 = 11;
+    pub(super) const PARAMETER_PROBLEM: u8 = 12;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::wire::parse::Parse;
+    use crate::wire::tuple::side;
+
+    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, gso_size: 0 };
+
+    fn parse(frame: &[u8]) -> Result<Packet<V4>, Malformed> {
+        V4::parse(frame, Arrival { length: u32::try_from(frame.len()).unwrap(), ..ARRIVAL })
+    }
+
+    fn tcp() -> Vec<u8> {
+        let mut frame = std::vec![0; ETHERNET];
+        frame.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 172, 18, 0, 2, 203, 0, 113, 10]);
+        frame.extend([
+            0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x12, 0xff, 0xff, 0, 0, 0, 0,
+        ]);
+        frame
+    }
+
+    fn changed(at: usize, value: u8) -> Vec<u8> {
+        let mut frame = tcp();
+        frame[at] = value;
+        frame
+    }
+
+    #[test]
+    fn headers_that_contradict_themselves_are_malformed() {
+        for (what, at, value) in [
+            ("version 6", 14, 0x65),
+            ("a header of four words", 14, 0x44),
+            ("a header longer than the packet", 14, 0x4f),
+            ("longer than the frame", 17, 41),
+            ("shorter than its header", 17, 19),
+            ("no room for TCP", 17, 39),
+            ("a TCP header of four words", 46, 0x40),
+        ] {
+            assert_eq!(parse(&changed(at, value)), Err(Malformed), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_total_length_of_zero_is_a_large_gso_packet() {
+        assert!(parse(&changed(17, 0)).is_ok());
+    }
+
+    #[test]
+    fn fragments_are_told_by_their_place() {
+        for (what, field, payload, first) in [
+            ("none", [0, 0], Payload::Tcp, false),
+            ("none that may be", [0x40, 0], Payload::Tcp, false),
+            ("first", [0x20, 0], Payload::Tcp, true),
+            ("later", [0x20, 8], Payload::Fragment, false),
+            ("last", [0, 8], Payload::Fragment, false),
+        ] {
+            let mut frame = tcp();
+            frame[18..22].copy_from_slice(&[0x12, 0x34, field[0], field[1]]);
+            let packet = parse(&frame).unwrap();
+            let id = if field[0] & 0x20 == 0 && field[1] == 0 {
+                0
+            } else {
+                u16::from_ne_bytes([0x12, 0x34]).into()
+            };
+            assert_eq!(
+                (packet.payload, packet.first_fragment, packet.id),
+                (payload, first, id),
+                "{what}"
+            );
+            assert_eq!(packet.has_ports(), payload == Payload::Tcp, "{what}");
+            assert_eq!(packet.dont_fragment, field[0] == 0x40, "{what}");
+        }
+    }
+}

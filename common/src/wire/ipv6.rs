@@ -1,0 +1,283 @@
+//! IPv6 (RFC 8200) and its ICMP (RFC 4443).
+//!
+//! Between the header and the payload there may be extension headers. [`EXTENSIONS`] of them are
+//! walked, as long as all together have fewer bytes than [`EXTENSION_BYTES`]: hop-by-hop options,
+//! destination options, a routing header that has nothing left to visit, and the fragment header,
+//! which is the last one that is looked at. What is behind more of them is hidden
+//! ([`Payload::Unparsed`]): a neighbour would find it all the same, so a container may not send that
+//! (RFC 7113). Any other header is a payload without ports.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::wire::{
+    address::{Address as _, V6},
+    ethernet::ETHERNET,
+    frame::Frame,
+    ndp,
+    packet::{Arrival, Malformed, Packet, Payload},
+    parse::Parse,
+    protocol,
+    quote::Quote,
+    transport::TCP,
+    tuple::Tuple,
+};
+
+/// An IPv6 header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
+pub struct Ipv6 {
+    /// Version, traffic class and flow label.
+    pub version_class_flow: [u8; 4],
+    /// Bytes after this header, in network order; zero for a jumbogram (RFC 2675).
+    pub payload_length: u16,
+    /// IANA number of what follows.
+    pub next_header: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: V6,
+    /// Destination address.
+    pub destination: V6,
+}
+
+impl Ipv6 {
+    /// The sum over the header, not folded.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> u32 {
+        let [a, b, c, d] = self.version_class_flow;
+        u32::from(u16::from_ne_bytes([a, b]))
+            + u32::from(u16::from_ne_bytes([c, d]))
+            + u32::from(self.payload_length)
+            + u32::from(u16::from_ne_bytes([self.next_header, self.hop_limit]))
+            + self.source.sum()
+            + self.destination.sum()
+    }
+}
+
+/// The longest packet that every link carries (RFC 8200 section 5), in bytes.
+pub const LEAST_MTU: u32 = 1280;
+
+/// How many extension headers are walked.
+pub const EXTENSIONS: usize = 4;
+
+/// All together have fewer bytes than this.
+pub const EXTENSION_BYTES: usize = 128;
+
+/// Bytes of a header without extension headers.
+pub(crate) const HEADER: usize = size_of::<Ipv6>();
+
+/// Bytes of the longest header, with extension headers.
+pub const LONGEST: usize = HEADER + EXTENSION_BYTES;
+
+/// Bytes of the hop-by-hop options that a jumbogram has (RFC 2675).
+const JUMBO_OPTION: usize = 8;
+
+/// IANA numbers of extension headers.
+mod extension {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const DESTINATION: u8 = 60;
+}
+
+/// A fragment header (RFC 8200 section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct FragmentHead {
+    next_header: u8,
+    _reserved: u8,
+    /// In network order: the offset in the upper 13 bits, in the lowest whether more follow.
+    offset: u16,
+    id: [u16; 2],
+}
+
+const OFFSET: u16 = 0xfff8_u16.to_be();
+
+const MORE: u16 = 1_u16.to_be();
+
+/// Where extension headers lead.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// What follows them.
+    protocol: u8,
+    /// Where, in bytes from the first of them.
+    length: usize,
+    /// Of the fragment header, if there is one: the offset and whether more follow, in network
+    /// order.
+    fragment: u16,
+    id: u32,
+}
+
+/// Whether what follows is an extension header.
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        extension::HOP_BY_HOP | extension::ROUTING | extension::FRAGMENT | extension::DESTINATION
+    )
+}
+
+/// Walks the extension headers that begin at `at`; none if the frame ends before they do. Beyond
+/// the bound it ends at an extension header.
+#[inline(always)]
+fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
+    let mut walk = Walk { protocol: next, length: 0, fragment: 0, id: 0 };
+    for _ in 0..EXTENSIONS {
+        if !is_extension(walk.protocol) {
+            break;
+        }
+        // For the verifier, which does not see that what is longer has been left below.
+        let here = at + (walk.length & (EXTENSION_BYTES - 1));
+        if walk.protocol == extension::FRAGMENT {
+            let head: FragmentHead = frame.read(here)?;
+            if walk.length + size_of::<FragmentHead>() >= EXTENSION_BYTES {
+                break;
+            }
+            walk.length += size_of::<FragmentHead>();
+            walk.protocol = head.next_header;
+            walk.fragment = head.offset & (OFFSET | MORE);
+            walk.id = u32::from(head.id[0]) | u32::from(head.id[1]) << 16;
+            break;
+        }
+        let [next, words, _, left]: [u8; 4] = frame.read(here)?;
+        let length = (usize::from(words) + 1) * 8;
+        if walk.length + length >= EXTENSION_BYTES
+            || (walk.protocol == extension::ROUTING && left != 0)
+        {
+            break;
+        }
+        walk.length += length;
+        walk.protocol = next;
+    }
+    Some(walk)
+}
+
+impl Parse for V6 {
+    type Header = Ipv6;
+    const USUAL: u32 = (ETHERNET + HEADER) as u32 + TCP;
+    const LONGEST: u32 = (ETHERNET + LONGEST) as u32 + TCP;
+    const ICMP: u8 = protocol::ICMPV6;
+    const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST;
+    const ECHO_REPLY: u8 = icmp::ECHO_REPLY;
+    const PAYLOAD_MASK: usize = 0xff;
+
+    #[inline(always)]
+    fn parse_usual(
+        frame: &(impl Frame + ?Sized),
+        arrival: Arrival,
+    ) -> Result<Packet<Self>, Malformed> {
+        parse::<true>(frame, arrival)
+    }
+
+    #[inline(always)]
+    fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed> {
+        parse::<false>(frame, arrival)
+    }
+
+    #[inline(always)]
+    fn parse_quote(
+        frame: &(impl Frame + ?Sized),
+        header_at: usize,
+        side: u8,
+    ) -> Option<Quote<Self>> {
+        let ip: Ipv6 = frame.read(header_at)?;
+        if ip.version_class_flow[0] >> 4 != 6 {
+            return None;
+        }
+        let walk = walk(frame, header_at + HEADER, ip.next_header)?;
+        if walk.fragment & OFFSET != 0 {
+            return None;
+        }
+        let tuple = Tuple::without_ports(ip.source, ip.destination, walk.protocol, side);
+        Quote::read(frame, tuple, header_at, header_at + HEADER + walk.length)
+    }
+
+    #[inline(always)]
+    fn of_icmp(kind: u8) -> Payload {
+        match kind {
+            icmp::ECHO_REQUEST | icmp::ECHO_REPLY => Payload::Echo,
+            icmp::UNREACHABLE..=icmp::PARAMETER_PROBLEM => Payload::Error,
+            ndp::LISTENER_QUERY..=ndp::REDIRECT
+            | ndp::LISTENER_REPORT_V2
+            | ndp::ROUTER_OF_GROUPS..=ndp::NO_ROUTER_OF_GROUPS => Payload::Link,
+            _ => Payload::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn has_pseudo_header(protocol: u8) -> bool {
+        protocol != protocol::SCTP
+    }
+
+    #[inline(always)]
+    fn total_length(header: &Ipv6) -> u32 {
+        match u16::from_be(header.payload_length) {
+            // BIG TCP.
+            0 => u32::MAX,
+            length => HEADER as u32 + u32::from(length),
+        }
+    }
+}
+
+#[inline(always)]
+fn parse<const USUAL: bool>(
+    frame: &(impl Frame + ?Sized),
+    arrival: Arrival,
+) -> Result<Packet<V6>, Malformed> {
+    let ip: Ipv6 = frame.read(ETHERNET).ok_or(Malformed)?;
+    let length = arrival.length.wrapping_sub(ETHERNET as u32);
+    let carried = u32::from(u16::from_be(ip.payload_length));
+    // A payload length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
+    let jumbo = carried == 0 && arrival.gso_size != 0;
+    if ip.version_class_flow[0] >> 4 != 6
+        || HEADER as u32 + carried > length
+        || ip.source.is_v4_mapped()
+        || ip.destination.is_v4_mapped()
+        || (USUAL && is_extension(ip.next_header))
+    {
+        return Err(Malformed);
+    }
+    let tuple = Tuple::without_ports(ip.source, ip.destination, ip.next_header, arrival.side);
+    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + HEADER, ip.hop_limit);
+    packet.dont_fragment = true;
+    if !USUAL && is_extension(ip.next_header) {
+        let walk = walk(frame, ETHERNET + HEADER, ip.next_header).ok_or(Malformed)?;
+        packet.tuple.protocol = walk.protocol;
+        packet.payload_at += walk.length;
+        if !jumbo && (carried as usize) < walk.length {
+            return Err(Malformed);
+        }
+        // One with neither offset nor more to come is whole (RFC 6946).
+        if walk.fragment != 0 {
+            packet.id = walk.id;
+            if walk.fragment & OFFSET != 0 {
+                packet.payload = Payload::Fragment;
+                return Ok(packet);
+            }
+            packet.first_fragment = true;
+        }
+        if is_extension(walk.protocol) {
+            packet.payload = Payload::Unparsed;
+            return Ok(packet);
+        }
+    }
+    let header = packet.payload_at - ETHERNET;
+    let carried = if jumbo { usize::MAX } else { carried as usize + HEADER - header };
+    // The kernel takes a jumbogram's option out when it cuts it.
+    let option = if jumbo && ip.next_header == extension::HOP_BY_HOP { JUMBO_OPTION } else { 0 };
+    packet.read_payload(frame, arrival, carried, header - option)?;
+    Ok(packet)
+}
+
+/// Types of its ICMP messages.
+pub(crate) mod icmp {
+    pub(crate) const UNREACHABLE: u8 = 1;
+    pub(crate) const TOO_BIG: u8 = 2;
+    pub(crate) const TIME_EXCEEDED: u8 = 3;
+    pub(crate) const PARAMETER_PROBLEM: u8 = 4;
+    pub(super) const ECHO_REQUEST: u8 = 128;
+    pub(super) const ECHO_REPLY: u8 = 129;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! SCTP (RFC 9260), as far as a flow's life goes: what its first chunk means, in the words of TCP's
+//! flags.
+//!
+//! The checksum covers the ports and not the addresses, so that addresses are translated and ports
+//! never are. Nothing but the sender's stack, or its device, computes it.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::wire::{
+    tcp,
+    transport::{Ports, number},
+};
+
+/// The common header, and the beginning of the first chunk (RFC 9260 sections 3.1 and 3.2).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct Head {
+    pub(crate) ports: Ports,
+    tag: [u16; 2],
+    checksum: [u16; 2],
+    kind: u8,
+    flags: u8,
+    length: u16,
+}
+
+/// Types of chunks.
+mod chunk {
+    pub(super) const INIT: u8 = 1;
+    pub(super) const INIT_ACK: u8 = 2;
+    pub(super) const ABORT: u8 = 6;
+    pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
+}
+
+/// What the kernel says of a GSO packet whose segments are as long as they came: SCTP's are.
+pub(crate) const GSO_BY_FRAGMENTS: u32 = 0xffff;
+
+impl Head {
+    /// The verification tag: what the receiver said in its INIT or INIT ACK. Zero in an INIT alone.
+    #[inline(always)]
+    pub(crate) const fn tag(&self) -> u32 {
+        number(self.tag)
+    }
+
+    /// SYN for INIT and INIT ACK, after which the sender's tag stands; RST for ABORT and SHUTDOWN
+    /// COMPLETE; none for what only goes on. An INIT with a tag, or INIT ACK without, is nothing
+    /// that a receiver takes (RFC 9260 section 8.5.1).
+    #[inline(always)]
+    pub(crate) const fn meaning(&self) -> u8 {
+        let untagged = self.tag() == 0;
+        match self.kind {
+            chunk::INIT if untagged => tcp::SYN,
+            chunk::INIT_ACK if !untagged => tcp::SYN,
+            chunk::ABORT | chunk::SHUTDOWN_COMPLETE => tcp::RST,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_chunk_means_what_tcps_flags_do() {
+        for (what, kind, tag, meaning) in [
+            ("INIT", 1, 0, tcp::SYN),
+            ("INIT with a tag", 1, 7, 0),
+            ("INIT ACK", 2, 7, tcp::SYN),
+            ("INIT ACK without a tag", 2, 0, 0),
+            ("DATA", 0, 7, 0),
+            ("HEARTBEAT", 4, 7, 0),
+            ("ABORT", 6, 7, tcp::RST),
+            ("SHUTDOWN", 7, 7, 0),
+            ("COOKIE ECHO", 10, 7, 0),
+            ("SHUTDOWN COMPLETE", 14, 7, tcp::RST),
+        ] {
+            let mut bytes = [0; 16];
+            bytes[7] = tag;
+            bytes[12] = kind;
+            let head: Head = bytemuck::pod_read_unaligned(&bytes);
+            assert_eq!((head.tag(), head.meaning()), (u32::from(tag), meaning), "{what}");
+        }
+    }
+}
