@@ -23,8 +23,7 @@ use nix::{
 
 use crate::{undo, verb, wait::DEADLINE};
 
-/// The variable that says what every agent of a lab connects its containers with, where the test
-/// says nothing.
+/// Names the device (`veth` or `netkit`) that an agent of a lab uses unless the test names one.
 const DEVICE: &str = "CAUSEWAY_LAB_DEVICE";
 
 /// A running agent.
@@ -35,9 +34,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts `causeway up ARGUMENTS`, of the program at that path, and comes back once it serves,
-    /// or with the last line of its log. Unless it is to be kept, it ends with the calling thread,
-    /// however that ends.
+    /// Starts `causeway up ARGUMENTS` with the program at `program`, and returns when it is ready.
+    /// An error carries the last line of its log. Unless `keep` is set, the agent is killed when
+    /// the calling thread ends.
     pub fn start(
         program: &Path,
         instance: &str,
@@ -53,7 +52,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file.with_context(|| format!("cannot write {}", log.display()))?)
-            // A Ctrl-C of the terminal is for the lab, which then ends the agent in its own order.
+            // Ctrl-C must reach the lab only, which ends the agent in the right order.
             .process_group(0);
         if !keep {
             // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken
@@ -74,19 +73,19 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Its process.
+    /// The process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it as a crash would.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
-        // Only fails if it has ended and been waited for.
+        // Fails only if the process has already been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Ends it with SIGTERM, which must work.
+    /// Ends it with SIGTERM and checks that it exits successfully.
     pub fn end(&mut self) {
         let pid = Pid::from_raw(self.pid().try_into().expect("a pid fits its own type"));
         kill(pid, Signal::SIGTERM).expect("it has not been waited for");
@@ -97,7 +96,7 @@ impl Agent {
         );
     }
 
-    /// Waits until it ends by itself; none if it does not.
+    /// Waits until it ends by itself. `None` after [`DEADLINE`].
     pub fn wait(&mut self) -> Option<ExitStatus> {
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
@@ -109,7 +108,7 @@ impl Agent {
         None
     }
 
-    /// What it wrote on stderr, and those of the same instance before it.
+    /// The log on stderr, of this agent and of earlier ones of the instance.
     pub fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_else(|error| error.to_string());
         format!("the agent's log:\n{text}")
@@ -117,10 +116,10 @@ impl Agent {
 
     fn wait_ready(&mut self, stdout: ChildStdout) -> anyhow::Result<()> {
         let (sender, receiver) = mpsc::channel();
-        // Reads on after that, so that the agent never waits for a full pipe.
+        // Keeps reading after `ready`, so that the agent never blocks on a full pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // The receiver is gone once it knows.
+                // The receiver is dropped once `ready` has been seen.
                 let _ = sender.send(line);
             }
         });

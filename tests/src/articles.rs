@@ -1,5 +1,5 @@
-//! What the articles on container networking check by hand after they have built it by hand: each a
-//! row of what, expected and seen.
+//! The checks of `cargo xtask lab`: what articles on container networking check by hand after they
+//! have built a bridge and NAT by hand. Each check is a row.
 
 use std::{
     collections::BTreeMap,
@@ -18,27 +18,27 @@ use crate::{
     netfilter, ping, place,
 };
 
-/// The port that is published, on the host and in the container.
+/// The published port, the same on the host and in the container.
 pub const PORT: u16 = 5000;
-/// What the page in the container says.
+/// The page that the container serves.
 pub const PAGE: &str = "served from a container\n";
 
 const OUTSIDE_PAGE: &str = "served from outside\n";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One check.
+/// One check: what was done, what should come of it, and what did.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What was done.
+    /// What was done, in words.
     pub what: String,
-    /// What should have come of it.
+    /// The expected result.
     pub expected: String,
-    /// What came of it.
+    /// The result seen.
     pub seen: String,
 }
 
 impl Row {
-    /// Whether it went as expected.
+    /// Whether the check passed.
     pub fn ok(&self) -> bool {
         self.expected == self.seen
     }
@@ -48,7 +48,7 @@ impl Row {
     }
 }
 
-/// Does them all. `c1` serves [`PAGE`] at its own [`PORT`], published as the same.
+/// Runs all checks. `c1` must serve [`PAGE`] at [`PORT`], published at the same port.
 pub fn check(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     let _outside = Page::serve(&lab.world, (FAR, 80), OUTSIDE_PAGE);
     let far = SocketAddr::from((FAR, 80));
@@ -104,8 +104,8 @@ fn page_row(what: &str, from: &Netns, address: SocketAddr, page: &str) -> Row {
     Row::new(format!("{what} ({address})"), format!("200, '{}'", page.trim_end()), in_words(seen))
 }
 
-/// Made by hand with a bridge for each container, the host has the same route twice, and one
-/// container is cut off.
+/// A bridge per container, as some build it by hand, gives the host the same route twice and cuts
+/// one container off.
 fn routes_row(lab: &Lab) -> Row {
     let routes = place::block_on(async { Netlink::open(&lab.host).await?.routes().await });
     let count = |routes: Vec<_>| {
@@ -118,7 +118,7 @@ fn routes_row(lab: &Lab) -> Row {
     Row::new("routes of the host to the containers", "1 to 172.18.0.0/16", seen)
 }
 
-/// `ip neigh`: the gateway is at the bridge's address, and the other container at its own.
+/// As in `ip neigh`: the gateway has the MAC of the bridge, the other container its own.
 fn neighbours(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     let bridge = place::block_on(async { Netlink::open(&lab.host).await?.link("cw0").await });
     let bridge = bridge
@@ -143,7 +143,7 @@ fn neighbours(lab: &Lab, c1: &Container, c2: &Container) -> Vec<Row> {
     ]
 }
 
-/// Address, hardware type, flags, MAC, mask, device; flag 2 is a complete entry.
+/// Columns: address, hardware type, flags, MAC, mask, device. Flags 0x0 mark an incomplete entry.
 fn arp_table() -> BTreeMap<IpAddr, String> {
     let text = fs::read_to_string("/proc/thread-self/net/arp").unwrap_or_default();
     let entry = |line: &str| {

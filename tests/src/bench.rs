@@ -1,5 +1,5 @@
-//! A datapath on interfaces that lead nowhere, and a model with the same tables: each frame is
-//! given to both.
+//! A datapath on interfaces without a peer in use, and a model with the same tables. Each frame
+//! goes through both.
 
 pub mod pure;
 pub mod rows;
@@ -32,40 +32,39 @@ pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
 
 /// A loaded datapath and its model.
 pub struct Bench {
-    /// The kernel's side.
+    /// The datapath in the kernel.
     pub datapath: Datapath,
-    /// The pure side.
+    /// The model.
     pub models: Models,
     netns: Netns,
     links: BTreeMap<&'static str, (u32, [u8; 6])>,
     next_slot: u32,
     options: LoadOptions,
-    /// What is to be taken back.
+    /// To be removed by [`Bench::clear`].
     endpoints: Vec<IpAddr>,
     publishes: Vec<PublishEntry>,
 }
 
-/// A container to make known.
+/// A container for [`Bench::put_container`].
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Its address; its subnet is the /16 around it and its gateway that one's first. Those of IPv6
-    /// are made of it ([`address`]).
+    /// IPv4 address. Its subnet is the /16 around it, its gateway the first address there.
+    /// [`address`] derives the IPv6 addresses.
     pub address: [u8; 4],
-    /// Its host side.
+    /// Host side.
     pub host_side: &'static str,
-    /// Its network's bridge.
+    /// Bridge of its network.
     pub bridge: &'static str,
-    /// Its network is internal and keeps containers apart.
+    /// Its network is internal and has no icc.
     pub closed: bool,
     /// Its network masquerades.
     pub masquerade: bool,
 }
 
-/// Runs `work` on a bench in a namespace of its own, and leaves nothing behind, whatever becomes of
-/// it.
+/// Runs `work` on a bench in a namespace of its own, and cleans up even after a panic.
 ///
-/// Loading is most of what a test takes, and on an emulated processor nearly all: a bench that was
-/// used is made as new again, and serves the next test of the process.
+/// Loading takes most of a test's time, and nearly all of it on an emulated processor. So a used
+/// bench is cleared and serves the next test of the process.
 pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
     let mut bench = spares::take().unwrap_or_else(Bench::new);
     let netns = bench.netns.try_clone().expect("a second handle on the bench's namespace");
@@ -84,7 +83,7 @@ pub fn with_bench(work: impl FnOnce(&mut Bench) + Send) {
     }
 }
 
-/// Benches that wait for the next test. They go with the process.
+/// Idle benches. They are removed when the process exits.
 mod spares {
     use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -118,7 +117,7 @@ mod spares {
     }
 }
 
-/// The bridges, and the second byte of their networks' subnets.
+/// The bridges, with the second byte of their IPv4 subnets.
 const BRIDGES: [(&str, u8); 3] = [("cwa", 18), ("cwb", 19), ("cwc", 20)];
 const VETHS: [(&str, &str); 7] = [
     ("h1", "p1"),
@@ -130,17 +129,17 @@ const VETHS: [(&str, &str); 7] = [
     ("lan0", "pl"),
 ];
 
-/// The host's address on its uplink, and on the interface that is none.
+/// The host's address on the uplink. [`LAN`] is its address on `lan0`, which is no uplink.
 pub const HOST: [u8; 4] = [10, 0, 2, 15];
 /// See [`HOST`].
 pub const LAN: [u8; 4] = [192, 168, 9, 1];
-/// The next one on the way outside.
+/// The next hop of the default route.
 const ROUTER: [u8; 4] = [10, 0, 2, 2];
 
-/// The address of a family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2,
+/// The address of `family` that corresponds to `v4`: `2001:db8:18::2` for 172.18.0.2,
 /// `2001:db8:113::10` for 203.0.113.10.
 pub fn address(family: Family, v4: [u8; 4]) -> IpAddr {
-    // As people read it.
+    // Decimal digits become hexadecimal ones: 18 becomes 0x18.
     let digits = |byte: u8| u16::from_str_radix(&byte.to_string(), 16).expect("decimal digits");
     match (family, v4) {
         (V4, v4) => v4.into(),
@@ -153,12 +152,12 @@ pub fn address(family: Family, v4: [u8; 4]) -> IpAddr {
     }
 }
 
-/// The subnet of a family around an address, as long as networks' are.
+/// The network subnet around an address.
 fn subnet(family: Family, v4: [u8; 4]) -> IpNet {
     IpNet::new(address(family, v4), if family == V4 { 16 } else { 64 }).expect("a length").trunc()
 }
 
-/// The subnets of both families of a bridge's network.
+/// The IPv4 and IPv6 subnets of a bridge's network.
 fn subnets(network: u8) -> [IpNet; 2] {
     Family::ALL.map(|family| subnet(family, [172, network, 0, 0]))
 }
@@ -173,9 +172,9 @@ pub fn link_local_of(container: [u8; 4]) -> IpAddr {
     Mac::from_ipv4(container.into()).link_local().into()
 }
 
-/// Removes what a bench leaves in the kernel.
+/// Removes pins, filters and the namespace of a bench.
 fn remove(netns: &Netns, name: &str) {
-    // In its namespace, which has the filters where there are no links.
+    // The filters of clsact are in the bench's namespace.
     netns.run(|| Datapath::remove(name)).expect("a thread in the namespace").expect("the pins go");
     Netns::remove(name).expect("the namespace goes");
 }
@@ -221,15 +220,15 @@ async fn make_links(netns: &Netns) -> BTreeMap<&'static str, (u32, [u8; 6])> {
     links
 }
 
-/// How long after its links are made a host may speak of them: the kernel looks at their carriers
-/// within a second, and then reports groups (RFC 3810, section 6.1).
+/// How long the kernel may send packets of its own after the links are made: it checks carriers
+/// within a second, and then reports multicast groups (RFC 3810 section 6.1).
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Lets an interface have IPv6 addresses and forward between them, and say nothing of its own
-/// accord: that would be counted.
+/// Enables IPv6 addresses and forwarding on an interface without any packets of the kernel's own,
+/// which would be counted.
 fn speak(netns: &Netns, interface: &str) {
-    // No link-local address, and who asks for no router needs none. Reports are sent at once, not
-    // within a second.
+    // No link-local address is needed without router solicitations. Group reports are sent at once
+    // instead of within a second.
     for (key, value) in [
         ("addr_gen_mode", "1"),
         ("accept_dad", "0"),
@@ -247,11 +246,11 @@ impl Bench {
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         undo::sweep();
-        // Apart from the labs, which count from zero.
+        // Labs count from zero; benches from 1000.
         let name = undo::unique_name(1000 + NUMBER.fetch_add(1, Ordering::Relaxed));
         let netns = Netns::create(&name).expect("the bench's namespace (the tests need root)");
         for scope in ["all", "default"] {
-            // Its own packets would be counted too.
+            // The kernel's own IPv6 packets would be counted.
             let key = format!("ipv6/conf/{scope}/disable_ipv6");
             sysctl::set(&netns, &key, "1").expect("no IPv6 of the bench's own");
         }
@@ -271,7 +270,7 @@ impl Bench {
                 let links = runtime.block_on(make_links(&netns));
                 let made = Instant::now();
                 let datapath = Datapath::load(&options).expect("the datapath loads");
-                // Most of it has gone into loading.
+                // Loading has already taken most of this time.
                 thread::sleep(SILENCE.saturating_sub(made.elapsed()));
                 (links, datapath)
             }))
@@ -294,7 +293,8 @@ impl Bench {
         }
     }
 
-    /// Makes it as new, but that slots are others' before they are given again. In its namespace.
+    /// Removes all entries, flows and models. Slots are reused only after other slots, as in the
+    /// agent. Must run in the bench's namespace.
     fn clear(&mut self) {
         for publish in std::mem::take(&mut self.publishes) {
             self.datapath.remove_publish(&publish.spec.ports).expect("the publish goes");
@@ -326,12 +326,12 @@ impl Bench {
         remove(&netns, &options.instance);
     }
 
-    /// An interface's index.
+    /// Index of an interface.
     pub fn index(&self, name: &str) -> u32 {
         self.links[name].0
     }
 
-    /// An interface's MAC.
+    /// MAC of an interface.
     pub fn mac(&self, name: &str) -> [u8; 6] {
         self.links[name].1
     }
@@ -340,7 +340,7 @@ impl Bench {
         Interface { index: self.index(name), name: name.to_owned() }
     }
 
-    /// Makes the host's own known, in both families: the uplink, its addresses, the routes.
+    /// Adds the host: bridges, uplink, local addresses and routes, in both families.
     pub fn put_host(&mut self) {
         for (bridge, network) in BRIDGES {
             let subnets = subnets(network);
@@ -364,7 +364,7 @@ impl Bench {
         }
     }
 
-    /// Makes the uplink known with another MTU.
+    /// Adds the uplink, or updates its MTU.
     pub fn put_uplink(&mut self, mtu: u32) {
         let uplink = self.interface("up0");
         let IpAddr::V6(v6) = address(V6, HOST) else { unreachable!("it was asked for") };
@@ -372,8 +372,8 @@ impl Bench {
         self.models.put_uplink(uplink.index, &Family::ALL.map(|family| address(family, HOST)), mtu);
     }
 
-    /// Lets the uplink's driver run the XDP program, and the containers behind those host sides
-    /// take what it redirects.
+    /// Attaches the XDP program to the uplink, and marks the containers behind `receivers` as able
+    /// to take redirected frames.
     pub fn put_xdp(&mut self, receivers: &[&'static str]) {
         let mac = Mac(self.mac("up0"));
         self.datapath.put_xdp(&self.interface("up0"), mac).expect("XDP on a veth");
@@ -384,14 +384,14 @@ impl Bench {
         }
     }
 
-    /// Gives a network mapping and filtering that do not depend on the other side. In the model all
-    /// networks have that then.
+    /// Makes a network full-cone (endpoint-independent mapping and filtering). The model then
+    /// treats every network so.
     pub fn put_full_cone(&mut self, bridge: &'static str) {
         self.put_terms(bridge, &Terms { full_cone: true, ..Terms::default() });
         self.models.put_full_cone();
     }
 
-    /// Gives a network other terms, in the kernel alone.
+    /// Changes the flow policy of a network in the kernel, not in the model.
     pub fn put_terms(&mut self, bridge: &'static str, terms: &Terms) {
         let (_, network) =
             BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
@@ -400,13 +400,13 @@ impl Bench {
             .expect("the bridge");
     }
 
-    /// Makes a container known that has IPv4 alone.
+    /// Adds a container with IPv4 only.
     pub fn put_container(&mut self, place: Place) {
         let entry = self.endpoint_entry(place);
         self.put_endpoint(&entry, place.host_side);
     }
 
-    /// Makes a container known with its addresses of both families, the link-local one among them.
+    /// Adds a container with its IPv4, IPv6 and link-local addresses.
     pub fn put_dual(&mut self, place: Place) {
         self.put_container(place);
         let [_, network, ..] = place.address;
@@ -427,8 +427,7 @@ impl Bench {
         self.models.put_endpoint(entry, slot);
     }
 
-    /// Makes another address of a container known, in the kernel alone. The gateway's and the
-    /// subnet are of its family.
+    /// Adds a further address of a container in the kernel, not in the model.
     pub fn put_address(&mut self, place: Place, address: &str, gateway: &str, subnet: &str) {
         let host_side = self.interface(place.host_side);
         let entry = EndpointEntry {
@@ -448,7 +447,7 @@ impl Bench {
         }
     }
 
-    /// What the datapath is told of a container.
+    /// The endpoint entry of a container.
     pub fn endpoint_entry(&self, place: Place) -> EndpointEntry {
         let [a, b, ..] = place.address;
         EndpointEntry {
@@ -467,13 +466,13 @@ impl Bench {
         }
     }
 
-    /// How many entries a hash map has.
+    /// Number of entries in a hash map.
     pub fn entries(&self, map: &str) -> usize {
         maps::count(&pins::maps(&self.options.instance), map)
     }
 
-    /// Publishes to a container's addresses of both families, as in `causeway publish add`: the
-    /// ports' form is that of the command line.
+    /// Publishes to the IPv4 and IPv6 address of a container. `publish` has the form of `causeway
+    /// publish add`.
     pub fn put_publish(&mut self, container: [u8; 4], publish: &str, from: &[&str]) {
         let entry = dual_entry(container, publish, from);
         self.publish(&entry);
@@ -481,7 +480,7 @@ impl Bench {
         self.models.put_publish(&entry, slot);
     }
 
-    /// Publishes in the kernel alone.
+    /// Publishes in the kernel, not in the model.
     pub fn publish(&mut self, entry: &PublishEntry) {
         self.datapath.put_publish(&entry.spec, entry.target).expect("the publish");
         self.publishes.push(entry.clone());
@@ -492,23 +491,24 @@ impl Bench {
         self.next_slot - 1
     }
 
-    /// Another agent takes over: what the last one put is in the kernel still.
+    /// Loads the datapath again, as the next agent does. The pinned maps keep the entries of the
+    /// last one.
     pub fn restart(&mut self) {
         self.datapath = Datapath::load(&self.options).expect("the datapath loads again");
     }
 
-    /// Ends every flow on both sides. What is known of datagrams in fragments stays in the kernel.
+    /// Removes every flow in the kernel and the model. Fragment state stays in the kernel.
     pub fn flush(&mut self) {
         self.datapath.flush_flows().expect("the flows end");
         self.models.flush();
     }
 
-    /// What the kernel's program makes of a frame.
+    /// Runs a frame through the program in the kernel.
     pub fn kernel(&self, entry: Entry, input: &str, frame: &[u8]) -> Trial {
         self.datapath.try_frame(entry, self.index(input), 0, frame).expect("the frame runs")
     }
 
-    /// What the pure code for the uplink's driver makes of a frame: as what it goes on, if it does.
+    /// Runs a frame through the pure decisions for XDP.
     pub fn early(&self, input: &str, frame: &[u8]) -> XdpVerdict<Vec<u8>> {
         if frame[..6] == self.mac(input) {
             self.models.decide_early(self.index(input), frame)
@@ -517,29 +517,29 @@ impl Bench {
         }
     }
 
-    /// What the pure code makes of a frame with an IP packet; none where it is malformed.
+    /// Runs a frame with an IP packet through the pure decisions. `None` if it is malformed.
     pub fn pure(&self, entry: Entry, input: &str, frame: &[u8]) -> Option<Pure> {
         self.models.decide(entry, self.index(input), frame)
     }
 }
 
-/// A publish as the datapath takes it.
+/// A publish in the form that the datapath takes.
 #[derive(Clone, Debug)]
 pub struct PublishEntry {
-    /// Its ports and options.
+    /// Ports and options.
     pub spec: PublishSpec,
-    /// The container's addresses.
+    /// Addresses of the container.
     pub target: PublishTarget,
 }
 
-/// A publish for IPv4 alone.
+/// A publish of IPv4 only.
 pub fn publish_entry(container: [u8; 4], publish: &str, from: &[&str]) -> PublishEntry {
     let mut spec: PublishSpec = publish.parse().expect("a publish");
     spec.options.from = from.iter().map(|source| source.parse().expect("a subnet")).collect();
     PublishEntry { spec, target: PublishTarget { v4: Some(container.into()), v6: None } }
 }
 
-/// The same for both families, as far as it has no host address of one.
+/// A publish of both families, unless its host address belongs to one.
 pub fn dual_entry(container: [u8; 4], publish: &str, from: &[&str]) -> PublishEntry {
     let entry = publish_entry(container, publish, from);
     let IpAddr::V6(v6) = address(V6, container) else { unreachable!("it was asked for") };

@@ -1,10 +1,9 @@
-//! How often a test does what it does very often.
+//! How often tests repeat what they do many thousand times.
 
 use std::env;
 
-/// As often as said; a twentieth of that on an emulated processor (where `CAUSEWAY_EMULATED` is
-/// set): what takes a second elsewhere takes half a minute there, and what a kernel bears is tried
-/// elsewhere.
+/// `times`, or a twentieth of it on an emulated processor (`CAUSEWAY_EMULATED` is set), which needs
+/// half a minute for what takes a second elsewhere. Load is tested on real processors.
 pub fn many(times: u32) -> u32 {
     if env::var_os("CAUSEWAY_EMULATED").is_some() { times / 20 } else { times }
 }

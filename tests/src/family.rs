@@ -1,4 +1,4 @@
-//! The two families of addresses: what the lab has by each, and how a test runs once for each.
+//! IPv4 and IPv6: the addresses of the lab, and tests that run once for each family.
 //!
 //! ```text
 //!              IPv4                            IPv6
@@ -29,8 +29,8 @@ pub enum Family {
 
 pub use Family::{V4, V6};
 
-/// Makes tests `v4::NAME` and `v6::NAME` of each function, which takes the family. Those behind
-/// `V4:` or `V6:` are made for that family alone.
+/// Makes tests `v4::NAME` and `v6::NAME` of each function, which takes the family. Functions after
+/// `V4:` or `V6:` get that family only.
 #[macro_export]
 macro_rules! families {
     (
@@ -50,10 +50,10 @@ macro_rules! families {
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub const ALL: [Self; 2] = [V4, V6];
 
-    /// An address's.
+    /// The family of an address.
     pub const fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => V4,
@@ -83,7 +83,7 @@ impl Family {
         self.pick([203, 0, 113, 10], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x10])
     }
 
-    /// A subnet with that address and without the router's.
+    /// A subnet that contains [`Self::far`] but not [`Self::router`].
     pub const fn outside(self) -> &'static str {
         match self {
             V4 => "203.0.113.0/24",
@@ -96,7 +96,7 @@ impl Family {
         self.pick([203, 0, 113, 66], [0x2001, 0xdb8, 0x113, 1, 0, 0, 0, 0x66])
     }
 
-    /// The world's address on the link to that one.
+    /// The world's address on the link to [`Self::other`].
     pub const fn near_other(self) -> IpAddr {
         self.pick([203, 0, 113, 65], [0x2001, 0xdb8, 0x113, 1, 0, 0, 0, 1])
     }
@@ -111,7 +111,7 @@ impl Family {
         self.pick([203, 0, 113, 130], [0x2001, 0xdb8, 0x113, 2, 0, 0, 0, 2])
     }
 
-    /// That router's address toward the host behind it.
+    /// The address of [`Self::hop`]'s router toward the host behind it.
     pub const fn far_hop(self) -> IpAddr {
         self.pick([203, 0, 113, 193], [0x2001, 0xdb8, 0x113, 3, 0, 0, 0, 1])
     }
@@ -121,7 +121,7 @@ impl Family {
         self.pick([203, 0, 113, 194], [0x2001, 0xdb8, 0x113, 3, 0, 0, 0, 0x194])
     }
 
-    /// One of a great many outside, nobody answers for whom.
+    /// One of 131,072 outside addresses that no host answers for.
     pub const fn somebody(self, number: u32) -> IpAddr {
         let number = number & 0x1_ffff;
         let [_, b, c, d] = number.to_be_bytes();
@@ -131,7 +131,7 @@ impl Family {
         )
     }
 
-    /// The network of a container where a test names none.
+    /// The default network of containers in tests.
     pub const fn network(self) -> &'static str {
         match self {
             V4 => "default",
@@ -139,7 +139,7 @@ impl Family {
         }
     }
 
-    /// That network's subnet.
+    /// Subnet of the default network.
     pub const fn subnet(self) -> &'static str {
         match self {
             V4 => "172.18.0.0/16",
@@ -147,17 +147,17 @@ impl Family {
         }
     }
 
-    /// That network's gateway.
+    /// Gateway of the default network.
     pub const fn gateway(self) -> IpAddr {
         self.pick([172, 18, 0, 1], [0x2001, 0xdb8, 0x18, 0, 0, 0, 0, 1])
     }
 
-    /// The gateway of the network that [`crate::lab::Lab::network`] makes of a number.
+    /// The gateway of the network that [`crate::lab::Lab::network`] makes with a number.
     pub const fn gateway_of(self, number: u8) -> IpAddr {
         self.pick([172, number, 0, 1], [0x2001, 0xdb8, number as u16, 1, 0, 0, 0, 1])
     }
 
-    /// The subnet of the network that [`crate::lab::Lab::network`] makes of a number.
+    /// The subnet of the network that [`crate::lab::Lab::network`] makes with a number.
     pub fn subnet_of(self, number: u8) -> String {
         match self {
             V4 => format!("172.{number}.0.0/16"),
@@ -165,17 +165,17 @@ impl Family {
         }
     }
 
-    /// Loopback.
+    /// The loopback address.
     pub const fn loopback(self) -> IpAddr {
         self.pick([127, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 1])
     }
 
-    /// Unspecified: any address of one's own.
+    /// The unspecified address.
     pub const fn any(self) -> IpAddr {
         self.pick([0; 4], [0; 8])
     }
 
-    /// The length of an IP header without options or extension headers.
+    /// Bytes of an IP header without options or extension headers.
     pub const fn header(self) -> usize {
         match self {
             V4 => 20,
@@ -183,7 +183,7 @@ impl Family {
         }
     }
 
-    /// The longest data of a datagram of UDP: what the length field of the IP header leaves.
+    /// Longest payload of a UDP datagram that the length field of the IP header allows.
     pub const fn longest_datagram(self) -> usize {
         match self {
             V4 => 65535 - 20 - 8,
@@ -191,23 +191,22 @@ impl Family {
         }
     }
 
-    /// The longest data of a datagram of UDP, or of a ping, that a packet of so many bytes has room
-    /// for.
+    /// Longest payload of a UDP datagram or ping in a packet of `packet` bytes.
     pub const fn data_of(self, packet: usize) -> usize {
         packet - self.header() - 8
     }
 
-    /// How much of a packet's payload a fragment of 1500 bytes carries.
+    /// Payload bytes in a fragment of 1500 bytes.
     pub const fn piece(self) -> usize {
         match self {
             V4 => 1480,
-            // A header of eight bytes tells its place, and all but the last are a multiple of
-            // eight.
+            // The fragment header has eight bytes, and all fragments but the last carry a multiple
+            // of eight.
             V6 => 1448,
         }
     }
 
-    /// The number of its ICMP.
+    /// Protocol number of ICMP or ICMPv6.
     pub const fn icmp(self) -> u8 {
         match self {
             V4 => 1,
@@ -215,7 +214,7 @@ impl Family {
         }
     }
 
-    /// The name that `causeway flows` has for that.
+    /// Name of [`Self::icmp`] in `causeway flows`.
     pub const fn icmp_name(self) -> &'static str {
         match self {
             V4 => "icmp",
@@ -223,7 +222,7 @@ impl Family {
         }
     }
 
-    /// Types of an echo request and of its reply.
+    /// ICMP types of echo request and echo reply.
     pub const fn echo(self) -> (u8, u8) {
         match self {
             V4 => (8, 0),
@@ -231,7 +230,7 @@ impl Family {
         }
     }
 
-    /// A prefix length that is an address alone.
+    /// Prefix length of a single address.
     pub const fn whole(self) -> u8 {
         match self {
             V4 => 32,
@@ -240,7 +239,7 @@ impl Family {
     }
 }
 
-/// An address as a socket of IPv6 has it: that of IPv4 mapped.
+/// An address as an IPv6 socket shows it: IPv4 becomes IPv4-mapped.
 pub fn by_ipv6(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().into(),
@@ -248,7 +247,7 @@ pub fn by_ipv6(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The family of an Ethernet frame's packet; none if it is no IP packet.
+/// The family of the IP packet in an Ethernet frame. `None` for other frames.
 pub fn of_frame(frame: &[u8]) -> Option<Family> {
     match frame.get(12..14)? {
         [0x08, 0x00] => Some(V4),
@@ -257,7 +256,7 @@ pub fn of_frame(frame: &[u8]) -> Option<Family> {
     }
 }
 
-/// An address as it stands before a port: IPv6 in brackets.
+/// An address as written before a port: IPv6 in brackets.
 pub fn bracketed(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),

@@ -1,4 +1,4 @@
-//! As much HTTP as fetching a page needs.
+//! Just enough HTTP to serve and fetch one page.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -15,7 +15,7 @@ use causeway_netlink::Netns;
 
 use crate::tcp;
 
-/// Fetches `/` from `address`, from `netns`: the status and the body.
+/// Fetches `/` of `address` from within `netns`, and returns status and body.
 pub fn get(netns: &Netns, address: SocketAddr, patience: Duration) -> io::Result<(u16, String)> {
     let mut stream = tcp::try_connect(netns, address, patience)?;
     stream.set_read_timeout(Some(patience))?;
@@ -50,10 +50,10 @@ impl Page {
                     return;
                 }
                 let Ok(mut stream) = stream else { continue };
-                // What is left unread when it closes would make it a reset.
+                // Closing with unread data would reset the connection.
                 let request = BufReader::new(&stream).lines().map_while(Result::ok);
                 let _whole = request.take_while(|line| !line.is_empty()).count();
-                // The client's loss.
+                // A failed write is seen by the client.
                 let _ = stream.write_all(answer.as_bytes());
             }
         });
@@ -69,7 +69,7 @@ impl Page {
 impl Drop for Page {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes it up.
+        // Wakes the thread from `accept`.
         if tcp::try_connect(&self.netns, self.address, Duration::from_secs(5)).is_ok() {
             let _ = self.thread.take().map(JoinHandle::join);
         }

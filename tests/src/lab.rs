@@ -1,4 +1,4 @@
-//! A host, the world outside it, and what the agent makes of them.
+//! A lab: a host, the world outside it, and the agent that connects containers.
 //!
 //! ```text
 //!   world                        host                         containers
@@ -7,10 +7,10 @@
 //!   no route to 172.18.0.0/16    default via 10.0.2.2         as the agent makes them
 //! ```
 //!
-//! All of it has IPv6 addresses too: those of [`Family`]. Nothing of the lab's own is looked for by
-//! duplicate address detection, so that everything can be used at once.
+//! Every IPv4 address has an IPv6 one beside it ([`Family`]). Duplicate address detection is off,
+//! so that addresses are usable at once.
 //!
-//! What lies behind the world, where a test needs more of it, is made by [`crate::wide`].
+//! [`crate::wide`] adds hosts behind the world where a test needs them.
 
 use std::{
     fmt, fs,
@@ -49,22 +49,22 @@ pub const UPLINK: &str = "uplink0";
 /// The uplink's other end.
 pub const WORLD_SIDE: &str = "world0";
 
-/// The namespaces and, once started, the agent. Dropping it removes them, and fails the test if
-/// anything is left.
+/// The namespaces and the agent. Dropping it removes everything, and fails the test if anything is
+/// left.
 #[derive(Debug)]
 pub struct Lab {
-    /// The instance's name.
+    /// Name of the agent's instance.
     pub instance: String,
-    /// What its containers are for: their network, where a test names none, has it, and their
-    /// [`Container::address`] is of it.
+    /// Family of the tests in it: containers are put on the default network of this family, and
+    /// [`Container::address`] belongs to it.
     pub family: Family,
-    /// The outside.
+    /// The outside namespace.
     pub world: Netns,
-    /// Where the agent works.
+    /// The namespace that the agent works in.
     pub host: Netns,
     container_prefix: String,
     keep: bool,
-    /// What remains at its end is told, and is no test's failure.
+    /// Leftovers are reported, and fail nothing: this lab is not a test's.
     for_people: bool,
     undo: Arc<Mutex<Undo>>,
 }
@@ -72,37 +72,37 @@ pub struct Lab {
 /// A container made by the agent.
 #[derive(Debug)]
 pub struct Container {
-    /// As the agent knows it, and its namespace.
+    /// Name of the container and of its namespace.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the container.
     pub netns: Netns,
-    /// On its first network, of the lab's family if it has that.
+    /// Address on its first network: of the lab's family, else of the other.
     pub address: IpAddr,
-    /// What `container create` printed.
+    /// The JSON that `container create` printed.
     pub made: Value,
 }
 
 impl Lab {
-    /// The namespaces and an agent that is ready.
+    /// A lab with an agent that is ready.
     pub fn new() -> Self {
         let lab = Self::without_agent();
         lab.start_agent(&[]);
         lab
     }
 
-    /// The same for a family.
+    /// A lab with an agent, for tests of `family`.
     pub fn of(family: Family) -> Self {
         Self::new().of_family(family)
     }
 
-    /// Itself, for a family.
+    /// Sets the family.
     #[must_use]
     pub fn of_family(mut self, family: Family) -> Self {
         self.family = family;
         self
     }
 
-    /// The namespaces alone.
+    /// A lab without an agent.
     pub fn without_agent() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         undo::sweep();
@@ -112,7 +112,7 @@ impl Lab {
             .unwrap_or_else(|error| panic!("cannot make a lab: {error:#}"))
     }
 
-    /// One for people to look at, with names that are easy to type.
+    /// A lab for `cargo xtask lab`, with names that are easy to type.
     pub fn for_people(name: &str, keep: bool) -> anyhow::Result<Self> {
         let mut lab = Self::make(name.to_owned(), format!("{name}-"), keep)?;
         lab.for_people = true;
@@ -139,7 +139,7 @@ impl Lab {
         })
     }
 
-    /// A lab whose flow table has room for as many flows.
+    /// A lab with an agent whose flow table holds `flows` flows.
     pub fn with_room(flows: u32) -> Self {
         let lab = Self::without_agent();
         let path = lab.folder("config").join("causeway.toml");
@@ -148,7 +148,7 @@ impl Lab {
         lab
     }
 
-    /// Starts the agent, with more arguments for `up`, and waits until it is ready.
+    /// Starts the agent with further arguments of `up`, and waits until it is ready.
     pub fn start_agent(&self, arguments: &[&str]) {
         self.try_start_agent(arguments).unwrap_or_else(|error| {
             let log = fs::read_to_string(undo::folder(&self.instance).join("agent.log"))
@@ -157,7 +157,7 @@ impl Lab {
         });
     }
 
-    /// As [`Self::start_agent`].
+    /// Like [`Self::start_agent`], but returns errors.
     pub fn try_start_agent(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let mut undo = self.undo();
         undo.used = true;
@@ -169,31 +169,31 @@ impl Lab {
             self.keep,
         );
         if started.is_err() {
-            // One that could not begin left nothing, unless another had begun before it.
+            // An agent that failed to start leaves nothing, but an earlier one may have.
             undo.used = undo::is_used(&self.instance);
         }
         undo.agent = Some(started?);
         Ok(())
     }
 
-    /// Ends the agent as a crash would.
+    /// Kills the agent with SIGKILL.
     pub fn kill_agent(&self) {
         let agent = self.undo().agent.take();
         agent.expect("an agent was started").kill();
     }
 
-    /// Ends the agent as a service manager does, and waits until it has ended.
+    /// Ends the agent with SIGTERM, and waits until it has ended.
     pub fn end_agent(&self) {
         let agent = self.undo().agent.take();
         agent.expect("an agent was started").end();
     }
 
-    /// The agent's process.
+    /// Process ID of the agent.
     pub fn agent_pid(&self) -> u32 {
         self.undo().agent.as_ref().expect("an agent was started").pid()
     }
 
-    /// Waits until the agent, having been told to, has ended.
+    /// Waits until the agent has ended after a `down`.
     pub fn wait_for_agent(&self) {
         let agent = self.undo().agent.take();
         let mut agent = agent.expect("an agent was started");
@@ -205,30 +205,30 @@ impl Lab {
         self.undo().used = false;
     }
 
-    /// The host's namespace by name.
+    /// Name of the host's namespace.
     pub fn host_name(&self) -> String {
         format!("{}-host", self.instance)
     }
 
-    /// Runs a verb.
+    /// Runs a verb of the agent.
     #[track_caller]
     pub fn causeway(&self, arguments: &[&str]) -> Output {
         self.try_causeway(arguments).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// As [`Self::causeway`].
+    /// Like [`Self::causeway`], but returns errors.
     pub fn try_causeway(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let program = self.undo().program.clone();
         verb::run_command(&mut verb::command(&program, &self.instance, arguments))
     }
 
-    /// Runs a verb, which must succeed, with `--json`.
+    /// Runs a verb with `--json`, which must succeed.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         self.causeway(&[arguments, &["--json"]].concat()).ok().json()
     }
 
-    /// How often packets went that way for that reason, since the agent came.
+    /// Packets counted for that reason.
     #[track_caller]
     pub fn counted(&self, reason: &str) -> u64 {
         self.json(&["stats"])["reasons"][reason].as_u64().unwrap_or(0)
@@ -244,12 +244,12 @@ impl Lab {
         assert_eq!(counted, total, "{reason}: {}", self.json(&["stats"]));
     }
 
-    /// The name of this lab's container that a test calls `short`.
+    /// The full name of the container that a test calls `short`.
     pub fn name_of(&self, short: &str) -> String {
         format!("{}{short}", self.container_prefix)
     }
 
-    /// Makes the network where containers are if nobody says otherwise, if it is not there.
+    /// Makes the default network of the lab's family if it does not exist.
     pub fn make_network(&self) -> anyhow::Result<()> {
         if self.family == V4
             || self.causeway(&["network", "inspect", self.family.network()]).status == Some(0)
@@ -270,8 +270,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Makes a network, with more arguments for `network create`. Its subnets are those of
-    /// [`Family::subnet_of`] that number: IPv4's, and if the lab is for IPv6 that one's beside it.
+    /// Makes a network with further arguments of `network create`. Its subnets are
+    /// [`Family::subnet_of`] `number`: IPv4, and IPv6 too if the lab is for IPv6.
     #[track_caller]
     pub fn network(&self, name: &str, number: u8, arguments: &[&str]) -> Value {
         let subnets: Vec<String> = Family::ALL
@@ -283,13 +283,13 @@ impl Lab {
         self.json(&[&["network", "create", name], &subnets[..], arguments].concat())
     }
 
-    /// Makes a container, with more arguments for `container create`.
+    /// Makes a container with further arguments of `container create`.
     #[track_caller]
     pub fn container(&self, short: &str, arguments: &[&str]) -> Container {
         self.try_container(short, arguments).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// As [`Self::container`].
+    /// Like [`Self::container`], but returns errors.
     pub fn try_container(&self, short: &str, arguments: &[&str]) -> anyhow::Result<Container> {
         let name = self.name_of(short);
         let network: &[_] = if self.family == V4 || arguments.contains(&"--network") {
@@ -310,19 +310,19 @@ impl Lab {
         Ok(Container { netns: Netns::open(&netns::named(&name))?, name, address, made })
     }
 
-    /// A new folder that goes away with the lab.
+    /// Makes a folder that is removed with the lab.
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.undo().folder.join(name);
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
 
-    /// What is to be undone: to add to it, or to undo it from elsewhere.
+    /// The list of what to undo.
     pub fn undo(&self) -> MutexGuard<'_, Undo> {
         self.undo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for a thread that outlives the lab.
+    /// The list of what to undo, for a thread that outlives the lab.
     pub fn shared_undo(&self) -> Arc<Mutex<Undo>> {
         Arc::clone(&self.undo)
     }
@@ -368,37 +368,37 @@ impl Drop for Lab {
 }
 
 impl Container {
-    /// Its address of a family on its first network.
+    /// Address of `family` on its first network.
     #[track_caller]
     pub fn address_of(&self, family: Family) -> IpAddr {
         address_in(&self.made, family)
             .unwrap_or_else(|| panic!("{self} has no address of {family}"))
     }
 
-    /// Itself, for a family.
+    /// The same container with its address of `family`.
     #[must_use]
     #[track_caller]
     pub fn of(self, family: Family) -> Self {
         Self { address: self.address_of(family), ..self }
     }
 
-    /// A socket address of it.
+    /// Socket address at a port of the container.
     pub fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::from((self.address, port))
     }
 
-    /// The interface on the host that leads to it.
+    /// Name of its host side.
     pub fn host_side(&self) -> &str {
         self.made["endpoints"][0]["host_side"].as_str().expect("an endpoint has a host side")
     }
 
-    /// Its own interface.
+    /// Name of its container side.
     pub fn interface(&self) -> &str {
         self.made["endpoints"][0]["interface"].as_str().expect("an endpoint has an interface")
     }
 }
 
-/// The address of a family in what `container create` printed.
+/// The address of `family` in the JSON of `container create`.
 fn address_in(made: &Value, family: Family) -> Option<IpAddr> {
     let all = made["endpoints"][0]["addresses"].as_array()?;
     let plain = |address: &Value| address.as_str()?.split('/').next()?.parse().ok();
@@ -420,8 +420,8 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
     };
     let (world, host) = (make("world")?, make("host")?);
     for netns in [&world, &host] {
-        // A new namespace inherits it from the machine's. The agent has to set it where it needs
-        // it.
+        // A new namespace inherits ip_forward from the machine. The agent must set it where it
+        // needs it.
         sysctl::set(netns, "ipv4/ip_forward", "0")?;
         sysctl::set(netns, "ipv6/conf/default/accept_dad", "0")?;
     }
@@ -446,19 +446,18 @@ fn make_outside(instance: &str, undo: &mut Undo) -> anyhow::Result<(Netns, Netns
     Ok((world, host))
 }
 
-/// Whether an address of a namespace has its route: the kernel adds IPv6's a moment after the
-/// address, so that what is compared with later would lack it.
+/// Whether an address has its route. For IPv6 the kernel adds it a moment after the address, and a
+/// snapshot must not miss it.
 fn is_routed(netns: &Netns, address: IpAddr) -> bool {
     let IpAddr::V6(address) = address else { return true };
     let route = format!("{:032x} 80 ", address.to_bits());
     let routes = place::run(netns, || fs::read_to_string("/proc/thread-self/net/ipv6_route"))
         .unwrap_or_default();
-    // Destination, and the length of its prefix.
+    // Destination and prefix length in hexadecimal.
     routes.lines().any(|line| line.starts_with(&route))
 }
 
-/// Takes away a namespace's limit of ICMP errors: tests ask more often than Linux likes to answer
-/// one peer.
+/// Removes a namespace's rate limit of ICMP errors, which tests would exceed.
 pub fn speak_freely(netns: &Netns) -> anyhow::Result<()> {
     sysctl::set(netns, "ipv4/icmp_ratelimit", "0")?;
     sysctl::set(netns, "ipv6/icmp/ratelimit", "0")?;

@@ -1,8 +1,8 @@
-//! The lab: a host, the world outside it and containers, each a network namespace, with a real
-//! agent between them; and the traffic that the tests send through it. Everything here panics when
-//! it cannot do its work, since that ends a test with the reason.
+//! The lab of network namespaces (a host, the world outside it, containers, and a real agent), and
+//! the traffic that tests send through it. Functions panic when they fail, which ends a test with
+//! the reason.
 //!
-//! No packet leaves the machine, and the machine's own namespace is not touched.
+//! No packet leaves the machine, and its root namespace is never touched.
 
 pub mod agent;
 pub mod articles;

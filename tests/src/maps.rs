@@ -1,4 +1,4 @@
-//! The pinned maps of an instance, counted and emptied.
+//! Counts and empties the pinned maps of an instance.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
 
-/// Kinds of maps, as `enum bpf_map_type` numbers them.
+/// Map types, numbered as in `enum bpf_map_type`.
 mod kind {
     pub(super) const HASH: u32 = 1;
     pub(super) const ARRAY: u32 = 2;
@@ -25,8 +25,8 @@ mod kind {
     pub(super) const DEVMAP_HASH: u32 = 25;
 }
 
-/// Arrays longer than this have a place for each slot or port, which the datapath clears when it
-/// gives it to somebody.
+/// Arrays longer than this have an element for each slot or port, which the datapath clears when it
+/// assigns the slot or port.
 const SHORT: u32 = 4096;
 
 /// A map.
@@ -38,20 +38,19 @@ struct Map {
     entries: u32,
 }
 
-/// `union bpf_attr` of the commands on elements.
+/// `union bpf_attr` of the element commands.
 #[repr(C)]
 struct Element {
     map: u32,
     _pad: u32,
     key: u64,
-    /// Or that of the next key.
+    /// Or a pointer to the next key.
     value: u64,
     flags: u64,
 }
 
-/// Empties the maps under a folder of pins: hash maps have no entry then, and arrays are zero.
-/// Answers what should have been taken back by those who put it: the names of hash maps that had
-/// entries, other than those that forget by themselves.
+/// Empties the maps pinned in a folder: removes hash entries, zeroes arrays. Returns the names of
+/// hash maps that were not empty and do not expire their entries by themselves.
 pub(crate) fn empty(folder: &Path) -> Vec<String> {
     let mut left = Vec::new();
     for entry in
@@ -61,7 +60,7 @@ pub(crate) fn empty(folder: &Path) -> Vec<String> {
         let map = Map::open(&path);
         let entries = match map.kind {
             kind::HASH | kind::LPM_TRIE => map.delete_all(),
-            // That of devices forgets them as they go.
+            // A device map removes entries with their devices.
             kind::LRU_HASH | kind::DEVMAP_HASH => {
                 map.delete_all();
                 0
@@ -79,7 +78,7 @@ pub(crate) fn empty(folder: &Path) -> Vec<String> {
     left
 }
 
-/// How many entries a hash map under a folder of pins has.
+/// Number of entries of a hash map pinned in a folder.
 pub(crate) fn count(folder: &Path, name: &str) -> usize {
     let map = Map::open(&folder.join(name));
     let mut key = vec![0_u8; map.key_size];
@@ -112,15 +111,15 @@ impl Map {
         }
     }
 
-    /// Answers how many there were.
+    /// Returns how many there were.
     fn delete_all(&self) -> usize {
         let mut count = 0;
         let mut key = vec![0_u8; self.key_size];
-        // Always the first one, which is gone then.
+        // Always the first key, which is then removed.
         while self.element(MAP_GET_NEXT_KEY, None, Some(&mut key)).is_ok() {
             match self.element(MAP_DELETE_ELEM, Some(&key), None) {
                 Ok(()) => count += 1,
-                // Another one took its place.
+                // A concurrent writer replaced it.
                 Err(Errno::ENOENT) => {}
                 Err(error) => panic!("cannot remove an entry: {error}"),
             }
@@ -134,7 +133,7 @@ impl Map {
         }
         let mut value = vec![0_u8; self.value_size];
         if self.kind == kind::PERCPU_ARRAY {
-            // One for each CPU that there may be.
+            // One value for each possible CPU.
             value = vec![0; self.value_size.next_multiple_of(8) * possible_cpus()];
         }
         for index in 0..self.entries {
@@ -161,7 +160,8 @@ impl Map {
     }
 }
 
-/// The highest number of `/sys/devices/system/cpu/possible`, a list as `0-3`, and one.
+/// Number of possible CPUs: the last one in `/sys/devices/system/cpu/possible`, such as `0-3`, plus
+/// one.
 fn possible_cpus() -> usize {
     let text = fs::read_to_string("/sys/devices/system/cpu/possible").expect("Linux has it");
     let last = text.trim().rsplit(['-', ',']).next().expect("there is a processor");

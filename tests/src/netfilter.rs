@@ -1,4 +1,4 @@
-//! What netfilter has been told in a namespace. For whom says so: nothing.
+//! The netfilter rules of a namespace, to check that there are none.
 
 use std::{fs, os::fd::AsRawFd as _, process::Command};
 
@@ -13,26 +13,26 @@ use nix::{
 
 use crate::place;
 
-/// One of the ways to ask, and the answer.
+/// The answer to one way of listing rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
-    /// As a person would ask.
+    /// The command.
     pub command: &'static str,
-    /// Whether that is installed. The kernel itself is asked anyhow.
+    /// Whether the command is installed. The kernel is asked in any case.
     pub installed: bool,
-    /// What it prints, without comments, and what the kernel says: empty if there is not one rule,
-    /// chain or table.
+    /// Its output without comments, and the kernel's answer. Empty if there is no rule, chain or
+    /// table.
     pub rules: String,
 }
 
-/// `iptables-save` and `nft list ruleset`.
+/// Asks `iptables-save` and `nft list ruleset`.
 pub fn rulesets(netns: &Netns) -> [Ruleset; 2] {
     let ask = |command: &'static str, kernel: fn() -> String| {
         let mut words = command.split(' ');
         let printed =
             place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
         let installed = printed.is_some();
-        // iptables-save has two back ends, and prints what only one of them knows.
+        // iptables-save has two back ends, and prints the rules of one.
         let rules = without_comments(&printed.unwrap_or_default()) + &place::run(netns, kernel);
         Ruleset { command, installed, rules }
     };
@@ -44,7 +44,7 @@ fn without_comments(text: &str) -> String {
 }
 
 fn legacy_tables() -> String {
-    // Absent without the module.
+    // The file does not exist without the module.
     fs::read_to_string("/proc/thread-self/net/ip_tables_names")
         .unwrap_or_default()
         .trim()
@@ -59,7 +59,7 @@ fn nft_tables() -> String {
     }
 }
 
-/// By `NFT_MSG_GETTABLE`.
+/// Asks by `NFT_MSG_GETTABLE`.
 fn count_nft_tables() -> nix::Result<usize> {
     const DUMP: u16 = 0x301;
     const GET_TABLE: u16 = 10 << 8 | 1;
@@ -74,7 +74,7 @@ fn count_nft_tables() -> nix::Result<usize> {
         SockProtocol::NetlinkNetFilter,
     )?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-    // A header (length, type, flags, sequence, port) and family, version and resource.
+    // A netlink header (length, type, flags, sequence, port), then family, version and resource.
     let mut request = 20_u32.to_ne_bytes().to_vec();
     request.extend(GET_TABLE.to_ne_bytes());
     request.extend(DUMP.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! Switching an interface's offloads, as `ethtool -K` does.
+//! Switches the offloads of an interface, as `ethtool -K` does.
 
 use std::ptr;
 
@@ -24,10 +24,10 @@ struct Value {
     data: u32,
 }
 
-/// Switches all of them on or off. Those that an interface does not have do not count.
+/// Switches all offloads on or off, as far as the interface has them.
 pub fn set(netns: &Netns, interface: &str, on: bool) {
     for command in SWITCHES {
-        // Each command that sets is one above the one that gets.
+        // The number of each set command is one above its get command.
         match place::run(netns, || {
             ask(interface, command, u32::from(on)).and_then(|_| ask(interface, command - 1, 0))
         }) {
@@ -42,7 +42,7 @@ pub fn set(netns: &Netns, interface: &str, on: bool) {
     }
 }
 
-/// How they are; none for one that the interface does not have.
+/// The state of each offload. `None` if the interface does not have it.
 pub fn get(netns: &Netns, interface: &str) -> Vec<Option<u32>> {
     SWITCHES
         .iter()

@@ -1,5 +1,5 @@
-//! Frames of either family, made in the plainest way with every checksum computed in full: what the
-//! datapath's incremental work is compared with.
+//! Frames of either family, built plainly with every checksum computed in full, as a reference for
+//! the incremental updates of the datapath.
 
 use std::net::IpAddr;
 
@@ -9,104 +9,104 @@ use crate::{
     sctp,
 };
 
-/// A MAC.
+/// A MAC address.
 pub type Mac = [u8; 6];
 
-/// An Ethernet frame with an IP packet, to be described piece by piece.
+/// The description of an Ethernet frame with an IP packet.
 #[derive(Clone, Debug)]
 pub struct IpFrame {
-    /// The frame's MACs: destination, source.
+    /// Destination MAC and source MAC.
     pub macs: (Mac, Mac),
     /// Source address.
     pub source: IpAddr,
     /// Destination address, of the same family.
     pub destination: IpAddr,
-    /// Hops left.
+    /// TTL or hop limit.
     pub ttl: u8,
-    /// What is between the header and the payload.
+    /// IPv4 options or IPv6 extension headers.
     pub options: Options,
-    /// Identification: of IPv4 16 bits, of IPv6 that of fragments alone.
+    /// Identification: 16 bits for IPv4; for IPv6 used in fragments only.
     pub id: u32,
-    /// Whether it is a part of a datagram only.
+    /// Which part of a datagram the packet is.
     pub fragment: Fragment,
-    /// What the packet carries.
+    /// The payload.
     pub payload: Payload,
 }
 
-/// What is between a header and the payload.
+/// IPv4 options or IPv6 extension headers.
 #[derive(Clone, Debug, Default)]
 pub enum Options {
     /// Nothing.
     #[default]
     None,
-    /// As many units: words of IPv4's options, or eight bytes of IPv6's for the destination.
+    /// So many units: 4 bytes of IPv4 options each, or 8 bytes of IPv6 destination options.
     Units(usize),
-    /// IPv6's extension headers before a fragment's, by number, each without the first of its
-    /// bytes.
+    /// IPv6 extension headers before the fragment header: number, and bytes without the first (next
+    /// header).
     Extensions(Vec<(u8, Vec<u8>)>),
 }
 
 /// Which part of a datagram a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
-    /// All of it.
+    /// The whole datagram.
     None,
-    /// All of it, and that is how it must stay. Every packet of IPv6 must.
+    /// The whole datagram, with don't fragment set (implied by IPv6).
     Dont,
-    /// IPv6: all of it, with a fragment header nevertheless (RFC 6946).
+    /// IPv6: an atomic fragment (RFC 6946).
     Atomic,
-    /// The first of several.
+    /// The first fragment of several.
     First,
-    /// The last, of 128 bytes on.
+    /// The last fragment, from byte 128 on.
     Later,
 }
 
-/// What a packet carries.
+/// The payload of a packet.
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// TCP without options: source port, destination port, flags.
     Tcp(u16, u16, u8),
-    /// TCP with options, a multiple of four bytes: source port, destination port, flags, options.
+    /// TCP with options (a multiple of 4 bytes): source port, destination port, flags, options.
     TcpOptions(u16, u16, u8, Vec<u8>),
     /// UDP: source port, destination port, data.
     Udp(u16, u16, Vec<u8>),
-    /// UDP without checksum: source port, destination port.
+    /// UDP with checksum zero: source port, destination port.
     UdpUnsummed(u16, u16),
-    /// An echo request with that identifier.
+    /// An echo request: identifier.
     Ping(u16),
-    /// An echo reply with that identifier.
+    /// An echo reply: identifier.
     Pong(u16),
-    /// An ICMP error, the packet it quotes, and how many bytes of that.
+    /// An ICMP error, the packet it quotes, and how many bytes it quotes.
     Error(Told, Box<IpFrame>, usize),
-    /// Any other message of the family's ICMP: type, and what follows the checksum.
+    /// Another ICMP message: type, and the bytes after the checksum.
     Icmp(u8, Vec<u8>),
     /// SCTP.
     Sctp(sctp::Packet),
-    /// Another protocol.
+    /// Another protocol: number.
     Other(u8, Vec<u8>),
 }
 
-/// What an ICMP error tells.
+/// The meaning of an ICMP error, whatever the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// No hops are left.
+    /// Time exceeded in transit.
     HopsExceeded,
-    /// The other fragments did not come in time.
+    /// Fragment reassembly time exceeded.
     FragmentsMissing,
-    /// It is longer than this MTU, in bytes.
+    /// Fragmentation needed or packet too big: MTU in bytes.
     TooLong(u16),
-    /// Nobody has the port.
+    /// Port unreachable.
     PortClosed,
-    /// It is forbidden.
+    /// Administratively prohibited.
     Prohibited,
-    /// There is no route.
+    /// Network unreachable or no route.
     NoRoute,
-    /// Something is wrong with the header.
+    /// Parameter problem.
     BadHeader,
 }
 
 impl Told {
-    /// The ICMP header: type, code, no checksum yet, and four bytes more.
+    /// The 8 bytes of ICMP header, with checksum zero.
     pub fn head(self, family: Family) -> [u8; 8] {
         let (four, six) = match self {
             Self::HopsExceeded => ((11, 0), (3, 0)),
@@ -124,7 +124,7 @@ impl Told {
 }
 
 impl IpFrame {
-    /// A whole packet without options.
+    /// A whole packet without options, TTL 64.
     pub fn new(macs: (Mac, Mac), source: IpAddr, destination: IpAddr, payload: Payload) -> Self {
         assert_eq!(Family::of(source), Family::of(destination), "a packet is of one family");
         Self {
@@ -139,28 +139,28 @@ impl IpFrame {
         }
     }
 
-    /// Its family.
+    /// The family of the packet.
     pub const fn family(&self) -> Family {
         Family::of(self.source)
     }
 
-    /// IANA number of what it carries.
+    /// Protocol number of the payload.
     pub fn protocol(&self) -> u8 {
         self.payload.protocol(self.family())
     }
 
-    /// Where the payload begins in the frame.
+    /// Offset of the payload in the frame.
     pub fn payload_at(&self) -> usize {
         14 + self.header().len()
     }
 
-    /// The frame's bytes.
+    /// The bytes of the frame.
     pub fn bytes(&self) -> Vec<u8> {
         let kind = if self.family() == V4 { [0x08, 0x00] } else { [0x86, 0xdd] };
         [&self.macs.0[..], &self.macs.1, &kind, &self.header(), &self.segment()].concat()
     }
 
-    /// The IP header, with all that is before the payload.
+    /// The IP header with options or extension headers.
     fn header(&self) -> Vec<u8> {
         let carried = self.segment().len();
         match (self.source, self.destination) {
@@ -226,7 +226,7 @@ impl IpFrame {
         }
     }
 
-    /// What it carries.
+    /// The bytes of the payload, with its checksum.
     pub fn segment(&self) -> Vec<u8> {
         let family = self.family();
         let (mut segment, sum_at) = match &self.payload {
@@ -254,8 +254,7 @@ impl IpFrame {
         if let Some(at) = sum_at {
             let sum = match checksum(&[self.pseudo_header(segment.len()), segment.clone()].concat())
             {
-                // RFC 768: a sum of zero is sent as its other form, for zero says that there is
-                // none.
+                // RFC 768: a computed sum of zero is sent as 0xffff, since zero means no checksum.
                 0 if matches!(self.payload, Payload::Udp(..)) => 0xffff,
                 sum => sum,
             };
@@ -264,7 +263,7 @@ impl IpFrame {
         segment
     }
 
-    /// What of the IP header the payload's checksum covers; `length` is the payload's.
+    /// The sum over the pseudo header for a payload of `length` bytes.
     pub fn pseudo_header(&self, length: usize) -> Vec<u8> {
         let length = u32::try_from(length).expect("a short packet").to_be_bytes();
         let addresses = match (self.source, self.destination) {
@@ -282,7 +281,7 @@ impl IpFrame {
 }
 
 impl Payload {
-    /// IANA number.
+    /// Protocol number.
     pub const fn protocol(&self, family: Family) -> u8 {
         match self {
             Self::Tcp(..) | Self::TcpOptions(..) => 6,
@@ -293,7 +292,7 @@ impl Payload {
         }
     }
 
-    /// The same with other ports; an echo takes whichever is not zero for its identifier.
+    /// The same payload with other ports. For an echo the nonzero one is the identifier.
     #[must_use]
     pub fn with_ports(&self, source: u16, destination: u16) -> Self {
         match self {
@@ -312,7 +311,7 @@ impl Payload {
         }
     }
 
-    /// The answer of who has a port, or is pinged.
+    /// The answer of a server or of a pinged host.
     #[must_use]
     pub fn answer(&self) -> Self {
         match self {
@@ -330,14 +329,14 @@ impl Payload {
     }
 }
 
-/// An extension header of so many units of eight bytes, with options that say nothing.
+/// The body of an extension header of `units` × 8 bytes with padding options.
 pub fn extension(number: u8, units: usize) -> (u8, Vec<u8>) {
     let mut rest = vec![0; units * 8 - 1];
     rest[0] = u8::try_from(units - 1).expect("a short header");
     (number, rest)
 }
 
-/// The Internet checksum of some bytes (RFC 1071), written down as its definition says.
+/// The Internet checksum (RFC 1071), computed as defined.
 pub fn checksum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for pair in bytes.chunks(2) {
@@ -367,7 +366,7 @@ mod tests {
     use super::*;
     use crate::{family::V6, raw};
 
-    /// Both ways of making a packet make the same one.
+    /// [`crate::raw`] and this module build the same packet.
     #[test]
     fn frame_reads_back_as_built() {
         for family in [V4, V6] {

@@ -1,4 +1,4 @@
-//! ICMP echo of either family, with an identifier of the caller's choice.
+//! ICMP echo of either family, with a given identifier.
 
 use std::{
     io,
@@ -17,8 +17,7 @@ use crate::{
     wait::DEADLINE,
 };
 
-/// Pings `to` once from `netns` with `size` bytes of payload, and fails the test if no answer
-/// comes.
+/// Pings `to` once from `netns` with `size` bytes of payload. Fails the test without an answer.
 #[track_caller]
 pub fn ping(netns: &Netns, to: impl Into<IpAddr>, identifier: u16, size: usize) {
     let to = to.into();
@@ -46,7 +45,7 @@ pub fn try_ping(
         let message = receive(&socket, family, end)?;
         if message.source == to && message.icmp.len() == request.len() && message.icmp[0] == reply {
             let same = message.icmp[4..] == request[4..];
-            // The kernel itself looks at that of ICMPv6, which covers addresses.
+            // The kernel verifies the ICMPv6 checksum, which covers the pseudo header.
             if same && (family == V6 || checksum(&message.icmp) == 0) {
                 return Ok(());
             }
@@ -57,7 +56,7 @@ pub fn try_ping(
     }
 }
 
-/// Sees the pings that arrive in a namespace.
+/// Receives the echo requests that arrive in a namespace.
 #[derive(Debug)]
 pub struct Listener {
     socket: UdpSocket,
@@ -65,12 +64,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// From now on.
+    /// Starts receiving.
     pub fn start(netns: &Netns, family: Family) -> Self {
         Self { socket: raw(netns, family).expect("root may open a raw socket"), family }
     }
 
-    /// Where the next one comes from, and its identifier.
+    /// Source and identifier of the next request.
     #[track_caller]
     pub fn next(&self) -> (IpAddr, u16) {
         let end = Instant::now() + DEADLINE;
@@ -96,8 +95,8 @@ fn raw(netns: &Netns, family: Family) -> io::Result<UdpSocket> {
     };
     let socket =
         place::run(netns, || socket(domain, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol))?;
-    // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on any
-    // socket of IP datagrams.
+    // SAFETY: the descriptor is open and owned here. UdpSocket is used for send_to and recv_from
+    // only, which work on any datagram socket.
     Ok(unsafe { UdpSocket::from_raw_fd(socket.into_raw_fd()) })
 }
 
@@ -112,7 +111,7 @@ fn receive(socket: &UdpSocket, family: Family, end: Instant) -> io::Result<Messa
         let (length, from) = socket.recv_from(&mut buffer)?;
         let header = match family {
             V4 => usize::from(buffer[0] & 0x0f) * 4,
-            // The kernel keeps it for itself.
+            // The kernel does not pass on the IPv6 header.
             V6 => 0,
         };
         if length >= header + 8 {
@@ -121,7 +120,7 @@ fn receive(socket: &UdpSocket, family: Family, end: Instant) -> io::Result<Messa
     }
 }
 
-/// That of IPv6 gets its checksum from the kernel.
+/// An echo request. The kernel fills in the ICMPv6 checksum.
 fn echo(kind: u8, identifier: u16, sequence: u16, size: usize) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0];
     message.extend(identifier.to_be_bytes());

@@ -1,5 +1,4 @@
-//! What an instance has in the kernel: found by its pins, and looked for by number when those are
-//! gone.
+//! The BPF objects of an instance: found by their pins, and by ID once those are gone.
 
 use std::{
     collections::BTreeSet,
@@ -20,10 +19,10 @@ const PROG_GET_NEXT_ID: libc::c_int = 11;
 const MAP_GET_NEXT_ID: libc::c_int = 12;
 const LINK_GET_NEXT_ID: libc::c_int = 31;
 
-/// A program, map or link of the kernel's.
+/// A program, map or link in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
-    /// The command that lists its kind.
+    /// The `bpf(2)` command that iterates over its kind.
     list: libc::c_int,
     id: u32,
 }
@@ -42,7 +41,7 @@ impl Object {
     }
 }
 
-/// All that is pinned for an instance, and the programs of its links.
+/// All pinned objects of an instance, and the programs of its links.
 pub fn objects(instance: &str) -> BTreeSet<Object> {
     let mut all = BTreeSet::new();
     add(&folder(instance), &mut all);
@@ -93,13 +92,13 @@ pub(crate) fn open(path: &Path) -> nix::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
     let mut attributes = Attributes { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     let fd = bpf(OBJ_GET, &mut attributes)?;
-    // SAFETY: the kernel has just given it, to nobody else.
+    // SAFETY: the kernel has just returned this descriptor, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor is small")) })
 }
 
 pub(crate) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> nix::Result<libc::c_long> {
-    // SAFETY: the kernel reads and writes as many bytes as it is told the attributes have; what
-    // they point to outlives the call.
+    // SAFETY: the kernel accesses no more than the given size of the attributes, and the buffers
+    // they point to outlive the call.
     Errno::result(unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
     })

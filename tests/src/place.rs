@@ -1,5 +1,5 @@
-//! Work done in a network namespace. A socket stays in the namespace it was made in, so that only
-//! its making needs a thread there.
+//! Work in a network namespace. A socket keeps the namespace it was created in, so that only its
+//! creation needs a thread there.
 
 use std::{
     future::Future,
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use causeway_netlink::{Netlink, Netns};
 use ipnet::IpNet;
 
-/// Starts a command in `netns`.
+/// Spawns a command in `netns`.
 pub fn start(netns: &Netns, command: &mut Command) -> Child {
     let started = run(netns, || command.spawn());
     started.unwrap_or_else(|error| {
@@ -19,8 +19,7 @@ pub fn start(netns: &Netns, command: &mut Command) -> Child {
     })
 }
 
-/// Runs a command in `netns` to its end, and answers what it printed; none if the program is not
-/// installed.
+/// Runs a command in `netns`, and returns its output. `None` if the program is not installed.
 pub fn output(netns: &Netns, command: &mut Command) -> Option<String> {
     match run(netns, || command.output()) {
         Ok(output) => {
@@ -36,7 +35,7 @@ pub fn output(netns: &Netns, command: &mut Command) -> Option<String> {
     }
 }
 
-/// Runs `ip ARGUMENTS` (of the package iproute2) in `netns`, which must succeed.
+/// Runs `ip ARGUMENTS` (package iproute2) in `netns`, which must succeed.
 #[track_caller]
 pub fn ip(netns: &Netns, arguments: &str) -> String {
     let output = output(netns, Command::new("ip").args(arguments.split(' ')));
@@ -60,12 +59,12 @@ pub fn add_route(netns: &Netns, destination: &str, gateway: IpAddr) {
     ip(netns, &format!("route add {destination} via {gateway}"));
 }
 
-/// Does something in `netns`, on a thread made for that.
+/// Runs `work` in `netns`, on a new thread.
 pub fn run<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
     netns.run(work).expect("the namespace is open, and root may enter it")
 }
 
-/// Runs asynchronous work to its end on the calling thread.
+/// Runs asynchronous work on the calling thread.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,5 +1,4 @@
-//! The programs of the kernel: those that this process has loaded, and those that are attached to
-//! an interface.
+//! BPF programs: those that this process has loaded, and those attached to an interface.
 
 use std::{
     collections::BTreeMap,
@@ -25,21 +24,21 @@ mod info {
     pub(super) const VERIFIED: usize = 216;
 }
 
-/// Where tcx programs are attached, by the numbers of `enum bpf_attach_type`.
+/// Attach points of tcx, numbered as in `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tcx {
-    /// What comes in.
+    /// Ingress.
     Ingress = 46,
-    /// What goes out.
+    /// Egress.
     Egress = 47,
 }
 
-/// How many instructions the verifier looked at, by program of this process.
+/// Number of instructions that the verifier processed for each program loaded by this process.
 pub fn verified() -> BTreeMap<String, u64> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/fd").expect("every process has it") {
         let path = entry.expect("the folder can be read").path();
-        // The descriptor that reads the folder is gone by then.
+        // The descriptor that was reading the folder is closed by now.
         let Ok(target) = fs::read_link(&path) else { continue };
         if target.to_str() == Some("anon_inode:bpf-prog") {
             let fd =
@@ -52,8 +51,8 @@ pub fn verified() -> BTreeMap<String, u64> {
     all
 }
 
-/// The programs that run at an interface of the calling thread's namespace by tcx, in their order.
-/// Linux before 6.6 answers `EINVAL`.
+/// The tcx programs at an interface of the calling thread's namespace, in order. Linux before 6.6
+/// answers `EINVAL`.
 pub fn at(index: u32, hook: Tcx) -> nix::Result<Vec<String>> {
     #[repr(C)]
     struct Attributes {
@@ -78,8 +77,8 @@ pub fn at(index: u32, hook: Tcx) -> nix::Result<Vec<String>> {
     ids[..attributes.count as usize].iter().map(|id| name_of(*id)).collect()
 }
 
-/// Attaches an XDP program to an interface of the calling thread's namespace that passes
-/// everything, until this is dropped.
+/// Attaches an XDP program that passes everything to an interface of the calling thread's
+/// namespace, until it is dropped.
 pub fn pass_by_xdp(index: u32) -> nix::Result<OwnedFd> {
     const PROG_TYPE_XDP: u32 = 6;
     const ATTACH_XDP: u32 = 37;
@@ -115,12 +114,12 @@ pub fn pass_by_xdp(index: u32) -> nix::Result<OwnedFd> {
     let target = u32::try_from(program.as_raw_fd()).expect("a descriptor is no less than zero");
     let mut create =
         Create { program: target, target: index, attach: ATTACH_XDP, flags: 0, rest: [0; 4] };
-    // The link holds its program.
+    // The link keeps the program.
     Ok(owned(bpf(LINK_CREATE, &mut create)?))
 }
 
 fn owned(fd: libc::c_long) -> OwnedFd {
-    // SAFETY: the kernel has just given it, to nobody else.
+    // SAFETY: the kernel has just returned this descriptor, which nothing else owns.
     unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("a descriptor is small")) }
 }
 

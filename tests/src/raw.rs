@@ -1,8 +1,8 @@
-//! IP packets as they are on the wire, sent and seen by raw sockets: for what no ordinary socket
-//! says.
+//! IP packets built by hand, sent and received by raw sockets: for what ordinary sockets cannot
+//! send or show.
 //!
-//! What is received has been put together from its fragments and has a right checksum of IPv4;
-//! those of the transport are looked at by [`Packet::sums_up`] alone.
+//! The kernel has reassembled received packets and verified the IPv4 header checksum. The transport
+//! checksum is verified by [`Packet::sums_up`] only.
 
 use std::{
     io::{self, IoSliceMut},
@@ -26,21 +26,21 @@ use crate::{
     wait::DEADLINE,
 };
 
-/// TCP's flags.
+/// TCP flags.
 pub mod flag {
-    /// No more data.
+    /// FIN.
     pub const FIN: u8 = 0x01;
-    /// Synchronise.
+    /// SYN.
     pub const SYN: u8 = 0x02;
-    /// Reset.
+    /// RST.
     pub const RST: u8 = 0x04;
-    /// Push.
+    /// PSH.
     pub const PSH: u8 = 0x08;
-    /// The acknowledgment counts.
+    /// ACK.
     pub const ACK: u8 = 0x10;
 }
 
-/// IPv6's extension headers by number.
+/// Numbers of IPv6 extension headers.
 pub mod header {
     /// Hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;
@@ -50,54 +50,54 @@ pub mod header {
     pub const FRAGMENT: u8 = 44;
     /// Authentication.
     pub const AUTHENTICATION: u8 = 51;
-    /// None follows, and no payload.
+    /// No next header.
     pub const NONE: u8 = 59;
-    /// Options for the destination.
+    /// Destination options.
     pub const DESTINATION: u8 = 60;
 }
 
-/// An IP packet without options of IPv4, or a fragment of one.
+/// An IP packet without IPv4 options, or a fragment of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Source address.
     pub source: IpAddr,
     /// Destination address, of the same family.
     pub destination: IpAddr,
-    /// IANA number of what it carries.
+    /// Protocol number of the payload.
     pub protocol: u8,
-    /// What its fragments have in common; of IPv4 16 bits, where zero lets the kernel choose.
+    /// Identification. 16 bits for IPv4, where zero lets the kernel choose one.
     pub id: u32,
-    /// Hops left.
+    /// TTL or hop limit.
     pub ttl: u8,
-    /// Whether it must not be fragmented on its way. No packet of IPv6 is.
+    /// Don't fragment. Implied by IPv6.
     pub dont_fragment: bool,
     /// Whether more fragments follow.
     pub more: bool,
-    /// Where a fragment's payload belongs, in bytes; a multiple of eight.
+    /// Fragment offset in bytes, a multiple of 8.
     pub offset: usize,
-    /// Of IPv6: extension headers by number, each without the first of its bytes. One that tells a
-    /// fragment's place comes after them, where that place says that there is one.
+    /// IPv6 extension headers: number, and bytes without the first (next header). The fragment
+    /// header follows them if `offset` or `more` say that there is one.
     pub extensions: Vec<(u8, Vec<u8>)>,
-    /// What it carries.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
-/// What an ICMP error tells.
+/// The meaning of an ICMP error, whatever the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// There is no route.
+    /// Network unreachable or no route.
     NoRoute,
-    /// The host does not answer its neighbours, or what Linux calls so.
+    /// Host or address unreachable.
     NoHost,
-    /// Nobody has the port.
+    /// Port unreachable.
     PortClosed,
-    /// It is forbidden.
+    /// Administratively prohibited.
     Prohibited,
-    /// It is longer than this MTU, in bytes.
+    /// Fragmentation needed or packet too big: MTU in bytes.
     TooLong(u32),
-    /// No hops are left.
+    /// Time exceeded in transit.
     HopsExceeded,
-    /// Something else, of this type and code.
+    /// Another error: type and code.
     Other(u8, u8),
 }
 
@@ -118,7 +118,7 @@ impl Told {
 }
 
 impl Packet {
-    /// A whole packet.
+    /// A whole packet, TTL 64.
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, payload: Vec<u8>) -> Self {
         assert_eq!(Family::of(source), Family::of(destination), "a packet is of one family");
         Self {
@@ -146,7 +146,7 @@ impl Packet {
         packet
     }
 
-    /// A TCP segment without data. An acknowledgment of zero is as good as none.
+    /// A TCP segment without data. With acknowledgment zero the ACK flag is not set.
     pub fn tcp(
         from: (IpAddr, u16),
         to: (IpAddr, u16),
@@ -163,7 +163,7 @@ impl Packet {
         packet
     }
 
-    /// A message of the ICMP of that family, by type, code and what follows the checksum.
+    /// An ICMP message of the addresses' family: type, code, and the bytes after the checksum.
     pub fn icmp(source: IpAddr, destination: IpAddr, (kind, code): (u8, u8), rest: &[u8]) -> Self {
         let message = [&[kind, code, 0, 0], rest].concat();
         let mut packet = Self::new(source, destination, Family::of(source).icmp(), message);
@@ -171,19 +171,20 @@ impl Packet {
         packet
     }
 
-    /// An echo request with an identifier and some data.
+    /// An echo request.
     pub fn echo(source: IpAddr, destination: IpAddr, identifier: u16, data: &[u8]) -> Self {
         let rest = [&identifier.to_be_bytes(), &[0, 1], data].concat();
         Self::icmp(source, destination, (Family::of(source).echo().0, 0), &rest)
     }
 
-    /// Its family.
+    /// The family of the packet.
     pub fn family(&self) -> Family {
         Family::of(self.source)
     }
 
-    /// The same with an identification that no other of this process has had, if they are fewer
-    /// than 65,536: one that comes again within half a minute may be taken for the one before.
+    /// Sets an identification that no other packet of this process has had (as long as there are
+    /// fewer than 65,536): one that is reused within 30 seconds may be reassembled with the earlier
+    /// one.
     #[must_use]
     pub fn with_fresh_id(self) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(1);
@@ -191,13 +192,13 @@ impl Packet {
         self.with_id(id.into())
     }
 
-    /// The same with another identification.
+    /// Sets the identification.
     #[must_use]
     pub fn with_id(self, id: u32) -> Self {
         Self { id, ..self }
     }
 
-    /// Its fragments, cut at these places of its payload, in order.
+    /// Its fragments in order, cut at these offsets of the payload.
     #[must_use]
     pub fn cut(&self, places: &[usize]) -> Vec<Self> {
         assert!(
@@ -218,7 +219,7 @@ impl Packet {
             .collect()
     }
 
-    /// Its bytes.
+    /// The bytes of the packet.
     pub fn bytes(&self) -> Vec<u8> {
         let offset = u16::try_from(self.offset / 8).expect("an offset within a packet");
         match (self.source, self.destination) {
@@ -266,7 +267,7 @@ impl Packet {
         }
     }
 
-    /// A packet's, or those of as much of one as an ICMP error quotes.
+    /// Parses a packet, or the part of one that an ICMP error quotes.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         match bytes.first()? >> 4 {
             4 => Self::parse_v4(bytes),
@@ -331,12 +332,12 @@ impl Packet {
         Some(packet)
     }
 
-    /// A two-byte field of what it carries; zero beyond its end.
+    /// The 16-bit field at that offset of the payload. Zero beyond the end.
     pub fn word(&self, at: usize) -> u16 {
         word(&self.payload, at).unwrap_or(0)
     }
 
-    /// A four-byte field of what it carries.
+    /// The 32-bit field at that offset of the payload.
     pub fn long(&self, at: usize) -> u32 {
         u32::from(self.word(at)) << 16 | u32::from(self.word(at + 2))
     }
@@ -346,12 +347,12 @@ impl Packet {
         (self.word(0), self.word(2))
     }
 
-    /// TCP's flags.
+    /// TCP flags.
     pub fn flags(&self) -> u8 {
         self.payload.get(13).copied().unwrap_or(0)
     }
 
-    /// The maximum segment size that a SYN announces.
+    /// The MSS option of a SYN.
     pub fn mss(&self) -> Option<u16> {
         let end = usize::from(self.payload.get(12)? >> 4) * 4;
         let mut options = self.payload.get(20..end)?;
@@ -366,32 +367,32 @@ impl Packet {
         }
     }
 
-    /// Type and code of ICMP.
+    /// ICMP type and code.
     pub fn kind(&self) -> Option<(u8, u8)> {
         let kind = (*self.payload.first()?, *self.payload.get(1)?);
         (self.protocol == self.family().icmp()).then_some(kind)
     }
 
-    /// What an ICMP error tells, and the packet it quotes.
+    /// The meaning of an ICMP error, and the packet it quotes.
     pub fn error(&self) -> Option<(Told, Self)> {
         let (kind, code) = self.kind()?;
         let told = Told::of(self.family(), kind, code, self.long(4))?;
         Some((told, Self::parse(self.payload.get(8..)?)?))
     }
 
-    /// Makes the checksum of what it carries right: TCP, UDP or ICMP, and not a fragment.
+    /// Fills in the checksum of TCP, UDP or ICMP. Not for fragments.
     pub fn sum_up(&mut self) {
         let at = self.place_of_sum().expect("a protocol with a checksum");
         self.payload[at..at + 2].fill(0);
         let sum = match (self.protocol, self.sum()) {
-            // RFC 768: a sum of zero is sent as its other form, for zero says that there is none.
+            // RFC 768: a computed sum of zero is sent as 0xffff, since zero means no checksum.
             (17, 0) => 0xffff,
             (_, sum) => sum,
         };
         self.payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
 
-    /// Whether the checksum of what it carries is right, and of UDP over IPv6 there.
+    /// Whether the transport checksum is correct. UDP over IPv6 must have one.
     pub fn sums_up(&self) -> bool {
         let Some(at) = self.place_of_sum() else { return false };
         match (self.family(), self.protocol, self.word(at)) {
@@ -410,7 +411,7 @@ impl Packet {
         }
     }
 
-    /// Over all of it and what of the IP header it covers; zero where a right one is in it.
+    /// The sum over payload and pseudo header: zero if the checksum in it is correct.
     fn sum(&self) -> u16 {
         let length = u32::try_from(self.payload.len()).expect("a packet's length").to_be_bytes();
         let before = match (self.source, self.destination) {
@@ -433,7 +434,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// A raw socket for one protocol.
+/// A raw socket of one protocol.
 #[derive(Debug)]
 pub struct Raw {
     socket: UdpSocket,
@@ -442,18 +443,18 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// One that sends whole packets, and receives those of that protocol which arrive from now on.
+    /// Sends whole packets, and receives those of `protocol` that arrive from now on.
     pub fn open(netns: &Netns, family: Family, protocol: u8) -> Self {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         let domain = match family {
             V4 => libc::AF_INET,
             V6 => libc::AF_INET6,
         };
-        // SAFETY: makes a new descriptor, which nobody else has, out of three numbers.
+        // SAFETY: a plain system call with three integers, which returns a new descriptor.
         let open = || unsafe { Errno::result(libc::socket(domain, kind, i32::from(protocol))) };
         let descriptor = place::run(netns, open).expect("root may open a raw socket");
-        // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and recv_from on
-        // any socket of IP datagrams.
+        // SAFETY: the descriptor is open and owned here. UdpSocket is used for send_to and
+        // recv_from only, which work on any datagram socket.
         let socket = unsafe { UdpSocket::from_raw_fd(descriptor) };
         let options: &[_] = match family {
             V4 => &[(libc::IPPROTO_IP, libc::IP_HDRINCL)],
@@ -469,17 +470,17 @@ impl Raw {
         Self { socket, family, protocol }
     }
 
-    /// One for the messages of the family's ICMP.
+    /// Sends and receives ICMP or ICMPv6.
     pub fn icmp(netns: &Netns, family: Family) -> Self {
         Self::open(netns, family, family.icmp())
     }
 
-    /// One that sends whole packets and receives none.
+    /// Sends whole packets, receives none.
     pub fn sender(netns: &Netns, family: Family) -> Self {
         Self::open(netns, family, 255)
     }
 
-    /// Sends a packet as it is. The kernel fills in IPv4's checksum alone.
+    /// Sends a packet unchanged, but for the IPv4 header checksum, which the kernel fills in.
     #[track_caller]
     pub fn send(&self, packet: &Packet) {
         let (from, to, length) = (packet.source, packet.destination, packet.payload.len());
@@ -488,12 +489,13 @@ impl Raw {
         });
     }
 
-    /// As [`Self::send`].
+    /// Like [`Self::send`], but returns errors.
     pub fn try_send(&self, packet: &Packet) -> io::Result<()> {
         self.socket.send_to(&packet.bytes(), SocketAddr::from((packet.destination, 0))).map(drop)
     }
 
-    /// The first packet that `which` has an answer to, or none within `patience`.
+    /// The first result of `which` for a received packet. `None` if there is none within
+    /// `patience`.
     pub fn find<T>(
         &self,
         patience: Duration,
@@ -522,7 +524,7 @@ impl Raw {
         }
     }
 
-    /// The kernel keeps IPv6's header for itself, and tells what it said.
+    /// The kernel does not pass on the IPv6 header; ancillary data has its fields.
     fn receive_v6(&self, buffer: &mut [u8]) -> Option<Packet> {
         let mut space = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int);
         let mut slices = [IoSliceMut::new(buffer)];
@@ -551,7 +553,7 @@ impl Raw {
         Some(Packet { ttl: ttl?, dont_fragment: true, ..packet })
     }
 
-    /// The first packet that `which` has an answer to; fails the test if none comes.
+    /// The first result of `which` for a received packet. Fails the test if there is none.
     #[track_caller]
     pub fn wait<T>(&self, what: &str, which: impl FnMut(&Packet) -> Option<T>) -> T {
         self.find(DEADLINE, which).unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain: {what}"))
@@ -561,7 +563,7 @@ impl Raw {
 fn switch_on(socket: &UdpSocket, level: libc::c_int, option: libc::c_int) {
     static ON: libc::c_int = 1;
     let size = libc::socklen_t::try_from(size_of_val(&ON)).expect("four bytes");
-    // SAFETY: the kernel reads an int from `ON`, and its size is given.
+    // SAFETY: the kernel reads an int of the given size from `ON`, which is static.
     let set = unsafe {
         libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const ON).cast(), size)
     };

@@ -1,5 +1,5 @@
-//! What a test tells besides its result, to whoever runs it: lines in the file that
-//! `CAUSEWAY_REPORT` names. Without that, on stderr.
+//! What tests report to xtask besides their results, as lines in the file that `CAUSEWAY_REPORT`
+//! names, or on stderr without it.
 
 use std::{
     env,
@@ -16,12 +16,12 @@ use crate::{
     place,
 };
 
-/// How many instructions the verifier looked at to accept a program.
+/// Reports how many instructions the verifier processed to accept a program.
 pub fn instructions(program: &str, count: u64) {
     tell(&format!("instructions {program} {count}"));
 }
 
-/// How many rows of a packet table passed for a family.
+/// Reports how many rows of a packet table passed for a family.
 pub fn rows(family: Family, count: usize) {
     let family = match family {
         V4 => "v4",
@@ -30,8 +30,8 @@ pub fn rows(family: Family, count: usize) {
     tell(&format!("rows {family} {count}"));
 }
 
-/// Whether the running kernel lacks a feature, a word, which came with the version `since`. The
-/// test then ends, and counts as skipped; `tests/skips.txt` must say that it may.
+/// Whether the running kernel lacks `feature` (one word), which version `since` introduced. If so
+/// the test is reported as skipped and must return; `tests/skips.txt` must list it.
 pub fn lacks(test: &str, feature: &str, since: (u32, u32)) -> bool {
     let lacks = version() < since;
     if lacks {
@@ -40,7 +40,7 @@ pub fn lacks(test: &str, feature: &str, since: (u32, u32)) -> bool {
     lacks
 }
 
-/// The same for netkit pairs, which a kernel may also be built without.
+/// Like [`lacks`] for netkit, which is also a build option of the kernel.
 pub fn lacks_netkit(test: &str) -> bool {
     let lacks = place::block_on(Netlink::check_device(Device::Netkit)).is_err();
     if lacks {
@@ -49,7 +49,7 @@ pub fn lacks_netkit(test: &str) -> bool {
     lacks
 }
 
-/// The running kernel's, to the minor number.
+/// Major and minor version of the running kernel.
 fn version() -> (u32, u32) {
     let name = utsname::uname().expect("a kernel has a name");
     let release = name.release().to_str().expect("a release is ASCII");
@@ -67,7 +67,7 @@ fn tell(line: &str) {
             .append(true)
             .open(path)
             .and_then(|mut file| file.write_all(line.as_bytes())),
-        // Past the harness, which shows nothing of a test that passes.
+        // Not by eprintln!, which the harness captures.
         None => io::stderr().write_all(line.as_bytes()),
     };
     told.unwrap_or_else(|error| panic!("cannot report '{}': {error}", line.trim()));

@@ -1,4 +1,4 @@
-//! Finding the way to an address hop by hop, as traceroute does.
+//! Traceroute: the path to an address, hop by hop.
 
 use std::net::IpAddr;
 
@@ -9,39 +9,39 @@ use crate::{
     raw::{Packet, Raw, Told, flag},
 };
 
-/// What is sent on the way.
+/// The kind of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// A datagram.
+    /// A UDP datagram.
     Udp,
-    /// A SYN.
+    /// A TCP SYN.
     Tcp,
     /// An ICMP echo request.
     Echo,
 }
 
 impl Probe {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Echo];
 }
 
-/// Who answered a probe, and what.
+/// The answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Where the probe was to go.
+    /// The destination answered.
     There(IpAddr),
-    /// Somebody on the way, or there, by an ICMP error.
+    /// A router or the destination answered with an ICMP error.
     Error(IpAddr, Told),
 }
 
-/// Time exceeded, in transit.
+/// Time exceeded in transit.
 #[must_use]
 pub fn exceeded(by: IpAddr) -> Answer {
     Answer::Error(by, Told::HopsExceeded)
 }
 
-/// Sends a probe that may make `hops` hops, and waits for what comes of it. An error must quote the
-/// probe as it was sent, or it is none of its.
+/// Sends a probe with TTL `hops`, and waits for the answer. An ICMP error counts only if it quotes
+/// the probe as it was sent.
 #[track_caller]
 pub fn probe(
     netns: &Netns,
@@ -67,7 +67,8 @@ pub fn probe(
     }
     let is_ours = |quote: &Packet| {
         (quote.source, quote.destination, quote.protocol) == (packet.source, packet.destination, packet.protocol)
-            // The checksum of an echo is beside its identifier, and right after the ports of UDP.
+            // Fields that tell one probe from another: the ICMP echo identifier and checksum, or
+            // the ports.
             && quote.payload.get(..head) == packet.payload.get(..head)
     };
     errors.wait(&what(), |answer| {
@@ -77,7 +78,7 @@ pub fn probe(
     })
 }
 
-/// As [`probe`], with as many hops as it takes.
+/// Like [`probe`], with a TTL that reaches the destination.
 #[track_caller]
 pub fn reach(netns: &Netns, kind: Probe, from: (IpAddr, u16), to: (IpAddr, u16)) -> Answer {
     probe(netns, kind, from, to, u8::MAX)

@@ -1,5 +1,5 @@
-//! SCTP packets (RFC 9260) by raw sockets, so that a kernel without SCTP will do: made and taken
-//! apart here, their checksums looked at.
+//! SCTP packets (RFC 9260) over raw sockets, built and parsed here, so that the kernel needs no
+//! SCTP.
 
 use std::{
     io,
@@ -83,7 +83,7 @@ impl Packet {
         bytes
     }
 
-    /// None if it is too short or its checksum is wrong.
+    /// Parses a packet. `None` if it is too short or its CRC32c is wrong.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let packet = Self {
             source: u16::from_be_bytes(bytes.get(0..2)?.try_into().ok()?),
@@ -94,14 +94,14 @@ impl Packet {
         (packet.bytes() == bytes).then_some(packet)
     }
 
-    /// The other side's, with another tag and chunk.
+    /// The answer, with the given tag and chunk.
     #[must_use]
     pub fn answer(&self, tag: u32, chunk: Vec<u8>) -> Self {
         Self { source: self.destination, destination: self.source, tag, chunk }
     }
 }
 
-/// Sends SCTP packets, and sees every one that arrives at its address.
+/// A raw socket that sends SCTP packets and receives all that arrive at its address.
 #[derive(Debug)]
 pub struct Peer {
     socket: UdpSocket,
@@ -109,12 +109,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// From now on, at any address of the namespace.
+    /// Opens one for every address of the namespace.
     pub fn start(netns: &Netns, family: Family) -> Self {
         Self::at(netns, family.any())
     }
 
-    /// From now on, at that address.
+    /// Opens one for that address.
     pub fn at(netns: &Netns, address: IpAddr) -> Self {
         let family = Family::of(address);
         let domain = match family {
@@ -122,13 +122,13 @@ impl Peer {
             V6 => libc::AF_INET6,
         };
         let socket = place::run(netns, || {
-            // SAFETY: a plain system call.
+            // SAFETY: a plain system call with three integers, which returns a new descriptor.
             match unsafe {
                 libc::socket(domain, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_SCTP)
             } {
                 -1 => Err(io::Error::last_os_error()),
-                // SAFETY: the descriptor is open and nobody else's. UdpSocket is send_to and
-                // recv_from on any socket of IP datagrams.
+                // SAFETY: the descriptor is open and owned here. UdpSocket is used for send_to and
+                // recv_from only, which work on any datagram socket.
                 descriptor => Ok(unsafe { UdpSocket::from_raw_fd(descriptor) }),
             }
         });
@@ -138,20 +138,20 @@ impl Peer {
         Self { socket, family }
     }
 
-    /// Sends one.
+    /// Sends a packet.
     pub fn send(&self, to: IpAddr, packet: &Packet) {
         self.socket
             .send_to(&packet.bytes(), SocketAddr::from((to, 0)))
             .expect("a raw socket sends");
     }
 
-    /// The next one that arrives, and from where.
+    /// The next packet that arrives, and its source.
     #[track_caller]
     pub fn next(&self) -> (IpAddr, Packet) {
         self.receive(DEADLINE).expect("no SCTP packet arrives")
     }
 
-    /// Whether nothing arrives for a while.
+    /// Whether nothing arrives within [`SILENCE`].
     pub fn is_silent(&self) -> bool {
         self.receive(SILENCE).is_none()
     }
@@ -162,7 +162,7 @@ impl Peer {
         let (length, from) = self.socket.recv_from(&mut buffer).ok()?;
         let header = match self.family {
             V4 => usize::from(buffer[0] & 0x0f) * 4,
-            // The kernel keeps it for itself.
+            // The kernel does not pass on the IPv6 header.
             V6 => 0,
         };
         let packet = Packet::parse(&buffer[header..length]);

@@ -1,8 +1,8 @@
-//! Labs that one test after the other uses: most of a lab's time is the verifier's, and most tests
-//! leave no trace of their own.
+//! Labs shared by the tests of a process, one after the other. Most of a lab's time is spent in the
+//! verifier, and most tests leave no trace.
 //!
-//! What a test has made by the agent's verbs goes away with its turn. One that changes the host or
-//! the world, that stops the agent, or that counts from zero needs a lab of its own: [`Lab::of`].
+//! Whatever a test has made by the agent's verbs is removed at its end. A test that changes the
+//! host or the world, stops the agent, or counts from zero needs a lab of its own: [`Lab::of`].
 
 use std::{
     any::Any,
@@ -23,26 +23,26 @@ use crate::{
     wide::Wide,
 };
 
-/// A lab for the time of a test.
+/// A lab for the duration of a test.
 #[derive(Debug)]
 pub struct Shared {
-    /// There until it is dropped.
+    /// `Some` until dropped.
     lab: Option<Lab>,
     wide: Option<Wide>,
     agent: u32,
     before: [Snapshot; 2],
 }
 
-/// Those that nobody uses.
+/// Idle labs.
 static IDLE: Mutex<Vec<(Lab, Option<Wide>)>> = Mutex::new(Vec::new());
 
 impl Lab {
-    /// One that others of this process have used before, and will.
+    /// A lab that other tests of this process use before and after.
     pub fn shared(family: Family) -> Shared {
         Shared::take(family, false)
     }
 
-    /// The same with all that lies behind the world: [`Shared::wide`].
+    /// A shared lab with the hosts behind the world ([`Shared::wide`]).
     pub fn shared_wide(family: Family) -> Shared {
         Shared::take(family, true)
     }
@@ -65,7 +65,7 @@ impl Shared {
         Self { agent: lab.agent_pid(), before: look(&lab), lab: Some(lab), wide }
     }
 
-    /// What lies behind the world.
+    /// The hosts behind the world.
     pub fn wide(&self) -> &Wide {
         self.wide.as_ref().expect("it was asked for with the lab")
     }
@@ -83,7 +83,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let Some(lab) = self.lab.take() else { return };
         if thread::panicking() {
-            // Nobody knows what it is like.
+            // A failed test may have left it in any state.
             return;
         }
         assert_eq!(
@@ -102,7 +102,7 @@ impl Drop for Shared {
         }
         let wide = self.wide.take();
         for netns in wide.iter().flat_map(|wide| [&lab.world, &lab.host, &wide.beyond]) {
-            // What they have learned of the MTU on the way.
+            // Forget learned path MTUs.
             place::ip(netns, "route flush cache");
             place::ip(netns, "-6 route flush cache");
         }
@@ -114,17 +114,17 @@ fn idle() -> MutexGuard<'static, Vec<(Lab, Option<Wide>)>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The agent ends with the thread that starts it, and so must not be a test's.
+/// Makes a lab on a thread that never ends: the agent is killed with the thread that started it.
 fn make() -> Lab {
     static AT_EXIT: Once = Once::new();
     AT_EXIT.call_once(|| {
-        // SAFETY: a plain call; `remove_idle` lives as long as the process and does not unwind.
+        // SAFETY: a plain call; `remove_idle` is static and does not unwind.
         assert_eq!(unsafe { libc::atexit(remove_idle) }, 0, "there is room for it");
     });
     let (sender, receiver) = mpsc::channel::<Result<Lab, Box<dyn Any + Send>>>();
     thread::spawn(move || {
         let made = panic::catch_unwind(Lab::new);
-        // The test waits for it.
+        // The test waits for the result.
         let _ = sender.send(made);
         loop {
             thread::park();
@@ -133,12 +133,12 @@ fn make() -> Lab {
     receiver.recv().expect("it is told of").unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
-/// The host's links and the world's, with addresses and routes.
+/// Snapshots of links, addresses and routes of host and world.
 fn look(lab: &Lab) -> [Snapshot; 2] {
     [&lab.host, &lab.world].map(Snapshot::of_links)
 }
 
-/// Removes what verbs have made.
+/// Removes containers, networks and flows.
 fn clear(lab: &Lab) {
     let names = |noun: &str| -> Vec<String> {
         let list = lab.json(&[noun, "ls"]);
@@ -157,15 +157,15 @@ fn clear(lab: &Lab) {
     lab.json(&["flows", "flush"]);
 }
 
-/// At the process's end, when every test is over.
+/// Runs at exit, after all tests.
 extern "C" fn remove_idle() {
     let removed = panic::catch_unwind(AssertUnwindSafe(|| {
-        // A thread of its own: what the main one had for itself is gone already.
+        // On a new thread: the main thread's thread-locals are already destroyed.
         thread::spawn(|| idle().clear()).join()
     }));
     if !matches!(removed, Ok(Ok(()))) {
-        // SAFETY: ends the process, with the harness's status for failure; its last words have been
-        // said.
+        // SAFETY: ends the process with the harness's status for failure; everything has been
+        // printed.
         unsafe { libc::_exit(101) }
     }
 }

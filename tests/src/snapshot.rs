@@ -1,4 +1,4 @@
-//! All that a namespace has, to be compared with what it has later.
+//! A snapshot of everything in a namespace, for comparison with a later one.
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +11,12 @@ use causeway_netlink::{Netlink, Netns, address::InterfaceAddress};
 
 use crate::{netfilter, place};
 
-/// Each thing by name, with its value.
+/// Name and value of each item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<String, String>);
 
 impl Snapshot {
-    /// Links, addresses, routes, rules, queueing disciplines, sysctls and netfilter's rules of
+    /// Takes links, addresses, routes, rules, queueing disciplines, sysctls and netfilter rules of
     /// `netns`.
     pub fn of(netns: &Netns) -> Self {
         let mut all = links(netns);
@@ -36,7 +36,7 @@ impl Snapshot {
             let mut words = command.split(' ');
             let text =
                 place::output(netns, Command::new(words.next().unwrap_or_default()).args(words));
-            // Without them a snapshot would be alike whatever the agent left there.
+            // Without these a snapshot could not show what the agent left.
             let text = text.unwrap_or_else(|| {
                 panic!("'{command}' cannot be run: install the package iproute2")
             });
@@ -48,12 +48,12 @@ impl Snapshot {
         Self(all)
     }
 
-    /// Links, addresses and routes alone, which is quick.
+    /// Takes links, addresses and routes only, which is quick.
     pub fn of_links(netns: &Netns) -> Self {
         Self(links(netns))
     }
 
-    /// One line for each thing that is not the same in `later`.
+    /// One line for each item that differs in `later`.
     pub fn differences(&self, later: &Self) -> Vec<String> {
         let names = self.0.keys().chain(later.0.keys().filter(|name| !self.0.contains_key(*name)));
         let differs = |name: &&String| self.0.get(*name) != later.0.get(*name);
@@ -86,7 +86,7 @@ fn links(netns: &Netns) -> BTreeMap<String, String> {
     .unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Made by the kernel some time after an interface is up, so that it may come between two looks.
+/// The kernel adds these some time after an interface is up, perhaps between two snapshots.
 fn is_link_local(line: &str) -> bool {
     line.contains("fe80:")
 }

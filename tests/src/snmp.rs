@@ -1,4 +1,4 @@
-//! The kernel's own counters of IP in a namespace.
+//! The kernel's IP counters of a namespace.
 
 use std::fs;
 
@@ -9,7 +9,8 @@ use crate::{
     place,
 };
 
-/// A counter of IP or IPv6, by its name in `/proc/net/snmp` behind `Ip`: `ReasmReqds` and the like.
+/// The IP or IPv6 counter of that name in `/proc/net/snmp`, without the `Ip` in front:
+/// `ReasmReqds`.
 pub fn ip(netns: &Netns, family: Family, name: &str) -> u64 {
     let path = match family {
         V4 => "/proc/thread-self/net/snmp",

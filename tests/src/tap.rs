@@ -1,5 +1,5 @@
-//! Frames as an interface has them (`packet(7)`): seen when it hands them up to the kernel, which
-//! what its driver has sent elsewhere is not, and sent whatever is in them.
+//! Frames at an interface by packet sockets (`packet(7)`): received when the interface hands them
+//! to the kernel, which excludes those that XDP redirects, and sent unchanged.
 
 use std::{
     mem,
@@ -16,23 +16,23 @@ use nix::{
 
 use crate::place;
 
-/// A look at an interface.
+/// A packet socket at an interface.
 #[derive(Debug)]
 pub struct Tap(OwnedFd);
 
 impl Tap {
-    /// From now on.
+    /// Opens one.
     pub fn start(netns: &Netns, interface: &str) -> Self {
         let open = || {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-            // SAFETY: an address is plain data, and all zeros is one.
+            // SAFETY: sockaddr_ll is plain data, and all zeros is a valid value.
             let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
             address.sll_family = libc::AF_PACKET as libc::sa_family_t;
             address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
             address.sll_ifindex = if_nametoindex(interface)?.cast_signed();
             let size = libc::socklen_t::try_from(size_of_val(&address)).expect("small");
-            // SAFETY: the kernel reads as much of the address as there is.
+            // SAFETY: the kernel reads as many bytes of the address as its size says.
             Errno::result(unsafe {
                 libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size)
             })?;
@@ -50,8 +50,8 @@ impl Tap {
         assert_eq!(sent, Ok(frame.len()), "a frame of {} bytes", frame.len());
     }
 
-    /// How many UDP packets without IP options have come by since the last look that were sent to
-    /// one of these ports. No more than a few hundred are kept.
+    /// How many UDP packets without IP options to one of these ports have passed since the last
+    /// call. No more than a few hundred are kept.
     pub fn udp_to(&self, ports: &[u16]) -> usize {
         let mut buffer = [0; 2048];
         let mut seen = 0;

@@ -1,4 +1,4 @@
-//! TCP: a server that echoes, and clients.
+//! TCP: an echo server, and clients.
 
 use std::{
     collections::BTreeSet,
@@ -29,11 +29,10 @@ use crate::{
     wait::DEADLINE,
 };
 
-/// How long a connection attempt that must not succeed is given.
+/// How long a connection attempt that must fail may take.
 pub const UNREACHABLE: Duration = Duration::from_millis(1500);
 
-/// A server that sends back what it gets, on any number of connections, and remembers who
-/// connected.
+/// An echo server for any number of connections, which records its peers.
 #[derive(Debug)]
 pub struct Echo {
     peers: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -42,7 +41,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// One at `address` in `netns`.
+    /// Starts one at `address` in `netns`.
     pub fn start(netns: &Netns, address: impl Into<SocketAddr>) -> Self {
         let listener = listen(netns, address);
         listener.set_nonblocking(true).expect("a socket can be made nonblocking");
@@ -53,7 +52,7 @@ impl Echo {
         Self { peers, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Who has connected.
+    /// The peers that have connected.
     pub fn peers(&self) -> BTreeSet<SocketAddr> {
         self.peers.lock().expect("no thread panics with it").clone()
     }
@@ -61,7 +60,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        // All connections end with the runtime, which ends with the thread.
+        // All connections end with the runtime, and the runtime with the thread.
         drop(self.stop.take());
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -82,7 +81,7 @@ async fn serve(
         peers.lock().expect("no thread panics with it").insert(peer);
         tokio::spawn(async move {
             let (mut reading, mut writing) = stream.split();
-            // Ends with the connection, however that ends.
+            // Ends with the connection; how it ends does not matter.
             let _ = tokio::io::copy(&mut reading, &mut writing).await;
         });
     }
@@ -106,7 +105,7 @@ pub fn connect(netns: &Netns, to: impl Into<SocketAddr>) -> TcpStream {
     })
 }
 
-/// Connects from `netns`. Reading and writing have deadlines.
+/// Connects from `netns`. Reads and writes time out after [`DEADLINE`].
 pub fn try_connect(
     netns: &Netns,
     to: impl Into<SocketAddr>,
@@ -117,7 +116,7 @@ pub fn try_connect(
     with_deadlines(stream)
 }
 
-/// Connects from a port of its own choice.
+/// Connects from a given port.
 pub fn connect_from(netns: &Netns, port: u16, to: impl Into<SocketAddr>) -> io::Result<TcpStream> {
     let to = to.into();
     let socket =
@@ -133,7 +132,7 @@ pub fn connect_from(netns: &Netns, port: u16, to: impl Into<SocketAddr>) -> io::
     }
 }
 
-/// What a socket for that address is made of.
+/// The address family for a socket.
 pub fn domain(address: SocketAddr) -> AddressFamily {
     match Family::of(address.ip()) {
         V4 => AddressFamily::Inet,
@@ -150,7 +149,7 @@ pub fn echoes(stream: &mut TcpStream) -> io::Result<()> {
     if &answer == question { Ok(()) } else { Err(io::Error::other("something else came back")) }
 }
 
-/// Connects, and has a line echoed; fails the test if that does not work.
+/// Connects and exchanges a line with an echo server, which must work.
 #[track_caller]
 pub fn exchange(netns: &Netns, to: impl Into<SocketAddr>) -> TcpStream {
     let to = to.into();
@@ -159,7 +158,7 @@ pub fn exchange(netns: &Netns, to: impl Into<SocketAddr>) -> TcpStream {
     stream
 }
 
-/// Whether no connection comes about.
+/// Whether a connection attempt fails or times out.
 pub fn is_unreachable(netns: &Netns, to: impl Into<SocketAddr>) -> bool {
     try_connect(netns, to, UNREACHABLE).is_err()
 }

@@ -1,4 +1,4 @@
-//! Many bytes over TCP, compared at the end by their hash.
+//! Bulk transfers over TCP, compared by hash.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,13 +10,13 @@ use causeway_netlink::Netns;
 
 use crate::{tcp, wait::DEADLINE};
 
-/// One direction's.
+/// One direction of a transfer.
 pub const SIZE: u64 = 200_000_000;
 
 const BLOCK: usize = 1 << 18;
 
-/// Sends `size` bytes from the client to the server and as many back, and fails the test if any
-/// differs on arrival.
+/// Sends `size` bytes from the client to the server and as many back. Fails the test if any byte
+/// differs.
 #[track_caller]
 pub fn both_ways(
     server: &Netns,
@@ -83,13 +83,13 @@ fn receive(stream: &mut TcpStream, size: u64) -> Result<Hash, String> {
     Ok(hash)
 }
 
-/// Depends on every bit and its place. It need not withstand an enemy, only be quick in a build
-/// without optimisation.
+/// A hash that depends on every bit and its position. It need not be secure, only fast without
+/// optimisation.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Hash(u64);
 
 impl Hash {
-    /// Blocks must be cut the same on both sides.
+    /// Both sides must use the same block boundaries.
     fn add(&mut self, block: &[u8]) {
         let words = block.chunks_exact(8);
         for byte in words.remainder() {

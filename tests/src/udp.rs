@@ -1,4 +1,4 @@
-//! UDP: a server that answers, a client that asks, and one that asks without pause.
+//! UDP: an echo server, single questions, and a client that asks without pause.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ use crate::{
     wait::{DEADLINE, SILENCE},
 };
 
-/// A server that answers each datagram with its tag and the datagram, and remembers who asked.
+/// A server that answers each datagram with its tag and the datagram, and records its peers.
 #[derive(Debug)]
 pub struct Echo {
     peers: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -33,7 +33,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// One at `address` in `netns`.
+    /// Starts one at `address` in `netns`.
     pub fn start(netns: &Netns, address: impl Into<SocketAddr>, tag: &str) -> Self {
         let socket = bind(netns, address);
         socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
@@ -45,14 +45,14 @@ impl Echo {
             while !stop.load(Ordering::Relaxed) {
                 let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
                 peers.lock().expect("no thread panics with it").insert(peer);
-                // As lost as any datagram can be.
+                // The answer may be lost, as any datagram.
                 let _ = socket.send_to(&[&tag, &buffer[..length]].concat(), peer);
             }
         }));
         echo
     }
 
-    /// Who has asked.
+    /// The peers that have asked.
     pub fn peers(&self) -> BTreeSet<SocketAddr> {
         self.peers.lock().expect("no thread panics with it").clone()
     }
@@ -73,12 +73,12 @@ pub fn bind(netns: &Netns, address: impl Into<SocketAddr>) -> UdpSocket {
     })
 }
 
-/// A socket of `netns` with any address and port.
+/// An unconnected socket of `netns` at any address and port.
 pub fn client(netns: &Netns, family: Family) -> UdpSocket {
     bind(netns, (family.any(), 0))
 }
 
-/// A socket of `netns` that is bound to an interface too.
+/// A socket of `netns` that is also bound to an interface.
 pub fn bound_to(netns: &Netns, interface: &str, address: impl Into<SocketAddr>) -> UdpSocket {
     let address = address.into();
     let bound = place::run(netns, || {
@@ -91,7 +91,7 @@ pub fn bound_to(netns: &Netns, interface: &str, address: impl Into<SocketAddr>) 
     bound.unwrap_or_else(|error| panic!("cannot bind UDP {address} at {interface}: {error}"))
 }
 
-/// Asks once; the answer without the question in it: the server's tag.
+/// Asks once, and returns the server's tag.
 pub fn ask(
     socket: &UdpSocket,
     to: impl Into<SocketAddr>,
@@ -109,7 +109,7 @@ pub fn ask(
         }
         socket.set_read_timeout(Some(left))?;
         let (length, from) = socket.recv_from(&mut buffer)?;
-        // An answer to an earlier question is none to this one.
+        // Skip answers to earlier questions.
         if from == to
             && let Some(tag) = buffer[..length].strip_suffix(question)
         {
@@ -118,7 +118,7 @@ pub fn ask(
     }
 }
 
-/// Asks, and fails the test if there is no answer. No repetition: nothing may be lost here.
+/// Asks once, and fails the test if there is no answer: nothing may be lost.
 #[track_caller]
 pub fn answer(socket: &UdpSocket, to: impl Into<SocketAddr>) -> String {
     let to = to.into();
@@ -126,13 +126,13 @@ pub fn answer(socket: &UdpSocket, to: impl Into<SocketAddr>) -> String {
         .unwrap_or_else(|error| panic!("no answer from {to}: {error}"))
 }
 
-/// Whether a few questions in a row stay without an answer.
+/// Whether three questions in a row stay unanswered.
 pub fn is_silent(socket: &UdpSocket, to: impl Into<SocketAddr>) -> bool {
     let to = to.into();
     (0..3).all(|_| ask(socket, to, &unique(), SILENCE).is_err())
 }
 
-/// A client that asks again as soon as it has an answer.
+/// A client that asks again as soon as it is answered.
 #[derive(Debug)]
 pub struct Chatter {
     stop: Arc<AtomicBool>,
@@ -141,7 +141,7 @@ pub struct Chatter {
 }
 
 impl Chatter {
-    /// Begins; the first answer has come when this returns.
+    /// Starts one, and returns after the first answer.
     #[track_caller]
     pub fn start(socket: UdpSocket, to: impl Into<SocketAddr>) -> Self {
         let to = to.into();
@@ -162,17 +162,17 @@ impl Chatter {
         Self { stop, answered, thread }
     }
 
-    /// How many answers there were.
+    /// Number of answers.
     pub fn answered(&self) -> u64 {
         *self.answered.lock().expect("no thread panics with it")
     }
 
-    /// Whether it has ended because something was lost.
+    /// Whether it has ended because an answer was lost.
     pub fn has_lost(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Ends, and fails the test if anything was lost.
+    /// Ends it, and fails the test if an answer was lost.
     #[track_caller]
     pub fn finish(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
@@ -180,7 +180,7 @@ impl Chatter {
     }
 }
 
-/// A question that no other has, so that an answer belongs to one.
+/// A unique question, so that its answer can be recognized.
 fn unique() -> Vec<u8> {
     use std::sync::atomic::AtomicU64;
     static NUMBER: AtomicU64 = AtomicU64::new(0);

@@ -1,5 +1,5 @@
-//! What a lab leaves on the machine, and how that goes away: at the lab's end, after a panic, on a
-//! signal, and after a lab whose process was killed.
+//! Removal of everything that a lab makes: at its end, after a panic, on a signal, and after its
+//! process was killed.
 
 use std::{
     collections::BTreeSet,
@@ -28,11 +28,11 @@ const FOLDER_PREFIX: &str = "causeway-";
 const PINS: &str = "/sys/fs/bpf/causeway";
 const FILES: &str = "/run/causeway";
 
-/// All that one lab has made, in the order it was made.
+/// Everything that one lab has made.
 #[derive(Debug)]
 pub struct Undo {
     instance: String,
-    /// The `causeway` whose agent works there.
+    /// The `causeway` program of its agent.
     pub program: PathBuf,
     /// Namespaces by name.
     pub namespaces: Vec<String>,
@@ -40,19 +40,19 @@ pub struct Undo {
     pub agent: Option<Agent>,
     /// Other processes.
     pub children: Vec<Child>,
-    /// Where its files are.
+    /// Folder of its files.
     pub folder: PathBuf,
-    /// An agent was started, so that `down` has something to remove.
+    /// Whether an agent was started, so that `down` has something to remove.
     pub used: bool,
-    /// Namespaces that the agent made, which are gone after `down`.
+    /// Namespaces that the agent made, which `down` removes.
     pub containers: Vec<String>,
 }
 
 impl Undo {
-    /// No more than a folder, which only root writes in.
+    /// Makes the folder of a new lab, which only root can write to.
     pub fn new(instance: &str) -> anyhow::Result<Self> {
         let folder = folder(instance);
-        // One that is there already could be anybody's: where it is made anyone may make one.
+        // A folder that exists already may have another owner: the parent is writable for everyone.
         let made = DirBuilder::new().mode(0o755).create(&folder);
         made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
         Ok(Self {
@@ -67,8 +67,8 @@ impl Undo {
         })
     }
 
-    /// What a lab with names for people has left whose process was killed: its folder is there, and
-    /// nobody holds its lock.
+    /// Leftovers of a `cargo xtask lab` whose process was killed: its folder exists, and no process
+    /// holds its lock.
     pub fn of_dead(instance: &str, namespaces: &[String], containers: Vec<String>) -> Self {
         for name in &containers {
             end_inside(&netns::named(name));
@@ -86,7 +86,7 @@ impl Undo {
         }
     }
 
-    /// Undoes everything, and answers what did not go as it should. Again is done.
+    /// Removes everything, and returns what went wrong. Idempotent.
     pub fn all(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
         self.children.drain(..).for_each(end);
@@ -129,17 +129,18 @@ impl Undo {
     }
 }
 
-/// Where a lab of that name has its files.
+/// The folder of the files of a lab.
 pub fn folder(instance: &str) -> PathBuf {
     env::temp_dir().join(format!("{FOLDER_PREFIX}{instance}"))
 }
 
-/// A name that no other lab has, by which a later process knows whose it was.
+/// A unique name that contains the process ID, so that a later process can tell whether its owner
+/// lives.
 pub fn unique_name(number: u32) -> String {
     format!("{PREFIX}{}-{number}", process::id())
 }
 
-/// Removes, once, what labs of processes that were killed have left.
+/// Removes leftovers of labs whose processes were killed. Does so once per process.
 pub fn sweep() {
     static SWEEP: Once = Once::new();
     SWEEP.call_once(|| {
@@ -153,13 +154,13 @@ pub fn sweep() {
     });
 }
 
-/// What is there of that instance: only what nobody else can have made.
+/// Leftovers of an instance that only this lab can have made.
 pub fn leftovers(instance: &str) -> Vec<PathBuf> {
     let pins = Some(Path::new(PINS).join(instance)).filter(|path| path.exists());
-    // An instance's name has no dot.
+    // Names of instances have no dot.
     let files = entries(Path::new(FILES))
         .filter(|path| path.file_prefix().is_some_and(|name| name == instance));
-    // With a unique name every namespace that begins with it is this lab's.
+    // The name is unique, so that every namespace whose name begins with it belongs to this lab.
     let ours = |path: &PathBuf| {
         let rest = path.file_name().and_then(|name| name.to_str()?.strip_prefix(instance));
         rest.is_some_and(|rest| rest.starts_with('-')) && owner(path) == Some(process::id())
@@ -184,7 +185,7 @@ fn wait_for_dying_agent(instance: &str) {
     }
 }
 
-/// Tells every process in that network namespace to end.
+/// Sends SIGTERM to every process in that network namespace.
 fn end_inside(path: &Path) {
     let Ok(there) = Netns::open(path).and_then(|netns| netns.id()) else { return };
     for process in entries(Path::new("/proc")) {
@@ -198,7 +199,7 @@ fn end_inside(path: &Path) {
     }
 }
 
-/// The process that a name made by [`unique_name`], with something appended, tells.
+/// The process ID in a name made by [`unique_name`], perhaps with a suffix.
 fn owner(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?;
     let name = name.strip_prefix(FOLDER_PREFIX).unwrap_or(name);
@@ -208,7 +209,8 @@ fn owner(path: &Path) -> Option<u32> {
     numbered.then(|| pid.parse().ok())?
 }
 
-/// A shell passes a hangup on to what it runs.
+/// Ends a child with SIGHUP, which a shell passes on to its jobs, and after two seconds with
+/// SIGKILL.
 fn end(mut child: Child) {
     let pid = i32::try_from(child.id()).map(Pid::from_raw);
     let _ = pid.map(|pid| kill(pid, Signal::SIGHUP));
@@ -216,7 +218,7 @@ fn end(mut child: Child) {
     while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
         thread::sleep(Duration::from_millis(10));
     }
-    // Fails only if it has ended.
+    // Fails only if the child has ended.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -225,7 +227,7 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
 }
 
-/// As well as it can be done.
+/// Removes a namespace, folder or file. Errors are ignored.
 fn remove(path: &Path) {
     if path.parent() == Some(Path::new(netns::FOLDER)) {
         let _ = path.file_name().and_then(|name| name.to_str()).map(Netns::remove);

@@ -1,4 +1,4 @@
-//! The program under test, and one run of it.
+//! The program under test, and its runs.
 
 use std::{
     env,
@@ -19,20 +19,20 @@ use serde_json::Value;
 
 use crate::wait::DEADLINE;
 
-/// What a run of `causeway` answered.
+/// The result of a run of `causeway`.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// The exit status; none if a signal ended it.
+    /// The exit status. `None` after a signal.
     pub status: Option<i32>,
-    /// All that it printed.
+    /// Its stdout.
     pub stdout: String,
-    /// All that it complained.
+    /// Its stderr.
     pub stderr: String,
     command: String,
 }
 
 impl Output {
-    /// Itself, if the run succeeded.
+    /// Returns itself if the run succeeded, and fails the test otherwise.
     #[track_caller]
     #[must_use]
     pub fn ok(self) -> Self {
@@ -40,7 +40,7 @@ impl Output {
         self
     }
 
-    /// What it printed, as JSON.
+    /// Its stdout, parsed as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
@@ -58,7 +58,7 @@ impl fmt::Display for Output {
     }
 }
 
-/// The program: `$CAUSEWAY_BIN`, or the one beside the tests in cargo's target folder.
+/// The path of the program: `$CAUSEWAY_BIN`, or the one in cargo's target folder.
 pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("CAUSEWAY_BIN") {
         let path = std::path::absolute(path).expect("the working folder has a path");
@@ -75,14 +75,14 @@ pub fn binary() -> PathBuf {
     beside.expect("there is no causeway beside the tests: run 'cargo xtask test', or build it and set CAUSEWAY_BIN")
 }
 
-/// Runs `causeway ARGUMENTS --instance INSTANCE`; what follows `--` stays last.
+/// Runs `causeway ARGUMENTS --instance INSTANCE`. Words after `--` stay last.
 #[track_caller]
 pub fn run(instance: &str, arguments: &[&str]) -> Output {
     run_command(&mut command(&binary(), instance, arguments))
         .unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// The command of [`run`], of the program at `binary`.
+/// The command of [`run`] with the program at `binary`.
 pub fn command(binary: &Path, instance: &str, arguments: &[&str]) -> Command {
     let own = arguments.iter().position(|argument| *argument == "--").unwrap_or(arguments.len());
     let mut command = Command::new(binary);
@@ -90,7 +90,7 @@ pub fn command(binary: &Path, instance: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end, and kills it if that does not come.
+/// Runs a command, and kills it after [`DEADLINE`].
 pub fn run_command(command: &mut Command) -> anyhow::Result<Output> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let text = describe(command);
@@ -99,7 +99,7 @@ pub fn run_command(command: &mut Command) -> anyhow::Result<Output> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
     let Ok(output) = receiver.recv_timeout(DEADLINE) else {
-        // It has not been waited for, so the pid is still its own.
+        // The process has not been reaped, so that the process ID is still valid.
         let _ = kill(pid, Signal::SIGKILL);
         bail!("{text} did not end within {DEADLINE:?}");
     };

@@ -1,18 +1,19 @@
-//! Waiting for what is to come: by looking again, never by sleeping and hoping.
+//! Waiting for conditions by polling, never by sleeping for a fixed time.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// How long anything may take before the test fails. Far beyond what it takes, since neither a busy
-/// machine nor an emulated one is a failure.
+/// How long anything may take before a test fails. Generous, since a busy or emulated machine is no
+/// failure.
 pub const DEADLINE: Duration = Duration::from_mins(2);
 
-/// How long silence is waited for where an answer must not come.
+/// How long to wait where no answer must come.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
-/// Looks again and again until there is an answer, or fails with `what` was waited for.
+/// Polls until `probe` returns `Some`. After [`DEADLINE`] it fails the test and names `what` it
+/// waited for.
 pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {

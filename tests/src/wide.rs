@@ -1,14 +1,14 @@
-//! What lies behind the world, where one host is not enough.
+//! Hosts behind the world, where one outside host is not enough.
 //!
 //! ```text
 //!   host ── world ── world1 ── other0 other
 //!               └─── world2 ──1400── hop0 hop hop1 ── beyond0 beyond
 //! ```
 //!
-//! Their addresses are those of [`Family`].
+//! [`Family`] has their addresses.
 //!
-//! The narrow link is the one in the middle: both ends of a path through it have an MTU of 1500 of
-//! their own, and learn of it by being told.
+//! The narrow link is in the middle of a path, so that both ends have an MTU of 1500 and must be
+//! told of the smaller one.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ use crate::{
     place,
 };
 
-/// The narrow link's MTU.
+/// MTU of the narrow link.
 pub const NARROW: u32 = 1400;
 
 /// The namespaces behind the world. The lab removes them.
@@ -35,7 +35,7 @@ pub struct Wide {
 }
 
 impl Lab {
-    /// Makes what lies behind the world.
+    /// Makes the hosts behind the world.
     pub fn widen(&self) -> Wide {
         let make = |part: &str| {
             let name = format!("{}-{part}", self.instance);
@@ -83,17 +83,17 @@ impl Lab {
         wide
     }
 
-    /// Gives the uplink an MTU that its other end does not have. Before the agent starts.
+    /// Sets the MTU of the uplink, but not of its other end. To be called before the agent starts.
     pub fn narrow_uplink(&self, mtu: u32) {
         set_mtu(&self.host, UPLINK, mtu);
     }
 }
 
-/// Where something is by a family.
+/// An address of each family.
 type At = fn(Family) -> IpAddr;
 
-/// A link between two namespaces: where, by which name, and with which addresses. The prefix's
-/// length is IPv4's.
+/// A link between two namespaces: for each end namespace, name and addresses, with the IPv4 prefix
+/// length.
 fn link(
     (near, near_name, near_at): (&Netns, &str, At),
     (far, far_name, far_at): (&Netns, &str, At),
@@ -112,12 +112,12 @@ fn link(
     .unwrap_or_else(|error| panic!("no link {near_name}: {error:#}"));
 }
 
-/// Sets an interface's MTU.
+/// Sets the MTU of an interface.
 pub fn set_mtu(netns: &Netns, interface: &str, mtu: u32) {
     place::ip(netns, &format!("link set {interface} mtu {mtu}"));
 }
 
-/// What a namespace has learned of the MTU on the way to an address; none if nothing yet.
+/// The path MTU that a namespace has learned for an address, if any.
 pub fn path_mtu(netns: &Netns, to: impl Into<IpAddr>) -> Option<u32> {
     let route = place::ip(netns, &format!("route get {}", to.into()));
     route.split_once(" mtu ")?.1.split_whitespace().next()?.parse().ok()

@@ -1,5 +1,4 @@
-//! The bench's tables over ordinary collections, and what the pure decisions make of a frame with
-//! them.
+//! The model: the tables of the bench in ordinary collections, and the pure decisions for a frame.
 
 use std::{
     collections::BTreeSet,
@@ -27,50 +26,50 @@ use ipnet::IpNet;
 use super::PublishEntry;
 use crate::family;
 
-/// The tables of both families.
+/// The models of both families.
 #[derive(Debug, Default)]
 pub struct Models {
-    /// IPv4's.
+    /// IPv4.
     pub v4: Model<V4>,
-    /// IPv6's.
+    /// IPv6.
     pub v6: Model<V6>,
 }
 
-/// What the pure decisions make of a frame.
+/// The pure decision for a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pure {
-    /// It leaves.
+    /// The frame leaves.
     Leave(Leaving),
-    /// It is a fragment and leaves.
+    /// The frame is a fragment and leaves.
     LeaveFragment(Leaving),
-    /// It is an ICMP error and leaves: what it quotes goes from there to there.
+    /// The frame is an ICMP error and leaves: source and destination of the translated quote.
     LeaveError(Leaving, [(IpAddr, u16); 2]),
-    /// It and what was held for it come again.
+    /// The fragment and those queued for it are reinjected.
     Reinject,
-    /// It leaves the fast path.
+    /// The frame is dropped or punted.
     Stop(DropReason),
-    /// It is longer than so many bytes.
+    /// The packet exceeds this MTU, in bytes.
     TooLong(u16),
 }
 
-/// How a packet leaves.
+/// How and where a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
-    /// The interface.
+    /// Index of the egress interface.
     pub output: u32,
-    /// From where.
+    /// Translated source.
     pub source: (IpAddr, u16),
-    /// To where.
+    /// Translated destination.
     pub destination: (IpAddr, u16),
     /// One of [`abi::deliver`].
     pub deliver: u8,
-    /// The destination's MAC, if it is known.
+    /// MAC of the destination, if known.
     pub mac: [u8; 6],
 }
 
-/// A family that has a model.
+/// A family with a model.
 trait Modelled: Family {
-    /// None if it is of the other family.
+    /// `None` for the other family.
     fn of(address: IpAddr) -> Option<Self>;
     fn ip(self) -> IpAddr;
 }
@@ -184,7 +183,7 @@ fn decide_early<A: Modelled>(model: &Model<A>, input: u32, frame: &[u8]) -> XdpV
     }
 }
 
-/// A subnet and its mask, if they are of that family.
+/// Subnet and mask, if they belong to the family.
 fn bounds<A: Modelled>(subnet: &IpNet) -> Option<(A, A)> {
     Some((A::of(subnet.network())?, A::of(subnet.netmask())?))
 }

@@ -37,18 +37,18 @@ use crate::{
     report,
 };
 
-/// The first container, on the first network, with the second.
+/// IPv4 addresses of the containers, as drawn above.
 pub const C1: [u8; 4] = [172, 18, 0, 2];
 /// See [`C1`].
 pub const C2: [u8; 4] = [172, 18, 0, 3];
-/// On the second network, which is not masqueraded.
+/// See [`C1`].
 pub const C3: [u8; 4] = [172, 19, 0, 2];
-/// On the third network, which is internal and keeps its containers apart.
+/// See [`C1`].
 pub const C4: [u8; 4] = [172, 20, 0, 2];
-/// See [`C4`].
+/// See [`C1`].
 pub const C5: [u8; 4] = [172, 20, 0, 3];
 
-/// Who there is for the rows of a family.
+/// The addresses of a family, by name.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "as the constants of the same names")]
 pub struct Names {
@@ -57,21 +57,21 @@ pub struct Names {
     pub c3: IpAddr,
     pub c4: IpAddr,
     pub c5: IpAddr,
-    /// Of the first network.
+    /// Gateway of the first network.
     pub gateway: IpAddr,
-    /// An address of the first network that nobody has.
+    /// An unused address of the first network.
     pub nobody: IpAddr,
-    /// A group of the link.
+    /// A link-local multicast group.
     pub group: IpAddr,
     pub host: IpAddr,
     pub lan: IpAddr,
-    /// The next one on the way outside.
+    /// The next hop of the default route.
     pub near: IpAddr,
     pub world: IpAddr,
 }
 
 impl Names {
-    /// Those of a family.
+    /// The addresses of `family`.
     pub fn of(family: Family) -> Self {
         let name = |v4| address(family, v4);
         Self {
@@ -91,26 +91,26 @@ impl Names {
     }
 }
 
-/// A MAC of nobody here.
+/// A MAC that is not the uplink's.
 pub const ANOTHER_MACHINE: [u8; 6] = [0x02, 8, 8, 8, 8, 8];
 
-/// The router's MAC.
+/// MAC of the next hop.
 const NEAR_MAC: [u8; 6] = [0x02, 9, 9, 9, 9, 9];
 
 /// An address and a port.
 pub type End = (IpAddr, u16);
 
-/// What is to become of a frame.
+/// The expected outcome of a frame.
 #[derive(Debug)]
 pub enum Expect {
-    /// It leaves the fast path.
+    /// It is dropped or punted for that reason.
     Stop(DropReason),
-    /// It leaves through that interface, from there to there.
+    /// It leaves through that interface with that source and destination.
     Leave(&'static str, End, End),
-    /// An ICMP error leaves through that interface, from there to there, and quotes a packet from
-    /// there to there.
+    /// An ICMP error leaves through that interface: its source and destination, and those of the
+    /// quoted packet.
     LeaveError(&'static str, IpAddr, IpAddr, End, End),
-    /// A fragment that comes again, with those that were held for it.
+    /// The fragment is reinjected, with those queued for it.
     Reinject,
 }
 
@@ -118,7 +118,7 @@ pub enum Expect {
 #[derive(Debug)]
 pub struct Row {
     what: &'static str,
-    /// What came before it.
+    /// Frames sent before it.
     history: Vec<(&'static str, IpFrame)>,
     input: &'static str,
     frame: Frame,
@@ -140,12 +140,12 @@ impl Frame {
     }
 }
 
-/// A frame that arrives at an interface, and what is to become of it.
+/// A frame that arrives at the interface `input`, and its expected outcome.
 pub const fn row(what: &'static str, input: &'static str, frame: IpFrame, expect: Expect) -> Row {
     Row { what, history: Vec::new(), input, frame: Frame::Ip(frame), expect }
 }
 
-/// The same for bytes that are no packet.
+/// A row of raw bytes that are no valid packet.
 pub const fn raw(
     what: &'static str,
     input: &'static str,
@@ -156,7 +156,7 @@ pub const fn raw(
 }
 
 impl Row {
-    /// A frame that came before it.
+    /// Adds a frame that is sent before it.
     #[must_use]
     pub fn after(mut self, input: &'static str, frame: IpFrame) -> Self {
         self.history.push((input, frame));
@@ -164,8 +164,8 @@ impl Row {
     }
 }
 
-/// A frame of the container with that source, or of who says so at an interface that is nobody's
-/// own.
+/// A frame with the MAC of the container that has this source address, or of `c1` for other
+/// sources.
 pub fn from(source: IpAddr, destination: IpAddr, payload: Payload) -> IpFrame {
     let containers = [C1, C2, C3, C4, C5];
     let own = containers
@@ -175,12 +175,12 @@ pub fn from(source: IpAddr, destination: IpAddr, payload: Payload) -> IpFrame {
     IpFrame::new((BRIDGE_MAC, mac_of(own)), source, destination, payload)
 }
 
-/// A frame from outside.
+/// A frame from the next hop.
 pub fn outside(bench: &Bench, source: IpAddr, destination: IpAddr, payload: Payload) -> IpFrame {
     IpFrame::new((bench.mac("up0"), NEAR_MAC), source, destination, payload)
 }
 
-/// Makes the host, five containers and some publishes known, in both families.
+/// Adds the host, five containers and some publishes, in both families.
 pub fn set_up(bench: &mut Bench) {
     bench.put_host();
     let open = |address, host_side, bridge| Place {
@@ -204,12 +204,12 @@ pub fn set_up(bench: &mut Bench) {
     bench.put_publish(C1, "6000:80", &["203.0.113.0/28", "2001:db8:113::/120"]);
 }
 
-/// Where a frame enters that arrives at an interface.
+/// The program that a frame enters at an interface.
 const fn entry(input: &str) -> Entry {
     if matches!(input.as_bytes(), b"up0") { Entry::Uplink } else { Entry::HostSide }
 }
 
-/// Checks the rows of a family, each for itself, and reports how many there are.
+/// Checks each row of a family on an empty flow table, and reports their number.
 pub fn check(bench: &mut Bench, family: Family, rows: Vec<Row>) {
     let mut failures = Vec::new();
     let count = rows.len();
@@ -245,7 +245,7 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
         .filter(|(name, count)| before[*name] != **count)
         .map(|(name, _)| *name)
         .collect();
-    // Which frames are for us the program sees before the decision.
+    // The program checks the destination MAC before the decision.
     let for_us = bytes[..6] != ANOTHER_MACHINE;
     let pure = if for_us { bench.pure(entry(row.input), row.input, &bytes) } else { None };
     let ways = (&row.expect, &row.frame);
@@ -274,7 +274,7 @@ fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
         {
             let mut wanted = translated(frame, leaving);
             if matches!(pure, Some(Pure::LeaveFragment(_))) && wanted.source != frame.source {
-                // The kernel's own choice.
+                // The kernel chooses a random identification.
                 wanted.id = id_of(frame, &trial);
             }
             wanted
@@ -342,7 +342,7 @@ fn check_stopped(
     Ok(())
 }
 
-/// The error that a packet's sender gets: by the gateway of its network, or by the host.
+/// The ICMP error that the sender gets, from the gateway of its network or from the host.
 fn answer(input: &str, frame: &IpFrame, reason: DropReason) -> Option<Vec<u8>> {
     let told = match reason.icmp_error()? {
         IcmpErrorKind::TimeExceeded => Told::HopsExceeded,
@@ -382,12 +382,12 @@ fn answer(input: &str, frame: &IpFrame, reason: DropReason) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The frame as it must leave, all its checksums computed anew.
+/// The frame as it must leave, with every checksum computed in full.
 fn translated(frame: &IpFrame, leaving: &Leaving) -> IpFrame {
     let ((source, from), (destination, to)) = (leaving.source, leaving.destination);
     let payload = frame.payload.with_ports(from, to);
     match leaving.deliver {
-        // As the bridge would have brought it, but that the sender's MAC is the true one.
+        // As the bridge would forward it, but with the true source MAC.
         deliver::SAME_BRIDGE => IpFrame { macs: (leaving.mac, mac_at(source)), ..frame.clone() },
         deliver::CONTAINER => IpFrame {
             macs: (leaving.mac, BRIDGE_MAC),
@@ -401,7 +401,7 @@ fn translated(frame: &IpFrame, leaving: &Leaving) -> IpFrame {
     }
 }
 
-/// The MAC of the container with that address.
+/// MAC of the container with that address.
 fn mac_at(own: IpAddr) -> [u8; 6] {
     let containers = [C1, C2, C3, C4, C5];
     let is_own = |container: &[u8; 4]| {
@@ -410,12 +410,12 @@ fn mac_at(own: IpAddr) -> [u8; 6] {
     mac_of(containers.into_iter().find(is_own).expect("a container's address"))
 }
 
-/// A frame's packet.
+/// The packet in a frame.
 pub fn read(frame: &[u8]) -> Packet {
     Packet::parse(&frame[14..]).unwrap_or_else(|| panic!("no packet: {frame:02x?}"))
 }
 
-/// The identification of a fragment that left.
+/// The identification of the fragment that left.
 pub fn id_of(frame: &IpFrame, trial: &Trial) -> u32 {
     if frame.family() == V4 {
         return u16::from_be_bytes([trial.frame[18], trial.frame[19]]).into();

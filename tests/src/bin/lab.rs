@@ -1,4 +1,4 @@
-//! A lab to look at: builds it, shows that it works, and opens a shell in it.
+//! `cargo xtask lab`: builds a lab, checks that it works, and opens a shell in it.
 
 use std::{
     env,
@@ -26,17 +26,16 @@ use clap::Parser;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What follows the lab's name in theirs.
+/// Names of the containers, after the name of the lab.
 const CONTAINERS: [&str; 2] = ["c1", "c2"];
 
-/// The file that says that the lab is to stay.
+/// The file that marks a lab that is kept.
 const KEPT: &str = "kept";
 
 /// A host, a world and two containers, each a network namespace, with an agent between them.
 ///
-/// Builds what articles on container networking build by hand, does their checks and prints what
-/// came of them. Removed at the end, after a failure and on Ctrl-C too. Exit status 1 if a check
-/// fails.
+/// Builds what articles on container networking build by hand, runs their checks and prints the
+/// results. Removed at the end, even after a failure and on Ctrl-C. Exit status 1 if a check fails.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask lab")]
 struct Options {
@@ -53,7 +52,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    // A panic says all there is to say in its own line.
+    // A panic prints its own message.
     match run(&options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -104,13 +103,13 @@ fn run(options: &Options) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
-/// One that was kept, or still runs, is told of, not removed: someone may be at work in it. What
-/// one has left whose process was killed is removed.
+/// Fails if a lab is kept or still runs, since it may be in use. Leftovers of a lab whose process
+/// was killed are removed.
 fn ensure_no_other(name: &str) -> anyhow::Result<()> {
     let folder = undo::folder(name);
     let namespaces = ["world", "host"].map(|part| format!("{name}-{part}"));
     let Ok(there) = fs::symlink_metadata(&folder) else {
-        // Nobody's lab: what there is may be a person's own.
+        // Without the folder of a lab, these may belong to a user.
         ensure!(
             !undo::is_used(name),
             "there is an instance '{name}' already, which is no lab's; remove it with 'causeway down --instance {name}' if nobody needs it"
@@ -158,8 +157,8 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lock of the lab's folder, and whether it is this process's now: the kernel gives it back
-/// however the process ends.
+/// Tries to lock the folder of the lab, and returns whether it succeeded. The kernel releases the
+/// lock when the process ends.
 fn take_lock(name: &str) -> anyhow::Result<(File, bool)> {
     let path = undo::folder(name).join("lock");
     let file = File::options().write(true).create(true).truncate(false).open(&path);
@@ -172,12 +171,12 @@ fn take_lock(name: &str) -> anyhow::Result<(File, bool)> {
     Ok((file, ours))
 }
 
-/// What removes a lab that did not remove itself.
+/// The script that removes a lab that did not remove itself.
 fn removal_script(name: &str) -> PathBuf {
     undo::folder(name).join("remove")
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP remove the lab and end the program.
+/// Makes SIGINT, SIGTERM and SIGHUP remove the lab and end the program.
 fn undo_on_signal(lab: &Lab) -> anyhow::Result<()> {
     let undo = lab.shared_undo();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -195,7 +194,7 @@ fn undo_on_signal(lab: &Lab) -> anyhow::Result<()> {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
         });
         eprintln!("lab: interrupted, removing it");
-        // Whoever would make more of the lab needs this lock, and never gets it again.
+        // The main thread needs this lock to add to the lab, and never gets it again.
         let mut undo = undo.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for problem in undo.all() {
             eprintln!("lab: {problem}");
@@ -205,7 +204,7 @@ fn undo_on_signal(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the web server in `c1`, and waits until it answers there.
+/// Starts the web server in `c1`, and waits until it answers.
 fn serve(lab: &Lab, c1: &Container) -> anyhow::Result<()> {
     let folder = lab.folder("page");
     fs::write(folder.join("index.html"), articles::PAGE)?;
@@ -241,9 +240,9 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// What exists, and what to do with it.
+/// Describes the lab and suggests commands.
 fn guide(name: &str, c1: &Container, c2: &Container, keep: bool) -> String {
-    // The lab's shell finds the program anyway, other shells after this.
+    // The shell of the lab has `causeway` in its path. Other shells need this line.
     let binary = verb::binary();
     let path = binary
         .parent()
@@ -265,7 +264,7 @@ Try:
     )
 }
 
-/// A shell that says where it is, and whose `causeway` means the lab's agent and not the machine's.
+/// Opens a shell whose prompt names the lab and whose `causeway` reaches the agent of the lab.
 fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     let name = lab.instance.as_str();
     let folder = lab.folder("bin");
@@ -273,7 +272,7 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     let program = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let mut shell = Command::new(&program);
     if Path::new(&program).file_name().is_some_and(|name| name == "bash") {
-        // It takes its prompt from the person's own file, and perhaps its path.
+        // bash takes its prompt, and perhaps its path, from the user's file.
         let file = folder.join("bashrc");
         let folder = folder.display();
         fs::write(
@@ -295,12 +294,12 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     undo.children.push(running);
     drop(undo);
     loop {
-        // Not a plain wait: a signal's thread must find it among what is to be undone.
+        // Not a blocking wait: the signal thread must find the child in the list.
         let mut undo = lab.undo();
         let Some(place) = undo.children.iter().position(|child| child.id() == pid) else {
             return Ok(());
         };
-        // How the shell's last command ended is nothing to this program.
+        // The exit status of the shell does not matter.
         if undo.children[place].try_wait()?.is_some() {
             return undo
                 .children
@@ -314,7 +313,7 @@ fn shell(lab: &Lab, guide: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The commands that do by hand what this program does at its end.
+/// The commands that remove the lab.
 fn removal(lab: &Lab) -> String {
     let (name, undo) = (&lab.instance, lab.undo());
     let (causeway, folder) = (verb::binary(), undo.folder.display());
