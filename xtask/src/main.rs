@@ -8,11 +8,13 @@
 //! | `checks` | checks of the checkout that need neither root nor a kernel |
 //! | `kernels` | the tests on other kernels, in virtual machines |
 //! | `setup` | finds what building and testing need, and installs what is missing |
+//! | `object` | reads eBPF objects, for `objdiff` |
 //! | `results` | reads what tests print and report |
 //! | `recipe` | how the eBPF object is built; build scripts include it |
 //! | `workspace`, `privilege`, `interrupt` | cargo in the checkout, root, Ctrl-C |
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -21,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod checks;
 mod interrupt;
 mod kernels;
+mod object;
 mod privilege;
 mod recipe;
 mod results;
@@ -29,7 +32,7 @@ mod verbs;
 mod workspace;
 
 use kernels::Wanted;
-use verbs::{bench, build, check, ci, fuzz, lab, run, test};
+use verbs::{bench, build, check, ci, fuzz, lab, objdiff, run, test};
 use workspace::{Profile, Workspace};
 
 /// Sets up, builds, runs and tests causeway.
@@ -115,6 +118,16 @@ enum Verb {
         #[arg(value_name = "CHECK")]
         checks: Vec<checks::Check>,
     },
+    /// Compares the instructions of two eBPF objects; symbols and BTF do not count.
+    Objdiff {
+        /// The object before a change.
+        old: PathBuf,
+        /// The object after it.
+        new: PathBuf,
+        /// A file with a line `OLD NEW` for each function or map that has another name.
+        #[arg(long, value_name = "FILE")]
+        renames: Option<PathBuf>,
+    },
     /// Runs everything that gates a change: checks, clippy, documentation, fuzzing, tests.
     Ci,
 }
@@ -149,6 +162,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Bench { args } => bench::verb(&workspace, &args),
         Verb::Fuzz { target, seconds, count } => fuzz::verb(&workspace, target, seconds, count),
         Verb::Check { checks } => check::verb(&workspace, &checks, &Cli::command()),
+        Verb::Objdiff { old, new, renames } => objdiff::verb(&old, &new, renames.as_deref()),
         Verb::Ci => ci::verb(&workspace, &Cli::command()),
     }
 }

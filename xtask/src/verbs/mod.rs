@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod ci;
 pub(crate) mod fuzz;
 pub(crate) mod lab;
+pub(crate) mod objdiff;
 pub(crate) mod run;
 pub(crate) mod setup;
 pub(crate) mod test;

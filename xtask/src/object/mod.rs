@@ -1,0 +1,4 @@
+//! eBPF objects, read as far as comparing two of them needs.
+
+mod elf;
+pub(crate) mod functions;
