@@ -2,8 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use anyhow::bail;
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
 
 /// A kind of interfaces that come in pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,12 +38,12 @@ impl fmt::Display for Device {
 }
 
 impl FromStr for Device {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         match Self::ALL.into_iter().find(|device| device.name() == text) {
             Some(device) => Ok(device),
-            None => bail!("'{text}' is not veth or netkit"),
+            None => Err(Error::invalid(format!("'{text}' is not veth or netkit"))),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use anyhow::bail;
 use ipnet::IpNet;
+
+use crate::Error;
 
 /// Which version an address is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,13 +63,13 @@ impl fmt::Display for Family {
 }
 
 impl FromStr for Family {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "ipv4" => Ok(Self::V4),
             "ipv6" => Ok(Self::V6),
-            _ => bail!("'{text}' is not ipv4 or ipv6"),
+            _ => Err(Error::invalid(format!("'{text}' is not ipv4 or ipv6"))),
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, ensure};
 use causeway_common::{
     abi::state::State,
     wire::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP},
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use super::subnet::check_host_bits;
+use crate::Error;
 
 /// The protocols that have names, with their IANA numbers.
 const PROTOCOLS: [(&str, u8); 5] =
@@ -72,31 +74,36 @@ pub fn protocol_name(number: u8) -> String {
 }
 
 /// Reads a protocol's name or IANA number.
-pub fn parse_protocol(text: &str) -> anyhow::Result<u8> {
+pub fn parse_protocol(text: &str) -> Result<u8, Error> {
     let named = PROTOCOLS.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = named.or_else(|| text.parse().ok().filter(|_| digits));
-    number.context("it is not tcp, udp, icmp, icmpv6, sctp or a number from 0 to 255")
+    number.ok_or_else(|| {
+        Error::invalid("it is not tcp, udp, icmp, icmpv6, sctp or a number from 0 to 255")
+    })
 }
 
 /// Checks the name of a state.
-pub fn parse_state(text: &str) -> anyhow::Result<String> {
+pub fn parse_state(text: &str) -> Result<String, Error> {
     let mut names = State::ALL.map(State::name).to_vec();
     names.push("mapping");
     // Two states are half-closed: by one side and by the other.
     names.dedup();
-    ensure!(names.contains(&text), "there is no such state; there is {}", names.join(", "));
+    if !names.contains(&text) {
+        return Err(
+            Error::invalid("there is no such state").hint(format!("there is {}", names.join(", ")))
+        );
+    }
     Ok(text.to_owned())
 }
 
 /// Reads an address or a subnet.
-pub fn parse_address(text: &str) -> anyhow::Result<IpNet> {
+pub fn parse_address(text: &str) -> Result<IpNet, Error> {
     let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    let subnet: IpNet =
-        text.parse().ok().or_else(alone).context(
-            "it is not an address such as 203.0.113.10, nor a subnet such as 203.0.113.0/24 or 2001:db8::/32",
-        )?;
-    ensure!(subnet.addr() == subnet.network(), "it has host bits set; write {}", subnet.trunc());
+    let subnet: IpNet = text.parse().ok().or_else(alone).ok_or_else(|| {
+        Error::invalid("it is not an address or a subnet, such as 203.0.113.10 or 2001:db8::/32")
+    })?;
+    check_host_bits(subnet, "it")?;
     Ok(subnet)
 }
 

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr};
 
-use anyhow::{Context as _, bail, ensure};
 use causeway_common::abi::state::Timer;
 use serde::{Deserialize, Serialize};
 
 use super::publish::PortRange;
+use crate::Error;
 
 /// What a timeout can be, in seconds: up to some 23 days.
 const SECONDS: RangeInclusive<u32> = 1..=2_000_000;
@@ -114,14 +114,15 @@ impl Timeout {
 
 impl FlowOptions {
     /// Checks what serde does not.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub fn check(&self) -> Result<(), Error> {
         for (timeout, seconds) in &self.timeouts {
-            check_seconds(*seconds).with_context(|| format!("the timeout {timeout}"))?;
+            check_seconds(*seconds)
+                .map_err(|error| error.context(format!("the timeout {timeout}")))?;
         }
-        ensure!(
-            self.max_flows != Some(0),
-            "max_flows is 0, and a container would have no flow; give at least 1"
-        );
+        if self.max_flows == Some(0) {
+            return Err(Error::invalid("max_flows is 0, so a container could have no flow")
+                .hint("give at least 1"));
+        }
         Ok(())
     }
 
@@ -153,33 +154,36 @@ impl FlowPolicy {
 }
 
 /// Reads `NAME=SECONDS`.
-pub fn parse_timeout(text: &str) -> anyhow::Result<(Timeout, u32)> {
-    let (name, seconds) =
-        text.split_once('=').context("it is not NAME=SECONDS, such as udp=120")?;
+pub fn parse_timeout(text: &str) -> Result<(Timeout, u32), Error> {
+    let (name, seconds) = text
+        .split_once('=')
+        .ok_or_else(|| Error::invalid("it is not NAME=SECONDS, such as udp=120"))?;
     let timeout = name.parse()?;
-    let seconds =
-        seconds.parse().ok().context("the seconds are not a whole number from 1 to 2000000")?;
+    let seconds = seconds
+        .parse()
+        .map_err(|_| Error::invalid("the seconds are not a whole number from 1 to 2000000"))?;
     check_seconds(seconds)?;
     Ok((timeout, seconds))
 }
 
-fn check_seconds(seconds: u32) -> anyhow::Result<()> {
-    ensure!(
-        SECONDS.contains(&seconds),
-        "{seconds} seconds are not from {} to {}",
-        SECONDS.start(),
-        SECONDS.end()
-    );
-    Ok(())
+fn check_seconds(seconds: u32) -> Result<(), Error> {
+    if SECONDS.contains(&seconds) {
+        return Ok(());
+    }
+    let (min, max) = (SECONDS.start(), SECONDS.end());
+    Err(Error::invalid(format!("{seconds} seconds are not from {min} to {max}")))
 }
 
 impl FromStr for Timeout {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let found = Self::ALL.into_iter().find(|timeout| timeout.name() == text);
         let names = || Self::ALL.map(Self::name).join(", ");
-        found.with_context(|| format!("there is no timeout '{text}'; there is {}", names()))
+        found.ok_or_else(|| {
+            Error::invalid(format!("there is no timeout '{text}'"))
+                .hint(format!("there is {}", names()))
+        })
     }
 }
 
@@ -190,13 +194,13 @@ impl fmt::Display for Timeout {
 }
 
 impl FromStr for Mapping {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "symmetric" => Ok(Self::Symmetric),
             "full-cone" => Ok(Self::FullCone),
-            _ => bail!("the mapping '{text}' is not symmetric or full-cone"),
+            _ => Err(Error::invalid(format!("the mapping '{text}' is not symmetric or full-cone"))),
         }
     }
 }

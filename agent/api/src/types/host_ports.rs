@@ -3,10 +3,10 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use super::publish::{PortRange, Protocol, PublishPorts, parse_range, split_address};
+use crate::Error;
 
 /// Ports of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,22 +35,22 @@ impl HostPorts {
 }
 
 impl FromStr for HostPorts {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map_err(|error| {
-            anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]")
-        })
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse(text).map_err(|error| error.or_hint("write [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]"))
     }
 }
 
-fn parse(text: &str) -> anyhow::Result<HostPorts> {
+fn parse(text: &str) -> Result<HostPorts, Error> {
     let (ports, protocol) = match text.split_once('/') {
         None => (text, Protocol::Tcp),
         Some((ports, protocol)) => (ports, protocol.parse()?),
     };
     if ports.split(':').count() == 2 && ports.split(':').all(|part| part.parse::<u16>().is_ok()) {
-        bail!("'{ports}' is a host port and a container port where a host port alone is needed");
+        return Err(Error::invalid(format!(
+            "'{ports}' is a host port and a container port where a host port alone is needed"
+        )));
     }
     let (address, ports) = split_address(ports, 1)?;
     Ok(HostPorts { address, ports: parse_range(ports, "host")?, protocol })
@@ -68,10 +68,10 @@ impl fmt::Display for HostPorts {
 }
 
 impl TryFrom<String> for HostPorts {
-    type Error = anyhow::Error;
+    type Error = Error;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().with_context(|| format!("the host ports '{text}'"))
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse().map_err(|error: Error| error.context(format!("the host ports '{text}'")))
     }
 }
 
@@ -121,13 +121,10 @@ mod tests {
             ("web:80", "'web' is not an IPv4 address"),
             ("90-80", "ends before it starts"),
             ("80/icmp", "the protocol 'icmp'"),
-            ("::1:80", "stands in brackets"),
+            ("::1:80", "in brackets"),
         ] {
             let error = text.parse::<HostPorts>().unwrap_err().to_string();
-            assert!(
-                error.contains(reason) && error.contains("; write [HOSTIP:]HOSTPORT"),
-                "{text}: {error}"
-            );
+            assert!(error.contains(reason) && error.contains("; write "), "{text}: {error}");
         }
     }
 }

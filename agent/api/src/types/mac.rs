@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 /// Six bytes as they stand in the frame; a string in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -64,9 +66,9 @@ impl fmt::Display for Mac {
 }
 
 impl FromStr for Mac {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
@@ -77,23 +79,29 @@ impl FromStr for Mac {
                 })
                 .and_then(|part| u8::from_str_radix(part, 16).ok())
                 .ok_or_else(|| {
-                    anyhow::anyhow!("'{text}' is not a MAC address such as 02:63:ac:12:00:02")
+                    Error::invalid(format!(
+                        "'{text}' is not a MAC address such as 02:63:ac:12:00:02"
+                    ))
                 })?;
         }
-        anyhow::ensure!(parts.next().is_none(), "'{text}' has more than six bytes");
-        anyhow::ensure!(
-            bytes[0] & 1 == 0,
-            "'{text}' is a multicast address; a container needs a unicast one"
-        );
-        anyhow::ensure!(bytes != [0; 6], "'{text}' is not a usable address");
+        if parts.next().is_some() {
+            return Err(Error::invalid(format!("'{text}' has more than six bytes")));
+        }
+        if bytes[0] & 1 != 0 {
+            return Err(Error::invalid(format!("'{text}' is a multicast address"))
+                .hint("give a unicast one"));
+        }
+        if bytes == [0; 6] {
+            return Err(Error::invalid(format!("'{text}' is not a usable address")));
+        }
         Ok(Self(bytes))
     }
 }
 
 impl TryFrom<String> for Mac {
-    type Error = anyhow::Error;
+    type Error = Error;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
     }
 }

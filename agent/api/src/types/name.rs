@@ -1,58 +1,79 @@
-//! What a network, a container, an instance and an interface may be called.
+//! Names of networks, containers, instances and interfaces.
 
-use anyhow::ensure;
+use crate::Error;
 
-/// Checks a network's or container's name. A container's name is also its namespace's, so a file's.
-pub fn check(name: &str) -> anyhow::Result<()> {
+/// The longest name of a network or container, in characters: twice a container id of Docker or
+/// containerd, which has 64.
+pub const MAX_LEN: usize = 128;
+
+/// The longest name of an instance. It is in the path of the socket, of which `sun_path` takes 107
+/// bytes.
+const MAX_INSTANCE_LEN: usize = 32;
+
+/// The longest name of an interface: the kernel's `IFNAMSIZ` less its NUL.
+const MAX_INTERFACE_LEN: usize = 15;
+
+/// Checks the name of a network or container. A container's is also the name of the file of its
+/// namespace, `/run/netns/NAME`.
+///
+/// At most [`MAX_LEN`] letters, digits, `_`, `.` and `-`, the first a letter or digit.
+pub fn check(name: &str) -> Result<(), Error> {
     let mut characters = name.chars();
-    let first = characters.next();
-    ensure!(first.is_some(), "the name is empty");
-    ensure!(
-        first.is_some_and(|c| c.is_ascii_alphanumeric()),
-        "the name '{}' does not start with a letter or digit",
-        printable(name)
-    );
-    ensure!(
-        characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')),
-        "the name '{}' has something else than letters, digits, '_', '.' and '-'",
-        printable(name)
-    );
-    ensure!(name.len() <= 63, "the name '{name}' has {} characters; at most 63 fit", name.len());
-    Ok(())
+    let Some(first) = characters.next() else {
+        return Err(Error::invalid("the name is empty"));
+    };
+    if !first.is_ascii_alphanumeric() {
+        return Err(Error::invalid(format!(
+            "the name '{}' does not start with a letter or digit",
+            printable(name)
+        )));
+    }
+    if !characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
+        return Err(Error::invalid(format!(
+            "the name '{}' has something else than letters, digits, '_', '.' and '-'",
+            printable(name)
+        )));
+    }
+    check_length("name", name, MAX_LEN)
 }
 
-/// Checks an instance's name: it is a folder of bpffs, which takes no dots.
-pub fn check_instance(name: &str) -> anyhow::Result<()> {
+/// Checks an instance's name: it is also a directory in bpffs, which takes no dots.
+pub fn check_instance(name: &str) -> Result<(), Error> {
     check(name)?;
-    ensure!(!name.contains('.'), "the instance name '{name}' has a dot; bpffs takes none");
-    ensure!(
-        name.len() <= 32,
-        "the instance name '{name}' has {} characters; at most 32 fit",
-        name.len()
-    );
+    if name.contains('.') {
+        return Err(Error::invalid(format!("the instance name '{name}' has a dot"))
+            .hint("use '-' or '_' instead: bpffs takes no dots"));
+    }
+    check_length("instance name", name, MAX_INSTANCE_LEN)
+}
+
+/// Checks an interface's name as the kernel does, and refuses `all` and `default`, which are
+/// directories beside the interfaces' in `/proc/sys/net`.
+pub fn check_interface(name: &str) -> Result<(), Error> {
+    if name.is_empty() {
+        return Err(Error::invalid("the interface name is empty"));
+    }
+    check_length("interface name", name, MAX_INTERFACE_LEN)?;
+    if matches!(name, "." | ".." | "all" | "default")
+        || !name.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':' && c != '%')
+    {
+        return Err(Error::invalid(format!(
+            "'{}' is not a usable interface name",
+            printable(name)
+        )));
+    }
     Ok(())
 }
 
-/// Checks an interface's name as the kernel does, and refuses the two that mean something else
-/// among the sysctls.
-pub fn check_interface(name: &str) -> anyhow::Result<()> {
-    ensure!(!name.is_empty(), "the interface name is empty");
-    ensure!(
-        name.len() <= 15,
-        "the interface name '{}' has {} characters; the kernel takes 15",
-        printable(name),
-        name.len()
-    );
-    ensure!(
-        !matches!(name, "." | ".." | "all" | "default")
-            && name.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':' && c != '%'),
-        "'{}' is not a usable interface name",
-        printable(name)
-    );
-    Ok(())
+fn check_length(what: &str, name: &str, max: usize) -> Result<(), Error> {
+    if name.len() <= max {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("the {what} '{}' has {} characters", printable(name), name.len()))
+        .hint(format!("use at most {max}")))
 }
 
-/// The name with what would break a line of output escaped.
+/// The name with control characters escaped, so that the message stays one line.
 fn printable(name: &str) -> String {
     name.escape_debug().to_string()
 }
@@ -62,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_can_be_files_are_taken() {
-        for name in ["a", "web", "Web-1.example_2", "0", &"x".repeat(63)] {
+    fn accepts_file_names() {
+        for name in ["a", "web", "Web-1.example_2", "0", &"x".repeat(64), &"x".repeat(128)] {
             assert!(check(name).is_ok(), "{name}");
         }
     }
 
     #[test]
-    fn other_names_are_refused_with_the_reason() {
+    fn refuses_other_names() {
         for (name, reason) in [
             ("", "is empty"),
             (".", "does not start"),
@@ -81,7 +102,7 @@ mod tests {
             ("a\nb", "a\\nb"),
             ("ä", "does not start"),
             ("bä", "something else"),
-            (&"x".repeat(64), "64 characters"),
+            (&"x".repeat(129), "129 characters; use at most 128"),
         ] {
             let error = check(name).unwrap_err().to_string();
             assert!(error.contains(reason), "{name:?}: {error}");
@@ -90,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn instance_names_fit_in_bpffs() {
+    fn instance_names_fit_bpffs() {
         assert!(check_instance("lab-2").is_ok());
         assert!(check_instance("lab.2").is_err());
         assert!(check_instance(&"x".repeat(33)).is_err());
@@ -98,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn interface_names_are_the_kernels() {
+    fn interface_names_follow_the_kernel() {
         for name in ["eth0", "cw0", "br-0123456789ab", "wlp0s20f3.5"] {
             assert!(check_interface(name).is_ok(), "{name}");
         }

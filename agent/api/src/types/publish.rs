@@ -2,15 +2,15 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
-use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{family::Family, host_ports::HostPorts};
+use super::{family::Family, host_ports::HostPorts, subnet::check_host_bits};
+use crate::Error;
 
 /// A publish as it is asked for: by the command, in the configuration file, in a request.
 ///
@@ -71,20 +71,17 @@ pub enum Protocol {
 
 impl PublishOptions {
     /// Checks the options, and removes repeated subnets.
-    pub fn check(&self) -> anyhow::Result<Self> {
+    pub fn check(&self) -> Result<Self, Error> {
         let mut from: Vec<IpNet> = Vec::new();
         for subnet in &self.from {
             if let IpNet::V6(v6) = subnet
                 && let (Some(mapped), Some(prefix_len)) =
                     (v6.network().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
             {
-                bail!("--from {subnet} is of IPv4 addresses; write {mapped}/{prefix_len}");
+                return Err(Error::invalid(format!("--from {subnet} is of IPv4 addresses"))
+                    .hint(format!("write {mapped}/{prefix_len}")));
             }
-            ensure!(
-                subnet.addr() == subnet.network(),
-                "--from {subnet} has host bits set; write {}",
-                subnet.trunc()
-            );
+            check_host_bits(*subnet, &format!("--from {subnet}"))?;
             if !from.contains(subnet) {
                 from.push(*subnet);
             }
@@ -100,9 +97,9 @@ impl From<PublishPorts> for PublishSpec {
 }
 
 impl FromStr for PublishSpec {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         text.parse().map(|ports: PublishPorts| ports.into())
     }
 }
@@ -138,7 +135,7 @@ impl<'de> Deserialize<'de> for PublishSpec {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<PublishSpec, E> {
-                text.parse().map_err(|error: anyhow::Error| E::custom(format!("{error:#}")))
+                text.parse().map_err(E::custom)
             }
 
             fn visit_map<M: de::MapAccess<'de>>(self, map: M) -> Result<PublishSpec, M::Error> {
@@ -186,9 +183,13 @@ impl PortRange {
     pub const MASQUERADE: Self = Self { start: 1024, end: 32767 };
 
     /// From `start` to `end`, both included.
-    pub fn new(start: u16, end: u16) -> anyhow::Result<Self> {
-        ensure!(start != 0, "port 0 is no port that can be named");
-        ensure!(start <= end, "the range {start}-{end} ends before it starts");
+    pub fn new(start: u16, end: u16) -> Result<Self, Error> {
+        if start == 0 {
+            return Err(Error::invalid("port 0 is reserved"));
+        }
+        if start > end {
+            return Err(Error::invalid(format!("the range {start}-{end} ends before it starts")));
+        }
         Ok(Self { start, end })
     }
 
@@ -235,37 +236,41 @@ impl Protocol {
 }
 
 impl FromStr for PublishPorts {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).map_err(|error| {
-            anyhow::anyhow!("{error:#}; write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")
+            error.or_hint("write [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")
         })
     }
 }
 
-fn parse(text: &str) -> anyhow::Result<PublishPorts> {
+fn parse(text: &str) -> Result<PublishPorts, Error> {
     let (ports, protocol) = match text.split_once('/') {
         None => (text, Protocol::Tcp),
         Some((ports, protocol)) => (ports, protocol.parse()?),
     };
     let (host_address, ports) = split_address(ports, 2)?;
     let Some((host, container)) = ports.split_once(':') else {
-        bail!("'{ports}' is one port where a host port and a container port are needed");
+        return Err(Error::invalid(format!(
+            "'{ports}' is one port where a host port and a container port are needed"
+        )));
     };
     let host_ports = parse_range(host, "host")?;
     let container_ports = parse_range(container, "container")?;
-    ensure!(
-        host_ports.count() == container_ports.count(),
-        "the host ports {host_ports} are {}, the container ports {container_ports} are {}; both must be as many",
-        host_ports.count(),
-        container_ports.count()
-    );
+    let (host_count, container_count) = (host_ports.count(), container_ports.count());
+    if host_count != container_count {
+        return Err(Error::invalid(format!(
+            "the host ports {host_ports} are {host_count}, \
+             the container ports {container_ports} are {container_count}"
+        ))
+        .hint("give as many of both"));
+    }
     // SCTP's checksum covers its ports: they are not translated.
-    ensure!(
-        protocol != Protocol::Sctp || host_ports == container_ports,
-        "sctp is published at the container's own ports alone: give {container_ports}:{container_ports}/sctp"
-    );
+    if protocol == Protocol::Sctp && host_ports != container_ports {
+        return Err(Error::unsupported("sctp is published at the container's own ports only")
+            .hint(format!("give {container_ports}:{container_ports}/sctp")));
+    }
     Ok(PublishPorts { host_address, host_ports, container_ports, protocol })
 }
 
@@ -291,17 +296,17 @@ impl fmt::Display for PortRange {
 }
 
 impl FromStr for PortRange {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_range(text, "").map_err(|error| anyhow::anyhow!("{error:#}; write PORT or LO-HI"))
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_range(text, "").map_err(|error| error.or_hint("write PORT or LO-HI"))
     }
 }
 
 impl TryFrom<String> for PortRange {
-    type Error = anyhow::Error;
+    type Error = Error;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
     }
 }
@@ -313,14 +318,14 @@ impl From<PortRange> for String {
 }
 
 impl FromStr for Protocol {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
             "sctp" => Ok(Self::Sctp),
-            _ => bail!("the protocol '{text}' is not tcp, udp or sctp"),
+            _ => Err(Error::invalid(format!("the protocol '{text}' is not tcp, udp or sctp"))),
         }
     }
 }
@@ -336,9 +341,9 @@ impl fmt::Display for Protocol {
 }
 
 impl TryFrom<String> for PublishPorts {
-    type Error = anyhow::Error;
+    type Error = Error;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
     }
 }
@@ -351,25 +356,31 @@ impl From<PublishPorts> for String {
 
 /// Takes the host address off the front of what has so many parts without it. The unspecified
 /// address is Docker's way to say any.
-pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<IpAddr>, &str)> {
+pub(super) fn split_address(text: &str, count: usize) -> Result<(Option<IpAddr>, &str), Error> {
+    let not_of = |address: &str, family: Family| {
+        Error::invalid(format!("the host address '{address}' is not an {family} address"))
+    };
     if let Some(rest) = text.strip_prefix('[') {
         let Some((address, ports)) = rest.split_once(']') else {
-            bail!("'{text}' opens a bracket and does not close it");
+            return Err(Error::invalid(format!("'{text}' opens a bracket and does not close it")));
         };
-        let parsed: Ipv6Addr = address
-            .parse()
-            .ok()
-            .with_context(|| format!("the host address '{address}' is not an IPv6 address"))?;
+        let parsed: Ipv6Addr = address.parse().map_err(|_| not_of(address, Family::V6))?;
         let Some(ports) = ports.strip_prefix(':') else {
-            bail!("':' and the host port are missing after '[{address}]'");
+            return Err(Error::invalid(format!(
+                "':' and the host port are missing after '[{address}]'"
+            )));
         };
         if let Some(mapped) = parsed.to_ipv4_mapped() {
-            bail!("the host address '{address}' is the IPv4 address {mapped}; write it so");
+            return Err(Error::invalid(format!(
+                "the host address '{address}' is the IPv4 address {mapped}"
+            ))
+            .hint("write it so"));
         }
-        ensure!(
-            !parsed.is_unicast_link_local(),
-            "the host address '{address}' is link-local, and no port of such an address can be published"
-        );
+        if parsed.is_unicast_link_local() {
+            return Err(Error::unsupported(format!(
+                "the host address '{address}' is link-local, whose ports cannot be published"
+            )));
+        }
         return Ok(((!parsed.is_unspecified()).then_some(IpAddr::V6(parsed)), ports));
     }
     match text.split(':').count() {
@@ -377,26 +388,28 @@ pub(super) fn split_address(text: &str, count: usize) -> anyhow::Result<(Option<
         found if found == count + 1 => {
             // More than one part: the first is there.
             let (address, ports) = text.split_once(':').unwrap_or_default();
-            let parsed: std::net::Ipv4Addr = address
-                .parse()
-                .ok()
-                .with_context(|| format!("the host address '{address}' is not an IPv4 address"))?;
+            let parsed: Ipv4Addr = address.parse().map_err(|_| not_of(address, Family::V4))?;
             let any = parsed.is_unspecified();
             Ok(((!any).then_some(IpAddr::V4(parsed)), ports))
         }
-        _ => bail!("'{text}' has too many colons; an IPv6 host address stands in brackets"),
+        _ => Err(Error::invalid(format!("'{text}' has too many colons"))
+            .hint("write an IPv6 host address in brackets")),
     }
 }
 
-/// `side` is whose ports they are, if that is to be said.
-pub(super) fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
+/// Reads a port or a range. `side` is `host`, `container` or empty, for the messages.
+pub(super) fn parse_range(text: &str, side: &str) -> Result<PortRange, Error> {
     let side = if side.is_empty() { String::new() } else { format!("{side} ") };
-    let port = |text: &str| -> anyhow::Result<u16> {
-        ensure!(!text.is_empty(), "the {side}port is missing");
-        // `parse` alone takes a sign.
+    let port = |text: &str| {
+        if text.is_empty() {
+            return Err(Error::invalid(format!("the {side}port is missing")));
+        }
+        // `parse` takes a sign too.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = if digits { text.parse().ok() } else { None };
-        number.with_context(|| format!("the {side}port '{text}' is not a number from 1 to 65535"))
+        let number = if digits { text.parse::<u16>().ok() } else { None };
+        number.ok_or_else(|| {
+            Error::invalid(format!("the {side}port '{text}' is not a number from 1 to 65535"))
+        })
     };
     let (start, end) = match text.split_once('-') {
         None => {
@@ -405,9 +418,7 @@ pub(super) fn parse_range(text: &str, side: &str) -> anyhow::Result<PortRange> {
         }
         Some((start, end)) => (port(start)?, port(end)?),
     };
-    PortRange::new(start, end)
-        .with_context(|| format!("the {side}ports"))
-        .map_err(|error| anyhow::anyhow!("{error:#}"))
+    PortRange::new(start, end).map_err(|error| error.context(format!("the {side}ports")))
 }
 
 #[cfg(test)]
@@ -463,7 +474,7 @@ mod tests {
             ("80:8000-8010", "as many"),
             ("300.0.0.1:80:80", "'300.0.0.1' is not an IPv4 address"),
             ("host:80:80", "'host' is not an IPv4 address"),
-            ("2001:db8::1:80:80", "stands in brackets"),
+            ("2001:db8::1:80:80", "in brackets"),
             ("[2001:db8::1:80:80", "does not close"),
             ("[10.0.0.1]:80:80", "not an IPv6 address"),
             ("[2001:db8::1]80:80", "are missing after"),

@@ -5,10 +5,10 @@ use std::{
     ops::RangeInclusive,
 };
 
-use anyhow::{bail, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::family::Family;
+use crate::Error;
 
 /// What the kernel takes for a bridge, from the smallest that every IPv4 host must take.
 const MTU: RangeInclusive<u32> = 576..=65535;
@@ -31,35 +31,44 @@ const UNUSABLE: [(IpNet, &str); 9] = [
 ];
 
 /// Checks a subnet for itself: size, host bits, a range that hosts have addresses of.
-pub fn check(subnet: IpNet) -> anyhow::Result<()> {
+pub fn check(subnet: IpNet) -> Result<(), Error> {
     let (lengths, instead) = match subnet {
         IpNet::V4(_) => (8..=30, "a private one such as 10.20.0.0/16"),
         IpNet::V6(_) => (16..=126, "a unique local one such as fd12:3456:789a::/64"),
     };
-    ensure!(
-        lengths.contains(&subnet.prefix_len()),
-        "the subnet {subnet} has the prefix length {}; from {} to {} is possible",
-        subnet.prefix_len(),
-        lengths.start(),
-        lengths.end()
-    );
-    ensure!(
-        subnet.addr() == subnet.network(),
-        "the subnet {subnet} has host bits set; write {}",
-        subnet.trunc()
-    );
+    if !lengths.contains(&subnet.prefix_len()) {
+        let length = subnet.prefix_len();
+        return Err(Error::invalid(format!("the subnet {subnet} has the prefix length {length}"))
+            .hint(format!("use one from {} to {}", lengths.start(), lengths.end())));
+    }
+    check_host_bits(subnet, &format!("the subnet {subnet}"))?;
     for (range, reason) in UNUSABLE {
-        ensure!(
-            !overlap(subnet, range),
-            "the subnet {subnet} has addresses of {range}, which {reason}; take {instead}"
-        );
+        if overlap(subnet, range) {
+            return Err(Error::invalid(format!(
+                "the subnet {subnet} has addresses of {range}, which {reason}"
+            ))
+            .hint(format!("take {instead}")));
+        }
     }
     Ok(())
 }
 
-/// Checks the subnets of one network together, and answers them in their order.
-pub fn check_all(subnets: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
-    ensure!(!subnets.is_empty(), "a network needs a subnet; give one such as 10.20.0.0/16");
+/// Refuses a subnet that is the address of a host with a prefix length. `what` begins the message.
+pub(crate) fn check_host_bits(subnet: IpNet, what: &str) -> Result<(), Error> {
+    if subnet.addr() == subnet.network() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{what} has host bits set"))
+        .hint(format!("write {}", subnet.trunc())))
+}
+
+/// Checks the subnets of one network together. Returns them with IPv4 first.
+pub fn check_all(subnets: &[IpNet]) -> Result<Vec<IpNet>, Error> {
+    if subnets.is_empty() {
+        return Err(
+            Error::invalid("a network needs a subnet").hint("give one such as 10.20.0.0/16")
+        );
+    }
     for subnet in subnets {
         check(*subnet)?;
     }
@@ -69,33 +78,33 @@ pub fn check_all(subnets: &[IpNet]) -> anyhow::Result<Vec<IpNet>> {
             subnets.iter().copied().filter(|subnet| Family::of_subnet(*subnet) == family);
         ordered.extend(of_family.next());
         if let Some(second) = of_family.next() {
-            bail!(
-                "a network has one subnet of each family, and {second} is a second {family} one; create another network for it"
-            );
+            return Err(Error::invalid(format!(
+                "a network has one subnet of each family, and {second} is a second {family} one"
+            ))
+            .hint("create another network for it"));
         }
     }
     Ok(ordered)
 }
 
 /// Checks an MTU in bytes.
-pub fn check_mtu(mtu: u32) -> anyhow::Result<()> {
-    ensure!(
-        MTU.contains(&mtu),
-        "the MTU {mtu} is not from {} to {} bytes; give one that is, or none for the uplink's",
-        MTU.start(),
-        MTU.end()
-    );
-    Ok(())
+pub fn check_mtu(mtu: u32) -> Result<(), Error> {
+    if MTU.contains(&mtu) {
+        return Ok(());
+    }
+    let (min, max) = (MTU.start(), MTU.end());
+    Err(Error::invalid(format!("the MTU {mtu} is not from {min} to {max} bytes"))
+        .hint("give one that is, or none for the uplink's"))
 }
 
 /// Checks an MTU in bytes for a network of these subnets.
-pub fn check_mtu_for(mtu: u32, subnets: &[IpNet]) -> anyhow::Result<()> {
+pub fn check_mtu_for(mtu: u32, subnets: &[IpNet]) -> Result<(), Error> {
     check_mtu(mtu)?;
-    ensure!(
-        mtu >= MTU_V6 || subnets.iter().all(|subnet| Family::of_subnet(*subnet) == Family::V4),
-        "the MTU {mtu} is below the {MTU_V6} bytes that IPv6 needs; give {MTU_V6} or more, or no IPv6 subnet"
-    );
-    Ok(())
+    if mtu >= MTU_V6 || subnets.iter().all(|subnet| Family::of_subnet(*subnet) == Family::V4) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("the MTU {mtu} is below the {MTU_V6} bytes that IPv6 needs"))
+        .hint(format!("give {MTU_V6} or more, or no IPv6 subnet")))
 }
 
 /// Whether two subnets have an address in common.
@@ -164,7 +173,7 @@ mod tests {
             ("10.1.0.0/16 10.2.0.0/16", "10.2.0.0/16 is a second IPv4 one"),
             ("fd00::/64 10.1.0.0/16 fd01::/64", "fd01::/64 is a second IPv6 one"),
             ("10.1.0.0/16 2001:db8::1/64", "write 2001:db8::/64"),
-            ("fd00::/15", "prefix length 15; from 16 to 126"),
+            ("fd00::/15", "prefix length 15; use one from 16 to 126"),
             ("2001:db8::/127", "prefix length 127"),
             ("::/0", "prefix length 0"),
             ("::/96", "has addresses of ::/8"),

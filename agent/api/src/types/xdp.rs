@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use anyhow::bail;
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,14 +21,14 @@ pub enum Xdp {
 }
 
 impl FromStr for Xdp {
-    type Err = anyhow::Error;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "auto" => Ok(Self::Auto),
             "on" => Ok(Self::On),
             "off" => Ok(Self::Off),
-            _ => bail!("'{text}' is not auto, on or off"),
+            _ => Err(Error::invalid(format!("'{text}' is not auto, on or off"))),
         }
     }
 }
