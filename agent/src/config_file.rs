@@ -155,7 +155,6 @@ impl Config {
                 spec.name
             );
             let checked = || {
-                spec.mac.as_deref().map(str::parse::<Mac>).transpose()?;
                 spec.publishes.iter().try_for_each(|publish| {
                     publish.options.check().map(|_| ()).with_context(|| publish.ports.to_string())
                 })
@@ -268,7 +267,7 @@ struct ContainerTable {
     name: String,
     network: Option<String>,
     ip: Option<Addresses>,
-    mac: Option<String>,
+    mac: Option<Mac>,
     #[serde(default)]
     publish: Vec<PublishSpec>,
 }
@@ -473,10 +472,7 @@ mod tests {
                 "[[container]]\nname = \"a\"\n[[container]]\nname = \"a\"",
                 "lab.toml: container 'a' is declared twice",
             ),
-            (
-                "[[container]]\nname = \"a\"\nmac = \"x\"",
-                "lab.toml: container 'a': 'x' is not a MAC",
-            ),
+            ("[[container]]\nname = \"a\"\nmac = \"x\"", "lab.toml:3: 'x' is not a MAC"),
             ("[[container]]\nname = \"a/b\"", "lab.toml: container 'a/b': the name"),
         ] {
             let line = messages::line(&parse(text).unwrap_err());

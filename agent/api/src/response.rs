@@ -1,6 +1,10 @@
 //! Replies, and the objects in them: what `--json` prints, so their field names are a contract.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -8,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorCode;
 use crate::types::{
     device::Device,
+    flow::{FlowProtocol, FlowState},
     flow_options::{Mapping, Timeout},
+    mac::Mac,
     masquerade::Masquerade,
-    publish::PortRange,
+    publish::{PortRange, Protocol},
 };
 
 /// The agent's answer to one request.
@@ -104,7 +110,7 @@ pub struct Endpoint {
     /// The default routes' next hops.
     pub gateways: Vec<IpAddr>,
     /// Of the container side.
-    pub mac: String,
+    pub mac: Mac,
     /// The container side's name, in the container.
     pub interface: String,
     /// The host side's name, on the host.
@@ -121,13 +127,13 @@ pub struct Publish {
     /// The container's name.
     pub container: String,
     /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
+    pub protocol: Protocol,
     /// Null for any address of the host.
     pub host_address: Option<IpAddr>,
     /// `N` or `N-M`.
-    pub host_port: String,
+    pub host_port: PortRange,
     /// `N` or `N-M`.
-    pub container_port: String,
+    pub container_port: PortRange,
     /// Clients that may use it; any if empty.
     pub from: Vec<IpNet>,
     /// Where it led before it was moved, and flows may finish. Absent if there is nothing of that
@@ -149,9 +155,9 @@ pub struct Draining {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flow {
     /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp` or an IANA number.
-    pub protocol: String,
-    /// As `common::flow::State` names it.
-    pub state: String,
+    pub protocol: FlowProtocol,
+    /// The state's name.
+    pub state: FlowState,
     /// The container it belongs to; null if that is gone.
     pub container: Option<String>,
     /// The network it belongs to; null if that is gone.
@@ -171,10 +177,10 @@ pub struct Flow {
 /// One direction of a flow. For ICMP echo the port is the identifier.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Direction {
-    /// `ADDRESS:PORT`.
-    pub source: String,
-    /// `ADDRESS:PORT`.
-    pub destination: String,
+    /// `ADDRESS:PORT`, an IPv6 address in brackets.
+    pub source: SocketAddr,
+    /// `ADDRESS:PORT`, an IPv6 address in brackets.
+    pub destination: SocketAddr,
 }
 
 /// The answer to [`Request::Stats`].
@@ -241,10 +247,10 @@ mod tests {
     fn publish() -> Publish {
         Publish {
             container: "web".to_owned(),
-            protocol: "tcp".to_owned(),
+            protocol: Protocol::Tcp,
             host_address: None,
-            host_port: "8000-8001".to_owned(),
-            container_port: "80-81".to_owned(),
+            host_port: "8000-8001".parse().unwrap(),
+            container_port: "80-81".parse().unwrap(),
             from: vec!["203.0.113.0/24".parse().unwrap()],
             draining: Vec::new(),
         }
@@ -287,7 +293,7 @@ mod tests {
                 network: "default".to_owned(),
                 addresses: vec!["172.18.0.2/16".parse().unwrap()],
                 gateways: vec!["172.18.0.1".parse().unwrap()],
-                mac: "02:63:ac:12:00:02".to_owned(),
+                mac: "02:63:ac:12:00:02".parse().unwrap(),
                 interface: "eth0".to_owned(),
                 host_side: "cwv01234567".to_owned(),
                 device: Device::Netkit,
@@ -320,11 +326,13 @@ mod tests {
 
     #[test]
     fn a_flow_prints_these_names() {
-        let direction =
-            || Direction { source: "10.0.0.1:1".to_owned(), destination: "10.0.0.2:2".to_owned() };
+        let direction = || Direction {
+            source: "10.0.0.1:1".parse().unwrap(),
+            destination: "[2001:db8::2]:2".parse().unwrap(),
+        };
         let flow = Flow {
-            protocol: "udp".to_owned(),
-            state: "established".to_owned(),
+            protocol: FlowProtocol(17),
+            state: FlowState::Established,
             container: None,
             network: None,
             forward: direction(),
@@ -333,7 +341,7 @@ mod tests {
             bytes: 2,
             expires_in_s: 3,
         };
-        let both = json!({"source": "10.0.0.1:1", "destination": "10.0.0.2:2"});
+        let both = json!({"source": "10.0.0.1:1", "destination": "[2001:db8::2]:2"});
         assert_eq!(
             serde_json::to_value(flow).unwrap(),
             json!({

@@ -6,7 +6,8 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    flow_options::FlowOptions, host_ports::HostPorts, masquerade::Masquerade, publish::PublishSpec,
+    flow_options::FlowOptions, host_ports::HostPorts, mac::Mac, masquerade::Masquerade,
+    publish::PublishSpec,
 };
 
 /// The network that `up` makes when no configuration file declares one, and that a container is on
@@ -57,7 +58,7 @@ pub struct ContainerSpec {
     pub addresses: Vec<IpAddr>,
     /// Derived from the first address if absent.
     #[serde(default)]
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
     /// Published once the container is there.
     #[serde(default)]
     pub publishes: Vec<PublishSpec>,

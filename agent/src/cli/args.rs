@@ -1,4 +1,4 @@
-//! What a person types.
+//! The command line.
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
 
@@ -8,9 +8,11 @@ use causeway_api::{
     ContainerSpec, NetworkSpec, messages,
     types::{
         device::Device,
+        flow::{FlowProtocol, FlowState},
         flow_filter::{self, FlowFilter},
         flow_options::{self, FlowOptions, Mapping, Timeout},
         host_ports::HostPorts,
+        mac::Mac,
         masquerade::Masquerade,
         publish::{PortRange, PublishOptions, PublishPorts, PublishSpec},
         xdp::Xdp,
@@ -24,7 +26,7 @@ use crate::instance::Instance;
 
 /// Container networking for one Linux host, in eBPF.
 ///
-/// `causeway up` is the agent; every other verb asks it. It needs root.
+/// `causeway up` runs the agent; every other verb sends it a request. All need root.
 #[derive(Debug, Parser)]
 #[command(
     name = "causeway",
@@ -35,21 +37,22 @@ use crate::instance::Instance;
     after_help = "Example:\n  causeway up\n  causeway container create web -p 8080:80\n  causeway container exec web -- ip address"
 )]
 pub struct Cli {
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
-    /// What every verb takes.
+    /// The options of every verb.
     #[command(flatten)]
     pub common: Common,
 }
 
-/// What every verb takes.
+/// The options of every verb.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Common {
-    /// Print JSON: a list as an array, an action as the object that it made or removed
+    /// Print JSON: lists as arrays, actions as the object made or removed, errors on stderr
     #[arg(long, global = true)]
     pub json: bool,
-    /// The agent to ask, or to run: each has a socket, a datapath and a state of its own
+    /// Name of the agent to run or to ask; each has its own socket, datapath and state
     #[arg(
         long,
         global = true,
@@ -61,22 +64,22 @@ pub struct Common {
     pub instance: Instance,
 }
 
-/// What to do.
+/// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run the agent in the foreground; prints `ready` when it serves
+    /// Run the agent in the foreground; prints `ready` once it serves
     ///
-    /// SIGTERM, SIGINT or a crash end the agent only: links, containers and the datapath work on,
-    /// and the next `up` takes them over. `CAUSEWAY_LOG` (error, warn, info, debug) says how much
-    /// goes to stderr.
+    /// SIGTERM, SIGINT and a crash end the agent only: links, containers and the datapath stay, and
+    /// the next `up` takes them over. `CAUSEWAY_LOG` (off, error, warn, info, debug, trace) sets
+    /// the log level on stderr.
     #[command(
         after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --netns host --instance lab"
     )]
     Up(Up),
-    /// Remove everything the agent made, and end it; also after a crash, when no agent is running
+    /// Remove everything that the agent made, and end it; works without a running agent too
     #[command(after_help = "Example:\n  causeway down")]
     Down,
-    /// Subnets with a bridge and a policy
+    /// Manage networks: subnets with a bridge and a policy
     #[command(
         arg_required_else_help = false,
         disable_help_subcommand = true,
@@ -84,11 +87,11 @@ pub enum Verb {
         subcommand_help_heading = "Verbs"
     )]
     Network {
-        /// What to do.
+        /// The verb.
         #[command(subcommand)]
         verb: NetworkVerb,
     },
-    /// Network namespaces with a link to a network
+    /// Manage containers: network namespaces with a link to a network
     #[command(
         arg_required_else_help = false,
         disable_help_subcommand = true,
@@ -96,11 +99,11 @@ pub enum Verb {
         subcommand_help_heading = "Verbs"
     )]
     Container {
-        /// What to do.
+        /// The verb.
         #[command(subcommand)]
         verb: ContainerVerb,
     },
-    /// Ports of the host that lead to a container
+    /// Manage published ports
     #[command(
         arg_required_else_help = false,
         disable_help_subcommand = true,
@@ -108,11 +111,11 @@ pub enum Verb {
         subcommand_help_heading = "Verbs"
     )]
     Publish {
-        /// What to do.
+        /// The verb.
         #[command(subcommand)]
         verb: PublishVerb,
     },
-    /// Connections and exchanges that are going on (`ls` if nothing else is said)
+    /// List flows or end them [default: list]
     #[command(
         disable_help_subcommand = true,
         subcommand_value_name = "VERB",
@@ -121,10 +124,10 @@ pub enum Verb {
         after_help = "Example:\n  causeway flows\n  causeway flows ls --container web --protocol tcp --json\n  causeway flows flush --address 203.0.113.0/24"
     )]
     Flows {
-        /// What to do.
+        /// The verb.
         #[command(subcommand)]
         verb: Option<FlowsVerb>,
-        /// Of `ls`, if nothing is said.
+        /// The filter of `flows` without a verb.
         #[command(flatten)]
         which: WhichFlows,
     },
@@ -142,26 +145,25 @@ pub enum Verb {
 /// `up`.
 #[derive(Debug, Args)]
 pub struct Up {
-    /// TOML file of networks and containers that the host is brought to
+    /// TOML file that declares networks and containers
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Interface that leads outside; can be given several times [default: those of the default
-    /// route]
+    /// Uplink interface; repeatable [default: the interfaces of the default routes]
     #[arg(long = "uplink", value_name = "IF", value_parser = values::interface)]
     pub uplinks: Vec<String>,
-    /// Network namespace that is the host: a name under /run/netns, or a path [default: this one]
+    /// Network namespace of the host: a name under /run/netns, or a path [default: the current
+    /// one]
     #[arg(long, value_name = "NAME|PATH", value_parser = values::namespace)]
     pub netns: Option<PathBuf>,
-    /// Let processes of the host bind published ports, and ports be published that they have bound;
-    /// else that is refused
+    /// Let processes of the host bind published ports, and publish ports that they have bound
+    /// [default: refuse both]
     #[arg(long)]
     pub allow_bind: bool,
-    /// Let uplinks' drivers handle packets early: on, wherever they can; auto, where that takes
-    /// nothing from the host's own traffic but a moment now [default: off]
+    /// Attach XDP to uplinks: off, auto (only where host traffic is unaffected), on (wherever
+    /// native XDP is supported) [default: off]
     #[arg(long, value_name = "MODE")]
     pub xdp: Option<Xdp>,
-    /// What connects containers that are made from now on: veth, or netkit, which Linux has from
-    /// 6.11 on; those that are there keep theirs [default: veth]
+    /// Link type of new containers: veth, or netkit (Linux 6.11) [default: veth]
     #[arg(long, value_name = "KIND")]
     pub device: Option<Device>,
 }
@@ -169,19 +171,18 @@ pub struct Up {
 /// `network`.
 #[derive(Debug, Subcommand)]
 pub enum NetworkVerb {
-    /// Make a network with its bridge
+    /// Create a network and its bridge
     #[command(
         after_help = "Example:\n  causeway network create front --subnet 10.20.0.0/16 --mtu 1400"
     )]
     Create(NetworkCreate),
-    /// List the networks
+    /// List networks
     #[command(after_help = "Example:\n  causeway network ls")]
     Ls,
     /// Show one network
     #[command(after_help = "Example:\n  causeway network inspect front --json")]
     Inspect(Name),
-    /// Remove a network that no container is on; `default`, once removed, stays so until `causeway
-    /// down`
+    /// Remove a network without containers; `default` is not made again before `causeway down`
     #[command(after_help = "Example:\n  causeway network rm front")]
     Rm(Name),
 }
@@ -189,26 +190,26 @@ pub enum NetworkVerb {
 /// `container`.
 #[derive(Debug, Subcommand)]
 pub enum ContainerVerb {
-    /// Make a network namespace, /run/netns/NAME, and put it on a network
+    /// Create the network namespace /run/netns/NAME and connect it to a network
     #[command(
         after_help = "Example:\n  causeway container create web --network front -p 8080:80 -p 127.0.0.1:5300:53/udp"
     )]
     Create(ContainerCreate),
-    /// Put an existing network namespace on a network
+    /// Connect an existing network namespace to a network
     #[command(
         after_help = "Example:\n  causeway container attach web --pid 4711\n  causeway container attach web --netns /run/netns/web -p 8080:80"
     )]
     Attach(ContainerAttach),
-    /// List the containers
+    /// List containers
     #[command(after_help = "Example:\n  causeway container ls")]
     Ls,
     /// Show one container
     #[command(after_help = "Example:\n  causeway container inspect web --json")]
     Inspect(Name),
-    /// Take a container off its network; its namespace goes if causeway made it
+    /// Disconnect a container from its network; its namespace is removed if causeway created it
     #[command(after_help = "Example:\n  causeway container rm web")]
     Rm(Name),
-    /// Run a command in a container's network; its exit status is passed on
+    /// Run a command in a container's network namespace, with the command's exit status
     #[command(
         override_usage = "causeway container exec [OPTIONS] <NAME> -- <COMMAND>...",
         after_help = "Example:\n  causeway container exec web -- ip route"
@@ -219,25 +220,24 @@ pub enum ContainerVerb {
 /// `publish`.
 #[derive(Debug, Subcommand)]
 pub enum PublishVerb {
-    /// Lead ports of the host to ports of a container
+    /// Publish ports of a container at ports of the host
     #[command(
         after_help = "Example:\n  causeway publish add web 8080:80\n  causeway publish add web 10.0.2.2:5000-5010:5000-5010/udp --from 203.0.113.0/24"
     )]
     Add(PublishAdd),
-    /// End a publish, and its flows
+    /// Remove a publish and end its flows
     #[command(after_help = "Example:\n  causeway publish rm web 8080:80")]
     Rm(PublishRm),
-    /// Lead a publish to another container of the same network: what begins from now on goes there,
-    /// by the same container ports
+    /// Move a publish to another container of the same network; container ports stay
     ///
-    /// Its flows end at once, those included that an earlier move still lets finish, unless --drain
-    /// lets them finish where they are. A publish that the configuration file declares leads where
-    /// the file says again after the next `up --config`.
+    /// New flows go to the new container. Existing flows end at once, or stay where they are for at
+    /// most --drain seconds; flows that an earlier move left to drain end too. The next `up
+    /// --config` moves a publish of the configuration file back.
     #[command(
         after_help = "Example:\n  causeway publish move 8080 web2\n  causeway publish move 10.0.2.2:5000-5010/udp web2 --drain 30"
     )]
     Move(PublishMove),
-    /// List the publishes
+    /// List publishes
     #[command(after_help = "Example:\n  causeway publish ls")]
     Ls,
 }
@@ -245,42 +245,41 @@ pub enum PublishVerb {
 /// `flows`.
 #[derive(Debug, Subcommand)]
 pub enum FlowsVerb {
-    /// List the flows: all, or those for which everything holds that is asked for
+    /// List flows; filters are combined with AND
     #[command(after_help = "Example:\n  causeway flows ls --container web --state established")]
     Ls(WhichFlows),
-    /// End the flows: all, or those for which everything holds that is asked for
+    /// End flows; filters are combined with AND
     #[command(
         after_help = "Example:\n  causeway flows flush --protocol udp --address 203.0.113.10"
     )]
     Flush(WhichFlows),
 }
 
-/// The flows that are meant.
+/// A filter of flows.
 #[derive(Debug, Args)]
 pub struct WhichFlows {
-    /// Those of that container
+    /// Flows of a container
     #[arg(long, value_name = "NAME", value_parser = values::plain_name)]
     container: Option<String>,
-    /// Those of the containers of that network
+    /// Flows of a network's containers
     #[arg(long, value_name = "NAME", value_parser = values::plain_name)]
     network: Option<String>,
-    /// Those of that protocol: tcp, udp, icmp, icmpv6, sctp or a number
-    #[arg(long, value_name = "P", value_parser = flow_filter::parse_protocol)]
-    protocol: Option<u8>,
-    /// Those in that state: unreplied, replied, syn-sent, syn-received, established, half-closed,
+    /// Flows of a protocol: tcp, udp, icmp, icmpv6, sctp or an IANA number
+    #[arg(long, value_name = "P")]
+    protocol: Option<FlowProtocol>,
+    /// Flows in a state: unreplied, replied, syn-sent, syn-received, established, half-closed,
     /// closing, closed, reset, mapping
-    #[arg(long, value_name = "S", value_parser = flow_filter::parse_state)]
-    state: Option<String>,
-    /// Those that come from there or go there, translated or not: an address, or a subnet as
-    /// 203.0.113.0/24
+    #[arg(long, value_name = "S")]
+    state: Option<FlowState>,
+    /// Flows from or to an address or subnet, before or after translation, such as 203.0.113.0/24
     #[arg(long, value_name = "IP", value_parser = flow_filter::parse_address)]
     address: Option<IpNet>,
 }
 
-/// A name alone.
+/// The arguments of verbs that take a name only.
 #[derive(Debug, Args)]
 pub struct Name {
-    /// Its name
+    /// Name of the network or container
     #[arg(value_name = "NAME", value_parser = values::plain_name)]
     pub name: String,
 }
@@ -288,27 +287,25 @@ pub struct Name {
 /// `network create`.
 #[derive(Debug, Args)]
 pub struct NetworkCreate {
-    /// Its name
+    /// Name of the network
     #[arg(value_name = "NAME", value_parser = values::plain_name)]
     name: String,
-    /// Where its containers' addresses are from, as 10.20.0.0/16; can be given twice, for IPv4 and
-    /// for IPv6
+    /// Subnet of the containers' addresses, such as 10.20.0.0/16; one per family
     #[arg(long = "subnet", value_name = "CIDR", required = true, value_parser = values::subnet)]
     subnets: Vec<IpNet>,
-    /// The bridge's name [default: cwN with the lowest free N]
+    /// Name of the bridge [default: cwN with the lowest free N]
     #[arg(long, value_name = "IF", value_parser = values::interface)]
     bridge: Option<String>,
-    /// The bridge's address in a subnet [default: the first]
+    /// Address of the bridge, the containers' gateway; one per subnet [default: the first address]
     #[arg(long = "gateway", value_name = "IP", value_parser = values::address)]
     gateways: Vec<IpAddr>,
-    /// Largest packet in bytes, IP header included [default: the uplink's]
+    /// MTU in bytes [default: the smallest of the uplinks]
     #[arg(long, value_name = "N", value_parser = values::mtu)]
     mtu: Option<u32>,
-    /// Nothing leaves or enters the network, the host excepted
+    /// No traffic between the network and the outside; the host reaches it
     #[arg(long)]
     internal: bool,
-    /// Keep the containers' source addresses, of one family or of both; the world must then know a
-    /// route to the subnet
+    /// No source NAT, for one family or both: the outside needs a route to the subnet
     #[arg(
         long,
         value_name = "ipv4|ipv6",
@@ -318,46 +315,44 @@ pub struct NetworkCreate {
         value_parser = values::masquerade_without
     )]
     no_masquerade: Option<Masquerade>,
-    /// Containers of the network do not reach each other
+    /// No traffic between containers of the network
     #[arg(long)]
     no_icc: bool,
-    /// How long a flow lasts after its last packet, as udp=120; can be given several times. The
-    /// names, with their defaults: tcp-established (7440), tcp-transitory (240), udp (120),
-    /// udp-stream (300), icmp (60), sctp (300)
+    /// Idle timeout of flows, such as udp=120; repeatable. Names and defaults: tcp-established
+    /// (7440), tcp-transitory (240), udp (120), udp-stream (300), icmp (60), sctp (300)
     #[arg(long = "timeout", value_name = "NAME=SECONDS", value_parser = flow_options::parse_timeout)]
     timeouts: Vec<(Timeout, u32)>,
-    /// Where masquerade takes a source port from when the container's own is taken [default:
+    /// Source ports for masquerade, used where the container's own port is taken [default:
     /// 1024-32767]
     #[arg(long, value_name = "LO-HI")]
     ports: Option<PortRange>,
-    /// symmetric: who was sent to may answer; full-cone: one port toward everybody, and anybody may
-    /// send to it [default: symmetric]
+    /// NAT behaviour (RFC 4787): symmetric = address- and port-dependent, full-cone =
+    /// endpoint-independent mapping and filtering [default: symmetric]
     #[arg(long, value_name = "MAPPING")]
     mapping: Option<Mapping>,
-    /// How many flows a container may have at once [default: half of the flow table]
+    /// Maximum number of flows per container [default: half of the flow table]
     #[arg(long, value_name = "N", value_parser = values::max_flows)]
     max_flows: Option<u32>,
 }
 
-/// What a container has on its network.
+/// A container's place on its network.
 #[derive(Debug, Args)]
 pub struct Placement {
-    /// The network it is on
+    /// Network to connect to
     #[arg(long, value_name = "N", default_value = DEFAULT_NETWORK, value_parser = values::plain_name)]
     network: String,
-    /// Its address; can be given twice, for IPv4 and for IPv6 [default: the next free one of each
-    /// subnet]
+    /// IP address; one per family [default: the next free one of each subnet]
     #[arg(long = "ip", value_name = "IP", value_parser = values::address)]
     addresses: Vec<IpAddr>,
-    /// Its MAC address, as 02:63:0a:14:00:0a [default: derived from the first address]
-    #[arg(long, value_name = "MAC", value_parser = values::mac)]
-    mac: Option<String>,
-    /// Published once the container is there.
+    /// MAC address, such as 02:63:0a:14:00:0a [default: derived from the first IP address]
+    #[arg(long, value_name = "MAC")]
+    mac: Option<Mac>,
+    /// The ports to publish.
     #[arg(
         short,
         long = "publish",
         value_name = "PUBLISH",
-        help = "Ports to publish: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]; can be given several times"
+        help = "Ports to publish: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]; repeatable"
     )]
     publishes: Vec<PublishSpec>,
 }
@@ -365,7 +360,7 @@ pub struct Placement {
 /// `container create`.
 #[derive(Debug, Args)]
 pub struct ContainerCreate {
-    /// Its name, and its namespace's under /run/netns
+    /// Name of the container, and of its namespace under /run/netns
     #[arg(value_name = "NAME", value_parser = values::plain_name)]
     name: String,
     #[command(flatten)]
@@ -375,7 +370,7 @@ pub struct ContainerCreate {
 /// `container attach`.
 #[derive(Debug, Args)]
 pub struct ContainerAttach {
-    /// What it is called from now on
+    /// Name of the container
     #[arg(value_name = "NAME", value_parser = values::plain_name)]
     name: String,
     #[command(flatten)]
@@ -388,10 +383,10 @@ pub struct ContainerAttach {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct WhichNamespace {
-    /// The namespace: a path, or a name under /run/netns
+    /// Network namespace: a path, or a name under /run/netns
     #[arg(long, value_name = "PATH", value_parser = values::namespace)]
     netns: Option<PathBuf>,
-    /// A process that is in the namespace
+    /// Process in the network namespace
     #[arg(long, value_name = "PID", value_parser = values::pid)]
     pid: Option<u32>,
 }
@@ -399,10 +394,10 @@ pub struct WhichNamespace {
 /// `container exec`.
 #[derive(Debug, Args)]
 pub struct ContainerExec {
-    /// The container's name
+    /// Name of the container
     #[arg(value_name = "NAME", value_parser = values::plain_name)]
     pub name: String,
-    /// What to run, with its arguments
+    /// Command with its arguments
     #[arg(
         value_name = "COMMAND",
         required = true,
@@ -415,18 +410,18 @@ pub struct ContainerExec {
 /// `publish add`.
 #[derive(Debug, Args)]
 pub struct PublishAdd {
-    /// The container's name
+    /// Name of the container
     #[arg(value_name = "CONTAINER", value_parser = values::plain_name)]
     container: String,
-    /// Which ports.
+    /// The ports.
     #[arg(value_name = "PUBLISH", help = "[HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]")]
     ports: PublishPorts,
-    /// Clients that may use it
+    /// The admitted clients.
     #[arg(
         long,
         value_name = "CIDR",
         value_parser = values::subnet,
-        help = "Clients that may use it, as 203.0.113.0/24 or 2001:db8::/32; can be given several times [default: any]"
+        help = "Subnet of admitted clients, such as 203.0.113.0/24 or 2001:db8::/32; repeatable [default: all clients]"
     )]
     from: Vec<IpNet>,
 }
@@ -443,13 +438,13 @@ impl PublishAdd {
 /// `publish rm`.
 #[derive(Debug, Args)]
 pub struct PublishRm {
-    /// The container's name
+    /// Name of the container
     #[arg(value_name = "CONTAINER", value_parser = values::plain_name)]
     pub container: String,
-    /// Which ports.
+    /// The ports.
     #[arg(
         value_name = "PUBLISH",
-        help = "As it was added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]"
+        help = "Publish to remove, as added: [HOSTIP:]HOSTPORT[-END]:PORT[-END][/tcp|udp|sctp]"
     )]
     pub publish: PublishPorts,
 }
@@ -457,16 +452,16 @@ pub struct PublishRm {
 /// `publish move`.
 #[derive(Debug, Args)]
 pub struct PublishMove {
-    /// Which publish.
+    /// The host ports.
     #[arg(
         value_name = "HOSTPORT",
         help = "All host ports of the publish: [HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]"
     )]
     ports: HostPorts,
-    /// The container that it is to lead to
+    /// Name of the new container
     #[arg(value_name = "CONTAINER", value_parser = values::plain_name)]
     container: String,
-    /// Flows may finish in the container where they are, for at most so long
+    /// Let existing flows finish in the old container for at most this long
     #[arg(long, value_name = "SECONDS", value_parser = values::drain)]
     drain: Option<u32>,
 }
@@ -492,7 +487,7 @@ impl Cli {
 }
 
 impl NetworkCreate {
-    /// What the agent is asked for.
+    /// The specification of the network.
     pub fn into_spec(self) -> NetworkSpec {
         NetworkSpec {
             name: self.name,
@@ -514,32 +509,33 @@ impl NetworkCreate {
 }
 
 impl ContainerCreate {
-    /// What the agent is asked for.
+    /// The specification of the container.
     pub fn into_spec(self) -> ContainerSpec {
         self.placement.into_spec(self.name)
     }
 }
 
 impl ContainerAttach {
-    /// What the agent is asked for: the namespace's path, and the rest.
+    /// The namespace's path, and the specification of the container.
     pub fn into_spec(self) -> (PathBuf, ContainerSpec) {
         let WhichNamespace { netns, pid } = self.which;
-        // One of the two: the group says so.
+        // Exactly one of the two is given: the group requires it.
         let of_process = || PathBuf::from(format!("/proc/{}/ns/net", pid.unwrap_or_default()));
         (netns.unwrap_or_else(of_process), self.placement.into_spec(self.name))
     }
 }
 
 impl WhichFlows {
-    /// What the agent is asked for.
+    /// The filter in the request.
     pub fn into_filter(self) -> FlowFilter {
         let Self { container, network, protocol, state, address } = self;
+        let protocol = protocol.map(|protocol| protocol.0);
         FlowFilter { container, network, protocol, state, address }
     }
 }
 
 impl PublishMove {
-    /// What the agent is asked for.
+    /// The request's fields.
     pub fn into_request(self) -> api::PublishMove {
         api::PublishMove { ports: self.ports, container: self.container, drain_s: self.drain }
     }

@@ -67,8 +67,8 @@ impl Row for Publish {
         vec![
             self.container.clone(),
             host(self),
-            self.container_port.clone(),
-            self.protocol.clone(),
+            self.container_port.to_string(),
+            self.protocol.to_string(),
             from(self),
             or_dash(join(draining)),
         ]
@@ -84,8 +84,8 @@ impl Row for Flow {
             format!("{} > {}", direction.source, direction.destination)
         };
         vec![
-            self.protocol.clone(),
-            self.state.clone(),
+            self.protocol.to_string(),
+            self.state.to_string(),
             self.container.clone().unwrap_or_else(|| "-".to_owned()),
             direction(&self.forward),
             direction(&self.reply),
@@ -135,7 +135,7 @@ pub(super) fn container(container: &Container) -> String {
             ("network", endpoint.network.clone()),
             ("address", join(&endpoint.addresses)),
             ("gateway", or_dash(join(&endpoint.gateways))),
-            ("mac", endpoint.mac.clone()),
+            ("mac", endpoint.mac.to_string()),
             ("interface", endpoint.interface.clone()),
             ("host side", endpoint.host_side.clone()),
             ("device", endpoint.device.to_string()),
@@ -267,7 +267,7 @@ fn arrow(publish: &Publish) -> String {
 
 fn host(publish: &Publish) -> String {
     match publish.host_address {
-        None => publish.host_port.clone(),
+        None => publish.host_port.to_string(),
         Some(std::net::IpAddr::V6(address)) => format!("[{address}]:{}", publish.host_port),
         Some(std::net::IpAddr::V4(address)) => format!("{address}:{}", publish.host_port),
     }
@@ -317,10 +317,10 @@ mod tests {
     fn publish(host_address: Option<&str>) -> Publish {
         Publish {
             container: "web".to_owned(),
-            protocol: "tcp".to_owned(),
+            protocol: "tcp".parse().unwrap(),
             host_address: host_address.map(|address| address.parse().unwrap()),
-            host_port: "8080".to_owned(),
-            container_port: "80".to_owned(),
+            host_port: "8080".parse().unwrap(),
+            container_port: "80".parse().unwrap(),
             from: Vec::new(),
             draining: Vec::new(),
         }

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_use_is_one_line_that_says_where_to_read_on() {
+    fn errors_are_one_line_with_the_help_to_read() {
         for (line, reason, verb) in [
             ("", "requires a subcommand", "causeway"),
             ("network", "requires a subcommand", "causeway network"),
@@ -116,7 +116,11 @@ mod tests {
             ("publish move 8080", "<CONTAINER>", "causeway publish move"),
             ("flows drop", "unrecognized subcommand 'drop'", "causeway flows"),
             ("flows ls --protocol gre", "not tcp, udp, icmp, icmpv6, sctp", "causeway flows ls"),
-            ("flows --state open", "there is no such state; there is unreplied", "causeway flows"),
+            (
+                "flows --state open",
+                "there is no state 'open'; there is unreplied",
+                "causeway flows",
+            ),
             ("flows flush --address 10.0.0.1/8", "write 10.0.0.0/8", "causeway flows flush"),
             ("flows --container web flush", "cannot be used with", "causeway flows flush"),
             ("stats --jsn", "unexpected argument '--jsn'", "causeway stats"),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway_api::types::{family::Family, mac::Mac, masquerade::Masquerade, name, subnet};
+use causeway_api::types::{family::Family, masquerade::Masquerade, name, subnet};
 use causeway_netlink::netns;
 use ipnet::IpNet;
 
@@ -56,11 +56,6 @@ pub(super) fn pid(text: &str) -> anyhow::Result<u32> {
 pub(super) fn drain(text: &str) -> anyhow::Result<u32> {
     let seconds = text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
     seconds.context("it is not a number of seconds from 1 to 86400")
-}
-
-pub(super) fn mac(text: &str) -> anyhow::Result<String> {
-    text.parse::<Mac>()?;
-    Ok(text.to_owned())
 }
 
 /// A name under /run/netns, or a path; absolute, since the agent has a folder of its own.

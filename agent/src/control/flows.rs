@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use causeway_api::{
     Direction, Flow, Flushed, Stats,
-    types::flow_filter::{Candidate, FlowFilter, protocol_name},
+    types::{
+        flow::FlowProtocol,
+        flow_filter::{Candidate, FlowFilter},
+    },
 };
 
 use super::Agent;
@@ -74,11 +77,11 @@ fn candidate<'a>(record: &FlowRecord, owners: &Owners<'a>) -> Candidate<'a> {
 fn view_flow(record: &FlowRecord, owners: &Owners<'_>) -> Flow {
     let owner = owners.get(&record.container);
     let direction = |(source, destination): (std::net::SocketAddr, std::net::SocketAddr)| {
-        Direction { source: source.to_string(), destination: destination.to_string() }
+        Direction { source, destination }
     };
     Flow {
-        protocol: protocol_name(record.protocol),
-        state: record.state.to_owned(),
+        protocol: FlowProtocol(record.protocol),
+        state: record.state,
         container: owner.map(|(container, _)| (*container).to_owned()),
         network: owner.map(|(_, network)| (*network).to_owned()),
         forward: direction(record.forward),
@@ -97,7 +100,7 @@ mod tests {
     fn a_flow_names_its_container_while_there_is_one() {
         let record = FlowRecord {
             protocol: 17,
-            state: "established",
+            state: causeway_api::types::flow::FlowState::Established,
             container: "172.18.0.2".parse().unwrap(),
             forward: ("172.18.0.2:5000".parse().unwrap(), "203.0.113.9:53".parse().unwrap()),
             reply: ("203.0.113.9:53".parse().unwrap(), "10.0.2.15:5000".parse().unwrap()),
@@ -108,11 +111,11 @@ mod tests {
         let owners = BTreeMap::from([("172.18.0.2".parse().unwrap(), ("web", "default"))]);
         let flow = view_flow(&record, &owners);
         assert_eq!(
-            (flow.protocol.as_str(), flow.container.as_deref(), flow.network.as_deref()),
-            ("udp", Some("web"), Some("default"))
+            (flow.protocol, flow.container.as_deref(), flow.network.as_deref()),
+            (FlowProtocol(17), Some("web"), Some("default"))
         );
-        assert_eq!(flow.reply.destination, "10.0.2.15:5000");
+        assert_eq!(flow.reply.destination.to_string(), "10.0.2.15:5000");
         let flow = view_flow(&FlowRecord { protocol: 47, ..record }, &BTreeMap::new());
-        assert_eq!((flow.protocol.as_str(), flow.container), ("47", None));
+        assert_eq!((flow.protocol, flow.container), (FlowProtocol(47), None));
     }
 }

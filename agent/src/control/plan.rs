@@ -203,7 +203,7 @@ impl<'a> Plan<'a> {
         let network = self.network(spec.network.as_deref().unwrap_or(DEFAULT_NETWORK))?;
         self.check_bridge(network)?;
         let addresses = self.choose_addresses(network, &spec.addresses)?;
-        let mac = self.choose_mac(network, &addresses, spec.mac.as_deref())?;
+        let mac = self.choose_mac(network, &addresses, spec.mac)?;
         let mut publishes: Vec<Publish> = Vec::new();
         for publish in &spec.publishes {
             let ports = &publish.ports;
@@ -390,7 +390,7 @@ impl<'a> Plan<'a> {
         &self,
         network: &Network,
         addresses: &[IpNet],
-        asked: Option<&str>,
+        asked: Option<Mac>,
     ) -> anyhow::Result<Mac> {
         let first = addresses.first().context("the container has no address")?.addr();
         if asked.is_none() && first.is_ipv6() {
@@ -402,7 +402,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        let mac = asked.map_or_else(|| Ok(Mac::from_address(first, 0)), str::parse)?;
+        let mac = asked.unwrap_or_else(|| Mac::from_address(first, 0));
         if let Some(owner) = self.owner_of_mac(network, mac)? {
             bail!("the MAC address {mac} belongs to {owner}; give another");
         }

@@ -68,7 +68,7 @@ impl Agent {
                 .iter()
                 .filter_map(|address| gateway_of(address.addr()))
                 .collect(),
-            mac: endpoint.mac.to_string(),
+            mac: endpoint.mac,
             interface: endpoint.interface.clone(),
             host_side: endpoint.host_side.clone(),
             device: endpoint.device,
@@ -81,10 +81,10 @@ pub(super) fn view_publish(container: &str, publish: &Publish) -> api::Publish {
     let ports = publish.ports;
     api::Publish {
         container: container.to_owned(),
-        protocol: ports.protocol.to_string(),
+        protocol: ports.protocol,
         host_address: ports.host_address,
-        host_port: ports.host_ports.to_string(),
-        container_port: ports.container_ports.to_string(),
+        host_port: ports.host_ports,
+        container_port: ports.container_ports,
         from: publish.options.from.clone(),
         draining: publish.drains.iter().map(view_drain).collect(),
     }

@@ -12,6 +12,7 @@ use aya::{
     maps::{self, Array, Map, MapData, MapFd, MapInfo},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
+use causeway_api::types::flow::FlowState;
 use causeway_common::{
     abi::{
         FlowEntry, maps as names, programs,
@@ -244,10 +245,6 @@ fn time_left<A>(half: &FlowEntry<A>, now: Ticks) -> Option<Ticks> {
     half.timeout.checked_sub(idle)
 }
 
-/// The state of a full-cone mapping, which is kept as a flow without another side: its reply is the
-/// external address and port.
-const MAPPING_STATE: &str = "mapping";
-
 fn record<A: Ip>(
     key: &Tuple<A>,
     forward: &FlowEntry<A>,
@@ -257,10 +254,11 @@ fn record<A: Ip>(
     let leaves = &forward.translation.tuple;
     let mapping = key.side == side::MAPPING;
     let masqueraded = key.side == side::CONTAINER && leaves.side == side::UPLINK;
-    let state = State::from_number(forward.state).map_or("unknown", State::name);
+    let state = State::from_number(forward.state).map_or(FlowState::Unknown, FlowState::from);
     FlowRecord {
         protocol: key.protocol,
-        state: if mapping { MAPPING_STATE } else { state },
+        // A mapping has no remote side: its reply is the external address and port.
+        state: if mapping { FlowState::Mapping } else { state },
         container: (if masqueraded || mapping { key.source } else { leaves.destination }).ip(),
         forward: ends(key),
         reply: ends(&leaves.reversed()),

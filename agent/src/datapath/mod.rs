@@ -33,6 +33,7 @@ use anyhow::Context as _;
 use aya::programs::SchedClassifier;
 use causeway_api::types::{
     device::Device,
+    flow::FlowState,
     mac::Mac,
     publish::{PortRange, PublishPorts, PublishSpec},
 };
@@ -178,8 +179,8 @@ pub struct HostSocket {
 pub struct FlowRecord {
     /// IANA number.
     pub protocol: u8,
-    /// Its state's name.
-    pub state: &'static str,
+    /// Its state.
+    pub state: FlowState,
     /// Of the endpoint it belongs to.
     pub container: IpAddr,
     /// Source and destination as the side that began it sends.

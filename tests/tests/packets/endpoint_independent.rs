@@ -1,6 +1,7 @@
 //! Networks whose mapping and filtering do not depend on the other side.
 
 use causeway::datapath::{Action, Entry};
+use causeway_api::types::flow::FlowState;
 use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
     bench::{
@@ -184,7 +185,7 @@ fn mapping_owns_its_port(family: Family) {
             .flows()
             .expect("the flows")
             .into_iter()
-            .partition(|flow| flow.state == "mapping");
+            .partition(|flow| flow.state == FlowState::Mapping);
         assert_eq!((mappings.len(), flows.len()), (3, 4));
         // It ends with its endpoint.
         bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[]).spec.ports).expect("it goes");

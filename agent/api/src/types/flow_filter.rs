@@ -1,58 +1,50 @@
-//! Which flows are meant: all that a filter says must hold.
+//! A filter of flows. Its conditions are combined with AND.
 
 use std::net::IpAddr;
 
-use causeway_common::{
-    abi::state::State,
-    wire::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP},
-};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::subnet::check_host_bits;
+use super::{flow::FlowState, subnet::check_host_bits};
 use crate::Error;
 
-/// The protocols that have names, with their IANA numbers.
-const PROTOCOLS: [(&str, u8); 5] =
-    [("tcp", TCP), ("udp", UDP), ("icmp", ICMP), ("icmpv6", ICMPV6), ("sctp", SCTP)];
-
-/// What a flow must be; what is none does not matter.
+/// What a flow must match. A field that is none matches every flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowFilter {
-    /// The name of the container that it belongs to.
+    /// The name of its container.
     #[serde(default)]
     pub container: Option<String>,
-    /// The name of the network that it belongs to.
+    /// The name of its network.
     #[serde(default)]
     pub network: Option<String>,
-    /// Its IANA number.
+    /// The IANA number of its protocol.
     #[serde(default)]
     pub protocol: Option<u8>,
-    /// Its name, one of [`State::name`].
+    /// Its state.
     #[serde(default)]
-    pub state: Option<String>,
-    /// It holds one of the four addresses.
+    pub state: Option<FlowState>,
+    /// A subnet that has one of its four addresses: source and destination of both directions.
     #[serde(default)]
     pub address: Option<IpNet>,
 }
 
-/// What a filter looks at.
+/// The part of a flow that a filter reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// The name of the container that it belongs to.
+    /// The name of its container; none if that is gone.
     pub container: Option<&'a str>,
-    /// The name of the network that it belongs to.
+    /// The name of its network; none if that is gone.
     pub network: Option<&'a str>,
-    /// Its IANA number.
+    /// The IANA number of its protocol.
     pub protocol: u8,
-    /// Its name.
-    pub state: &'a str,
-    /// Source and destination, as it begins and as it is answered.
+    /// Its state.
+    pub state: FlowState,
+    /// Source and destination of the forward direction, then of the reply direction.
     pub addresses: [IpAddr; 4],
 }
 
 impl FlowFilter {
-    /// Whether that flow is meant.
+    /// Whether a flow matches.
     pub fn admits(&self, flow: &Candidate<'_>) -> bool {
         let is = |wanted: &Option<String>, name: Option<&str>| {
             wanted.is_none() || wanted.as_deref() == name
@@ -60,41 +52,11 @@ impl FlowFilter {
         is(&self.container, flow.container)
             && is(&self.network, flow.network)
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
-            && is(&self.state, Some(flow.state))
+            && self.state.is_none_or(|state| state == flow.state)
             && self
                 .address
                 .is_none_or(|subnet| flow.addresses.iter().any(|address| subnet.contains(address)))
     }
-}
-
-/// What a protocol is called: its number, if it has no name here.
-pub fn protocol_name(number: u8) -> String {
-    let named = PROTOCOLS.iter().find(|(_, known)| *known == number);
-    named.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
-}
-
-/// Reads a protocol's name or IANA number.
-pub fn parse_protocol(text: &str) -> Result<u8, Error> {
-    let named = PROTOCOLS.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = named.or_else(|| text.parse().ok().filter(|_| digits));
-    number.ok_or_else(|| {
-        Error::invalid("it is not tcp, udp, icmp, icmpv6, sctp or a number from 0 to 255")
-    })
-}
-
-/// Checks the name of a state.
-pub fn parse_state(text: &str) -> Result<String, Error> {
-    let mut names = State::ALL.map(State::name).to_vec();
-    names.push("mapping");
-    // Two states are half-closed: by one side and by the other.
-    names.dedup();
-    if !names.contains(&text) {
-        return Err(
-            Error::invalid("there is no such state").hint(format!("there is {}", names.join(", ")))
-        );
-    }
-    Ok(text.to_owned())
 }
 
 /// Reads an address or a subnet.
@@ -110,16 +72,17 @@ pub fn parse_address(text: &str) -> Result<IpNet, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::flow::FlowProtocol;
 
     #[test]
-    fn all_that_is_said_must_hold() {
+    fn conditions_are_combined() {
         let addresses = ["172.18.0.2", "203.0.113.9", "203.0.113.9", "10.0.2.15"]
             .map(|text| text.parse().unwrap());
         let flow = Candidate {
             container: Some("web"),
             network: Some("default"),
             protocol: 6,
-            state: "established",
+            state: FlowState::Established,
             addresses,
         };
         let filter = |container: &str, protocol: &str, state: &str, address: &str| {
@@ -127,8 +90,8 @@ mod tests {
             FlowFilter {
                 container: some(container),
                 network: None,
-                protocol: some(protocol).map(|text| parse_protocol(&text).unwrap()),
-                state: some(state).map(|text| parse_state(&text).unwrap()),
+                protocol: some(protocol).map(|text| text.parse::<FlowProtocol>().unwrap().0),
+                state: some(state).map(|text| text.parse().unwrap()),
                 address: some(address).map(|text| parse_address(&text).unwrap()),
             }
         };
@@ -162,36 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_is_read_as_it_is_printed() {
-        for number in 0..=u8::MAX {
-            assert_eq!(parse_protocol(&protocol_name(number)).unwrap(), number);
-        }
-        for text in ["", "TCP", "256", "-1", "+6", "gre"] {
-            assert!(
-                parse_protocol(text)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("tcp, udp, icmp, icmpv6, sctp"),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_state_can_be_asked_for() {
-        for state in State::ALL {
-            assert_eq!(parse_state(state.name()).unwrap(), state.name());
-        }
-        let error = parse_state("open").unwrap_err().to_string();
-        assert!(
-            error.contains("unreplied, replied, syn-sent")
-                && error.matches("half-closed").count() == 1,
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn an_address_is_one_or_a_subnet() {
+    fn addresses_may_be_subnets() {
         assert_eq!(parse_address("10.0.2.15").unwrap().to_string(), "10.0.2.15/32");
         assert_eq!(parse_address("2001:db8::/32").unwrap().to_string(), "2001:db8::/32");
         for (text, reason) in [

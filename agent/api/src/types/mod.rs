@@ -1,7 +1,8 @@
-//! The values in requests and replies, as plain data: how each is written and which are valid.
+//! The values in requests and replies: the text form of each, and its checks.
 
 pub mod device;
 pub mod family;
+pub mod flow;
 pub mod flow_filter;
 pub mod flow_options;
 pub mod host_ports;

@@ -58,14 +58,15 @@ pub struct PortRange {
     end: u16,
 }
 
-/// What a port belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The protocols whose ports can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// Number 6.
+    /// IANA number 6.
     Tcp,
-    /// Number 17.
+    /// IANA number 17.
     Udp,
-    /// Number 132.
+    /// IANA number 132.
     Sctp,
 }
 
