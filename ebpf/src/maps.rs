@@ -1,10 +1,10 @@
-//! Every map, and which ones belong to which family.
+//! The maps of the object, made of the table in [`causeway_common::abi::maps`], and access to those
+//! that no family has of its own.
 
 use aya_ebpf::{
     Global,
     bindings::{
-        BPF_F_NO_PREALLOC, bpf_fib_lookup, bpf_sock_tuple,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
+        bpf_fib_lookup, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
         bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as SockTuple6,
     },
     macros::map,
@@ -14,11 +14,12 @@ use causeway_common::{
     abi::{
         self, AddressPort, Admitted, Datagram, Endpoint, FlowEntry, Fragments, Network, Publish,
         QueuedFrame, QueuedKey, SocketAddress, SocketPeer, Uplink, UplinkMac,
-        drop_reason::{self, DropReason},
+        drop_reason::DropReason,
+        maps::{NO_PREALLOC, PREALLOC},
         time::Ticks,
     },
     flow::fragment_context::FragmentContext,
-    icmp_reply,
+    for_each_map, icmp_reply,
     nat::nat64,
     pipeline,
     scratch::Scratch,
@@ -44,153 +45,96 @@ pub(crate) fn host_cookie() -> u64 {
     HOST_COOKIE.load()
 }
 
-/// The maps that a family has of its own.
-macro_rules! maps_of {
+/// Makes the statics of the table, and the struct by which a family finds its own.
+macro_rules! define {
     (
-        $address:ty, $flows:ident, $age_ring:ident, $age_ring_ends:ident, $host_flows_expire_at:ident, $endpoints:ident, $publishes:ident, $ports:ident,
-        $address_ports:ident, $admitted:ident, $local:ident, $uplinks:ident, $sockets:ident, $fragments:ident, $fragment_queue:ident, $scratch:ident,
-        $fragment_context:ident
+        per_family {$($per_family:tt)*}
+        shared {$($shared:tt)*}
+        scratch_per_family {$($scratch_per_family:tt)*}
+        scratch {$($scratch:tt)*}
     ) => {
-        // Two entries for each flow; the loader sets the size. Allocated at load: a new flow waits
-        // for no allocator and cannot fail for want of memory.
+        define!(@per_family $($per_family)* $($scratch_per_family)*);
+        define!(@shared $($shared)* $($scratch)*);
+    };
+    (@shared $(
+        $(#[$meta:meta])*
+        $name:ident = $kind:ident<$($type:ty),*>[$entries:expr, $flags:expr];
+    )+) => {$(
         #[map]
-        static $flows: HashMap<Tuple<$address>, FlowEntry<$address>> =
-            HashMap::with_max_entries(2 << 18, 0);
-        // A note for each flow; the loader sets the size, a power of two.
-        #[map]
-        static $age_ring: Array<Tuple<$address>> = Array::with_max_entries(1 << 18, 0);
-        #[map]
-        static $age_ring_ends: Array<u64> = Array::with_max_entries(2, 0);
-        #[map]
-        static $host_flows_expire_at: Array<Ticks> = Array::with_max_entries(1, 0);
-        #[map]
-        static $endpoints: HashMap<$address, Endpoint<$address>> =
-            HashMap::with_max_entries(abi::ENDPOINTS, BPF_F_NO_PREALLOC);
-        #[map]
-        static $publishes: Array<Publish<$address>> = Array::with_max_entries(abi::SLOTS, 0);
-        #[map]
-        static $ports: Array<u32> = Array::with_max_entries(abi::PORTS, 0);
-        #[map]
-        static $address_ports: HashMap<AddressPort<$address>, u32> =
-            HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
-        #[map]
-        static $admitted: LpmTrie<Admitted<$address>, u32> =
-            LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
-        #[map]
-        static $local: HashMap<$address, u32> =
-            HashMap::with_max_entries(1 << 12, BPF_F_NO_PREALLOC);
-        #[map]
-        static $uplinks: HashMap<u32, Uplink<$address>> =
-            HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
-        #[map]
-        static $sockets: LruHashMap<SocketPeer<$address>, SocketAddress<$address>> =
-            LruHashMap::with_max_entries(1 << 14, 0);
-        #[map]
-        static $fragments: LruHashMap<Datagram<$address>, Fragments> =
-            LruHashMap::with_max_entries(abi::DATAGRAMS, 0);
-        #[map]
-        static $fragment_queue: LruHashMap<QueuedKey<$address>, QueuedFrame> =
-            LruHashMap::with_max_entries(abi::FRAGMENT_QUEUE, 0);
-        // One for each CPU: no other program runs on the CPU meanwhile.
-        #[map]
-        static $scratch: PerCpuArray<Scratch<$address>> = PerCpuArray::with_max_entries(1, 0);
-        #[map]
-        static $fragment_context: PerCpuArray<FragmentContext<$address>> =
-            PerCpuArray::with_max_entries(1, 0);
+        static $name: $kind<$($type),*> = $kind::with_max_entries($entries, $flags);
+    )+};
+    (@per_family $(
+        $(#[$meta:meta])*
+        $field:ident: $v4:ident, $v6:ident = $kind:ident<$($type:ty),*>[$entries:expr, $flags:expr];
+    )+) => {
+        /// A family's maps.
+        pub(crate) struct Maps<A: 'static> {
+            $(pub(crate) $field: &'static $kind<$($type),*>,)+
+        }
 
-        impl HasMaps for $address {
+        mod v4 {
+            use super::*;
+
+            type A = V4;
+
+            $(
+                #[map]
+                pub(super) static $v4: $kind<$($type),*> =
+                    $kind::with_max_entries($entries, $flags);
+            )+
+        }
+
+        mod v6 {
+            use super::*;
+
+            type A = V6;
+
+            $(
+                #[map]
+                pub(super) static $v6: $kind<$($type),*> =
+                    $kind::with_max_entries($entries, $flags);
+            )+
+        }
+
+        impl HasMaps for V4 {
             #[inline(always)]
             fn maps() -> Maps<Self> {
-                Maps {
-                    flows: &$flows,
-                    age_ring: &$age_ring,
-                    age_ring_ends: &$age_ring_ends,
-                    host_flows_expire_at: &$host_flows_expire_at,
-                    endpoints: &$endpoints,
-                    publishes: &$publishes,
-                    ports: &$ports,
-                    address_ports: &$address_ports,
-                    admitted: &$admitted,
-                    local: &$local,
-                    uplinks: &$uplinks,
-                    sockets: &$sockets,
-                    fragments: &$fragments,
-                    fragment_queue: &$fragment_queue,
-                }
+                Maps { $($field: &v4::$v4,)+ }
             }
+        }
 
+        impl HasMaps for V6 {
             #[inline(always)]
-            fn first() -> Option<&'static mut Scratch<Self>> {
-                // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs,
-                // and all of it is valid as zeroes.
-                $scratch.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
-            }
-
-            #[inline(always)]
-            fn fragment_context() -> Option<&'static mut FragmentContext<Self>> {
-                // SAFETY: as for `first`.
-                $fragment_context.get_ptr_mut(0).map(|context| unsafe { &mut *context })
+            fn maps() -> Maps<Self> {
+                Maps { $($field: &v6::$v6,)+ }
             }
         }
     };
 }
 
-maps_of!(
-    V4,
-    FLOWS4,
-    AGE_RING4,
-    AGE_RING_ENDS4,
-    HOST_EXPIRY4,
-    ENDPOINTS4,
-    PUBLISHES4,
-    PORTS4,
-    ADDRESS_PORTS4,
-    ADMITTED4,
-    LOCAL4,
-    UPLINKS4,
-    SOCKETS4,
-    FRAGMENTS4,
-    FRAG_QUEUE4,
-    SCRATCH4,
-    FRAGMENT_CTX4
-);
-maps_of!(
-    V6,
-    FLOWS6,
-    AGE_RING6,
-    AGE_RING_ENDS6,
-    HOST_EXPIRY6,
-    ENDPOINTS6,
-    PUBLISHES6,
-    PORTS6,
-    ADDRESS_PORTS6,
-    ADMITTED6,
-    LOCAL6,
-    UPLINKS6,
-    SOCKETS6,
-    FRAGMENTS6,
-    FRAG_QUEUE6,
-    SCRATCH6,
-    FRAGMENT_CTX6
-);
+for_each_map!(define);
 
-#[map]
-static EPOCHS: Array<u32> = Array::with_max_entries(abi::SLOTS, 0);
-#[map]
-static NETWORKS: Array<Network> = Array::with_max_entries(abi::NETWORKS, 0);
-#[map]
-static COUNTS: Array<u64> = Array::with_max_entries(abi::COUNTS, 0);
-#[map]
-static UPLINK_MACS: Array<UplinkMac> = Array::with_max_entries(abi::UPLINK_MACS, 0);
-#[map]
-static RECEIVERS: DevMapHash = DevMapHash::with_max_entries(abi::ENDPOINTS, 0);
-// By side: the tick, and how many errors were sent in it.
-#[map]
-static ICMP_BUDGET: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(4, 0);
-#[map]
-static FRAME: PerCpuArray<QueuedFrame> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(drop_reason::CAPACITY, 0);
+/// A family that has maps.
+pub(crate) trait HasMaps: Sized + 'static {
+    /// Its maps.
+    fn maps() -> Maps<Self>;
+
+    /// This CPU's scratch for a packet.
+    #[inline(always)]
+    fn scratch() -> Option<&'static mut Scratch<Self>> {
+        // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all
+        // of it is valid as zeroes.
+        Self::maps().scratch.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+    }
+
+    /// This CPU's context of a fragment.
+    #[inline(always)]
+    fn fragment_context() -> Option<&'static mut FragmentContext<Self>> {
+        // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all
+        // of it is valid as zeroes.
+        Self::maps().fragment_context.get_ptr_mut(0).map(|context| unsafe { &mut *context })
+    }
+}
 
 /// Counts a packet that left the fast path.
 #[inline(always)]
@@ -304,34 +248,6 @@ pub(crate) fn pop_oldest<A: Family>() -> Option<Tuple<A>> {
     A::maps().age_ring.get(at & mask).copied()
 }
 
-/// A family's maps.
-pub(crate) struct Maps<A: 'static> {
-    pub(crate) flows: &'static HashMap<Tuple<A>, FlowEntry<A>>,
-    pub(crate) age_ring: &'static Array<Tuple<A>>,
-    pub(crate) age_ring_ends: &'static Array<u64>,
-    pub(crate) host_flows_expire_at: &'static Array<Ticks>,
-    pub(crate) endpoints: &'static HashMap<A, Endpoint<A>>,
-    pub(crate) publishes: &'static Array<Publish<A>>,
-    pub(crate) ports: &'static Array<u32>,
-    pub(crate) address_ports: &'static HashMap<AddressPort<A>, u32>,
-    pub(crate) admitted: &'static LpmTrie<Admitted<A>, u32>,
-    pub(crate) local: &'static HashMap<A, u32>,
-    pub(crate) uplinks: &'static HashMap<u32, Uplink<A>>,
-    pub(crate) sockets: &'static LruHashMap<SocketPeer<A>, SocketAddress<A>>,
-    pub(crate) fragments: &'static LruHashMap<Datagram<A>, Fragments>,
-    pub(crate) fragment_queue: &'static LruHashMap<QueuedKey<A>, QueuedFrame>,
-}
-
-/// A family that has maps.
-pub(crate) trait HasMaps: Sized + 'static {
-    /// Its maps.
-    fn maps() -> Maps<Self>;
-    /// This CPU's place for the first packet of a flow.
-    fn first() -> Option<&'static mut Scratch<Self>>;
-    /// This CPU's place for a fragment on its way.
-    fn fragment_context() -> Option<&'static mut FragmentContext<Self>>;
-}
-
 /// A family that the datapath handles: its maps, and the kernel's own structures for it.
 pub(crate) trait Family: pipeline::Family + HasMaps + Steps {
     /// Of the protocol, by which the program `collect` knows it.
@@ -369,7 +285,8 @@ impl Family for V4 {
 
     #[inline(always)]
     fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool {
-        tuple.side == side::CONTAINER && FLOWS6.get_ptr(nat64::mapped_tuple(tuple)).is_some()
+        tuple.side == side::CONTAINER
+            && V6::maps().flows.get_ptr(nat64::mapped_tuple(tuple)).is_some()
     }
 
     #[inline(always)]
@@ -400,7 +317,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool {
-        nat64::unmapped_tuple(tuple).is_some_and(|tuple| FLOWS4.get_ptr(tuple).is_some())
+        nat64::unmapped_tuple(tuple).is_some_and(|tuple| V4::maps().flows.get_ptr(tuple).is_some())
     }
 
     #[inline(always)]

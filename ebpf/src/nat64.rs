@@ -69,7 +69,7 @@ fn rewrite_quote<H>(skb: *mut __sk_buff, error: &ErrorTranslation<V6>, head: &mu
 /// Decides about an IPv4 packet, if it is of a flow that is kept among IPv6's.
 #[inline(always)]
 pub(crate) fn decide(skb: *mut __sk_buff, scratch: &mut Scratch<V4>) -> i32 {
-    let Some(v6_scratch) = V6::first() else { return UNDECIDED };
+    let Some(v6_scratch) = V6::scratch() else { return UNDECIDED };
     if !may_be_nat64(skb, scratch) {
         return UNDECIDED;
     }

@@ -117,7 +117,7 @@ fn to_uplink_family<A: Family>(skb: *mut __sk_buff) -> i32 {
     if action != UNDECIDED && action != UNPARSED {
         return action;
     }
-    let Some(scratch) = A::first() else { return TCX_NEXT };
+    let Some(scratch) = A::scratch() else { return TCX_NEXT };
     if action == UNPARSED && !parse(skb, scratch, side::HOST) {
         return TCX_NEXT;
     }
@@ -138,7 +138,7 @@ fn host_fast_path<A: Family>(skb: *mut __sk_buff) -> i32 {
     {
         return TCX_NEXT;
     }
-    let Some(scratch) = A::first() else { return TCX_NEXT };
+    let Some(scratch) = A::scratch() else { return TCX_NEXT };
     scratch.packet = packet;
     UNDECIDED
 }
@@ -258,7 +258,7 @@ fn decide_family<A: Family>(skb: &Skb<'_>, side: u8, malformed: DropReason) -> i
         return action;
     }
     // There is always one; without it a container's packet must not pass undecided.
-    let Some(scratch) = A::first() else { return stop(malformed) };
+    let Some(scratch) = A::scratch() else { return stop(malformed) };
     if action == UNPARSED && !parse(raw, scratch, side) {
         return stop(malformed);
     }
@@ -339,7 +339,7 @@ fn fast_path<A: Family>(skb: *mut __sk_buff, side: u8, malformed: DropReason) ->
     let lookup_missed = matches!(found, Lookup::Miss);
     if let Lookup::FastPath(entry) = found {
         if A::is_nat64(&entry.translation) {
-            let Some(scratch) = A::first() else { return stop(malformed) };
+            let Some(scratch) = A::scratch() else { return stop(malformed) };
             scratch.packet = packet;
             scratch.entry.translation = entry.translation;
             return A::send_nat64(skb.context().skb.skb, scratch);
@@ -349,7 +349,7 @@ fn fast_path<A: Family>(skb: *mut __sk_buff, side: u8, malformed: DropReason) ->
             Err(reason) => stop(reason),
         };
     }
-    let Some(scratch) = A::first() else { return stop(malformed) };
+    let Some(scratch) = A::scratch() else { return stop(malformed) };
     scratch.packet = packet;
     scratch.source_mac = source_mac(&skb);
     scratch.lookup_missed = lookup_missed;
@@ -631,7 +631,7 @@ pub(crate) fn clamp_mss<A: Family>(
     let Some(limit) = mss::limit(packet, translation, &KernelEnv::new(&context)) else {
         return Ok(());
     };
-    let Some(Scratch { mss_search: search, .. }) = A::first() else { return Ok(()) };
+    let Some(Scratch { mss_search: search, .. }) = A::scratch() else { return Ok(()) };
     skb.reach_for_options(packet);
     *search = MssSearch::new(skb::payload_at(packet));
     let mut walk = Walk { skb: skb.context().skb.skb, search };

@@ -63,7 +63,7 @@ macro_rules! steps_of {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $decide(skb: *mut __sk_buff) -> i32 {
-            match <$address>::first() {
+            match <$address>::scratch() {
                 Some(scratch) => programs::decide(skb, scratch),
                 None => programs::stop(DropReason::Malformed),
             }
@@ -72,7 +72,7 @@ macro_rules! steps_of {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $decide_to_uplink(skb: *mut __sk_buff) -> i32 {
-            match <$address>::first() {
+            match <$address>::scratch() {
                 Some(scratch) => programs::decide_to_uplink(skb, scratch),
                 None => TCX_NEXT,
             }
@@ -81,14 +81,14 @@ macro_rules! steps_of {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $lookup_slow(skb: *mut __sk_buff) -> u32 {
-            let known = <$address>::first().and_then(|scratch| programs::lookup_slow(skb, scratch));
+            let known = <$address>::scratch().and_then(|scratch| programs::lookup_slow(skb, scratch));
             known.map_or(NONE, to_number)
         }
 
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $plan(skb: *mut __sk_buff) -> u32 {
-            match <$address>::first() {
+            match <$address>::scratch() {
                 Some(scratch) => to_number(programs::plan(skb, scratch)),
                 None => to_number(Err(DropReason::Malformed)),
             }
@@ -97,7 +97,7 @@ macro_rules! steps_of {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $create(skb: *mut __sk_buff) -> u32 {
-            match <$address>::first() {
+            match <$address>::scratch() {
                 Some(scratch) => to_number(programs::create(skb, scratch)),
                 None => to_number(Err(DropReason::Malformed)),
             }
@@ -106,7 +106,7 @@ macro_rules! steps_of {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $create_with_eviction(skb: *mut __sk_buff) -> u32 {
-            match <$address>::first() {
+            match <$address>::scratch() {
                 Some(scratch) => to_number(programs::create_with_eviction(skb, scratch)),
                 None => to_number(Err(DropReason::Malformed)),
             }
@@ -203,7 +203,7 @@ steps_of! {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn decide4_nat64(skb: *mut __sk_buff) -> i32 {
-    match V4::first() {
+    match V4::scratch() {
         Some(scratch) => nat64::decide(skb, scratch),
         None => UNDECIDED,
     }
@@ -212,7 +212,7 @@ extern "C" fn decide4_nat64(skb: *mut __sk_buff) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send6_nat64(skb: *mut __sk_buff) -> i32 {
-    match V6::first() {
+    match V6::scratch() {
         Some(scratch) => nat64::send_as_ipv4(skb, scratch),
         None => TC_ACT_SHOT,
     }
@@ -221,7 +221,7 @@ extern "C" fn send6_nat64(skb: *mut __sk_buff) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send_error6_nat64(skb: *mut __sk_buff) -> i32 {
-    match V6::first() {
+    match V6::scratch() {
         Some(scratch) => nat64::send_error_as_ipv4(skb, scratch),
         None => TC_ACT_SHOT,
     }

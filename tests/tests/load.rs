@@ -32,15 +32,9 @@ fn every_program_loads() {
         // It is loaded where it is wanted.
         bench.put_xdp(&[]);
         let verified = programs::verified();
-        for program in HOOKS
-            .iter()
-            .map(|(_, _, name)| name)
-            .chain(&names::SOCKETS)
-            .chain(&names::BINDS)
-            .chain([&names::XDP_UPLINK])
-        {
+        for program in names::ALL.iter().map(|program| program.name) {
             let count = verified
-                .get(*program)
+                .get(program)
                 .unwrap_or_else(|| panic!("{program} is not loaded: {verified:?}"));
             assert!(*count > 0, "{program} was verified by looking at nothing");
         }

@@ -20,7 +20,7 @@ use aya::{
     },
     util::KernelVersion,
 };
-use causeway_common::abi::programs;
+use causeway_common::abi::programs::{self, Attachment};
 use nix::errno::Errno;
 
 use super::{Interface, LoadOptions, load, netkit, pins::Pins};
@@ -211,10 +211,10 @@ impl Attached {
         };
         let file =
             File::open(&root).with_context(|| format!("opening the cgroup {}", root.display()))?;
-        for name in programs::SOCKETS {
+        for name in programs::attached_to(Attachment::SocketAddress) {
             self.put_socket(name, &file, &root)?;
         }
-        for name in programs::BINDS {
+        for name in programs::attached_to(Attachment::SocketBind) {
             let program: &mut CgroupSockAddr = self
                 .ebpf
                 .program_mut(name)

@@ -13,10 +13,6 @@ use super::{LoadOptions, pins::Pins};
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));
 
-/// The maps that are no family's.
-const SHARED: [&str; 6] =
-    [maps::EPOCHS, maps::NETWORKS, maps::COUNTS, maps::REASONS, maps::UPLINK_MACS, maps::RECEIVERS];
-
 /// Makes or reuses the maps and loads every program.
 pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     let kept = MapInfo::from_pin(pins.map(maps::V4.flows)).ok().map(|kept| kept.max_entries() / 2);
@@ -30,26 +26,26 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
         );
     }
     let flows = kept.unwrap_or(options.flows);
-    let entries =
-        flows.checked_mul(2).context("a table of that many flows has no number for its entries")?;
-    let notes = flows.next_power_of_two();
-    let begun_mask = notes - 1;
+    let (entries, ring_entries) = maps::flow_entries(flows)
+        .zip(maps::age_ring_entries(flows))
+        .with_context(|| format!("sizing the flow table: {flows} flows are too many for a map"))?;
+    let ring_mask = ring_entries - 1;
     let mut loader = EbpfLoader::new();
     loader.override_global(maps::HOST_COOKIE, &options.host_cookie, true);
-    loader.override_global(maps::AGE_RING_MASK, &begun_mask, true);
+    loader.override_global(maps::AGE_RING_MASK, &ring_mask, true);
     for family in [maps::V4, maps::V6] {
         loader.map_max_entries(family.flows, entries);
-        loader.map_max_entries(family.age_ring, notes);
+        loader.map_max_entries(family.age_ring, ring_entries);
     }
-    for map in maps::V4.all().into_iter().chain(maps::V6.all()).chain(SHARED) {
+    for map in maps::PINNED {
         loader.map_pin_path(map, pins.map(map));
     }
     let mut ebpf = loader.load(OBJECT).with_context(|| {
         format!("making the datapath's maps (the flow table has room for {} flows)", options.flows)
     })?;
-    // Those that refuse binds, and XDP, are loaded where they are attached.
-    let at_once = |name: &str| !programs::BINDS.contains(&name) && name != programs::XDP_UPLINK;
-    for (name, program) in ebpf.programs_mut().filter(|(name, _)| at_once(name)) {
+    let is_always_loaded =
+        |name: &str| programs::by_name(name).is_some_and(|program| program.is_always_loaded());
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| is_always_loaded(name)) {
         let result = if let Program::SchedClassifier(program) = program {
             program.load()
         } else {
@@ -83,7 +79,21 @@ fn verdict(log: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::verdict;
+    use std::collections::BTreeSet;
+
+    use aya_obj::Object;
+
+    use super::*;
+
+    #[test]
+    fn tables_and_object_name_the_same() {
+        let object = Object::parse(OBJECT).unwrap();
+        let names: BTreeSet<&str> = programs::ALL.iter().map(|program| program.name).collect();
+        assert_eq!(object.programs.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
+        for map in maps::PINNED {
+            assert!(object.maps.contains_key(*map), "{map}");
+        }
+    }
 
     #[test]
     fn the_verdict_is_what_comes_before_the_figures() {

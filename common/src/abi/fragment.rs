@@ -38,8 +38,8 @@ pub struct Datagram<A> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Fragments {
-    /// One of [`crate::nat::fragment::state`], and how many fragments were held. Written by several CPUs
-    /// at once.
+    /// One of [`crate::nat::fragment::state`], and how many fragments were held. Written by several
+    /// CPUs at once.
     pub state: u64,
     /// When the first of them came, or the last first one.
     pub since: Ticks,

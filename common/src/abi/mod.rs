@@ -1,5 +1,6 @@
-//! What the kernel side and the agent share: keys and values of the maps, names of maps and programs,
-//! and the reasons for which packets leave the fast path. A change of any layout is a new [`LAYOUT`].
+//! What the kernel side and the agent share: keys and values of the maps, the tables of maps and
+//! programs, and the reasons for which packets leave the fast path. A change of any layout is a new
+//! [`LAYOUT`].
 
 pub mod drop_reason;
 pub mod endpoint;
