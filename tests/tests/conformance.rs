@@ -4,9 +4,9 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 const MARKS: [&str; 4] = ["yes", "partly", "no", "does not apply"];
-/// How many requirements there are, by RFC.
+/// Number of requirements of each RFC.
 const REQUIREMENTS: [(&str, u32); 3] = [("4787", 14), ("5382", 10), ("5508", 11)];
-/// How many cases causeway set itself.
+/// Number of causeway's own cases.
 const CASES: u32 = 12;
 
 struct Row {
@@ -15,7 +15,7 @@ struct Row {
     tests: Vec<String>,
 }
 
-/// The rows of every table whose first column is called `row`.
+/// The rows of all tables whose first column is `row`.
 fn rows(text: &str) -> Vec<Row> {
     let (mut rows, mut inside) = (Vec::new(), false);
     for line in text.lines() {
@@ -56,8 +56,7 @@ fn exists(test: &str, workspace: &Path) -> bool {
         .any(|text| has_test(&text, name))
 }
 
-/// Whether a function of that name follows its `#[test]`, or is one of those that are tests of each
-/// family.
+/// Whether the text has a function of that name with `#[test]`, or lists it in `families!`.
 fn has_test(text: &str, name: &str) -> bool {
     let listed =
         |list: &str| list.split([',', ';', ':', ' ', '\n', '(', '{']).any(|word| word == name);
@@ -71,7 +70,7 @@ fn has_test(text: &str, name: &str) -> bool {
             && line.strip_prefix("fn ").is_some_and(|rest| {
                 rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))
             });
-        // Other attributes may stand between.
+        // There may be other attributes in between.
         is_test = line == "#[test]" || (is_test && line.starts_with("#["));
         found
     })

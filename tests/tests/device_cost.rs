@@ -1,7 +1,7 @@
-//! What netkit costs against veth: `cargo xtask test --kernel 6.12 --only device_cost -- --ignored
-//! --nocapture`, in turns, medians of all turns. On an emulated processor each instruction costs
-//! about the same and no memory is far away: it shows how much less is done, not how much faster
-//! that is.
+//! Cost of netkit compared with veth, in turns, as medians: `cargo xtask test --kernel 6.12 --only
+//! device_cost -- --ignored --nocapture`. An emulated processor takes about the same time for every
+//! instruction and has no cache, so that the figures show how much less work is done, not how much
+//! faster it is.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -18,7 +18,7 @@ use nix::libc;
 
 const ROUNDS: usize = 15;
 
-/// What is measured, and how: by the first of two containers, with the second as its neighbour.
+/// A measurement by the first of two containers, with the second as its neighbour.
 type Work<'a> = (&'a str, Box<dyn Fn(&[Container; 2]) -> Duration + 'a>);
 
 #[test]
@@ -33,7 +33,7 @@ fn netkit_against_veth() {
     };
     let (netkit, veth) = (pair("netkit", ["n1", "n2"]), pair("veth", ["v1", "v2"]));
     lab.start_agent(&[]);
-    // Nobody there answers, and nobody says so.
+    // The destination neither answers nor sends errors.
     place::ip(&lab.world, "route add blackhole 198.18.0.0/15");
     let _far = udp::Echo::start(&lab.world, (V4.far(), 7), "far");
     let _near =
@@ -55,7 +55,7 @@ fn netkit_against_veth() {
         for round in 0..=ROUNDS {
             for turn in [round % 2, 1 - round % 2] {
                 let cost = work([&veth, &netkit][turn]);
-                // The first round begins the flows.
+                // The first round creates the flows.
                 if round > 0 {
                     costs[turn].push(cost);
                 }
@@ -69,27 +69,27 @@ fn netkit_against_veth() {
     }
 }
 
-/// What a datagram takes to be sent, of many that are sent at once.
+/// Time to send one datagram with sendmmsg.
 fn sent_in(socket: &UdpSocket, to: SocketAddr) -> Duration {
     const AT_ONCE: u32 = 64;
     const TIMES: u32 = 40;
     socket.connect(to).expect("a UDP socket connects");
     let mut data = [0_u8; 18];
     let mut part = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
-    // SAFETY: all zeroes are valid of both.
+    // SAFETY: both types are plain data, and all zeros is a valid value.
     let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
     (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (&raw mut part, 1);
     let mut messages = [message; AT_ONCE as usize];
     let begun = Instant::now();
     for _ in 0..TIMES {
-        // SAFETY: what the messages point to outlives the call, which reads it only.
+        // SAFETY: the buffers that the messages point to outlive the call, which only reads them.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), AT_ONCE, 0) };
         assert_eq!(sent, AT_ONCE.cast_signed(), "all are sent");
     }
     begun.elapsed() / (AT_ONCE * TIMES)
 }
 
-/// What a question and its answer take.
+/// Time of a question and its answer.
 fn answered_in(socket: &UdpSocket, to: SocketAddr) -> Duration {
     const TIMES: u32 = 300;
     socket.connect(to).expect("a UDP socket connects");

@@ -1,7 +1,7 @@
-//! Frames of no one's choice through the programs in the kernel, in histories: packets, answers to
-//! what left, errors about it, half of them damaged. Each does to the byte what the decisions say.
+//! Random frames through the programs in the kernel, in histories: packets, replies, ICMP errors
+//! about them, half of them damaged. The kernel must do exactly what the pure decisions say.
 //!
-//! How many is up to `CAUSEWAY_FRAMES`.
+//! `CAUSEWAY_FRAMES` sets the number of frames.
 
 use std::{collections::BTreeMap, env};
 
@@ -35,31 +35,28 @@ use causeway_tests::{
 
 families!(kernel_matches_model_for_any_frame);
 
-/// How many frames where nobody says, of each family: a matter of seconds.
+/// Default number of frames for each family, which takes some seconds.
 const FRAMES: u64 = 150_000;
 
-/// Actions of XDP.
-
-/// How many make a history. None fills the table, whose room is not the same to the last entry in
-/// the kernel and in the model.
+/// Events in a history. Too few to fill the flow table, whose exact capacity differs between kernel
+/// and model.
 const HISTORY: u64 = 160;
 
-/// The one port that masquerade picks where a flow's own is taken, so that there is nothing random
-/// in it.
+/// The only port of the masquerade range, so that allocation is not random.
 const PICKED: u16 = 4010;
 
 const INTERFACES: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 
-/// A family whose frames go through the kernel.
+/// A family of addresses, for frames through the kernel.
 trait Played: Scenery {
-    /// Where in an IP packet its addresses begin.
+    /// Offset of the addresses in the IP header.
     const ADDRESSES_AT: usize;
-    /// Where the kernel's routes lead nowhere, though the model's would.
+    /// Subnets and masks without a route in the kernel, but with one in the model.
     fn nowhere() -> Vec<(Self, Self)>;
     fn model(models: &Models) -> &Model<Self>;
     fn model_mut(models: &mut Models) -> &mut Model<Self>;
 
-    /// What a frame says: source and destination.
+    /// Source and destination in a frame.
     fn addresses(frame: &[u8]) -> (Self, Self) {
         let at = 14 + Self::ADDRESSES_AT;
         let size = size_of::<Self>();
@@ -71,7 +68,7 @@ trait Played: Scenery {
 impl Played for address::V4 {
     const ADDRESSES_AT: usize = 12;
 
-    /// Loopback, and the broadcast addresses of the bench's subnets.
+    /// Loopback, and broadcast addresses of the subnets.
     fn nowhere() -> Vec<(Self, Self)> {
         [
             ([127, 0, 0, 0], 8),
@@ -97,7 +94,7 @@ impl Played for address::V4 {
 impl Played for address::V6 {
     const ADDRESSES_AT: usize = 8;
 
-    /// Loopback, and what any router of the bench's subnets would take (RFC 4291 section 2.6.1).
+    /// Loopback, and subnet-router anycast addresses (RFC 4291 section 2.6.1).
     fn nowhere() -> Vec<(Self, Self)> {
         [
             [127, 0, 0, 1],
@@ -183,7 +180,7 @@ fn set_up<A: Played>(bench: &mut Bench) {
         bench.put_publish(CONTAINERS[container], publish, from);
     }
     bench.put_publish(CONTAINERS[1], "[2001:db8:2::15]:9000:9000", &[]);
-    // Not all of them.
+    // Only some containers accept redirected frames.
     bench.put_xdp(&["h1", "h3"]);
     let terms =
         Terms { ports: PortRange::new(PICKED, PICKED).expect("a port"), ..Terms::default() };
@@ -194,7 +191,7 @@ fn set_up<A: Played>(bench: &mut Bench) {
         A::model_mut(&mut bench.models).routes.insert(0, (subnet, mask, index));
     }
     let model = A::model_mut(&mut bench.models);
-    // The host's own flows go by the network that is nobody's.
+    // Flows of the host use the reserved network 0.
     model.networks.insert(1, Network { first_port: PICKED.into(), ports: 1, ..Network::DEFAULT });
     model.endpoints.values_mut().for_each(|endpoint| endpoint.network_number = 1);
     for (subnet, mask) in A::nowhere() {
@@ -202,20 +199,20 @@ fn set_up<A: Played>(bench: &mut Bench) {
     }
 }
 
-/// What was seen, over all histories.
+/// Totals over all histories.
 #[derive(Debug, Default)]
 struct Seen {
     frames: u64,
     left: u64,
     answered: u64,
-    /// By XDP.
+    /// Frames handled by XDP.
     early: u64,
     reasons: Reasons,
 }
 
 type Reasons = BTreeMap<&'static str, u64>;
 
-/// What was counted since the start.
+/// Reasons counted since `start`.
 fn since(start: &Reasons, counted: &Reasons) -> Reasons {
     counted
         .iter()
@@ -229,7 +226,7 @@ impl Seen {
         *self.reasons.entry(reason.name()).or_default() += 1;
     }
 
-    /// The frames went everywhere, or they have shown little.
+    /// Checks that the frames reached all paths.
     fn check(&self) {
         eprintln!("{self:?}");
         assert!(self.left > self.frames / 20, "only {} of {} frames left", self.left, self.frames);
@@ -276,11 +273,11 @@ impl<A: Played> History<'_, A> {
         }
     }
 
-    /// False if the kernel has chosen a port of its own, which the model cannot know.
+    /// Returns false if the kernel chose a random port, which the model cannot know.
     fn send(&mut self, arriving: Arriving) -> bool {
         let trial = match self.try_early(&arriving) {
             Some(trial) if trial.action == Action::Drop => {
-                // Also of an exchange of the host's with many, which would pass to the stack, and
+                // Also for a multicast exchange of the host, which would be passed to the stack and
                 // end there.
                 assert!(is_martian::<A>(&arriving.frame), "{arriving:02x?}");
                 self.seen.count(DropReason::Martian);
@@ -322,8 +319,8 @@ impl<A: Played> History<'_, A> {
         true
     }
 
-    /// Every other history has XDP at the uplink. What that does with a frame is what the tc
-    /// program would do, or it passes as it came.
+    /// Every other history has XDP at the uplink. XDP must do what the tc program would do, or pass
+    /// the frame unchanged.
     fn try_early(&mut self, arriving: &Arriving) -> Option<Trial> {
         if arriving.hook != Hook::Uplink || !self.early {
             return None;
@@ -340,9 +337,8 @@ impl<A: Played> History<'_, A> {
         Some(trial)
     }
 
-    /// What became of such a one, which gets an identification by chance and may come again, the
-    /// model does not know: the history ends. The tables of packets have those that are worth a
-    /// row.
+    /// Fragments get a random identification and may be reinjected, which the model does not know,
+    /// so that the history ends here. Tables of packets have rows of fragments.
     fn send_fragment(&mut self, arriving: &Arriving) {
         let entry = entry(arriving.hook);
         let trial = self.try_frame(entry, arriving.input, 0, &arriving.frame);
@@ -355,7 +351,7 @@ impl<A: Played> History<'_, A> {
         self.seen.reasons = since(self.start, &counted);
     }
 
-    /// Nothing of such a frame is read.
+    /// The program at the bridge reads no byte of the frame.
     fn send_into_bridge(&mut self, arriving: &Arriving) {
         let came_by = if self.random.next().is_multiple_of(2) { 0 } else { arriving.input };
         let trial =
@@ -384,7 +380,7 @@ const fn entry(hook: Hook) -> Entry {
 }
 
 fn is_fragment<A: Played>(arriving: &Arriving) -> bool {
-    // Of IPv4 also one that is no whole packet.
+    // For IPv4 also fragments that are no valid packet.
     let field = u16::from_be_bytes([arriving.frame[20], arriving.frame[21]]);
     if A::FAMILY == address::V4::FAMILY {
         return arriving.frame[12..14] == [8, 0] && field & 0x3fff != 0;
@@ -412,7 +408,7 @@ fn leads_nowhere<A: Played>(frame: &[u8]) -> bool {
     A::nowhere().iter().any(|(subnet, mask)| destination.is_in(subnet, mask))
 }
 
-/// The action of a program with that outcome.
+/// The action of a program for an outcome.
 const fn action(outcome: &Outcome) -> Action {
     match outcome {
         Outcome::Leave { deliver: deliver::STACK, .. } | Outcome::Pass => Action::Pass,
@@ -425,8 +421,8 @@ const fn action(outcome: &Outcome) -> Action {
     }
 }
 
-/// Whether the kernel did what the decisions say. `moved` says that the frame's port may be one of
-/// the kernel's choice.
+/// Compares the kernel with the pure decisions. `moved`: the kernel may have chosen the port of the
+/// frame.
 fn compare(
     arriving: &Arriving,
     outcome: &Outcome,
@@ -437,13 +433,13 @@ fn compare(
     let expected = if passes { Action::Pass } else { action(outcome) };
     let unanswered = trial.action == Action::Drop && trial.frame == arriving.frame;
     let frame = match outcome {
-        // Errors have a limit; after that the packet is dropped as it is.
+        // ICMP errors are rate limited; beyond the limit the packet is dropped unchanged.
         Outcome::Answer(..) if unanswered => return Ok(()),
         Outcome::Stop(DropReason::NoRoute) if unanswered || trial.action == Action::Redirect => {
             return Ok(());
         }
         _ if trial.action != expected => return Err("it is another action"),
-        // Half translated, perhaps.
+        // The frame may be partly translated.
         Outcome::Stop(DropReason::RewriteFailed) => return Ok(()),
         Outcome::Leave { .. } if moved => {
             return if trial.frame.len() == arriving.frame.len() {
@@ -458,7 +454,7 @@ fn compare(
     if trial.frame == *frame { Ok(()) } else { Err("it is another frame") }
 }
 
-/// A flow begins, and is answered, as if nothing had been.
+/// Checks that a new flow works after all this.
 fn an_exchange_works<A: Played>(bench: &Bench, fixture: &Fixture) {
     let data = [&[0x0f, 0xa0, 0, 53, 0, 13, 0, 0][..], b"hello"].concat();
     let container = A::named(CONTAINERS[0]).ip();
@@ -491,7 +487,7 @@ fn an_exchange_works<A: Played>(bench: &Bench, fixture: &Fixture) {
     assert!(back.transport_sums_up());
 }
 
-/// Numbers that are the same in each run (`SplitMix64`).
+/// A deterministic generator (`SplitMix64`).
 struct Random(u64);
 
 impl Random {

@@ -10,7 +10,7 @@ use causeway_tests::{
     wait::DEADLINE,
 };
 
-/// Namespaces that go away with the test.
+/// Namespaces that are removed with the test.
 struct Namespaces(Vec<String>);
 
 impl Namespaces {
@@ -132,7 +132,7 @@ fn is_born_with_its_far_end_in_the_container(device: Device, number: u32) {
         let macs = shown("fdb show dev cwh1");
         let entry =
             macs.lines().find(|line| line.starts_with("02:63:ac:12:00:02 ")).unwrap_or_default();
-        // Words of which iproute2 changes the order.
+        // iproute2 changes the order of these words.
         assert!(
             ["sticky", "static", "master cw0"].iter().all(|word| entry.contains(word)),
             "{macs}"
@@ -176,7 +176,7 @@ fn link_removal_spares_other_links() {
         for name in ["one", "two", "three", "four"] {
             indexes.push(netlink.create_veth_between(name, name, &container).await.unwrap());
         }
-        // The group that would be taken first is somebody's.
+        // The first group number is taken.
         let grouped = place::output(
             &host,
             Command::new("ip").args(["link", "set", "dev", "four", "group", "1"]),
@@ -191,7 +191,7 @@ fn link_removal_spares_other_links() {
             names.retain(|name| name != "lo");
             assert_eq!(names, ["four"]);
         }
-        // One that cannot be removed is told of.
+        // An interface that cannot be removed is reported.
         let lo = netlink.link("lo").await.unwrap().unwrap().index;
         assert!(message(netlink.delete_links(&[lo]).await).contains("at once"));
     });
@@ -278,7 +278,7 @@ fn change_burst_is_one_message() {
             .await
             .expect("a message comes")
             .expect("the watch goes on");
-        // IPv6 has more to tell for a moment; then it is quiet.
+        // IPv6 causes further messages for a moment.
         while tokio::time::timeout(std::time::Duration::from_secs(3), changes.recv()).await.is_ok()
         {
         }

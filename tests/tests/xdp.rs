@@ -1,5 +1,5 @@
-//! XDP on the uplink of a lab, which is a veth: what its driver sends into containers, what it
-//! leaves to tc, and how that begins and ends.
+//! XDP on the uplink of a lab, a veth: what it redirects into containers, what it leaves to tc, and
+//! how it is attached and detached.
 
 use std::fs;
 
@@ -37,13 +37,13 @@ fn lab(family: Family, xdp: &str) -> Lab {
     lab
 }
 
-/// The world's link leaves checksums to the other end, as a virtual one does, or has them finished,
-/// as they are on a wire.
+/// Lets the world's link defer checksums to the other end, as virtual links do, or complete them,
+/// as on a wire.
 fn finish_sums(lab: &Lab, finished: bool) {
     offload::set(&lab.world, WORLD_SIDE, !finished);
 }
 
-/// What `stats` says of the uplink: the mode, and why it is not another.
+/// The XDP mode of the uplink in `stats`, and the reason why it is off.
 fn mode(lab: &Lab) -> (String, Option<String>) {
     let stats = lab.json(&["stats"]);
     let uplinks = stats["uplinks"].as_array().expect("a list of uplinks");
@@ -61,7 +61,7 @@ fn shown(lab: &Lab) -> Option<u64> {
     links[0]["xdp"]["prog"]["id"].as_u64()
 }
 
-/// The kernel lets go of a program once nobody can be running it any more.
+/// The kernel frees a program once no CPU can be running it.
 fn gone(lab: &Lab) {
     wait::until("what the last agent had attached is gone", || shown(lab).is_none().then_some(()));
 }
@@ -71,8 +71,8 @@ fn mac_of_uplink(lab: &Lab) -> [u8; 6] {
     link.expect("the links").and_then(|link| link.mac).expect("the uplink's MAC").0
 }
 
-/// How many of `count` answers to a container, and questions to a published port, the uplink hands
-/// up to the kernel.
+/// Number of packets, of `count` answers to a container and `count` questions to a published port,
+/// that the uplink hands to the kernel.
 fn handed_up(lab: &Lab, container: &Container, count: usize) -> [usize; 2] {
     let (from_inside, from_outside) =
         (udp::bind(&container.netns, container.at(4000)), udp::client(&lab.world, lab.family));
@@ -95,7 +95,8 @@ fn known_datagrams_are_redirected(family: Family) {
     let _inside = udp::Echo::start(&c1.netns, c1.at(53), "c1");
     let _far = udp::Echo::start(&lab.world, (lab.family.far(), 7), "far");
     finish_sums(&lab, true);
-    // An answer changes its flow's state, and a question begins one: those are tc's.
+    // The first answer changes the state of its flow, and the first question creates one: both are
+    // left to tc.
     assert_eq!(handed_up(&lab, &c1, 50), [1, 1]);
     let flows = lab.json(&["flows", "ls", "--protocol", "udp"]);
     let mut packets: Vec<_> = flows
@@ -107,7 +108,7 @@ fn known_datagrams_are_redirected(family: Family) {
     packets.sort_unstable();
     assert_eq!(packets, [100, 100], "each is counted once: {flows:#}");
     lab.json(&["flows", "flush"]);
-    // Nobody would finish them behind the driver.
+    // No hardware would complete the checksums after the driver.
     finish_sums(&lab, false);
     assert_eq!(handed_up(&lab, &c1, 50), [50, 50]);
 }
@@ -123,7 +124,7 @@ fn datagrams_of_every_size_arrive(family: Family) {
             (udp::client(&c1.netns, lab.family), (lab.family.far(), 7)),
             (udp::client(&lab.world, lab.family), (lab.family.host(), 5353)),
         ] {
-            // The last ones come in fragments.
+            // The last ones are fragmented.
             let most = family.data_of(1500);
             for size in (0..64).chain([500, most - 1, most, most + 1, 4000, 60_000]) {
                 let question: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
@@ -145,7 +146,7 @@ fn pings_are_answered(family: Family) {
             ping::ping(&c1.netns, lab.family.router(), 77, size);
         }
     }
-    // The host's own are none of its business.
+    // Pings of the host itself pass.
     ping::ping(&lab.host, lab.family.router(), 77, 56);
     ping::ping(&lab.world, lab.family.host(), 77, 56);
 }
@@ -201,7 +202,7 @@ fn martians_are_dropped_with_and_without_xdp(family: Family) {
         let count = || lab.json(&["stats"])["reasons"]["martian"].as_u64();
         assert_eq!(count(), Some(0));
         let macs = (mac_of_uplink(&lab), [2, 9, 9, 9, 9, 9]);
-        // No sender's own kernel would let them out.
+        // The kernel of a sender would not send them.
         let wire = Tap::start(&lab.world, WORLD_SIDE);
         for source in [family.loopback(), groups] {
             wire.send(
@@ -255,7 +256,7 @@ fn next_agent_adopts_or_detaches_it(family: Family) {
     assert_eq!(handed_up(&lab, &c1, 10), [10, 10]);
     lab.kill_agent();
     lab.start_agent(&["--xdp", "on"]);
-    // Also into a container that was there before.
+    // Also into a container that existed before.
     assert_eq!(handed_up(&lab, &c1, 10), [0, 1]);
     let program = shown(&lab);
     lab.kill_agent();
@@ -267,7 +268,7 @@ fn next_agent_adopts_or_detaches_it(family: Family) {
     lab.end_agent();
     lab.start_agent(&["--xdp", "auto"]);
     gone(&lab);
-    // It is shown no more before the driver has stopped.
+    // The program disappears from the interface before the driver has stopped.
     wait::until("the driver has stopped", || (handed_up(&lab, &c1, 10) == [10, 10]).then_some(()));
     for chatter in chatters {
         chatter.finish();

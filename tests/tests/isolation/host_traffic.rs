@@ -1,4 +1,4 @@
-//! The host's own traffic, and what containers have to do with the host itself.
+//! Traffic of the host itself, and between the host and containers.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 
@@ -30,7 +30,7 @@ fn passes_both_ways(family: Family) {
     tcp::exchange(&lab.world, (family.host(), 7));
     assert_eq!(udp::answer(&udp::client(&lab.host, family), (family.far(), 7)), "far");
     assert_eq!(udp::answer(&udp::client(&lab.world, family), (family.host(), 7)), "host");
-    // In fragments too: they are no business of the datapath's.
+    // In fragments too, which the datapath must pass on.
     for size in [family.data_of(1500), 8000] {
         ping::ping(&lab.host, family.far(), 1, size);
         ping::ping(&lab.world, family.host(), 1, size);
@@ -81,7 +81,7 @@ fn datagram_to_closed_port_is_refused(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "8080:80/udp"]);
     let c2 = lab.container("c2", &[]);
-    // A closed port of the world; and a published one that nobody serves, from each side.
+    // A closed port of the world, and a published port without a server, from each side.
     for (from, to) in [
         (&c1.netns, (family.far(), 1)),
         (&lab.world, (family.host(), 8080)),
@@ -95,7 +95,7 @@ fn datagram_to_closed_port_is_refused(family: Family) {
             .unwrap_or_else(|error| panic!("from {}: {error}", from.path().display()));
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.send(b"is anybody there?").unwrap();
-        // The kernel tells a socket only of errors that quote its own datagram.
+        // The kernel reports an error to a socket only if it quotes a datagram of the socket.
         let error = client.recv(&mut [0; 64]).unwrap_err();
         assert_eq!(
             error.kind(),

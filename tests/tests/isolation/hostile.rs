@@ -1,5 +1,5 @@
-//! What somebody does who means harm, or who does not know better: nothing passes unchecked, and
-//! nothing is left half done.
+//! Hostile or careless containers and hosts: nothing passes unchecked, and failed verbs leave
+//! nothing half done.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -29,7 +29,7 @@ families! {
     bridge_carries_broadcast_and_multicast,
 }
 
-/// Sends from a namespace to an address outside without pause, whether it can or not.
+/// Sends from a namespace to an outside address without pause, and ignores errors.
 struct Blaster {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -41,7 +41,7 @@ impl Blaster {
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                // Most of the time there is no route.
+                // There is no route for most of the time.
                 let _ = socket.send_to(b"blast", (family.far(), 7));
             }
         });
@@ -56,7 +56,7 @@ impl Drop for Blaster {
     }
 }
 
-/// A namespace that the lab removes, to be attached.
+/// A namespace to attach, which the lab removes.
 fn namespace(lab: &Lab, short: &str) -> Netns {
     let name = format!("{}-{short}", lab.instance);
     lab.undo().namespaces.push(name.clone());
@@ -83,8 +83,8 @@ fn is_refused(output: &Output, words: &[&str]) {
 
 fn nothing_leaves_untranslated_during_changes(family: Family) {
     let lab = Lab::of(family);
-    // So that the world takes what comes with a container's address, instead of taking it for a
-    // martian.
+    // The world must accept packets with a container's address as source, and not drop them as
+    // martians.
     place::add_route(&lab.world, family.subnet(), family.host());
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let netns = namespace(&lab, "busy");
@@ -117,13 +117,13 @@ fn second_instance_on_a_host_is_refused() {
             &second,
             &["up", "--netns", &host],
         ));
-        // One that was not refused is still there.
+        // An agent that was not refused would still run.
         verb::run(&second, &["down"]);
         output.unwrap_or_else(|error| panic!("{error:#}"))
     };
     let before = Snapshot::of(&lab.host);
     is_refused(&up(), &[&lab.instance, "causeway down --instance"]);
-    // Its agent's end changes nothing: its datapath is still there.
+    // After the agent has ended its datapath is still attached.
     lab.kill_agent();
     is_refused(&up(), &[&lab.instance, "causeway down --instance"]);
     let differences = before.differences(&Snapshot::of(&lab.host));
@@ -142,7 +142,7 @@ fn vanished_container_leaves_the_datapath(family: Family) {
         assert_eq!(udp::answer(&client, (family.host(), port)), container.name);
     }
     delete_link(&lab.host, c1.host_side());
-    // Its namespace ends with the last handle on it.
+    // The namespace ends with the last handle.
     let name = c2.name.clone();
     Netns::remove(&name).unwrap();
     drop(c2);
@@ -155,7 +155,8 @@ fn vanished_container_leaves_the_datapath(family: Family) {
     }
     let flows = lab.json(&["flows", "ls"]);
     assert_eq!(flows.as_array().map(Vec::len), Some(0), "{flows}");
-    // Known until they are removed; what took their addresses would have their publishes.
+    // They stay known until removed: a container with the same address must not inherit their
+    // publishes.
     for container in [&c1.name, &name] {
         lab.json(&["container", "inspect", container]);
         lab.json(&["container", "rm", container]);
@@ -176,7 +177,7 @@ fn spoofed_mac_diverts_no_traffic(family: Family) {
     let mac = victim.made["endpoints"][0]["mac"].as_str().unwrap();
     place::ip(&thief.netns, &format!("link set {} address {mac}", thief.interface()));
     for last in 100..120 {
-        // Nobody's, so that it is asked for at once, by a broadcast from the victim's MAC.
+        // An unused address: sending to it makes the victim broadcast from its MAC.
         let nobody = match family {
             V4 => IpAddr::from([172, 18, 0, last]),
             V6 => IpAddr::from([0x2001, 0xdb8, 0x18, 0, 0, 0, 0, last.into()]),
@@ -225,7 +226,7 @@ fn bridge_carries_broadcast_and_multicast(family: Family) {
     ping::ping(&c1.netns, c2.address, 2, 56);
 }
 
-/// What a container that was not made must not have left.
+/// Checks that a container that was not made has left nothing.
 #[track_caller]
 fn nothing_is_left(lab: &Lab, name: &str, before: &Snapshot) {
     for list in [["container", "ls"], ["publish", "ls"]] {
@@ -255,8 +256,8 @@ fn failed_bridge_port_leaves_nothing() {
 fn failed_attach_leaves_namespace_unchanged() {
     let lab = Lab::new();
     let netns = namespace(&lab, "blocked");
-    // Not what `container attach` looks for beforehand, and in the way of the default route all the
-    // same.
+    // `container attach` does not look for this route in advance, and it conflicts with the default
+    // route.
     place::ip(&netns, "route add unreachable default");
     let (name, path) = (lab.name_of("c1"), netns.path().display().to_string());
     let (before, inside) = (Snapshot::of_links(&lab.host), Snapshot::of_links(&netns));

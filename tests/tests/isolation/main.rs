@@ -1,4 +1,4 @@
-//! What must not pass, and what must not be touched.
+//! Isolation: what must not pass, and host traffic that must not be touched.
 
 mod host_traffic;
 mod hostile;

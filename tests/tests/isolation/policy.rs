@@ -1,4 +1,5 @@
-//! What is not published, or not a container's own, does not pass.
+//! The default policy: only published ports are reachable, networks are isolated, and containers
+//! send with their own addresses only.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -43,7 +44,7 @@ fn route_to_subnet_gives_no_access(family: Family) {
         (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), "c1"));
     place::add_route(&lab.world, family.subnet(), family.host());
     if family == V6 {
-        // The agent makes no router of the host that it was not: this one is.
+        // The agent does not turn the host into an IPv6 router. This host already is one.
         sysctl::set(&lab.host, "ipv6/conf/all/forwarding", "1").unwrap();
     }
     let before = lab.counted("not-published");
@@ -55,7 +56,7 @@ fn route_to_subnet_gives_no_access(family: Family) {
         "something has come through"
     );
     assert!(lab.counted("not-published") > before, "{}", lab.json(&["stats"]));
-    // The published way works all the same.
+    // The published port still works.
     tcp::exchange(&lab.world, (family.host(), 8080));
 }
 
@@ -66,7 +67,7 @@ fn spoofed_source_address_is_dropped(family: Family) {
     let near = udp::Echo::start(&c2.netns, c2.at(7), "c2");
     let own = udp::Echo::start(&lab.host, (family.gateway(), 7), "host");
     let before = lab.counted("source-address-spoofed");
-    // A neighbour's to be, one of nobody's, and one of the world's.
+    // An unused address of the network, and two outside addresses.
     let false_addresses: [IpAddr; 3] = match family {
         V4 => ["172.18.0.99", "198.51.100.1", "203.0.113.77"],
         V6 => ["2001:db8:18::99", "2001:db8:51::1", "2001:db8:113::77"],
@@ -79,7 +80,7 @@ fn spoofed_source_address_is_dropped(family: Family) {
             spoofing.send_to(b"from elsewhere", to).unwrap();
         }
     }
-    // Sent later, so that what was sent before would have come before.
+    // Sent last: whatever was sent before would have arrived before.
     let honest = udp::bind(&c1.netns, (c1.address, 0));
     for (echo, to) in
         [(&far, (family.far(), 7)), (&near, (c2.address, 7)), (&own, (family.gateway(), 7))]

@@ -1,5 +1,5 @@
-//! How a network maps what leaves it: one port toward each destination alone (`symmetric`), or one
-//! for all, open to all (`full-cone`).
+//! Mapping and filtering of RFC 4787: `symmetric` (address- and port-dependent) and `full-cone`
+//! (endpoint-independent).
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -35,7 +35,7 @@ fn socket(container: &Container, port: u16) -> UdpSocket {
     udp::bind(&container.netns, (Family::of(container.address).any(), port))
 }
 
-/// What the one peer of an echo server is.
+/// The only peer of an echo server.
 #[track_caller]
 fn only_peer(echo: &udp::Echo) -> SocketAddr {
     let peers = echo.peers();
@@ -67,7 +67,7 @@ fn udp_keeps_one_port_for_all_destinations(family: Family) {
         udp::Echo::start(&lab.world, (family.far(), 7), ""),
         udp::Echo::start(&wide.other, (family.other(), 9), ""),
     );
-    // The second has to take another port than its own, and has to stay with it.
+    // The second container must get another port than its own, and keep it.
     for socket in [socket(&c1, 41000), socket(&c2, 41000)] {
         udp::answer(&socket, (family.far(), 7));
         udp::answer(&socket, (family.other(), 9));
@@ -86,7 +86,7 @@ fn mapped_port_admits_any_sender(family: Family) {
     let stranger = udp::bind(&wide.other, (family.other(), 5555));
     hears(&client, &stranger, mapped);
     hears(&client, &udp::bind(&lab.world, (family.far(), 5556)), mapped);
-    // And is answered from the same port.
+    // The answer comes from the same port.
     stranger.set_read_timeout(Some(DEADLINE)).unwrap();
     client.send_to(b"answer", (family.other(), 5555)).unwrap();
     assert_eq!(stranger.recv_from(&mut [0; 64]).unwrap().1, mapped);
@@ -98,8 +98,8 @@ fn mapped_port_admits_other_containers(family: Family) {
     let (one, other) = (socket(&c1, 41002), socket(&c2, 41003));
     udp::answer(&one, (family.far(), 7));
     udp::answer(&other, (family.far(), 7));
-    // RFC 4787 REQ-9a: each sees the other by its mapped port, as two peers do who learned of each
-    // other outside.
+    // RFC 4787 REQ-9a: each sees the other's mapped port, as peers do that met through an outside
+    // server.
     let mapped =
         |port| *far.peers().iter().find(|peer| peer.port() == port).expect("the port is kept");
     one.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -1,5 +1,5 @@
 //! A masqueraded flow and a socket of the host never share a tuple, whichever came first: both
-//! exchanges go on, and neither sees the other's packets.
+//! exchanges work, and neither receives the other's packets.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -42,13 +42,13 @@ fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
 
-/// A UDP socket of the host that is bound to the uplink's device, which hides it from a lookup that
-/// names none.
+/// A UDP socket of the host bound to the uplink with SO_BINDTODEVICE: a socket lookup without a
+/// device does not find it.
 fn bound_to_device(lab: &Lab, port: u16) -> UdpSocket {
     udp::bound_to(&lab.host, UPLINK, (lab.family.any(), port))
 }
 
-/// Both ask in turn, each gets its own answers, and the world sees two peers.
+/// Both ask in turn. Each must receive its own answers only, and the world must see two peers.
 #[track_caller]
 fn both_are_answered(echo: &udp::Echo, contained: &UdpSocket, own: &UdpSocket) {
     let to = server(Family::of(own.local_addr().unwrap().ip()));
@@ -87,8 +87,7 @@ fn earlier_bound_socket_keeps_its_tuple(family: Family) {
 fn earlier_connected_socket_keeps_its_tuple(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let own = udp::bind(&lab.host, (family.any(), 40102));
-    // A connected socket would take its answers from the server alone, and is asked here like any
-    // other.
+    // The datapath's socket lookup must find a connected socket too.
     own.connect(server(family)).unwrap();
     own.send(b"mine").unwrap();
     own.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -237,13 +236,13 @@ fn later_fragmented_datagram_is_answered(family: Family) {
     both_are_answered(&echo, &contained, &own);
 }
 
-/// The first keeps the identifier, the second gets another: the host sees its own answers, and none
-/// that is not.
+/// One of both keeps the identifier, the other gets a new one. The host must see its own answers
+/// only.
 #[track_caller]
 fn pings_are_kept_apart(lab: &Lab, c1: &Container, identifier: u16) {
     let family = lab.family;
     let seen = Raw::icmp(&lab.host, family);
-    // Told apart by their size.
+    // The payload size tells them apart.
     for _ in 0..2 {
         ping::ping(&c1.netns, family.far(), identifier, 100);
         ping::ping(&lab.host, family.far(), identifier, 200);
@@ -277,7 +276,7 @@ fn later_ping_is_answered_to_the_host(family: Family) {
     pings_are_kept_apart(&lab, &c1, 7778);
 }
 
-/// Somebody outside answers a service of the host, and a container has a flow to that very peer.
+/// An outside peer of a host service is also the peer of a container's flow.
 fn host_service_keeps_its_port(family: Family) {
     let (lab, c1, echo) = container_first(family);
     let _service = udp::Echo::start(&lab.host, (family.host(), 40109), "host");

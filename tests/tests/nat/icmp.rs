@@ -1,5 +1,5 @@
-//! ICMP errors find the one they are for: across masquerade and published ports, from routers and
-//! from peers.
+//! ICMP errors reach the sender of the packet they quote: through masquerade and publishes, from
+//! routers and from peers.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
@@ -43,7 +43,7 @@ families! {
     fragmentable_packet_reaches_narrow_container,
 }
 
-/// One that was used in several ticks on end: its next hop's MAC is known.
+/// A flow that was used in several successive ticks takes the fast path with a known MAC.
 fn closed_port_of_busy_flow_is_reported(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
@@ -69,7 +69,7 @@ fn closed_port_of_busy_flow_is_reported(family: Family) {
     assert_eq!(told, Some(Told::PortClosed));
 }
 
-/// Enough segments that a path too narrow for them must be found out.
+/// Enough segments to make path MTU discovery necessary.
 const MANY: usize = 200_000;
 
 fn closed_outside_port_is_reported_to_container(family: Family) {
@@ -88,8 +88,8 @@ fn closed_published_port_is_reported_to_client(family: Family) {
     }
 }
 
-/// A closed port is none of a flow's end: what was sent to it can be sent again and answered (RFC
-/// 4787 REQ-12, RFC 5508 REQ-6).
+/// A port-unreachable error does not end the flow: a later datagram is answered (RFC 4787 REQ-12,
+/// RFC 5508 REQ-6).
 fn error_ends_no_flow(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
@@ -126,8 +126,8 @@ fn traceroute_to_world_shows_every_hop(family: Family) {
     }
 }
 
-/// Also of the packets of a connection that is open: the fast path's own, where the first hop is
-/// the host.
+/// Packets of an open connection take the fast path, which must also report an expired TTL at the
+/// host, the first hop.
 fn traceroute_of_open_flow_shows_every_hop(family: Family) {
     let lab = Lab::shared_wide(family);
     let c1 = lab.container("c1", &[]);
@@ -156,7 +156,7 @@ fn traceroute_to_publish_shows_every_hop(family: Family) {
     let _servers =
         (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
     for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
-        // Once with the flow still to begin, and once with it open.
+        // First without a flow, then with an open one.
         for _ in 0..2 {
             for (hops, by) in [(1, family.far_hop()), (2, family.near_hop()), (3, family.host())] {
                 let answer = route::probe(
@@ -192,7 +192,7 @@ fn traceroute_of_neighbour_ends_at_gateway(family: Family) {
     }
 }
 
-/// The answer's last hop is the host: whoever answers is told.
+/// A reply whose TTL expires at the host is reported to its sender.
 fn expired_reply_is_reported_to_its_sender(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:80/udp"]);
@@ -256,11 +256,11 @@ fn narrow_link_is_reported_to_publish_target(family: Family) {
     client.send_to(b"hello", (family.host(), 5000)).expect("the client sends");
     let (_, peer) = server.recv_from(&mut [0; 16]).expect("the container hears of it");
     assert_eq!(peer.ip(), family.beyond());
-    // Linux discovers the path MTU for UDP: too long a datagram is an error, once the narrow link
-    // was told.
+    // Linux does path MTU discovery for UDP: once the narrow link has been reported, sending a
+    // longer datagram fails.
     assert_eq!(server.send_to(&[0; 1400], peer).expect("the first is sent"), 1400);
     wait::until("the container's path MTU becomes 1400", || {
-        // An error says that the datagram is longer than the path MTU, which is what is waited for.
+        // The error means that the datagram exceeds the path MTU, as expected.
         let _ = server.send_to(&[0; 1400], peer);
         path_mtu(&c1.netns, family.beyond()).filter(|mtu| *mtu == NARROW)
     });
@@ -292,7 +292,7 @@ fn fragmentable_packet_learns_uplink_mtu(family: Family) {
         (quote.ports() == (4000, 7)).then_some(mtu)
     });
     assert_eq!(mtu, 1500);
-    // From then on its own stack cuts them.
+    // From now on the stack of the container fragments them.
     client.send_to(&data, (family.far(), 7)).unwrap();
     let mut buffer = [0; 8000];
     let (length, peer) = server.recv_from(&mut buffer).expect("the datagram arrives");
@@ -353,7 +353,7 @@ fn error_without_flow_is_dropped(family: Family) {
     assert_eq!(outside.find(wait::SILENCE, is_error), None, "the world hears of it");
 }
 
-/// A container whose packets are shorter than the world's, with a published port.
+/// A container with an MTU smaller than the world's, and a published port.
 fn small_network(family: Family) -> (Lab, Container) {
     let lab = Lab::of(family);
     lab.network("small", 28, &["--mtu", "1280"]);
@@ -367,12 +367,12 @@ fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (IpAddr, u16)) {
         result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     };
     wait::until(&format!("{who} hears that {to:?} is closed"), || {
-        // The error of an earlier datagram is told by the next call, whichever that is.
+        // The error of an earlier datagram is returned by the next call on the socket.
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
 }
 
-/// Many bytes one way, and then the other.
+/// Sends many bytes one way, then the other.
 #[track_caller]
 fn carries_many(mut near: TcpStream, mut far: TcpStream) {
     far.set_read_timeout(Some(wait::DEADLINE)).expect("a timeout can be set");
@@ -400,7 +400,7 @@ fn ping(netns: &Netns, family: Family, options: &[&str], size: usize) -> String 
         .args(["-n", "-c", "1", "-W", "5", "-s", &size.to_string()])
         .args(options)
         .arg(family.beyond().to_string());
-    // It exits with 1 where it was told of an error, which is what is wanted here.
+    // ping exits with 1 after an ICMP error, as expected here.
     let output = place::run(netns, || command.output()).expect("ping runs");
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Containers reach the world, which sees the host.
+//! Masquerade: containers reach the world, which sees the address of the host.
 
 use std::{
     collections::BTreeMap,
@@ -163,7 +163,7 @@ fn local_traffic_keeps_container_addresses(family: Family) {
     ping::ping(&lab.host, c1.address, 1, size);
 }
 
-/// The rule for what has no ports that are known: it stays inside, and is counted.
+/// Protocols without known ports are dropped and counted.
 fn other_protocols_are_dropped(family: Family) {
     const GRE: u8 = 47;
     let lab = Lab::shared(family);
@@ -180,7 +180,7 @@ fn flow_follows_router_mac_change(family: Family) {
     let c1 = lab.container("c1", &[]);
     let _echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let client = udp::client(&c1.netns, family);
-    // For longer than the datapath knows a MAC without asking.
+    // Longer than the datapath caches the MAC of the next hop.
     let ask_for = |duration: Duration| {
         let begin = Instant::now();
         while begin.elapsed() < duration {
@@ -189,7 +189,7 @@ fn flow_follows_router_mac_change(family: Family) {
     };
     ask_for(Duration::from_secs(3));
     place::ip(&lab.world, &format!("link set {WORLD_SIDE} address 02:00:00:00:99:99"));
-    // The router says so, as one that takes over from another does.
+    // The new router announces itself, as in a failover.
     place::ip(&lab.world, "neigh flush all");
     ping::ping(&lab.world, family.host(), 9, 56);
     wait::until("the flow goes on", || {
@@ -198,7 +198,7 @@ fn flow_follows_router_mac_change(family: Family) {
     ask_for(Duration::from_secs(3));
 }
 
-/// A flow learns its next hop's MAC while another CPU sends by it.
+/// One CPU caches the next hop's MACs in a flow while another CPU sends with them.
 fn flow_begun_on_two_cpus_uses_one_mac_pair(family: Family) {
     const BATCHES: u16 = 50;
     const FLOWS: usize = 400;
@@ -239,7 +239,7 @@ fn flow_begun_on_two_cpus_uses_one_mac_pair(family: Family) {
                         while at[1 - me].load(Ordering::SeqCst) <= number {
                             std::hint::spin_loop();
                         }
-                        // Nobody listens, and it may say so.
+                        // No server listens, and port-unreachable errors are fine.
                         (0..4).for_each(|_| drop(socket.send(b"x")));
                     }
                 });

@@ -1,5 +1,5 @@
-//! Where the uplink's packets are shorter than the containers', TCP is told at its beginning, both
-//! ways.
+//! MSS clamping: where the MTU of the uplink is smaller than the containers', SYNs of both sides
+//! are changed.
 
 use std::{
     io::{Read as _, Write as _},
@@ -34,12 +34,12 @@ families! {
 const NARROW: u32 = 1400;
 const FULL: u32 = 1500;
 
-/// A segment of a packet of that length: without the headers of IP and TCP.
+/// The MSS for an MTU: without the IP and TCP headers.
 fn segment(family: Family, packet: u32) -> u16 {
     u16::try_from(packet).unwrap() - u16::try_from(family.header()).unwrap() - 20
 }
 
-/// An uplink of 1400 bytes, and a container of a network of 1500 whose port 9 is the host's 5000.
+/// An uplink with MTU 1400, and a container with MTU 1500 whose port 9 is published as 5000.
 fn narrow(family: Family) -> (Lab, Container) {
     let lab = Lab::without_agent().of_family(family);
     lab.narrow_uplink(NARROW);
@@ -49,7 +49,7 @@ fn narrow(family: Family) -> (Lab, Container) {
     (lab, c1)
 }
 
-/// The MSS of the SYN, or SYN and ACK, that a namespace receives from a port or at one.
+/// The MSS of the next SYN or SYN-ACK that a namespace receives from or at that port.
 #[track_caller]
 fn announced(listener: &Raw, port: u16, flags: u8) -> u16 {
     listener.wait("a SYN arrives", |packet| {
@@ -60,7 +60,7 @@ fn announced(listener: &Raw, port: u16, flags: u8) -> u16 {
     })
 }
 
-/// The MSS that the server's and the client's side see of each other.
+/// The MSS that server and client receive from each other.
 #[track_caller]
 fn seen(server: (&Netns, (IpAddr, u16)), client: (&Netns, (IpAddr, u16))) -> (u16, u16) {
     let family = Family::of(server.1.0);
@@ -129,12 +129,12 @@ fn leaves_smaller_mss_unchanged(family: Family) {
     assert_eq!(announced(&listener, 9, flag::SYN), 1000);
 }
 
-/// Nothing else tells the world: packets longer than the uplink's MTU are lost there without a
-/// word.
+/// Only the MSS limits the world's segments: longer packets are lost at the uplink without an
+/// error.
 fn bulk_crosses_narrow_uplink(family: Family) {
     const MANY: usize = 500_000;
     let (lab, c1) = narrow(family);
-    // Segments that are not cut yet would slip through a veth pair of any MTU.
+    // GSO packets would pass a veth pair of any MTU.
     offload::set(&lab.world, WORLD_SIDE, false);
     let ends = [
         ((&lab.world, (family.far(), 9)), (&c1.netns, (family.far(), 9))),

@@ -1,5 +1,5 @@
-//! Containers of a full-cone network, as games and calls need it: one external port for each of
-//! their own, open to anybody outside.
+//! Peer-to-peer applications on a full-cone network, such as games and calls: one external port per
+//! internal port, open to every outside peer.
 
 use std::net::SocketAddr;
 
@@ -39,7 +39,7 @@ fn peers_see_one_port_and_strangers_get_in(family: Family) {
     for echo in &echoes {
         assert_eq!(echo.peers(), [SocketAddr::from((family.host(), 40001))].into());
     }
-    // From a port and a host that the container never sent to.
+    // The stranger's host and port have never received anything from the container.
     let stranger = udp::bind(&wide.other, (family.other(), 7777));
     stranger.send_to(b"hello", (family.host(), 40001)).expect("it is sent");
     let mut buffer = [0; 16];
@@ -61,7 +61,7 @@ fn peers_see_one_port_and_strangers_get_in(family: Family) {
 fn symmetric_network_keeps_strangers_out(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
-    // There are mappings, of another container.
+    // Another container has mappings.
     let open = full_cone(&lab, "c1");
     udp::bind(&open.netns, (family.any(), 40002))
         .send_to(b"hello", (family.far(), 9))

@@ -1,4 +1,4 @@
-//! Which port a masqueraded flow gets, and what happens when there is none.
+//! Port allocation of masqueraded flows, and exhaustion of the range.
 
 use std::{
     collections::BTreeSet,
@@ -29,10 +29,10 @@ families! {
 fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
-/// Both containers use these, so that the second needs others.
+/// Source ports of both containers, so that the second must get others.
 const WANTED: std::ops::Range<u16> = 41000..41010;
 
-/// Two containers of a network that has ten ports to pick from.
+/// Two containers on a network with a range of ten ports.
 fn ten_ports(lab: &Lab) -> [Container; 2] {
     lab.network("ten", 29, &["--ports", "20000-20009"]);
     ["c1", "c2"].map(|short| lab.container(short, &["--network", "ten"]))
@@ -42,7 +42,7 @@ fn socket(container: &Container, port: u16) -> UdpSocket {
     udp::bind(&container.netns, (Family::of(container.address).any(), port))
 }
 
-/// Refused at once, by an error that says so: not by silence.
+/// Refused at once by an ICMP error, not by silence.
 #[track_caller]
 fn is_refused<T: std::fmt::Debug>(result: io::Result<T>) {
     let error = result.expect_err("there is no port left");
@@ -91,11 +91,11 @@ fn exhausted_range_refuses_datagram_at_once(family: Family) {
     is_refused(eleventh.recv(&mut [0; 64]));
     assert!(lab.counted("ports-exhausted") > before, "it is counted");
 
-    // What was established goes on.
+    // Established flows go on.
     for socket in kept.iter().chain(&picked) {
         udp::answer(socket, server(family));
     }
-    // Toward another destination the ports are free.
+    // The ports are free toward another destination.
     let other = udp::Echo::start(&wide.other, (family.other(), 7), "other");
     assert_eq!(udp::answer(&socket(&c2, 41011), (family.other(), 7)), "other");
     for port in WANTED {
@@ -150,7 +150,7 @@ fn exhausted_identifiers_refuse_ping_at_once(family: Family) {
     assert!(matches!(answer, Answer::Error(_, Told::Prohibited)), "{answer:?}");
 }
 
-/// RFC 4787 REQ-3, RFC 5382 REQ-7, RFC 7857 section 3: one port, and one peer, is one flow's.
+/// RFC 4787 REQ-3, RFC 5382 REQ-7, RFC 7857 section 3: a pair of port and peer belongs to one flow.
 fn port_toward_one_peer_is_never_shared(family: Family) {
     let lab = Lab::shared(family);
     let containers: Vec<Container> =

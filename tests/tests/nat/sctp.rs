@@ -1,4 +1,4 @@
-//! SCTP keeps its ports and its checksum, wherever it goes.
+//! SCTP: masqueraded and published with unchanged ports and checksum.
 
 use std::net::IpAddr;
 
@@ -20,11 +20,12 @@ families! {
 
 const PORT: u16 = 38412;
 
-/// What the two sides call each other.
+/// Verification tags of the two sides.
 const CLIENT_TAG: u32 = 0x1111_0001;
 const SERVER_TAG: u32 = 0x2222_0002;
 
-/// An association opens and carries data both ways. Answers whom the server sees.
+/// Opens an association and sends data both ways. Returns the client's address as the server sees
+/// it.
 #[track_caller]
 fn associate(client: &Peer, server: &Peer, to: IpAddr, port: u16) -> IpAddr {
     let sent = Packet { source: port, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) };
@@ -57,7 +58,7 @@ fn association_to_world_works_until_abort(family: Family) {
     let (client, server) = (Peer::start(&c1.netns, family), Peer::at(&lab.world, family.far()));
     assert_eq!(associate(&client, &server, family.far(), 5000), family.host());
     assert_eq!(flow(&lab)["state"], "replied");
-    // One who does not know the tags cannot end it.
+    // An ABORT with a wrong tag does not end it.
     let forged = Packet { source: PORT, destination: 5000, tag: 0xbad, chunk: abort() };
     server.send(family.host(), &forged);
     assert_eq!(client.next(), (family.far(), forged.clone()));
@@ -65,7 +66,7 @@ fn association_to_world_works_until_abort(family: Family) {
     server.send(family.host(), &Packet { tag: CLIENT_TAG, ..forged });
     client.next();
     assert_eq!(flow(&lab)["state"], "closed");
-    // With the same ports there can be another one at once.
+    // The same ports can carry the next association at once.
     associate(&client, &server, family.far(), 5000);
     assert_eq!(flow(&lab)["state"], "replied");
 }
@@ -105,7 +106,7 @@ fn published_port_is_reached_from_everywhere(family: Family) {
     assert!(server.is_silent(), "the association has ended with the publish");
 }
 
-/// A container that speaks with itself by its publish: one raw socket sees both ends.
+/// A container reaches its own publish: one raw socket receives the packets of both ends.
 fn itself(container: &Container, peer: &Peer) {
     let family = Family::of(container.address);
     let sent = Packet { source: 5004, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) };

@@ -1,4 +1,4 @@
-//! Large transfers arrive as they were sent, whoever computes checksums and cuts segments.
+//! Bulk transfers with and without checksum and segmentation offloads.
 
 use causeway_tests::{
     families,
@@ -58,8 +58,8 @@ fn inbound_bulk_without_offloads(family: Family) {
     from_the_world_to_a_published_port_and_back(family, false);
 }
 
-/// As on a real machine: veth leaves checksums and segments for later, and the uplink is where they
-/// are made; and the reverse.
+/// As with real hardware: checksums and segments deferred by veth are completed at the uplink, and
+/// the reverse.
 fn bulk_between_unequal_offloads(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9", "-p", "9000:9/udp"]);

@@ -1,4 +1,4 @@
-//! Networks whose mapping and filtering do not depend on the other side.
+//! Full-cone networks: endpoint-independent mapping and filtering.
 
 use causeway::datapath::{Action, Entry};
 use causeway_api::types::flow::FlowState;
@@ -187,7 +187,7 @@ fn mapping_owns_its_port(family: Family) {
             .into_iter()
             .partition(|flow| flow.state == FlowState::Mapping);
         assert_eq!((mappings.len(), flows.len()), (3, 4));
-        // It ends with its endpoint.
+        // The mapping ends with its endpoint.
         bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[]).spec.ports).expect("it goes");
         bench.remove_endpoint(C1);
         let arriving = outside(bench, near, host, Payload::Udp(9, 4000, vec![])).bytes();
@@ -208,7 +208,7 @@ fn next_agent_knows_mappings_at_once(family: Family) {
         assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[0]).action, Action::Redirect);
         bench.restart();
         assert_eq!(bench.kernel(Entry::Uplink, "up0", &frames[1]).action, Action::Redirect);
-        // The network is put again, without mappings.
+        // The network is updated without mappings.
         bench.put_host();
         bench.put_dual(Place {
             address: C1,

@@ -1,4 +1,4 @@
-//! A full table.
+//! A full flow table.
 
 use causeway::datapath::{Action, Entry};
 use causeway_tests::{
@@ -19,14 +19,14 @@ families!(
     families_have_separate_room,
 );
 
-/// Sends from the first container, from that port; whether it is masqueraded.
+/// Sends from that port of the first container. Returns whether the packet was masqueraded.
 fn send(bench: &Bench, family: Family, port: u16) -> bool {
     let Names { c1, host, world, .. } = Names::of(family);
     let frame = from(c1, world, Payload::Udp(port, 53, vec![])).bytes();
     read(&bench.kernel(Entry::HostSide, "h1", &frame).frame).source == host
 }
 
-/// The same, and whether an answer comes back.
+/// Sends and answers. Returns whether both packets passed.
 fn exchange(bench: &Bench, family: Family, port: u16) -> bool {
     let Names { host, world, .. } = Names::of(family);
     let answer = outside(bench, world, host, Payload::Udp(53, port, vec![])).bytes();
@@ -34,7 +34,8 @@ fn exchange(bench: &Bench, family: Family, port: u16) -> bool {
         && bench.kernel(Entry::Uplink, "up0", &answer).action == Action::Redirect
 }
 
-/// Begins answered flows, from a source port each, until one finds no room; answers its port.
+/// Creates answered flows, one per source port, until the table is full. Returns the first port
+/// that was refused.
 fn fill(bench: &Bench, family: Family) -> u16 {
     (2000..4000).find(|port| !exchange(bench, family, *port)).expect("a full table")
 }
@@ -42,8 +43,7 @@ fn fill(bench: &Bench, family: Family) -> u16 {
 fn full_table_keeps_flows_in_use(family: Family) {
     with_bench(|bench| {
         set_up(bench);
-        // The bench's table has room for 512 flows; the kernel gives a hash map some entries more
-        // on each CPU.
+        // The table holds 512 flows; the kernel keeps some more elements of a hash map per CPU.
         assert!(fill(bench, family) >= 2512);
         assert!(bench.datapath.reasons().expect("the counts")["table-full"] > 0);
         for port in 2000..2512 {
@@ -61,7 +61,7 @@ fn half_open_flows_are_evicted_first(family: Family) {
         let answered =
             |port| assert!(exchange(bench, family, port), "the flow of port {port} is in use");
         (2000..2100).for_each(answered);
-        // Ten tables of flows that nobody answers. Those in use are looked at in passing.
+        // Half-open flows for ten tables. Flows in use are visited now and then.
         let refused = (10_000..15_000).filter(|port| {
             let syn = from(c2, world, Payload::Tcp(*port, 80, SYN)).bytes();
             read(&bench.kernel(Entry::HostSide, "h2", &syn).frame).source != host

@@ -1,4 +1,4 @@
-//! IPv6's extension headers: walked to a bound, and beyond it nothing of a container's passes.
+//! IPv6 extension headers: walked up to a bound. Beyond it packets of containers are dropped.
 
 use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
@@ -32,19 +32,19 @@ fn are_walked_to_the_bound() {
 
 type Chain = Vec<(u8, Vec<u8>)>;
 
-/// Behind those headers.
+/// A payload behind those headers.
 fn behind(chain: Chain, frame: IpFrame) -> IpFrame {
     IpFrame { options: Options::Extensions(chain), ..frame }
 }
 
-/// A routing header of type 2, with so many places left to visit.
+/// A type 2 routing header with so many segments left.
 fn routing(left: u8) -> (u8, Vec<u8>) {
     let (number, mut rest) = extension(ROUTING, 3);
     (rest[1], rest[2]) = (2, left);
     (number, rest)
 }
 
-/// As many of eight bytes.
+/// So many destination option headers of 8 bytes.
 fn many(count: usize) -> Chain {
     vec![extension(DESTINATION, 1); count]
 }
@@ -67,7 +67,7 @@ fn rows(bench: &Bench) -> Vec<Row> {
         Payload::Error(Told::TooLong(1400), Box::new(seen), length)
     };
     let mut cut = behind(many(1), syn()).bytes();
-    // The header says that it ends behind the packet.
+    // The header's length exceeds the packet.
     cut[55] = 4;
     vec![
         row("hop-by-hop options", "h1", behind(vec![hop_by_hop()], syn()), out()),

@@ -1,4 +1,4 @@
-//! Fragments, which go where their datagram's first one goes.
+//! Fragments follow the first fragment of their datagram.
 
 use causeway::datapath::{Action, Entry};
 use causeway_common::abi::drop_reason::DropReason;
@@ -29,7 +29,7 @@ fn first(id: u32, whole: IpFrame) -> IpFrame {
     IpFrame { id, fragment: Fragment::First, ..whole }
 }
 
-/// A later one of the same datagram.
+/// A later fragment of the same datagram.
 fn later(id: u32, whole: IpFrame) -> IpFrame {
     let payload = Payload::Other(whole.protocol(), b"of no port, and odd".to_vec());
     IpFrame { id, fragment: Fragment::Later, payload, ..whole }
@@ -309,7 +309,7 @@ fn leave_with_one_new_identification(family: Family) {
         for number in 0..8 {
             for (input, source) in [("h1", c1), ("h2", c2)] {
                 let first_id = id(bench, input, first(number, whole(source, 4000)));
-                // A duplicate of the first among them.
+                // Includes a duplicate of the first.
                 let frames = [
                     later(number, whole(source, 0)),
                     first(number, whole(source, 4000)),
@@ -319,7 +319,7 @@ fn leave_with_one_new_identification(family: Family) {
                 seen.push(first_id);
             }
         }
-        // Sixteen of 65,536: two alike, now and then.
+        // Sixteen random values of 65,536 may collide.
         seen.sort_unstable();
         seen.dedup();
         assert!(seen.len() >= 14, "{seen:?}");

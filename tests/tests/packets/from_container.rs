@@ -1,4 +1,4 @@
-//! What containers send.
+//! Table of packets from containers.
 
 use std::net::IpAddr;
 
@@ -359,8 +359,8 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
     ]
 }
 
-/// Frames that say what cannot be. `BPF_PROG_TEST_RUN` takes none that ends before its IP header
-/// does: `common` has those rows.
+/// Malformed frames. `BPF_PROG_TEST_RUN` refuses frames that end before their IP header does:
+/// `common` has those rows.
 fn rows_of_damage(family: Family) -> Vec<Row> {
     let Names { c1, world, .. } = Names::of(family);
     let syn = from(c1, world, Payload::Tcp(4000, 80, SYN));
@@ -386,13 +386,12 @@ fn rows_of_damage(family: Family) -> Vec<Row> {
     ]
 }
 
-/// What IPv4 alone has.
+/// Rows of IPv4 only.
 fn rows_of_ipv4() -> Vec<Row> {
     use Expect::Stop;
     let Names { c1, world, .. } = Names::of(V4);
     let own = mac_of(C1);
-    // A request for the address of the container itself, as a probe is; whom it asks for does not
-    // matter otherwise.
+    // An ARP probe for the container's own address. The target address does not matter otherwise.
     let arp = |frame_mac: [u8; 6], sender_mac: [u8; 6], sender: [u8; 4]| {
         let head = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1];
         [&[0xff; 6][..], &frame_mac, &head, &sender_mac, &sender, &[0; 6], &C1].concat()
@@ -432,7 +431,7 @@ fn rows_of_ipv4() -> Vec<Row> {
     ]
 }
 
-/// What IPv6 alone has, but for extension headers and the link's own.
+/// Rows of IPv6 only, except extension headers and link-local traffic.
 fn rows_of_ipv6() -> Vec<Row> {
     let Names { c1, world, .. } = Names::of(V6);
     let mapped: IpAddr = "::ffff:172.18.0.2".parse().expect("an address");
@@ -454,7 +453,7 @@ fn rows_of_ipv6() -> Vec<Row> {
     ]
 }
 
-/// A UDP packet whose checksum, once masqueraded, comes out as zero.
+/// A UDP packet whose checksum is zero after masquerade.
 fn sums_to_zero(family: Family) -> IpFrame {
     let Names { c1, host, world, .. } = Names::of(family);
     let frame = |data: u16| from(c1, world, Payload::Udp(4000, 53, data.to_be_bytes().to_vec()));

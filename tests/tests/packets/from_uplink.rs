@@ -1,4 +1,4 @@
-//! What comes from outside.
+//! Table of packets from outside, at the uplink.
 
 use std::net::IpAddr;
 
@@ -290,7 +290,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
     ]
 }
 
-/// What IPv4 alone has.
+/// Rows of IPv4 only.
 fn rows_of_ipv4(bench: &Bench) -> Vec<Row> {
     use Expect::Stop;
     let Names { host, .. } = Names::of(V4);
@@ -319,7 +319,7 @@ fn rows_of_ipv4(bench: &Bench) -> Vec<Row> {
     ]
 }
 
-/// What IPv6 alone has, but for extension headers.
+/// Rows of IPv6 only, except extension headers.
 fn rows_of_ipv6(bench: &Bench) -> Vec<Row> {
     use Expect::Stop;
     let Names { host, world, c1, .. } = Names::of(V6);

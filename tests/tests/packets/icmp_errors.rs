@@ -1,4 +1,4 @@
-//! ICMP errors and what they quote.
+//! ICMP errors and the packets they quote.
 
 use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
@@ -30,7 +30,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
     let syn = || from(c1, world, Payload::Tcp(4000, 80, SYN));
     let datagram = || from(c1, world, Payload::Udp(4000, 53, b"hello".to_vec()));
     let published = || outside(bench, world, host, Payload::Udp(4000, 5001, b"hello".to_vec()));
-    // What a packet looked like when it was somewhere: the quote.
+    // The quoted packet as it was when the error was sent.
     let seen =
         |source, destination, payload| IpFrame { ttl: 7, ..from(source, destination, payload) };
     let error = |told, quoted: IpFrame| {

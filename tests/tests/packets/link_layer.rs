@@ -1,4 +1,4 @@
-//! What keeps an IPv6 link going, and what goes by link-local addresses.
+//! ARP and neighbour discovery of containers, and link-local addresses.
 
 use std::net::IpAddr;
 
@@ -37,12 +37,13 @@ fn run(rows: fn(&Bench) -> Vec<Row>) {
     });
 }
 
-/// A frame of the container at that host side, whatever its source says.
+/// A frame from the container at that host side, with any source.
 fn of(container: [u8; 4], source: IpAddr, destination: IpAddr, payload: Payload) -> IpFrame {
     IpFrame { macs: (BRIDGE_MAC, mac_of(container)), ..from(source, destination, payload) }
 }
 
-/// A neighbour solicitation or advertisement: type, target, link-layer options by kind and MAC.
+/// A neighbour solicitation or advertisement: type, target, link-layer address options (kind and
+/// MAC).
 fn about(kind: u8, target: IpAddr, options: &[(u8, [u8; 6])]) -> Payload {
     let IpAddr::V6(target) = target else { panic!("{target} has no such neighbours") };
     let options = options.iter().flat_map(|(kind, mac)| [&[*kind, 1][..], mac].concat());

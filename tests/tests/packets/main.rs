@@ -1,6 +1,6 @@
-//! Frames through the programs in the kernel: tables of packets, of both families from one row
-//! wherever that makes sense ([`causeway_tests::bench::rows`]), and what several packets do
-//! together.
+//! Frames through the programs in the kernel by `BPF_PROG_TEST_RUN`: tables of packets
+//! ([`causeway_tests::bench::rows`]), where possible with one row for both families, and sequences
+//! of packets.
 
 mod endpoint_independent;
 mod eviction;

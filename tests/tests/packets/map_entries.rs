@@ -1,4 +1,4 @@
-//! What the agent tells the programs, and takes back.
+//! Map entries that the agent adds and removes.
 
 use std::{
     collections::BTreeSet,
@@ -53,7 +53,7 @@ fn bridge_accepts_only_host_packets(family: Family) {
     });
 }
 
-/// Whether a SYN from outside to that port is let in.
+/// Whether a SYN from outside to that port is admitted.
 fn is_published(bench: &Bench, address: IpAddr, port: u16) -> bool {
     let Names { world, .. } = Names::of(Family::of(address));
     let syn = outside(bench, world, address, Payload::Tcp(4000, port, SYN));
@@ -109,7 +109,7 @@ fn next_agent_drops_unrestored_entries(family: Family) {
     });
 }
 
-/// Makes an interface an uplink with the address of each family that stands for that one of IPv4.
+/// Makes an interface an uplink with that IPv4 address and the corresponding IPv6 one.
 fn put_uplink(bench: &mut Bench, name: &str, own: [u8; 4]) {
     let IpAddr::V6(v6) = address(V6, own) else { unreachable!("it was asked for") };
     let interface = Interface { index: bench.index(name), name: name.to_owned() };
@@ -163,7 +163,7 @@ fn endpoint_removal_ends_its_flows(family: Family) {
         assert_eq!(bench.kernel(Entry::HostSide, "h2", &back).action, Action::Redirect);
         bench.datapath.remove_publish(&dual_entry(C1, "5000:80", &[]).spec.ports).expect("it goes");
         bench.remove_endpoint(C1);
-        // Made again with another host side, it is met there.
+        // Added again with another host side, it is reached there.
         bench.put_dual(Place { host_side: "h3", ..PLACE });
         bench.kernel(Entry::HostSide, "h2", &back);
         let flows = bench.datapath.flows().expect("the flows");

@@ -1,4 +1,4 @@
-//! The longest segment that a SYN asks for.
+//! MSS clamping.
 
 use causeway::datapath::Entry;
 use causeway_tests::{
@@ -20,7 +20,7 @@ fn clamps_syn_to_narrower_mtu(family: Family) {
     let fits = |mtu: usize| u16::try_from(mtu - family.header() - 20).expect("a small MTU");
     with_bench(|bench| {
         set_up(bench);
-        // The bench's networks have an MTU of 1500.
+        // The networks of the bench have MTU 1500.
         for (mtu, most) in [(1400, fits(1400)), (9000, fits(1500)), (1500, u16::MAX)] {
             bench.put_uplink(mtu);
             for (what, before, value_at) in [
@@ -57,7 +57,7 @@ fn clamps_syn_to_narrower_mtu(family: Family) {
 
                     let syn = behind(from(c1, world, tcp(4000, 80, SYN, value)));
                     let payload = tcp(4000, 80, SYN, value.min(most));
-                    // The first, and the next one, of a flow that is known.
+                    // The first packet of a flow, and a repetition.
                     for _ in 0..2 {
                         check(
                             "h1",
@@ -84,10 +84,10 @@ fn clamps_syn_to_narrower_mtu(family: Family) {
                             ..answer.clone()
                         },
                     );
-                    // What is no SYN says nothing.
+                    // Packets without SYN stay unchanged.
                     let data = behind(from(c1, world, tcp(4000, 80, ACK, value)));
                     check("h1", &data, IpFrame { source: host, ttl: 63, ..data.clone() });
-                    // By a publish it is the other side that begins.
+                    // Through a publish the outside begins.
                     let published =
                         behind(outside(bench, world, host, tcp(4000, 5000, SYN, value)));
                     let payload = tcp(4000, 80, SYN, value.min(most));
@@ -102,7 +102,7 @@ fn clamps_syn_to_narrower_mtu(family: Family) {
                             ..published.clone()
                         },
                     );
-                    // Between neighbours no uplink is in the way.
+                    // Traffic between containers does not cross the uplink.
                     let neighbours = behind(from(c1, c2, tcp(4000, 80, SYN, value)));
                     check(
                         "h1",

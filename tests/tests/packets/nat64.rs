@@ -1,5 +1,4 @@
-//! Packets between an IPv6 client and a container that has IPv4 alone: each leaves as one of the
-//! other family, to the last byte.
+//! NAT64: packets between an IPv6 client and a container with IPv4 only, compared to the last byte.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -23,8 +22,8 @@ use causeway_tests::{
 const PLACE: Place =
     Place { address: C1, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
 
-/// The first container has IPv4 alone, and the second both. Whoever sends to port 5000 or 5001 of
-/// the host reaches the first.
+/// The first container has IPv4 only, the second both families. Ports 5000 and 5001 of the host are
+/// published to the first.
 fn set_up(bench: &mut Bench) {
     bench.put_host();
     bench.put_container(PLACE);
@@ -37,12 +36,12 @@ fn set_up(bench: &mut Bench) {
     }
 }
 
-/// Where the frame of a family's row enters.
+/// The program that a frame enters.
 fn entry(input: &str) -> Entry {
     if input == "up0" { Entry::Uplink } else { Entry::HostSide }
 }
 
-/// Who sends, and to which address of the host, for each way into the container.
+/// For each path into the container: ingress interface, client, and address of the host.
 fn clients(bench: &Bench, payload: &Payload) -> [(&'static str, IpFrame); 3] {
     let Names { c2, gateway, host, world, .. } = Names::of(V6);
     [
@@ -52,7 +51,7 @@ fn clients(bench: &Bench, payload: &Payload) -> [(&'static str, IpFrame); 3] {
     ]
 }
 
-/// A frame as it must come into the container: of IPv4, with that port of the gateway's.
+/// The IPv4 frame that the container must receive, from that port of the gateway.
 fn inside(frame: &IpFrame, port: u16, seen: &[u8]) -> IpFrame {
     let Names { c1, gateway, .. } = Names::of(V4);
     let to = if frame.protocol() == 6 { 80 } else { 53 };
@@ -63,7 +62,7 @@ fn inside(frame: &IpFrame, port: u16, seen: &[u8]) -> IpFrame {
     identified(whole, seen)
 }
 
-/// With the identification that the kernel has chosen for one that routers may fragment (RFC 7915
+/// Copies the identification that the kernel chose for a packet that routers may fragment (RFC 7915
 /// section 5.1).
 fn identified(frame: IpFrame, seen: &[u8]) -> IpFrame {
     let length = frame.bytes().len() - 14;
@@ -78,7 +77,7 @@ fn identified(frame: IpFrame, seen: &[u8]) -> IpFrame {
     }
 }
 
-/// Sends a client's frame, which must go into the container. Answers the gateway's port.
+/// Sends a client's frame, which must reach the container. Returns the gateway's port.
 #[track_caller]
 fn goes_in(bench: &Bench, what: &str, input: &str, frame: &IpFrame) -> u16 {
     let trial = bench.kernel(entry(input), input, &frame.bytes());
@@ -137,8 +136,8 @@ fn client_packets_become_ipv4() {
                 bench.flush();
                 let frame = change(frame);
                 let port = goes_in(bench, what, input, &frame);
-                // The next one goes by the table, and without headers that nearly none has by the
-                // quickest way.
+                // The next packet finds the flow entry; without extension headers it takes the fast
+                // path.
                 assert_eq!(goes_in(bench, what, input, &frame), port);
                 rows += 1;
             }
@@ -147,7 +146,7 @@ fn client_packets_become_ipv4() {
     });
 }
 
-/// A checksum of zero says of UDP that there is none.
+/// In UDP a checksum of zero means no checksum.
 #[test]
 fn zero_checksum_is_sent_as_ffff() {
     with_bench(|bench| {
@@ -211,7 +210,7 @@ fn refused_client_packets() {
                         IpFrame { ttl: 64, fragment: Fragment::None, ..with_data(frame, 5) };
                     goes_in(bench, what, input, &whole);
                 } else if frame.fragment == Fragment::Later {
-                    // Only of a flow that has begun is it known what it is.
+                    // Only with a flow is the translation known.
                     continue;
                 }
                 let before = bench.datapath.reasons().expect("the counts")[reason.name()];
@@ -243,25 +242,24 @@ fn refused_client_packets() {
     });
 }
 
-/// The same frame with other data.
+/// A frame with other data.
 fn with_data(frame: &IpFrame, data: usize) -> IpFrame {
     let payload =
         if matches!(frame.payload, Payload::Udp(..)) { udp(data) } else { frame.payload.clone() };
     IpFrame { payload, ..frame.clone() }
 }
 
-/// A frame of the container's to the gateway's port, from the port that a protocol has been
-/// published by.
+/// A frame from the container to the gateway's port, from the published port of its protocol.
 fn back(payload: Payload) -> IpFrame {
     let Names { c1, gateway, .. } = Names::of(V4);
     from(c1, gateway, payload)
 }
 
-/// A frame as it must leave: of IPv6, to who it was that sent `there`.
+/// The IPv6 frame that must leave, to the sender of `there`.
 fn outwards(frame: &IpFrame, there: &IpFrame, payload: Payload) -> IpFrame {
     let hairpin = there.macs.0 == BRIDGE_MAC;
     IpFrame {
-        // The next hop's are the kernel's business.
+        // The kernel fills in the MACs of the next hop.
         macs: if hairpin { (mac_of(C2), BRIDGE_MAC) } else { frame.macs },
         ttl: frame.ttl - 1,
         ..IpFrame::new(frame.macs, there.destination, there.source, payload)
@@ -401,8 +399,7 @@ fn refused_replies() {
     });
 }
 
-/// What the differentiated services field says goes along (RFC 7915 sections 4.1 and 5.1); a flow
-/// label has no like.
+/// The traffic class is copied (RFC 7915 sections 4.1 and 5.1). A flow label has no counterpart.
 #[test]
 fn traffic_class_is_copied() {
     with_bench(|bench| {
@@ -428,14 +425,14 @@ fn traffic_class_is_copied() {
     });
 }
 
-/// An error that quotes so many bytes of a packet, all of them if it has fewer.
+/// An ICMP error that quotes at most `most` bytes of a packet.
 fn about(told: Told, quoted: IpFrame, most: usize) -> Payload {
     let length = (quoted.bytes().len() - 14).min(most);
     Payload::Error(told, Box::new(quoted), length)
 }
 
-/// What two packets of the same payload have in common is that payload: so much of it is quoted
-/// where the headers differ.
+/// The length of a quote in a family that covers as much payload as `most` bytes do in the other:
+/// the IP headers differ in length.
 const fn as_much(of: Family, most: usize) -> usize {
     match of {
         V4 => most.saturating_sub(20),
@@ -474,8 +471,8 @@ fn icmp_errors_and_quotes_are_translated() {
                                 Action::Redirect
                             );
 
-                            // About what the container sent. A router's address has no like: the
-                            // gateway says it.
+                            // Errors about packets of the container. A router's IPv6 address has no
+                            // IPv4 counterpart: the gateway is the source.
                             let speaker =
                                 if input == "up0" { Names::of(V6).near } else { there.source };
                             let error =
@@ -511,7 +508,7 @@ fn icmp_errors_and_quotes_are_translated() {
                                 trial.frame
                             );
 
-                            // About what came to it.
+                            // Errors about packets to the container.
                             let Some(like) = back_like else { continue };
                             let came =
                                 IpFrame { id: 0, ttl: 3, ..inside(&there, port, &trial.frame) };
@@ -631,15 +628,15 @@ fn refused_icmp_errors() {
     });
 }
 
-/// Two containers of IPv4 at the same port, and a client that has the same port for both: no flow
-/// is taken for another.
+/// Two IPv4 containers with the same port, and a client with one port for both: their flows must
+/// not be mixed.
 #[test]
 fn ipv4_and_nat64_flows_share_no_tuple() {
     with_bench(|bench| {
         set_up(bench);
         let Names { c1, gateway, host, .. } = Names::of(V4);
         let [(input, there), ..] = clients(bench, &udp(5));
-        // The container reaches itself as the gateway, from each port there may be across.
+        // The container reaches itself as the gateway, from each port that NAT64 may use.
         for port in (1024..32768).step_by(61) {
             let itself = from(c1, host, udp(5).with_ports(port, 5001));
             let seen = read(&bench.kernel(Entry::HostSide, "h1", &itself.bytes()).frame);
@@ -648,7 +645,7 @@ fn ipv4_and_nat64_flows_share_no_tuple() {
             bench.kernel(Entry::HostSide, "h1", &itself.bytes());
             let across = goes_in(bench, "across", input, &there);
             assert_ne!(across, port);
-            // And the other way round.
+            // In the other order.
             bench.flush();
             let across = goes_in(bench, "across", input, &there);
             let itself = from(c1, host, udp(5).with_ports(across, 5001));
@@ -659,7 +656,7 @@ fn ipv4_and_nat64_flows_share_no_tuple() {
     });
 }
 
-/// Every address of the host is the gateway's or another.
+/// Every address of the host, the gateway's included.
 #[test]
 fn local_sources_are_dropped_on_uplink() {
     with_bench(|bench| {

@@ -1,4 +1,4 @@
-//! Ports that more than one wants toward one destination.
+//! Conflicts of source ports toward one destination.
 
 use causeway::datapath::{Action, Entry, Trial};
 use causeway_tests::{
@@ -15,12 +15,12 @@ use causeway_tests::{
 
 families!(shared_source_port_becomes_two, host_never_takes_the_tuple_of_a_flow);
 
-/// What has a port of its own, or an identifier, which is 4000 here.
+/// Payloads with source port, or identifier, 4000.
 fn payloads() -> [Payload; 3] {
     [Payload::Tcp(4000, 80, SYN), Payload::Udp(4000, 80, vec![]), Payload::Ping(4000)]
 }
 
-/// The port, or the identifier, that a packet leaves with.
+/// The source port or identifier that a packet leaves with.
 fn port(trial: &Trial) -> u16 {
     let packet = read(&trial.frame);
     if is_echo(&packet) { packet.word(4) } else { packet.ports().0 }
@@ -30,7 +30,7 @@ fn is_echo(packet: &Packet) -> bool {
     packet.protocol == packet.family().icmp()
 }
 
-/// The same from that port.
+/// The payload with that source port or identifier.
 fn moved(payload: &Payload, port: u16) -> Payload {
     if matches!(payload, Payload::Ping(_)) {
         Payload::Ping(port)
@@ -118,7 +118,7 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
                 "{payload:?}"
             );
         }
-        // Forwarded packets are none of the host's own.
+        // Forwarded packets are not packets of the host.
         bench.kernel(
             Entry::HostSide,
             "h1",

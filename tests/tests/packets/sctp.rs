@@ -1,4 +1,4 @@
-//! SCTP, whose ports and checksum stay.
+//! SCTP, whose ports and checksum stay unchanged.
 
 use causeway_common::abi::drop_reason::DropReason;
 use causeway_tests::{
@@ -36,7 +36,7 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
     let published = || outside(bench, world, host, init(4000, 5002));
     let quoted = || Box::new(IpFrame { ttl: 7, ..from(host, world, data(4000, 5000)) });
     let mut cut_short = from(c1, world, init(4000, 5000)).bytes();
-    // The IP packet ends within the first chunk's header.
+    // The IP packet ends within the header of the first chunk.
     let (field, length) = if family == V4 { (17, 20 + 15) } else { (19, 15) };
     cut_short[field] = length;
     vec![

@@ -1,5 +1,4 @@
-//! What both families share in the datapath: the slot of an endpoint with several addresses, and
-//! that of a publish.
+//! Slots, which both families share: of endpoints with several addresses, and of publishes.
 
 use std::{
     collections::BTreeSet,
@@ -19,8 +18,7 @@ const WORLD: [u8; 4] = [203, 0, 113, 10];
 const PLACE: Place =
     Place { address: CONTAINER, host_side: "h1", bridge: "cwa", closed: false, masquerade: true };
 
-/// The container's further addresses: its own, its link-local one, and that of its IPv4 in the
-/// other family.
+/// Further addresses of the container: IPv6, link-local, and IPv4-mapped.
 const FURTHER: [(&str, &str, &str); 3] = [
     ("2001:db8:18::2", "2001:db8:18::1", "2001:db8:18::/64"),
     ("fe80::42:acff:fe12:2", "2001:db8:18::1", "2001:db8:18::/64"),
@@ -31,7 +29,7 @@ fn further() -> [IpAddr; 3] {
     FURTHER.map(|(address, ..)| address.parse().expect("an address"))
 }
 
-/// Puts the container with its addresses of both families.
+/// Adds the container with its addresses of both families.
 fn put_container(bench: &mut Bench) {
     bench.put_container(PLACE);
     for (address, gateway, subnet) in FURTHER {
@@ -39,19 +37,19 @@ fn put_container(bench: &mut Bench) {
     }
 }
 
-/// Led to the container's IPv4 address and to another one.
+/// A publish to the container's IPv4 address and to an IPv6 one.
 fn dual(publish: &str, v6: &str) -> PublishEntry {
     let entry = publish_entry(CONTAINER, publish, &[]);
     let v6 = Some(v6.parse().expect("an address"));
     PublishEntry { target: PublishTarget { v6, ..entry.target }, ..entry }
 }
 
-/// The same without the container's IPv4 address.
+/// A publish without the container's IPv4 address.
 fn without_v4(entry: PublishEntry) -> PublishEntry {
     PublishEntry { target: PublishTarget { v4: None, ..entry.target }, ..entry }
 }
 
-/// A packet of the container's.
+/// A packet of the container.
 fn packet(source: impl Into<IpAddr>, destination: impl Into<IpAddr>, payload: Payload) -> IpFrame {
     IpFrame::new((BRIDGE_MAC, mac_of(CONTAINER)), source.into(), destination.into(), payload)
 }
@@ -66,7 +64,7 @@ fn flows(bench: &Bench) -> usize {
     bench.datapath.flows().expect("the flows").len()
 }
 
-/// One of two containers of both families on one network.
+/// One of two dual-stack containers on one network.
 struct Neighbour {
     v4: [u8; 4],
     v6: Ipv6Addr,
@@ -83,7 +81,7 @@ fn put_neighbours(bench: &mut Bench) -> [Neighbour; 2] {
     })
 }
 
-/// Publishes it, and answers its slot.
+/// Adds the publish, and returns its slot.
 fn slot_of(bench: &mut Bench, entry: &PublishEntry) -> u32 {
     bench.publish(entry);
     bench.datapath.publish_slot(&entry.spec.ports).expect("it was put")
@@ -92,7 +90,7 @@ fn slot_of(bench: &mut Bench, entry: &PublishEntry) -> u32 {
 #[test]
 fn addresses_of_a_host_side_share_an_endpoint() {
     with_bench(|bench| {
-        // One that has no IPv4 address is at another one.
+        // An endpoint without IPv4 address has another slot.
         let alone = Place { host_side: "h2", ..PLACE };
         bench.put_host();
         let before = slot_of(bench, &publish_entry(CONTAINER, "5000:80", &[]));
@@ -100,7 +98,7 @@ fn addresses_of_a_host_side_share_an_endpoint() {
         bench.put_address(alone, "2001:db8:18::3", "2001:db8:18::1", "2001:db8:18::/64");
         let next = slot_of(bench, &publish_entry(CONTAINER, "5001:80", &[]));
         assert_eq!(next, before + 3, "two slots were taken between");
-        // Another agent takes over, and finds the addresses.
+        // The next agent finds the addresses.
         bench.restart();
         bench.put_host();
         put_container(bench);
@@ -165,8 +163,8 @@ fn mixed_families_are_refused() {
 fn unchanged_publish_keeps_its_slot() {
     let (own, mapped) = (FURTHER[0].0, FURTHER[2].0);
     let v4 = |publish| publish_entry(CONTAINER, publish, &[]);
-    // What the earlier agent had, what the next one puts, and whether that is the same as far as
-    // both have it.
+    // Publish of the earlier agent, publish of the next one, and whether they agree in the families
+    // that both have.
     let table = [
         ("both families", dual("5000-5002:80-82", own), dual("5000-5002:80-82", own), true),
         ("one family more", v4("5010-5012:80-82"), dual("5010-5012:80-82", mapped), true),
@@ -207,7 +205,7 @@ fn unchanged_publish_keeps_its_slot() {
             assert_eq!(kept == put, *same, "{what}");
         }
         bench.datapath.settle().expect("it settles");
-        // What was settled is what the one after that finds.
+        // The agent after that finds what was settled.
         bench.restart();
         let found: Vec<u32> = table.iter().map(|(_, _, after, _)| slot_of(bench, after)).collect();
         assert_eq!(found, put);
@@ -223,7 +221,7 @@ fn unserved_port_is_free_for_another_publish() {
         bench.restart();
         assert_eq!(slot_of(bench, &v4), slot);
         bench.datapath.settle().expect("it settles");
-        // In IPv6 nothing of it is left to be taken for the same.
+        // No IPv6 entry is left that could be taken for the same publish.
         let v6_alone = without_v4(v6);
         bench.restart();
         assert_ne!(slot_of(bench, &v6_alone), slot);
@@ -360,7 +358,7 @@ fn flow_gc_removes_ended_flows() {
         };
         let ending = dual("5001:53/udp", FURTHER[0].0);
         bench.publish(&ending);
-        // More than one run of the program takes.
+        // More than one run of flow_gc handles.
         (2000..2150).for_each(|port| begin(bench, port));
         bench.datapath.remove_publish(&ending.spec.ports).expect("its flows end");
         assert_eq!(

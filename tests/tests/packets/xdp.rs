@@ -1,6 +1,5 @@
-//! Tables of packets for the program that an uplink's driver runs: each goes through it in the
-//! kernel and through the pure decisions. What it leaves to tc must be as it came, and counted
-//! nowhere.
+//! Tables of packets for the XDP program. Each packet goes through the program in the kernel and
+//! through the pure decisions. What is left to tc must be unchanged and not counted.
 
 use std::net::IpAddr;
 
@@ -26,16 +25,16 @@ families!(table, follows_uplink_mac_change);
 enum Expect {
     Pass,
     Drop(DropReason),
-    /// Into the container, from there to there.
+    /// Redirected into the container, with that source and destination.
     Forward(End, End),
 }
 
 struct Row {
     what: &'static str,
-    /// What the container sends before, and what is answered so that the flow is settled.
+    /// Frames sent before, with answers so that the flow is on the fast path.
     history: Vec<(Entry, &'static str, IpFrame)>,
     packet: IpFrame,
-    /// The packet, or what has become of it.
+    /// The bytes of the packet, perhaps changed.
     frame: Vec<u8>,
     expect: Expect,
 }
@@ -55,7 +54,7 @@ impl Row {
         self
     }
 
-    /// The same frame with another byte.
+    /// Replaces bytes of the frame.
     fn with(mut self, at: usize, bytes: &[u8]) -> Self {
         self.frame[at..at + bytes.len()].copy_from_slice(bytes);
         self
@@ -81,7 +80,7 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     let unsummed = received(Payload::UdpUnsummed(53, 4000));
     let long = |packet| received(Payload::Udp(53, 4000, vec![0; family.data_of(packet)]));
     let at = answer.payload_at();
-    // Its own sum is one over the pseudo header, as a virtual link brings it.
+    // The checksum covers the pseudo header only, as on a virtual link (CHECKSUM_PARTIAL).
     let pseudo = !checksum(&answer.pseudo_header(8 + b"hello".len()));
     let martian =
         |source, destination| outside(bench, source, destination, Payload::Tcp(4000, 22, ACK));
@@ -251,7 +250,7 @@ fn check(bench: &Bench, row: &Row) {
     }
 }
 
-/// The frame is what a router would have made of it, every checksum computed in full.
+/// Checks that the frame is what a router would send, with every checksum computed in full.
 fn assert_arrives(row: &Row, frame: &[u8], source: End, destination: End) {
     let Row { packet, .. } = row;
     let expected = IpFrame {
@@ -279,7 +278,7 @@ fn counts(bench: &Bench) -> Counts {
     }
 }
 
-/// An uplink's MAC can change, and its program goes by the new one.
+/// The program uses the new MAC after the uplink's MAC has changed.
 fn follows_uplink_mac_change(family: Family) {
     let [loopback, host] = [[127, 0, 0, 1], HOST].map(|v4| address(family, v4));
     with_bench(|bench| {

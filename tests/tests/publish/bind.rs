@@ -1,4 +1,4 @@
-//! One port is either published or a process's of the host.
+//! A port is either published or bound by a process of the host.
 
 use std::{
     fs, io,
@@ -23,7 +23,7 @@ use nix::{
 const ANY: IpAddr = V4.any();
 const LOOPBACK: IpAddr = V4.loopback();
 
-/// Binds as plain programs do.
+/// Binds without options, as most programs do.
 fn try_bind(netns: &Netns, protocol: &str, address: SocketAddr) -> io::Result<()> {
     place::run(netns, || match protocol {
         "tcp" => TcpListener::bind(address).map(drop),
@@ -63,7 +63,7 @@ fn published_port_cannot_be_bound() {
         ("tcp", by_ipv6(HOST), 8080, true),
         ("tcp", by_ipv6(ANY), 8080, true),
         ("tcp", all, 8080, true),
-        // IPv6 clients reach it too.
+        // The publish also serves IPv6 clients.
         ("tcp", own, 8080, true),
         ("tcp", V6.host(), 8080, true),
         ("tcp", own, 8082, false),
@@ -96,7 +96,7 @@ fn published_port_cannot_be_bound() {
             is_refused == refused && is_refused == result.is_err(),
             "{protocol} {address} {port}: {result:?}"
         );
-        // Other namespaces are nobody's business.
+        // Sockets of other namespaces are not affected.
         for netns in [&lab.world, &c1.netns] {
             if !address.is_unspecified() && !address.is_loopback() {
                 continue;
@@ -104,7 +104,7 @@ fn published_port_cannot_be_bound() {
             try_bind(netns, protocol, SocketAddr::new(address, port)).unwrap();
         }
     }
-    // What is free again can be bound.
+    // A port that is free again can be bound.
     lab.json(&["publish", "rm", &c1.name, "8080:80"]);
     try_bind(&lab.host, "tcp", (ANY, 8080).into()).unwrap();
     is_in_use(try_bind(&lab.host, "udp", (ANY, 8080).into()));
@@ -145,7 +145,7 @@ fn v6only_socket_binds_port_of_ipv4_publish() {
             "{kind:?}: only, and IPv4 too"
         );
     }
-    // Without an address it is for IPv6 clients too, although the container has IPv4 alone.
+    // A publish without host address serves IPv6 clients too, although the container has IPv4 only.
     for (protocol, kind) in [("tcp", SockType::Stream), ("udp", SockType::Datagram)] {
         lab.json(&["publish", "rm", &c1.name, &format!("10.0.2.15:8080:80/{protocol}")]);
         lab.json(&["publish", "add", &c1.name, &format!("8080:80/{protocol}")]);
@@ -211,7 +211,7 @@ fn bound_port_is_published_only_if_allowed() {
     for free in ["10.0.2.15:9001:80", "9000:80/udp", "9003:80"] {
         lab.json(&["publish", "add", &c1.name, free]);
     }
-    // Connections of the host's own take no port away.
+    // Outgoing connections of the host do not occupy a port.
     let _world = tcp::Echo::start(&lab.world, (causeway_tests::lab::FAR, 7));
     let stream = tcp::exchange(&lab.host, (causeway_tests::lab::FAR, 7));
     drop(listening);

@@ -1,4 +1,4 @@
-//! Publishes that are moved to another container while they are in use.
+//! Publishes moved to another container while in use, with and without a drain.
 
 use std::{
     collections::BTreeSet,
@@ -28,7 +28,7 @@ families! {
     move_keeps_range_and_client_list,
 }
 
-/// TCP and UDP at port 80 of a container, with its name as the tag.
+/// TCP and UDP servers at port 80 of a container, with its name as the tag.
 struct Server {
     tcp: tcp::Echo,
     _udp: udp::Echo,
@@ -47,7 +47,7 @@ impl Server {
     }
 }
 
-/// Two containers with servers; port 8080 leads to the first one.
+/// Two containers with servers; port 8080 is published to the first.
 fn two(lab: &Lab) -> (Container, Container, Server, Server) {
     let (c1, c2) =
         (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
@@ -66,7 +66,7 @@ fn move_both(lab: &Lab, to: &Container, options: &[&str]) {
     }
 }
 
-/// Nothing comes back on it any more.
+/// Whether a connection is no longer answered.
 fn is_dead(stream: &mut TcpStream) -> bool {
     stream.set_read_timeout(Some(wait::SILENCE)).unwrap();
     tcp::echoes(stream).is_err()
@@ -83,8 +83,7 @@ fn move_takes_clients_along_at_once(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2, one, other) = two(&lab);
     let neighbour = lab.container("c3", &[]);
-    // From one port each, before and after: nothing tells the old exchange from the new one but the
-    // move.
+    // The client ports stay the same, so that only the move separates old from new exchanges.
     let clients = [
         (udp::bind(&lab.world, (family.far(), 40008)), family.host()),
         (udp::bind(&lab.world, (family.router(), 40009)), family.host()),
@@ -109,7 +108,7 @@ fn move_takes_clients_along_at_once(family: Family) {
     assert_eq!(draining(&lab), [] as [Value; 0]);
 }
 
-/// Says that it is over when it is dropped, so that nobody waits for a test that failed.
+/// Sets a flag when dropped, so that threads end even if the test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -118,13 +117,13 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Counts what arrives, by its number.
+/// Collects the numbers of arriving datagrams until `stop` is set.
 fn gather(socket: &UdpSocket, stop: &AtomicBool) -> BTreeSet<u64> {
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let mut seen = BTreeSet::new();
     let mut buffer = [0; 8];
     loop {
-        // Only once nothing more is sent, so that what is on its way is counted.
+        // Read before receiving, so that datagrams in flight are counted.
         let last = stop.load(Ordering::Acquire);
         match socket.recv(&mut buffer) {
             Ok(_) => assert!(seen.insert(u64::from_be_bytes(buffer)), "a datagram came twice"),
@@ -218,7 +217,7 @@ fn drain_outlives_the_agent(family: Family) {
         if let Some(end) = restart {
             end(&lab);
             lab.start_agent(&[]);
-            // Slots that the next agent gives are not those that drain.
+            // The next agent must not assign slots that drain.
             let container = lab.container("passing", &["-p", "9000:80"]);
             lab.json(&["container", "rm", &container.name]);
         }
@@ -237,7 +236,7 @@ fn drain_outlives_the_agent(family: Family) {
     assert!(one.has(&old) && !chatter.has_lost());
     chatter.finish();
 
-    // Moved again without a drain, all that is left ends.
+    // A move without a drain ends what is left.
     let mut newer = tcp::exchange(&lab.world, (family.host(), 8080));
     let c3 = lab.container("c3", &[]);
     let _third = Server::start(&c3);
@@ -260,7 +259,7 @@ fn drain_ends_by_itself(family: Family) {
     assert!(is_dead(&mut old), "the connection outlives its drain");
     assert_eq!(udp::answer(&client, (family.host(), 8080)), c2.name);
 
-    // One that was over while no agent ran ends with the next.
+    // A drain that is over while no agent runs ends with the next agent.
     let mut old = tcp::exchange(&lab.world, (family.host(), 8080));
     move_both(&lab, &c1, &["--drain", "1"]);
     lab.kill_agent();
@@ -338,7 +337,7 @@ fn restart_restores_declared_target() {
     lab.json(&["publish", "move", "8080/udp", &c2, "--drain", "600"]);
     assert_eq!(leads_to(), 0);
     lab.end_agent();
-    // An agent without the file leaves it as it is.
+    // An agent without the file leaves the publish as it is.
     lab.start_agent(&[]);
     assert_eq!(leads_to(), 0);
     lab.end_agent();

@@ -1,5 +1,4 @@
-//! Connections of the host's own processes through published ports: they end with what they were
-//! made through.
+//! Sockets of host processes that use published ports: they end with their publish or container.
 
 use std::{
     fs,
@@ -28,7 +27,7 @@ families! {
     three_hundred_end_together,
 }
 
-/// TCP and UDP at ports 80 and 81 of a container.
+/// TCP and UDP servers at ports 80 and 81 of a container.
 fn serve(container: &Container) -> impl Drop {
     struct Servers(Vec<(tcp::Echo, udp::Echo)>);
     impl Drop for Servers {
@@ -46,7 +45,7 @@ fn serve(container: &Container) -> impl Drop {
     Servers(vec![one(80), one(81)])
 }
 
-/// A UDP socket of the host that is connected, and has had an answer.
+/// A connected UDP socket of the host that has received an answer.
 fn connect_udp(lab: &Lab, to: SocketAddr) -> UdpSocket {
     let socket = udp::client(&lab.host, Family::of(to.ip()));
     socket.connect(to).unwrap();
@@ -60,8 +59,7 @@ fn asks(socket: &UdpSocket) -> io::Result<usize> {
     socket.recv(&mut [0; 100])
 }
 
-/// Says how the process of a connection that was ended is told, without asking or waiting for
-/// anything.
+/// The error that the process of an ended connection sees without sending anything.
 fn is_told(error: Option<io::Error>) {
     assert_eq!(error.expect("it goes on").raw_os_error(), Some(Errno::ECONNABORTED as i32));
 }
@@ -124,10 +122,10 @@ fn end_at_once_with_their_publish_only(family: Family) {
     for socket in &staying_udp {
         asks(socket).unwrap();
     }
-    // One without a peer goes where it says.
+    // An unconnected socket sends where each datagram says.
     assert_eq!(udp::answer(&open, (family.loopback(), 8090)), c1.name);
     assert!(tcp::try_connect(&lab.host, (family.loopback(), 8080), DEADLINE).is_err());
-    // The container's side is told too.
+    // The container's side is ended too.
     lab.json(&["publish", "rm", &c1.name, &of_host]);
     tcp_is_over(&mut staying[1]);
 }
@@ -179,7 +177,7 @@ fn follow_a_move_and_its_drain(family: Family) {
     move_to(&c2, &[]);
     tcp_is_over(&mut stream);
     udp_is_over(&socket);
-    // The same socket can be used again.
+    // The socket can be used again.
     socket.connect((family.loopback(), 8080)).unwrap();
     asks(&socket).unwrap();
 
@@ -205,7 +203,7 @@ fn end_with_down_or_by_the_next_agent(family: Family) {
     let mut stream = tcp::exchange(&lab.host, (family.loopback(), 8080));
     let socket = connect_udp(&lab, (family.loopback(), 8081).into());
     lab.kill_agent();
-    // As one does that noted the removal and came no further.
+    // As an agent that recorded the removal and then died.
     let path = PathBuf::from(format!("/run/causeway/{}.json", lab.instance));
     let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     state["containers"][&c1.name]["publishes"]
@@ -237,7 +235,7 @@ fn three_hundred_end_together(family: Family) {
     wait::until("the agent answers", || {
         lab.json(&["publish", "ls"]).as_array().filter(|publishes| publishes.len() == 1).map(|_| ())
     });
-    // The silence of one that stays is no end.
+    // A connection that stays is silent but open.
     staying[0].set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert_eq!(staying[0].read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }

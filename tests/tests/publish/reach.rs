@@ -1,4 +1,4 @@
-//! Published ports, from everywhere they are reached.
+//! Published ports, reached from outside, from containers and from the host.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,7 +30,7 @@ families! {
     host_dual_stack_socket_shows_published_port,
 }
 
-/// TCP and UDP at one port of a container, with its name as the tag.
+/// TCP and UDP servers at one port of a container, with its name as the tag.
 struct Server {
     tcp: tcp::Echo,
     udp: udp::Echo,
@@ -149,7 +149,7 @@ fn host_dual_stack_socket_shows_published_port(family: Family) {
             assert_eq!(socket.peer_addr().unwrap(), to);
         }
     }
-    // Connected to the container itself it says so.
+    // Connected to the container itself, it shows the container's address.
     let to = SocketAddr::from((by_ipv6(c1.address), 80));
     socket.connect(to).unwrap();
     socket.send(b"question").unwrap();
@@ -176,7 +176,8 @@ fn outside_cannot_hijack_host_exchange(family: Family) {
     let _echo = udp::Echo::start(&c1.netns, (family.any(), 7), "c1");
     let socket = udp::bind(&lab.host, (family.gateway(), 40000));
     assert_eq!(udp::answer(&socket, (family.host(), 5000)), "c1");
-    // Nobody answers a forged address's ARP request: the world must know the host before.
+    // The ARP request of a forged address is not answered, so that the world must know the host's
+    // MAC before.
     assert_eq!(udp::answer(&udp::client(&lab.world, family), (family.host(), 5000)), "c1");
     // The world sends from the host's own address and port to the published port.
     place::add_address(&lab.world, "lo", family.gateway(), family.whole());
