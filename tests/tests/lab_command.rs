@@ -1,5 +1,4 @@
-//! The lab that people look at: `cargo xtask lab`, under a name of this test's own, since a person
-//! may have one open.
+//! `cargo xtask lab`, under a name of its own, since a user may have a lab open.
 
 use std::{
     env,
@@ -20,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// What it is called here.
+/// The name of the lab.
 fn name() -> String {
     undo::unique_name(901)
 }
@@ -52,7 +51,7 @@ fn nothing_is_left() {
     );
 }
 
-/// A shell of a few commands, in a folder that a lab of the tests' own takes away.
+/// A script to be used as shell.
 fn script(own: &Undo, text: &str) -> PathBuf {
     let path = own.folder.join("shell");
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -60,16 +59,15 @@ fn script(own: &Undo, text: &str) -> PathBuf {
     path
 }
 
-// One after the other, whatever the harness does.
+// All parts use one lab name, so that they must run in sequence.
 #[test]
 fn lab_runs_is_kept_and_is_removed() {
-    // Another run of the tests may be at it, which takes the names below too. A lock on a folder
-    // leaves no file.
+    // Another run of the tests may use the same names. A lock on a folder leaves no file.
     let turn = File::open(env::temp_dir()).unwrap();
     turn.lock().unwrap();
     nothing_is_left();
     let mut own = Undo::new(&undo::unique_name(900)).unwrap();
-    // Names that a person may have taken on the machine.
+    // A user may have namespaces of these names.
     let names = ["c1", "c2"].map(|short| (short, !netns::named(short).exists()));
     for (name, _) in names.iter().filter(|(_, free)| *free) {
         Netns::create(name).unwrap();
@@ -100,7 +98,7 @@ fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
     let pid = wait::until("the lab's shell runs", || {
         fs::read_to_string(&reached).ok().filter(|pid| pid.ends_with('\n'))
     });
-    // While it runs it is told of.
+    // While the lab runs, a second one is refused.
     let second = run(&[], None);
     assert_eq!((second.status, second.stderr.lines().count()), (Some(1), 1), "{second}");
     assert!(second.stderr.contains("there is a lab already"), "{second}");
@@ -111,7 +109,7 @@ fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
     }
     let next = run(&[], None).ok();
     assert!(next.stdout.contains("was killed"), "{next}");
-    // A shell is the person's to leave; this one is the test's.
+    // The lab does not kill the user's shell. The test kills its own.
     kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
     nothing_is_left();
 }
@@ -122,7 +120,7 @@ fn what_a_kept_lab_prints_works() {
     let begin = lines.iter().position(|line| *line == "Try:").unwrap() + 1;
     let commands: Vec<&str> =
         lines[begin..].iter().map_while(|line| line.strip_prefix("  ")).collect();
-    // `ip` and `curl` may be missing; causeway may not.
+    // `ip` and `curl` may be missing.
     let own: Vec<&str> =
         commands.into_iter().filter(|command| !command.starts_with("ip netns")).collect();
     assert!(own.len() == 3 && own[2].contains(&format!("{}-c1", name())), "{output}");
@@ -146,7 +144,7 @@ fn an_instance_of_somebody_elses_is_left_alone() {
     let refused = run(&[], None);
     let kept = state.exists();
     fs::remove_file(&state).unwrap();
-    // Fails where another instance is.
+    // Fails if another instance uses it.
     let _ = fs::remove_dir("/run/causeway");
     assert_eq!(
         (refused.status, refused.stderr.lines().count(), kept),

@@ -1,5 +1,5 @@
-//! Every program loads and is attached, on whatever kernel this is; what that takes the verifier is
-//! reported.
+//! Every program loads and is attached on the running kernel. Reports the verifier's instruction
+//! counts.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ const CONTAINER: Place = Place {
     masquerade: true,
 };
 
-/// What is attached to which interface, and where there.
+/// Interface, hook and program.
 const HOOKS: [(&str, Tcx, &str); 4] = [
     ("h1", Tcx::Ingress, names::FROM_CONTAINER),
     ("up0", Tcx::Ingress, names::FROM_UPLINK),
@@ -29,7 +29,7 @@ const HOOKS: [(&str, Tcx, &str); 4] = [
 #[test]
 fn every_program_loads() {
     with_bench(|bench| {
-        // It is loaded where it is wanted.
+        // XDP is loaded on demand.
         bench.put_xdp(&[]);
         let verified = programs::verified();
         for program in names::ALL.iter().map(|program| program.name) {
@@ -49,7 +49,7 @@ fn each_interface_gets_one_program() {
     with_bench(|bench| {
         put(bench);
         for (interface, hook, program) in HOOKS {
-            // An older kernel does not know the question.
+            // Linux before 6.6 cannot be asked.
             let links = programs::at(bench.index(interface), hook).unwrap_or_default();
             let filters = filters(interface, hook);
             let of_it = filters.lines().filter(|line| line.split(' ').any(|word| word == program));
@@ -95,7 +95,7 @@ fn put(bench: &mut Bench) {
     bench.put_container(CONTAINER);
 }
 
-/// As `tc` shows them: a filter's program by its name.
+/// The filters that `tc` shows, with the names of their programs.
 fn filters(interface: &str, hook: Tcx) -> String {
     let direction = match hook {
         Tcx::Ingress => "ingress",

@@ -1,5 +1,4 @@
-//! `up` with a configuration file: what it declares is there, and a file that cannot be carried out
-//! changes nothing.
+//! `up --config`: declared objects exist, and a file that cannot be applied changes nothing.
 
 use std::{fs, path::Path};
 
@@ -49,7 +48,7 @@ fn impossible_file_changes_nothing() {
 
     let front = "[[network]]\nname = \"front\"\nsubnets = [\"172.30.0.0/24\"]\n";
     let rows = [
-        // Each takes WEB away or makes it anew before it comes to what fails.
+        // Each file removes or remakes WEB before it fails.
         (
             "[[network]]\nname = \"front\"\nsubnets = [\"172.32.0.0/24\"]\n[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"9090:80\"]",
             "9090",
@@ -107,7 +106,7 @@ fn impossible_file_changes_nothing() {
         for word in ["declared.toml", &with_names(word)] {
             assert!(output.stderr.contains(word), "no '{word}' for {text}\n{output}");
         }
-        // No agent runs whom another verb could ask.
+        // No agent runs that another verb could reach.
         assert!(
             !output.stderr.contains("'causeway")
                 || output.stderr.contains("start without --config"),
@@ -143,7 +142,7 @@ fn declared_items_may_change_container() {
     let folder = lab.folder("config");
     let [one, two] = ["one", "two"].map(|name| lab.name_of(name));
     let container = |name: &str, rest: &str| format!("[[container]]\nname = \"{name}\"\n{rest}\n");
-    // An address that is asked for is not given to one that comes earlier.
+    // A requested address is not allocated to an earlier container.
     let text =
         container(&one, "") + &container(&two, "ip = \"172.18.0.2\"\npublish = [\"8080:80\"]");
     lab.start_agent(&["--config", &write(&folder, &text)]);
@@ -161,13 +160,13 @@ fn declared_items_may_change_container() {
         "{publishes}"
     );
     lab.end_agent();
-    // One that is made anew gives its port to one that comes before it.
+    // A container that is remade releases its port to an earlier one.
     let text =
         container(&two, "publish = [\"8080:80\"]") + &container(&one, "ip = \"172.18.0.99\"");
     lab.start_agent(&["--config", &write(&folder, &text)]);
     assert_eq!(lab.json(&["publish", "ls"])[0]["container"], json!(two));
     lab.end_agent();
-    // Each family for itself.
+    // Families are independent.
     let network =
         "[[network]]\nname = \"dual\"\nsubnets = [\"172.27.0.0/24\", \"2001:db8:18::/64\"]\n";
     let declared = [(&one, "2001:db8:18::3"), (&two, "172.27.0.2")]

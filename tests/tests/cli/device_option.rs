@@ -1,4 +1,4 @@
-//! What connects containers with their networks: veth, or netkit where the kernel has it.
+//! `--device`: veth pairs, or netkit pairs where the kernel has them.
 
 use causeway_api::types::device::Device;
 use causeway_netlink::{Netlink, link::Link};
@@ -51,7 +51,7 @@ fn netkit_and_veth_containers_meet() {
     }
 }
 
-/// From and to a container by netkit, one by veth, and another by netkit.
+/// Traffic between containers with netkit and veth.
 fn traffic(lab: &Lab, family: Family, containers: [&Container; 3]) {
     let [c1, c2, c3] = containers;
     let address = |container: &Container| container.address_of(family);
@@ -77,15 +77,14 @@ fn traffic(lab: &Lab, family: Family, containers: [&Container; 3]) {
         assert_eq!(udp::answer(&udp::client(from, family), (family.host(), 5000)), c1.name);
         tcp::exchange(from, (family.host(), 5001));
     }
-    // Nobody else's address.
+    // A spoofed source address.
     let stranger = raw::Packet::udp((address(c2), 9), (family.far(), 7), b"spoofed");
     let before = lab.counted("source-address-spoofed");
     raw::Raw::sender(&c1.netns, family).send(&stranger);
     lab.expect_counted("source-address-spoofed", before + 1);
 }
 
-/// What a container's link is by the agent, by the kernel on the host, and by the kernel in the
-/// container.
+/// The kind of a container's link: in the agent's output, on the host, and in the container.
 fn kinds(lab: &Lab, container: &Container) -> [String; 3] {
     let kind = |link: Option<Link>| link.and_then(|link| link.kind).unwrap_or_default();
     let inspected = lab.json(&["container", "inspect", &container.name]);

@@ -1,5 +1,5 @@
-//! How a network's flows are kept: as it is asked for by command and by file, shown, and
-//! remembered.
+//! Flow options of networks (timeouts, ports, mapping, quota): set by command and file, shown, and
+//! kept over restarts.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use causeway_tests::{
 };
 use serde_json::{Value, json};
 
-/// What a network shows of it.
+/// The flow options that a network shows.
 fn shown(lab: &Lab, name: &str) -> Value {
     let network = lab.json(&["network", "inspect", name]);
     json!([network["timeouts"], network["ports"], network["mapping"], network["max_flows"]])

@@ -1,4 +1,4 @@
-//! Wrong input: the right status, one line that says what is wrong, and nothing changed.
+//! Invalid input: the exit status is right, one line says what is wrong, and nothing changes.
 
 use std::{
     collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
@@ -13,7 +13,7 @@ use causeway_tests::{
 };
 use serde_json::Value;
 
-/// What a verb could have changed.
+/// Everything that a verb could change.
 struct Everything {
     lists: Vec<Value>,
     links: Snapshot,
@@ -22,7 +22,7 @@ struct Everything {
 
 impl Everything {
     fn of(lab: &Lab) -> Self {
-        // Those of this lab, since another may come and go on the same machine.
+        // Only names of this lab: others may come and go on the machine.
         let ours =
             |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(&lab.instance);
         let namespaces = fs::read_dir(netns::FOLDER).unwrap().map(|entry| entry.unwrap().path());
@@ -46,8 +46,8 @@ fn is_refused(output: &Output, status: i32, words: &[&str]) {
     }
 }
 
-/// Every row is tried on one lab, so that a row which does change something fails those after it
-/// too, under its own name first.
+/// All rows share one lab. A row that changes something fails under its own name, and so may later
+/// ones.
 fn all_are_refused(lab: &Lab, rows: &[(&str, i32, &[&str])]) {
     let before = Everything::of(lab);
     let mut failures = Vec::new();
@@ -301,7 +301,7 @@ fn family_is_refused() {
     let six = lab.container("six", &["--network", "six"]);
     let (new, mac) =
         (lab.name_of("new"), six.made["endpoints"][0]["mac"].as_str().unwrap().to_owned());
-    // With an IPv6 default route of its own.
+    // The namespace has an IPv6 default route.
     let routed = format!("{}-routed", lab.instance);
     lab.undo().namespaces.push(routed.clone());
     let netns = Netns::create(&routed).unwrap();
@@ -353,7 +353,7 @@ fn family_is_refused() {
             vec!["a second IPv6 address"],
         ),
         ("container create NEW --ip 2001:db8::zz", 2, vec!["2001:db8::zz"]),
-        // Its link-local address would be the other's.
+        // Its link-local address would conflict with the other's.
         (
             "container create NEW --network dual --mac MAC",
             1,
@@ -523,7 +523,7 @@ fn verbs_without_agent_say_how_to_start_it() {
 #[test]
 fn ordinary_user_is_told_to_be_root() {
     let lab = Lab::new();
-    // Where anybody may read it.
+    // In a place that every user may read.
     let folder = lab.folder("bin");
     let copy = folder.join("causeway");
     fs::copy(verb::binary(), &copy).unwrap();

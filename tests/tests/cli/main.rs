@@ -1,4 +1,4 @@
-//! What a person types: files, options and wrong input; and what causeway prints.
+//! The command line: configuration file, options, invalid input, output and messages.
 
 mod config_file;
 mod device_option;

@@ -1,4 +1,4 @@
-//! What a person is told when things went away by hand, and that what it tells to type reaches the
+//! Messages after manual changes of the host, and the commands they suggest, which must reach the
 //! same agent.
 
 use std::{fs, process::Command};
@@ -41,7 +41,7 @@ fn removed_bridge_is_reported() {
         ["the bridge cw0 of network 'default' is gone", "'causeway network rm default", &option];
     is_logged(&lab, &words);
     refused(&lab, &["container", "create", &lab.name_of("c1")], &words);
-    // What it tells to do works.
+    // The suggested command works.
     lab.json(&["network", "rm", "default"]);
     lab.json(&["network", "create", "default", "--subnet", "172.18.0.0/16", "--bridge", "cw0"]);
     lab.container("c1", &[]);
@@ -118,14 +118,14 @@ fn down_without_state_file_reports_leftovers() {
         format!("/run/causeway/{}.sock", lab.instance),
     ];
 
-    // A broken one: the line says what to type.
+    // With a broken state file the message says what to type.
     fs::write(&state, "{").unwrap();
     let option = format!("'causeway down --instance {}'", lab.instance);
     for verb in [&["down"][..], &["up", "--netns", &lab.host_name()]] {
         refused(&lab, verb, &[&state, &format!("'mv {state} /tmp/'"), &option]);
     }
     fs::remove_file(&state).unwrap();
-    // An agent that fails leaves what an earlier one pinned.
+    // An agent that fails to start leaves the pins of an earlier one.
     refused(&lab, &["up", "--netns", &lab.host_name()], &["cw0"]);
     assert!(fs::exists(&pins).unwrap(), "the datapath is gone");
 
@@ -136,7 +136,7 @@ fn down_without_state_file_reports_leftovers() {
     }
     assert!(down.stderr.contains("ip link del") && down.stderr.lines().count() == 1, "{down}");
     refused(&lab, &["down"], &["nothing is left"]);
-    // So that the lab can remove the rest.
+    // So that the lab can clean up.
     fs::create_dir_all("/run/causeway").unwrap();
     fs::write(&state, kept).unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the verbs print: names that programs outside this repository rely on.
+//! Output of the verbs: field names are a contract with other programs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -1,5 +1,4 @@
-//! What one sender takes, others do not lack: floods of one kind leave room, ports and answers for
-//! those of another.
+//! Fairness: a flood of one sender leaves flows, ports and ICMP errors for others.
 
 use std::{
     net::IpAddr,
@@ -24,12 +23,12 @@ families! {
     flush_spares_host_flows,
 }
 
-/// One of many outside, nobody answers for whom.
+/// An outside address that no host answers for.
 fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
     (family.somebody(number), 1024 + (number >> 4) as u16 % 60_000)
 }
 
-/// From outside, and by the container itself.
+/// From outside and from the container itself.
 fn flood_of_one_family_spares_the_other(family: Family) {
     let other = if family == V4 { V6 } else { V4 };
     let lab = Lab::with_room(1024).of_family(V6);
@@ -92,7 +91,7 @@ fn host_service_clients_spare_containers(family: Family) {
     let c1 = lab.container("c1", &[]);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let server = udp::bound_to(&lab.host, UPLINK, (family.any(), 53));
-    // Each of them is answered twice, so that nothing about it is half open.
+    // Each is answered twice, so that no flow is half-open.
     let mut buffer = [0; 16];
     for _ in 0..1500 {
         let client = udp::client(&lab.world, family);

@@ -1,4 +1,4 @@
-//! Flows that are asked for and ended by what they are like.
+//! Filters of `causeway flows ls` and `flows flush`.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ families! {
     select_flows_to_list_and_flush,
 }
 
-/// What is listed with those filters, as `PROTOCOL SOURCE`, sorted.
+/// The flows that match the filters, as sorted `PROTOCOL SOURCE`.
 fn listed(lab: &Lab, filters: &str) -> Vec<String> {
     let words: Vec<&str> = filters.split_whitespace().collect();
     let flows = lab.json(&[&["flows", "ls"], words.as_slice()].concat());
@@ -67,8 +67,7 @@ fn select_flows_to_list_and_flush(family: Family) {
         ("--state closing".to_owned(), &[]),
         (format!("--address {}", family.far()), &[&out, &yes, &no, &echo]),
         (format!("--address {}", family.router()), &[&into]),
-        // The address that outgoing flows are translated to, and the one that an incoming one was
-        // made to.
+        // The external address of outgoing flows, and the published address of incoming ones.
         (format!("--address {}", family.host()), &all),
         (format!("--address {}", c2.address), &[&yes, &no]),
         (format!("--address {}", family.subnet()), &[&out, &into, &echo]),
@@ -82,7 +81,7 @@ fn select_flows_to_list_and_flush(family: Family) {
         expected.sort();
         assert_eq!(listed(&lab, &filters), expected, "{filters}");
     }
-    // As a person sees them, with counters and the time that is left; `ls` may be left out.
+    // As text, with counters and time left. `ls` may be omitted.
     let table = lab.causeway(&["flows", "--state", "unreplied"]).ok().stdout;
     let lines: Vec<Vec<&str>> =
         table.lines().map(|line| line.split_whitespace().collect()).collect();

@@ -1,5 +1,5 @@
-//! What is in use goes on, whoever fills the table; and new flows find room as soon as there is any
-//! that nobody uses.
+//! A full flow table: flows in use go on, and new flows start as soon as half-open or expired ones
+//! can be evicted.
 
 use std::{
     net::{IpAddr, TcpStream, UdpSocket},
@@ -33,12 +33,12 @@ fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
 
-/// A network whose containers may fill the table.
+/// Makes a network without a quota, whose containers may fill the table.
 fn without_quota(lab: &Lab, more: &[&str]) {
     lab.network("crowd", 29, &[&["--max-flows", "16777216"], more].concat());
 }
 
-/// What a socket is told where going on is forbidden.
+/// The error of a socket after administratively prohibited.
 fn prohibited(family: Family) -> Errno {
     match family {
         V4 => Errno::EHOSTUNREACH,
@@ -50,23 +50,22 @@ fn flows(lab: &Lab) -> usize {
     lab.json(&["flows", "ls"]).as_array().unwrap().len()
 }
 
-/// An address and port that only this number has; nobody is there.
+/// A unique outside address and port that no host answers for.
 fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
     (family.somebody(number), 1024 + (number >> 4) as u16 % 60_000)
 }
 
-/// Sends as many packets as `packet` makes out of numbers, and says how far it is.
+/// Sends the packets that `packet` makes of numbers, and counts them in `sent`.
 fn flood((netns, family): (&Netns, Family), sent: &AtomicU32, packet: impl Fn(u32) -> Packet) {
     let raw = Raw::sender(netns, family);
     for number in 0..many(FLOOD) {
-        // Where the sender's own buffer is full, or it has been told of an error, that one is lost
-        // as any other can be.
+        // A packet is lost if the sender's buffer is full or an ICMP error has arrived.
         let _ = raw.try_send(&packet(number));
         sent.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Flows in use, which must answer whenever they are asked.
+/// Flows in use, which must never lose an answer.
 struct InUse {
     family: Family,
     tcp: Vec<TcpStream>,
@@ -74,7 +73,7 @@ struct InUse {
 }
 
 impl InUse {
-    /// Half of them to the world, half from it.
+    /// Opens half of them to the world, half from it.
     fn begin(lab: &Lab, container: &Container, each: usize) -> Self {
         let family = lab.family;
         Self {
@@ -103,8 +102,7 @@ impl InUse {
     }
 }
 
-/// A lab under both floods while `work` is done, again and again until they end; how often it was
-/// done before that.
+/// Repeats `work` until two floods have ended. Returns the number of rounds.
 fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl FnMut()) -> u32 {
     let family = lab.family;
     let _inside = tcp::Echo::start(&served.netns, served.at(7));
@@ -163,8 +161,7 @@ fn new_flows_start_during_a_flood(family: Family) {
     let mut in_use = InUse::begin(&lab, &c1, 250);
     let (mut connections, mut exchanges) = (0, 0);
     let rounds = under_flood(&lab, [&c1, &c2], || {
-        // One may lose its place to the flood before it is answered, as any datagram may be lost:
-        // not one after the other.
+        // A new flow may be evicted by the flood before it is answered, but not every time.
         let connected = tcp::try_connect(&c2.netns, server(family), Duration::from_secs(2));
         connections += u32::from(connected.is_ok_and(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -174,7 +171,7 @@ fn new_flows_start_during_a_flood(family: Family) {
             udp::ask(&udp::client(&c1.netns, family), server(family), b"new", SILENCE).is_ok(),
         );
     });
-    // The last round may have met the flood's end.
+    // The last round may have run after the flood.
     assert!(
         connections > 1 && exchanges > 1,
         "in {rounds} rounds {connections} connections and {exchanges} exchanges began"
@@ -211,7 +208,7 @@ fn full_table_refuses_new_flow_at_once(family: Family) {
         socket.send(b"still here").unwrap();
         assert_eq!(socket.recv(&mut [0; 64]).expect("what is in use goes on"), 10);
     }
-    // Where one ends, another finds room.
+    // When one ends, another can start.
     lab.json(&["flows", "flush"]);
     udp::answer(&udp::client(&c1.netns, family), server(family));
 }
@@ -241,14 +238,14 @@ fn container_quota_is_enforced(family: Family) {
     for _ in 0..MOST {
         udp::answer(&udp::client(&c2.netns, family), server(family));
     }
-    // Neighbours need none.
+    // Traffic between containers needs no flow.
     let _echo = udp::Echo::start(&c2.netns, c2.at(7), "c2");
     assert_eq!(udp::answer(&udp::client(&c1.netns, family), c2.at(7)), "c2");
     lab.json(&["flows", "flush"]);
     udp::answer(&next, server(family));
 }
 
-/// Without any option: one container's flood is not the others' concern.
+/// With default options the flood of one container does not affect others.
 fn one_container_cannot_fill_the_table(family: Family) {
     let lab = Lab::with_room(2048).of_family(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));

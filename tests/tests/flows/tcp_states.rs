@@ -1,4 +1,4 @@
-//! A TCP flow's life from its first SYN to its last packet, also where it is an unusual one.
+//! TCP flows from the first SYN to the last packet, including unusual sequences.
 
 use std::{
     io::{Read as _, Write as _},
@@ -43,7 +43,7 @@ fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
 
-/// The state of the only TCP flow, and the seconds it still has.
+/// State of the only TCP flow, and its seconds left.
 fn only_flow(lab: &Lab) -> Option<(String, u64)> {
     let flows = lab.json(&["flows", "ls"]);
     let of_tcp: Vec<_> =
@@ -52,10 +52,10 @@ fn only_flow(lab: &Lab) -> Option<(String, u64)> {
     Some((flow["state"].as_str().unwrap().to_owned(), flow["expires_in_s"].as_u64().unwrap()))
 }
 
-/// Sends resets in the name of one end to the other, all of them far from what that one expects.
+/// Sends resets from one end to the other, all of them outside the window.
 fn reset_blindly(from: &Raw, source: (IpAddr, u16), to: (IpAddr, u16), expected: u32) {
     for step in 1..=64 {
-        // Nowhere near a window, which is at most 2^30 wide.
+        // Far outside any window, which has at most 2^30 bytes.
         let sequence = expected.wrapping_add(0x6000_0000).wrapping_add(step << 24);
         from.send(&Packet::tcp(source, to, flag::RST, sequence, 0));
         from.send(&Packet::tcp(source, to, flag::RST | flag::ACK, sequence, sequence));
@@ -95,7 +95,7 @@ fn blind_reset_spares_published_connection(family: Family) {
     tcp::echoes(&mut stream).unwrap();
 }
 
-/// RFC 7857 section 2.2: the flow does not stay for hours either.
+/// RFC 7857 section 2.2. The flow does not stay for hours.
 fn valid_reset_ends_connection_and_flow(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
@@ -112,7 +112,7 @@ fn valid_reset_ends_connection_and_flow(family: Family) {
     assert!(["closed", "reset"].contains(&&*state) && left <= 242, "'{state}' for {left} s");
 }
 
-/// A SYN that nobody answers, from a port to an address; its socket goes on trying.
+/// A SYN that is not answered; its socket keeps trying.
 fn half_open(netns: &Netns, port: u16, to: (IpAddr, u16)) -> TcpStream {
     let to = SocketAddr::from(to);
     let made = place::run(netns, || {
@@ -139,12 +139,12 @@ fn half_open(netns: &Netns, port: u16, to: (IpAddr, u16)) -> TcpStream {
     stream
 }
 
-/// RFC 5382 REQ-2a. Both have sent a SYN before either hears of the other's.
+/// RFC 5382 REQ-2a. Both send a SYN before they receive the other's.
 fn simultaneous_open_connects(family: Family) {
     let lab = Lab::shared_wide(family);
     let wide = lab.wide();
     let c1 = lab.container("c1", &[]);
-    // What goes to the other host is lost for now.
+    // Packets to the other host are lost for now.
     place::ip(&lab.world, &format!("route add blackhole {}", family.other()));
     let mut near = half_open(&c1.netns, 40010, (family.other(), 40011));
     wait::until("the container's SYN leaves", || {
@@ -178,8 +178,8 @@ fn port_pair_is_reused_by_next_connection(family: Family) {
             let (mut far, _) = listener.accept().unwrap();
             far.set_write_timeout(Some(DEADLINE)).unwrap();
             far.write_all(b"bye").unwrap();
-            // The server is the first to close, so that the TIME_WAIT is its own and the client may
-            // use the port again.
+            // The server closes first, so that TIME_WAIT is on its side and the client may reuse
+            // the port.
             drop(far);
             let mut said = String::new();
             near.read_to_string(&mut said).unwrap();
@@ -211,7 +211,7 @@ fn half_closed_connection_carries_data(family: Family) {
     wait::until("both have closed", || only_flow(&lab).filter(|(state, _)| state == "closing"));
 }
 
-/// The rule: mid-stream begins nothing. It is dropped and counted, either way.
+/// A mid-stream segment creates no flow. It is dropped and counted, in both directions.
 fn mid_stream_segment_is_dropped(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
@@ -228,7 +228,7 @@ fn mid_stream_segment_is_dropped(family: Family) {
         "the world hears of it"
     );
     assert!(lab.counted("no-flow") > before, "it is counted");
-    // The next one begins as any.
+    // A new connection works.
     let mut next = tcp::connect(&c1.netns, server(family));
     next.set_read_timeout(Some(DEADLINE)).unwrap();
     tcp::echoes(&mut next).unwrap();

@@ -1,5 +1,5 @@
-//! How long a flow lasts that nothing is heard of: the RFCs' floors unless its network says
-//! otherwise, with or without an agent.
+//! Idle timeouts of flows: the minimums of the RFCs unless the network has others, with and without
+//! an agent.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -28,8 +28,7 @@ fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
 
-/// The seconds that a flow to that port of the world still has, and its state. For ICMP, that of
-/// the only one.
+/// Seconds left of the flow to that port of the world, and its state. For ICMP, of the only flow.
 fn left(lab: &Lab, protocol: &str, port: u16) -> Option<(u64, String)> {
     let flows = lab.json(&["flows", "ls"]);
     let (to, icmp) =
@@ -59,7 +58,7 @@ fn is_left(left: u64, whole: u64, begin: Instant) -> bool {
     (whole.saturating_sub(10 + begin.elapsed().as_secs())..=whole + 2).contains(&left)
 }
 
-/// One flow of each kind, in each of its states that has a timeout of its own.
+/// Checks one flow of each kind, in each state that has a timeout of its own.
 #[track_caller]
 fn last(
     lab: &Lab,
@@ -80,11 +79,11 @@ fn last(
     let (far, _) = listener.accept().unwrap();
     about(lab, "tcp", 7, "established", established);
     drop(far);
-    // Whoever still may send may take as long as before.
+    // The side that may still send keeps the established timeout.
     about(lab, "tcp", 7, "half-closed", established);
     drop(near);
     about(lab, "tcp", 7, "closing", transitory);
-    // Nobody answers the SYN.
+    // The SYN is not answered.
     let (begin, to) = (Instant::now(), SocketAddr::from((family.somebody(200), 80)));
     assert!(tcp::try_connect(netns, to, Duration::from_millis(100)).is_err());
     let flows = lab.json(&["flows", "ls"]);
@@ -122,22 +121,22 @@ fn network_timeouts_are_applied(family: Family) {
     lab.network("patient", 29, &own);
     let patient = lab.container("c1", &["--network", "patient"]);
     last(&lab, &patient, [1000, 500, 200, 400, 100]);
-    // The next network's are still the default.
+    // Other networks keep the defaults.
     let usual = lab.container("c2", &[]);
     let _silent = udp::bind(&lab.world, (family.far(), 6));
     udp::client(&usual.netns, family).send_to(b"anybody?", (family.far(), 6)).unwrap();
     about(&lab, "udp", 6, "unreplied", 120);
 }
 
-/// A network whose datagrams are forgotten after a few seconds, and a container of it.
+/// A container on a network with a UDP timeout of a few seconds.
 fn hasty(lab: &Lab, seconds: u32) -> Container {
     let (first, stream) = (format!("udp={seconds}"), format!("udp-stream={seconds}"));
     lab.network("hasty", 29, &["--timeout", &first, "--timeout", &stream]);
     lab.container("c1", &["--network", "hasty"])
 }
 
-/// Sends to the world, is silent for longer and longer, and has the world answer: whether the
-/// answer comes no more, at last.
+/// Sends to the world, pauses longer and longer, and lets the world answer, until an answer no
+/// longer arrives.
 #[track_caller]
 fn is_forgotten(client: &UdpSocket, far: &UdpSocket) {
     let to = far.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Fragments pass whole or not at all: in whatever order they come, whoever sends them.
+//! Delivery of fragmented datagrams, in any order and direction.
 
 use std::{
     net::{IpAddr, UdpSocket},
@@ -40,7 +40,7 @@ families! {
 /// Six fragments at the usual MTU.
 const LONG: usize = 8000;
 
-/// A datagram's data, which tells each from any other.
+/// The payload of a datagram, different for each number.
 fn data(seed: u8, length: usize) -> Vec<u8> {
     (0..length).map(|place| (place as u8).wrapping_mul(31) ^ (place >> 8) as u8 ^ seed).collect()
 }
@@ -51,7 +51,7 @@ fn answers(socket: &UdpSocket, to: (IpAddr, u16), question: &[u8]) {
         .unwrap_or_else(|error| panic!("{} bytes to {to:?}: {error}", question.len()));
 }
 
-/// A datagram as it arrives.
+/// Receives a datagram.
 #[track_caller]
 fn received(socket: &UdpSocket) -> Vec<u8> {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -131,7 +131,7 @@ fn long_pings_are_answered_everywhere(family: Family) {
     ping::ping(&lab.host, c1.address, 5, LONG);
 }
 
-/// Sends datagrams of three fragments in every kind of order.
+/// Sends datagrams of three fragments in each order.
 #[track_caller]
 fn arrives_in_any_order(from: (&Netns, (IpAddr, u16)), to: (IpAddr, u16), server: &UdpSocket) {
     let family = Family::of(to.0);
@@ -272,7 +272,7 @@ fn overlapping_fragments_deliver_nothing_false(family: Family) {
         let one = one.with_fresh_id();
         let other = other.with_id(one.id);
         let (one, other) = (one.cut(&[family.piece()]), other.cut(&[family.piece() - 80]));
-        // The second claims 80 bytes of what the first has said otherwise.
+        // The second fragment overlaps 80 bytes of the first with other data.
         raw.send(&one[0]);
         raw.send(&other[1]);
         receives_nothing(server);
@@ -291,7 +291,7 @@ fn fragment_without_first_is_not_delivered(family: Family) {
     let c2 = lab.container("c2", &[]);
     let _echo = udp::Echo::start(&c1.netns, c1.at(7), "");
     let (far, near) = (Raw::sender(&lab.world, family), Raw::sender(&c2.netns, family));
-    // Also of flows that are known.
+    // Also for known flows.
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "");
     answers(&udp::bind(&lab.world, (family.far(), 4000)), (family.host(), 5000), b"begin");
     answers(&udp::bind(&c2.netns, (family.any(), 4000)), (family.far(), 7), b"begin");
@@ -307,7 +307,7 @@ fn fragment_without_first_is_not_delivered(family: Family) {
             );
         }
     }
-    // What was sent before has arrived with the answer to what was sent after.
+    // Whatever was sent before has arrived by now.
     answers(&udp::bind(&lab.world, (family.far(), 4000)), (family.host(), 5000), b"after");
     answers(&udp::bind(&c2.netns, (family.any(), 4000)), (family.far(), 7), b"after");
     assert_eq!(
@@ -317,12 +317,11 @@ fn fragment_without_first_is_not_delivered(family: Family) {
     );
 }
 
-/// RFC 4787 REQ-14a: what a flood of fragments costs, it costs other fragments.
+/// RFC 4787 REQ-14a: a flood of fragments costs at most other fragments.
 fn flood_without_firsts_stops_no_exchange(family: Family) {
     const FLOOD: u32 = 200_000;
     let lab = Lab::of(family);
-    // What is for the host itself the host's stack keeps, for half a minute if nobody says
-    // otherwise.
+    // The host's stack keeps fragments to the host itself for 30 s by default.
     let patience = if family == V4 { "ipv4/ipfrag_time" } else { "ipv6/ip6frag_time" };
     sysctl::set(&lab.host, patience, "2").unwrap();
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
@@ -347,7 +346,7 @@ fn flood_without_firsts_stops_no_exchange(family: Family) {
                 for number in 0..many(FLOOD) {
                     let whole = Packet::udp((from, 4000), (to, port), &[0; 64])
                         .with_id(number & 0xffff | 1);
-                    // Where the sender's own buffer is full, that one is lost as any other can be.
+                    // A packet is lost if the sender's buffer is full.
                     let _ = raw.try_send(&whole.cut(&[8 + (number % 7) as usize * 8])[1]);
                 }
                 done.store(true, Ordering::Relaxed);
@@ -361,7 +360,7 @@ fn flood_without_firsts_stops_no_exchange(family: Family) {
     for chatter in chatters {
         assert!(chatter.finish() > 0);
     }
-    // What was kept of the flood may have cost others their fragments until then: now it goes on.
+    // Leftovers of the flood may still cost other fragments for a while.
     for (netns, to) in [
         (&c1.netns, (family.far(), 7)),
         (&lab.world, (family.host(), 5000)),

@@ -1,4 +1,5 @@
-//! Fragments pass whole or not at all, and a queue holds those that arrive before their first.
+//! Fragmented datagrams pass whole or not at all. A queue holds fragments that arrive before their
+//! first.
 
 mod delivery;
 mod queue;

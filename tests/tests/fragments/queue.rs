@@ -1,4 +1,4 @@
-//! Fragments that come in no order: what is held of them, put back, counted, and left alone.
+//! The fragment queue: what is queued, reinjected, counted and passed on.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -33,7 +33,7 @@ fn cut(whole: &Packet) -> Vec<Packet> {
     whole.cut(&(piece..whole.payload.len()).step_by(piece).collect::<Vec<_>>())
 }
 
-/// In another order, a different one for each seed.
+/// Shuffles by a seed.
 fn shuffle<T>(items: &mut [T], seed: u16) {
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for last in (1..items.len()).rev() {
@@ -64,7 +64,7 @@ fn datagrams_arrive_whole_in_any_order(family: Family) {
     let (far, inside) = (udp::bind(&lab.world, (family.far(), 7)), server(&c1));
     let client = udp::bind(&c2.netns, c2.at(4000));
     let from_world = udp::bind(&lab.world, (family.far(), 4001));
-    // The flows that answers are of.
+    // Creates the flows for replies.
     for (socket, to) in [
         (&client, (family.far(), 7)),
         (&from_world, (family.host(), 5000)),
@@ -207,7 +207,7 @@ fn pings_and_tcp_pass_in_any_order(family: Family) {
     let _listener = place::run(&lab.world, || TcpListener::bind((family.far(), 80)))
         .expect("the world listens");
     let segments = Raw::open(&c1.netns, family, 6);
-    // Options of eight bytes, the last of them in a fragment of their own.
+    // 8 bytes of options, the last ones in a fragment of their own.
     let mut syn = Packet::tcp((c1.address, 4000), (family.far(), 80), flag::SYN, 1000, 0);
     syn.payload[12] = 0x70;
     syn.payload.extend([1; 8]);
@@ -228,7 +228,7 @@ fn overflow_is_dropped_and_counted(family: Family) {
     let c1 = lab.container("c1", &[]);
     let server = udp::bind(&lab.world, (family.far(), 7));
     let raw = Raw::sender(&c1.netns, family);
-    // Short ones: a hundred of an ordinary datagram.
+    // A hundred short fragments of one datagram.
     let sent = data(1, 8000 - 8);
     let places: Vec<_> = (1..100).map(|part| part * 80).collect();
     let parts = Packet::udp((c1.address, 4000), (family.far(), 7), &sent).with_id(1).cut(&places);
@@ -253,18 +253,18 @@ fn flood_without_firsts_is_bounded(family: Family) {
     let floods =
         [(&lab.world, family.far(), family.host(), 5000), (&c1.netns, c1.address, family.far(), 7)];
     let raws = floods.map(|(netns, ..)| Raw::sender(netns, family));
-    // More than there are records, and far more than can be held.
+    // More datagrams than there are records, and far more fragments than the queue holds.
     for number in 0..20_000_u32 {
         for ((_, from, to, port), raw) in floods.iter().zip(&raws) {
             let whole =
                 Packet::udp((*from, 4000), (*to, *port), &[0; 64]).with_id(number & 0xffff | 1);
-            // Where the sender's own buffer is full, that one is lost as any other can be.
+            // A packet is lost if the sender's buffer is full.
             let _ = raw.try_send(&whole.cut(&[8 + (number % 7) as usize * 8])[1]);
         }
     }
     for (((_, from, to, port), raw), socket) in floods.iter().zip(&raws).zip([&inside, &far]) {
         let sent = data(9, 20_000);
-        // The last may be held up by what the flood has left on its way.
+        // Packets of the flood may still be in queues.
         wait::until("a datagram arrives after the flood", || {
             let mut parts = cut(&Packet::udp((*from, 4000), (*to, *port), &sent).with_id(60_000));
             parts.reverse();

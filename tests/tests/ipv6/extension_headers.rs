@@ -1,5 +1,5 @@
-//! Packets of IPv6 with extension headers: translated as any other up to the bound, and beyond it
-//! not passed by who could hide behind them.
+//! IPv6 packets with extension headers: translated up to a bound. Beyond it they are dropped, since
+//! they could hide anything.
 
 use std::net::IpAddr;
 
@@ -24,13 +24,12 @@ families! {
 
 type Headers = Vec<(u8, Vec<u8>)>;
 
-/// One of eight bytes, with an option that is padding.
+/// The body of an 8-byte options header with padding.
 fn padding(kind: u8) -> (u8, Vec<u8>) {
     (kind, vec![0, 1, 4, 0, 0, 0, 0])
 }
 
-/// Options for the destination of that many bytes in all, one that nobody knows and everybody
-/// passes over.
+/// A destination options header of that length, with an unknown option to be skipped.
 fn long(bytes: u8) -> (u8, Vec<u8>) {
     (
         header::DESTINATION,
@@ -38,17 +37,17 @@ fn long(bytes: u8) -> (u8, Vec<u8>) {
     )
 }
 
-/// A routing header of a type that nobody knows, with so many places still to visit.
+/// A routing header of an unknown type, with so many segments left.
 fn routing(left: u8) -> (u8, Vec<u8>) {
     (header::ROUTING, vec![0, 253, left, 0, 0, 0, 0])
 }
 
-/// A fragment that is all of its packet (RFC 6946).
+/// An atomic fragment (RFC 6946).
 fn atomic(id: u8) -> (u8, Vec<u8>) {
     (header::FRAGMENT, vec![0, 0, 0, 0, 0, 0, id])
 }
 
-/// What is walked, by name.
+/// Header chains within the bound.
 fn within_the_bound() -> Vec<(&'static str, Headers)> {
     vec![
         ("hop-by-hop options", vec![padding(header::HOP_BY_HOP)]),
@@ -83,7 +82,7 @@ fn beyond_the_bound() -> Vec<(&'static str, Headers)> {
     ]
 }
 
-/// A container with a server, which is published.
+/// A container with a published server.
 fn served(family: Family) -> (Shared, Container, udp::Echo) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "5000:7/udp"]);
@@ -95,7 +94,7 @@ fn datagram(extensions: &Headers, from: (IpAddr, u16), to: (IpAddr, u16)) -> Pac
     Packet { extensions: extensions.clone(), ..Packet::udp(from, to, b"behind headers") }
 }
 
-/// The datagram that arrives at a port, checksum and all.
+/// The datagram that arrives at a port, with a valid checksum.
 #[track_caller]
 fn arrives(listener: &Raw, what: &str, ports: (u16, u16)) -> Packet {
     let packet = listener.wait(what, |packet| (packet.ports() == ports).then(|| packet.clone()));
@@ -111,7 +110,7 @@ fn masqueraded_packets_are_answered(family: Family) {
         inside.send(&datagram(&headers, (c1.address, port), (family.far(), 7)));
         let seen = arrives(&world, what, (port, 7));
         assert_eq!((seen.source, seen.ttl), (family.host(), 63), "{what}");
-        // Its checksum is the hardware's to make, which a veth pair has none of.
+        // The checksum is left to the hardware, which a veth pair does not have.
         let answer =
             inside.wait(what, |packet| (packet.ports() == (7, port)).then(|| packet.clone()));
         assert_eq!(answer.source, family.far(), "{what}");
@@ -187,8 +186,7 @@ fn packets_beyond_the_bound_are_dropped(family: Family) {
         {
             inside.send(&datagram(&headers, (c2.address, port), to));
         }
-        // From outside it is for the host's stack, which has no such port: only its own way leads
-        // to the container.
+        // From outside it is passed to the host's stack, where the port is closed.
         world.send(&datagram(&headers, (family.far(), port), (family.host(), 5000)));
         let heard =
             world.find(SILENCE, |packet| (packet.ports().0 == port).then(|| packet.clone()));

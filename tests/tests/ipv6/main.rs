@@ -1,4 +1,4 @@
-//! What only IPv6 has: its networks, neighbour discovery, SLAAC, extension headers, NAT64.
+//! IPv6 only: networks, neighbour discovery, SLAAC, extension headers, NAT64.
 
 mod extension_headers;
 mod nat64;

@@ -1,4 +1,4 @@
-//! IPv6 clients of a published port whose container has IPv4 alone.
+//! NAT64: IPv6 clients of a published port whose container has IPv4 only.
 
 use std::{
     collections::BTreeSet,
@@ -19,14 +19,14 @@ use causeway_tests::{
 };
 use serde_json::json;
 
-/// A lab whose world speaks IPv6, and a container without.
+/// A container with IPv4 only, in a lab for IPv6.
 fn four(lab: &Lab, arguments: &[&str]) -> Container {
     let c1 = lab.container("four", &[&["--network", V4.network()], arguments].concat());
     assert_eq!(c1.made["endpoints"][0]["addresses"].as_array().unwrap().len(), 1, "{}", c1.made);
     c1.of(V4)
 }
 
-/// Asserts that they all are the gateway's, with ports that the host's own sockets do not pick.
+/// Asserts that all peers have the gateway's address, and ports outside the host's ephemeral range.
 #[track_caller]
 fn are_the_gateways(peers: &BTreeSet<SocketAddr>) {
     assert!(!peers.is_empty());
@@ -47,7 +47,7 @@ fn container_sees_gateway_as_client() {
     }
     are_the_gateways(&stream.peers());
     are_the_gateways(&datagram.peers());
-    // One of the other family is seen as ever.
+    // An IPv4 client is shown unchanged.
     tcp::exchange(&lab.world, (HOST, 8080));
     assert!(stream.peers().iter().any(|peer| peer.ip() == V4.router()));
 }
@@ -116,7 +116,7 @@ fn host_processes_reach_the_publish() {
     assert_eq!(peers, [V4.gateway()].into());
 }
 
-/// The answer to a socket that is connected, which must come from where it is connected to.
+/// The answer to a connected socket, which must come from its peer.
 fn by_connected(socket: &UdpSocket, address: IpAddr) -> io::Result<String> {
     socket.connect((address, 8080))?;
     assert_eq!(socket.peer_addr()?, (address, 8080).into());
@@ -148,7 +148,7 @@ fn flow_shows_addresses_of_each_side() {
         flow["reply"],
         json!({"source": c1.at(80).to_string(), "destination": peer.to_string()})
     );
-    // By either of them it is found, and ended.
+    // Both addresses select the flow, for listing and flushing.
     lab.json(&["flows", "flush", "--container", &c1.name]);
     assert_eq!(lab.json(&["flows"]), json!([]));
 }
@@ -209,7 +209,7 @@ fn traceroute_shows_every_hop() {
     let servers =
         (tcp::Echo::start(&c1.netns, c1.at(80)), udp::Echo::start(&c1.netns, c1.at(80), ""));
     for (port, probe) in [(4000, Probe::Udp), (4001, Probe::Tcp)] {
-        // Once with the flow still to begin, and once with it open.
+        // First without a flow, then with an open one.
         for _ in 0..2 {
             for (hops, by) in [(1, V6.far_hop()), (2, V6.near_hop()), (3, V6.host())] {
                 let answer =
@@ -226,8 +226,8 @@ fn traceroute_shows_every_hop() {
             );
         }
     }
-    // What the container sends ends somewhere too; what it hears is in the gateway's name, as all
-    // of it.
+    // Packets of the container expire too. It sees the gateway as the source of errors, as of all
+    // NAT64 traffic.
     drop(servers);
     let inside = udp::bind(&c1.netns, c1.at(80));
     let outside = udp::bind(&wide.beyond, (V6.beyond(), 4002));
@@ -252,7 +252,7 @@ fn narrow_link_is_reported_to_both_sides() {
     transfer::both_ways(&c1.netns, c1.at(9), &wide.beyond, (V6.host(), 9000), transfer::SIZE / 100);
     assert_eq!(path_mtu(&c1.netns, V4.gateway()), Some(NARROW - 20), "the container was told");
     assert_eq!(path_mtu(&wide.beyond, V6.host()), Some(NARROW), "the client was told");
-    // A datagram that is too long, the client's and the container's.
+    // A datagram of the client, then of the container, that is too long.
     let server = udp::bind(&c1.netns, (V4.any(), 9));
     let client = udp::client(&wide.beyond, V6);
     client.send_to(b"hello", (V6.host(), 9000)).unwrap();
@@ -267,7 +267,7 @@ fn reported_mtu_counts_header_growth() {
     let lab = Lab::of(V6);
     lab.json(&["network", "create", "short", "--subnet", "172.28.0.0/16", "--mtu", "1300"]);
     lab.json(&["network", "create", "long", "--subnet", "172.29.0.0/16", "--mtu", "9000"]);
-    // In this order: what the client is told it remembers.
+    // In this order, since the client remembers the reported MTU.
     for (network, container_is_told, client_is_told) in
         [("long", Some(1480), None), ("short", None, Some(1320))]
     {
@@ -351,13 +351,13 @@ fn untranslatable_packets_are_dropped() {
     let plain = arrives(b"with three of them");
     assert!(plain.sums_up() && plain.ttl == 63, "{plain:?}");
     let port = plain.ports().0;
-    // Parts of a datagram.
+    // Fragments.
     let parts = lab.counted("fragment");
     for part in datagram(&[7; 64]).with_id(9).cut(&[32]) {
         send(&part);
     }
     lab.expect_counted("fragment", parts + 2);
-    // UDP without checksum.
+    // UDP with checksum zero.
     let back = |data: &[u8]| Packet::udp((c1.address, 80), (V4.gateway(), port), data);
     let mut without = back(b"without");
     without.payload[6..8].fill(0);
@@ -375,7 +375,7 @@ fn untranslatable_packets_are_dropped() {
     lab.expect_counted("fragment", parts + 3);
 }
 
-/// What begins goes to the one, and what goes on stays with the other.
+/// New flows go to the new container, draining ones stay.
 #[test]
 fn publish_moves_between_ipv4_containers() {
     let lab = Lab::shared(V6);

@@ -1,5 +1,4 @@
-//! Neighbour discovery of containers: it works, and a container speaks in its own name alone, as
-//! with ARP.
+//! Neighbour discovery of containers works, and spoofed messages are dropped, as with ARP.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -27,7 +26,7 @@ families! {
     new_container_sends_at_once,
 }
 
-/// Types of messages (RFC 4861 section 4).
+/// Message types (RFC 4861 section 4).
 mod kind {
     pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
     pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
@@ -35,7 +34,7 @@ mod kind {
     pub(super) const REDIRECT: u8 = 137;
 }
 
-/// Everybody on the link.
+/// The all-nodes multicast address.
 const ALL_NODES: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
 
 fn octets(address: IpAddr) -> [u8; 16] {
@@ -53,8 +52,7 @@ fn link_local(container: &Container) -> IpAddr {
     mac_of(container).link_local().into()
 }
 
-/// A message of neighbour discovery: what follows the checksum, and a link-layer address as an
-/// option.
+/// A neighbour discovery message: the bytes after the checksum, and a link-layer address option.
 fn message(
     source: IpAddr,
     destination: IpAddr,
@@ -71,13 +69,13 @@ fn solicitation(source: IpAddr, destination: IpAddr, target: IpAddr, mac: Mac) -
     message(source, destination, kind::NEIGHBOUR_SOLICITATION, &rest, (1, mac))
 }
 
-/// One that overrides what is known.
+/// A neighbour advertisement with the override flag.
 fn advertisement(source: IpAddr, destination: IpAddr, target: IpAddr, mac: Mac) -> Packet {
     let rest = [&[0x20, 0, 0, 0][..], &octets(target)].concat();
     message(source, destination, kind::NEIGHBOUR_ADVERTISEMENT, &rest, (2, mac))
 }
 
-/// The MAC that a namespace has for an address.
+/// The MAC in a namespace's neighbour table.
 fn known(netns: &Netns, address: IpAddr) -> Option<Mac> {
     let table = place::ip(netns, &format!("-6 neigh show {address}"));
     table.split_once("lladdr ")?.1.split_whitespace().next()?.parse().ok()
@@ -91,7 +89,7 @@ fn drops_spoofed_target(family: Family) {
     for client in [&neighbour, &host] {
         assert_eq!(udp::answer(client, victim.at(7)), "victim");
     }
-    // They know it before, so that only an answer could change what they know.
+    // They already know the MAC, so that only a spoofed message could change it.
     for to in [peer.address, family.gateway()] {
         ping::ping(&thief.netns, to, 1, 56);
         ping::ping(&victim.netns, to, 1, 56);
@@ -101,13 +99,13 @@ fn drops_spoofed_target(family: Family) {
     let mut sent = 0;
     for taken in [victim.address, family.gateway(), link_local(&victim)] {
         for to in [peer.address, family.gateway(), ALL_NODES] {
-            // In its own name and in the other's, whichever claims more.
+            // From its own address and from the other's.
             for packet in [
                 advertisement(own, to, taken, mac),
                 advertisement(taken, to, taken, mac),
                 advertisement(taken, to, own, mac),
                 solicitation(taken, to, peer.address, mac),
-                // Its own address with another's MAC: what is for it would go there.
+                // Its own address with another's MAC, which would divert its traffic.
                 advertisement(own, to, own, mac_of(&victim)),
                 solicitation(own, to, peer.address, mac_of(&victim)),
             ] {
@@ -131,7 +129,7 @@ fn drops_spoofed_target(family: Family) {
 fn drops_router_advertisement_and_redirect(family: Family) {
     let lab = Lab::shared(family);
     let [would_be, peer] = ["c1", "c2"].map(|short| lab.container(short, &[]));
-    // One that believes whatever it is told.
+    // A container that accepts router advertisements and redirects.
     for key in ["accept_ra", "accept_redirects"] {
         sysctl::set(&peer.netns, &format!("ipv6/conf/{}/{key}", peer.interface()), "1").unwrap();
     }
@@ -139,7 +137,7 @@ fn drops_router_advertisement_and_redirect(family: Family) {
     let (inside, on_host) = (Snapshot::of_links(&peer.netns), Snapshot::of_links(&lab.host));
     let (mac, before) = (mac_of(&would_be), lab.counted("router-advertisement"));
     let raw = Raw::sender(&would_be.netns, family);
-    // Hop limit, flags, 1800 s, no times; a prefix to make addresses of, for ever.
+    // Hop limit, flags, router lifetime 1800 s, no timers; a prefix with infinite lifetimes.
     let prefix = "2001:db8:bad::".parse::<Ipv6Addr>().unwrap().octets();
     let option = [&[3, 4, 64, 0xc0][..], &[0xff; 8], &[0; 4], &prefix].concat();
     let router = [&[64, 0, 7, 8][..], &[0; 8], &option].concat();
@@ -147,10 +145,10 @@ fn drops_router_advertisement_and_redirect(family: Family) {
     let source = link_local(&would_be);
     for to in [peer.address, link_local(&peer), ALL_NODES, family.gateway()] {
         raw.send(&message(source, to, kind::ROUTER_ADVERTISEMENT, &router, (1, mac)));
-        // Only its router may redirect a host (RFC 4861 section 8.1), and is believed.
+        // Hosts accept redirects from their router only (RFC 4861 section 8.1).
         raw.send(&message(family.gateway(), to, kind::REDIRECT, &redirect, (2, mac)));
     }
-    // Whichever is in another's name is counted as that.
+    // All eight are counted.
     lab.expect_counted("router-advertisement", before + 8);
     for (netns, before) in [(&peer.netns, inside), (&lab.host, on_host)] {
         let differences = before.differences(&Snapshot::of_links(netns));
@@ -180,7 +178,7 @@ fn flushed_neighbours_are_found_again(family: Family) {
     assert_eq!(lab.counted("nd-spoofed"), before, "nobody is taken for another");
 }
 
-/// Addresses of the link are for the link: neighbours and the gateway are there.
+/// Link-local addresses reach neighbours and the gateway.
 fn link_local_reaches_only_neighbours(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &[]), lab.container("c2", &[]));
@@ -197,7 +195,7 @@ fn link_local_reaches_only_neighbours(family: Family) {
     pings(&c1.netns, &link_local(&c2).to_string(), c1.interface());
     pings(&c1.netns, &of_bridge, c1.interface());
     pings(&lab.host, &link_local(&c1).to_string(), &bridge);
-    // Outside nobody could answer it.
+    // Outside it could not be answered.
     let far = Raw::open(&lab.world, family, 17);
     Raw::sender(&c1.netns, family).send(&Packet::udp(
         (link_local(&c1), 4000),
@@ -210,14 +208,13 @@ fn link_local_reaches_only_neighbours(family: Family) {
     );
 }
 
-/// Nothing waits for duplicate address detection, or for anything else.
+/// Duplicate address detection delays nothing.
 fn new_container_sends_at_once(family: Family) {
     let lab = Lab::shared(family);
     let far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     for round in 0..5 {
         let container = lab.container(&format!("c{round}"), &[]);
-        // The first datagram of all, and only that one: an address that is tentative has no route,
-        // and is not sent with.
+        // Only the very first datagram: a tentative address has no route and cannot be a source.
         let client = udp::client(&container.netns, family);
         udp::ask(&client, (family.far(), 7), b"first", wait::DEADLINE)
             .expect("its first datagram is answered");

@@ -1,4 +1,4 @@
-//! Networks of IPv6: what the agent makes of them, and how it follows the host's own IPv6.
+//! IPv6 networks, and changes of the host's own IPv6 addresses and settings.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,7 @@ fn set(netns: &Netns, interface: &str, name: &str, value: &str) {
     sysctl::set(netns, &format!("ipv6/conf/{interface}/{name}"), value).unwrap();
 }
 
-/// Where a flow that the container begins comes from, as the world sees it.
+/// The source address of a new flow as the world sees it.
 fn seen_from(lab: &Lab, container: &Container, family: Family) -> IpAddr {
     static IDENTIFIER: AtomicU16 = AtomicU16::new(1);
     let listener = ping::Listener::start(&lab.world, family);
@@ -54,7 +54,7 @@ fn down_leaves_no_trace() {
     let existing = format!("{}-existing", lab.instance);
     lab.undo().namespaces.push(existing.clone());
     let attached = Netns::create(&existing).unwrap();
-    // What is not the kernel's own default is put back too.
+    // Values other than the kernel's defaults are restored too.
     set(&lab.host, "default", "disable_ipv6", "1");
     let before = [Snapshot::of(&lab.host), Snapshot::of(&attached)];
 
@@ -105,7 +105,7 @@ fn down_leaves_no_trace() {
 #[test]
 fn interfaces_have_usable_addresses_at_once() {
     let lab = Lab::new();
-    // A host that has other defaults.
+    // A host with other defaults.
     for (name, value) in
         [("accept_dad", "1"), ("accept_ra", "2"), ("addr_gen_mode", "3"), ("disable_ipv6", "1")]
     {
@@ -116,7 +116,7 @@ fn interfaces_have_usable_addresses_at_once() {
         .into();
     for network in ["six", "dual"] {
         let container = lab.container(network, &["--network", network]);
-        // Before anything else: it was made this moment.
+        // First of all, while the container is new.
         let (own, default) = (addresses(&container.netns), routes(&container.netns));
         let own: Vec<_> = own
             .iter()
@@ -151,7 +151,7 @@ fn interfaces_have_usable_addresses_at_once() {
         ] {
             assert_eq!(setting(netns, interface, name), value, "{network}: {name} of {interface}");
         }
-        // What is IPv4's is there after that, and so is this.
+        // IPv4 addresses survive a link that goes down and up, and IPv6 ones must too.
         for (netns, interface) in
             [(&lab.host, bridge.as_str()), (&container.netns, container.interface())]
         {
@@ -172,12 +172,12 @@ fn interfaces_have_usable_addresses_at_once() {
     }
 }
 
-/// The kernel drops what it learned from routers where `forwarding` of any interface is written.
+/// The kernel removes routes learned from routers when `forwarding` of an interface is written.
 #[test]
 fn router_advertised_default_route_stays() {
     let lab = Lab::new();
     let router: IpAddr = "fe80::2".parse().unwrap();
-    // Hop limit, flags, a lifetime of 1800 s, and no times for neighbours: RFC 4861 section 4.2.
+    // Hop limit, flags, router lifetime 1800 s, no neighbour timers (RFC 4861 section 4.2).
     let lifetime = [&[64, 0][..], &1800_u16.to_be_bytes(), &[0; 8]].concat();
     let advertisement = Packet { ttl: 255, ..Packet::icmp(router, V6.host(), (134, 0), &lifetime) };
     Raw::sender(&lab.world, V6).send(&advertisement);
@@ -185,8 +185,8 @@ fn router_advertised_default_route_stays() {
     let route = wait::until("the host has a route from its router", learned);
     lab.json(&SIX);
     assert_eq!(learned().as_ref(), Some(&route));
-    // Nor is it given up for forwarding that somebody switched off; without it there is nothing to
-    // lose.
+    // Nor does the agent give up the route to restore forwarding that was switched off by hand.
+    // Without the route it does restore it.
     set(&lab.host, "all", "forwarding", "0");
     set(&lab.host, "cw1", "forwarding", "0");
     lab.kill_agent();
@@ -203,7 +203,7 @@ fn router_advertised_default_route_stays() {
     ping::ping(&c1.netns, V6.far(), 1, 56);
 }
 
-/// Then the kernel takes every address, and gives link-local ones to what had none.
+/// `disable_ipv6` removes every address; enabling IPv6 again adds link-local ones everywhere.
 #[test]
 fn disable_ipv6_off_and_on_restores_state() {
     let lab = Lab::new();
@@ -256,7 +256,7 @@ fn new_flows_avoid_deprecated_addresses() {
     };
     assert_eq!(seen_from(&lab, &c1, V6), V6.host());
     let chatter = udp::Chatter::start(udp::client(&c1.netns, V6), (V6.far(), 7));
-    // One that is as good changes nothing; one that is better does.
+    // An equal address changes nothing, a better one is used.
     change("add 2001:db8:2::20/64 nodad");
     change("change 2001:db8:2::15/64 preferred_lft 0");
     is_seen("2001:db8:2::20", "what is to last no longer is left alone");
@@ -269,7 +269,7 @@ fn new_flows_avoid_deprecated_addresses() {
     change("del 2001:db8:2::21/64");
     is_seen("2001:db8:2::15", "what is left is better than nothing");
     chatter.finish();
-    // Gone with its address.
+    // Its flows end with the address.
     let begun_with_it = |flow: &Value| {
         flow["reply"]["destination"].as_str().unwrap().starts_with("[2001:db8:2::15]")
     };
@@ -291,7 +291,7 @@ fn uplink_may_be_ipv6_only() {
     assert_eq!(seen_from(&lab, &c1, V6), V6.host());
     let _inside = udp::Echo::start(&c1.netns, c1.at(80), "c1");
     assert_eq!(udp::answer(&udp::client(&lab.world, V6), (V6.host(), 8080)), "c1");
-    // The other family comes later.
+    // IPv4 is added later.
     let four = lab.container("four", &[]);
     place::add_address(&lab.host, UPLINK, HOST, 24);
     place::ip(&lab.host, "route add default via 10.0.2.2");
@@ -343,7 +343,7 @@ fn next_agent_knows_every_address() {
     let answered = chatter.answered();
     wait::until("a flow goes on", || (chatter.answered() > answered).then_some(()));
     chatter.finish();
-    // Neighbours are asked for again, from the addresses that the programs know.
+    // Neighbours are resolved again, from the addresses that the programs know.
     for netns in [&lab.host, &c1.netns] {
         place::ip(netns, "-6 neigh flush all");
     }
@@ -351,7 +351,7 @@ fn next_agent_knows_every_address() {
     ping::ping(&lab.host, c1.address, 1, 56);
     let _inside = udp::Echo::start(&c1.netns, c1.at(80), "c1");
     assert_eq!(udp::answer(&udp::client(&lab.world, V6), (V6.host(), 8080)), "c1");
-    // Given in turn, each family for itself: what was asked for does not count.
+    // Addresses are allocated in turn for each family. Requested ones do not count.
     let given = |short: &str, arguments: &[&str]| {
         lab.container(short, arguments).made["endpoints"][0]["addresses"].clone()
     };

@@ -1,5 +1,5 @@
-//! An uplink whose IPv6 addresses are its router's to give (RFC 4862) and its own to invent (RFC
-//! 8981): they come, go and change under flows.
+//! An uplink with SLAAC (RFC 4862) and temporary addresses (RFC 8981), which change while flows are
+//! open.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -21,8 +21,7 @@ families! {
     uplink_is_used_again_after_link_down,
 }
 
-/// A prefix that the router announces: its third word, and for how many seconds addresses of it are
-/// to be used for new flows.
+/// A prefix that the router announces: its third word, and its preferred lifetime in seconds.
 #[derive(Clone, Copy)]
 struct Announced(u16, u32);
 
@@ -31,15 +30,14 @@ impl Announced {
         Ipv6Addr::new(0x2001, 0xdb8, 2, self.0, 0, 0, 0, 0)
     }
 
-    /// A prefix information option (RFC 4861 section 4.6.2), for addresses that are valid for an
-    /// hour.
+    /// A prefix information option (RFC 4861 section 4.6.2) with a valid lifetime of one hour.
     fn option(self) -> Vec<u8> {
         let [valid, preferred] = [3600, self.1].map(u32::to_be_bytes);
         [&[3, 4, 64, 0xc0][..], &valid, &preferred, &[0; 4], &self.network().octets()].concat()
     }
 }
 
-/// A host that has no address of IPv6 but those of its router, the world; and a container on it.
+/// A host with IPv6 addresses from its router only (the world), and a container.
 fn unaddressed(family: Family) -> (Lab, Container) {
     let lab = Lab::without_agent().of_family(family);
     place::ip(&lab.host, &format!("address del {}/64 dev {UPLINK}", family.host()));
@@ -65,17 +63,17 @@ fn link_local(netns: &causeway_netlink::Netns, interface: &str) -> IpAddr {
     mac.expect("it is Ethernet").link_local().into()
 }
 
-/// Says that the world is the router, for half an hour, and what the prefixes are.
+/// Announces the world as router for 1800 s, with these prefixes.
 fn announce(lab: &Lab, prefixes: &[Announced]) {
     let (router, host) = (link_local(&lab.world, WORLD_SIDE), link_local(&lab.host, UPLINK));
-    // Hop limit, flags, 1800 s, no times for neighbours.
+    // Hop limit, flags, router lifetime 1800 s, no neighbour timers.
     let mut rest = [&[64, 0, 7, 8][..], &[0; 8]].concat();
     rest.extend(prefixes.iter().flat_map(|prefix| prefix.option()));
     Raw::sender(&lab.world, lab.family)
         .send(&Packet { ttl: 255, ..Packet::icmp(router, host, (134, 0), &rest) });
 }
 
-/// The address that the world sees of a new flow; none if there is no answer.
+/// The source address of a new flow as the world sees it. `None` without an answer.
 fn seen(lab: &Lab, container: &Container) -> Option<IpAddr> {
     let echo = udp::Echo::start(&lab.world, (lab.family.far(), 9), "");
     udp::ask(&udp::client(&container.netns, lab.family), (lab.family.far(), 9), b"who?", SILENCE)
@@ -83,8 +81,7 @@ fn seen(lab: &Lab, container: &Container) -> Option<IpAddr> {
     echo.peers().first().map(SocketAddr::ip)
 }
 
-/// Announces again and again, as routers do, until a new flow leaves with the address that the host
-/// made of that prefix.
+/// Repeats the announcement until new flows leave with the host's address of that prefix.
 #[track_caller]
 fn leaves_with(lab: &Lab, container: &Container, prefixes: &[Announced], used: Announced) {
     let own = made_of(lab, used);
@@ -100,7 +97,7 @@ fn made_of(lab: &Lab, prefix: Announced) -> IpAddr {
     (prefix.network() | Ipv6Addr::from_bits(link_local.to_bits() & u128::from(u64::MAX))).into()
 }
 
-/// Those that the host has invented, of any prefix.
+/// The temporary addresses of the host.
 fn invented(lab: &Lab) -> Vec<String> {
     let shown = place::ip(&lab.host, &format!("-6 -o address show dev {UPLINK} temporary"));
     shown
@@ -116,11 +113,11 @@ fn new_flows_use_the_new_prefix(family: Family) {
     leaves_with(&lab, &c1, &[old], old);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let chatter = udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7));
-    // The old prefix is to be used no more for what begins.
+    // The old prefix becomes deprecated.
     leaves_with(&lab, &c1, &[Announced(0xa, 0), new], new);
     let answered = chatter.answered();
     wait::until("what began before goes on", || (chatter.answered() > answered + 2).then_some(()));
-    // Gone at once, as a router that goes wrong has it; what has the new one does not mind.
+    // The old address disappears at once, as with a faulty router. Flows of the new one go on.
     let later = udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7));
     chatter.finish();
     place::ip(&lab.host, &format!("address del {}/64 dev {UPLINK}", made_of(&lab, old)));
@@ -153,7 +150,7 @@ fn temporary_address_change_breaks_nothing(family: Family) {
             place::ip(&lab.host, &format!("address del {address} dev {UPLINK}"));
         }
         assert_eq!(seen(&lab, &c1), Some(made_of(&lab, prefix)));
-        // So that the next one is invented.
+        // The host then makes another temporary address.
         for value in ["0", "2"] {
             sysctl::set(&lab.host, &format!("ipv6/conf/{UPLINK}/use_tempaddr"), value).unwrap();
         }
@@ -168,6 +165,6 @@ fn uplink_is_used_again_after_link_down(family: Family) {
     place::ip(&lab.host, &format!("link set {UPLINK} down"));
     wait::until("nothing leaves", || seen(&lab, &c1).is_none().then_some(()));
     place::ip(&lab.host, &format!("link set {UPLINK} up"));
-    // Elsewhere, as a machine that was carried there.
+    // On another network, as a laptop that was moved.
     leaves_with(&lab, &c1, &[new], new);
 }

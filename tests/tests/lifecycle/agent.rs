@@ -1,4 +1,4 @@
-//! What comes, goes, crashes and comes again.
+//! Agents and containers that start, stop, crash and are replaced.
 
 use std::{
     fs,
@@ -70,7 +70,7 @@ fn down_restores_the_host() {
     let left: Vec<_> =
         undo::leftovers(&lab.instance).into_iter().filter(|path| !ours.contains(path)).collect();
     assert!(left.is_empty(), "{left:?}");
-    // The kernel frees them when nobody can be using them any more.
+    // The kernel frees them after a grace period.
     wait::until("every program, map and link is gone", || {
         (!objects.iter().any(|object| object.is_there())).then_some(())
     });
@@ -100,8 +100,8 @@ fn down_works_after_a_crash() {
     assert!(!netns::named(&c1.name).exists());
 }
 
-/// Traffic of every kind goes on while `interrupt` takes the agent away and while it comes again;
-/// and then all is as it was.
+/// Checks that all traffic goes on while `interrupt` ends the agent and while the next one starts,
+/// and that the state is the same afterwards.
 fn traffic_survives(family: Family, interrupt: impl Fn(&Lab)) {
     let lab = Lab::of(family);
     let c1 = lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]);
@@ -146,7 +146,7 @@ fn traffic_survives(family: Family, interrupt: impl Fn(&Lab)) {
         for stream in &mut streams {
             tcp::echoes(stream).unwrap();
         }
-        // New ones too: no packet waits for the agent.
+        // New flows too: no packet needs the agent.
         tcp::exchange(&c2.netns, (family.far(), 7));
         tcp::exchange(&lab.world, (family.host(), 8080));
         tcp::exchange(&lab.host, (family.host(), 8080));
@@ -233,7 +233,7 @@ fn replacement_container_keeps_clients(family: Family) {
     assert_eq!(udp::answer(&nearer, first.at(53)), "first");
 
     lab.json(&["container", "rm", &first.name]);
-    // The process in it lives on in its namespace, which must have lost every way to the world.
+    // Its process lives on in the namespace, which must no longer be reachable.
     for client in [&client, &near] {
         assert!(
             udp::is_silent(client, (family.host(), 5353)),

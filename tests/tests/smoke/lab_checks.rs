@@ -1,4 +1,4 @@
-//! The lab as people see it: the checks that `cargo xtask lab` prints.
+//! The checks that `cargo xtask lab` prints.
 
 use causeway_tests::{
     articles::{self, PAGE, PORT},

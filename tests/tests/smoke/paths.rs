@@ -1,4 +1,4 @@
-//! A little of everything that passes, for kernels that run on an emulated processor.
+//! One case per path of a packet.
 
 use std::{
     io::{self, ErrorKind},
@@ -93,7 +93,7 @@ fn hears_of_the_closed_port(socket: &UdpSocket, to: (IpAddr, u16)) {
         result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     };
     wait::until(&format!("somebody hears that {to:?} is closed"), || {
-        // The error of an earlier datagram is told by the next call, whichever that is.
+        // The error of an earlier datagram is returned by the next call on the socket.
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
 }
