@@ -88,10 +88,10 @@ impl Agent {
     /// Ends it with SIGTERM and checks that it exits successfully.
     pub fn end(&mut self) {
         let pid = Pid::from_raw(self.pid().try_into().expect("a pid fits its own type"));
-        kill(pid, Signal::SIGTERM).expect("it has not been waited for");
+        kill(pid, Signal::SIGTERM).expect("the process has not been reaped");
         assert!(
             self.wait().is_some_and(|status| status.success()),
-            "it did not end well on SIGTERM; {}",
+            "the agent failed after SIGTERM; {}",
             self.log()
         );
     }

@@ -103,7 +103,7 @@ mod spares {
             // SAFETY: a function without arguments, which does not unwind: a panic in it ends the
             // process, as a failure.
             let noted = unsafe { libc::atexit(remove_all) };
-            assert_eq!(noted, 0, "there is room for a function to be called at the end");
+            assert_eq!(noted, 0, "atexit accepts one more function");
         });
         spares().push(bench);
     }
@@ -311,10 +311,10 @@ impl Bench {
             self.datapath.remove_uplink(self.index(uplink)).expect("the uplink goes");
         }
         self.datapath.set_local_addresses(&BTreeSet::new()).expect("the host has no address");
-        self.datapath.settle().expect("what a former agent left goes");
+        self.datapath.settle().expect("entries of a former agent are removed");
         self.datapath.flush_flows().expect("the flows end");
         let left = maps::empty(&pins::maps(&self.options.instance));
-        assert!(left.is_empty(), "nobody took back what is in {}", left.join(" and "));
+        assert!(left.is_empty(), "entries are left in {}", left.join(" and "));
         self.datapath.settle().expect("the defaults are written");
         self.models = Models::default();
         self.next_slot = 1;

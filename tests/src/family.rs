@@ -122,7 +122,7 @@ impl Family {
     }
 
     /// One of 131,072 outside addresses that no host answers for.
-    pub const fn somebody(self, number: u32) -> IpAddr {
+    pub const fn stranger(self, number: u32) -> IpAddr {
         let number = number & 0x1_ffff;
         let [_, b, c, d] = number.to_be_bytes();
         self.pick(
@@ -285,7 +285,7 @@ mod tests {
                 family.far(),
                 family.gateway(),
                 family.any(),
-                family.somebody(0x1_2345),
+                family.stranger(0x1_2345),
             ] {
                 assert_eq!(Family::of(address), family, "{address}");
             }
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn numbered_addresses_are_distinct() {
-        assert_eq!(V4.somebody(0x1_0203), IpAddr::from([198, 19, 2, 3]));
-        assert_ne!(V6.somebody(0x1_0203), V6.somebody(0x0203));
+        assert_eq!(V4.stranger(0x1_0203), IpAddr::from([198, 19, 2, 3]));
+        assert_ne!(V6.stranger(0x1_0203), V6.stranger(0x0203));
     }
 }

@@ -199,7 +199,7 @@ impl Lab {
         let mut agent = agent.expect("an agent was started");
         assert!(
             agent.wait().is_some_and(|status| status.success()),
-            "the agent did not end well; {}",
+            "the agent failed; {}",
             agent.log()
         );
         self.undo().used = false;
@@ -359,7 +359,7 @@ impl Drop for Lab {
         } else {
             assert!(
                 problems.is_empty(),
-                "the lab {} did not go without a trace:\n{}",
+                "the lab {} left something:\n{}",
                 self.instance,
                 problems.join("\n")
             );

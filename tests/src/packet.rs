@@ -324,7 +324,7 @@ impl Payload {
             | Self::Error(..)
             | Self::Icmp(..)
             | Self::Sctp(_)
-            | Self::Other(..) => panic!("nobody answers {self:?}"),
+            | Self::Other(..) => panic!("{self:?} has no answer"),
         }
     }
 }

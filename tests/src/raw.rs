@@ -556,7 +556,8 @@ impl Raw {
     /// The first result of `which` for a received packet. Fails the test if there is none.
     #[track_caller]
     pub fn wait<T>(&self, what: &str, which: impl FnMut(&Packet) -> Option<T>) -> T {
-        self.find(DEADLINE, which).unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain: {what}"))
+        self.find(DEADLINE, which)
+            .unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain for: {what}"))
     }
 }
 

@@ -67,7 +67,7 @@ impl Shared {
 
     /// The hosts behind the world.
     pub fn wide(&self) -> &Wide {
-        self.wide.as_ref().expect("it was asked for with the lab")
+        self.wide.as_ref().expect("Lab::shared_wide made it")
     }
 }
 
@@ -119,7 +119,7 @@ fn make() -> Lab {
     static AT_EXIT: Once = Once::new();
     AT_EXIT.call_once(|| {
         // SAFETY: a plain call; `remove_idle` is static and does not unwind.
-        assert_eq!(unsafe { libc::atexit(remove_idle) }, 0, "there is room for it");
+        assert_eq!(unsafe { libc::atexit(remove_idle) }, 0, "atexit accepts one more function");
     });
     let (sender, receiver) = mpsc::channel::<Result<Lab, Box<dyn Any + Send>>>();
     thread::spawn(move || {
@@ -130,7 +130,10 @@ fn make() -> Lab {
             thread::park();
         }
     });
-    receiver.recv().expect("it is told of").unwrap_or_else(|panic| panic::resume_unwind(panic))
+    receiver
+        .recv()
+        .expect("the thread reports the result")
+        .unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 /// Snapshots of links, addresses and routes of host and world.

@@ -20,7 +20,7 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         if let Some(answer) = probe() {
             return answer;
         }
-        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain: {what}");
+        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain for: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

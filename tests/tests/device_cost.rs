@@ -22,7 +22,7 @@ const ROUNDS: usize = 15;
 type Work<'a> = (&'a str, Box<dyn Fn(&[Container; 2]) -> Duration + 'a>);
 
 #[test]
-#[ignore = "it measures, for a person to read"]
+#[ignore = "it only measures"]
 fn netkit_against_veth() {
     let lab = Lab::without_agent();
     let pair = |device: &str, names: [&str; 2]| {
@@ -38,7 +38,7 @@ fn netkit_against_veth() {
     let _far = udp::Echo::start(&lab.world, (V4.far(), 7), "far");
     let _near =
         [&netkit, &veth].map(|[_, other]| udp::Echo::start(&other.netns, other.at(7), "near"));
-    let nobody = SocketAddr::from((V4.somebody(1), 9));
+    let nobody = SocketAddr::from((V4.stranger(1), 9));
     let sent = |from: &Container| sent_in(&udp::client(&from.netns, V4), nobody);
     let asked = |from: &Container, to: SocketAddr| answered_in(&udp::client(&from.netns, V4), to);
     let far = SocketAddr::from((V4.far(), 7));

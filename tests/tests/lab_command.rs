@@ -47,7 +47,7 @@ fn nothing_is_left() {
     }
     assert!(
         !undo::is_used(&name()) && !undo::folder(&name()).exists(),
-        "something of the lab is left"
+        "the lab has left something"
     );
 }
 

@@ -63,7 +63,7 @@ fn shown(lab: &Lab) -> Option<u64> {
 
 /// The kernel frees a program once no CPU can be running it.
 fn gone(lab: &Lab) {
-    wait::until("what the last agent had attached is gone", || shown(lab).is_none().then_some(()));
+    wait::until("the last agent's program is gone", || shown(lab).is_none().then_some(()));
 }
 
 fn mac_of_uplink(lab: &Lab) -> [u8; 6] {
@@ -290,7 +290,7 @@ fn down_restores_the_uplink() {
     lab.start_agent(&["--xdp", "on"]);
     lab.container("c1", &[]);
     assert!(shown(&lab).is_some());
-    assert_ne!(look().2, before.2, "what it costs the world's end");
+    assert_ne!(look().2, before.2, "the MAC of the world's end");
     lab.kill_agent();
     lab.json(&["down"]);
     lab.undo().used = false;
@@ -304,7 +304,7 @@ fn down_restores_the_uplink() {
 fn foreign_program_stays_attached() {
     let lab = Lab::without_agent();
     let uplink = || nix::net::if_::if_nametoindex(UPLINK).and_then(programs::pass_by_xdp);
-    let theirs = place::run(&lab.host, uplink).expect("a program of somebody else");
+    let theirs = place::run(&lab.host, uplink).expect("a foreign program");
     let id = shown(&lab);
     lab.start_agent(&["--xdp", "on"]);
     let (mode, why) = mode(&lab);

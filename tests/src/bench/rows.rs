@@ -60,7 +60,7 @@ pub struct Names {
     /// Gateway of the first network.
     pub gateway: IpAddr,
     /// An unused address of the first network.
-    pub nobody: IpAddr,
+    pub unused: IpAddr,
     /// A link-local multicast group.
     pub group: IpAddr,
     pub host: IpAddr,
@@ -81,7 +81,7 @@ impl Names {
             c4: name(C4),
             c5: name(C5),
             gateway: name([172, 18, 0, 1]),
-            nobody: name([172, 18, 7, 7]),
+            unused: name([172, 18, 7, 7]),
             group: name([224, 0, 0, 251]),
             host: name(HOST),
             lan: name(LAN),

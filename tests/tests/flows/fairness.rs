@@ -24,8 +24,8 @@ families! {
 }
 
 /// An outside address that no host answers for.
-fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
-    (family.somebody(number), 1024 + (number >> 4) as u16 % 60_000)
+fn stranger(family: Family, number: u32) -> (IpAddr, u16) {
+    (family.stranger(number), 1024 + (number >> 4) as u16 % 60_000)
 }
 
 /// From outside and from the container itself.
@@ -38,13 +38,13 @@ fn flood_of_one_family_spares_the_other(family: Family) {
     let (world, inside) = (Raw::sender(&lab.world, family), Raw::sender(&c1.netns, family));
     for number in 0..2000 {
         world.send(&Packet::tcp(
-            somebody(family, number),
+            stranger(family, number),
             (family.host(), 5000),
             flag::SYN,
             number,
             0,
         ));
-        inside.send(&Packet::udp((c1.address_of(family), 2000), somebody(family, number), b"x"));
+        inside.send(&Packet::udp((c1.address_of(family), 2000), stranger(family, number), b"x"));
     }
     tcp::exchange(&lab.world, (other.host(), 5000));
     let said = udp::ask(&udp::client(&c1.netns, other), (other.far(), 7), b"?", wait::DEADLINE);
@@ -59,7 +59,7 @@ fn half_open_flows_spare_published_container(family: Family) {
     let raw = Raw::sender(&lab.world, family);
     for number in 0..3000 {
         raw.send(&Packet::tcp(
-            somebody(family, number),
+            stranger(family, number),
             (family.host(), 5000),
             flag::SYN,
             number,
@@ -80,7 +80,7 @@ fn full_cone_container_leaves_ports_for_others(family: Family) {
     for port in 1..=u16::MAX {
         raw.send(&Packet::udp((c1.address, port), (family.far(), 9), b"x"));
     }
-    wait::until("it has no more of them", || (lab.counted("too-many-flows") > 0).then_some(()));
+    wait::until("the quota is reached", || (lab.counted("too-many-flows") > 0).then_some(()));
     for container in [&c2, &c3] {
         udp::answer(&udp::client(&container.netns, family), (family.far(), 7));
     }
@@ -121,7 +121,7 @@ fn mtu_errors_bypass_the_rate_limit(family: Family) {
                 });
             }
         });
-        wait::until("the host answers no more of them", || {
+        wait::until("the rate limit of ICMP errors is reached", || {
             (lab.counted("ttl-exceeded") > 5_000).then_some(())
         });
         let told = |port| {
@@ -138,7 +138,7 @@ fn mtu_errors_bypass_the_rate_limit(family: Family) {
         };
         let all = (4000..4020).all(told);
         stop.store(true, Ordering::Relaxed);
-        assert!(all, "one was not told");
+        assert!(all, "an MTU error is missing");
     });
 }
 

@@ -51,8 +51,8 @@ fn flows(lab: &Lab) -> usize {
 }
 
 /// A unique outside address and port that no host answers for.
-fn somebody(family: Family, number: u32) -> (IpAddr, u16) {
-    (family.somebody(number), 1024 + (number >> 4) as u16 % 60_000)
+fn stranger(family: Family, number: u32) -> (IpAddr, u16) {
+    (family.stranger(number), 1024 + (number >> 4) as u16 % 60_000)
 }
 
 /// Sends the packets that `packet` makes of numbers, and counts them in `sent`.
@@ -111,13 +111,13 @@ fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl Fn
     thread::scope(|scope| {
         scope.spawn(|| {
             flood((&lab.world, family), &sent[0], |number| {
-                Packet::tcp(somebody(family, number), (family.host(), 5000), flag::SYN, number, 0)
+                Packet::tcp(stranger(family, number), (family.host(), 5000), flag::SYN, number, 0)
             });
         });
         scope.spawn(|| {
             let from = (flooding.address, 2000);
             flood((&flooding.netns, family), &sent[1], |number| {
-                Packet::udp(from, somebody(family, number), b"anybody?")
+                Packet::udp(from, stranger(family, number), b"anybody?")
             });
         });
         while sent.iter().any(|sent| sent.load(Ordering::Relaxed) < many(FLOOD)) {
@@ -141,7 +141,7 @@ fn half_open_flood_breaks_no_flow_in_use(family: Family) {
     let mut in_use = InUse::begin(&lab, &c1, 250);
     under_flood(&lab, [&c1, &c2], || in_use.go_on());
     in_use.go_on();
-    assert!(lab.counted("table-full") > 0, "the flood was no burden");
+    assert!(lab.counted("table-full") > 0, "the flood did not fill the table");
     wait::until("the table has recovered", || (flows(&lab) <= 500).then_some(()));
     in_use.go_on();
     tcp::exchange(&c2.netns, server(family));
@@ -195,7 +195,7 @@ fn full_table_refuses_new_flow_at_once(family: Family) {
             Ok(_) => in_use.push(socket),
             Err(error) => break error,
         }
-        assert!(in_use.len() <= 2 * ROOM, "there is no end of it");
+        assert!(in_use.len() <= 2 * ROOM, "the table never fills");
     };
     assert!(in_use.len() >= ROOM - 8, "only {} find room", in_use.len());
     assert_eq!(refused.raw_os_error(), Some(prohibited(family) as i32), "it is told: {refused}");
@@ -206,7 +206,7 @@ fn full_table_refuses_new_flow_at_once(family: Family) {
     );
     for socket in &in_use {
         socket.send(b"still here").unwrap();
-        assert_eq!(socket.recv(&mut [0; 64]).expect("what is in use goes on"), 10);
+        assert_eq!(socket.recv(&mut [0; 64]).expect("a flow in use ended"), 10);
     }
     // When one ends, another can start.
     lab.json(&["flows", "flush"]);
@@ -229,7 +229,7 @@ fn container_quota_is_enforced(family: Family) {
     next.connect(server(family)).unwrap();
     next.set_read_timeout(Some(DEADLINE)).unwrap();
     next.send(b"one more").unwrap();
-    let refused = next.recv(&mut [0; 64]).expect_err("it is one too many");
+    let refused = next.recv(&mut [0; 64]).expect_err("the quota is not enforced");
     assert_eq!(refused.raw_os_error(), Some(prohibited(family) as i32), "it is told: {refused}");
     assert!(lab.counted("too-many-flows") > before);
     for socket in &in_use {
@@ -252,7 +252,7 @@ fn one_container_cannot_fill_the_table(family: Family) {
     let _far = udp::Echo::start(&lab.world, server(family), "");
     let sent = AtomicU32::new(0);
     flood((&c1.netns, family), &sent, |number| {
-        Packet::udp((c1.address, 2000), somebody(family, number), b"anybody?")
+        Packet::udp((c1.address, 2000), stranger(family, number), b"anybody?")
     });
     let of_c1 = flows(&lab);
     assert!(of_c1 <= 1024 + 8, "{of_c1} flows of one container are more than half of the table");

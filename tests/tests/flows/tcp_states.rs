@@ -197,7 +197,7 @@ fn half_closed_connection_carries_data(family: Family) {
     far.set_read_timeout(Some(DEADLINE)).unwrap();
     far.set_write_timeout(Some(DEADLINE)).unwrap();
     near.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(far.read(&mut [0; 8]).unwrap(), 0, "the end is heard");
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 0, "the end arrives");
     let many = vec![7; 500_000];
     let mut received = Vec::new();
     thread::scope(|scope| {
@@ -225,7 +225,7 @@ fn mid_stream_segment_is_dropped(family: Family) {
     assert_eq!(
         listener.find(SILENCE, |packet| (packet.ports().1 == 7).then_some(())),
         None,
-        "the world hears of it"
+        "the packet reaches the world"
     );
     assert!(lab.counted("no-flow") > before, "it is counted");
     // A new connection works.

@@ -84,7 +84,7 @@ fn last(
     drop(near);
     about(lab, "tcp", 7, "closing", transitory);
     // The SYN is not answered.
-    let (begin, to) = (Instant::now(), SocketAddr::from((family.somebody(200), 80)));
+    let (begin, to) = (Instant::now(), SocketAddr::from((family.stranger(200), 80)));
     assert!(tcp::try_connect(netns, to, Duration::from_millis(100)).is_err());
     let flows = lab.json(&["flows", "ls"]);
     let syn_sent = flows
@@ -157,7 +157,7 @@ fn idle_flow_is_removed(family: Family) {
     let c1 = hasty(&lab, 2);
     let (client, far) = (udp::client(&c1.netns, family), udp::bind(&lab.world, server(family)));
     is_forgotten(&client, &far);
-    wait::until("the agent sweeps it", || left(&lab, "udp", 7).is_none().then_some(()));
+    wait::until("the agent collects it", || left(&lab, "udp", 7).is_none().then_some(()));
 }
 
 fn idle_flow_expires_without_agent(family: Family) {

@@ -102,7 +102,7 @@ fn datagrams_arrive_whole_in_any_order(family: Family) {
         }
     }
     assert!(lab.counted("fragment-held") > held);
-    assert_eq!(lab.counted("fragment"), refused, "none found no room");
+    assert_eq!(lab.counted("fragment"), refused, "the queue overflowed");
 }
 
 fn interleaved_datagrams_of_one_id_arrive_whole(family: Family) {
@@ -182,7 +182,7 @@ fn host_gets_each_fragment_once(family: Family) {
     assert_eq!(
         snmp::ip(&lab.host, family, "ReasmReqds"),
         before + sent,
-        "none is put back that went on already"
+        "a fragment is reinjected twice"
     );
     assert_eq!(snmp::ip(&lab.host, family, "ReasmFails"), failed);
 }
@@ -243,7 +243,7 @@ fn overflow_is_dropped_and_counted(family: Family) {
     for part in &parts {
         raw.send(part);
     }
-    receives(&server, &sent, "in order there may be any number");
+    receives(&server, &sent, "in order any number of fragments passes");
 }
 
 fn flood_without_firsts_is_bounded(family: Family) {

@@ -52,11 +52,11 @@ fn within_the_bound() -> Vec<(&'static str, Headers)> {
     vec![
         ("hop-by-hop options", vec![padding(header::HOP_BY_HOP)]),
         ("destination options", vec![padding(header::DESTINATION)]),
-        ("a routing header with nothing left to visit", vec![routing(0)]),
+        ("a routing header with no segments left", vec![routing(0)]),
         ("an atomic fragment", vec![atomic(1)]),
         ("long options", vec![long(112)]),
         (
-            "four of them",
+            "four options headers",
             vec![
                 padding(header::HOP_BY_HOP),
                 padding(header::DESTINATION),
@@ -76,9 +76,9 @@ fn beyond_the_bound() -> Vec<(&'static str, Headers)> {
         .into_iter()
         .chain((0..4).map(|_| padding(header::DESTINATION)));
     vec![
-        ("five of them", five.collect()),
+        ("five options headers", five.collect()),
         ("more bytes than are walked", vec![long(64), long(64)]),
-        ("a routing header with a place to visit", vec![routing(1)]),
+        ("a routing header with segments left", vec![routing(1)]),
     ]
 }
 

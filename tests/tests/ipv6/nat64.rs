@@ -195,7 +195,7 @@ fn hears_of_the_closed_port(netns: &Netns, address: IpAddr) {
     let refused = |result: io::Result<usize>| {
         result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     };
-    wait::until("it hears that the port is closed", || {
+    wait::until("the closed port is reported", || {
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
 }

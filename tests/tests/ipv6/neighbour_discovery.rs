@@ -175,7 +175,7 @@ fn flushed_neighbours_are_found_again(family: Family) {
             place::ip(netns, "-6 neigh flush all");
         }
     }
-    assert_eq!(lab.counted("nd-spoofed"), before, "nobody is taken for another");
+    assert_eq!(lab.counted("nd-spoofed"), before, "a valid message counts as spoofed");
 }
 
 /// Link-local addresses reach neighbours and the gateway.
@@ -219,7 +219,7 @@ fn new_container_sends_at_once(family: Family) {
         udp::ask(&client, (family.far(), 7), b"first", wait::DEADLINE)
             .expect("its first datagram is answered");
         let waiting = place::ip(&container.netns, "-6 address show tentative");
-        assert_eq!(waiting.trim(), "", "nothing is tentative");
+        assert_eq!(waiting.trim(), "", "no address is tentative");
     }
     assert!(far.peers().iter().all(|peer| peer.ip() == family.host()), "{:?}", far.peers());
 }

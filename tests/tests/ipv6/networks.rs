@@ -216,7 +216,7 @@ fn disable_ipv6_off_and_on_restores_state() {
     });
     set(&lab.host, "all", "disable_ipv6", "0");
     let without = [six.host_side(), four.host_side(), "cw0"];
-    wait::until("who had no IPv6 has none again", || {
+    wait::until("interfaces without IPv6 have none again", || {
         without.iter().all(|name| setting(&lab.host, name, "disable_ipv6") == "1").then_some(())
     });
     wait::until("the bridge has its address again", || {
@@ -259,15 +259,15 @@ fn new_flows_avoid_deprecated_addresses() {
     // An equal address changes nothing, a better one is used.
     change("add 2001:db8:2::20/64 nodad");
     change("change 2001:db8:2::15/64 preferred_lft 0");
-    is_seen("2001:db8:2::20", "what is to last no longer is left alone");
+    is_seen("2001:db8:2::20", "the deprecated address is avoided");
     change("add 2001:db8:2::21/64 nodad");
     change("del 2001:db8:2::20/64");
-    is_seen("2001:db8:2::21", "what is gone is replaced");
+    is_seen("2001:db8:2::21", "the removed address is replaced");
     let answered = chatter.answered();
-    wait::until("what began before goes on", || (chatter.answered() > answered + 2).then_some(()));
+    wait::until("the earlier flow goes on", || (chatter.answered() > answered + 2).then_some(()));
     assert!(!chatter.has_lost());
     change("del 2001:db8:2::21/64");
-    is_seen("2001:db8:2::15", "what is left is better than nothing");
+    is_seen("2001:db8:2::15", "the deprecated address is used if it is the only one");
     chatter.finish();
     // Its flows end with the address.
     let begun_with_it = |flow: &Value| {

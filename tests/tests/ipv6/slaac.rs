@@ -108,7 +108,7 @@ fn invented(lab: &Lab) -> Vec<String> {
 
 fn new_flows_use_the_new_prefix(family: Family) {
     let (lab, c1) = unaddressed(family);
-    assert_eq!(seen(&lab, &c1), None, "there is no address to leave with");
+    assert_eq!(seen(&lab, &c1), None, "the uplink has no global address");
     let (old, new) = (Announced(0xa, 1800), Announced(0xb, 1800));
     leaves_with(&lab, &c1, &[old], old);
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
@@ -116,7 +116,7 @@ fn new_flows_use_the_new_prefix(family: Family) {
     // The old prefix becomes deprecated.
     leaves_with(&lab, &c1, &[Announced(0xa, 0), new], new);
     let answered = chatter.answered();
-    wait::until("what began before goes on", || (chatter.answered() > answered + 2).then_some(()));
+    wait::until("the earlier flow goes on", || (chatter.answered() > answered + 2).then_some(()));
     // The old address disappears at once, as with a faulty router. Flows of the new one go on.
     let later = udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7));
     chatter.finish();
@@ -141,11 +141,11 @@ fn temporary_address_change_breaks_nothing(family: Family) {
     let _far = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     let chatter = udp::Chatter::start(udp::client(&c1.netns, family), (family.far(), 7));
     for _ in 0..3 {
-        wait::until("the host invents an address", || {
+        wait::until("the host makes a temporary address", || {
             announce(&lab, &[prefix]);
             (!invented(&lab).is_empty()).then_some(())
         });
-        assert_eq!(seen(&lab, &c1), Some(made_of(&lab, prefix)), "the one that lasts is taken");
+        assert_eq!(seen(&lab, &c1), Some(made_of(&lab, prefix)), "the stable address is used");
         for address in invented(&lab) {
             place::ip(&lab.host, &format!("address del {address} dev {UPLINK}"));
         }

@@ -167,7 +167,7 @@ fn traffic_survives(family: Family, interrupt: impl Fn(&Lab)) {
         });
     }
 
-    assert_eq!(lists(), before, "the new agent has what the old one had");
+    assert_eq!(lists(), before, "the new agent has the state of the old one");
     let flows = lab.json(&["flows", "ls"]);
     let of_c1 = |flow: &&serde_json::Value| flow["container"].as_str() == Some(&c1.name);
     assert!(flows.as_array().unwrap().iter().filter(of_c1).count() >= 4, "{flows:#}");

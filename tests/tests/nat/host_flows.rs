@@ -61,7 +61,7 @@ fn both_are_answered(echo: &udp::Echo, contained: &UdpSocket, own: &UdpSocket) {
         socket.set_read_timeout(Some(SILENCE)).unwrap();
         assert!(
             socket.recv(&mut [0; 64]).is_err(),
-            "{whose} has an answer that it did not ask for"
+            "{whose} receives an answer to another question"
         );
     }
 }
@@ -217,7 +217,7 @@ fn icmp_error_reaches_sender_of_quoted_packet(family: Family) {
     }
     for (whose, asking, other) in [("container", &contained, &own), ("host", &own, &contained)] {
         asking.send(b"anybody?").unwrap();
-        let error = asking.recv(&mut [0; 8]).expect_err("nobody is there");
+        let error = asking.recv(&mut [0; 8]).expect_err("the port is closed");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "the {whose} is told");
         assert!(other.take_error().unwrap().is_none(), "the other is told what is the {whose}'s");
     }
@@ -259,7 +259,7 @@ fn pings_are_kept_apart(lab: &Lab, c1: &Container, identifier: u16) {
         }
         None::<()>
     });
-    assert_eq!(own, 2, "the host sees its own answers");
+    assert_eq!(own, 2, "the host receives its own answers");
 }
 
 fn earlier_ping_keeps_its_identifier(family: Family) {

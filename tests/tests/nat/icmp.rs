@@ -350,7 +350,7 @@ fn error_without_flow_is_dropped(family: Family) {
     ));
     let is_error = |packet: &Packet| packet.error().map(|_| packet.clone());
     assert_eq!(inside.find(wait::SILENCE, is_error), None, "the container hears of it");
-    assert_eq!(outside.find(wait::SILENCE, is_error), None, "the world hears of it");
+    assert_eq!(outside.find(wait::SILENCE, is_error), None, "the packet reaches the world");
 }
 
 /// A container with an MTU smaller than the world's, and a published port.
@@ -366,7 +366,7 @@ fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (IpAddr, u16)) {
     let refused = |result: io::Result<usize>| {
         result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     };
-    wait::until(&format!("{who} hears that {to:?} is closed"), || {
+    wait::until(&format!("{who} learns that {to:?} is closed"), || {
         // The error of an earlier datagram is returned by the next call on the socket.
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });

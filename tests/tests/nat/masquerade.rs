@@ -171,7 +171,11 @@ fn other_protocols_are_dropped(family: Family) {
     let (near, far) = (Raw::open(&c1.netns, family, GRE), Raw::open(&lab.world, family, GRE));
     let before = lab.counted("protocol-not-translated");
     near.send(&Packet::new(c1.address, family.far(), GRE, vec![0; 16]));
-    assert_eq!(far.find(SILENCE, |packet| Some(packet.source)), None, "the world hears of it");
+    assert_eq!(
+        far.find(SILENCE, |packet| Some(packet.source)),
+        None,
+        "the packet reaches the world"
+    );
     lab.expect_counted("protocol-not-translated", before + 1);
 }
 

@@ -120,7 +120,10 @@ fn mapping_ends_with_its_container(family: Family) {
         .send_to(b"hello", (family.host(), 40001))
         .expect("it is sent");
     socket.set_read_timeout(Some(wait::SILENCE)).expect("a timeout can be set");
-    assert!(socket.recv_from(&mut [0; 16]).is_err(), "nothing of the old one leads to the new one");
+    assert!(
+        socket.recv_from(&mut [0; 16]).is_err(),
+        "no packet to the old container reaches the new one"
+    );
     let echo = udp::Echo::start(&lab.world, (family.far(), 7), "far");
     udp::answer(&socket, (family.far(), 7));
     assert_eq!(

@@ -31,11 +31,11 @@ fn associate(client: &Peer, server: &Peer, to: IpAddr, port: u16) -> IpAddr {
     let sent = Packet { source: port, destination: PORT, tag: 0, chunk: init(CLIENT_TAG) };
     client.send(to, &sent);
     let (seen, arrived) = server.next();
-    assert_eq!(arrived, sent, "ports and all else are as they were");
+    assert_eq!(arrived, sent, "ports and everything else are unchanged");
     for (tag, chunk) in [(CLIENT_TAG, init_ack(SERVER_TAG)), (CLIENT_TAG, data())] {
         let answer = sent.answer(tag, chunk);
         server.send(seen, &answer);
-        assert_eq!(client.next(), (to, answer), "the answer comes from whom it was asked");
+        assert_eq!(client.next(), (to, answer), "the answer comes from the address that was asked");
     }
     let more = Packet { tag: SERVER_TAG, chunk: data(), ..sent };
     client.send(to, &more);

@@ -110,7 +110,7 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", sent()),
         row(
-            "an error about what left by it",
+            "an error about a packet of the mapping",
             "up0",
             outside(
                 bench,
@@ -142,7 +142,7 @@ fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", sent()),
         row(
-            "to a port of the host that is no mapping's",
+            "to an unmapped port of the host",
             "h2",
             from(c2, host, udp(9, 4001)),
             Stop(DropReason::ToHost),
@@ -178,8 +178,8 @@ fn mapping_owns_its_port(family: Family) {
         assert_eq!(port(bench, "h1", c1, world, 4000), 4000);
         let other = port(bench, "h2", c2, near, 4000);
         assert_ne!(other, 4000, "toward whomever");
-        assert_eq!(port(bench, "h2", c2, world, 4000), other, "it has one of its own, for all");
-        assert_ne!(port(bench, "h1", c1, world, 5001), 5001, "that one is published");
+        assert_eq!(port(bench, "h2", c2, world, 4000), other, "it has a mapping of its own");
+        assert_ne!(port(bench, "h1", c1, world, 5001), 5001, "the port is published");
         let (mappings, flows): (Vec<_>, Vec<_>) = bench
             .datapath
             .flows()
@@ -192,7 +192,7 @@ fn mapping_owns_its_port(family: Family) {
         bench.remove_endpoint(C1);
         let arriving = outside(bench, near, host, Payload::Udp(9, 4000, vec![])).bytes();
         assert_eq!(bench.kernel(Entry::Uplink, "up0", &arriving).action, Action::Pass);
-        assert_eq!(port(bench, "h2", c2, world, 4000), other, "the neighbour's stays");
+        assert_eq!(port(bench, "h2", c2, world, 4000), other, "the neighbour's mapping stays");
     });
 }
 

@@ -72,7 +72,7 @@ fn half_open_flows_are_evicted_first(family: Family) {
         assert!(flows.iter().any(|flow| flow.forward.0.port() == 14_999));
         assert!(
             flows.iter().all(|flow| flow.forward.0.port() != 10_000),
-            "the oldest one gave way"
+            "the oldest flow is evicted"
         );
     });
 }

@@ -71,15 +71,15 @@ fn rows(bench: &Bench) -> Vec<Row> {
     cut[55] = 4;
     vec![
         row("hop-by-hop options", "h1", behind(vec![hop_by_hop()], syn()), out()),
-        row("options for the destination", "h1", behind(many(1), syn()), out()),
+        row("destination options", "h1", behind(many(1), syn()), out()),
+        row("a routing header with no segments left", "h1", behind(vec![routing(0)], syn()), out()),
+        row("as many headers as are walked", "h1", behind(many(4), syn()), out()),
         row(
-            "a routing header with nothing left to visit",
+            "headers of the maximum length",
             "h1",
-            behind(vec![routing(0)], syn()),
+            behind(vec![extension(DESTINATION, 15)], syn()),
             out(),
         ),
-        row("as many as are walked", "h1", behind(many(4), syn()), out()),
-        row("as long as they may be", "h1", behind(vec![extension(DESTINATION, 15)], syn()), out()),
         row(
             "the next packet of a flow",
             "h1",
@@ -126,7 +126,7 @@ fn rows(bench: &Bench) -> Vec<Row> {
             Leave("h1", (world, 4000), (c1, 80)),
         ),
         row(
-            "one more than are walked",
+            "one header more than are walked",
             "h1",
             behind(many(5), syn()),
             Stop(DropReason::ExtensionHeaders),
@@ -138,7 +138,7 @@ fn rows(bench: &Bench) -> Vec<Row> {
             Stop(DropReason::ExtensionHeaders),
         ),
         row(
-            "a place left to visit",
+            "a routing header with segments left",
             "h1",
             behind(vec![routing(1)], syn()),
             Stop(DropReason::ExtensionHeaders),
@@ -150,7 +150,7 @@ fn rows(bench: &Bench) -> Vec<Row> {
             Stop(DropReason::ExtensionHeaders),
         ),
         row(
-            "more than are walked, to many",
+            "more than are walked, to multicast",
             "h1",
             behind(many(5), from(c1, group, Payload::Udp(4000, 80, vec![]))),
             Stop(DropReason::ExtensionHeaders),
@@ -168,7 +168,7 @@ fn rows(bench: &Bench) -> Vec<Row> {
             Stop(DropReason::SourceAddressSpoofed),
         ),
         row(
-            "one behind a fragment's",
+            "an extension header behind a fragment header",
             "h1",
             behind(
                 vec![(FRAGMENT, vec![0, 0, 1, 0, 0, 0x20, 1]), extension(DESTINATION, 1)],
@@ -177,7 +177,7 @@ fn rows(bench: &Bench) -> Vec<Row> {
             Stop(DropReason::ExtensionHeaders),
         ),
         row(
-            "what is no extension header",
+            "an unknown next header",
             "h1",
             behind(vec![(AUTHENTICATION, vec![4; 23])], syn()),
             Stop(DropReason::ProtocolNotTranslated),
@@ -189,20 +189,20 @@ fn rows(bench: &Bench) -> Vec<Row> {
             Stop(DropReason::NotOurs),
         ),
         row(
-            "a place left to visit, from outside",
+            "a routing header with segments left, from outside",
             "up0",
             published(vec![routing(1)]),
             Stop(DropReason::NotOurs),
         ),
         row(
-            "an error about what had them",
+            "an error about a packet with extension headers",
             "up0",
             outside(bench, near, host, quoted(vec![hop_by_hop(), extension(DESTINATION, 14)])),
             LeaveError("h1", near, c1, (c1, 4000), (world, 80)),
         )
         .after("h1", syn()),
         row(
-            "an error that has them itself",
+            "an error with extension headers itself",
             "up0",
             behind(
                 vec![extension(DESTINATION, 15)],
@@ -212,24 +212,24 @@ fn rows(bench: &Bench) -> Vec<Row> {
         )
         .after("h1", syn()),
         row(
-            "an error about what is hidden",
+            "an error about a packet beyond the bound",
             "up0",
             outside(bench, near, host, quoted(many(5))),
             Stop(DropReason::NotOurs),
         )
         .after("h1", syn()),
         row(
-            "the last hop behind them",
+            "TTL 1 behind extension headers",
             "h1",
             IpFrame { ttl: 1, ..behind(vec![extension(DESTINATION, 15)], syn()) },
             Stop(DropReason::TtlExceeded),
         ),
         row(
-            "too long behind them",
+            "too long with extension headers",
             "h1",
             behind(many(4), udp(vec![0; V6.data_of(1500)])),
             Stop(DropReason::TooLong),
         ),
-        raw("one that ends behind its packet", "h1", cut, DropReason::Malformed),
+        raw("a header longer than its packet", "h1", cut, DropReason::Malformed),
     ]
 }

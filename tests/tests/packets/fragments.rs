@@ -59,100 +59,105 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
         frame
     };
     vec![
-        row("a first one", "h1", first(1, out()), Leave("up0", (host, 4000), (world, 53))),
-        row("a later one", "h1", later(2, out()), Leave("up0", (host, 4000), (world, 53)))
+        row("a first fragment", "h1", first(1, out()), Leave("up0", (host, 4000), (world, 53))),
+        row("a later fragment", "h1", later(2, out()), Leave("up0", (host, 4000), (world, 53)))
             .after("h1", first(2, out())),
         row(
-            "a first one with options",
+            "a first fragment with options",
             "h1",
             IpFrame { options: Options::Units(2), ..first(3, out()) },
             Leave("up0", (host, 4000), (world, 53)),
         ),
         row(
-            "a first one without checksum",
+            "a first fragment without checksum",
             "h1",
             first(4, from(c1, world, Payload::UdpUnsummed(4000, 53))),
             Leave("up0", (host, 4000), (world, 53)),
         ),
         row(
-            "a first one of an echo request",
+            "a first fragment of an echo request",
             "h1",
             first(5, from(c1, world, Payload::Ping(77))),
             Leave("up0", (host, 77), (world, 0)),
         ),
         row(
-            "a later one of an echo request",
+            "a later fragment of an echo request",
             "h1",
             later(6, from(c1, world, Payload::Ping(77))),
             Leave("up0", (host, 77), (world, 0)),
         )
         .after("h1", first(6, from(c1, world, Payload::Ping(77)))),
         row(
-            "a first one of TCP",
+            "a first fragment of TCP",
             "h1",
             first(7, from(c1, world, Payload::Tcp(4000, 80, SYN))),
             Leave("up0", (host, 4000), (world, 80)),
         ),
         row(
-            "one without masquerade",
+            "without masquerade",
             "h3",
             later(8, from(c3, world, udp(4000, 53))),
             Leave("up0", (c3, 4000), (world, 53)),
         )
         .after("h3", first(8, from(c3, world, udp(4000, 53)))),
         row(
-            "one that is ahead of its first",
+            "a later fragment before its first",
             "h1",
             later(9, out()),
             Stop(DropReason::FragmentHeld),
         ),
-        row("the first of one that is held", "h1", first(10, out()), Reinject)
+        row("the first fragment of a queued datagram", "h1", first(10, out()), Reinject)
             .after("h1", later(10, out())),
-        row("the first again", "h1", first(11, out()), Leave("up0", (host, 4000), (world, 53)))
-            .after("h1", later(11, out()))
-            .after("h1", first(11, out())),
         row(
-            "one of another's datagram",
+            "the first fragment again",
+            "h1",
+            first(11, out()),
+            Leave("up0", (host, 4000), (world, 53)),
+        )
+        .after("h1", later(11, out()))
+        .after("h1", first(11, out())),
+        row(
+            "a later fragment of another container's datagram",
             "h2",
             later(12, from(c2, world, udp(0, 0))),
             Stop(DropReason::FragmentHeld),
         )
         .after("h1", first(12, out())),
         row(
-            "one in another's name",
+            "a later fragment with a spoofed source",
             "h2",
             later(13, out()),
             Stop(DropReason::SourceAddressSpoofed),
         )
         .after("h1", first(13, out())),
         row(
-            "one of another protocol",
+            "a later fragment of another protocol",
             "h1",
             later(14, from(c1, world, Payload::Tcp(0, 0, 0))),
             Stop(DropReason::FragmentHeld),
         )
         .after("h1", first(14, out())),
         row(
-            "a first one of a protocol without ports",
+            "a first fragment of a protocol without ports",
             "h1",
             first(15, from(c1, world, Payload::Other(47, vec![0; 8]))),
             Stop(DropReason::ProtocolNotTranslated),
         ),
         row(
-            "a later one of a datagram whose first was refused",
+            "a later fragment whose first was refused",
             "h1",
             later(16, from(c1, world, Payload::Other(47, vec![0; 8]))),
             Stop(DropReason::Fragment),
         )
         .after("h1", first(16, from(c1, world, Payload::Other(47, vec![0; 8])))),
         row(
-            "one longer than can be held",
+            "a fragment too long for the queue",
             "h1",
             IpFrame { payload: Payload::Other(17, vec![0; 2100]), ..later(17, out()) },
             Stop(DropReason::Fragment),
         ),
         row(
-            "one as long as can be held",
+            "a fragment of the maximum length of the queue",
             "h1",
             IpFrame {
                 payload: Payload::Other(17, vec![0; 2048 - later(0, out()).payload_at()]),
@@ -161,7 +166,7 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::FragmentHeld),
         ),
         row(
-            "a later one with its last hop",
+            "a later fragment with TTL 1",
             "h1",
             IpFrame { ttl: 1, ..later(19, out()) },
             Stop(DropReason::TtlExceeded),
@@ -174,27 +179,27 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h2", (c1, 4000), (c2, 53)),
         ),
         row(
-            "a later one to a neighbour",
+            "a later fragment to a neighbour",
             "h1",
             later(21, from(c1, c2, udp(4000, 53))),
             Leave("h2", (c1, 4000), (c2, 53)),
         )
         .after("h1", first(21, from(c1, c2, udp(4000, 53)))),
         row(
-            "one to a neighbour that is ahead of its first",
+            "a later fragment to a neighbour before its first",
             "h1",
             later(22, from(c1, c2, udp(4000, 53))),
             Leave("h2", (c1, 0), (c2, 0)),
         ),
         row(
-            "the first of one that a neighbour has already",
+            "the first fragment after a later one to a neighbour",
             "h1",
             first(23, from(c1, c2, udp(4000, 53))),
             Leave("h2", (c1, 4000), (c2, 53)),
         )
         .after("h1", later(23, from(c1, c2, udp(4000, 53)))),
         row(
-            "to the host, ahead of its first",
+            "a later fragment to the host before its first",
             "h1",
             later(24, from(c1, gateway, udp(0, 0))),
             Stop(DropReason::ToHost),
@@ -209,7 +214,7 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::InternalNetwork),
         ),
         row(
-            "a later one outwards from an internal network",
+            "a later fragment outwards from an internal network",
             "h4",
             later(28, from(c4, world, udp(4000, 53))),
             Stop(DropReason::InternalNetwork),
@@ -222,30 +227,40 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h1", (world, 4000), (c1, 53)),
         ),
         row(
-            "a later one to a published port",
+            "a later fragment to a published port",
             "up0",
             later(41, published()),
             Leave("h1", (world, 4000), (c1, 53)),
         )
         .after("up0", first(41, published())),
         row(
-            "one from outside that is ahead of its first",
+            "a later fragment from outside before its first",
             "up0",
             later(42, published()),
             Stop(DropReason::NotOurs),
         ),
-        row("the first of one that the host has too", "up0", first(43, published()), Reinject)
-            .after("up0", later(43, published())),
-        row("the first of the host's own", "up0", first(44, to_host()), Stop(DropReason::NotOurs)),
         row(
-            "a later one of the host's own",
+            "the first fragment of a datagram that the host also received",
+            "up0",
+            first(43, published()),
+            Reinject,
+        )
+        .after("up0", later(43, published())),
+        row(
+            "a first fragment from the host",
+            "up0",
+            first(44, to_host()),
+            Stop(DropReason::NotOurs),
+        ),
+        row(
+            "a later fragment from the host",
             "up0",
             later(45, to_host()),
             Stop(DropReason::NotOurs),
         )
         .after("up0", first(45, to_host())),
         row(
-            "the first of the host's own, late",
+            "a first fragment from the host, after a later one",
             "up0",
             first(46, to_host()),
             Stop(DropReason::NotOurs),
@@ -277,17 +292,22 @@ fn rows_of_fragments(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h2", hairpin())
         .after("h1", first(50, hairpin_answer())),
-        row("the first of a hairpin's answer, late", "h1", first(51, hairpin_answer()), Reinject)
-            .after("h2", hairpin())
-            .after("h1", later(51, hairpin_answer())),
+        row(
+            "the first fragment of a hairpin's answer, after a later one",
+            "h1",
+            first(51, hairpin_answer()),
+            Reinject,
+        )
+        .after("h2", hairpin())
+        .after("h1", later(51, hairpin_answer())),
         raw(
-            "a first one too short for TCP",
+            "a first fragment too short for TCP",
             "h1",
             short(Payload::Tcp(4000, 80, SYN), 16),
             DropReason::Malformed,
         ),
         raw(
-            "a first one too short for its UDP header",
+            "a first fragment too short for UDP",
             "h1",
             short(udp(4000, 53), 7),
             DropReason::Malformed,

@@ -30,7 +30,7 @@ fn table(family: Family) {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
     use Expect::{Leave, Stop};
-    let Names { c1, c2, c3, c4, c5, gateway, nobody, group, host, world, .. } = Names::of(family);
+    let Names { c1, c2, c3, c4, c5, gateway, unused, group, host, world, .. } = Names::of(family);
     let tcp = |source, destination, flags| Payload::Tcp(source, destination, flags);
     let udp = |source, destination| Payload::Udp(source, destination, b"hello".to_vec());
     let syn = from(c1, world, tcp(4000, 80, SYN));
@@ -43,7 +43,7 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("up0", (host, 4000), (world, 53)),
         ),
         row(
-            "UDP without checksum stays without",
+            "UDP without checksum keeps none",
             "h1",
             from(c1, world, Payload::UdpUnsummed(4000, 53)),
             Leave("up0", (host, 4000), (world, 53)),
@@ -80,33 +80,33 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("up0", (c3, 4000), (world, 80)),
         ),
         row(
-            "TCP in mid-stream begins nothing",
+            "TCP in mid-stream creates no flow",
             "h1",
             from(c1, world, tcp(4000, 80, ACK)),
             Stop(DropReason::NoFlow),
         ),
         row(
-            "SYN and ACK begin nothing",
+            "SYN and ACK create no flow",
             "h1",
             from(c1, world, tcp(4000, 80, SYN | ACK)),
             Stop(DropReason::NoFlow),
         ),
         row(
-            "SYN and RST begin nothing",
+            "SYN and RST create no flow",
             "h1",
             from(c1, world, tcp(4000, 80, SYN | RST)),
             Stop(DropReason::NoFlow),
         ),
         row(
-            "an echo reply begins nothing",
+            "an echo reply creates no flow",
             "h1",
             from(c1, world, Payload::Pong(77)),
             Stop(DropReason::NoFlow),
         ),
         row(
-            "a source of nobody's",
+            "an unused source address",
             "h1",
-            from(nobody, world, tcp(4000, 80, SYN)),
+            from(unused, world, tcp(4000, 80, SYN)),
             Stop(DropReason::SourceAddressSpoofed),
         ),
         row(
@@ -169,7 +169,7 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
         row(
             "an unknown neighbour",
             "h1",
-            from(c1, nobody, tcp(4000, 80, SYN)),
+            from(c1, unused, tcp(4000, 80, SYN)),
             Stop(DropReason::ToBridge),
         ),
         row(
@@ -185,7 +185,7 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h2", (c1, 4000), (c2, 80)),
         ),
         row(
-            "to a neighbour with the last hop",
+            "to a neighbour with TTL 1",
             "h1",
             IpFrame { ttl: 1, ..from(c1, c2, Payload::Ping(77)) },
             Leave("h2", (c1, 77), (c2, 0)),
@@ -310,13 +310,13 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h2", (c1, 4000), (c2, 53)),
         ),
         row(
-            "the last hop outwards",
+            "TTL 1 outwards",
             "h1",
             IpFrame { ttl: 1, ..syn.clone() },
             Stop(DropReason::TtlExceeded),
         ),
         row(
-            "the last hop outwards, of a flow, with a neighbour's MAC",
+            "TTL 1 outwards, of a flow, with a neighbour's MAC",
             "h1",
             IpFrame {
                 ttl: 1,
@@ -327,7 +327,7 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", syn.clone()),
         row(
-            "a flow's packet to a neighbour shows the true MAC, whatever it had",
+            "a flow's packet to a neighbour gets the true source MAC",
             "h1",
             IpFrame {
                 macs: (BRIDGE_MAC, [2, 6, 6, 6, 6, 6]),
@@ -337,14 +337,14 @@ fn rows_of_containers(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", from(c1, c2, Payload::Tcp(4000, 80, SYN))),
         row(
-            "the last hop outwards, of a flow",
+            "TTL 1 outwards, of a flow",
             "h1",
             IpFrame { ttl: 1, ..from(c1, world, tcp(4000, 80, ACK)) },
             Stop(DropReason::TtlExceeded),
         )
         .after("h1", syn),
         row(
-            "the last hop in a hairpin",
+            "TTL 1 in a hairpin",
             "h2",
             IpFrame { ttl: 1, ..from(c2, host, tcp(4000, 5000, SYN)) },
             Stop(DropReason::TtlExceeded),

@@ -115,7 +115,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::NotOurs),
         ),
         row(
-            "a published port of somebody else's address",
+            "a published port at an address of another host",
             "up0",
             arriving(address(family, [10, 0, 2, 99]), tcp(4000, 5000, SYN)),
             Stop(DropReason::NotOurs),
@@ -175,7 +175,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::Martian),
         ),
         row(
-            "to a published port from no address",
+            "to a published port from the unspecified address",
             "up0",
             outside(bench, address(family, [0; 4]), host, tcp(4000, 5000, SYN)),
             Stop(DropReason::SourceNotOutside),
@@ -187,7 +187,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::Martian),
         ),
         row(
-            "loopback's, to the host itself",
+            "from loopback to the host",
             "up0",
             outside(bench, address(family, [127, 0, 0, 1]), host, tcp(4000, 22, SYN)),
             Stop(DropReason::Martian),
@@ -199,7 +199,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::Martian),
         ),
         row(
-            "from no address to many",
+            "from the unspecified address to multicast",
             "up0",
             outside(bench, address(family, [0; 4]), group, udp(68, 67)),
             Stop(DropReason::NotOurs),
@@ -240,7 +240,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", from(c1, world, Payload::Ping(77))),
         row(
-            "an echo reply nobody waits for",
+            "an unexpected echo reply",
             "up0",
             arriving(host, Payload::Pong(78)),
             Stop(DropReason::NotOurs),
@@ -284,7 +284,7 @@ fn rows_from_outside(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::NotOurs),
         ),
         row("for another machine", "up0", for_another, Stop(DropReason::NotOurs)),
-        row("the last hop", "up0", IpFrame { ttl: 1, ..syn }, Stop(DropReason::TtlExceeded)),
+        row("TTL 1", "up0", IpFrame { ttl: 1, ..syn }, Stop(DropReason::TtlExceeded)),
         raw("a truncated packet", "up0", truncated, DropReason::NotOurs),
         raw("ARP", "up0", arp, DropReason::NotOurs),
     ]
@@ -311,7 +311,7 @@ fn rows_of_ipv4(bench: &Bench) -> Vec<Row> {
             Stop(DropReason::NotOurs),
         ),
         row(
-            "from no address to all",
+            "from the unspecified address to broadcast",
             "up0",
             from([0; 4], [255; 4].into(), Payload::Udp(68, 67, vec![])),
             Stop(DropReason::NotOurs),

@@ -50,7 +50,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", syn()),
         row(
-            "a quote of eight bytes, which end before TCP's checksum",
+            "a quote of 8 bytes, without TCP's checksum",
             "up0",
             outside(bench, near, host, short(Told::HopsExceeded, masqueraded())),
             back_to_c1(near),
@@ -69,7 +69,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", syn()),
         row(
-            "an error that has IP options itself",
+            "an error with IP options itself",
             "up0",
             IpFrame {
                 options: Options::Units(10),
@@ -86,7 +86,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", datagram()),
         row(
-            "a quoted datagram without checksum stays without",
+            "a quoted datagram without checksum keeps none",
             "up0",
             outside(
                 bench,
@@ -180,13 +180,13 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("up0", published()),
         row(
-            "an error of no flow",
+            "an error without a flow",
             "up0",
             outside(bench, near, host, error(Told::HopsExceeded, masqueraded())),
             Stop(DropReason::NotOurs),
         ),
         row(
-            "an error about what was never sent",
+            "an error about a packet that was never sent",
             "up0",
             outside(
                 bench,
@@ -240,7 +240,7 @@ fn rows_of_errors(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", syn()),
         row(
-            "an error with the last hop",
+            "an error with TTL 1",
             "up0",
             IpFrame {
                 ttl: 1,

@@ -53,7 +53,7 @@ fn about(kind: u8, target: IpAddr, options: &[(u8, [u8; 6])]) -> Payload {
 fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
     const ASK: u8 = 135;
     const TELL: u8 = 136;
-    let Names { c1, c2, gateway, nobody, group, host, world, .. } = Names::of(V6);
+    let Names { c1, c2, gateway, unused, group, host, world, .. } = Names::of(V6);
     let (ll1, ll2) = (link_local_of(C1), link_local_of(C2));
     let nowhere: IpAddr = "::".parse().expect("an address");
     let (own, theirs) = (mac_of(C1), mac_of(C2));
@@ -83,15 +83,21 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
         passes("is a neighbour there still", frame(c1, c2, about(ASK, c2, &[]))),
         passes("it has its own address", tell(c1, c1, &[(2, own)])),
         passes("it has its link-local address", frame(c1, ll2, about(TELL, ll1, &[]))),
-        passes("is anybody else at its address", ask(nowhere, c1, &[])),
-        passes("is anybody else at its link-local address", ask(nowhere, ll1, &[nonce])),
+        passes("duplicate address detection for its address", ask(nowhere, c1, &[])),
+        passes(
+            "duplicate address detection for its link-local address",
+            ask(nowhere, ll1, &[nonce]),
+        ),
         passes(
             "is there a router",
             frame(ll1, group, Payload::Icmp(133, [&[0; 4][..], &[1, 1], &own].concat())),
         ),
         passes("it listens", report(ll1)),
-        passes("it listens, as Linux says it", behind(vec![extension(HOP_BY_HOP, 1)], report(ll1))),
-        passes("it listens no more", frame(ll1, group, Payload::Icmp(132, vec![0; 20]))),
+        passes(
+            "multicast report, as Linux sends it",
+            behind(vec![extension(HOP_BY_HOP, 1)], report(ll1)),
+        ),
+        passes("multicast done", frame(ll1, group, Payload::Icmp(132, vec![0; 20]))),
         spoofed("who has it, in a neighbour's name", ask(c2, gateway, &[(1, own)])),
         spoofed("who has it, in the gateway's name", ask(gateway, c2, &[(1, own)])),
         spoofed("who has it, with a neighbour's MAC", ask(c1, gateway, &[(1, theirs)])),
@@ -103,12 +109,15 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
         spoofed("it has a neighbour's address", tell(c1, c2, &[(2, own)])),
         spoofed("it has a neighbour's link-local address", tell(ll1, ll2, &[(2, own)])),
         spoofed("it has the gateway's address", tell(c1, gateway, &[(2, own)])),
-        spoofed("it has nobody's address", tell(c1, nobody, &[(2, own)])),
+        spoofed("it has an unused address", tell(c1, unused, &[(2, own)])),
         spoofed("a neighbour has its address", tell(c2, c1, &[(2, own)])),
         spoofed("it has its own with a neighbour's MAC", tell(c1, c1, &[(2, theirs)])),
         spoofed("it has its own in a frame with a neighbour's MAC", stolen),
-        spoofed("is anybody at a neighbour's address", ask(nowhere, c2, &[])),
-        spoofed("is anybody at the gateway's address", ask(nowhere, gateway, &[])),
+        spoofed("duplicate address detection for a neighbour's address", ask(nowhere, c2, &[])),
+        spoofed(
+            "duplicate address detection for the gateway's address",
+            ask(nowhere, gateway, &[]),
+        ),
         spoofed(
             "is there a router, in a neighbour's name",
             frame(ll2, group, Payload::Icmp(133, vec![0; 4])),
@@ -126,7 +135,7 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
         ),
         spoofed("in a first fragment", IpFrame { fragment: Fragment::First, ..tell(c1, c1, &[]) }),
         spoofed(
-            "listening in a first fragment",
+            "multicast report in a first fragment",
             IpFrame { fragment: Fragment::First, ..report(ll1) },
         ),
         hidden(
@@ -143,18 +152,18 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
         ),
         router("a redirect", frame(ll1, c2, Payload::Icmp(137, vec![0; 36]))),
         router("who listens", frame(ll1, group, Payload::Icmp(130, vec![0; 24]))),
-        outwards("who has it, to somebody far away", frame(c1, world, about(ASK, world, &[]))),
-        outwards("it has its own, to somebody far away", frame(c1, world, about(TELL, c1, &[]))),
+        outwards("solicitation to a global address", frame(c1, world, about(ASK, world, &[]))),
+        outwards("advertisement to a global address", frame(c1, world, about(TELL, c1, &[]))),
         outwards(
             "it has its own, to another link of the host",
             frame(c1, host, about(TELL, c1, &[])),
         ),
         outwards(
-            "it listens, to somebody far away",
+            "multicast report to a global address",
             frame(c1, world, Payload::Icmp(143, vec![0; 400])),
         ),
         row(
-            "from an internal network to somebody far away",
+            "solicitation from an internal network to a global address",
             "h4",
             IpFrame { ttl: 255, ..of(C4, Names::of(V6).c4, world, about(ASK, world, &[])) },
             Expect::Stop(DropReason::ProtocolNotTranslated),
@@ -167,7 +176,7 @@ fn rows_of_link_local(bench: &Bench) -> Vec<Row> {
     use Expect::{Leave, Stop};
     let Names { c1, c2, group, host, gateway, world, .. } = Names::of(V6);
     let (ll1, ll2) = (link_local_of(C1), link_local_of(C2));
-    let [nobody, bridge]: [IpAddr; 2] =
+    let [unknown, bridge]: [IpAddr; 2] =
         ["fe80::77", "fe80::1"].map(|address| address.parse().expect("an address"));
     let tcp =
         |source, destination, port| of(C1, source, destination, Payload::Tcp(4000, port, SYN));
@@ -188,7 +197,7 @@ fn rows_of_link_local(bench: &Bench) -> Vec<Row> {
             Leave("h1", (ll2, 80), (ll1, 4000)),
         )
         .after("h1", tcp(ll1, ll2, 80)),
-        row("to nobody that is known", "h1", tcp(ll1, nobody, 80), Stop(DropReason::ToBridge)),
+        row("to an unknown neighbour", "h1", tcp(ll1, unknown, 80), Stop(DropReason::ToBridge)),
         row("to the bridge", "h1", tcp(c1, bridge, 80), Stop(DropReason::ToBridge)),
         row("to many", "h1", tcp(ll1, group, 80), Stop(DropReason::ToBridge)),
         row("to the gateway", "h1", tcp(ll1, gateway, 22), Stop(DropReason::ToHost)),

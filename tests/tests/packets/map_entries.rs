@@ -95,16 +95,16 @@ fn next_agent_drops_unrestored_entries(family: Family) {
         bench.put_dual(PLACE);
         bench.put_publish(C1, "5000:80", &[]);
         bench.datapath.settle().expect("it settles");
-        assert!(is_published(bench, host, 5000), "what was put again stays");
+        assert!(is_published(bench, host, 5000), "restored entries stay");
         assert!(
             !is_published(bench, host, 7003) && !is_published(bench, host, 9000),
-            "the rest goes"
+            "all others are removed"
         );
         let of_c2 = from(c2, world, Payload::Tcp(4000, 80, SYN)).bytes();
         assert_ne!(
             bench.kernel(Entry::HostSide, "h2", &of_c2).action,
             Action::Redirect,
-            "its endpoint is forgotten"
+            "its endpoint is removed"
         );
     });
 }
@@ -146,7 +146,7 @@ fn uplink_address_change_ends_its_flows(family: Family) {
             |bench: &Bench| read(&bench.kernel(Entry::HostSide, "h1", &datagram).frame).source;
         assert_eq!(source(bench), host);
         put_uplink(bench, "up0", ANOTHER);
-        assert_eq!(source(bench), host, "the old one may be the host's still");
+        assert_eq!(source(bench), host, "the old address may still be the host's");
         let of_both = Family::ALL.map(|family| address(family, HOST));
         bench.datapath.end_flows_of_addresses(&BTreeSet::from(of_both)).expect("it is not");
         assert_eq!(source(bench), address(family, ANOTHER));

@@ -37,8 +37,9 @@ fn clamps_syn_to_narrower_mtu(family: Family) {
                         assert_eq!(options[value_at..value_at + 2], value.to_be_bytes());
                         options
                     };
-                    let what =
-                        format!("{value}, {what}, behind {units} of IP's, by an uplink of {mtu}");
+                    let what = format!(
+                        "{value}, {what}, behind {units} units of IP options, uplink MTU {mtu}"
+                    );
                     bench.flush();
                     let tcp = |source, destination, flags, value| {
                         Payload::TcpOptions(source, destination, flags, options(value))

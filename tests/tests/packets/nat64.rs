@@ -83,7 +83,7 @@ fn goes_in(bench: &Bench, what: &str, input: &str, frame: &IpFrame) -> u16 {
     let trial = bench.kernel(entry(input), input, &frame.bytes());
     assert_eq!(trial.action, Action::Redirect, "{what}");
     let (port, _) = read(&trial.frame).ports();
-    assert!((1024..32768).contains(&port), "{what}: {port} may be a socket's of the host's");
+    assert!((1024..32768).contains(&port), "{what}: {port} may belong to a socket of the host");
     let wanted = inside(frame, port, &trial.frame).bytes();
     assert_eq!(trial.frame, wanted, "{what}:\n{:02x?} is not\n{wanted:02x?}", trial.frame);
     port
@@ -112,10 +112,10 @@ fn client_packets_become_ipv4() {
             ("a datagram", udp(5), &|frame| frame),
             ("an odd one", udp(6), &|frame| frame),
             ("an empty one", udp(0), &|frame| frame),
-            ("as long as routers may cut it", udp(1232), &|frame| frame),
+            ("the maximum length that routers may fragment", udp(1232), &|frame| frame),
             ("longer", udp(1233), &|frame| frame),
-            ("as long as goes through", udp(1520 - 48), &|frame| frame),
-            ("with the last hop but one", udp(5), &|frame| IpFrame { ttl: 2, ..frame }),
+            ("the maximum length", udp(1520 - 48), &|frame| frame),
+            ("with TTL 2", udp(5), &|frame| IpFrame { ttl: 2, ..frame }),
             ("behind options", tcp(SYN), &|frame| IpFrame { options: Options::Units(10), ..frame }),
             ("a whole datagram with a fragment header", udp(5), &|frame| IpFrame {
                 fragment: Fragment::Atomic,
@@ -159,7 +159,7 @@ fn zero_checksum_is_sent_as_ffff() {
         let there = |word| inside(&frame(word), port, &[0; 40]).segment();
         let sum = |word| u16::from_be_bytes(there(word)[6..8].try_into().expect("two bytes"));
         let word = (0..=u16::MAX).find(|word| sum(*word) == 0xffff).expect("some data");
-        assert_eq!(goes_in(bench, "one that sums to zero", "up0", &frame(word)), port);
+        assert_eq!(goes_in(bench, "one whose checksum becomes zero", "up0", &frame(word)), port);
     });
 }
 
@@ -172,30 +172,30 @@ fn refused_client_packets() {
         let part = |fragment| IpFrame { fragment, ..from_world(udp(64)) };
         let rows = [
             (
-                "a first part of a datagram",
+                "a first fragment of a datagram",
                 "up0",
                 part(Fragment::First),
                 DropReason::Fragment,
                 None,
             ),
-            ("a later one", "up0", part(Fragment::Later), DropReason::Fragment, None),
+            ("a later fragment", "up0", part(Fragment::Later), DropReason::Fragment, None),
             ("TCP in mid-stream", "up0", from_world(tcp(ACK)), DropReason::NotOurs, None),
             (
-                "the last hop",
+                "TTL 1",
                 "up0",
                 IpFrame { ttl: 1, ..from_world(udp(5)) },
                 DropReason::TtlExceeded,
                 Some((host, Told::HopsExceeded)),
             ),
             (
-                "a neighbour's last hop",
+                "TTL 1 from a neighbour",
                 "h2",
                 IpFrame { ttl: 1, ..from(c2, host, udp(5)) },
                 DropReason::TtlExceeded,
                 Some((gateway, Told::HopsExceeded)),
             ),
             (
-                "longer than goes through",
+                "longer than the MTU",
                 "up0",
                 from_world(udp(1521 - 48)),
                 DropReason::TooLong,
@@ -280,8 +280,8 @@ fn replies_become_ipv6() {
             ),
             ("a datagram", udp(5), udp(5), &|frame| frame),
             ("an odd one", udp(5), udp(6), &|frame| frame),
-            ("as long as goes through", udp(5), udp(1500 - 48), &|frame| frame),
-            ("one that must not be cut", udp(5), udp(5), &|frame| IpFrame {
+            ("the maximum length", udp(5), udp(1500 - 48), &|frame| frame),
+            ("one with don't fragment", udp(5), udp(5), &|frame| IpFrame {
                 fragment: Fragment::Dont,
                 ..frame
             }),
@@ -289,7 +289,7 @@ fn replies_become_ipv6() {
                 options: Options::Units(10),
                 ..frame
             }),
-            ("with the last hop but one", tcp(SYN), tcp(ACK), &|frame| IpFrame { ttl: 2, ..frame }),
+            ("with TTL 2", tcp(SYN), tcp(ACK), &|frame| IpFrame { ttl: 2, ..frame }),
         ] {
             for (input, there) in clients(bench, &begins) {
                 bench.flush();
@@ -324,14 +324,14 @@ fn refused_replies() {
         let c2 = Names::of(V4).c2;
         let rows = [
             (
-                "the last hop",
+                "TTL 1",
                 "h1",
                 IpFrame { ttl: 1, ..answer(5) },
                 DropReason::TtlExceeded,
                 Some(Told::HopsExceeded),
             ),
             (
-                "longer than goes through",
+                "longer than the MTU",
                 "h1",
                 answer(1501 - 48),
                 DropReason::TooLong,
@@ -345,7 +345,7 @@ fn refused_replies() {
                 None,
             ),
             (
-                "a first part",
+                "a first fragment",
                 "h1",
                 IpFrame { fragment: Fragment::First, ..answer(64) },
                 DropReason::Fragment,
@@ -358,9 +358,9 @@ fn refused_replies() {
                 DropReason::ToHost,
                 None,
             ),
-            ("in its name", "h2", answer(5), DropReason::SourceAddressSpoofed, None),
+            ("with its source address", "h2", answer(5), DropReason::SourceAddressSpoofed, None),
             (
-                "a neighbour's own",
+                "of a neighbour itself",
                 "h2",
                 IpFrame { source: c2, macs: from(c2, c2, udp(5)).macs, ..answer(5) },
                 DropReason::ToHost,
@@ -550,13 +550,13 @@ fn refused_icmp_errors() {
         let own = from(c2, c2, udp(0)).macs;
         let rows: [(&str, &str, IpFrame, DropReason); 8] = [
             (
-                "without like in IPv4",
+                "without counterpart in IPv4",
                 input,
                 from_near(about(Told::BadHeader, left.clone(), 9999)),
                 DropReason::ErrorNotTranslated,
             ),
             (
-                "without like in IPv6",
+                "without counterpart in IPv6",
                 "h1",
                 back(about(Told::BadHeader, came.clone(), 9999)),
                 DropReason::ErrorNotTranslated,
@@ -572,19 +572,19 @@ fn refused_icmp_errors() {
                 DropReason::ErrorNotTranslated,
             ),
             (
-                "with the last hop",
+                "with TTL 1",
                 input,
                 IpFrame { ttl: 1, ..from_near(about(Told::PortClosed, left.clone(), 9999)) },
                 DropReason::TtlExceeded,
             ),
             (
-                "of the container's with the last hop",
+                "of the container with TTL 1",
                 "h1",
                 IpFrame { ttl: 1, ..back(about(Told::PortClosed, came.clone(), 9999)) },
                 DropReason::TtlExceeded,
             ),
             (
-                "of a neighbour's",
+                "about a neighbour's flow",
                 "h2",
                 IpFrame {
                     source: c2,
@@ -594,7 +594,7 @@ fn refused_icmp_errors() {
                 DropReason::ToHost,
             ),
             (
-                "about what never came",
+                "about a packet that never came",
                 "h1",
                 back(about(
                     Told::PortClosed,

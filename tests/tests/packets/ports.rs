@@ -83,7 +83,7 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
             assert_eq!(
                 (alone.action, &alone.frame),
                 (Action::Pass, &hosts.bytes()),
-                "{payload:?}: nobody has it"
+                "{payload:?}: no flow has it"
             );
             bench.flush();
 
@@ -92,11 +92,11 @@ fn host_never_takes_the_tuple_of_a_flow(family: Family) {
             let other = port(&shifted);
             assert!(
                 shifted.action == Action::Pass && other != 4000,
-                "{payload:?}: a container has it, the host got {other}"
+                "{payload:?}: a container's flow has it, the host got {other}"
             );
             let wanted = IpFrame { payload: moved(&payload, other), ..hosts.clone() };
             assert_eq!(shifted.frame, wanted.bytes(), "{payload:?}: its checksums");
-            assert_eq!(port(&out(bench)), other, "{payload:?}: it keeps it");
+            assert_eq!(port(&out(bench)), other, "{payload:?}: the host keeps it");
 
             let answer = |port| moved(&payload, port).answer();
             let to_host = outside(bench, world, host, answer(other));

@@ -68,19 +68,19 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
             Stop(DropReason::NoFlow),
         ),
         row(
-            "an INIT with a tag begins nothing",
+            "an INIT with a tag creates no flow",
             "h1",
             from(c1, world, packet(4000, 5000, 7, sctp::init(9))),
             Stop(DropReason::NoFlow),
         ),
         row(
-            "an INIT ACK begins nothing",
+            "an INIT ACK creates no flow",
             "h1",
             from(c1, world, packet(4000, 5000, 0, sctp::init_ack(9))),
             Stop(DropReason::NoFlow),
         ),
         row(
-            "SHUTDOWN COMPLETE begins nothing",
+            "SHUTDOWN COMPLETE creates no flow",
             "h1",
             from(c1, world, packet(4000, 5000, 7, sctp::shutdown_complete())),
             Stop(DropReason::NoFlow),
@@ -139,7 +139,7 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
             Leave("h2", (c1, 4000), (c2, 5000)),
         ),
         row(
-            "an error that quotes eight bytes of it",
+            "an error that quotes 8 bytes",
             "up0",
             outside(
                 bench,
@@ -151,7 +151,7 @@ fn rows_of_sctp(bench: &Bench, family: Family) -> Vec<Row> {
         )
         .after("h1", sent()),
         row(
-            "an error that quotes all of it",
+            "an error that quotes the whole packet",
             "up0",
             outside(
                 bench,

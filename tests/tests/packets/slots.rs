@@ -97,7 +97,7 @@ fn addresses_of_a_host_side_share_an_endpoint() {
         put_container(bench);
         bench.put_address(alone, "2001:db8:18::3", "2001:db8:18::1", "2001:db8:18::/64");
         let next = slot_of(bench, &publish_entry(CONTAINER, "5001:80", &[]));
-        assert_eq!(next, before + 3, "two slots were taken between");
+        assert_eq!(next, before + 3, "two slots were assigned in between");
         // The next agent finds the addresses.
         bench.restart();
         bench.put_host();
@@ -105,7 +105,7 @@ fn addresses_of_a_host_side_share_an_endpoint() {
         bench.put_address(alone, "2001:db8:18::3", "2001:db8:18::1", "2001:db8:18::/64");
         bench.datapath.settle().expect("it settles");
         let last = slot_of(bench, &publish_entry(CONTAINER, "5002:80", &[]));
-        assert_eq!(last, next + 1, "none was taken since");
+        assert_eq!(last, next + 1, "no slot was assigned since");
     });
 }
 
@@ -368,7 +368,7 @@ fn flow_gc_removes_ended_flows() {
         );
         bench.publish(&dual("5001:53/udp", FURTHER[0].0));
         begin(bench, 3000);
-        bench.datapath.sweep().expect("the sweeper wakes");
+        bench.datapath.sweep().expect("flow_gc wakes up");
         wait::until("the ended ones are gone", || {
             ((bench.entries("FLOWS4"), bench.entries("FLOWS6")) == (2, 2)).then_some(())
         });

@@ -90,16 +90,18 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     tagged.splice(12..12, [0x81, 0, 0, 100]);
     let mut rows = vec![
         settled(row("an answer", &answer, into_c1())),
-        settled(row("an answer without a sum stays without", &unsummed, into_c1())),
-        settled(row("as long as the link is wide", &long(1500), into_c1())),
-        settled(row("longer than the link is wide", &long(1501), Pass)),
-        settled(row("shorter than it says", &long(100), Pass).with(length_at, &[0x05, 0xdc])),
+        settled(row("an answer without checksum keeps none", &unsummed, into_c1())),
+        settled(row("as long as the MTU", &long(1500), into_c1())),
+        settled(row("longer than the MTU", &long(1501), Pass)),
         settled(
-            row("a sum that was left to the hardware", &answer, Pass)
+            row("shorter than its length field", &long(100), Pass).with(length_at, &[0x05, 0xdc]),
+        ),
+        settled(
+            row("a checksum left to the hardware", &answer, Pass)
                 .with(at + 6, &pseudo.to_be_bytes()),
         ),
-        settled(row("the last hop", &IpFrame { ttl: 1, ..answer.clone() }, Pass)),
-        settled(row("the last hop but one", &IpFrame { ttl: 2, ..answer.clone() }, into_c1())),
+        settled(row("TTL 1", &IpFrame { ttl: 1, ..answer.clone() }, Pass)),
+        settled(row("TTL 2", &IpFrame { ttl: 2, ..answer.clone() }, into_c1())),
         settled(row(
             "a first fragment",
             &IpFrame { fragment: Fragment::First, ..answer.clone() },
@@ -116,13 +118,13 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
             Pass,
         )),
         settled(row("for another machine", &elsewhere(&answer, ANOTHER_MACHINE), Pass)),
-        settled(row("for all machines", &elsewhere(&answer, [0xff; 6]), Pass)),
+        settled(row("to the broadcast MAC", &elsewhere(&answer, [0xff; 6]), Pass)),
         settled(Row { frame: tagged, ..row("with a VLAN tag", &answer, Pass) }),
         settled(row("from another port", &received(udp(54, 4000)), Pass)),
         row("an answer that changes the flow's state", &answer, Pass).after_sent(&asked),
-        row("of no flow", &answer, Pass),
-        row("a published port's first", &to_publish, Pass),
-        row("a published port's next", &to_publish, Forward((world, 4000), (c1, 53)))
+        row("without a flow", &answer, Pass),
+        row("the first packet to a published port", &to_publish, Pass),
+        row("the next packet to a published port", &to_publish, Forward((world, 4000), (c1, 53)))
             .after_received(&to_publish),
         row("an echo reply", &pong, Forward((world, 0), (c1, 77)))
             .after_sent(&pinged)
@@ -142,17 +144,17 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
             )),
             Pass,
         ),
-        row("into a container that takes none", &received(udp(4000, 5004)), Pass)
+        row("into a container that accepts no redirected frames", &received(udp(4000, 5004)), Pass)
             .after_received(&received(udp(4000, 5004))),
         row("loopback's", &martian(loopback, host), Drop(DropReason::Martian)),
-        row("in the name of many", &martian(group, host), Drop(DropReason::Martian)),
+        row("from a multicast address", &martian(group, host), Drop(DropReason::Martian)),
         row("to loopback", &martian(world, loopback), Drop(DropReason::Martian)),
         row(
             "a martian for another machine",
             &elsewhere(&martian(loopback, host), ANOTHER_MACHINE),
             Pass,
         ),
-        row("from no address", &martian(nobody, group), Pass),
+        row("from the unspecified address", &martian(nobody, group), Pass),
         row("to many", &martian(world, group), Pass),
         Row { frame: answer.bytes()[..20].to_vec(), ..row("cut short", &answer, Pass) },
         Row {
@@ -163,9 +165,9 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     if family == V4 {
         let of = |source: [u8; 4], destination: [u8; 4]| martian(source.into(), destination.into());
         rows.extend([
-            row("in the name of all", &of([255; 4], HOST), Drop(DropReason::Martian)),
+            row("from the broadcast address", &of([255; 4], HOST), Drop(DropReason::Martian)),
             row("of loopback's network", &of([127, 255, 0, 9], HOST), Drop(DropReason::Martian)),
-            row("from no address to all", &of([0; 4], [255; 4]), Pass),
+            row("from the unspecified address to broadcast", &of([0; 4], [255; 4]), Pass),
             row("from 240.0.0.0/4", &of([240, 0, 0, 1], HOST), Pass),
         ]);
     } else {
@@ -206,7 +208,7 @@ fn table(family: Family) {
 fn check(bench: &Bench, row: &Row) {
     for (entry, input, frame) in &row.history {
         let trial = bench.kernel(*entry, input, &frame.bytes());
-        assert_eq!(trial.action, Action::Redirect, "{}: what came before did not leave", row.what);
+        assert_eq!(trial.action, Action::Redirect, "{}: the frame before did not leave", row.what);
         let _ = bench.pure(*entry, input, &frame.bytes());
     }
     let before = counts(bench);

@@ -98,7 +98,7 @@ fn move_takes_clients_along_at_once(family: Family) {
             assert_eq!(&udp::answer(client, (*address, 8080)), tag);
         }
     }
-    assert!(is_dead(&mut stream), "a connection of before the move goes on");
+    assert!(is_dead(&mut stream), "an earlier connection goes on after the move");
     assert!(other.has(&tcp::exchange(&lab.world, (family.host(), 8080))));
     let publishes = lab.json(&["publish", "ls"]);
     assert!(
@@ -277,7 +277,7 @@ fn move_back_resumes_draining_flows(family: Family) {
     let mut newer = tcp::exchange(&lab.world, (family.host(), 8080));
     move_both(&lab, &c1, &[]);
     tcp::echoes(&mut old).unwrap();
-    assert!(is_dead(&mut newer), "it was not to drain");
+    assert!(is_dead(&mut newer), "it should not drain");
     assert!(
         one.has(&old)
             && one.has(&tcp::exchange(&lab.world, (family.host(), 8080)))
@@ -300,11 +300,14 @@ fn drain_ends_with_publish_or_container(family: Family) {
         match end {
             "publish" => {
                 lab.json(&["publish", "rm", &c2.name, "8080:80"]);
-                assert!(is_dead(&mut old) && draining(&lab).len() == 1, "of the other publish");
+                assert!(
+                    is_dead(&mut old) && draining(&lab).len() == 1,
+                    "a flow of the other publish"
+                );
                 assert_eq!(
                     udp::answer(&client, (family.host(), 8080)),
                     c1.name,
-                    "the other publish's"
+                    "those of the other publish"
                 );
             }
             "old" => {

@@ -92,7 +92,7 @@ fn hears_of_the_closed_port(socket: &UdpSocket, to: (IpAddr, u16)) {
     let refused = |result: io::Result<usize>| {
         result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     };
-    wait::until(&format!("somebody hears that {to:?} is closed"), || {
+    wait::until(&format!("the sender learns that {to:?} is closed"), || {
         // The error of an earlier datagram is returned by the next call on the socket.
         (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
