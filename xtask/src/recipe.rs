@@ -117,7 +117,7 @@ impl Toolchain {
             .env("RUSTC_BOOTSTRAP", "1")
             .stdin(Stdio::piped());
         let output = run(command, Some(PROBE.as_bytes()));
-        let _ = fs::remove_file(&object); // the answer is in the exit status; the file may not even exist
+        let _ = fs::remove_file(&object); // Absent if the compiler failed.
         output.map(|_| ()).map_err(|stderr| reason(&stderr))
     }
 

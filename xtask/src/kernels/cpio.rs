@@ -1,4 +1,4 @@
-//! The archive that Linux unpacks into its first file system: cpio's `newc` form
+//! Writes the archive that Linux unpacks into its initial file system, in cpio's `newc` format
 //! (Documentation/driver-api/early-userspace/buffer-format.rst of the kernel).
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ const DIRECTORY: u32 = 0o040_755;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 const FILE: u32 = 0o100_000;
 
-/// An archive being written. Paths are absolute; directories are made for what is put in them.
+/// An archive being written. Paths are absolute; missing parent directories are added.
 pub(crate) struct Archive<W> {
     out: W,
     entries: u32,
@@ -25,7 +25,7 @@ impl<W: Write> Archive<W> {
         Self { out, entries: 0, directories: BTreeSet::new() }
     }
 
-    /// A copy of a file of this machine's, with its mode; a link is followed.
+    /// Adds a copy of a local file, with its mode. Follows links.
     pub(crate) fn copy(&mut self, path: &str, from: &Path) -> Result<()> {
         let what = || format!("cannot read {}", from.display());
         let mode = fs::metadata(from).with_context(what)?.permissions().mode();
@@ -47,7 +47,7 @@ impl<W: Write> Archive<W> {
         self.put(path, DIRECTORY, (0, 0), &[])
     }
 
-    /// Writes the entry that ends an archive.
+    /// Writes the last entry of the archive.
     pub(crate) fn end(mut self) -> Result<W> {
         self.write("TRAILER!!!", 0, (0, 0), &[]).context("cannot write the archive")?;
         self.out.flush().context("cannot write the archive")?;
@@ -67,7 +67,8 @@ impl<W: Write> Archive<W> {
         let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let size = u32::try_from(bytes.len()).map_err(too_long)?;
         let name_size = u32::try_from(name.len() + 1).map_err(too_long)?;
-        self.entries += 1; // every inode its own: two names of one number would be taken for one file
+        // A number of its own: entries with the same inode are one file.
+        self.entries += 1;
         let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0]
             .map(|f| format!("{f:08x}"));
         write!(self.out, "070701{}{name}\0", fields.concat())?;
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_a_header_a_name_and_its_bytes_each_padded_to_four() {
+    fn entry_parts_are_padded_to_four_bytes() {
         let mut archive = Archive::new(Vec::new());
         archive.file("/bin/a", 0o755, b"hello").unwrap();
         let bytes = archive.end().unwrap();
@@ -100,7 +101,7 @@ mod tests {
             00000002000081ed00000000000000000000000100000000\
             00000005000000000000000000000000000000000000000600000000bin/a\0hello\0\0\0";
         assert!(text.starts_with(bin), "{text}");
-        // The second header begins on a multiple of four.
+        // The second header starts at a multiple of four.
         let second = bin.len();
         assert_eq!(second % 4, 0);
         assert!(text[second..].starts_with(a), "{}", &text[second..]);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_made_once() {
+    fn directory_is_added_once() {
         let mut archive = Archive::new(Vec::new());
         for name in ["/usr/lib/a", "/usr/lib/b"] {
             archive.file(name, 0o644, b"").unwrap();

@@ -1,6 +1,8 @@
-//! The first process of the virtual machine: mounts, loads the modules, runs the test programs one
-//! after the other, and switches the machine off. What the tests print goes to one serial line as
-//! it is; between it stand lines of its own, each begun by [`MARK`].
+//! The first process of the virtual machine: mounts file systems, loads modules, runs the test
+//! programs one after the other, and powers the machine off.
+//!
+//! The output of the tests goes to a serial line unchanged. Between it are lines of this process,
+//! each starting with [`MARK`].
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -15,7 +17,7 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use super::suite::Suite;
 
-/// Where things are in the archive.
+/// Paths in the archive.
 pub(crate) const INIT: &str = "/init";
 pub(crate) const CAUSEWAY: &str = "/causeway";
 pub(crate) const TESTS: &str = "/tests";
@@ -25,30 +27,30 @@ pub(crate) const ORDER: &str = "/modules/order";
 pub(crate) const ARGUMENTS: &str = "/arguments";
 pub(crate) const MOUNT_POINTS: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
 
-/// What begins a line that no test has written: the record separator of ASCII.
+/// Starts a line of the first process: the record separator of ASCII, which no test prints.
 pub(crate) const MARK: char = '\u{1e}';
 
-/// The serial line of the results. The kernel's own messages take the first one.
+/// The serial line of the results. Kernel messages take the first one.
 const RESULTS: &str = "/dev/ttyS1";
 const OPEN_FILES: u64 = 1 << 19;
 const REPORT: &str = "/tmp/report";
-/// Says that all takes longer: tests do less of what they do often.
+/// The variable that tells tests to repeat less, because the processor is emulated.
 pub(crate) const EMULATED: &str = "CAUSEWAY_EMULATED";
 
-/// A line of the first process's own.
+/// A line of the first process.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// It runs; the kernel's release.
+    /// The machine is up; the kernel's release.
     Here(String),
-    /// What follows is of that test program.
+    /// This test program starts.
     Begin(String),
-    /// A line for the report (`report.rs`).
+    /// A line of the report (`results/report.rs`).
     Report(String),
-    /// That test program has ended, well or not.
+    /// This test program has ended; whether it passed.
     End(String, bool),
-    /// Something went wrong that is no test's.
+    /// An error outside of the tests.
     Problem(String),
-    /// There is nothing more to come.
+    /// The last line.
     Done,
 }
 
@@ -67,7 +69,7 @@ impl fmt::Display for Line {
 }
 
 impl Line {
-    /// Reads what follows the mark.
+    /// Parses what follows the mark.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(' ')?;
         let rest = rest.to_owned();
@@ -84,12 +86,12 @@ impl Line {
     }
 }
 
-/// What it is to run.
+/// The tests to run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     /// The test programs.
     pub(crate) suites: Vec<Suite>,
-    /// What each is given.
+    /// Arguments of each.
     pub(crate) harness: Vec<String>,
 }
 
@@ -113,22 +115,22 @@ impl Arguments {
     }
 }
 
-/// Whether this process is the first one of such a machine.
+/// Whether this process is the first one of the virtual machine.
 pub(crate) fn is_this() -> bool {
     std::process::id() == 1 && std::env::args_os().next().is_some_and(|name| name == INIT)
 }
 
-/// Does it all, and does not come back: when the first process ends the kernel panics.
+/// Runs the tests and powers off. The kernel panics if the first process ends.
 pub(crate) fn run_all() -> ExitCode {
     if let Err(error) = run() {
         eprintln!("xtask: {error:#}");
         if let Ok(mut results) = results() {
-            // Without it the host shows the console's last lines, where the same stands.
+            // If this fails too, the host shows the console, which has the error above.
             let _ = say(&mut results, &Line::Problem(format!("{error:#}")));
         }
     }
     let Err(error) = reboot(RebootMode::RB_POWER_OFF);
-    eprintln!("xtask: cannot switch the machine off: {error}");
+    eprintln!("xtask: cannot power the machine off: {error}");
     ExitCode::FAILURE
 }
 
@@ -148,8 +150,7 @@ fn run() -> Result<()> {
         .context("cannot read the kernel's release")?;
     say(&mut results, &Line::Here(release.trim().to_owned()))?;
     load_modules()?;
-    // As services of a distribution have it; the kernel's own default is for nobody who has
-    // thousands of connections.
+    // The limit of a distribution's services; some tests open thousands of connections.
     setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)
         .context("cannot raise the limit of open files")?;
     let arguments =
@@ -161,7 +162,7 @@ fn run() -> Result<()> {
         for line in fs::read_to_string(REPORT).unwrap_or_default().lines() {
             say(&mut results, &Line::Report(line.to_owned()))?;
         }
-        // A test program with nothing to report has not made it.
+        // It does not exist if the test program had nothing to report.
         let _ = fs::remove_file(REPORT);
         say(&mut results, &Line::End(suite.to_string(), status))?;
     }
@@ -179,7 +180,7 @@ fn test(suite: &Suite, harness: &[String], results: &File) -> Result<bool> {
         .env("CAUSEWAY_BIN", CAUSEWAY)
         .env("CAUSEWAY_REPORT", REPORT)
         .env("CAUSEWAY_LAB_DEVICE", &suite.device)
-        // Of the kernel's command line.
+        // From the kernel's command line.
         .envs(std::env::var_os(EMULATED).map(|is| (EMULATED, is)))
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -207,7 +208,7 @@ fn results() -> Result<File> {
 }
 
 fn say(results: &mut File, line: &Line) -> Result<()> {
-    // One write, so that no test's line comes between.
+    // One write, so that no output of a test splits the line.
     results
         .write_all(format!("{MARK}{line}\n").as_bytes())
         .with_context(|| format!("cannot write to {RESULTS}"))
@@ -218,11 +219,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read_as_they_were_written() {
+    fn lines_round_trip() {
         let lines = [
             Line::Here("6.1.0-56-cloud-amd64".into()),
             Line::Begin("load".into()),
-            Line::Report("instructions uplink 1".into()),
+            Line::Report("instructions from_uplink 1".into()),
             Line::End("load".into(), true),
             Line::End("load".into(), false),
             Line::Problem("cannot mount".into()),
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_read_as_they_were_written() {
+    fn arguments_round_trip() {
         let suites = vec![Suite::parse("load"), Suite::parse("packets with netkit")];
         let arguments = Arguments { suites, harness: vec!["--exact".into(), "a name".into()] };
         assert_eq!(Arguments::parse(&arguments.to_string()), arguments);

@@ -1,4 +1,4 @@
-//! A kernel of Debian's: fetched by apt, unpacked beside the build, installed nowhere.
+//! Debian's kernels: downloaded by apt and unpacked beside the build, but not installed.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -14,20 +14,22 @@ const FLAVOUR: &str = "-cloud-amd64";
 
 /// An unpacked kernel.
 pub(crate) struct Image {
-    /// What `uname -r` says in it.
+    /// The release that `uname -r` prints.
     pub(crate) release: String,
-    /// The file to boot.
+    /// The bootable file.
     pub(crate) kernel: PathBuf,
-    /// Its folder of modules.
+    /// The folder of its modules.
     pub(crate) modules: PathBuf,
 }
 
 impl Image {
-    /// The kernel of that version (`6.1`): the one that is unpacked in `folder` already, or the
-    /// newest that Debian has.
+    /// The kernel of a version such as `6.1`: the one already unpacked in `folder`, otherwise
+    /// Debian's newest.
     pub(crate) fn get(version: &str, folder: &Path) -> Result<Self> {
         if std::env::consts::ARCH != "x86_64" {
-            bail!("Linux {version} cannot be tried here: its package and its machine are x86-64's");
+            bail!(
+                "cannot test on Linux {version} here: its package and its virtual machine are for x86-64"
+            );
         }
         let unpacked = folder.join("package");
         if let Some(image) = Self::find(&unpacked) {
@@ -35,11 +37,11 @@ impl Image {
         }
         let steps = Steps::new(folder.join("fetch.log"))?;
         let package = fetch(version, folder, &steps)?;
-        // Aside and then moved, so that what is in place is whole.
+        // Unpacked elsewhere and moved, so that an interrupted run leaves no partial package.
         let partial = folder.join("package.partial");
         remove(&partial)?;
         steps.run(
-            "unpacking it",
+            "unpacking the kernel",
             Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&partial),
         )?;
         remove(&unpacked)?;
@@ -47,9 +49,8 @@ impl Image {
             .with_context(|| format!("cannot move it to {}", unpacked.display()))?;
         fs::remove_file(&package)
             .with_context(|| format!("cannot remove {}", package.display()))?;
-        Self::find(&unpacked).with_context(|| {
-            format!("there is no kernel in what was unpacked: {}", unpacked.display())
-        })
+        Self::find(&unpacked)
+            .with_context(|| format!("the package has no kernel in {}", unpacked.display()))
     }
 
     fn find(unpacked: &Path) -> Option<Self> {
@@ -77,7 +78,7 @@ fn fetch(version: &str, folder: &Path, steps: &Steps) -> Result<PathBuf> {
     let known = newest(version)?;
     let fetched = known.is_some_and(|name| download(&name).is_ok());
     if !fetched {
-        // No list of packages yet, or one that is older than what the mirror has.
+        // There are no package lists yet, or they are older than the mirror.
         Apt::open(steps, &by_hand)?;
         let Some(name) = newest(version)? else {
             bail!(
@@ -94,7 +95,7 @@ fn fetch(version: &str, folder: &Path, steps: &Steps) -> Result<PathBuf> {
     package.with_context(|| format!("apt-get has left no package in {}", folder.display()))
 }
 
-/// The name of the newest package of a kernel version that apt knows.
+/// The newest package of a kernel version that apt knows.
 fn newest(version: &str) -> Result<Option<String>> {
     let prefix = format!("linux-image-{version}.");
     let output = Command::new("apt-cache").args(["pkgnames", &prefix]).output();
@@ -107,7 +108,7 @@ fn newest(version: &str) -> Result<Option<String>> {
     Ok(names.first().map(|name| (*name).to_owned()))
 }
 
-/// The numbers in a name, by which the names of one kernel version are in order.
+/// The numbers in a package name, which order the packages of one kernel version.
 fn numbers(name: &str) -> Vec<u64> {
     name.split(|letter: char| !letter.is_ascii_digit())
         .filter_map(|digits| digits.parse().ok())
@@ -127,7 +128,7 @@ mod tests {
     use super::numbers;
 
     #[test]
-    fn the_newest_kernel_is_the_one_with_the_greater_number() {
+    fn kernel_packages_are_ordered_by_number() {
         let names = ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64"];
         assert!(numbers(names[0]) < numbers(names[1]));
         let names =

@@ -1,5 +1,5 @@
-//! The file system of the virtual machine: this xtask as `/init`, the test programs, what they
-//! start and load, and the kernel's modules.
+//! The file system of the virtual machine: this xtask as `/init`, the test programs, the programs
+//! and libraries they need, and the kernel's modules.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,10 +16,10 @@ use super::modules;
 use crate::privilege;
 use crate::setup;
 
-/// Of the programs that tests start, what a shell's lines need besides those of set-up.
+/// Programs that tests use in shell commands, besides those that set-up installs.
 const OF_THE_SYSTEM: [&str; 8] = ["bridge", "cat", "echo", "sh", "sleep", "tc", "test", "true"];
 
-/// Writes the archive. `tests` are pairs of a test program's name and its file.
+/// Writes the archive. `tests` has the name and the file of each test program.
 pub(crate) fn write(
     path: &Path,
     image: &Image,
@@ -32,7 +32,7 @@ pub(crate) fn write(
         System { archive: Archive::new(BufWriter::new(file)), libraries: BTreeSet::new() };
     let folder = path.parent().context("the archive has no folder")?;
 
-    // The kernel opens it as the first process's output before anything is mounted.
+    // The kernel opens it as output of the first process, before anything is mounted.
     system.archive.character_device("/dev/console", (5, 1))?;
     for folder in guest::MOUNT_POINTS {
         system.archive.directory(folder)?;
@@ -44,7 +44,7 @@ pub(crate) fn write(
         system.built(&format!("{}/{name}", guest::TESTS), test, folder)?;
     }
     for name in setup::programs_of_tests().chain(OF_THE_SYSTEM) {
-        // One that only some tests start may be absent; those that need it say so themselves.
+        // A program may be missing; the tests that need it report that.
         if let Some(program) = privilege::find_program(name) {
             system.program(&format!("{}/{name}", guest::PROGRAMS), &program)?;
         }
@@ -68,8 +68,8 @@ struct System {
 }
 
 impl System {
-    /// A program that cargo has built, without the debugging information that is three quarters of
-    /// it.
+    /// Adds a program that cargo has built, without debugging information, which is three quarters
+    /// of it.
     fn built(&mut self, path: &str, program: &Path, folder: &Path) -> Result<()> {
         let stripped = folder.join("stripped");
         let mut strip = Command::new("strip");
@@ -93,14 +93,14 @@ impl System {
         self.libraries_of(program)
     }
 
-    /// What the loader would load for a program, to where it will look for it.
+    /// Adds the shared libraries of a program, at the paths where the loader looks for them.
     fn libraries_of(&mut self, program: &Path) -> Result<()> {
         let output = Command::new("ldd")
             .arg(program)
             .output()
             .context("cannot run ldd, of package libc-bin")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        // Fails for a program that is linked statically, and for a script.
+        // ldd fails for static programs and for scripts, which need nothing.
         if let Some(missing) = text.lines().find(|line| line.contains("not found")) {
             bail!("{} lacks a library: {}", program.display(), missing.trim());
         }

@@ -1,4 +1,4 @@
-//! One run of a virtual machine: started, listened to, and ended if it hangs.
+//! One run of a virtual machine: starts it, reads its output, and kills it if it hangs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,54 +19,54 @@ use crate::interrupt;
 use crate::results::tally::{Listing, Tally};
 use crate::setup::QEMU;
 
-/// How long things may take.
+/// Time limits of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    /// Until the first line, on KVM: where that works it takes about a second.
+    /// Until the first line with KVM, which takes about a second where KVM works.
     start: Duration,
-    /// Without a word. No test takes nearly as long, not even on an emulated processor.
+    /// Without output. No test takes nearly as long, even on an emulated processor.
     silence: Duration,
-    /// All of it.
+    /// The whole run.
     all: Duration,
 }
 
 impl Limits {
-    /// Of what a gate runs.
+    /// For the quick suites.
     pub(crate) const QUICK: Self = Self {
         start: Duration::from_secs(6),
         silence: Duration::from_mins(4),
         all: Duration::from_mins(20),
     };
-    /// Of anything.
+    /// For all suites.
     pub(crate) const PATIENT: Self =
         Self { silence: Duration::from_mins(10), all: Duration::from_hours(4), ..Self::QUICK };
 }
 
-/// The file of the kernel's own messages.
+/// The file of the kernel's messages.
 const CONSOLE: &str = "console.log";
 const TICK: Duration = Duration::from_millis(100);
 
 /// The kernel's command line.
 const KERNEL: &str = "console=ttyS0 quiet panic=-1 oops=panic";
 
-/// Of the console's last lines, how many are shown of a machine that failed.
+/// The number of console lines to show after a failure.
 const LAST_LINES: usize = 25;
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Default)]
 pub(crate) struct Run {
-    /// The kernel's release, once it was up.
+    /// The kernel's release, if it booted.
     pub(crate) release: Option<String>,
     /// The tests' results.
     pub(crate) tally: Tally,
-    /// What the tests reported.
+    /// Lines of the tests' report.
     pub(crate) report: Vec<String>,
-    /// What went wrong besides tests.
+    /// Failures outside of the tests.
     pub(crate) problems: Vec<String>,
 }
 
-/// Boots `image` with the file system `archive`, and shows what its tests print, with a label
-/// before each line if there is one. `folder` gets the console.
+/// Boots `image` with the file system `archive`, and forwards the output of its tests, with `label`
+/// before each line if given. The console is written to `folder`.
 pub(crate) fn run(
     image: &Image,
     archive: &Path,
@@ -83,7 +83,7 @@ pub(crate) fn run(
             Err(why) => {
                 let why = why.lines().next().unwrap_or_default();
                 eprintln!(
-                    "xtask: KVM does not work here ({why}): the processor is emulated, which is slower"
+                    "xtask: KVM does not work here ({why}): emulating the processor, which is slower"
                 );
                 kvm.note_failure()?;
             }
@@ -96,9 +96,8 @@ pub(crate) fn run(
     }
 }
 
-/// Whether to try KVM. That a machine has it does not mean that it works there: inside another
-/// virtual machine it may stop or hang at some instruction. Having failed it is not tried again
-/// until this machine has restarted.
+/// Whether to try KVM. It may be there and not work: inside another virtual machine it can stop or
+/// hang at some instruction. After a failure it is not tried again until this machine restarts.
 struct Kvm {
     failed: PathBuf,
     boot: String,
@@ -106,7 +105,7 @@ struct Kvm {
 
 impl Kvm {
     fn look(folder: &Path) -> Self {
-        // Without it a failure is noted for no start of the machine in particular.
+        // Empty if unreadable: a failure then counts for every boot.
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self { failed: folder.with_file_name("kvm-failed"), boot }
     }
@@ -131,7 +130,7 @@ enum Accelerator {
     Tcg,
 }
 
-/// The virtual machine's command line.
+/// The command that runs the virtual machine.
 fn qemu(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) -> Command {
     let mut command = Command::new(QEMU);
     match accelerator {
@@ -157,11 +156,11 @@ fn qemu(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) 
         .arg(&image.kernel)
         .arg("-initrd")
         .arg(archive)
-        // A kernel that fails restarts, which is the end of the machine.
+        // With panic=-1 a kernel that panics reboots, and -no-reboot ends the machine.
         .arg("-append")
         .arg(match accelerator {
             Accelerator::Kvm => KERNEL.to_owned(),
-            // What the kernel does not know, the first process finds among its variables.
+            // The kernel passes unknown parameters to the first process as variables.
             Accelerator::Tcg => format!("{KERNEL} {EMULATED}=1"),
         });
     command
@@ -178,13 +177,13 @@ struct Machine {
 impl Machine {
     fn start(mut command: Command, folder: &Path) -> Result<Self> {
         let (console, errors) = (folder.join(CONSOLE), folder.join("qemu.log"));
-        // That of the last run is none of this one's.
+        // Removes the console of the last run.
         File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(
             File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?,
         );
-        // SAFETY: prctl is a plain system call; nothing is allocated and no lock is taken between
-        // fork and exec.
+        // SAFETY: the closure runs between fork and exec. It makes one system call, allocates
+        // nothing and takes no lock.
         unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
         let mut child = command.spawn().with_context(|| format!("cannot run {QEMU}"))?;
         let mut pipe = child.stdout.take().context("the virtual machine has no output")?;
@@ -200,7 +199,7 @@ impl Machine {
         Ok(Self { child, output, console, errors, started: Instant::now() })
     }
 
-    /// Listens to the end. The inner error is why a machine has not come to its first line.
+    /// Reads the output to its end. The inner error tells why the machine did not boot.
     fn listen(
         mut self,
         accelerator: Accelerator,
@@ -227,11 +226,11 @@ impl Machine {
                     break Some(line.to_owned());
                 }
                 if self.started.elapsed() > limits.start {
-                    break Some(format!("no sign of life within {:?}", limits.start));
+                    break Some(format!("no output within {:?}", limits.start));
                 }
             }
             if heard.elapsed() > limits.silence {
-                break Some(format!("it hung: no word for {:?}", limits.silence));
+                break Some(format!("it hung: no output for {:?}", limits.silence));
             }
             if self.started.elapsed() > limits.all {
                 break Some(format!("it took longer than {:?}", limits.all));
@@ -240,8 +239,8 @@ impl Machine {
         let status = self.end(trouble.is_some())?;
         let Reader { mut run, done, listing, .. } = reader;
         run.tally = listing.end()?;
-        let trouble = trouble
-            .or_else(|| (!done).then(|| format!("it ended before its tests did ({status})")));
+        let trouble =
+            trouble.or_else(|| (!done).then(|| format!("it ended before its tests ({status})")));
         if run.release.is_none() && trouble.is_some() && !interrupt::noted() {
             let why = trouble.unwrap_or_default();
             return Ok(Err(format!("{why}\n{}", self.last_words()).trim().to_owned()));
@@ -259,7 +258,7 @@ impl Machine {
 
     fn end(&mut self, kill: bool) -> Result<ExitStatus> {
         if kill {
-            // It may have ended by itself.
+            // Fails if it has ended already.
             let _ = self.child.kill();
         }
         self.child.wait().context("cannot wait for the virtual machine")
@@ -273,7 +272,7 @@ impl Machine {
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
-    /// What the kernel says of itself when it finds itself wrong.
+    /// Warnings and errors that the kernel printed about itself.
     fn complaints(&self) -> Vec<String> {
         let console =
             String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned();
@@ -285,24 +284,24 @@ impl Machine {
         console
             .lines()
             .filter(is_complaint)
-            .map(|line| format!("the kernel complains: {}", line.trim()))
+            .map(|line| format!("the kernel printed: {}", line.trim()))
             .collect()
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Only one that was left because of an error still runs.
+        // It still runs only after an error.
         let _ = self.end(true);
     }
 }
 
-/// Tells the first process's lines from those of the tests, which are shown.
+/// Separates lines of the first process from output of the tests, which is forwarded.
 struct Reader<W> {
     run: Run,
     done: bool,
     listing: Listing<W>,
-    /// A line of the first process's, as far as it has come.
+    /// The beginning of a line of the first process.
     own: Option<Vec<u8>>,
 }
 
@@ -343,7 +342,7 @@ impl<W: Write> Reader<W> {
             Some(Line::End(_, false)) => self.listing.failed(),
             Some(Line::Problem(problem)) => self.run.problems.push(problem),
             Some(Line::Done) => self.done = true,
-            None => self.run.problems.push(format!("a line nobody understands: {text}")),
+            None => self.run.problems.push(format!("unknown line of the first process: {text}")),
         }
         Ok(())
     }
@@ -356,10 +355,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_the_first_process_are_told_from_those_of_tests_wherever_they_are_cut() {
+    fn reader_separates_lines_cut_anywhere() {
         let text = format!(
             "{MARK}here 6.1\r\n{MARK}begin load\r\ntest a ... ok\r\n\r\n\
-             test result: FAILED. 1 passed; 2 failed; 0 ignored\r\n{MARK}report instructions uplink 7\r\n{MARK}failed load\r\n{MARK}done \r\n"
+             test result: FAILED. 1 passed; 2 failed; 0 ignored\r\n\
+             {MARK}report instructions from_uplink 7\r\n{MARK}failed load\r\n{MARK}done \r\n"
         );
         for size in [1, 2, 7, 1000] {
             let mut reader = Reader::new(Listing::new(io::sink(), true));
@@ -367,31 +367,45 @@ mod tests {
                 reader.read(part).unwrap();
             }
             assert_eq!(reader.run.release.as_deref(), Some("6.1"));
-            assert_eq!(reader.run.report, ["instructions uplink 7"]);
+            assert_eq!(reader.run.report, ["instructions from_uplink 7"]);
             assert!(reader.done && reader.run.problems.is_empty());
             let tally = reader.listing.end().unwrap();
             assert_eq!((tally.passed, tally.failed, tally.clean), (1, 2, false));
         }
     }
 
-    /// A process of a few lines in place of the virtual machine's, and what came of it. It finds
-    /// its console in `$1`.
+    /// A folder of the test `name`, which is removed on drop.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let this = std::process::id();
+            let folder = std::env::temp_dir().join(format!("causeway-xtask-{this}-{name}"));
+            // A process of the same number may have left it.
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Runs a shell script in place of the virtual machine. `$1` is its console.
     fn instead(
         name: &str,
         script: &str,
         accelerator: Accelerator,
         limits: Limits,
     ) -> Result<Run, String> {
-        let folder =
-            std::env::temp_dir().join(format!("causeway-xtask-{}-{name}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
+        let Folder(folder) = &Folder::new(name);
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg("sh").arg(folder.join(CONSOLE));
         let listing = Listing::new(io::sink(), true);
-        let run =
-            Machine::start(command, &folder).unwrap().listen(accelerator, limits, listing).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
-        run
+        Machine::start(command, folder).unwrap().listen(accelerator, limits, listing).unwrap()
     }
 
     const BRIEF: Limits = Limits {
@@ -401,7 +415,7 @@ mod tests {
     };
 
     #[test]
-    fn a_machine_that_says_nothing_more_is_ended_and_its_console_shown() {
+    fn silent_machine_is_killed_and_console_shown() {
         let script = r#"printf '\036here 6.1\n'; echo 'rcu: stall' >"$1"; exec sleep 600"#;
         let run = instead("silent", script, Accelerator::Tcg, BRIEF).unwrap();
         let [problem] = &run.problems[..] else { panic!("{:?}", run.problems) };
@@ -409,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_ends_before_its_tests_do_is_a_failure_with_the_end_of_its_console() {
+    fn early_end_is_a_failure_with_console() {
         let script =
             r#"printf '\036here 6.1\n\036begin load\n'; echo 'Kernel panic - not syncing' >"$1""#;
         let run = instead("panic", script, Accelerator::Tcg, Limits::QUICK).unwrap();
@@ -421,15 +435,12 @@ mod tests {
     }
 
     #[test]
-    fn kvm_that_failed_is_not_tried_again_until_this_machine_restarts() {
-        let folder =
-            std::env::temp_dir().join(format!("causeway-xtask-{}-failed", std::process::id()));
-        fs::create_dir(&folder).unwrap();
+    fn failed_kvm_is_skipped_until_reboot() {
+        let Folder(folder) = &Folder::new("failed");
         let kvm = |boot: &str| Kvm { failed: folder.join("kvm-failed"), boot: boot.to_owned() };
         let before = kvm("this boot").has_failed();
         kvm("this boot").note_failure().unwrap();
         let after = ["this boot", "the next"].map(|boot| kvm(boot).has_failed());
-        fs::remove_dir_all(&folder).unwrap();
         assert_eq!((before, after), (false, [true, false]));
         assert!(
             Limits::QUICK.start < Duration::from_secs(10)
@@ -438,18 +449,18 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_does_not_start_says_why() {
+    fn boot_failure_has_reason() {
         let why =
             instead("error", "echo 'no such device' >&2; exit 1", Accelerator::Tcg, Limits::QUICK)
                 .err()
                 .unwrap();
         assert!(why.contains("no such device"), "{why}");
         let why = instead("kvm", "exec sleep 600", Accelerator::Kvm, BRIEF).err().unwrap();
-        assert!(why.contains("no sign of life"), "{why}");
+        assert!(why.contains("no output within"), "{why}");
     }
 
     #[test]
-    fn what_the_kernel_complains_of_is_a_problem_though_all_tests_passed() {
+    fn kernel_warning_is_a_problem() {
         let script = r#"printf '\036here 6.1\n\036done \n'; echo '[ 1.0] WARNING: CPU: 0 PID: 7 at net/core' >"$1""#;
         let run = instead("warning", script, Accelerator::Tcg, Limits::QUICK).unwrap();
         let [problem] = &run.problems[..] else { panic!("{:?}", run.problems) };

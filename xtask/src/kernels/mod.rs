@@ -1,10 +1,9 @@
-//! `cargo xtask test --kernel VERSION`: the tests on another kernel, in a virtual machine that has
-//! nothing else in it.
+//! Tests on another kernel, in a virtual machine: `cargo xtask test --kernel VERSION`.
 //!
-//! The kernel is Debian's, unpacked beside the build. Its root file system is an archive in memory:
-//! the tests' programs and the libraries they load, the kernel's modules, and this xtask as the
-//! first process (`guest.rs`). What the tests print comes back over a serial line and is shown as
-//! if they had run here.
+//! The kernel is Debian's, unpacked beside the build (`image.rs`). Its root file system is an
+//! archive in memory (`initramfs.rs`, `cpio.rs`): the test programs with their libraries, the
+//! kernel's modules (`modules.rs`), and this xtask as the first process (`guest.rs`). The output of
+//! the tests comes back over a serial line (`machine.rs`) and is shown as if they had run here.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -36,21 +35,19 @@ use image::Image;
 use machine::Limits;
 use suite::Suite;
 
-/// The kernels that every change is tried on besides the running one: the oldest that is promised,
-/// and one with tcx.
+/// The kernels that CI tests besides the running one: the oldest supported one, and one with tcx.
 pub(crate) const MATRIX: [&str; 2] = ["6.1", "6.12"];
 
-/// What is to run.
+/// The tests to run.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Wanted<'a> {
-    /// Of the test programs; all if empty.
+    /// Names of test programs; all if empty.
     pub(crate) only: &'a [&'a str],
-    /// What labs connect their containers with, where the tests do not say: as always if none.
+    /// What labs connect containers with, where a test does not choose; veth if `None`.
     pub(crate) device: Option<&'a str>,
-    /// What test harnesses are given.
+    /// Arguments of the test harnesses.
     pub(crate) filter: &'a [OsString],
-    /// What every kernel is tried with (programs load and attach, packet tables, the lab's smoke),
-    /// on all at once.
+    /// Run the quick suites instead (see [`Suite::quick`]), on all kernels at once.
     pub(crate) quick: bool,
 }
 
@@ -59,13 +56,13 @@ impl Wanted<'_> {
         match self {
             Self { quick: true, .. } => Ok(Suite::quick()),
             Self { only: [], device: None, .. } => Suite::all(workspace, kernel),
-            Self { only: [], .. } => bail!("which test programs? give --only with --device"),
+            Self { only: [], .. } => bail!("--device needs --only, which names the test programs"),
             Self { only, device, .. } => Suite::some(workspace, only, *device),
         }
     }
 }
 
-/// What came of it on each kernel.
+/// Runs tests on the given kernels. Returns the outcome on each.
 pub(crate) fn run(
     workspace: &Workspace,
     kernels: &[&str],
@@ -81,7 +78,7 @@ pub(crate) fn run(
     let limits = if wanted.quick { Limits::QUICK } else { Limits::PATIENT };
     let run = |guest: &Guest| guest.run(workspace, limits, label(guest).as_deref());
     let outcomes = if wanted.quick {
-        // A test keeps one processor busy, and hardly ever a second one.
+        // A test rarely keeps more than one processor busy.
         thread::scope(|scope| {
             let running: Vec<_> = guests.iter().map(|guest| scope.spawn(|| run(guest))).collect();
             running
@@ -90,19 +87,19 @@ pub(crate) fn run(
                 .collect()
         })
     } else {
-        let beginning = guests.iter().filter(|_| !interrupt::noted());
-        beginning.map(run).collect::<Vec<_>>()
+        let guests = guests.iter().filter(|_| !interrupt::noted());
+        guests.map(run).collect::<Vec<_>>()
     };
     outcomes.into_iter().collect()
 }
 
-/// A kernel with all that is to run on it.
+/// A kernel, and the archive with the tests to run on it.
 struct Guest {
     version: Kernel,
     image: Image,
     folder: PathBuf,
     archive: PathBuf,
-    /// Nobody else writes to the folder meanwhile.
+    /// Keeps other runs from writing to `folder`.
     _lock: File,
 }
 
@@ -128,7 +125,7 @@ impl Guest {
     }
 
     fn run(&self, workspace: &Workspace, limits: Limits, label: Option<&str>) -> Result<Outcome> {
-        /// They write into one list.
+        /// Guards the file of instruction counts.
         static TURN: Mutex<()> = Mutex::new(());
         let started = Instant::now();
         let kernel = self.version;
@@ -139,7 +136,7 @@ impl Guest {
             report.add(line);
         }
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let problems = report.check(workspace, kernel, &Build::Debians)?;
+        let problems = report.check(workspace, kernel, &Build::Debian)?;
         report.record(workspace, kernel)?;
         for problem in run.problems.iter().chain(&problems) {
             eprintln!("xtask: Linux {kernel}: {problem}");
@@ -161,7 +158,7 @@ impl Guest {
             && !interrupt::noted()
         {
             eprintln!(
-                "xtask: no test is called anything like that: leave out the filter to see their names"
+                "xtask: no test matches the filter: run without one to see the names of all tests"
             );
             outcome.right = false;
         }
@@ -169,8 +166,7 @@ impl Guest {
     }
 }
 
-/// Holds off a second run on the same kernel, which would write the same files, until the first is
-/// done. Released when dropped.
+/// Waits until no other run on the same kernel writes to `folder`. The lock is released on drop.
 fn lock(folder: &Path) -> Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("lock");

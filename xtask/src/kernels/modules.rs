@@ -1,4 +1,4 @@
-//! The modules that the tests need, in the order in which they can be loaded.
+//! The kernel modules that the tests need, in an order in which they can be loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,17 +7,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// What lab and agent use that a distribution's kernel has as modules, by their file names.
+/// What lab and agent use and a distribution's kernel has as modules.
 const NEEDED: [&str; 8] =
     ["veth", "bridge", "sch_ingress", "cls_bpf", "nf_tables", "inet_diag", "tcp_diag", "udp_diag"];
 
-/// A module, ready to be loaded.
+/// A module, decompressed.
 pub(crate) struct Module {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Every needed module of a kernel's folder and those it depends on, which come before it.
+/// The needed modules in a kernel's folder, each after the modules it depends on.
 pub(crate) fn in_order(folder: &Path) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
     find(folder, &mut files)?;
@@ -47,7 +47,7 @@ impl Order {
         let path =
             self.files.get(name).with_context(|| format!("the kernel has no module {name}"))?;
         let bytes = read(path)?;
-        // modules.dep says the same, but is made where a kernel is installed.
+        // modules.dep has this too, but only depmod makes it, when a kernel is installed.
         for dependency in dependencies(&bytes) {
             self.add(&dependency)?;
         }
@@ -70,8 +70,8 @@ fn find(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// `sch_ingress` of `…/sch_ingress.ko.xz`. A module's own name has an underscore where its file may
-/// have a dash.
+/// The module's name in a path: `sch_ingress` in `…/sch_ingress.ko.xz`. File names may have dashes
+/// in place of underscores.
 fn name_of(path: &Path) -> Option<String> {
     let (name, rest) = path.file_name()?.to_str()?.split_once(".ko")?;
     (rest.is_empty() || rest.starts_with('.')).then(|| name.replace('-', "_"))
@@ -92,12 +92,12 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             }
             Ok(output.stdout)
         }
-        other => bail!("{}: nothing here unpacks '{}'", what(), other.unwrap_or_default()),
+        other => bail!("{}: unknown compression '{}'", what(), other.unwrap_or_default()),
     }
 }
 
-/// What a module says it depends on: `depends=A,B` among the strings of its section `.modinfo`,
-/// each ended by NUL.
+/// The modules that a module depends on: `depends=A,B` in its section `.modinfo`, a list of strings
+/// that end with NUL.
 fn dependencies(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
     let Some(at) = module.windows(KEY.len()).position(|window| window == KEY) else {
@@ -116,14 +116,14 @@ mod tests {
     use super::{dependencies, name_of};
 
     #[test]
-    fn a_module_tells_what_it_depends_on() {
+    fn dependencies_are_read_from_modinfo() {
         assert_eq!(dependencies(b"\0license=GPL\0depends=stp,llc\0retpoline=Y\0"), ["stp", "llc"]);
         assert!(dependencies(b"\0license=GPL\0depends=\0").is_empty());
         assert!(dependencies(b"nothing").is_empty());
     }
 
     #[test]
-    fn a_file_of_a_module_is_known_compressed_or_not() {
+    fn name_of_ignores_compression() {
         assert_eq!(
             name_of(Path::new("kernel/net/sched/sch_ingress.ko.xz")).as_deref(),
             Some("sch_ingress")

@@ -1,5 +1,4 @@
-//! What runs on another kernel: test programs, and what the labs of each connect their containers
-//! with.
+//! Test programs to run on another kernel, each with the kind of device that connects containers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,22 +10,22 @@ use anyhow::{Context, Result, bail};
 use crate::results::kernel::Kernel;
 use crate::workspace::Workspace;
 
-/// What a gate has time for: every program loads and is attached, the tables of packets, and a
-/// little traffic of every kind.
+/// The quick suites: loading and attaching every program, packet tables, and one test per kind of
+/// traffic.
 const QUICK: [&str; 3] = ["load", "packets", "smoke"];
 
-/// What a lab's containers are connected with if nothing is said, and what tests say so by.
+/// The kinds of devices that connect containers, as tests name them: the default, and the other.
 const USUAL: &str = "veth";
 const OTHER: &str = "netkit";
 
-/// The first kernel that has the other.
+/// The first kernel whose netkit the agent uses.
 const OTHER_SINCE: &str = "6.11";
 
-/// Traffic of containers, which comes by what connects them: once more with the other.
+/// Test programs with traffic of containers, which run once with each kind of device.
 const TRAFFIC: [&str; 7] =
     ["flows", "fragments", "isolation", "lifecycle", "nat", "publish", "smoke"];
 
-/// A test program, and the kind of interfaces its labs have.
+/// A test program, and the kind of device in its labs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suite {
     pub(crate) program: String,
@@ -38,13 +37,13 @@ impl Suite {
         Self { program: program.to_owned(), device: device.to_owned() }
     }
 
-    /// What a gate runs.
+    /// The suites of CI.
     pub(crate) fn quick() -> Vec<Self> {
         QUICK.iter().map(|program| Self::new(program, USUAL)).collect()
     }
 
-    /// Every test program; those with traffic again where the kernel has the other kind of
-    /// interfaces.
+    /// Every test program; those with traffic also with the other kind of device, if the kernel has
+    /// it.
     pub(crate) fn all(workspace: &Workspace, kernel: Kernel) -> Result<Vec<Self>> {
         let mut suites: Vec<Self> =
             programs(workspace)?.iter().map(|program| Self::new(program, USUAL)).collect();
@@ -54,7 +53,7 @@ impl Suite {
         Ok(suites)
     }
 
-    /// Those programs, each of which there is.
+    /// The test programs with these names. Fails if one does not exist.
     pub(crate) fn some(
         workspace: &Workspace,
         names: &[&str],
@@ -63,12 +62,12 @@ impl Suite {
         let there = programs(workspace)?;
         if let Some(unknown) = names.iter().find(|name| !there.contains(**name)) {
             let there: Vec<_> = there.into_iter().collect();
-            bail!("no test program is called '{unknown}': there are {}", there.join(", "));
+            bail!("there is no test program '{unknown}': choose from {}", there.join(", "));
         }
         Ok(names.iter().map(|name| Self::new(name, device.unwrap_or(USUAL))).collect())
     }
 
-    /// Reads what it prints.
+    /// Parses what [`fmt::Display`] prints.
     pub(crate) fn parse(text: &str) -> Self {
         match text.split_once(" with ") {
             Some((program, device)) => Self::new(program, device),
@@ -101,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_suite_is_read_as_it_was_printed() {
+    fn suite_round_trips() {
         for suite in [Suite::new("load", USUAL), Suite::new("nat", OTHER)] {
             assert_eq!(Suite::parse(&suite.to_string()), suite);
         }
     }
 
     #[test]
-    fn every_suite_that_is_named_there_is() {
+    fn named_suites_exist() {
         let workspace = Workspace::find().unwrap();
         let there = programs(&workspace).unwrap();
         for name in QUICK.iter().chain(&TRAFFIC) {

@@ -1,8 +1,9 @@
 //! The functions of an eBPF object, and what identifies them whatever they are called and wherever
 //! they stand.
 //!
-//! The body of a function is its instructions. An operand that the loader fills in counts by what it
-//! refers to: a function by its own body, data by its bytes, a map or a global variable by its name.
+//! The body of a function is its instructions. An operand that the loader fills in counts by what
+//! it refers to: a function by its own body, data by its bytes, a map or a global variable by its
+//! name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

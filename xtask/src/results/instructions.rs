@@ -1,6 +1,7 @@
-//! How many instructions the verifier looks at to accept a program, on each kernel: recorded in the
-//! repository, so that a change shows as a difference there. The budget is a limit far below the
-//! kernel's own of a million.
+//! The number of instructions that the verifier processes to accept each program, per kernel.
+//!
+//! The counts are recorded in the repository, so that a change shows in its diff. The budget of a
+//! program is far below the kernel's limit of one million (`BPF_COMPLEXITY_LIMIT_INSNS`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,11 +15,11 @@ use super::kernel::Kernel;
 const FILE: &str = "tests/instructions.txt";
 const BUDGET: &str = "budget";
 const HEAD: &str = "\
-# Instructions that the verifier looks at until it accepts a program, as `cargo xtask test --kernels` has seen them and
-# written them here. More than the budget is a failure. Another compiler may give other numbers.
+# Instructions that the verifier processes to accept a program. Written by `cargo xtask test --kernels`.
+# A count over the budget is a failure. Another compiler may give other numbers.
 ";
 
-/// The file: counts by kernel, or `budget`, and program.
+/// The file: counts by kernel and program, and a budget by program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Instructions(BTreeMap<Row, BTreeMap<String, u64>>);
 
@@ -40,7 +41,7 @@ impl Instructions {
         let mut all = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
             let [kernel, program, count] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-                anyhow::bail!("'{line}' is not a kernel, a program and a number");
+                anyhow::bail!("'{line}' is not of the form KERNEL PROGRAM COUNT");
             };
             let row = if kernel == BUDGET { Row::Budget } else { Row::Of(Kernel::parse(kernel)?) };
             let count =
@@ -64,18 +65,18 @@ impl Instructions {
         iter::once(HEAD.to_owned()).chain(self.0.iter().map(table)).collect()
     }
 
-    /// What is wrong with a count.
+    /// The error of a count over the budget, or of a program without one.
     pub(crate) fn over_budget(&self, program: &str, count: u64) -> Option<String> {
         match self.0.get(&Row::Budget).and_then(|budget| budget.get(program)) {
             Some(budget) if count <= *budget => None,
             Some(budget) => Some(format!(
-                "the verifier looks at {count} instructions of {program}; the budget in {FILE} is {budget}"
+                "the verifier processes {count} instructions of {program}: the budget in {FILE} is {budget}"
             )),
             None => Some(format!("{FILE} has no budget for {program} ({count} instructions)")),
         }
     }
 
-    /// Puts a kernel's counts in place of those there, and says so if they are others.
+    /// Replaces the counts of a kernel in the file, and prints those that have changed.
     pub(crate) fn record(
         mut self,
         root: &Path,
@@ -105,9 +106,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_read_as_it_was_written() {
+    fn instructions_round_trip() {
         let counts = |count| {
-            BTreeMap::from([("to_bridge".to_owned(), count), ("uplink".to_owned(), 10 * count)])
+            BTreeMap::from([
+                ("to_bridge".to_owned(), count),
+                ("from_uplink".to_owned(), 10 * count),
+            ])
         };
         let [old, new] = ["6.1", "6.12"].map(|text| Row::Of(Kernel::parse(text).unwrap()));
         let all = Instructions(BTreeMap::from([
@@ -118,14 +122,14 @@ mod tests {
         let text = all.text();
         assert_eq!(Instructions::parse(&text).unwrap(), all);
         assert!(text.find("6.1 ").unwrap() < text.find("6.12").unwrap(), "{text}");
-        assert!(Instructions::parse("6.1 uplink\n").is_err());
+        assert!(Instructions::parse("6.1 from_uplink\n").is_err());
     }
 
     #[test]
-    fn more_than_the_budget_is_too_much() {
-        let all = Instructions::parse("budget uplink 100\n").unwrap();
-        assert_eq!(all.over_budget("uplink", 100), None);
-        assert!(all.over_budget("uplink", 101).unwrap().contains("101"));
+    fn budget_is_an_upper_limit() {
+        let all = Instructions::parse("budget from_uplink 100\n").unwrap();
+        assert_eq!(all.over_budget("from_uplink", 100), None);
+        assert!(all.over_budget("from_uplink", 101).unwrap().contains("101"));
         assert!(all.over_budget("to_bridge", 1).unwrap().contains("no budget"));
     }
 }

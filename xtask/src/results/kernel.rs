@@ -1,4 +1,4 @@
-//! Kernels, by version and by how they are built.
+//! Versions of kernels, and their build options.
 
 use std::fmt;
 use std::fs;
@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// A kernel's version, to its minor number.
+/// A kernel version: major and minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kernel(u32, u32);
 
 impl Kernel {
-    /// Of a version or a release: `6.1`, `6.1.0-56-cloud-amd64`.
+    /// Parses a version or a release: `6.1`, `6.1.0-56-cloud-amd64`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let number = |part: Option<&str>| {
             part?.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
@@ -19,16 +19,16 @@ impl Kernel {
         let mut parts = text.split('.');
         let version = number(parts.next()).zip(number(parts.next()));
         let (major, minor) =
-            version.with_context(|| format!("'{text}' is no version of a kernel, such as 6.1"))?;
+            version.with_context(|| format!("'{text}' is not a kernel version such as 6.1"))?;
         Ok(Self(major, minor))
     }
 
-    /// The one that runs here.
+    /// The version of the running kernel.
     pub(crate) fn running() -> Result<Self> {
         Self::parse(&Self::release()?)
     }
 
-    /// What the one that runs here calls itself.
+    /// The release of the running kernel.
     pub(crate) fn release() -> Result<String> {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease")
             .context("cannot read the kernel's release")?;
@@ -42,29 +42,29 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// How a kernel is built.
+/// The build options of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// As Debian does it: with all that the tests want.
-    Debians,
-    /// As whoever did it liked. Its configuration, empty if it does not tell.
-    Anybodys(String),
+    /// Debian's kernel, which has every option that the tests need.
+    Debian,
+    /// A kernel with this configuration; empty if it is not known.
+    Custom(String),
 }
 
 impl Build {
-    /// How the running kernel is built.
+    /// The build options of the running kernel.
     pub(crate) fn running() -> Self {
         let unpacked =
             Command::new("gzip").args(["--decompress", "--stdout", "/proc/config.gz"]).output();
         let config = unpacked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        Self::Anybodys(config.unwrap_or_default())
+        Self::Custom(config.unwrap_or_default())
     }
 
-    /// Whether that option is set.
+    /// Whether an option such as `CONFIG_XDP_SOCKETS` is set.
     pub(crate) fn has(&self, option: &str) -> bool {
         match self {
-            Self::Debians => true,
-            Self::Anybodys(config) => config
+            Self::Debian => true,
+            Self::Custom(config) => config
                 .lines()
                 .any(|line| line.strip_prefix(option).is_some_and(|rest| rest.starts_with('='))),
         }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_by_number() {
+    fn kernel_versions_compare_by_number() {
         let [old, new] =
             ["6.1.0-56-cloud-amd64", "6.12.117+deb12"].map(|text| Kernel::parse(text).unwrap());
         assert!(old < new);

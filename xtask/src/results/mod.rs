@@ -1,4 +1,4 @@
-//! What tests print and report, read and judged.
+//! Reads what tests print and report, and judges it.
 
 mod instructions;
 pub(crate) mod kernel;

@@ -1,10 +1,10 @@
-//! What came of the tests on one kernel, and a table of several.
+//! The outcome of the tests on a kernel, and a table of several outcomes.
 
 use std::time::Duration;
 
 use super::tally::Tally;
 
-/// What came of the tests on one kernel.
+/// The outcome of the tests on one kernel.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// The kernel's release.
@@ -12,18 +12,18 @@ pub(crate) struct Outcome {
     pub(crate) tally: Tally,
     pub(crate) skipped: u32,
     pub(crate) took: Duration,
-    /// Nothing failed, and nothing else went wrong.
+    /// Whether no test failed and nothing else went wrong.
     pub(crate) right: bool,
 }
 
 impl Outcome {
-    /// How many passed: a harness knows no skips.
+    /// The number of passed tests. The harness counts skipped ones as passed.
     pub(crate) const fn passed(&self) -> u32 {
         self.tally.passed.saturating_sub(self.skipped)
     }
 }
 
-/// A line for each kernel.
+/// A table with a line for each kernel.
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
     let width =
         outcomes.iter().map(|outcome| outcome.kernel.len()).max().unwrap_or_default().max(6);
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_line_for_each_kernel() {
+    fn table_has_line_per_kernel() {
         let outcome = |kernel: &str, failed, right| Outcome {
             kernel: kernel.into(),
             tally: Tally { passed: 24, failed, ignored: 1, clean: failed == 0, ..Tally::default() },

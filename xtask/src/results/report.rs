@@ -1,6 +1,7 @@
-//! What tests report besides their results, as lines in the file that `CAUSEWAY_REPORT` names:
-//! `instructions PROGRAM COUNT`, `skipped TEST FEATURE SINCE` and `rows FAMILY COUNT`; and what of
-//! it is wrong.
+//! The report of tests: what they tell besides their results.
+//!
+//! Tests append lines to the file that `CAUSEWAY_REPORT` names: `instructions PROGRAM COUNT`,
+//! `skipped TEST FEATURE SINCE` and `rows FAMILY COUNT`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +13,19 @@ use super::instructions::Instructions;
 use super::kernel::{Build, Kernel};
 use crate::workspace::Workspace;
 
-/// The list of the skips that are right: in each line `SINCE FEATURE TEST`, and behind that what a
-/// kernel may be built without.
+/// The list of permitted skips, one a line: `SINCE FEATURE TEST [OPTION]`. A kernel built without
+/// `OPTION` lacks the feature at any version.
 const SKIPS: &str = "tests/skips.txt";
 
-/// What the tests of one run reported.
+/// The report of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     instructions: BTreeMap<String, u64>,
     skips: Vec<Skip>,
-    /// Of packet tables: IPv4's, and IPv6's.
+    /// Rows of packet tables that passed, of IPv4 and of IPv6.
     rows: [u64; 2],
-    strange: Vec<String>,
+    /// Lines that were not understood.
+    unknown: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ struct Skip {
 }
 
 impl Report {
-    /// The report that a run has left in a file; an empty one if it has left none.
+    /// Reads the report in a file. It is empty if there is no file.
     pub(crate) fn read(path: &Path) -> Self {
         let mut report = Self::default();
         fs::read_to_string(path).unwrap_or_default().lines().for_each(|line| report.add(line));
@@ -56,21 +58,21 @@ impl Report {
             ["rows", family @ ("v4" | "v6"), count] if count.parse::<u64>().is_ok() => {
                 self.rows[usize::from(family == "v6")] += count.parse::<u64>().unwrap_or_default();
             }
-            _ => self.strange.push(line.to_owned()),
+            _ => self.unknown.push(line.to_owned()),
         }
     }
 
-    /// How many tests were skipped.
+    /// The number of skipped tests.
     pub(crate) fn skips(&self) -> u32 {
         u32::try_from(self.skips.len()).unwrap_or(u32::MAX)
     }
 
-    /// How many rows of packet tables passed, of IPv4 and of IPv6.
+    /// The number of rows of packet tables that passed, of IPv4 and of IPv6.
     pub(crate) const fn rows(&self) -> [u64; 2] {
         self.rows
     }
 
-    /// Shows skips and counts, and answers what is wrong with them on that kernel.
+    /// Prints skips and instruction counts. Returns what is wrong with them for this kernel.
     pub(crate) fn check(
         &self,
         workspace: &Workspace,
@@ -83,7 +85,7 @@ impl Report {
         let mut problems: Vec<_> =
             self.skips.iter().filter_map(|skip| unlisted(skip, &list, kernel, build)).collect();
         for Skip { test, feature, since } in &self.skips {
-            println!("skipped {test}: Linux {kernel} has no {feature}, which came with {since}");
+            println!("skipped {test}: Linux {kernel} has no {feature} (since {since})");
         }
         for (program, count) in &self.instructions {
             println!("Linux {kernel}: {program:<14}{count:>9} instructions");
@@ -95,14 +97,14 @@ impl Report {
                 .filter_map(|(program, count)| recorded.over_budget(program, *count)),
         );
         problems.extend(
-            self.strange
+            self.unknown
                 .iter()
-                .map(|line| format!("a test reported what nobody understands: {line}")),
+                .map(|line| format!("a test reported a line that is not understood: {line}")),
         );
         Ok(problems)
     }
 
-    /// Writes the counts into the repository's list, if they are not what it says.
+    /// Updates the instruction counts in the repository, if they have changed.
     pub(crate) fn record(&self, workspace: &Workspace, kernel: Kernel) -> Result<()> {
         if self.instructions.is_empty() {
             return Ok(());
@@ -111,7 +113,7 @@ impl Report {
     }
 }
 
-/// What is wrong with a skip.
+/// What is wrong with a skip: it is not in the list, or this kernel has the feature.
 fn unlisted(skip: &Skip, list: &str, kernel: Kernel, build: &Build) -> Option<String> {
     let Skip { test, feature, since } = skip;
     let listed = list.lines().find_map(|line| {
@@ -121,7 +123,7 @@ fn unlisted(skip: &Skip, list: &str, kernel: Kernel, build: &Build) -> Option<St
     });
     let Some(option) = listed else {
         return Some(format!(
-            "{test} was skipped for want of {feature} (since Linux {since}), and {SKIPS} does not say so"
+            "{test} was skipped without {feature} (since Linux {since}), and {SKIPS} does not list it"
         ));
     };
     if option.is_some_and(|option| !build.has(option)) {
@@ -129,9 +131,7 @@ fn unlisted(skip: &Skip, list: &str, kernel: Kernel, build: &Build) -> Option<St
     }
     let has_it = Kernel::parse(since).is_ok_and(|since| kernel >= since);
     has_it.then(|| {
-        format!(
-            "{test} was skipped for want of {feature}, which Linux {kernel} has (since {since})"
-        )
+        format!("{test} was skipped without {feature}, but Linux {kernel} has it (since {since})")
     })
 }
 
@@ -148,40 +148,38 @@ mod tests {
     }
 
     #[test]
-    fn a_skip_is_right_if_it_is_listed_and_the_kernel_is_older() {
+    fn skip_is_right_if_listed_and_kernel_is_older() {
         let list = "# since  feature  test\n6.6  tcx  a_test\n";
-        for build in [Build::Debians, Build::Anybodys(String::new())] {
+        for build in [Build::Debian, Build::Custom(String::new())] {
             assert_eq!(unlisted(&skip(), list, kernel("6.1"), &build), None);
             assert!(unlisted(&skip(), list, kernel("6.6"), &build).unwrap().contains("has"));
             assert!(
-                unlisted(&skip(), "", kernel("6.1"), &build).unwrap().contains("does not say so")
+                unlisted(&skip(), "", kernel("6.1"), &build).unwrap().contains("does not list it")
             );
             assert!(unlisted(&skip(), "6.7 tcx a_test", kernel("6.1"), &build).is_some());
         }
     }
 
     #[test]
-    fn what_a_kernel_may_be_built_without_debians_have() {
+    fn skip_of_build_option_is_wrong_on_debian() {
         let list = "6.6  tcx  a_test  CONFIG_TCX\n";
         let wrong = |kernel, build| unlisted(&skip(), list, kernel, &build);
-        assert_eq!(wrong(kernel("6.1"), Build::Debians), None);
-        assert!(wrong(kernel("6.12"), Build::Debians).unwrap().contains("has"));
+        assert_eq!(wrong(kernel("6.1"), Build::Debian), None);
+        assert!(wrong(kernel("6.12"), Build::Debian).unwrap().contains("has"));
         assert_eq!(
             wrong(
                 kernel("6.12"),
-                Build::Anybodys("CONFIG_TCX_MORE=y\n# CONFIG_TCX is not set\n".into())
+                Build::Custom("CONFIG_TCX_MORE=y\n# CONFIG_TCX is not set\n".into())
             ),
             None
         );
         assert!(
-            wrong(kernel("6.12"), Build::Anybodys("CONFIG_TCX=y\n".into()))
-                .unwrap()
-                .contains("has")
+            wrong(kernel("6.12"), Build::Custom("CONFIG_TCX=y\n".into())).unwrap().contains("has")
         );
     }
 
     #[test]
-    fn lines_that_nobody_understands_are_a_problem() {
+    fn report_keeps_unknown_lines() {
         let mut report = Report::default();
         let lines = [
             "instructions uplink 7",
@@ -195,11 +193,11 @@ mod tests {
         assert_eq!(report.instructions, BTreeMap::from([("uplink".into(), 7)]));
         assert_eq!(report.skips, [skip()]);
         assert_eq!(report.rows, [3, 9]);
-        assert_eq!(report.strange, ["instructions uplink many", "hello", "rows v5 1"]);
+        assert_eq!(report.unknown, ["instructions uplink many", "hello", "rows v5 1"]);
     }
 
     #[test]
-    fn every_skip_that_is_listed_is_of_a_test_there_is() {
+    fn listed_skips_name_existing_tests() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let read = |path: &Path| fs::read_to_string(path).unwrap();
         let entries = |path: &Path| {

@@ -1,32 +1,32 @@
-//! What test harnesses print: shown as it comes, and added up.
+//! The output of test harnesses: forwarded as it comes, and added up.
 
 use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::ops::AddAssign;
 
 use anyhow::{Context, Result};
 
-/// The output of test harnesses, one after the other.
+/// Forwards the output of test harnesses.
 ///
-/// A person sees the name of a test while it runs. A log gets whole lines, which those of other
-/// programs cannot split.
+/// A terminal shows the name of a test while it runs. A log gets whole lines, so that other output
+/// does not split them.
 pub(crate) struct Listing<W> {
     out: W,
     whole_lines: bool,
-    /// Before each line.
+    /// The text before each line.
     label: String,
     line: Vec<u8>,
     total: Tally,
 }
 
 impl Listing<Stdout> {
-    /// One for whoever has started xtask.
+    /// Forwards to stdout: whole lines unless it is a terminal.
     pub(crate) fn shown() -> Self {
         let out = stdout();
         let whole_lines = !out.is_terminal();
         Self::new(out, whole_lines)
     }
 
-    /// One of several at once: whole lines, each with what it is of.
+    /// Forwards to stdout, with a label before each line: for several at once.
     pub(crate) fn labelled(label: &str) -> Self {
         Self { label: format!("{label} "), ..Self::new(stdout(), true) }
     }
@@ -37,7 +37,7 @@ impl<W: Write> Listing<W> {
         Self { out, whole_lines, label: String::new(), line: Vec::new(), total: Tally::default() }
     }
 
-    /// Shows what has come, which may end anywhere.
+    /// Forwards output, which may end in the middle of a line.
     pub(crate) fn show(&mut self, bytes: &[u8]) -> Result<()> {
         if !self.whole_lines {
             print(&mut self.out, bytes)?;
@@ -55,12 +55,12 @@ impl<W: Write> Listing<W> {
         Ok(())
     }
 
-    /// Something failed that no harness has said of itself.
+    /// Notes a failure that no harness reported.
     pub(crate) const fn failed(&mut self) {
         self.total.clean = false;
     }
 
-    /// Shows what is left, and answers the sum.
+    /// Forwards the rest, and returns the total.
     pub(crate) fn end(mut self) -> Result<Tally> {
         if self.whole_lines && !self.line.is_empty() {
             self.print_line()?;
@@ -78,15 +78,15 @@ fn print(out: &mut impl Write, bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).context("cannot print the tests' output")
 }
 
-/// What a test harness reported.
+/// Results of test harnesses, added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u32,
     pub(crate) failed: u32,
     pub(crate) ignored: u32,
-    /// Of those that passed: the tests of IPv4, and of IPv6, alone; by their names.
+    /// Passed tests of IPv4 only and of IPv6 only, by their modules `v4` and `v6`.
     pub(crate) of_family: [u32; 2],
-    /// Whether everything was built, run and passed.
+    /// Whether everything was built and run, and passed.
     pub(crate) clean: bool,
 }
 
@@ -110,7 +110,7 @@ impl AddAssign for Tally {
 
 impl Tally {
     /// Reads a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, or `test v4::name ...
-    /// ok` for its family; any other line is none.
+    /// ok` for its family. `None` for any other line.
     fn of(line: &str) -> Option<Self> {
         let Some(result) = line.strip_prefix("test result: ") else {
             return Self::of_test(line.strip_prefix("test ")?);
@@ -126,7 +126,7 @@ impl Tally {
         Some(Self { passed, failed, ignored, clean: failed == 0, ..Self::default() })
     }
 
-    /// A test of a family is in a module of that name. Colours may be around its result.
+    /// The tally of one test. Its result may be coloured.
     fn of_test(line: &str) -> Option<Self> {
         let (name, result) = line.split_once(" ... ")?;
         let passed = result.contains("ok") && !result.contains("ignored");
@@ -141,7 +141,7 @@ mod tests {
     use super::Tally;
 
     #[test]
-    fn a_result_line_is_counted() {
+    fn tally_reads_result_line() {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s";
         assert_eq!(
             Tally::of(line),
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn colours_around_the_verdict_do_not_matter() {
+    fn tally_ignores_colours() {
         let line =
             "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 0 failed; 0 ignored; 0 measured";
         assert_eq!(Tally::of(line), Some(Tally { passed: 12, ..Tally::default() }));
     }
 
     #[test]
-    fn a_test_that_passed_counts_for_its_family() {
+    fn tally_counts_families_by_module() {
         for (line, of_family) in [
             ("test v4::a_ping ... ok", [1, 0]),
             ("test forward::tests::v6::a_ping ... \u{1b}[32mok\u{1b}(B\u{1b}[m", [0, 1]),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_not_results() {
+    fn tally_ignores_other_lines() {
         assert_eq!(Tally::of("running 3 tests"), None);
         assert_eq!(Tally::of("test v4::a_ping"), None);
     }

@@ -1,4 +1,4 @@
-//! Causeway's cache: what set-up builds is made aside and moved to its place once it is whole.
+//! Causeway's cache directory: its lock, and `cargo install` into it.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,21 +10,20 @@ use anyhow::{Context, Result};
 
 use crate::recipe;
 
-/// `cargo install` of one version of a package, with the Rust that runs xtask. `root` gets `bin`,
-/// and `build`, which is of no use afterwards.
+/// `cargo install` of one version of a package, with the Rust that runs xtask. Programs go to
+/// `bin` below `root`; `build` is its target directory, to be removed afterwards.
 pub(crate) fn cargo_install(package: &str, version: &str, root: &Path) -> Command {
     let toolchain = env::var_os("RUSTUP_TOOLCHAIN");
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     recipe::scrub(&mut command);
-    // Which compiler rustup's proxies mean.
+    // Selects the compiler behind rustup's proxies.
     command.envs(toolchain.map(|name| ("RUSTUP_TOOLCHAIN", name)));
     command.args(["install", package, "--version", version, "--locked"]);
     command.arg("--root").arg(root).arg("--target-dir").arg(root.join("build"));
     command
 }
 
-/// Holds off a second set-up, of this checkout or another, until the first is done. Released when
-/// dropped.
+/// Waits until no other set-up runs, of this checkout or another. The lock is released on drop.
 pub(crate) fn lock(cache: &Path) -> Result<File> {
     let path = cache.join("setup.lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -39,7 +38,7 @@ pub(crate) fn lock(cache: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Removes a directory; succeeds if there is none.
+/// Removes a directory. Succeeds if absent.
 pub(crate) fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! Packages, where apt-get is.
+//! Debian's packages, by apt-get.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -9,17 +9,17 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::progress::Steps;
 use crate::privilege;
 
-/// apt-get with the rights to install.
+/// apt-get, as root.
 pub(crate) struct Apt<'a> {
     steps: &'a Steps,
     prefix: Vec<OsString>,
-    /// Why the package lists could not be fetched. Not an error by itself: one unreachable source
-    /// of many is none of our business, and what is asked for may be known already.
+    /// Why `apt-get update` failed. It is no error by itself: one of many sources may be
+    /// unreachable, and the package may be in the lists that are there.
     stale: Option<anyhow::Error>,
 }
 
 impl<'a> Apt<'a> {
-    /// Fetches the package lists. `otherwise` is what to do by hand where there is no apt-get.
+    /// Fetches the package lists. `otherwise` tells what to do where there is no apt-get.
     pub(crate) fn open(steps: &'a Steps, otherwise: &str) -> Result<Self> {
         if privilege::find_program("apt-get").is_none() {
             bail!("there is no apt-get here: {otherwise}");
@@ -36,7 +36,7 @@ impl<'a> Apt<'a> {
         Ok(apt)
     }
 
-    /// Installs packages, and never removes one to do so.
+    /// Installs packages, without removing others.
     pub(crate) fn install(&self, name: &str, packages: &[&str]) -> Result<()> {
         let mut command = self.apt_get();
         command.args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages);
@@ -62,8 +62,7 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// Whether an installation was interrupted, this one's predecessor perhaps: until it is finished
-/// dpkg refuses all else.
+/// Whether an installation was interrupted. dpkg refuses to work until it is finished.
 fn half_installed() -> bool {
     let journal =
         fs::read_dir("/var/lib/dpkg/updates").is_ok_and(|mut entries| entries.next().is_some());

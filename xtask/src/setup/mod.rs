@@ -1,8 +1,8 @@
-//! `cargo xtask setup`: finds what building and testing need and installs what is missing.
+//! Finds what building and testing need, and installs what is missing.
 //!
-//! Whatever works already is taken as it is (see `recipe::find`). Otherwise Debian's compiler,
-//! whose library source is a package, and a bpf-linker built for its LLVM into causeway's cache.
-//! Asking costs a fraction of a second, so every verb that builds asks first.
+//! A toolchain that works is used as it is (see `recipe::find`). Otherwise Debian's compiler is
+//! installed, whose library source is a package, and a bpf-linker for its LLVM is built into
+//! causeway's cache. Every verb that builds asks first: it takes a fraction of a second.
 
 use std::fs;
 use std::path::Path;
@@ -22,24 +22,25 @@ use crate::privilege;
 use crate::recipe::{self, Toolchain};
 use crate::workspace::Workspace;
 
-/// What a verb needs besides Rust itself.
+/// What a verb needs besides Rust. Each includes an eBPF toolchain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Needs {
-    /// An eBPF toolchain.
+    /// The toolchain alone.
     Toolchain,
-    /// And the programs that lab and tests start.
+    /// The programs that lab and tests start.
     Programs,
-    /// And what runs another kernel.
+    /// [`Needs::Programs`], and the virtual machine for other kernels.
     Machine,
-    /// And what builds a fuzzer.
+    /// [`Needs::Programs`], and the compiler that builds libFuzzer.
     Fuzzer,
-    /// And what causeway is measured against.
+    /// [`Needs::Programs`], and the programs that the benchmark compares causeway with.
     Contenders,
-    /// And the clippy of Debian's compiler, if that compiler is here.
+    /// What CI needs: all of these but the contenders, and clippy of Debian's compiler if that
+    /// compiler is installed.
     Lints,
 }
 
-/// Programs that lab and tests start, and the packages they are in.
+/// Programs that lab and tests start, each with its Debian package.
 const PROGRAMS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
@@ -51,27 +52,27 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("sysctl", "procps"),
 ];
 
-/// The virtual machine.
+/// The emulator of the virtual machine.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
-/// Programs that run the tests on another kernel.
+/// Programs that run tests on another kernel.
 const MACHINE: [(&str, &str); 3] =
     [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
-/// Builds libFuzzer.
+/// The compiler of libFuzzer.
 const FUZZER: [(&str, &str); 1] = [("c++", "g++")];
-/// The other contenders of the benchmark: what of them is looked for, and the package it is in.
+/// The programs that the benchmark compares causeway with, each with its Debian package.
 const CONTENDERS: [(&str, &str); 3] = [
     ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
     (CNI_BRIDGE, "containernetworking-plugins"),
 ];
-/// Not in anybody's PATH.
+/// The CNI bridge plugin, whose directory is in no PATH.
 const CNI_BRIDGE: &str = "/usr/lib/cni/bridge";
 
 const BY_HAND: &str = "`rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` \
                        give a toolchain without it; run this again afterwards";
 
-/// Finds what is needed, installs what is missing, and returns the toolchain to build with. Says
-/// nothing when all is there.
+/// Installs what is missing, and returns the toolchain to build with. Prints nothing if nothing is
+/// missing.
 pub(crate) fn ensure(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
     let found = recipe::find(workspace.target_dir());
     match found {
@@ -92,7 +93,7 @@ fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
     let _lock = cache::lock(&cache)?;
     let steps = Steps::new(cache.join("setup.log"))?;
 
-    // Asked again: whoever held the lock may have done it all.
+    // Looked for again: another set-up may have held the lock and installed everything.
     let toolchain = recipe::find(workspace.target_dir());
     let programs = missing(needs);
     let apt = match (&toolchain, programs.is_empty()) {
@@ -122,8 +123,8 @@ fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
     }
 }
 
-/// Debian's compiler and a bpf-linker for it. The linker is built aside and moved to its place only
-/// after it was seen to work, so what is in place is always good.
+/// Installs Debian's compiler and a bpf-linker for it. The linker is built in a directory of its
+/// own and moved into place once it works.
 fn install_toolchain(
     workspace: &Workspace,
     cache: &Path,
@@ -139,7 +140,7 @@ fn install_toolchain(
         .with_context(|| format!("cannot install an eBPF toolchain ({BY_HAND})"))?;
     }
     if let Ok(toolchain) = recipe::find(workspace.target_dir()) {
-        return Ok(toolchain); // a linker that was there before works with the new compiler
+        return Ok(toolchain); // A linker that was there works with the new compiler.
     }
 
     let llvm = llvm_of(&debian.join("bin/rustc"))?;
@@ -169,7 +170,7 @@ fn install_toolchain(
 /// `cargo install bpf-linker` against one LLVM.
 fn install_linker(llvm: u32, root: &Path) -> Command {
     let prefix = format!("/usr/lib/llvm-{llvm}");
-    // Another LLVM may come first in PATH, and the build asks the first llvm-config it finds.
+    // The build takes the first llvm-config in PATH, which may be of another LLVM.
     let first = iter::once(Path::new(&prefix).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(first.chain(env::split_paths(&path))).unwrap_or(path);
@@ -182,7 +183,7 @@ fn install_linker(llvm: u32, root: &Path) -> Command {
     command
 }
 
-/// The major version of the LLVM a compiler emits bitcode of.
+/// The major version of a compiler's LLVM.
 fn llvm_of(rustc: &Path) -> Result<u32> {
     let output = Command::new(rustc)
         .arg("-vV")
@@ -195,12 +196,12 @@ fn llvm_of(rustc: &Path) -> Result<u32> {
         .with_context(|| format!("`{} -vV` does not name its LLVM version", rustc.display()))
 }
 
-/// What of the needed programs is not here, each with its package.
+/// The missing programs, each with its package.
 fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     if needs == Needs::Toolchain {
         return Vec::new();
     }
-    // Joined to a directory, an absolute path stays what it is.
+    // An absolute path joined to a directory stays as it is.
     let mut missing = PROGRAMS.to_vec();
     if matches!(needs, Needs::Machine | Needs::Lints) && env::consts::ARCH == "x86_64" {
         missing.extend(MACHINE);

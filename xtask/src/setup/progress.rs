@@ -1,4 +1,4 @@
-//! One line for each step of set-up: alive on a terminal, two plain lines in a log.
+//! Progress of set-up: a live line for each step on a terminal, two plain lines in a log.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,7 +14,7 @@ use crate::recipe;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// The steps of one set-up and the log their commands write.
+/// The steps of one set-up, and the log of their commands.
 pub(crate) struct Steps {
     log: PathBuf,
 }
@@ -26,8 +26,8 @@ impl Steps {
         Ok(Self { log })
     }
 
-    /// Runs one command as a step called `name`, its output going to the log. The error is the line
-    /// of the output that says best why it failed, and where the rest is.
+    /// Runs one command as a step called `name`, with its output in the log. The error has the line
+    /// of the output that tells why it failed, and the path of the log.
     pub(crate) fn run(&self, name: &str, command: &mut Command) -> Result<()> {
         let mut log = OpenOptions::new()
             .append(true)
@@ -61,7 +61,7 @@ impl Steps {
         ))
     }
 
-    /// The log from `begin`, or its last part where that is long.
+    /// The log from byte `begin`, or its last 16 KiB.
     fn tail(&self, begin: u64) -> String {
         const ENOUGH: u64 = 16 * 1024;
         let read = || -> std::io::Result<Vec<u8>> {
@@ -84,7 +84,8 @@ struct Line {
 
 impl Line {
     fn start(name: &str) -> Self {
-        let bar = ProgressBar::new_spinner(); // draws on stderr, and nowhere if that is not a terminal
+        // Draws on stderr if that is a terminal.
+        let bar = ProgressBar::new_spinner();
         let style = ProgressStyle::with_template(
             "{spinner:.cyan} {prefix} {elapsed:.dim}  {wide_msg:.dim}",
         );

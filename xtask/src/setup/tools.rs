@@ -1,8 +1,8 @@
-//! Programs that check the checkout, each of one version, in causeway's cache.
+//! Programs that check the checkout, each pinned to one version, in causeway's cache.
 //!
-//! Both were chosen by what they cost on a new machine of two cores: cargo-deny is built without
-//! optimisation and without what it does not need here, and typos comes from Python's registry as
-//! the program its authors built. See docs/design/dependencies.md for the figures.
+//! They are installed in the way that costs least on a new machine: cargo-deny is built without
+//! optimisation, typos is its authors' binary from Python's registry. `docs/design/dependencies.md`
+//! has figures.
 
 use std::env::consts::EXE_SUFFIX;
 use std::fs;
@@ -81,7 +81,8 @@ impl Tool {
     }
 }
 
-/// It reads a few hundred manifests, so that an unoptimised program takes a second.
+/// `cargo install` of cargo-deny, unoptimised: this halves the time to build it, and a check takes
+/// two seconds.
 fn deny(version: &str, root: &Path) -> Command {
     let mut command = cache::cargo_install("cargo-deny", version, root);
     command.args(["--no-default-features", "--debug"]);
@@ -89,7 +90,7 @@ fn deny(version: &str, root: &Path) -> Command {
     command
 }
 
-/// The wheel has the program and nothing else.
+/// `pip install` of typos: its wheel holds only the program.
 fn typos(version: &str, root: &Path) -> Command {
     let mut command = Command::new("python3");
     command.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]);

@@ -1,5 +1,4 @@
-//! `cargo xtask bench`: the benchmark is the program of package `causeway-bench`; this builds it
-//! and becomes it.
+//! `cargo xtask bench`: builds the benchmark, the program of package `causeway-bench`, and runs it.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,10 +10,10 @@ use crate::privilege;
 use crate::setup::{self, Needs};
 use crate::workspace::{Profile, Workspace};
 
-/// The variable that names another build of causeway to compare with.
+/// The variable with the path of another `causeway` to compare with.
 const BEFORE: &str = "CAUSEWAY_BEFORE_BIN";
 
-/// Becomes `bench`, as root.
+/// Replaces this process with `bench`, as root.
 pub(crate) fn verb(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     setup::ensure(workspace, Needs::Contenders)?;
     workspace.build(Profile::Release, &[("causeway", "causeway"), ("causeway-bench", "bench")])?;

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: what `cargo build` does, with set-up before it.
+//! `cargo xtask build`: set-up, then `cargo build`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: the checks of the checkout alone, in seconds.
+//! `cargo xtask check`: the checks of the checkout, without clippy, fuzzing and tests.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::checks::Check;
 use crate::workspace::Workspace;
 
-/// Runs the given checks, or all of them.
+/// Runs these checks, or all if there are none.
 pub(crate) fn verb(
     workspace: &Workspace,
     checks: &[Check],

@@ -1,5 +1,5 @@
-//! `cargo xtask ci`: everything that gates a change. All of it runs even if some of it fails, so
-//! that one run tells all.
+//! `cargo xtask ci`: everything that gates a change. A failure does not stop the run, so that one
+//! run finds every failure.
 //!
 //! What takes seconds comes first. The kernel side is an empty program on the host, so clippy of
 //! the workspace sees nothing of it. It is built first and must build without a warning; then it is
@@ -20,7 +20,7 @@ use crate::verbs::fuzz::{self, Target};
 use crate::verbs::test;
 use crate::workspace::Workspace;
 
-/// How long each fuzz target runs at most.
+/// The longest run of a fuzz target.
 const FUZZ_SECONDS: u32 = 30;
 
 /// Runs every check and prints a table of them.
@@ -77,7 +77,7 @@ fn succeeds(command: &mut Command) -> Result<bool> {
 
 fn builds_without_warnings(workspace: &Workspace, toolchain: &Toolchain, package: &str) -> bool {
     match toolchain.build(&workspace.object(package)) {
-        // cargo repeats the warnings of what it does not build again.
+        // cargo repeats the warnings of crates that it does not build again.
         Ok((_, output)) if !output.lines().any(|line| line.starts_with("warning")) => true,
         Ok((_, output)) | Err(output) => {
             eprintln!("{output}");

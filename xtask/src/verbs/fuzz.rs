@@ -1,9 +1,8 @@
-//! `cargo xtask fuzz`: libFuzzer drives the targets of `common/fuzz`; random frames go through the
-//! programs in the kernel.
+//! `cargo xtask fuzz`: libFuzzer drives the targets of `common/fuzz`; the target `frames` sends
+//! random frames through the programs in the kernel.
 //!
-//! The compiler that counts where a target has been is the usual one, told so by flags; a C++
-//! compiler builds the fuzzer. What is saved in the checkout is where it begins, and what it finds
-//! on the way stays in the target directory.
+//! Coverage comes from flags of the stable compiler; a C++ compiler builds libFuzzer. Each run
+//! starts from the corpus in the checkout. New inputs stay in the target directory.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,21 +17,21 @@ use crate::privilege;
 use crate::setup::{self, Needs};
 use crate::workspace::{Profile, Workspace};
 
-/// What can be fuzzed.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Target {
-    /// Any bytes, parsed and decided about.
+    /// Arbitrary bytes: parsing and decisions.
     Parse,
-    /// ICMP errors, made and translated.
+    /// ICMP errors: creation and translation.
     Errors,
-    /// Histories of packets, and what must hold after each.
+    /// Sequences of packets, with the invariants checked after each.
     History,
-    /// The same traffic, through the programs in the kernel.
+    /// Random frames through the programs in the kernel.
     Frames,
 }
 
 impl Target {
-    /// Those that libFuzzer drives.
+    /// The targets that libFuzzer drives.
     pub(crate) const PURE: [Self; 3] = [Self::Parse, Self::Errors, Self::History];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -45,25 +44,24 @@ impl Target {
     }
 }
 
-/// Tells the compiler to count where a program has been, and what it compares, in the way that
-/// libFuzzer reads.
+/// Compiler flags that record coverage and comparisons in the form that libFuzzer reads.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                             -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                             -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// The longest input, in bytes: some dozens of steps of a history.
+/// The longest input, in bytes: some dozens of packets of `history`.
 const LONGEST: &str = "-max_len=600";
 
-/// Fuzzes one target for so many seconds at most, in a way that does not change from run to run: a
-/// change is judged by what it does, and not by what was found this time.
+/// Fuzzes one target for at most `seconds`, with a fixed seed and number of runs: whether a change
+/// passes must not depend on chance.
 pub(crate) fn check(workspace: &Workspace, target: Target, seconds: u32) -> Result<bool> {
     setup::ensure(workspace, Needs::Fuzzer)?;
     build(workspace)?;
     run(workspace, target, seconds, &["-seed=1", "-runs=50000"])
 }
 
-/// Fuzzes one target, or one after another all that need no kernel, for so many seconds each;
-/// `count` is for frames.
+/// Fuzzes one target, or each that needs no kernel, for `seconds` each. `count` is the number of
+/// frames for [`Target::Frames`].
 pub(crate) fn verb(
     workspace: &Workspace,
     target: Option<Target>,
@@ -95,7 +93,7 @@ fn build(workspace: &Workspace) -> Result<()> {
         "--profile",
         "fuzz",
     ]);
-    // With a target named, programs that run while this builds are not instrumented.
+    // With --target, build scripts and procedural macros are not instrumented.
     command.args(["--target", &triple()]).arg("--target-dir").arg(directory(workspace));
     let status =
         command.env("RUSTFLAGS", INSTRUMENTED).env_remove("CARGO_ENCODED_RUSTFLAGS").status();
@@ -106,11 +104,11 @@ fn build(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Runs a target; false if it found something.
+/// Runs a target. Returns false if it found a failing input.
 fn run(workspace: &Workspace, target: Target, seconds: u32, more: &[&str]) -> Result<bool> {
     let name = target.name();
     let directory = directory(workspace);
-    // What an earlier run found new would change this one.
+    // New inputs of an earlier run would change a reproducible one.
     let grown = directory.join(if more.is_empty() { "corpus" } else { "check" }).join(name);
     let found = directory.join("found");
     if !more.is_empty() && grown.exists() {
@@ -120,7 +118,7 @@ fn run(workspace: &Workspace, target: Target, seconds: u32, more: &[&str]) -> Re
         fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
     }
     let saved = workspace.root().join("common/fuzz/corpus").join(name);
-    println!("xtask fuzz: {name}, for {seconds} s");
+    println!("xtask fuzz: {name} for at most {seconds} s");
     let program = directory.join(triple()).join("fuzz").join(name);
     let mut command = Command::new(&program);
     command.args([LONGEST, "-len_control=20", "-print_final_stats=1"]).args(more);
@@ -129,7 +127,7 @@ fn run(workspace: &Workspace, target: Target, seconds: u32, more: &[&str]) -> Re
     prefix.push(found.join(format!("{name}-")));
     command.arg(prefix).arg(grown).arg(&saved);
     let log = directory.join(format!("{name}.log"));
-    // libFuzzer says much that is of use to nobody, and all of it on stderr.
+    // libFuzzer prints its progress on stderr; it is shown only after a failure.
     command.stderr(File::create(&log).with_context(|| format!("cannot create {}", log.display()))?);
     let status = command.status().with_context(|| format!("cannot run {}", program.display()))?;
     let said = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
@@ -140,12 +138,12 @@ fn run(workspace: &Workspace, target: Target, seconds: u32, more: &[&str]) -> Re
         };
         let (runs, new) =
             (count("stat::number_of_executed_units:"), count("stat::new_units_added:"));
-        println!("xtask fuzz: {name} holds, for {runs} inputs, {new} of which led somewhere new");
+        println!("xtask fuzz: {name} passed {runs} inputs, {new} of them with new coverage");
     } else {
         eprint!("{said}");
         eprintln!(
-            "xtask: the target '{name}' does not hold: the input is in {}, and what is wrong is above. Put it into {}, where every test \
-             run replays it, and mend what it found",
+            "xtask: the fuzz target '{name}' failed, see above: the input is in {}. Move it to {}, \
+             where every test run replays it, and fix the cause",
             found.display(),
             saved.display()
         );
@@ -153,13 +151,13 @@ fn run(workspace: &Workspace, target: Target, seconds: u32, more: &[&str]) -> Re
     Ok(status.success())
 }
 
-/// Runs the test that sends random frames through the kernel, with that many.
+/// Runs the test that sends `count` random frames through the kernel.
 fn frames(workspace: &Workspace, count: u64) -> Result<ExitCode> {
     setup::ensure(workspace, Needs::Programs)?;
     let prefix = privilege::prefix("running frames through the kernel's programs")?;
     workspace.build(Profile::Dev, &[("causeway", "causeway")])?;
     let [(_, program)] = &workspace.tests(&["frames".to_owned()])?[..] else {
-        bail!("cargo has built something else than the one test program 'frames'");
+        bail!("cargo did not build exactly one test program 'frames'");
     };
     let count = OsString::from(count.to_string());
     let mut command =
@@ -169,7 +167,7 @@ fn frames(workspace: &Workspace, count: u64) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where the fuzzer is built, and what it finds.
+/// The directory of the fuzzers and of their findings.
 fn directory(workspace: &Workspace) -> PathBuf {
     workspace.target_dir().join("fuzz")
 }

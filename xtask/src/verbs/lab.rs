@@ -1,5 +1,4 @@
-//! `cargo xtask lab`: the lab is a program of package `causeway-tests`; this builds it and becomes
-//! it.
+//! `cargo xtask lab`: builds the lab, a program of package `causeway-tests`, and runs it.
 
 use std::process::ExitCode;
 
@@ -9,7 +8,7 @@ use crate::privilege;
 use crate::setup::{self, Needs};
 use crate::workspace::{Profile, Workspace};
 
-/// Becomes `lab`, as root.
+/// Replaces this process with `lab`, as root.
 pub(crate) fn verb(workspace: &Workspace, shell: bool, keep: bool) -> Result<ExitCode> {
     setup::ensure(workspace, Needs::Programs)?;
     workspace.build(Profile::Dev, &[("causeway", "causeway"), ("causeway-tests", "lab")])?;

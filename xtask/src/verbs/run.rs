@@ -1,4 +1,4 @@
-//! `cargo xtask run`: the agent on this machine, from nothing.
+//! `cargo xtask run`: sets up, builds and runs the agent on this machine.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use crate::privilege;
 use crate::setup::{self, Needs};
 use crate::workspace::{Profile, Workspace};
 
-/// Becomes `causeway up ARGS`, as root.
+/// Replaces this process with `causeway up ARGS`, as root.
 pub(crate) fn verb(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     setup::ensure(workspace, Needs::Toolchain)?;
     workspace.build(Profile::Release, &[("causeway", "causeway")])?;

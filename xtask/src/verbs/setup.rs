@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::setup::{self, Needs};
 use crate::workspace::Workspace;
 
-/// Sets up and says what is there.
+/// Sets up, and prints what was found or installed.
 pub(crate) fn verb(workspace: &Workspace) -> Result<ExitCode> {
     let toolchain = setup::ensure(workspace, Needs::Programs)?;
     let programs: Vec<&str> = setup::programs_of_tests().collect();

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, and their sum in one line.
+//! `cargo xtask test`: runs every test, and prints the total in one line.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -20,7 +20,7 @@ use crate::results::tally::{Listing, Tally};
 use crate::setup::{self, Needs};
 use crate::workspace::{Profile, Workspace};
 
-/// Runs the tests and exits with failure if one failed, or if a filter left nothing to run.
+/// Runs the tests on this kernel. Fails if a test failed, or if no test matches the filter.
 pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
     interrupt::note()?;
     let outcome = run_here(workspace, filter)?;
@@ -31,7 +31,7 @@ pub(crate) fn verb(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCod
     Ok(if outcome.right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs tests on the given kernels; exits with failure if one failed.
+/// Runs tests on other kernels. Fails if a test failed.
 pub(crate) fn on_kernels(
     workspace: &Workspace,
     kernels: &[&str],
@@ -53,7 +53,7 @@ pub(crate) fn on_kernels(
     })
 }
 
-/// Runs what every kernel is tried with on those of the matrix, and all tests on this one.
+/// Runs the quick suites on the kernels of the matrix, and all tests on this one.
 pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<ExitCode> {
     interrupt::note()?;
     let mut outcomes = kernels::run(
@@ -82,7 +82,7 @@ pub(crate) fn everywhere(workspace: &Workspace, filter: &[OsString]) -> Result<E
 fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
     let started = Instant::now();
     setup::ensure(workspace, Needs::Programs)?;
-    // Now, and not after the tests that need no root: a run that cannot be whole is not begun.
+    // Before the tests that need no root: fail early if there is no way to become root.
     let prefix = privilege::prefix("the tests that need a lab")?;
 
     let report = report(workspace);
@@ -96,7 +96,7 @@ fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
         let mut tests =
             in_lab(workspace, &prefix, &[binary, ("CAUSEWAY_REPORT", report.as_os_str())]);
         total += run(harness(&mut tests, filter).arg("--test-threads=1"))?;
-        // Once more for the hook of kernels before 6.6, on any kernel.
+        // The hook of kernels before 6.6, on any kernel.
         if !interrupt::noted() {
             println!("xtask test: again with clsact instead of tcx");
             let mut tests =
@@ -130,19 +130,20 @@ fn run_here(workspace: &Workspace, filter: &[OsString]) -> Result<Outcome> {
     );
     let [[four, six], [four_rows, six_rows]] = [of_family.map(u64::from), reported.rows()];
     println!(
-        "of them for IPv4 alone {four}, and for IPv6 {six}; rows of packet tables: {four_rows} of IPv4, {six_rows} of IPv6"
+        "of these for IPv4 only {four}, for IPv6 only {six}; \
+         rows of packet tables: IPv4 {four_rows}, IPv6 {six_rows}"
     );
     let named = filter.iter().any(|word| !word.to_string_lossy().starts_with('-'));
     if right && named && total.passed + failed + ignored == 0 && !interrupt::noted() {
         eprintln!(
-            "xtask: no test is called anything like that: leave out the filter to see their names"
+            "xtask: no test matches the filter: run without one to see the names of all tests"
         );
         outcome.right = false;
     }
     Ok(outcome)
 }
 
-/// Where the tests on this kernel report to.
+/// The report of the tests on this kernel.
 fn report(workspace: &Workspace) -> PathBuf {
     workspace.target_dir().join("tests-report.txt")
 }
@@ -156,19 +157,18 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Tests with thousands of connections need more than a login's usual thousand; whoever may have
-/// more need not ask.
+/// Raises the soft limit of open files to the hard limit: some tests open thousands of connections.
 fn raise_open_files() -> Result<()> {
     let what = "cannot raise the limit of open files";
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context(what)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context(what)
 }
 
-/// The tests that tell one way to attach tc programs from the other.
+/// The test programs that behave differently with clsact and tcx.
 const OLDER_HOOK: [&str; 3] = ["lifecycle", "packets", "smoke"];
 
 /// The tests of the packages `causeway-tests` and `causeway-bench`, with variables set. cargo
-/// builds them as whoever runs this and starts them as root.
+/// builds them as the current user and starts them as root.
 fn in_lab(workspace: &Workspace, prefix: &[OsString], variables: &[(&str, &OsStr)]) -> Command {
     let mut command = workspace.cargo();
     command.args([
@@ -191,16 +191,16 @@ fn in_lab(workspace: &Workspace, prefix: &[OsString], variables: &[(&str, &OsStr
     command
 }
 
-/// Adds what goes to the test harness. It takes several filters, cargo itself only one.
+/// Adds arguments of the test harness, which takes several filters where cargo takes one.
 fn harness<'a>(command: &'a mut Command, filter: &[OsString]) -> &'a mut Command {
     command.arg("--");
     if stdout().is_terminal() {
-        command.arg("--color=always"); // it sees a pipe
+        command.arg("--color=always"); // The harness sees a pipe.
     }
     command.args(filter)
 }
 
-/// Runs one `cargo test`, passes its output on as it comes, and adds up its results.
+/// Runs one `cargo test`, forwards its output as it comes, and adds up its results.
 fn run(command: &mut Command) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut pipe = child.stdout.take().context("cargo test has no output")?;

@@ -188,8 +188,24 @@ Options:
       --instance <NAME>  Name of the instance
   -v, --verbose...       More
 ";
-    const NETWORK: &str = "Usage: causeway network <COMMAND>\n\nCommands:\n  create  Create one\n\nOptions:\n      --json  Print JSON\n";
-    const CREATE: &str = "Usage: causeway network create [OPTIONS] <NAME>\n\nOptions:\n      --subnet <CIDR>\n          A subnet\n      --no-masquerade[=<FAMILY>]\n          Keep\n";
+    const NETWORK: &str = "\
+Usage: causeway network <COMMAND>
+
+Commands:
+  create  Create one
+
+Options:
+      --json  Print JSON
+";
+    const CREATE: &str = "\
+Usage: causeway network create [OPTIONS] <NAME>
+
+Options:
+      --subnet <CIDR>
+          A subnet
+      --no-masquerade[=<FAMILY>]
+          Keep
+";
 
     fn check(line: &str) -> Option<String> {
         let commands = commands(line, "causeway");
