@@ -1,5 +1,5 @@
-//! Flows that the agent wants removed, by key: it knows who they are only as of the moment in which
-//! it walked through the table, so the kernel looks again.
+//! Removal of flows by key, for the agent (`flow_gc`). The agent has read the keys in an earlier
+//! walk through the table, so each flow is checked again here before it is removed.
 
 use crate::{
     env::Env,
@@ -7,20 +7,20 @@ use crate::{
     wire::{address::Address, tuple::Tuple},
 };
 
-/// Which of the flows are to be removed.
+/// Which flows to remove.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Collect {
-    /// Those that have ended.
+    /// Flows that are stale or have expired.
     Ended = 0,
-    /// All.
+    /// All flows, whatever their state.
     Any = 1,
 }
 
-/// How many keys one run of the kernel's program takes.
+/// Keys that one run of the `flow_gc` program takes.
 pub const KEYS_PER_RUN: usize = 64;
 
-/// Removes both halves of the flow that has that key; false if it stays or is gone.
+/// Removes both entries of the flow with that key. Returns false if the flow stays or is absent.
 #[inline(always)]
 pub fn collect<A: Address>(env: &impl Env<A>, key: &Tuple<A>, which: Collect) -> bool {
     if which == Collect::Ended {

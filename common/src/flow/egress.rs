@@ -1,4 +1,4 @@
-//! Where one direction of a flow leaves.
+//! Egress of one direction of a flow: interface, MACs and way of delivery.
 
 use crate::{
     abi::{
@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl<A: Address> Translation<A> {
-    /// Sets it from the tuple a packet arrives with to the one it leaves with.
+    /// Sets the translation from the tuple that packets arrive with to the one that they leave
+    /// with.
     #[inline(always)]
     pub fn set(&mut self, from: &Tuple<A>, to: &Tuple<A>, egress: &Egress) {
         self.address_delta = checksum::delta(from.address_sum(), to.address_sum());
@@ -25,23 +26,23 @@ impl<A: Address> Translation<A> {
     }
 }
 
-/// Where one direction of a flow leaves.
+/// Egress of one direction of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Egress {
-    /// The interface's index.
+    /// Index of the interface.
     pub output: u32,
-    /// For a container.
+    /// Destination and source MAC toward a container; zero for an uplink and for the host's stack.
     pub macs: Macs,
     /// One of [`deliver`].
     pub deliver: u8,
-    /// Not zero if what leaves keeps a mapping alive.
+    /// Not zero if packets that leave refresh an endpoint-independent mapping.
     pub refreshes_mapping: u8,
-    /// The longest packet that may leave; zero if any may.
+    /// Longest packet that may leave, in bytes from the IP header on; zero for no limit.
     pub mtu: u16,
 }
 
 impl Egress {
-    /// Into a container.
+    /// Egress into a container.
     #[inline(always)]
     pub fn container<A>(endpoint: &Endpoint<A>) -> Self {
         Self {
@@ -53,11 +54,11 @@ impl Egress {
         }
     }
 
-    /// Into a container that has IPv4 alone, from IPv6.
+    /// Egress of IPv6 packets into a container that has IPv4 only.
     #[inline(always)]
     pub fn container_nat64<A>(endpoint: &Endpoint<A>) -> Self {
-        // As long as it is before it becomes shorter. What is no longer than that no IPv6 link may
-        // refuse (RFC 8200 section 5), nor does any container.
+        // The limit is for the IPv6 packet, which becomes shorter. 1280 bytes always pass: every
+        // IPv6 link carries them (RFC 8200 section 5), and so does every container.
         let mtu = endpoint
             .mtu
             .wrapping_add(headers::HEADER_GROWTH)
@@ -65,7 +66,7 @@ impl Egress {
         Self { deliver: deliver::CONTAINER_NAT64, mtu: mtu as u16, ..Self::container(endpoint) }
     }
 
-    /// Out of an uplink.
+    /// Egress out of an uplink.
     #[inline(always)]
     pub fn uplink<A>(index: u32, uplink: &Uplink<A>) -> Self {
         Self {

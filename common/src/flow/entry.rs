@@ -1,4 +1,4 @@
-//! One direction of a flow in the table: used, idle, removed with the other.
+//! Use, expiry and removal of the entries of the flow table.
 
 use crate::{
     abi::{flow_entry::FlowEntry, time::Ticks},
@@ -19,20 +19,20 @@ pub(crate) fn touch<A>(entry: &mut FlowEntry<A>, packet: &Packet<A>, now: Ticks)
     entry.packets += 1;
     entry.bytes += u64::from(packet.length);
     entry.last_used = now;
-    // Not as a reset says it: that is what the field is for.
+    // Not from a RST: the field is there to check RSTs against.
     if packet.flags & (tcp::ACK | tcp::RST) == tcp::ACK {
         entry.acknowledged = packet.acknowledgment;
     }
 }
 
-/// Whether the half's time is over. Another CPU may have used it a tick later than `now`: that is
-/// not 136 years ago.
+/// Whether the entry's timeout has passed. The difference is signed: another CPU may have used the
+/// entry a tick later than `now`, which must not read as 2^32 ticks ago.
 #[inline(always)]
 pub(crate) fn is_idle<A>(entry: &FlowEntry<A>, now: Ticks) -> bool {
     now.wrapping_sub(entry.last_used).cast_signed() > entry.timeout.cast_signed()
 }
 
-/// One half of a flow, as it was seen in the table: enough to remove both.
+/// What was read of an entry: enough to remove both entries of its flow.
 #[derive(Clone, Copy)]
 pub(crate) struct EntryOwner {
     is_reply: u8,
@@ -45,7 +45,7 @@ impl EntryOwner {
         Self { is_reply: entry.is_reply, owner: entry.owner }
     }
 
-    /// Removes the half. A flow counts for its owner as long as its forward half is there.
+    /// Removes the entry. A flow counts for its owner as long as its forward entry exists.
     #[inline(always)]
     fn remove<A: Address>(self, env: &impl Env<A>, key: &Tuple<A>) {
         if env.remove_flow(key) && self.is_reply == 0 && self.owner != 0 {
@@ -54,7 +54,8 @@ impl EntryOwner {
     }
 }
 
-/// Removes both halves of a flow, whatever its state, given one's key and the other's.
+/// Removes both entries of a flow whatever its state, given the key of the entry that was read
+/// (`key`) and the key of the other (`other`).
 #[inline(always)]
 pub(crate) fn end<A: Address>(
     env: &impl Env<A>,
@@ -66,11 +67,12 @@ pub(crate) fn end<A: Address>(
     EntryOwner { is_reply: 1 - seen.is_reply, ..seen }.remove(env, other);
 }
 
-/// Removes both halves of a flow that has ended, given one's key and the other's.
+/// Removes both entries of a flow that has ended, given the key of the entry that was read (`key`)
+/// and the key of the other (`other`).
 ///
-/// Another CPU may do the same, and begin the next flow with these keys meanwhile: the other half
-/// stays if it is that one's. (Between the look and the removal there is still a moment for that;
-/// the half then left alone is found by the sweep.)
+/// Race: another CPU may remove the same flow and insert the next one with these keys. So the other
+/// entry is removed only if it is stale or idle itself. The next flow's entry can still arrive
+/// between that check and the removal; the entry that is then left alone is removed by `flow_gc`.
 #[inline(always)]
 pub(crate) fn remove<A: Address>(
     env: &impl Env<A>,
@@ -89,7 +91,7 @@ pub(crate) fn remove<A: Address>(
     }
 }
 
-/// Removes a flow that has ended but still has its entries; false if it has not.
+/// Removes a flow that is stale or has expired. Returns false if it is live or absent.
 #[inline(always)]
 pub(crate) fn reap_if_expired<A: Address>(env: &impl Env<A>, key: &Tuple<A>, now: Ticks) -> bool {
     let Some(entry) = env.flow(key) else { return false };

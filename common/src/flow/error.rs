@@ -1,4 +1,4 @@
-//! How an ICMP error of a flow is translated.
+//! Translation of an ICMP error that belongs to a flow.
 
 use bytemuck::Zeroable as _;
 
@@ -7,19 +7,19 @@ use crate::{
     wire::{address::Address, quote::Quote, tuple::Tuple},
 };
 
-/// How an error is translated.
+/// Translation of an ICMP error and of the packet that it quotes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ErrorTranslation<A> {
-    /// Of the error itself; its tuple has no ports.
+    /// Translation of the error itself. Its tuple has no ports.
     pub outer: Translation<A>,
-    /// What it quotes.
+    /// The quoted packet as it arrived: its tuple, and the offsets of its headers.
     pub quote: Quote<A>,
-    /// The quoted tuple, translated back.
+    /// The quoted tuple after translation: as the quoted packet's sender sent it.
     pub quoted: Tuple<A>,
 }
 
 impl<A: Address> ErrorTranslation<A> {
-    /// Nothing is known yet.
+    /// An empty value, to be filled in place.
     pub fn none() -> Self {
         Self {
             outer: Translation::zeroed(),

@@ -1,9 +1,9 @@
-//! Room in a full table, or for an endpoint that has all the flows it may have: one that has ended,
-//! or that never got an answer, gives way to a new one. One in use never does.
+//! Eviction: when the table is full or an endpoint has reached its quota, an expired or half-open
+//! flow is removed for a new one (conntrack's `early_drop`). A flow in use is never evicted.
 //!
-//! Every flow that begins is noted in a ring. When the table is full the oldest notes are looked
-//! at, a few for each new flow; those of flows in use are noted again, so that in time each flow is
-//! looked at, whether an agent runs or not.
+//! The key of every new flow is pushed to a ring. When room is needed, the oldest keys are popped
+//! and their flows examined, a few for each new flow. The key of a flow that stays is pushed again,
+//! so that every flow is examined in time, whether an agent runs or not.
 
 use crate::{
     abi::{state::State, time::Ticks},
@@ -12,32 +12,32 @@ use crate::{
     wire::{address::Address, tuple::side},
 };
 
-/// How many flows a new one looks at before it is refused.
+/// How many flows are examined for a new one before that is refused.
 pub const EVICTION_SCAN: u32 = 64;
 
-/// For how long after its last packet a flow is left in peace that one side alone uses, and more
-/// than once: it may want no answer.
+/// Ticks after its last packet for which a one-way flow of more than one packet is not evicted: its
+/// protocol may not want replies.
 const ONE_WAY_GRACE: Ticks = 2;
 
-/// What came of a look.
+/// Outcome of examining one flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Evict {
-    /// There is room.
+    /// The flow was removed: there is room.
     Done,
-    /// That flow stays.
+    /// No room was made: the next flow is to be examined.
     Skip,
-    /// There are no notes.
+    /// The ring is empty.
     Empty,
 }
 
-/// Removes one flow that may give way, of `owner` if that is not zero; false if there was none
-/// among the oldest.
+/// Evicts one flow, one of `owner` if that is not zero. Returns false if none of the oldest
+/// [`EVICTION_SCAN`] flows may be evicted.
 pub fn evict_one<A: Address>(owner: u32, env: &impl Env<A>) -> bool {
-    (0..EVICTION_SCAN).map(|_| try_evict(owner, env)).find(|try_evict| *try_evict != Evict::Skip)
+    (0..EVICTION_SCAN).map(|_| try_evict(owner, env)).find(|outcome| *outcome != Evict::Skip)
         == Some(Evict::Done)
 }
 
-/// Removes the flow that was noted first, if it may give way. `owner` is as for [`evict_one`].
+/// Pops the oldest key, and removes its flow if it may be evicted. `owner` is as for [`evict_one`].
 #[inline(always)]
 pub fn try_evict<A: Address>(owner: u32, env: &impl Env<A>) -> Evict {
     let now = env.now();
@@ -48,16 +48,16 @@ pub fn try_evict<A: Address>(owner: u32, env: &impl Env<A>) -> Evict {
     let half_open = State::from_number(entry.state).is_none_or(State::is_half_open);
     let quiet = now.wrapping_sub(entry.last_used).cast_signed() >= ONE_WAY_GRACE.cast_signed();
     let one_sided = entry.state == State::Unreplied as u8 && entry.packets > 1 && !quiet;
-    // The host's own under its own port: it is noted again with its next packet.
-    let note = key.side == side::HOST && entry.translation.port_delta == 0;
-    let wanted = owner == 0 || entry.owner == owner;
+    // A host flow under its own port is only tracked: its next packet inserts it again.
+    let only_tracked = key.side == side::HOST && entry.translation.port_delta == 0;
+    let owner_matches = owner == 0 || entry.owner == owner;
     let idle = is_idle(&entry, now);
     let seen = EntryOwner::new(&entry);
     drop(entry);
-    let may_give_way = note || (half_open && !one_sided);
-    if stale || (may_give_way && wanted) || (idle && is_gone_or_idle(env, &other, now)) {
+    let evictable = only_tracked || (half_open && !one_sided);
+    if stale || (evictable && owner_matches) || (idle && is_gone_or_idle(env, &other, now)) {
         end(env, seen, &key, &other);
-        return if wanted { Evict::Done } else { Evict::Skip };
+        return if owner_matches { Evict::Done } else { Evict::Skip };
     }
     env.push_newest(&key);
     Evict::Skip

@@ -1,4 +1,4 @@
-//! A fragment on its way.
+//! What is known of one fragment while it is processed.
 
 use bytemuck::Zeroable as _;
 
@@ -7,24 +7,24 @@ use crate::{
     wire::{address::Address, packet::Packet},
 };
 
-/// A fragment on its way.
+/// What is known of one fragment while it is processed.
 #[derive(Clone, Copy, Debug)]
 pub struct FragmentContext<A> {
-    /// Its datagram, and which of that one's held fragments is meant.
+    /// The fragment's datagram, and the number of one queued fragment of it.
     pub key: QueuedKey<A>,
-    /// The identification it leaves with.
+    /// IP identification that the fragment leaves with.
     pub id: u32,
 }
 
 impl<A: Address> FragmentContext<A> {
-    /// Of a fragment as it arrived.
+    /// Context of a fragment as it arrived.
     pub fn new(packet: &Packet<A>) -> Self {
         let mut context = Self { key: QueuedKey::zeroed(), id: 0 };
         context.set(packet);
         context
     }
 
-    /// Makes it that of a fragment as it arrived.
+    /// Sets the context to that of a fragment as it arrived.
     #[inline(always)]
     pub fn set(&mut self, packet: &Packet<A>) {
         let QueuedKey { datagram, number } = &mut self.key;

@@ -1,4 +1,4 @@
-//! The last check of a packet that is to leave: its hops and its length.
+//! TTL and MTU: the last checks before a packet leaves.
 
 use crate::{
     abi::{
@@ -8,8 +8,8 @@ use crate::{
     wire::{address::Address, packet::Packet},
 };
 
-/// The last word on a packet that is to leave: not if its hops are used up, nor if it is too long,
-/// nor a part of one into another family.
+/// Refuses a packet that has no hop left or is too long, and fragments toward a NAT64 container.
+/// Within a bridge and toward the host's stack no hop is counted.
 #[inline(always)]
 pub fn check_ttl_and_mtu<A: Address>(
     packet: &Packet<A>,
@@ -27,8 +27,8 @@ pub fn check_ttl_and_mtu<A: Address>(
     if is_too_long(packet, translation) { Err(DropReason::TooLong) } else { Ok(()) }
 }
 
-/// Whether a packet is longer than what comes next can carry. A container takes what it would have
-/// put together itself.
+/// Whether a packet exceeds the MTU of its egress. A container accepts longer packets without DF
+/// (don't fragment): it would reassemble their fragments anyway.
 #[inline(always)]
 pub(crate) fn is_too_long<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
     packet.segment > u32::from(translation.mtu)

@@ -1,4 +1,4 @@
-//! The fast path: the entry of a packet whose flow it changes nothing of but the counters.
+//! Fast path: the entry of a packet that changes nothing of its flow but the counters.
 
 use crate::{
     abi::{flow_entry::FlowEntry, time::Ticks, translation::deliver},
@@ -11,19 +11,18 @@ use crate::{
     wire::{address::Address, packet::Packet},
 };
 
-/// What the table has for a packet.
+/// Result of a lookup in the flow table.
 #[derive(Debug)]
 pub enum Lookup<H> {
-    /// The half of a flow that the packet goes by, and changes nothing of but the counters: so it
-    /// is for nearly every packet there is.
+    /// The packet's entry, of which it changes only the counters: the case of nearly every packet.
     FastPath(H),
-    /// One that [`lookup`] has to look at.
+    /// There is an entry, and the slow path decides ([`crate::flow::lookup_slow`]).
     SlowPath,
-    /// None, nor would [`lookup`] find any.
+    /// There is no entry, and the slow path would find none either.
     Miss,
 }
 
-/// The half of a flow that a packet goes by, which is counted if it changes nothing else.
+/// Looks up a packet's entry, and counts the packet if that is all it changes.
 #[inline(always)]
 pub fn lookup_fast<'t, A: Address, T: Env<A>>(
     packet: &Packet<A>,
@@ -37,7 +36,7 @@ pub fn lookup_fast<'t, A: Address, T: Env<A>>(
     found
 }
 
-/// The same before it is counted.
+/// Looks up a packet's entry without counting the packet.
 #[inline(always)]
 pub(crate) fn find_fast<'t, A: Address, T: Env<A>>(
     packet: &Packet<A>,
@@ -49,10 +48,10 @@ pub(crate) fn find_fast<'t, A: Address, T: Env<A>>(
     }
     let Some(entry) = env.flow(&packet.tuple) else { return Lookup::Miss };
     let translation = &entry.translation;
-    let elsewhere = entry.input != packet.input && entry.input != 0;
+    let wrong_input = entry.input != packet.input && entry.input != 0;
     let too_long = is_too_long(packet, translation);
-    // In every tick a mapping is kept alive anew.
-    let ages = translation.deliver == deliver::UPLINK
+    // A mapping is refreshed once a tick, by the slow path.
+    let needs_refresh = translation.deliver == deliver::UPLINK
         && match next_hop_at(&entry, now) {
             NextHop::AsKnown => false,
             NextHop::Ask => true,
@@ -60,34 +59,37 @@ pub(crate) fn find_fast<'t, A: Address, T: Env<A>>(
                 !translation.macs.is_unresolved() || translation.refreshes_mapping != 0
             }
         };
-    if elsewhere
+    if wrong_input
         || entry.epoch != env.epoch(entry.slot)
         || is_idle(&entry, now)
         || transition::may_change_state(entry.state, entry.is_reply, packet.flags)
         || packet.ttl <= 1
         || too_long
-        || ages
+        || needs_refresh
     {
         return Lookup::SlowPath;
     }
     Lookup::FastPath(entry)
 }
 
-/// What is to be done about the MAC of a flow's next hop.
+/// What to do about the MACs of a flow's next hop.
 pub(crate) enum NextHop {
-    /// Nothing.
+    /// Leave the entry's MACs as they are.
     AsKnown,
-    /// The route is asked for it, for the packets after this one: it may be kept until the tick
+    /// Ask the route for the MACs, for the packets after this one. They are valid until the tick
     /// ends.
     Ask,
-    /// It was of another tick.
+    /// Discard the MACs, which are of an earlier tick.
     Forget,
 }
 
-/// A flow that was used in the last tick too asks with its first packet of a tick, another one with
-/// a fourth: to ask costs about what four packets save by it. Whether there is an answer or not, it
-/// asks once a tick. The packet that asks, and all of a flow that never does, leave by the
-/// neighbour table, which so learns that its entry is in use.
+/// Decides whether a packet asks the route for the MACs of its flow's next hop. A flow asks once a
+/// tick, whether there is an answer or not: with the first packet of a tick if the flow was used in
+/// the tick before, otherwise with a fourth packet, because asking costs about what four packets
+/// save by the answer.
+///
+/// The packet that asks, and all packets of a flow that never asks, leave by the neighbour table,
+/// which thereby learns that its entry is in use.
 #[inline(always)]
 pub(crate) fn next_hop_at<A>(entry: &FlowEntry<A>, now: Ticks) -> NextHop {
     let is_fourth = entry.packets & 3 == 3;
@@ -99,7 +101,7 @@ pub(crate) fn next_hop_at<A>(entry: &FlowEntry<A>, now: Ticks) -> NextHop {
     }
 }
 
-/// Whether a packet tells by itself which flow it is of, and is decided about by itself.
+/// Whether a packet alone determines its flow: it has ports, and no later fragments follow it.
 #[inline(always)]
 pub fn identifies_flow<A: Address>(packet: &Packet<A>) -> bool {
     !packet.first_fragment && packet.has_ports()

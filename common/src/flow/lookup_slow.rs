@@ -1,4 +1,4 @@
-//! The slow path: a packet of a flow that changes its state, its next hop or its place in time.
+//! Slow path: a packet that changes the state, the next hop or the expiry of its flow.
 
 use crate::{
     abi::{
@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// Decides about a packet of a flow that is in the table, whose translation is then in `leaving`;
-/// none if it is of no flow.
+/// Decides about a packet whose flow is in the table, and writes its translation to `leaving`. None
+/// if it is of no flow.
 #[inline(always)]
 pub fn lookup<A: Address>(
     packet: &Packet<A>,
@@ -34,7 +34,7 @@ pub fn lookup<A: Address>(
     if identifies_flow(packet) { lookup_slow(packet, leaving, env) } else { None }
 }
 
-/// The same for a packet whose ports are known, whatever it carries.
+/// [`lookup`] for a packet whose ports are known, whatever its payload.
 #[inline(always)]
 pub fn lookup_slow<A: Address>(
     packet: &Packet<A>,
@@ -44,7 +44,8 @@ pub fn lookup_slow<A: Address>(
     let now = env.now();
     let mut entry = env.flow(&packet.tuple)?;
     *leaving = entry.translation;
-    // A MAC that it has is of the last tick.
+    // A next hop's MACs in the entry may be of an earlier tick: this packet leaves by the neighbour
+    // table.
     leaving.macs = entry.translation.macs_of_container();
     if entry.input != packet.input && entry.input != 0 {
         let seen = EntryOwner::new(&entry);
@@ -60,7 +61,7 @@ pub fn lookup_slow<A: Address>(
     if is_idle(&entry, now) {
         let seen = EntryOwner::new(&entry);
         drop(entry);
-        // A half is idle while the other is in use when packets go one way only.
+        // One-way traffic leaves one entry idle while the other is in use.
         let other = leaving.tuple.reversed();
         if is_gone_or_idle(env, &other, now) {
             remove(env, seen, &packet.tuple, &other, now);
@@ -96,8 +97,8 @@ pub fn lookup_slow<A: Address>(
             && packet.flags & tcp::SYN != 0
             && state != State::Replied
         {
-            // Not once both have agreed: then nobody from elsewhere can change what its end is
-            // known by.
+            // Only before both sides have agreed: a forged INIT must not change the verification
+            // tag that an ABORT is checked against.
             entry.acknowledged = packet.acknowledgment;
         }
         if next != state {
@@ -108,7 +109,8 @@ pub fn lookup_slow<A: Address>(
     Some(check_ttl_and_mtu(packet, leaving))
 }
 
-/// Moves both halves of a flow to another state.
+/// Moves both entries of a flow to the state `next`, unless the packet is a reset that may be
+/// forged.
 #[inline(always)]
 fn advance<A: Address>(
     packet: &Packet<A>,
@@ -121,11 +123,12 @@ fn advance<A: Address>(
     if packet.flags & tcp::RST != 0 {
         let acknowledged = |key| env.flow(key).map_or(0, |entry| entry.acknowledged);
         let genuine = if packet.payload == Payload::Sctp {
-            // It has the receiver's tag, or the sender's own, reflected (RFC 9260 section 8.5.1).
+            // An ABORT has the receiver's tag, or the sender's own, reflected (RFC 9260 section
+            // 8.5.1).
             packet.sequence == acknowledged(other) || packet.sequence == acknowledged(&packet.tuple)
         } else {
-            // Only who sees the connection knows what the other side expects next (RFC 5961 section
-            // 3).
+            // A blind attacker does not know the sequence number that the other side expects next
+            // (RFC 5961 section 3).
             !state.is_open() || packet.sequence.wrapping_sub(acknowledged(other)) < RESET_WINDOW
         };
         if !genuine {
@@ -133,8 +136,8 @@ fn advance<A: Address>(
         }
     }
     let timeout = env.timeout(network, next, packet.tuple.protocol);
-    // One half is written after the other and without a lock: a packet in between finds the old
-    // state there, and at worst keeps the old timeout until the next one.
+    // Race: the entries are written one after the other without a lock. A packet in between finds
+    // the old state in the second one; at worst the old timeout stays until the next packet.
     for key in [&packet.tuple, other] {
         if let Some(mut entry) = env.flow(key) {
             entry.state = next as u8;
@@ -143,12 +146,13 @@ fn advance<A: Address>(
     }
 }
 
-/// How far beyond what the other side expects next a reset may be, in bytes: what a sender may have
-/// on its way.
+/// How far a reset may be beyond the sequence number that the other side expects next, in bytes:
+/// what a sender may have in flight.
 const RESET_WINDOW: u32 = 1 << 20;
 
-/// Either another container uses that address, or the endpoint was made again with another host
-/// side: then the flow is over.
+/// Decides about a packet that arrived at another interface than its flow's. If the endpoint was
+/// made again with another host side, the flow is over. Otherwise another container uses its
+/// address.
 #[inline(always)]
 fn wrong_interface<A: Address>(
     packet: &Packet<A>,

@@ -1,4 +1,4 @@
-//! The keys and timeouts of endpoint-independent mappings, which are kept in the flow table.
+//! Keys and timeouts of endpoint-independent mappings, which are kept in the flow table.
 
 use crate::{
     abi::{
@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// The key of the half that a container's packet finds.
+/// Key of the entry that a container's packet looks up: the internal address and port, and the
+/// external address.
 #[inline(always)]
 pub(crate) fn internal_key<A: Address>(
     protocol: u8,
@@ -34,7 +35,7 @@ pub(crate) fn internal_key<A: Address>(
     }
 }
 
-/// The key of the half that a packet from outside finds.
+/// Key of the entry that a packet from outside looks up.
 #[inline(always)]
 pub(crate) fn external_key<A: Address>(arriving: &Tuple<A>) -> Tuple<A> {
     internal_key(
@@ -46,13 +47,13 @@ pub(crate) fn external_key<A: Address>(arriving: &Tuple<A>) -> Tuple<A> {
     .reversed()
 }
 
-/// The state that a mapping is in for good.
+/// State of a mapping, which never changes.
 #[inline(always)]
 pub(crate) const fn state(protocol: u8) -> State {
     if protocol == protocol::TCP { State::Established } else { State::Replied }
 }
 
-/// How long a mapping lasts after the last packet of the container's: as long as any flow of it.
+/// Ticks that a mapping lasts after the container's last packet: as long as any of its flows.
 #[inline(always)]
 pub(crate) const fn timeout(network: &Network, protocol: u8) -> Ticks {
     let (long, short) =
@@ -60,7 +61,7 @@ pub(crate) const fn timeout(network: &Network, protocol: u8) -> Ticks {
     if long > short { long } else { short }
 }
 
-/// Keeps the mapping of a flow alive that the container sends a packet of. `leaves` is that
+/// Refreshes the mapping of a flow that the container sends a packet of. `translated` is the
 /// packet's tuple as it leaves.
 #[inline(always)]
 pub(crate) fn refresh<A: Address>(

@@ -1,4 +1,4 @@
-//! The life of an entry of the flow table: lookup, change of state, expiry, eviction.
+//! Life of a flow entry: lookup, change of state, expiry, eviction.
 
 pub mod collect;
 pub mod egress;

@@ -1,11 +1,11 @@
-//! A flow that is about to begin.
+//! A flow that is planned and not inserted yet.
 
 use crate::{abi::translation::deliver, flow::egress::Egress, wire::tuple::Tuple};
 
-/// A flow that is to begin.
+/// A flow that is planned and not inserted yet.
 #[derive(Clone, Copy)]
 pub struct NewFlow<A> {
-    /// The tuple its first packet leaves with, if the port is free.
+    /// Tuple that the first packet leaves with, if its port is free.
     pub(crate) translated: Tuple<A>,
     pub(crate) forward: Egress,
     pub(crate) reply: Egress,
@@ -13,16 +13,16 @@ pub struct NewFlow<A> {
     pub(crate) reply_input: u32,
     pub(crate) slot: u32,
     pub(crate) epoch: u32,
-    /// The slot of the endpoint it counts for.
+    /// Slot of the endpoint that the flow counts for.
     pub(crate) owner: u32,
-    /// Of that endpoint.
+    /// Number of that endpoint's network.
     pub(crate) network: u16,
-    /// It leaves with an address of the host, which the host's own sockets use too.
+    /// The flow leaves with an address of the host, whose ports the host's own sockets use too.
     pub(crate) uses_host_address: bool,
 }
 
 impl<A> NewFlow<A> {
-    /// Neighbours' packets must be rewritten after all.
+    /// Makes packets within one bridge be rewritten whole, not only their MACs.
     #[inline(always)]
     pub(crate) fn translate(&mut self) {
         for egress in [&mut self.forward, &mut self.reply] {

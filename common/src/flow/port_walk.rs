@@ -2,22 +2,22 @@
 
 use crate::{abi::network::Network, wire::address::Port};
 
-/// How the reservation of a port went.
+/// Outcome of the reservation of a port.
 pub mod reservation {
-    /// Not tried, or taken.
+    /// Not tried yet, or taken.
     pub const TAKEN: u8 = 0;
     /// Reserved.
     pub const DONE: u8 = 1;
-    /// The table is full.
+    /// The flow table is full.
     pub const FULL: u8 = 2;
-    /// The endpoint has as many flows as it may.
+    /// The endpoint has reached its quota.
     pub const TOO_MANY: u8 = 3;
-    /// A neighbour's packet that begins none.
+    /// No port is needed: a packet within one bridge that begins no flow.
     pub const NONE: u8 = 4;
 }
 
-/// A way through a range of ports that begins anywhere and comes to each once: in steps of a prime
-/// that is greater than any range.
+/// A walk through a range of ports. It begins anywhere, and visits each port once: its step is a
+/// prime that is greater than any range.
 #[derive(Clone, Copy, Debug)]
 pub struct PortWalk {
     base: u32,
@@ -26,11 +26,11 @@ pub struct PortWalk {
     step: u32,
 }
 
-/// Several, so that two walks that meet part again.
+/// Several steps, so that two walks that meet at a port separate again.
 const STEPS: [u32; 4] = [65_537, 65_539, 65_543, 65_551];
 
 impl PortWalk {
-    /// Nobody has asked for a port yet.
+    /// A walk without a range: no port was asked for yet.
     pub(crate) const NOT_BEGUN: Self = Self { base: 0, ports: 0, offset: 0, step: 0 };
 
     #[inline(always)]
@@ -41,7 +41,7 @@ impl PortWalk {
     #[inline(always)]
     pub(crate) fn new(range: &Network, random: u32) -> Self {
         let (base, ports) = (range.first_port, range.ports);
-        // No division by zero in the kernel's eyes either.
+        // An empty range must not divide by zero.
         let ports = if ports == 0 { 1 } else { ports };
         Self {
             base,
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_walk_comes_to_each_port_of_the_range_once() {
+    fn walk_visits_each_port_once() {
         for (first_port, ports) in
             [(1024, 31_744), (20_000, 10), (65_535, 1), (1, 65_535), (40_000, 2), (30_000, 31)]
         {

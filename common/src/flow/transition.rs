@@ -1,11 +1,11 @@
-//! What moves a flow from one state to the next.
+//! State transitions of a flow.
 
 use crate::{
     abi::state::State,
     wire::{protocol, tcp},
 };
 
-/// Which way a packet of a flow goes.
+/// Direction of a packet in its flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
     /// From the side that began the flow.
@@ -14,25 +14,24 @@ pub enum Way {
     Reply,
 }
 
-/// Whether a packet can change the state `number`: what the established path asks before anything
-/// else.
+/// Whether a packet with these flags can change the state `number`. The fast path asks this first.
 #[inline(always)]
 pub const fn may_change_state(number: u8, is_reply: u8, flags: u8) -> bool {
-    let settled = number == State::Established as u8
+    let is_steady = number == State::Established as u8
         || number == State::Replied as u8
         || (number == State::Unreplied as u8 && is_reply == 0);
-    !settled || flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
+    !is_steady || flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
 }
 
 impl State {
-    /// The state after a packet. `flags` are the packet's ([`crate::wire::packet::Packet::flags`]).
+    /// State after a packet with these flags ([`crate::wire::packet::Packet::flags`]).
     #[must_use]
     #[inline(always)]
     pub const fn next(self, protocol: u8, way: Way, flags: u8) -> Self {
         if protocol != protocol::TCP {
             return match (self, way) {
                 _ if flags & tcp::RST != 0 => Self::Closed,
-                // SCTP that has ended stays so until the tuple is used again.
+                // A closed SCTP association stays closed until an INIT uses the tuple again.
                 (Self::Closed, Way::Forward) if flags & tcp::SYN != 0 => Self::Unreplied,
                 (Self::Closed, _) | (_, Way::Forward) => self,
                 (_, Way::Reply) => Self::Replied,
@@ -45,7 +44,7 @@ impl State {
             return match (self, way) {
                 // The other side's SYN, with or without an ACK (simultaneous open, RFC 5382 REQ-2).
                 (Self::SynSent, Way::Reply) => Self::SynReceived,
-                // The tuple is used again after it was closed.
+                // The tuple is used again after it was closed or reset.
                 (Self::Closing | Self::Closed | Self::Reset, Way::Forward) => Self::SynSent,
                 _ => self,
             };
@@ -77,22 +76,22 @@ mod tests {
     use crate::abi::state::Timer;
 
     #[test]
-    fn tcp_moves_through_its_life() {
+    fn tcp_takes_every_transition() {
         use State::*;
         use Way::*;
         use tcp::*;
         let table = [
             ("answered", SynSent, Reply, SYN | ACK, SynReceived),
             ("simultaneous open", SynSent, Reply, SYN, SynReceived),
-            ("SYN again", SynSent, Forward, SYN, SynSent),
+            ("SYN retransmitted", SynSent, Forward, SYN, SynSent),
             ("data before the answer does not open", SynSent, Forward, ACK, SynSent),
             ("third packet of the handshake", SynReceived, Forward, ACK, Established),
-            ("SYN and ACK again", SynReceived, Reply, SYN | ACK, SynReceived),
+            ("SYN and ACK retransmitted", SynReceived, Reply, SYN | ACK, SynReceived),
             ("data", Established, Forward, ACK, Established),
             ("stray SYN", Established, Forward, SYN, Established),
             ("first FIN forward", Established, Forward, FIN | ACK, ForwardClosed),
             ("first FIN reply", Established, Reply, FIN | ACK, ReplyClosed),
-            ("FIN again", ForwardClosed, Forward, FIN | ACK, ForwardClosed),
+            ("FIN retransmitted", ForwardClosed, Forward, FIN | ACK, ForwardClosed),
             ("data to a half-closed side", ForwardClosed, Reply, ACK, ForwardClosed),
             ("second FIN", ForwardClosed, Reply, FIN | ACK, Closing),
             ("second FIN the other way", ReplyClosed, Forward, FIN | ACK, Closing),
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn udp_and_icmp_are_replied_by_the_other_side_only() {
+    fn udp_and_icmp_are_replied_by_peer_only() {
         for protocol in [protocol::UDP, protocol::ICMP, protocol::ICMPV6] {
             assert_eq!(State::first(protocol), State::Unreplied);
             assert_eq!(State::Unreplied.next(protocol, Way::Forward, 0), State::Unreplied);
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn sctp_ends_when_one_side_says_so_and_begins_again_with_an_init() {
+    fn sctp_closes_on_abort_and_reopens_on_init() {
         use State::*;
         use tcp::{RST, SYN};
         for (what, from, way, flags, to) in [
@@ -130,7 +129,7 @@ mod tests {
             ("data", Replied, Way::Forward, 0, Replied),
             ("refused", Unreplied, Way::Reply, RST, Closed),
             ("aborted", Replied, Way::Forward, RST, Closed),
-            ("data on its way still", Closed, Way::Reply, 0, Closed),
+            ("data in flight", Closed, Way::Reply, 0, Closed),
             ("tuple used again", Closed, Way::Forward, SYN, Unreplied),
             ("a peer's own INIT after the end", Closed, Way::Reply, SYN, Closed),
         ] {
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_may_not_move_the_state_does_not() {
+    fn may_change_state_covers_all_transitions() {
         for state in State::ALL {
             for protocol in [protocol::TCP, protocol::UDP] {
                 for way in [Way::Forward, Way::Reply] {
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_never_below_the_rfcs_floors() {
+    fn timeouts_respect_rfc_minimums() {
         for (state, protocol, floor) in [
             (State::Established, protocol::TCP, 7440),
             (State::ForwardClosed, protocol::TCP, 240),
@@ -168,7 +167,7 @@ mod tests {
             (State::Replied, protocol::UDP, 300),
             (State::Replied, protocol::ICMP, 60),
             (State::Replied, protocol::ICMPV6, 60),
-            // A heartbeat every 30 s, and its answer's time.
+            // A heartbeat every 30 s, and the time for its reply.
             (State::Replied, protocol::SCTP, 90),
         ] {
             assert!(state.timer(protocol).default_seconds() >= floor, "{state:?}");
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_of_either_family_has_a_timer_of_its_own() {
+    fn icmp_echo_has_own_timer_in_both_families() {
         for state in [State::Unreplied, State::Replied] {
             for protocol in [protocol::ICMP, protocol::ICMPV6] {
                 assert_eq!(state.timer(protocol), Timer::Icmp, "{state:?} of {protocol}");
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn states_have_numbers_that_read_back() {
+    fn state_numbers_round_trip() {
         for state in State::ALL {
             assert_eq!(State::from_number(state as u8), Some(state));
         }
