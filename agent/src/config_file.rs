@@ -39,14 +39,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
+    fmt, fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use causeway_api::{
-    ContainerSpec, NetworkSpec, messages,
+    ContainerSpec, Error, NetworkSpec,
     types::{
         device::Device,
         flow_options::{FlowOptions, Mapping, Timeout},
@@ -93,10 +93,10 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path)
             .map_err(|error| {
-                anyhow::anyhow!(
-                    "{}; give the path of a TOML file that root can read",
-                    messages::plain(&error)
-                )
+                let missing = error.kind() == io::ErrorKind::NotFound;
+                let error = Error::os(error);
+                if missing { Error::not_found(error.message()) } else { error }
+                    .hint("give the path of a TOML file that root can read")
             })
             .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
         Self::parse(path, &text)
@@ -106,7 +106,12 @@ impl Config {
         let file: File = toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
             let lines = text.get(..offset).unwrap_or(text).matches('\n').count();
-            anyhow::anyhow!("{}:{}: {}", path.display(), lines + 1, in_words(error.message()))
+            Error::invalid(format!(
+                "{}:{}: {}",
+                path.display(),
+                lines + 1,
+                in_words(error.message())
+            ))
         })?;
         let config = Self {
             path: path.to_owned(),
@@ -128,32 +133,29 @@ impl Config {
         }
         ensure!(
             FLOWS.contains(&self.flows),
-            "tables: flows = {} is not from {} to {}",
-            self.flows,
-            FLOWS.start(),
-            FLOWS.end()
+            Error::invalid(format!(
+                "tables: flows = {} is not from {} to {}",
+                self.flows,
+                FLOWS.start(),
+                FLOWS.end()
+            ))
         );
+        let twice = |what: &str| {
+            Error::invalid(format!("{what} is declared twice")).hint("leave one out, or rename it")
+        };
         let mut seen = BTreeSet::new();
         for spec in &self.networks {
             name::check(&spec.name)
                 .and_then(|()| subnet::check_all(&spec.subnets))
                 .and_then(|_| spec.flows.check())
                 .with_context(|| format!("network '{}'", spec.name))?;
-            ensure!(
-                seen.insert(&spec.name),
-                "network '{}' is declared twice; leave one out, or rename it",
-                spec.name
-            );
+            ensure!(seen.insert(&spec.name), twice(&format!("network '{}'", spec.name)));
         }
         self.check_overlaps()?;
         seen.clear();
         for spec in &self.containers {
             name::check(&spec.name).with_context(|| format!("container '{}'", spec.name))?;
-            ensure!(
-                seen.insert(&spec.name),
-                "container '{}' is declared twice; leave one out, or rename it",
-                spec.name
-            );
+            ensure!(seen.insert(&spec.name), twice(&format!("container '{}'", spec.name)));
             let checked = || {
                 spec.publishes.iter().try_for_each(|publish| {
                     publish.options.check().map(|_| ()).with_context(|| publish.ports.to_string())
@@ -172,9 +174,11 @@ impl Config {
                 };
                 if let Some(subnet) = other.subnets.iter().find(clash) {
                     bail!(
-                        "network '{}': the subnet {subnet} overlaps network '{}'; take another subnet",
-                        other.name,
-                        one.name
+                        Error::invalid(format!(
+                            "network '{}': the subnet {subnet} overlaps network '{}'",
+                            other.name, one.name
+                        ))
+                        .hint("take another subnet")
                     );
                 }
             }
@@ -475,7 +479,7 @@ mod tests {
             ("[[container]]\nname = \"a\"\nmac = \"x\"", "lab.toml:3: 'x' is not a MAC"),
             ("[[container]]\nname = \"a/b\"", "lab.toml: container 'a/b': the name"),
         ] {
-            let line = messages::line(&parse(text).unwrap_err());
+            let line = Error::from_chain(&*parse(text).unwrap_err()).to_string();
             assert!(line.contains(place), "{text}: {line}");
             assert!(!line.contains(" --") && !line.contains("invalid "), "{text}: {line}");
         }
@@ -518,7 +522,7 @@ mod tests {
             ),
             ("max_flows = 0", "lab.toml: network 'a': max_flows is 0"),
         ] {
-            let line = messages::line(&parse(&network(text)).unwrap_err());
+            let line = Error::from_chain(&*parse(&network(text)).unwrap_err()).to_string();
             assert!(line.contains(place), "{text}: {line}");
         }
     }

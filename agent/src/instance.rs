@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use causeway_api::client;
-use causeway_api::{messages, types::name};
+use causeway_api::{Error, types::name};
 
 /// Where every instance's files are.
 const FOLDER: &str = client::FOLDER;
@@ -35,7 +35,7 @@ pub struct Lock {
 
 impl Instance {
     /// The one of that name, which must be usable as a file's.
-    pub fn new(name: &str) -> anyhow::Result<Self> {
+    pub fn new(name: &str) -> Result<Self, Error> {
         name::check_instance(name)?;
         Ok(Self { name: name.to_owned() })
     }
@@ -96,9 +96,7 @@ impl Instance {
     pub fn turn() -> anyhow::Result<File> {
         make_folder()?;
         let folder = File::open(FOLDER).and_then(|folder| folder.lock().map(|()| folder));
-        folder
-            .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
-            .with_context(|| format!("cannot lock {FOLDER}"))
+        folder.map_err(Error::os).with_context(|| format!("cannot lock {FOLDER}"))
     }
 
     /// Takes the lock, and makes the folder if need be; none if another process has it.
@@ -113,21 +111,24 @@ impl Instance {
             let file = match opened {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 other => other
-                    .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
+                    .map_err(Error::os)
                     .with_context(|| format!("cannot open the lock file {}", path.display()))?,
             };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => {
-                    bail!("cannot lock {}: {}", path.display(), messages::plain(&error))
+                    bail!(Error::os(error).context(format!("cannot lock {}", path.display())))
                 }
             }
             if is_at(&file, &path) {
                 return Ok(Some(Lock { path, _file: file }));
             }
         }
-        bail!("the lock file {} does not stay", path.display())
+        bail!(
+            Error::internal(format!("the lock file {} does not stay", path.display()))
+                .hint("try again when no other 'causeway down' runs")
+        )
     }
 
     fn file(&self, extension: &str) -> PathBuf {
@@ -159,7 +160,7 @@ fn make_folder() -> anyhow::Result<()> {
         .and_then(|()| fs::set_permissions(FOLDER, Permissions::from_mode(0o755)));
     match made {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            bail!("cannot make {FOLDER}: {}", messages::plain(&error))
+            bail!(Error::os(error).context(format!("cannot make {FOLDER}")))
         }
         _ => Ok(()),
     }

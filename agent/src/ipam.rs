@@ -5,15 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use anyhow::{Context as _, bail, ensure};
-use causeway_api::types::subnet;
+use causeway_api::{Error, types::subnet};
 use ipnet::IpNet;
 
 /// The next free address of `subnet` after `last`, wrapping around: one that was given back a
 /// moment ago is not given again as long as there is another, since neighbours and clients may
 /// still remember it. None if there is none left.
 ///
-/// What is [`nobodys`] is never given, nor what is in `taken` (the gateway belongs there).
+/// What is [`unassignable`] is never given, nor what is in `taken` (the gateway belongs there).
 pub fn next_free(subnet: IpNet, last: Option<IpAddr>, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let first = number(subnet.network()).checked_add(1)?;
     let end = match subnet {
@@ -40,8 +39,8 @@ pub fn is_assignable(subnet: IpNet, address: IpAddr) -> bool {
         && (address != subnet.broadcast() || address.is_ipv6())
 }
 
-/// What no host can have of a subnet.
-pub const fn nobodys(subnet: IpNet) -> &'static str {
+/// The address of a subnet that no host can have, for messages.
+pub const fn unassignable(subnet: IpNet) -> &'static str {
     match subnet {
         IpNet::V4(_) => "the network or broadcast address",
         // Every router of the subnet has it (RFC 4291 section 2.6.1).
@@ -50,19 +49,22 @@ pub const fn nobodys(subnet: IpNet) -> &'static str {
 }
 
 /// One gateway for each subnet: the one asked for, else the subnet's first address.
-pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
+pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> Result<Vec<IpAddr>, Error> {
     for gateway in asked {
         let Some(subnet) = subnets.iter().find(|subnet| subnet.contains(gateway)) else {
-            bail!(
-                "the gateway {gateway} is not in the subnet {}; give an address of it, or none for its first",
+            return Err(Error::invalid(format!(
+                "the gateway {gateway} is not in the subnet {}",
                 subnet::join(subnets)
-            );
+            ))
+            .hint("give an address of it, or none for its first"));
         };
-        ensure!(
-            is_assignable(*subnet, *gateway),
-            "the gateway {gateway} is {} of {subnet}; give another, or none for its first",
-            nobodys(*subnet)
-        );
+        if !is_assignable(*subnet, *gateway) {
+            return Err(Error::invalid(format!(
+                "the gateway {gateway} is {} of {subnet}",
+                unassignable(*subnet)
+            ))
+            .hint("give another, or none for its first"));
+        }
     }
     let mut left = asked.to_vec();
     let mut gateways = Vec::new();
@@ -72,13 +74,15 @@ pub fn choose_gateways(subnets: &[IpNet], asked: &[IpAddr]) -> anyhow::Result<Ve
             .position(|gateway| subnet.contains(gateway))
             .map(|position| left.remove(position));
         let first = || next_free(*subnet, None, &BTreeSet::new());
-        gateways.push(
-            own.or_else(first)
-                .with_context(|| format!("the subnet {subnet} has no address for a gateway"))?,
-        );
+        gateways.push(own.or_else(first).ok_or_else(|| {
+            Error::invalid(format!("the subnet {subnet} has no address for a gateway"))
+        })?);
     }
     if let Some(gateway) = left.first() {
-        bail!("the gateway {gateway} is a second one for its subnet; give one");
+        return Err(Error::invalid(format!(
+            "the gateway {gateway} is a second one for its subnet"
+        ))
+        .hint("give one"));
     }
     Ok(gateways)
 }
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn network_broadcast_and_anycast_are_nobodys() {
+    fn network_broadcast_and_anycast_are_unassignable() {
         for (subnet, address, assignable) in [
             ("10.0.0.0/24", "10.0.0.0", false),
             ("10.0.0.0/24", "10.0.0.255", false),

@@ -377,7 +377,7 @@ impl<'a> Plan<'a> {
         ensure!(
             ipam::is_assignable(subnet, address),
             "the address {address} is {} of {subnet}; {another}",
-            ipam::nobodys(subnet)
+            ipam::unassignable(subnet)
         );
         if let Some(owner) = self.owner_of(&network.name, address) {
             bail!("the address {address} belongs to container '{owner}'; {another}");

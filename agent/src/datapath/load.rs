@@ -6,6 +6,7 @@ use aya::{
     maps::MapInfo,
     programs::{CgroupSockAddr, Program, ProgramError},
 };
+use causeway_api::{Error, error::command};
 use causeway_common::abi::{maps, programs};
 
 use super::{LoadOptions, pins::Pins};
@@ -22,7 +23,8 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
         tracing::warn!(
             kept,
             wanted = options.flows,
-            "the flow table of the earlier agent is kept with its size; 'causeway down' first to change it"
+            "the flow table keeps the size that an earlier agent gave it; {} first to change it",
+            command(&["down"], &options.instance)
         );
     }
     let flows = kept.unwrap_or(options.flows);
@@ -64,7 +66,8 @@ pub(super) fn explain(name: &str, error: ProgramError) -> anyhow::Error {
         let log = verifier_log.to_string();
         tracing::error!(program = name, "{log}");
         let verdict = verdict(&log);
-        return anyhow::anyhow!("loading the program '{name}': {io_error}: {verdict}");
+        let error = Error::kernel(format!("loading the program '{name}': {io_error}: {verdict}"));
+        return error.into();
     }
     anyhow::Error::new(error).context(format!("loading the program '{name}'"))
 }

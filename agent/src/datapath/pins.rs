@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use causeway_api::Error;
 use causeway_common::abi;
 use nix::{
     mount::{MsFlags, mount, umount},
@@ -76,7 +77,9 @@ pub(super) fn remove(instance: &str) -> anyhow::Result<()> {
         fs::remove_dir(&all).with_context(|| format!("removing {}", all.display()))?;
     }
     if Path::new(MOUNTED).exists() && is_empty(Path::new(BPFFS)) {
-        umount(BPFFS).with_context(|| format!("unmounting {BPFFS}, which an agent had mounted"))?;
+        umount(BPFFS)
+            .map_err(Error::os)
+            .with_context(|| format!("unmounting {BPFFS}, which an agent had mounted"))?;
         fs::remove_file(MOUNTED).with_context(|| format!("removing {MOUNTED}"))?;
     }
     Ok(())
@@ -87,8 +90,9 @@ fn of_instance(instance: &str) -> PathBuf {
 }
 
 fn mount_bpffs() -> anyhow::Result<()> {
-    let there =
-        statfs(BPFFS).with_context(|| format!("looking at {BPFFS}: is sysfs mounted on /sys?"))?;
+    let there = statfs(BPFFS).map_err(|error| {
+        Error::os(error).context(format!("looking at {BPFFS}")).hint("mount sysfs on /sys")
+    })?;
     if there.filesystem_type() == BPF_FS_MAGIC {
         return Ok(());
     }
@@ -99,6 +103,7 @@ fn mount_bpffs() -> anyhow::Result<()> {
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
         Some("mode=0700"),
     )
+    .map_err(Error::os)
     .with_context(|| format!("mounting bpffs on {BPFFS}"))?;
     fs::create_dir_all("/run/causeway").context("making /run/causeway")?;
     fs::write(MOUNTED, "").with_context(|| format!("noting in {MOUNTED} that bpffs was mounted"))

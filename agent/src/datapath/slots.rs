@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use causeway_api::Error;
 use causeway_common::abi;
 
 /// The slots in use. The lowest free one is not the next to be given: one just freed rests as long
@@ -19,10 +20,11 @@ impl Slots {
             .map(|step| (self.last + step) % abi::SLOTS)
             .find(|slot| *slot != 0 && !self.used.contains(slot))
             .ok_or_else(|| {
-                anyhow::anyhow!(
-                    "all {} places for endpoints and publishes are taken; remove some first",
+                Error::in_use(format!(
+                    "all {} slots for endpoints and publishes are taken",
                     abi::SLOTS - 1
-                )
+                ))
+                .hint("remove some first")
             })?;
         self.used.insert(found);
         self.last = found;

@@ -10,7 +10,10 @@ use aya::{
     Ebpf,
     maps::{Array, Map, MapData, MapError, PerCpuArray},
 };
-use causeway_api::types::publish::{PublishPorts, PublishSpec};
+use causeway_api::{
+    Error,
+    types::publish::{PublishPorts, PublishSpec},
+};
 use causeway_common::{
     abi::{self, Network, drop_reason::DropReason, maps, nat_behaviour, time::ticks},
     wire::address::{V4, V6},
@@ -134,8 +137,10 @@ impl Tables {
                 _ => {}
             }
         }
-        free.with_context(|| {
-            format!("there is room for {} networks; remove one first", abi::NETWORKS - 1)
+        free.ok_or_else(|| {
+            Error::in_use(format!("there is room for {} networks", abi::NETWORKS - 1))
+                .hint("remove one first")
+                .into()
         })
     }
 
@@ -457,7 +462,10 @@ impl Tables {
 fn check_served(publish: &PublishSpec, target: PublishTarget) -> anyhow::Result<()> {
     let is_served = publish_value::<V4>(publish, target).is_some()
         || publish_value::<V6>(publish, target).is_some();
-    ensure!(is_served, "the container has no address of the family of its publish's host address");
+    ensure!(
+        is_served,
+        Error::invalid("the container has no address of the family of the publish's host address")
+    );
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use aya::{
         xdp::XdpLink,
     },
 };
-use causeway_api::types::mac::Mac;
+use causeway_api::{Error, types::mac::Mac};
 use causeway_common::abi::{UPLINK_MACS, UplinkMac, maps, programs};
 use nix::errno::Errno;
 
@@ -46,8 +46,10 @@ impl Early {
             there.index == 0
                 || there.index == index
                 || nix::net::if_::if_indextoname(there.index).is_err(),
-            "interface number {} has its place among the uplinks",
-            there.index
+            Error::in_use(format!(
+                "interface number {} has its place among the uplinks",
+                there.index
+            ))
         );
         let uplink = UplinkMac { index, mac: mac.0, _pad: 0 };
         self.macs.set(place, Raw(uplink), 0).context("writing the MAC of an uplink")
@@ -97,7 +99,7 @@ impl Attached {
         }
         let id = program
             .attach_to_if_index(uplink.index, XdpMode::Driver)
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| driver_error(&error))?;
         // A link, or it would end with the agent; the older way of attaching has failed for the
         // same reason before.
         FdLink::try_from(program.take_link(id)?)?
@@ -147,7 +149,7 @@ fn load(program: &mut Xdp) -> anyhow::Result<()> {
 }
 
 /// Why a driver does not take the program.
-fn in_words(error: &ProgramError) -> anyhow::Error {
+fn driver_error(error: &ProgramError) -> Error {
     let code = if let ProgramError::SyscallError(error) = error {
         error.io_error.raw_os_error()
     } else if let ProgramError::XdpError(_) = error {
@@ -157,22 +159,20 @@ fn in_words(error: &ProgramError) -> anyhow::Error {
         None
     };
     match code.map(Errno::from_raw) {
-        Some(Errno::EOPNOTSUPP) => {
-            anyhow::anyhow!(
-                "its driver does not run XDP programs, or not with the offloads that it has on"
-            )
-        }
+        Some(Errno::EOPNOTSUPP) => Error::unsupported(
+            "its driver does not run XDP programs, or not with the offloads that are on",
+        ),
         Some(Errno::EBUSY | Errno::EEXIST) => {
-            anyhow::anyhow!("somebody else's XDP program is on it ('ip link show' tells which)")
+            Error::in_use("another XDP program is attached ('ip link show' names it)")
         }
         Some(Errno::ERANGE | Errno::EMSGSIZE | Errno::E2BIG) => {
-            anyhow::anyhow!("its MTU, or its other end's, is too large for its driver's XDP")
+            Error::unsupported("its MTU, or its other end's, is too large for its driver's XDP")
         }
-        Some(Errno::EINVAL) => anyhow::anyhow!(
-            "its driver refuses it, as most do where the MTU is too large for XDP or the hardware puts packets together (LRO)"
+        Some(Errno::EINVAL) => Error::unsupported(
+            "its driver refuses it, as most do where the MTU is too large for XDP or LRO is on",
         ),
-        Some(other) => anyhow::anyhow!("its driver refuses it: {}", other.desc()),
-        None => anyhow::anyhow!("{error}"),
+        Some(other) => Error::os(other).context("its driver refuses it"),
+        None => Error::kernel(error.to_string()),
     }
 }
 
@@ -192,10 +192,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_driver_answers_is_said_in_words() {
+    fn driver_errors_are_told_in_words() {
         let said = |code: Errno| {
             let io_error = io::Error::from_raw_os_error(code as i32);
-            in_words(&ProgramError::SyscallError(aya::sys::SyscallError {
+            driver_error(&ProgramError::SyscallError(aya::sys::SyscallError {
                 call: "bpf_link_create",
                 io_error,
             }))
@@ -203,8 +203,8 @@ mod tests {
         };
         for (code, word) in [
             (Errno::EOPNOTSUPP, "does not run XDP"),
-            (Errno::EBUSY, "somebody else's"),
-            (Errno::EEXIST, "somebody else's"),
+            (Errno::EBUSY, "another XDP program"),
+            (Errno::EEXIST, "another XDP program"),
             (Errno::ERANGE, "MTU"),
             (Errno::EMSGSIZE, "MTU"),
             (Errno::EINVAL, "MTU"),

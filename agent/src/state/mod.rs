@@ -12,8 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail, ensure};
-use causeway_api::messages;
+use anyhow::{Context as _, bail};
+use causeway_api::{Error, ErrorCode};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{container::Container, network::Network};
@@ -80,28 +80,35 @@ impl State {
         let text = match fs::read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other
-                .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
+                .map_err(Error::os)
                 .with_context(|| format!("cannot read the state file {}", path.display()))?,
         };
-        Self::parse(&text)
-            .with_context(|| {
-                let path = path.display();
-                format!(
-                    "the state file {path} cannot be used; move it away with 'mv {path} /tmp/', then 'causeway down' removes the \
-                     datapath, and the bridges, interfaces and namespaces that the file names are to be removed with 'ip link del' and \
-                     'ip netns del'; what is wrong with it"
+        let parsed = Self::parse(&text).map_err(|error| {
+            let path = path.display();
+            let error = error.context(format!("cannot use the state file {path}"));
+            if error.code() == ErrorCode::VersionMismatch {
+                return error.hint("use the causeway that wrote it");
+            }
+            error
+                .hint(format!("move it away with 'mv {path} /tmp/', remove the datapath with"))
+                .run(["down"])
+                .hint(
+                    ", and the bridges, interfaces and namespaces that the file names with \
+                     'ip link del' and 'ip netns del'",
                 )
-            })
-            .map(Some)
+        });
+        Ok(Some(parsed?))
     }
 
-    fn parse(text: &[u8]) -> anyhow::Result<Self> {
-        let Version { version } = serde_json::from_slice(text)?;
-        ensure!(
-            version <= VERSION,
-            "it is of version {version} and this causeway knows up to {VERSION}; use the causeway that wrote it"
-        );
-        Ok(Self { version: VERSION, ..serde_json::from_slice(text)? })
+    fn parse(text: &[u8]) -> Result<Self, Error> {
+        let broken = |error: serde_json::Error| Error::internal(error.to_string());
+        let Version { version } = serde_json::from_slice(text).map_err(broken)?;
+        if version > VERSION {
+            return Err(Error::version_mismatch(format!(
+                "it is of version {version}, and this causeway knows up to {VERSION}"
+            )));
+        }
+        Ok(Self { version: VERSION, ..serde_json::from_slice(text).map_err(broken)? })
     }
 
     /// Writes the file: a reader, or the next agent after a crash, sees the old one or the new one,
@@ -119,7 +126,7 @@ impl State {
             fs::rename(&fresh, path)
         };
         write()
-            .map_err(|error| anyhow::anyhow!("{}", messages::plain(&error)))
+            .map_err(Error::os)
             .with_context(|| format!("cannot write the state file {}", path.display()))
     }
 
@@ -129,9 +136,8 @@ impl State {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     bail!(
-                        "cannot remove the state file {}: {}",
-                        path.display(),
-                        messages::plain(&error)
+                        Error::os(error)
+                            .context(format!("cannot remove the state file {}", path.display()))
                     )
                 }
                 _ => {}

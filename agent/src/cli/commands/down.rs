@@ -1,20 +1,19 @@
-//! `down`: asks the agent to remove everything, and does it itself when none is running but one
-//! left something.
+//! `down`: asks the agent to remove everything. Without a running agent it removes what an earlier
+//! one left.
 
 use std::{fs, io};
 
 use anyhow::{Context as _, bail, ensure};
 use causeway_api::{
-    Removed, Request,
+    Error, Removed, Request,
     client::{self, AskError},
-    messages,
 };
 use causeway_netlink::{Netlink, Netns};
 use nix::unistd::geteuid;
 
 use crate::cli::messages::say;
 use crate::{
-    cli::commands::up::private_sysfs,
+    cli::commands::up::{left_over, private_sysfs},
     control::teardown::{Handles, remove_instance},
     datapath::Datapath,
     instance::{Instance, Lock},
@@ -32,29 +31,46 @@ pub fn down(instance: &Instance) -> anyhow::Result<Removed> {
 }
 
 fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
-    let nothing = || {
-        format!("no agent of instance '{}' is running, and nothing is left by one", instance.name())
-    };
-    // Before the search, since others do not see all there is.
-    ensure!(geteuid().is_root(), "it needs root; run it as root, for example with sudo");
+    // Before the search, which shows root alone everything.
+    ensure!(
+        geteuid().is_root(),
+        Error::permission("it needs root").hint("run it as root, for example with sudo")
+    );
     let anything =
         instance.state().exists() || instance.has_lock_file() || !instance.traces().is_empty();
-    ensure!(anything, nothing());
+    ensure!(
+        anything,
+        Error::not_found(format!(
+            "no agent of instance '{}' is running, and nothing is left by one",
+            instance.name()
+        ))
+    );
     if let Some(source) = private_sysfs() {
-        // The pins are not in sight here: the rest would go, and they would stay.
+        // The pins are hidden here: all but them would be removed.
         bail!(
-            "no agent is running, and this is inside 'ip netns exec {source}', where what it left is hidden; use 'causeway down' outside of that"
+            Error::unsupported(format!(
+                "no agent is running, and this is inside 'ip netns exec {source}', which hides \
+                 what it left"
+            ))
+            .hint("outside of it, use")
+            .run(["down"])
         );
     }
     let Some(lock) = instance.lock()? else {
-        bail!("an agent of instance '{}' is just starting or ending; try again", instance.name());
+        bail!(
+            Error::in_use(format!(
+                "an agent of instance '{}' is just starting or ending",
+                instance.name()
+            ))
+            .hint("try again")
+        );
     };
     let Some(state) = State::load(&instance.state())? else {
         return remove_traces(instance, lock);
     };
     let host = find_host(&state.host)?;
     if let Some(netns) = &host {
-        // While there is one thread: all that come later are in the host too.
+        // While the process has one thread: later threads inherit the namespace.
         netns.enter()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -68,18 +84,16 @@ fn remove_left(instance: &Instance) -> anyhow::Result<Removed> {
         };
         anyhow::Ok(remove_instance(instance, &state, handles.as_ref(), false).await)
     })?;
-    ensure!(
-        errors.is_empty(),
-        "not everything could be removed ({}); try again",
-        messages::lines(&errors)
-    );
-    // A dead agent's, if it is there.
+    if let Some(error) = left_over(&errors) {
+        return Err(error.into());
+    }
+    // A socket that is there belongs to a dead agent.
     let _ = fs::remove_file(instance.socket());
     lock.remove();
     Ok(removed)
 }
 
-/// What can be removed without a state file, and a word on what cannot.
+/// Removes what is known without a state file, and tells how to remove the rest.
 fn remove_traces(instance: &Instance, lock: Lock) -> anyhow::Result<Removed> {
     let files = instance.traces();
     if files.is_empty() {
@@ -91,27 +105,31 @@ fn remove_traces(instance: &Instance, lock: Lock) -> anyhow::Result<Removed> {
             files: vec![lock_file],
         });
     }
-    // The uplinks' filters, where there are some, are in this namespace or out of reach.
+    // Filters on uplinks are reachable only if the host is this namespace.
     Datapath::remove(instance.name())?;
     for file in files.iter().filter(|file| **file != instance.pins()) {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                bail!("cannot remove {}: {}; try again", file.display(), messages::plain(&error))
+                bail!(
+                    Error::os(error)
+                        .context(format!("cannot remove {}", file.display()))
+                        .hint("try again")
+                )
             }
             _ => {}
         }
     }
     lock.remove();
     say(&format!(
-        "the state file of instance '{}' was gone, so it is not known which bridges (cwN), host sides (cwvXXXXXXXX) and namespaces in \
-         /run/netns the agent had made, nor whether ip_forward was off before; if 'ip link' shows any that no other instance has, remove \
-         them with 'ip link del NAME'",
+        "the state file of instance '{}' was gone, so bridges (cwN), host sides (cwvXXXXXXXX), \
+         namespaces in /run/netns and ip_forward may be left; if 'ip link' shows links that no \
+         other instance has, remove them with 'ip link del NAME'",
         instance.name()
     ));
     Ok(Removed { networks: Vec::new(), containers: Vec::new(), files })
 }
 
-/// The host's namespace; none if it is gone, whatever took its path since.
+/// The host's namespace; none if it has ended, even if its path leads to another.
 fn find_host(host: &HostState) -> anyhow::Result<Option<Netns>> {
     let here = Netns::current()?;
     if here.cookie()? == host.cookie {

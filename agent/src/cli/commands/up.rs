@@ -1,4 +1,4 @@
-//! `up`: the process around the agent.
+//! `up`: the process that runs the agent.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_api::{Error, Removed, Reply, messages};
+use causeway_api::{Error, Removed, Reply, error::command};
 use causeway_netlink::{Netns, netns};
 use nix::unistd::geteuid;
 use tokio::{
@@ -28,10 +28,10 @@ use crate::{
     state::State,
 };
 
-/// How many requests wait while one is answered; more wait in their sockets.
+/// The requests that are queued while one is answered; more wait in their sockets.
 const WAITING: usize = 64;
 
-/// For clients to take their answers before the process ends.
+/// How long clients may take to read their replies before the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it is told to stop.
@@ -42,16 +42,22 @@ pub fn up(options: &Up, instance: &Instance) -> anyhow::Result<()> {
 fn run(options: &Up, instance: &Instance) -> anyhow::Result<()> {
     ensure!(
         geteuid().is_root(),
-        "the agent needs root to make interfaces and load programs; run it as root, for example with sudo"
+        Error::permission("the agent needs root to make interfaces and load programs")
+            .hint("run it as root, for example with sudo")
     );
     refuse_private_sysfs()?;
     let config = options.config.as_deref().map(Config::load).transpose()?;
-    // First of all, while there is one thread: all that come later are in the host too.
+    // While the process has one thread: later threads inherit the namespace.
     let (netns, netns_path) = enter_host(options.netns.as_deref())?;
     let Some(lock) = instance.lock()? else {
         bail!(
-            "an agent of instance '{}' is running already; end it with 'causeway down', or give another name with --instance",
-            instance.name()
+            Error::already_exists(format!(
+                "an agent of instance '{}' is running already",
+                instance.name()
+            ))
+            .hint("end it with")
+            .run(["down"])
+            .hint(", or give another name with --instance")
         );
     };
     let start = Start {
@@ -103,8 +109,10 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
     let _ = serving.await;
     match end {
         End::Stopped => {
-            let farewell = "the agent ends; networks, containers and flows work on, and 'causeway down' removes them";
-            say(&messages::for_instance(farewell, instance.name()));
+            say(&format!(
+                "the agent ends; networks, containers and flows stay, and {} removes them",
+                command(&["down"], instance.name())
+            ));
             Ok(())
         }
         End::Down(answer) => {
@@ -113,16 +121,14 @@ async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {
                 lock.remove();
             }
             let _ = answer.send(down_reply(&removed, &errors, instance.name())?);
-            // Ends when the last connection has been answered. What came after `down` is dropped
-            // here, which is an answer too.
+            // Ends with the last connection. Requests after `down` are dropped, which is answered
+            // as "the agent is ending".
             let answered = async { while requests.recv().await.is_some() {} };
             let _ = time::timeout(FAREWELL, answered).await;
-            ensure!(
-                errors.is_empty(),
-                "not everything could be removed: {}",
-                messages::lines(&errors)
-            );
-            Ok(())
+            match left_over(&errors) {
+                Some(error) => Err(error.into()),
+                None => Ok(()),
+            }
         }
     }
 }
@@ -132,20 +138,24 @@ fn down_reply(
     errors: &[anyhow::Error],
     instance: &str,
 ) -> anyhow::Result<Reply> {
+    Ok(match left_over(errors) {
+        Some(error) => Reply::Failed(error.to_failure(instance)),
+        None => Reply::Done(serde_json::to_value(removed)?),
+    })
+}
+
+/// The error of a removal that left something; none if nothing failed.
+pub(super) fn left_over(errors: &[anyhow::Error]) -> Option<Error> {
     if errors.is_empty() {
-        return Ok(Reply::Done(serde_json::to_value(removed)?));
+        return None;
     }
-    let errors = errors.iter().map(|error| Error::from_chain(&**error));
-    let error = Error::all(errors)
-        .context("not everything could be removed")
-        .hint("try again with")
-        .run(["down"]);
-    Ok(Reply::Failed(error.to_failure(instance)))
+    let error = Error::all(errors.iter().map(|error| Error::from_chain(&**error)));
+    Some(error.context("not everything could be removed").hint("try again with").run(["down"]))
 }
 
 fn say_ready() {
     let mut stdout = io::stdout().lock();
-    // Nobody may be reading: the agent serves all the same.
+    // A closed stdout does not keep the agent from serving.
     let _ = writeln!(stdout, "ready").and_then(|()| stdout.flush());
 }
 
@@ -176,8 +186,11 @@ fn lasting_path(netns: &Netns) -> anyhow::Result<PathBuf> {
 fn refuse_private_sysfs() -> anyhow::Result<()> {
     let Some(source) = private_sysfs() else { return Ok(()) };
     bail!(
-        "this is inside 'ip netns exec {source}', where /sys is private and nothing that is pinned there lasts; use 'causeway up \
-         --netns {source}' from outside instead"
+        Error::unsupported(format!(
+            "this is inside 'ip netns exec {source}', where /sys is private: pins would be lost"
+        ))
+        .hint("outside of it, use")
+        .run(["up", "--netns", source.as_str()])
     )
 }
 
