@@ -310,14 +310,14 @@ fn foreign_program_stays_attached() {
     let (mode, why) = mode(&lab);
     assert_eq!(mode, "off");
     assert!(
-        why.as_ref().is_some_and(|why| why.starts_with("somebody else's XDP program is on it")),
+        why.as_ref().is_some_and(|why| why.starts_with("another XDP program is attached")),
         "{why:?}"
     );
     let log =
         fs::read_to_string(causeway_tests::undo::folder(&lab.instance).join("agent.log")).unwrap();
     let line = log.lines().find(|line| line.contains("XDP was asked for and is off"));
     assert!(
-        line.is_some_and(|line| line.contains("WARN") && line.contains("somebody else's")),
+        line.is_some_and(|line| line.contains("WARN") && line.contains("another XDP program")),
         "{log}"
     );
     assert_eq!(shown(&lab), id);
