@@ -1,8 +1,10 @@
-//! `docs/config.md` and `examples/causeway.toml` name every key of the configuration file.
+//! `docs/config.md` and `examples/causeway.toml` name every key of the configuration file, and the
+//! documents name counters that exist.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use causeway::config_file::Config;
+use causeway_common::abi::drop_reason::DropReason;
 
 /// Each table of the file: its heading in the document, and a file whose last key is unknown there.
 const TABLES: [(&str, &str); 5] = [
@@ -47,6 +49,31 @@ fn example_has_every_key() {
             assert!(example.lines().any(has), "examples/causeway.toml lacks '{key}'");
         }
     }
+}
+
+#[test]
+fn limits_name_counters_that_exist() {
+    let reasons: BTreeSet<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    let document = fs::read_to_string(at("docs/limits.md")).unwrap();
+    let mut counters = None;
+    let mut seen = 0;
+    for line in document.lines() {
+        let cells: Vec<&str> = line.split('|').collect();
+        if !line.starts_with('|') {
+            counters = None;
+        } else if line.starts_with("| behaviour |") {
+            counters = cells.iter().position(|cell| cell.trim() == "counter");
+        } else if let Some(cell) = counters.and_then(|column| cells.get(column)) {
+            for counter in cell.split('`').skip(1).step_by(2) {
+                assert!(
+                    reasons.contains(counter),
+                    "docs/limits.md: no counter '{counter}': {line}"
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 20, "the tables have another form now");
 }
 
 /// The keys that a table takes: what the error about an unknown one lists.
