@@ -1,16 +1,16 @@
 //! IPv4 and IPv6: the addresses of the lab, and tests that run once for each family.
 //!
 //! ```text
-//!              IPv4                            IPv6
-//!   far        203.0.113.10                    2001:db8:113::10         world, lo
-//!   router     10.0.2.2/24                     2001:db8:2::2/64         world, world0
-//!   host       10.0.2.15/24                    2001:db8:2::15/64        host, uplink0
-//!   network    default, 172.18.0.0/16          dual, 2001:db8:18::/64   containers (and 172.27.0.0/16)
-//!   other      203.0.113.66                    2001:db8:113:1::66       a second host outside
-//!   near hop   203.0.113.129                   2001:db8:113:2::1        world, on the narrow link
-//!   hop        203.0.113.130                   2001:db8:113:2::2        the router behind the world
-//!   far hop    203.0.113.193                   2001:db8:113:3::1        that router, toward beyond
-//!   beyond     203.0.113.194                   2001:db8:113:3::194      a host behind the narrow link
+//!              IPv4                     IPv6
+//!   far        203.0.113.10             2001:db8:113::10           world, lo
+//!   router     10.0.2.2/24              2001:db8:2::2/64           world, world0
+//!   host       10.0.2.15/24             2001:db8:2::15/64          host, uplink0
+//!   network    default, 172.18.0.0/16   dual, 2001:db8:18::/64     containers (and 172.27.0.0/16)
+//!   other      203.0.113.66             2001:db8:113:1::66         a second host outside
+//!   near hop   203.0.113.129            2001:db8:113:2::1          world, on the narrow link
+//!   hop        203.0.113.130            2001:db8:113:2::2          the router behind the world
+//!   far hop    203.0.113.193            2001:db8:113:3::1          that router, toward beyond
+//!   beyond     203.0.113.194            2001:db8:113:3::194        a host behind the narrow link
 //! ```
 
 use std::{

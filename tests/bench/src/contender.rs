@@ -220,7 +220,8 @@ impl fmt::Display for Publishes {
 fn iptables(family: Family, publishes: Publishes) -> String {
     let container = bracketed(address_of(family, 0));
     let mut rules = String::from(
-        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:PUBLISH - [0:0]\n",
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT \
+         [0:0]\n:POSTROUTING ACCEPT [0:0]\n:PUBLISH - [0:0]\n",
     );
     rules += "-A PREROUTING -m addrtype --dst-type LOCAL -j PUBLISH\n";
     let mut publish = |protocol: &str, ports: &str, to: &str| {
@@ -297,7 +298,9 @@ fn nft(family: Family, publishes: Publishes, flowtable: bool) -> String {
     dnat {ip} to udp dport map @udp_publishes
   }}
   chain incoming {{ type nat hook prerouting priority dstnat; policy accept; {ip} daddr {host} goto publish; }}
-  chain outgoing {{ type nat hook postrouting priority srcnat; policy accept; {ip} saddr {subnet} oifname \"{UPLINK}\" masquerade; }}
+  chain outgoing {{
+    type nat hook postrouting priority srcnat; policy accept; {ip} saddr {subnet} oifname \"{UPLINK}\" masquerade;
+  }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
     {offload}

@@ -139,8 +139,18 @@ impl Cni<'_> {
             "bridge",
             command,
             &json!({
-                "cniVersion": "0.4.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
-                "ipam": { "type": "host-local", "subnet": "10.99.0.0/16", "dataDir": folder, "routes": [{ "dst": "0.0.0.0/0" }] }
+                "cniVersion": "0.4.0",
+                "name": "bench",
+                "type": "bridge",
+                "bridge": "cni0",
+                "isGateway": true,
+                "ipMasq": true,
+                "ipam": {
+                    "type": "host-local",
+                    "subnet": "10.99.0.0/16",
+                    "dataDir": folder,
+                    "routes": [{ "dst": "0.0.0.0/0" }],
+                },
             }),
         )
     }

@@ -41,7 +41,10 @@ pub fn guard() -> anyhow::Result<ExitCode> {
     // Until this process ends, however it does.
     let lock = File::create(LOCK).with_context(|| format!("cannot create {LOCK}"))?;
     lock.try_lock().with_context(|| {
-        format!("another benchmark runs on this machine ({LOCK} is locked), and they would disturb each other: wait until it has ended")
+        format!(
+            "another benchmark runs on this machine ({LOCK} is locked), and they would \
+                 disturb each other: wait until it has ended"
+        )
     })?;
     let room = Room::found();
     let mut command = Command::new(env::current_exe()?);

@@ -75,7 +75,8 @@ pub fn of_instance(instance: &str) -> anyhow::Result<Vec<Program>> {
 /// As the repository keeps it.
 pub fn record(programs: &[Program]) -> String {
     let mut text = String::from(
-        "# What the kernel runs of each program: instructions after the verifier, as `cargo xtask bench` has seen them and written them here.\n\
+        "# What the kernel runs of each program: instructions after the verifier, as `cargo \
+         xtask bench` has seen them and written them here.\n\
          # Another compiler or kernel may give other numbers.\n",
     );
     for Program { name, instructions, .. } in programs {

@@ -167,7 +167,8 @@ pub fn write(results: &Results, folder: &Path) -> anyhow::Result<()> {
 fn markdown(results: &Results, plots: &[String]) -> String {
     let machine = &results.machine;
     let mut text = format!(
-        "# causeway and its alternatives\n\n{}, Linux {}, {} of {}{}.\n`{}`: medians of {} rounds, each contender's turn about {} ms.\n\n",
+        "# causeway and its alternatives\n\n{}, Linux {}, {} of {}{}.\n`{}`: medians of {} \
+         rounds, each contender's turn about {} ms.\n\n",
         machine.date,
         machine.kernel,
         machine.processors,
@@ -212,7 +213,8 @@ fn markdown(results: &Results, plots: &[String]) -> String {
         section(
             "Packets",
             format!(
-                "UDP, 60 bytes with the Ethernet header, one CPU. The floor is the generator with a drop where frames enter. \
+                "UDP, 60 bytes with the Ethernet header, one CPU. The floor is the generator \
+                 with a drop where frames enter. \
                  \"causeway is 2 x\" means that it needs half the time.\n\n{}",
                 packets.join("\n\n")
             ),
@@ -228,7 +230,8 @@ fn markdown(results: &Results, plots: &[String]) -> String {
         section(
             "TCP",
             format!(
-                "Both ends on one CPU: waking another one takes a virtual machine longer than all the rest. Offloads on.\n\n{}",
+                "Both ends on one CPU: waking another one takes a virtual machine longer than \
+                 all the rest. Offloads on.\n\n{}",
                 exchanges.join("\n\n")
             ),
         );
@@ -247,8 +250,10 @@ fn markdown(results: &Results, plots: &[String]) -> String {
     }
     section(
         "The hosts",
-        "Each contender has a host of its own, of network namespaces: a bridge with two containers, an uplink (veth, MTU 1500) and the \
-         world behind it. Conntrack does not verify checksums (a network card does), bridged packets do not pass iptables, rp_filter is off; \
+        "Each contender has a host of its own, of network namespaces: a bridge with two \
+         containers, an uplink (veth, MTU 1500) and the \
+         world behind it. Conntrack does not verify checksums (a network card does), bridged \
+         packets do not pass iptables, rp_filter is off; \
          for 900,000 flows nf_conntrack_max and the number of its chains are raised."
             .to_owned(),
     );

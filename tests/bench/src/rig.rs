@@ -260,7 +260,8 @@ fn causeway(
     let subnets: Vec<&str> = families.iter().map(|family| family.subnet()).collect();
     let flows = setup.flows;
     let config = format!(
-        "[tables]\nflows = {flows}\n[[network]]\nname = \"default\"\nsubnets = {subnets:?}\nbridge = \"{BRIDGE}\"\nmax_flows = {flows}\n\
+        "[tables]\nflows = {flows}\n[[network]]\nname = \"default\"\nsubnets = \
+         {subnets:?}\nbridge = \"{BRIDGE}\"\nmax_flows = {flows}\n\
          [[container]]\nname = \"{}\"\npublish = {specs:?}\n[[container]]\nname = \"{}\"\n",
         names[0], names[1]
     );

@@ -112,12 +112,14 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
         // Without the folder of a lab, these may belong to a user.
         ensure!(
             !undo::is_used(name),
-            "there is an instance '{name}' already, which is no lab's; remove it with 'causeway down --instance {name}' if nobody needs it"
+            "there is an instance '{name}' already, which is no lab's; remove it with \
+             'causeway down --instance {name}' if nobody needs it"
         );
         for netns in &namespaces {
             ensure!(
                 !netns::named(netns).exists(),
-                "there is a network namespace {netns} already, which is no lab's; remove it with 'ip netns del {netns}' if nobody needs it"
+                "there is a network namespace {netns} already, which is no lab's; remove it \
+                 with 'ip netns del {netns}' if nobody needs it"
             );
         }
         return Ok(());
@@ -144,7 +146,8 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
         fs::read_to_string(format!("/run/causeway/{name}.json")).unwrap_or_else(|_| host.clone());
     ensure!(
         state.contains(&host),
-        "there is an instance '{name}' that is not the lab's; remove it with 'causeway down --instance {name}' if nobody needs it"
+        "there is an instance '{name}' that is not the lab's; remove it with 'causeway down \
+         --instance {name}' if nobody needs it"
     );
     println!("An earlier lab was killed before it could remove itself; what it left is removed.");
     let containers = CONTAINERS.map(|container| format!("{name}-{container}"));

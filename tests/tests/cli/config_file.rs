@@ -50,11 +50,14 @@ fn impossible_file_changes_nothing() {
     let rows = [
         // Each file removes or remakes WEB before it fails.
         (
-            "[[network]]\nname = \"front\"\nsubnets = [\"172.32.0.0/24\"]\n[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"9090:80\"]",
+            "[[network]]\nname = \"front\"\nsubnets = [\"172.32.0.0/24\"]\n[[container]]\nname \
+             = \"BOX\"\nnetwork = \"front\"\npublish = [\"9090:80\"]",
             "9090",
         ),
         (
-            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = [\"80:80\"]\n[[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\npublish = [\"80:81\"]",
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\npublish = \
+             [\"80:80\"]\n[[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\npublish = \
+             [\"80:81\"]",
             "BOX",
         ),
         (
@@ -74,7 +77,8 @@ fn impossible_file_changes_nothing() {
             "172.30.0.1",
         ),
         (
-            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"\n[[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"",
+            "FRONT[[container]]\nname = \"BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"\n\
+             [[container]]\nname = \"x-BOX\"\nnetwork = \"front\"\nip = \"172.30.0.5\"",
             "172.30.0.5",
         ),
         ("FRONT[[container]]\nname = \"BOX\"\nnetwork = \"own\"\nip = \"172.31.0.7\"", "OTHER"),

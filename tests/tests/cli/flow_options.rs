@@ -28,11 +28,15 @@ fn options_are_shown_and_outlive_the_agent() {
         "1024-32767", "symmetric", null,
     ]);
     assert_eq!(shown(&lab, "default"), usual);
-    let options = "network create front --subnet 172.30.0.0/24 --timeout udp=30 --timeout icmp=2000000 --ports 20000-20009 \
+    let options = "network create front --subnet 172.30.0.0/24 --timeout udp=30 --timeout \
+                   icmp=2000000 --ports 20000-20009 \
                    --mapping full-cone --max-flows 1000";
     let made = lab.json(&options.split_whitespace().collect::<Vec<_>>());
     let asked = json!([
-        { "tcp-established": 7440, "tcp-transitory": 240, "udp": 30, "udp-stream": 300, "icmp": 2_000_000, "sctp": 300 },
+        {
+            "tcp-established": 7440, "tcp-transitory": 240, "udp": 30, "udp-stream": 300,
+            "icmp": 2_000_000, "sctp": 300,
+        },
         "20000-20009", "full-cone", 1000,
     ]);
     assert_eq!(made["mapping"], "full-cone");
@@ -70,7 +74,8 @@ fn changed_declaration_ends_no_flow() {
     let name = lab.name_of("c1");
     let declare = |options: &str| {
         let text = format!(
-            "[[network]]\nname = \"front\"\nsubnets = [\"172.30.0.0/24\"]\n{options}\n[[container]]\nname = \"{name}\"\nnetwork = \"front\"\n"
+            "[[network]]\nname = \"front\"\nsubnets = \
+             [\"172.30.0.0/24\"]\n{options}\n[[container]]\nname = \"{name}\"\nnetwork = \"front\"\n"
         );
         fs::write(&path, text).unwrap();
         lab.start_agent(&["--config", &path.display().to_string()]);

@@ -129,8 +129,14 @@ fn objects_show_their_options() {
 
     let publishes = lab.json(&["publish", "ls"]);
     let expected = json!([
-        { "container": c1.name, "protocol": "udp", "host_address": null, "host_port": "6000-6010", "container_port": "7000-7010", "from": [] },
-        { "container": c1.name, "protocol": "tcp", "host_address": "10.0.2.15", "host_port": "8080", "container_port": "80", "from": ["203.0.113.0/24"] },
+        {
+            "container": c1.name, "protocol": "udp", "host_address": null,
+            "host_port": "6000-6010", "container_port": "7000-7010", "from": [],
+        },
+        {
+            "container": c1.name, "protocol": "tcp", "host_address": "10.0.2.15",
+            "host_port": "8080", "container_port": "80", "from": ["203.0.113.0/24"],
+        },
     ]);
     let sorted = |list: &Value| {
         let mut all: Vec<_> = list.as_array().unwrap().iter().map(Value::to_string).collect();
