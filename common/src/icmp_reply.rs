@@ -4,6 +4,8 @@
 //! The frame with the error is made in a buffer, of the packet as it arrived, and put in that one's
 //! place.
 
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
 use crate::{
     env::Env,
     wire::{
@@ -14,6 +16,7 @@ use crate::{
         icmp::{ICMP, IcmpError, IcmpErrorKind, QUOTE},
         ipv4::{self, DONT_FRAGMENT, Ipv4},
         ipv6::{self, Ipv6},
+        layout::word,
         packet::{Packet, Payload},
         parse::Parse,
         protocol,
@@ -59,10 +62,7 @@ pub fn build<A: IcmpReply>(
     let quoted = (A::total_length(&header).min(packet.length).min(QUOTE as u32) / 2) as usize;
     let ethernet: Ethernet = frame.read(0)?;
     let out: &mut [u8] = &mut error.bytes;
-    out.put(
-        0,
-        &Ethernet { destination: ethernet.source, source: ethernet.destination, ..ethernet },
-    )?;
+    out.put(0, &ethernet.reversed())?;
     let length = (ICMP + 2 * quoted) as u16;
     let header = A::answer_header(error_source, packet.tuple.source, length);
     out.put(ETHERNET, &header)?;
@@ -103,20 +103,21 @@ pub trait IcmpReply: Parse {
 impl IcmpReply for V4 {
     #[inline(always)]
     fn answer_header(source: Self, destination: Self, length: u16) -> Ipv4 {
-        let header = Ipv4 {
-            version_ihl: 0x45,
+        let mut header = Ipv4(Ipv4Hdr {
+            vihl: 0x45,
             // Internetwork control (RFC 1812 section 4.3.2.5).
             tos: 0xc0,
-            total_length: (size_of::<Ipv4>() as u16 + length).to_be(),
-            id: 0,
-            fragment: DONT_FRAGMENT,
+            tot_len: (size_of::<Ipv4>() as u16 + length).to_be_bytes(),
+            id: [0; 2],
+            frags: DONT_FRAGMENT.to_ne_bytes(),
             ttl: 64,
-            protocol: protocol::ICMP,
-            checksum: 0,
-            source,
-            destination,
-        };
-        Ipv4 { checksum: !checksum::fold(header.sum()), ..header }
+            proto: protocol::ICMP,
+            check: [0; 2],
+            src_addr: source.octets(),
+            dst_addr: destination.octets(),
+        });
+        header.set_checksum();
+        header
     }
 
     #[inline(always)]
@@ -138,21 +139,21 @@ impl IcmpReply for V4 {
 impl IcmpReply for V6 {
     #[inline(always)]
     fn answer_header(source: Self, destination: Self, length: u16) -> Ipv6 {
-        Ipv6 {
-            version_class_flow: [0x60, 0, 0, 0],
-            payload_length: length.to_be(),
-            next_header: protocol::ICMPV6,
+        Ipv6(Ipv6Hdr {
+            vcf: [0x60, 0, 0, 0],
+            payload_len: length.to_be_bytes(),
+            next_hdr: protocol::ICMPV6,
             hop_limit: 64,
-            source,
-            destination,
-        }
+            src_addr: source.octets(),
+            dst_addr: destination.octets(),
+        })
     }
 
     #[inline(always)]
     fn answer_sum(header: &Ipv6) -> u32 {
-        header.source.sum()
-            + header.destination.sum()
-            + u32::from(header.payload_length)
+        header.source().sum()
+            + header.destination().sum()
+            + u32::from(word(header.0.payload_len))
             + u32::from(u16::from(protocol::ICMPV6).to_be())
     }
 

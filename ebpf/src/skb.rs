@@ -94,7 +94,7 @@ impl<'a> Skb<'a> {
     /// The type of the frame, as the frame's bytes stand in a word.
     #[inline(always)]
     pub(crate) fn ether_type(&self) -> Option<u16> {
-        self.read::<Ethernet>(0).map(|header| header.ether_type)
+        self.read::<Ethernet>(0).map(|header| header.ether_type())
     }
 
     /// Whether it carries a VLAN tag, which the kernel has put aside.

@@ -27,9 +27,9 @@ use crate::{
 pub(crate) fn xdp_uplink(ctx: XdpContext) -> u32 {
     let mut buffer = Buffer { context: &ctx, _frame: PhantomData };
     let Some(header) = buffer.read::<Ethernet>(0) else { return xdp_action::XDP_PASS };
-    match header.ether_type {
-        ether_type::IPV4 => decide_family::<V4>(&mut buffer, header.destination),
-        ether_type::IPV6 => decide_family::<V6>(&mut buffer, header.destination),
+    match header.ether_type() {
+        ether_type::IPV4 => decide_family::<V4>(&mut buffer, header.destination()),
+        ether_type::IPV6 => decide_family::<V6>(&mut buffer, header.destination()),
         _ => xdp_action::XDP_PASS,
     }
 }

@@ -81,7 +81,7 @@ pub fn run<A: Scenery>(
         length: u32::try_from(frame.len()).expect("a short frame"),
         gso_size: 0,
     };
-    match (hook, header.map(|header| header.ether_type)) {
+    match (hook, header.map(|header| header.ether_type())) {
         (Hook::Uplink, _) if !for_host => Outcome::Stop(DropReason::NotOurs),
         (_, Some(kind)) if kind == own_type::<A>() => run_family(hook, frame, arrival, env),
         (Hook::HostSide, _) => Outcome::Stop(A::other_frame(frame, arrival, env)),

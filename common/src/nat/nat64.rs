@@ -11,7 +11,6 @@ use crate::{
     env::Env,
     wire::{
         address::{V4, V6},
-        checksum,
         ethernet::ETHERNET,
         frame::Frame,
         headers::{HEADER_GROWTH, HEADER4, HEADER6, Head},
@@ -135,27 +134,25 @@ pub(crate) fn read4(
 pub(crate) fn set4(header: &mut Ipv4, fields: HeaderFields, to: &Tuple<V6>, protocol: u8, id: u16) {
     let total = if fields.length == 0 { 0 } else { fields.length.wrapping_add(HEADER4 as u16) };
     let fragmentable = total != 0 && total <= MAX_FRAGMENTABLE;
-    header.version_ihl = 0x45;
-    header.tos = fields.class;
-    header.total_length = total.to_be();
-    header.id = if fragmentable { id } else { 0 };
-    header.fragment = if fragmentable { 0 } else { DONT_FRAGMENT };
-    header.ttl = fields.hops;
-    header.protocol = protocol;
-    header.checksum = 0;
-    header.source = V4::from_word(to.source.words()[3]);
-    header.destination = V4::from_word(to.destination.words()[3]);
-    header.checksum = !checksum::fold(header.sum());
+    header.0.vihl = 0x45;
+    header.0.tos = fields.class;
+    header.0.tot_len = total.to_be_bytes();
+    header.0.id = if fragmentable { id.to_ne_bytes() } else { [0; 2] };
+    header.0.frags = if fragmentable { [0; 2] } else { DONT_FRAGMENT.to_ne_bytes() };
+    header.0.ttl = fields.hops;
+    header.0.proto = protocol;
+    header.0.src_addr = V4::from_word(to.source.words()[3]).octets();
+    header.0.dst_addr = V4::from_word(to.destination.words()[3]).octets();
+    header.set_checksum();
 }
 
 #[inline(always)]
 pub(crate) fn set6(header: &mut Ipv6, fields: HeaderFields, to: &Tuple<V6>, protocol: u8) {
-    header.version_class_flow = [0x60 | fields.class >> 4, fields.class << 4, 0, 0];
-    header.payload_length = fields.length.to_be();
-    header.next_header = protocol;
-    header.hop_limit = fields.hops;
-    header.source = to.source;
-    header.destination = to.destination;
+    header.0.vcf = [0x60 | fields.class >> 4, fields.class << 4, 0, 0];
+    header.0.payload_len = fields.length.to_be_bytes();
+    header.0.next_hdr = protocol;
+    header.0.hop_limit = fields.hops;
+    header.set_addresses(to);
 }
 
 /// Bytes between an IPv6 packet's header and its payload.

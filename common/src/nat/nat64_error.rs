@@ -29,7 +29,7 @@ use crate::{
 fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
     use ipv4::icmp::{TIME_EXCEEDED, UNREACHABLE};
     let mut mtu = 0;
-    let (kind, code) = match (icmp.kind, icmp.code) {
+    let (kind, code) = match (icmp.0.type_, icmp.0.code) {
         // No route, beyond the scope of the source, address unreachable: host unreachable.
         (ipv6::icmp::UNREACHABLE, 0 | 2 | 3) => (UNREACHABLE, 1),
         // Administratively prohibited.
@@ -37,7 +37,7 @@ fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
         // Port unreachable.
         (ipv6::icmp::UNREACHABLE, 4) => (UNREACHABLE, 3),
         (ipv6::icmp::TOO_BIG, _) => {
-            let [high, low] = icmp.rest.map(u16::from_be);
+            let [high, low] = icmp.rest().map(u16::from_be);
             // Less than that no node believes (RFC 8201 section 4).
             let most = if high == 0 { low } else { u16::MAX };
             mtu = if most > LEAST_MTU as u16 {
@@ -52,28 +52,28 @@ fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
         (ipv6::icmp::PARAMETER_PROBLEM, 1) => (UNREACHABLE, 2),
         _ => return None,
     };
-    Some(Icmp { kind, code, checksum: 0, rest: [0, mtu.to_be()] })
+    Some(Icmp::error(kind, code, mtu))
 }
 
 /// What an error of IPv4 is in IPv6 (RFC 7915 section 4.2); none if it has no like.
 #[inline(always)]
 fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
     use ipv6::icmp::{PARAMETER_PROBLEM, TIME_EXCEEDED, TOO_BIG, UNREACHABLE};
-    let mut rest = 0;
-    let (kind, code) = match (icmp.kind, icmp.code) {
+    let mut value = 0;
+    let (kind, code) = match (icmp.0.type_, icmp.0.code) {
         // Network and host unreachable, the same for a type of service, and those that nobody sends
         // any more: no route.
         (ipv4::icmp::UNREACHABLE, 0 | 1 | 5..=8 | 11 | 12) => (UNREACHABLE, 0),
         // Protocol unreachable: unrecognized next header, which is the sixth byte.
         (ipv4::icmp::UNREACHABLE, 2) => {
-            rest = 6;
+            value = 6;
             (PARAMETER_PROBLEM, 1)
         }
         (ipv4::icmp::UNREACHABLE, 3) => (UNREACHABLE, 4),
         (ipv4::icmp::UNREACHABLE, 4) => {
             // Zero from who knows no such field (RFC 1191 section 5): the least that there can be
             // is always true.
-            rest = u16::from_be(icmp.rest[1])
+            value = u16::from_be(icmp.rest()[1])
                 .saturating_add(HEADER_GROWTH as u16)
                 .max(LEAST_MTU as u16);
             (TOO_BIG, 0)
@@ -82,7 +82,7 @@ fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
         (ipv4::icmp::TIME_EXCEEDED, code) => (TIME_EXCEEDED, code),
         _ => return None,
     };
-    Some(Icmp { kind, code, checksum: 0, rest: [0, rest.to_be()] })
+    Some(Icmp::error(kind, code, value))
 }
 
 /// What an IPv6 header adds to the sum over ICMP with `length` bytes (RFC 4443 section 2.3).
@@ -128,7 +128,8 @@ pub fn error_to_ipv4(
     set4(&mut head.quoted, inner, quoted, quoted.protocol, 0);
     head.icmp = kind_to_ipv4(icmp)?;
     let new = head.icmp.sum() + head.quoted.sum();
-    head.icmp.checksum = checksum::update(icmp.checksum, checksum::delta(old, new).into());
+    head.icmp.0.check = icmp.0.check;
+    head.icmp.update_checksum(checksum::delta(old, new).into());
     Some(())
 }
 
@@ -161,7 +162,8 @@ pub fn error_to_ipv6(
     set6(&mut head.quoted, inner, quoted, quoted.protocol);
     head.icmp = kind_to_ipv6(icmp)?;
     let new = pseudo_sum(&translation.tuple, outer.length) + head.icmp.sum() + head.quoted.sum();
-    head.icmp.checksum = checksum::update(icmp.checksum, checksum::delta(old, new).into());
+    head.icmp.0.check = icmp.0.check;
+    head.icmp.update_checksum(checksum::delta(old, new).into());
     Some(())
 }
 
@@ -177,7 +179,7 @@ pub fn rewrite_quote<H>(
     let payload_at = quote.payload_at & PAYLOAD_MASK;
     let delta = icmp_error::rewrite_quoted_payload(frame, payload_at, &quote.tuple, quoted)?;
     head.payload_delta = checksum::fold(delta);
-    head.icmp.checksum = checksum::update(head.icmp.checksum, head.payload_delta.into());
+    head.icmp.update_checksum(head.payload_delta.into());
     Some(())
 }
 

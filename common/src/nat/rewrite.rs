@@ -9,6 +9,7 @@ use crate::{
         frame::FrameMut,
         ipv4::Ipv4,
         ipv6::Ipv6,
+        layout::word,
         packet::Packet,
         parse::Parse,
         tuple::Tuple,
@@ -43,18 +44,16 @@ impl Rewrite for V4 {
 
     #[inline(always)]
     fn rewrite(header: &mut Ipv4, translation: &Translation<Self>) {
-        header.ttl = header.ttl.wrapping_sub(1);
+        header.0.ttl = header.0.ttl.wrapping_sub(1);
         let delta = u32::from(translation.address_delta) + u32::from(Self::ONE_HOP);
-        header.checksum = checksum::update(header.checksum, delta);
-        header.source = translation.tuple.source;
-        header.destination = translation.tuple.destination;
+        header.update_checksum(delta);
+        header.set_addresses(&translation.tuple);
     }
 
     #[inline(always)]
     fn rewrite_quoted(header: &mut Ipv4, to: &Tuple<Self>, address_delta: u16) {
-        header.checksum = checksum::update(header.checksum, u32::from(address_delta));
-        header.source = to.source;
-        header.destination = to.destination;
+        header.update_checksum(u32::from(address_delta));
+        header.set_addresses(to);
     }
 
     #[inline(always)]
@@ -64,9 +63,9 @@ impl Rewrite for V4 {
         id: u32,
     ) -> Option<()> {
         let mut header: Ipv4 = frame.read(ETHERNET)?;
-        let delta = checksum::delta(u32::from(header.id), u32::from(id as u16));
-        header.checksum = checksum::update(header.checksum, u32::from(delta));
-        header.id = id as u16;
+        let delta = checksum::delta(u32::from(word(header.0.id)), u32::from(id as u16));
+        header.update_checksum(u32::from(delta));
+        header.0.id = (id as u16).to_ne_bytes();
         frame.put(ETHERNET, &header)
     }
 }
@@ -78,15 +77,13 @@ impl Rewrite for V6 {
 
     #[inline(always)]
     fn rewrite(header: &mut Ipv6, translation: &Translation<Self>) {
-        header.hop_limit = header.hop_limit.wrapping_sub(1);
-        header.source = translation.tuple.source;
-        header.destination = translation.tuple.destination;
+        header.0.hop_limit = header.0.hop_limit.wrapping_sub(1);
+        header.set_addresses(&translation.tuple);
     }
 
     #[inline(always)]
     fn rewrite_quoted(header: &mut Ipv6, to: &Tuple<Self>, _address_delta: u16) {
-        header.source = to.source;
-        header.destination = to.destination;
+        header.set_addresses(to);
     }
 
     #[inline(always)]

@@ -319,15 +319,19 @@ fn an_ipv4_header_says_what_the_ipv6_header_said() {
             sent[..2].copy_from_slice(&[0x60 | class >> 4, class << 4 | 0xf]);
             let (header, _) = crossed(&sent);
             assert_eq!(
-                (header.version_ihl, header.tos, header.ttl, header.protocol),
+                (header.0.vihl, header.0.tos, header.0.ttl, header.0.proto),
                 (0x45, class, hops - 1, 17)
             );
             let total = 20 + 8 + data;
-            assert_eq!(usize::from(u16::from_be(header.total_length)), total);
-            assert_eq!((header.source, header.destination), (V4::GATEWAY, V4::C1));
+            assert_eq!(usize::from(u16::from_be_bytes(header.0.tot_len)), total);
+            assert_eq!((header.source(), header.destination()), (V4::GATEWAY, V4::C1));
             // RFC 7915 section 5.1.
-            let wanted = if total <= 1260 { (0x1234, 0) } else { (0, 0x4000_u16.to_be()) };
-            assert_eq!((header.id, header.fragment), wanted, "{total} bytes");
+            let wanted = if total <= 1260 {
+                (0x1234_u16.to_ne_bytes(), [0; 2])
+            } else {
+                ([0; 2], [0x40, 0])
+            };
+            assert_eq!((header.0.id, header.0.frags), wanted, "{total} bytes");
             assert_eq!(checksum::sum(bytemuck::bytes_of(&header)), 0xffff);
         }
     }
@@ -351,14 +355,10 @@ fn an_ipv6_header_says_what_the_ipv4_header_said() {
             let mut head = Head::none();
             to_ipv6(&sent[..], &packet, &to, &mut head).unwrap();
             let header = head.outer;
-            assert_eq!(
-                header.version_class_flow,
-                [0x60 | class >> 4, class << 4, 0, 0],
-                "no flow label"
-            );
-            assert_eq!((header.next_header, header.hop_limit), (17, hops - 1));
-            assert_eq!(usize::from(u16::from_be(header.payload_length)), 8 + data);
-            assert_eq!((header.source, header.destination), (V6::HOST, V6::WORLD));
+            assert_eq!(header.0.vcf, [0x60 | class >> 4, class << 4, 0, 0], "no flow label");
+            assert_eq!((header.0.next_hdr, header.0.hop_limit), (17, hops - 1));
+            assert_eq!(usize::from(u16::from_be_bytes(header.0.payload_len)), 8 + data);
+            assert_eq!((header.source(), header.destination()), (V6::HOST, V6::WORLD));
         }
     }
 }
@@ -373,14 +373,14 @@ fn a_length_of_zero_stays_zero() {
         V6::parse(&sent[..], Arrival { gso_size: 1000, ..arrival(UPLINK, &sent) }).unwrap();
     let mut head = Head::none();
     to_ipv4(&sent[..], &packet, &packet.tuple, 7, &mut head).unwrap();
-    assert_eq!((head.outer.total_length, head.outer.fragment), (0, 0x4000_u16.to_be()));
+    assert_eq!((head.outer.0.tot_len, head.outer.0.frags), ([0; 2], 0x4000_u16.to_be_bytes()));
     let mut sent = V4::ip(protocol::TCP, V4::C1, V4::GATEWAY, &[0x50; 20]);
     sent[2..4].fill(0);
     let sent = frame::<V4>(C1_SIDE, &sent);
     let packet = V4::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap();
     let mut head = Head::none();
     to_ipv6(&sent[..], &mapped_packet(&packet), &mapped_packet(&packet).tuple, &mut head).unwrap();
-    assert_eq!(head.outer.payload_length, 0);
+    assert_eq!(head.outer.0.payload_len, [0; 2]);
 }
 
 /// A segment with right checksum.
@@ -447,7 +447,7 @@ fn error_to_four(error: &Error) -> Option<(Ipv4, Vec<u8>)> {
     assert_eq!(checksum::delta(before, after), checksum::delta(0, head.payload_delta.into()));
     let message =
         [bytemuck::bytes_of(&head.icmp), bytemuck::bytes_of(&head.quoted), payload].concat();
-    assert_eq!((head.quoted.source, head.quoted.destination), (V4::C1, V4::GATEWAY));
+    assert_eq!((head.quoted.source(), head.quoted.destination()), (V4::C1, V4::GATEWAY));
     assert_eq!(checksum::sum(bytemuck::bytes_of(&head.quoted)), 0xffff);
     // The quoted packet is what the container sent.
     let ports = [80, there.tuple.source_port.get()].map(u16::to_be_bytes).concat();
@@ -477,12 +477,12 @@ fn an_error_of_ipv6_is_one_of_ipv4_about_what_the_container_sent() {
             })
             .unwrap();
             assert_eq!(
-                (outer.source, outer.destination),
+                (outer.source(), outer.destination()),
                 (V4::GATEWAY, V4::C1),
                 "no router of IPv6 has an address there"
             );
-            assert_eq!((outer.protocol, outer.ttl), (protocol::ICMP, 8));
-            assert_eq!(usize::from(u16::from_be(outer.total_length)), 20 + message.len());
+            assert_eq!((outer.0.proto, outer.0.ttl), (protocol::ICMP, 8));
+            assert_eq!(usize::from(u16::from_be_bytes(outer.0.tot_len)), 20 + message.len());
             assert_eq!(checksum::sum(bytemuck::bytes_of(&outer)), 0xffff);
             assert!(
                 sums_up(protocol::ICMP, V4::GATEWAY, V4::C1, &message),
@@ -563,11 +563,11 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
     error_to_ipv6(&sent[..], &packet, &translated, &mut head)?;
     rewrite_quote(&mut sent[..], &translated, &mut head)?;
     let payload = &sent[translated.quote.payload_at..];
-    assert_eq!((head.quoted.source, head.quoted.destination), (V6::WORLD, V6::HOST));
+    assert_eq!((head.quoted.source(), head.quoted.destination()), (V6::WORLD, V6::HOST));
     assert_eq!(payload[..4], [40_000, 5000_u16].map(u16::to_be_bytes).concat());
     if error.quoted >= quote.len() {
         assert!(sums_up(error.number, V6::WORLD, V6::HOST, payload));
-        assert_eq!(usize::from(u16::from_be(head.quoted.payload_length)), payload.len());
+        assert_eq!(usize::from(u16::from_be_bytes(head.quoted.0.payload_len)), payload.len());
     }
     let message =
         [bytemuck::bytes_of(&head.icmp), bytemuck::bytes_of(&head.quoted), payload].concat();
@@ -586,9 +586,9 @@ fn an_error_of_ipv4_is_one_of_ipv6_about_what_the_client_sent() {
                 quoted,
             })
             .unwrap();
-            assert_eq!((outer.source, outer.destination), (V6::HOST, V6::WORLD));
-            assert_eq!((outer.next_header, outer.hop_limit), (protocol::ICMPV6, 8));
-            assert_eq!(usize::from(u16::from_be(outer.payload_length)), message.len());
+            assert_eq!((outer.source(), outer.destination()), (V6::HOST, V6::WORLD));
+            assert_eq!((outer.0.next_hdr, outer.0.hop_limit), (protocol::ICMPV6, 8));
+            assert_eq!(usize::from(u16::from_be_bytes(outer.0.payload_len)), message.len());
             assert!(
                 sums_up(protocol::ICMPV6, V6::HOST, V6::WORLD, &message),
                 "{number} {quoted} {options}"

@@ -4,6 +4,8 @@ use bytemuck::AnyBitPattern;
 use core::cell::Cell;
 use std::vec::Vec;
 
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
 use crate::{
     abi::{
         drop_reason::DropReason,
@@ -153,19 +155,20 @@ impl Fixture for V4 {
 
     fn ip_of(head: Head, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
         let options = std::vec![1; head.options * 4];
-        let mut header = Ipv4 {
-            version_ihl: 0x45 + u8::try_from(head.options).expect("at most ten"),
+        let mut header = Ipv4(Ipv4Hdr {
+            vihl: 0x45 + u8::try_from(head.options).expect("at most ten"),
             tos: 0,
-            total_length: length(20 + options.len() + payload.len()),
-            id: 7_u16.to_be(),
-            fragment: 0x4000_u16.to_be(),
+            tot_len: length(20 + options.len() + payload.len()),
+            id: 7_u16.to_be_bytes(),
+            frags: 0x4000_u16.to_be_bytes(),
             ttl: head.hops,
-            protocol: number,
-            checksum: 0,
-            source,
-            destination,
-        };
-        header.checksum = !checksum::sum(&[bytemuck::bytes_of(&header), &options].concat());
+            proto: number,
+            check: [0; 2],
+            src_addr: source.octets(),
+            dst_addr: destination.octets(),
+        });
+        let sum = checksum::sum(&[bytemuck::bytes_of(&header), &options].concat());
+        header.0.check = (!sum).to_ne_bytes();
         [bytemuck::bytes_of(&header), &options, payload].concat()
     }
 
@@ -202,14 +205,14 @@ impl Fixture for V6 {
             options[..2].copy_from_slice(&[number, u8::try_from(words).expect("few")]);
             next = 60;
         }
-        let header = Ipv6 {
-            version_class_flow: [0x60, 0, 0, 0],
-            payload_length: length(options.len() + payload.len()),
-            next_header: next,
+        let header = Ipv6(Ipv6Hdr {
+            vcf: [0x60, 0, 0, 0],
+            payload_len: length(options.len() + payload.len()),
+            next_hdr: next,
             hop_limit: head.hops,
-            source,
-            destination,
-        };
+            src_addr: source.octets(),
+            dst_addr: destination.octets(),
+        });
         [bytemuck::bytes_of(&header), &options, payload].concat()
     }
 
@@ -218,8 +221,8 @@ impl Fixture for V6 {
     }
 }
 
-fn length(bytes: usize) -> u16 {
-    u16::try_from(bytes).expect("a short packet").to_be()
+fn length(bytes: usize) -> [u8; 2] {
+    u16::try_from(bytes).expect("a short packet").to_be_bytes()
 }
 
 /// The tables of two containers on one network that masquerades, an uplink, and a publish of port

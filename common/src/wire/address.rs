@@ -164,9 +164,17 @@ impl V6 {
         self.0
     }
 
+    /// From the bytes in network order, as a whole: [`Self::new`] reads them one by one where they
+    /// are not known when it is compiled.
+    #[inline(always)]
+    pub(crate) fn from_octets(octets: [u8; 16]) -> Self {
+        Self(bytemuck::must_cast(octets))
+    }
+
     /// The bytes in network order.
+    #[inline(always)]
     pub fn octets(self) -> [u8; 16] {
-        bytemuck::cast(self.0)
+        bytemuck::must_cast(self.0)
     }
 }
 

@@ -1,39 +1,58 @@
 //! Ethernet II headers.
 
-use bytemuck::{Pod, Zeroable};
+use network_types::eth::{EthHdr, EtherType};
 
 use crate::wire::frame::Frame;
 
 /// Bytes of an Ethernet header.
-pub const ETHERNET: usize = 14;
+pub const ETHERNET: usize = EthHdr::LEN;
 
 /// Types of Ethernet frames, as the frame's bytes stand in a word.
 pub mod ether_type {
+    use super::EtherType;
+
     /// IPv4.
-    pub const IPV4: u16 = 0x0800_u16.to_be();
+    pub const IPV4: u16 = EtherType::Ipv4 as u16;
     /// ARP.
-    pub const ARP: u16 = 0x0806_u16.to_be();
+    pub const ARP: u16 = EtherType::Arp as u16;
     /// IPv6.
-    pub const IPV6: u16 = 0x86dd_u16.to_be();
+    pub const IPV6: u16 = EtherType::Ipv6 as u16;
 }
 
-/// An Ethernet header.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct Ethernet {
+pub use super::layout::Ethernet;
+
+impl Ethernet {
     /// Destination MAC.
-    pub destination: [u8; 6],
+    #[inline(always)]
+    pub const fn destination(&self) -> [u8; 6] {
+        self.0.dst_addr
+    }
+
     /// Source MAC.
-    pub source: [u8; 6],
-    /// As the frame's bytes stand in a word.
-    pub ether_type: u16,
+    #[inline(always)]
+    pub const fn source(&self) -> [u8; 6] {
+        self.0.src_addr
+    }
+
+    /// One of [`ether_type`], as the frame's bytes stand in a word.
+    #[inline(always)]
+    pub const fn ether_type(&self) -> u16 {
+        self.0.ether_type
+    }
+
+    /// The header of an answer: source and destination change places.
+    #[inline(always)]
+    pub(crate) const fn reversed(&self) -> Self {
+        let EthHdr { dst_addr, src_addr, ether_type } = self.0;
+        Self(EthHdr { dst_addr: src_addr, src_addr: dst_addr, ether_type })
+    }
 }
 
 /// The frame's source MAC; zero if it ends before that.
 #[inline(always)]
 pub fn source_mac(frame: &(impl Frame + ?Sized)) -> [u8; 6] {
     match frame.read::<Ethernet>(0) {
-        Some(header) => header.source,
+        Some(header) => header.source(),
         None => [0; 6],
     }
 }

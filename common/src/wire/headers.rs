@@ -1,8 +1,10 @@
 //! The headers that a packet gets in the other family.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
-use crate::wire::{ipv4::Ipv4, ipv6::Ipv6};
+use network_types::icmp::Icmpv4Hdr;
+
+use crate::wire::{checksum, ipv4::Ipv4, ipv6::Ipv6, layout::word};
 
 pub(crate) const HEADER4: usize = size_of::<Ipv4>();
 
@@ -32,24 +34,34 @@ impl<H: Zeroable> Head<H> {
     }
 }
 
-/// The beginning of an ICMP message.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
-pub struct Icmp {
-    pub(crate) kind: u8,
-    pub(crate) code: u8,
-    pub(crate) checksum: u16,
-    /// In network order: of [`ipv6::icmp::TOO_BIG`] the MTU, of IPv4's fragmentation needed it is
-    /// the second of these.
-    pub(crate) rest: [u16; 2],
-}
+pub use super::layout::Icmp;
 
 impl Icmp {
+    /// An error without its checksum. `value` is the MTU of a packet that is too long (RFC 1191,
+    /// RFC 4443 section 3.2), or the pointer of a parameter problem of IPv6.
+    #[inline(always)]
+    pub(crate) const fn error(kind: u8, code: u8, value: u16) -> Self {
+        let [high, low] = value.to_be_bytes();
+        Self(Icmpv4Hdr { type_: kind, code, check: [0; 2], data: [0, 0, high, low] })
+    }
+
+    /// The two words after the checksum, as the frame's bytes stand in them.
+    #[inline(always)]
+    pub(crate) const fn rest(self) -> [u16; 2] {
+        let [a, b, c, d] = self.0.data;
+        [word([a, b]), word([c, d])]
+    }
+
+    /// Updates the checksum after a change that adds `delta` to the sum over the message.
+    #[inline(always)]
+    pub(crate) fn update_checksum(&mut self, delta: u32) {
+        self.0.check = checksum::update(word(self.0.check), delta).to_ne_bytes();
+    }
+
     /// Without the checksum.
     #[inline(always)]
     pub(crate) fn sum(self) -> u32 {
-        u32::from(u16::from_ne_bytes([self.kind, self.code]))
-            + u32::from(self.rest[0])
-            + u32::from(self.rest[1])
+        let [high, low] = self.rest();
+        u32::from(word([self.0.type_, self.0.code])) + u32::from(high) + u32::from(low)
     }
 }

@@ -1,11 +1,11 @@
 //! IPv4 (RFC 791) and its ICMP (RFC 792).
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::wire::{
     address::{Address as _, V4},
+    checksum,
     ethernet::ETHERNET,
     frame::Frame,
+    layout::word,
     packet::{Arrival, Malformed, Packet, Payload},
     parse::Parse,
     protocol,
@@ -14,44 +14,52 @@ use crate::wire::{
     tuple::Tuple,
 };
 
-/// An IPv4 header (RFC 791), without options.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
-pub struct Ipv4 {
-    /// Version, and header length in words of 32 bits.
-    pub version_ihl: u8,
-    /// Type of service.
-    pub tos: u8,
-    /// Bytes of header and payload, in network order.
-    pub total_length: u16,
-    /// Identification.
-    pub id: u16,
-    /// Flags and fragment offset, in network order.
-    pub fragment: u16,
-    /// Hops left.
-    pub ttl: u8,
-    /// IANA number of what follows.
-    pub protocol: u8,
-    /// Checksum of this header.
-    pub checksum: u16,
-    /// Source address.
-    pub source: V4,
-    /// Destination address.
-    pub destination: V4,
-}
+pub use super::layout::Ipv4;
 
 impl Ipv4 {
     /// The sum over the header, not folded.
     #[inline(always)]
     pub(crate) fn sum(&self) -> u32 {
-        u32::from(u16::from_ne_bytes([self.version_ihl, self.tos]))
-            + u32::from(self.total_length)
-            + u32::from(self.id)
-            + u32::from(self.fragment)
-            + u32::from(u16::from_ne_bytes([self.ttl, self.protocol]))
-            + u32::from(self.checksum)
-            + self.source.sum()
-            + self.destination.sum()
+        u32::from(word([self.0.vihl, self.0.tos]))
+            + u32::from(word(self.0.tot_len))
+            + u32::from(word(self.0.id))
+            + u32::from(word(self.0.frags))
+            + u32::from(word([self.0.ttl, self.0.proto]))
+            + u32::from(word(self.0.check))
+            + self.source().sum()
+            + self.destination().sum()
+    }
+
+    /// Source address.
+    #[inline(always)]
+    pub(crate) const fn source(&self) -> V4 {
+        V4::new(self.0.src_addr)
+    }
+
+    /// Destination address.
+    #[inline(always)]
+    pub(crate) const fn destination(&self) -> V4 {
+        V4::new(self.0.dst_addr)
+    }
+
+    /// Sets both addresses to the tuple's, and leaves the checksum to the caller.
+    #[inline(always)]
+    pub(crate) fn set_addresses(&mut self, tuple: &Tuple<V4>) {
+        self.0.src_addr = tuple.source.octets();
+        self.0.dst_addr = tuple.destination.octets();
+    }
+
+    /// Updates the checksum after a change that adds `delta` to the sum over the header.
+    #[inline(always)]
+    pub(crate) fn update_checksum(&mut self, delta: u32) {
+        self.0.check = checksum::update(word(self.0.check), delta).to_ne_bytes();
+    }
+
+    /// Computes the checksum.
+    #[inline(always)]
+    pub(crate) fn set_checksum(&mut self) {
+        self.0.check = [0; 2];
+        self.0.check = (!checksum::fold(self.sum())).to_ne_bytes();
     }
 }
 
@@ -97,11 +105,11 @@ impl Parse for V4 {
         side: u8,
     ) -> Option<Quote<Self>> {
         let ip: Ipv4 = frame.read(header_at)?;
-        let header = usize::from(ip.version_ihl & 0x0f) * 4;
-        if ip.version_ihl >> 4 != 4 || header < 20 || ip.fragment & FRAGMENT_OFFSET != 0 {
+        let header = usize::from(ip.0.vihl & 0x0f) * 4;
+        if ip.0.vihl >> 4 != 4 || header < 20 || word(ip.0.frags) & FRAGMENT_OFFSET != 0 {
             return None;
         }
-        let tuple = Tuple::without_ports(ip.source, ip.destination, ip.protocol, side);
+        let tuple = Tuple::without_ports(ip.source(), ip.destination(), ip.0.proto, side);
         Quote::read(frame, tuple, header_at, header_at + header)
     }
 
@@ -121,7 +129,7 @@ impl Parse for V4 {
 
     #[inline(always)]
     fn total_length(header: &Ipv4) -> u32 {
-        match u16::from_be(header.total_length) {
+        match u16::from_be_bytes(header.0.tot_len) {
             // BIG TCP.
             0 => u32::MAX,
             length => u32::from(length),
@@ -135,26 +143,26 @@ fn parse<const USUAL: bool>(
     arrival: Arrival,
 ) -> Result<Packet<V4>, Malformed> {
     let ip: Ipv4 = frame.read(ETHERNET).ok_or(Malformed)?;
-    if USUAL && ip.version_ihl != 0x45 {
+    if USUAL && ip.0.vihl != 0x45 {
         return Err(Malformed);
     }
-    let header = if USUAL { HEADER } else { usize::from(ip.version_ihl & 0x0f) * 4 };
+    let header = if USUAL { HEADER } else { usize::from(ip.0.vihl & 0x0f) * 4 };
     let length = arrival.length.wrapping_sub(ETHERNET as u32);
     // A total length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
-    let total = u32::from(u16::from_be(ip.total_length));
-    if ip.version_ihl >> 4 != 4
+    let total = u32::from(u16::from_be_bytes(ip.0.tot_len));
+    if ip.0.vihl >> 4 != 4
         || header < 20
         || total > length
         || (total != 0 && (total as usize) < header)
     {
         return Err(Malformed);
     }
-    let tuple = Tuple::without_ports(ip.source, ip.destination, ip.protocol, arrival.side);
-    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + header, ip.ttl);
-    packet.dont_fragment = ip.fragment & DONT_FRAGMENT != 0;
-    if ip.fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
-        packet.id = u32::from(ip.id);
-        if ip.fragment & FRAGMENT_OFFSET != 0 {
+    let tuple = Tuple::without_ports(ip.source(), ip.destination(), ip.0.proto, arrival.side);
+    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + header, ip.0.ttl);
+    packet.dont_fragment = word(ip.0.frags) & DONT_FRAGMENT != 0;
+    if word(ip.0.frags) & MORE_FRAGMENTS_AND_OFFSET != 0 {
+        packet.id = u32::from(word(ip.0.id));
+        if word(ip.0.frags) & FRAGMENT_OFFSET != 0 {
             packet.payload = Payload::Fragment;
             return Ok(packet);
         }
@@ -167,11 +175,13 @@ fn parse<const USUAL: bool>(
 
 /// Types of ICMP messages.
 pub(crate) mod icmp {
-    pub(super) const ECHO_REPLY: u8 = 0;
-    pub(crate) const UNREACHABLE: u8 = 3;
-    pub(super) const ECHO_REQUEST: u8 = 8;
+    use network_types::icmp::Icmpv4Type;
+
+    pub(super) const ECHO_REPLY: u8 = Icmpv4Type::EchoReply as u8;
+    pub(crate) const UNREACHABLE: u8 = Icmpv4Type::DestinationUnreachable as u8;
+    pub(super) const ECHO_REQUEST: u8 = Icmpv4Type::Echo as u8;
     pub(crate) const TIME_EXCEEDED: u8 = 11;
-    pub(super) const PARAMETER_PROBLEM: u8 = 12;
+    pub(super) const PARAMETER_PROBLEM: u8 = Icmpv4Type::ParameterProblem as u8;
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! walked, as long as all together have fewer bytes than [`EXTENSION_BYTES`]: hop-by-hop options,
 //! destination options, a routing header that has nothing left to visit, and the fragment header,
 //! which is the last one that is looked at. What is behind more of them is hidden
-//! ([`Payload::Unparsed`]): a neighbour would find it all the same, so a container may not send that
-//! (RFC 7113). Any other header is a payload without ports.
+//! ([`Payload::Unparsed`]): a neighbour would find it all the same, so a container may not send
+//! that (RFC 7113). Any other header is a payload without ports.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -13,6 +13,7 @@ use crate::wire::{
     address::{Address as _, V6},
     ethernet::ETHERNET,
     frame::Frame,
+    layout::word,
     ndp,
     packet::{Arrival, Malformed, Packet, Payload},
     parse::Parse,
@@ -22,35 +23,38 @@ use crate::wire::{
     tuple::Tuple,
 };
 
-/// An IPv6 header.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
-pub struct Ipv6 {
-    /// Version, traffic class and flow label.
-    pub version_class_flow: [u8; 4],
-    /// Bytes after this header, in network order; zero for a jumbogram (RFC 2675).
-    pub payload_length: u16,
-    /// IANA number of what follows.
-    pub next_header: u8,
-    /// Hops left.
-    pub hop_limit: u8,
-    /// Source address.
-    pub source: V6,
-    /// Destination address.
-    pub destination: V6,
-}
+pub use super::layout::Ipv6;
 
 impl Ipv6 {
     /// The sum over the header, not folded.
     #[inline(always)]
     pub(crate) fn sum(&self) -> u32 {
-        let [a, b, c, d] = self.version_class_flow;
+        let [a, b, c, d] = self.0.vcf;
         u32::from(u16::from_ne_bytes([a, b]))
             + u32::from(u16::from_ne_bytes([c, d]))
-            + u32::from(self.payload_length)
-            + u32::from(u16::from_ne_bytes([self.next_header, self.hop_limit]))
-            + self.source.sum()
-            + self.destination.sum()
+            + u32::from(word(self.0.payload_len))
+            + u32::from(u16::from_ne_bytes([self.0.next_hdr, self.0.hop_limit]))
+            + self.source().sum()
+            + self.destination().sum()
+    }
+
+    /// Source address.
+    #[inline(always)]
+    pub(crate) fn source(&self) -> V6 {
+        V6::from_octets(self.0.src_addr)
+    }
+
+    /// Destination address.
+    #[inline(always)]
+    pub(crate) fn destination(&self) -> V6 {
+        V6::from_octets(self.0.dst_addr)
+    }
+
+    /// Sets both addresses to the tuple's.
+    #[inline(always)]
+    pub(crate) fn set_addresses(&mut self, tuple: &Tuple<V6>) {
+        self.0.src_addr = tuple.source.octets();
+        self.0.dst_addr = tuple.destination.octets();
     }
 }
 
@@ -74,10 +78,12 @@ const JUMBO_OPTION: usize = 8;
 
 /// IANA numbers of extension headers.
 mod extension {
-    pub(super) const HOP_BY_HOP: u8 = 0;
-    pub(super) const ROUTING: u8 = 43;
-    pub(super) const FRAGMENT: u8 = 44;
-    pub(super) const DESTINATION: u8 = 60;
+    use network_types::ip::IpProto;
+
+    pub(super) const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+    pub(super) const ROUTING: u8 = IpProto::Ipv6Route as u8;
+    pub(super) const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+    pub(super) const DESTINATION: u8 = IpProto::Ipv6Opts as u8;
 }
 
 /// A fragment header (RFC 8200 section 4.5).
@@ -181,14 +187,14 @@ impl Parse for V6 {
         side: u8,
     ) -> Option<Quote<Self>> {
         let ip: Ipv6 = frame.read(header_at)?;
-        if ip.version_class_flow[0] >> 4 != 6 {
+        if ip.0.vcf[0] >> 4 != 6 {
             return None;
         }
-        let walk = walk(frame, header_at + HEADER, ip.next_header)?;
+        let walk = walk(frame, header_at + HEADER, ip.0.next_hdr)?;
         if walk.fragment & OFFSET != 0 {
             return None;
         }
-        let tuple = Tuple::without_ports(ip.source, ip.destination, walk.protocol, side);
+        let tuple = Tuple::without_ports(ip.source(), ip.destination(), walk.protocol, side);
         Quote::read(frame, tuple, header_at, header_at + HEADER + walk.length)
     }
 
@@ -211,7 +217,7 @@ impl Parse for V6 {
 
     #[inline(always)]
     fn total_length(header: &Ipv6) -> u32 {
-        match u16::from_be(header.payload_length) {
+        match u16::from_be_bytes(header.0.payload_len) {
             // BIG TCP.
             0 => u32::MAX,
             length => HEADER as u32 + u32::from(length),
@@ -226,22 +232,22 @@ fn parse<const USUAL: bool>(
 ) -> Result<Packet<V6>, Malformed> {
     let ip: Ipv6 = frame.read(ETHERNET).ok_or(Malformed)?;
     let length = arrival.length.wrapping_sub(ETHERNET as u32);
-    let carried = u32::from(u16::from_be(ip.payload_length));
+    let carried = u32::from(u16::from_be_bytes(ip.0.payload_len));
     // A payload length of zero is a GSO packet of more than 65,535 bytes (BIG TCP).
     let jumbo = carried == 0 && arrival.gso_size != 0;
-    if ip.version_class_flow[0] >> 4 != 6
+    if ip.0.vcf[0] >> 4 != 6
         || HEADER as u32 + carried > length
-        || ip.source.is_v4_mapped()
-        || ip.destination.is_v4_mapped()
-        || (USUAL && is_extension(ip.next_header))
+        || ip.source().is_v4_mapped()
+        || ip.destination().is_v4_mapped()
+        || (USUAL && is_extension(ip.0.next_hdr))
     {
         return Err(Malformed);
     }
-    let tuple = Tuple::without_ports(ip.source, ip.destination, ip.next_header, arrival.side);
-    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + HEADER, ip.hop_limit);
+    let tuple = Tuple::without_ports(ip.source(), ip.destination(), ip.0.next_hdr, arrival.side);
+    let mut packet = Packet::without_payload(tuple, arrival, ETHERNET + HEADER, ip.0.hop_limit);
     packet.dont_fragment = true;
-    if !USUAL && is_extension(ip.next_header) {
-        let walk = walk(frame, ETHERNET + HEADER, ip.next_header).ok_or(Malformed)?;
+    if !USUAL && is_extension(ip.0.next_hdr) {
+        let walk = walk(frame, ETHERNET + HEADER, ip.0.next_hdr).ok_or(Malformed)?;
         packet.tuple.protocol = walk.protocol;
         packet.payload_at += walk.length;
         if !jumbo && (carried as usize) < walk.length {
@@ -264,19 +270,21 @@ fn parse<const USUAL: bool>(
     let header = packet.payload_at - ETHERNET;
     let carried = if jumbo { usize::MAX } else { carried as usize + HEADER - header };
     // The kernel takes a jumbogram's option out when it cuts it.
-    let option = if jumbo && ip.next_header == extension::HOP_BY_HOP { JUMBO_OPTION } else { 0 };
+    let option = if jumbo && ip.0.next_hdr == extension::HOP_BY_HOP { JUMBO_OPTION } else { 0 };
     packet.read_payload(frame, arrival, carried, header - option)?;
     Ok(packet)
 }
 
 /// Types of its ICMP messages.
 pub(crate) mod icmp {
+    use network_types::icmp::Icmpv6Type;
+
     pub(crate) const UNREACHABLE: u8 = 1;
-    pub(crate) const TOO_BIG: u8 = 2;
+    pub(crate) const TOO_BIG: u8 = Icmpv6Type::PacketTooBig as u8;
     pub(crate) const TIME_EXCEEDED: u8 = 3;
-    pub(crate) const PARAMETER_PROBLEM: u8 = 4;
-    pub(super) const ECHO_REQUEST: u8 = 128;
-    pub(super) const ECHO_REPLY: u8 = 129;
+    pub(crate) const PARAMETER_PROBLEM: u8 = Icmpv6Type::ParameterProblem as u8;
+    pub(super) const ECHO_REQUEST: u8 = Icmpv6Type::EchoRequest as u8;
+    pub(super) const ECHO_REPLY: u8 = Icmpv6Type::EchoReply as u8;
 }
 
 #[cfg(test)]

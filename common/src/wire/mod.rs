@@ -1,4 +1,5 @@
-//! Bytes and values: frames, headers, checksums, addresses and tuples. Nothing here knows of flows or NAT.
+//! Bytes and values: frames, headers, checksums, addresses and tuples. Nothing here knows of flows
+//! or NAT.
 
 pub mod address;
 pub mod checksum;
@@ -8,6 +9,7 @@ pub mod headers;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod layout;
 pub mod ndp;
 pub mod packet;
 pub mod parse;

@@ -1,5 +1,5 @@
-//! Types of the ICMPv6 messages that keep a link going: neighbour discovery (RFC 4861) and multicast
-//! listener discovery (RFC 3810).
+//! Types of the ICMPv6 messages that keep a link going: neighbour discovery (RFC 4861) and
+//! multicast listener discovery (RFC 3810).
 
 /// The type of a multicast listener query: the first of all these.
 pub(crate) const LISTENER_QUERY: u8 = 130;

@@ -1,6 +1,7 @@
 //! Parsing: from a frame to a [`Packet`], for either family.
 
 use bytemuck::Pod;
+use network_types::{icmp::Icmpv4Hdr, tcp::TcpHdr, udp::UdpHdr};
 
 use crate::wire::{
     address::Address,
@@ -128,7 +129,7 @@ impl<A: Parse> Packet<A> {
         let protocol = self.tuple.protocol;
         if protocol == protocol::TCP {
             let tcp: TcpHead = frame.read(self.payload_at).ok_or(Malformed)?;
-            if carried < 20 || tcp.offset >> 4 < 5 {
+            if carried < TcpHdr::LEN || tcp.offset >> 4 < 5 {
                 return Err(Malformed);
             }
             self.set_ports(tcp.ports);
@@ -139,7 +140,7 @@ impl<A: Parse> Packet<A> {
             return Ok(u32::from(tcp.offset >> 4) * 4);
         } else if protocol == protocol::UDP {
             let ports: Ports = frame.read(self.payload_at).ok_or(Malformed)?;
-            if carried < 8 {
+            if carried < UdpHdr::LEN {
                 return Err(Malformed);
             }
             self.set_ports(ports);
@@ -159,7 +160,7 @@ impl<A: Parse> Packet<A> {
             }
         } else if protocol == A::ICMP {
             let head: IcmpHead = frame.read(self.payload_at).ok_or(Malformed)?;
-            if carried < 8 {
+            if carried < Icmpv4Hdr::LEN {
                 return Err(Malformed);
             }
             self.payload = A::of_icmp(head.kind);

@@ -1,16 +1,18 @@
 //! IANA protocol numbers.
 
+use network_types::ip::IpProto;
+
 /// ICMP for IPv4.
-pub const ICMP: u8 = 1;
+pub const ICMP: u8 = IpProto::Icmp as u8;
 
 /// TCP.
-pub const TCP: u8 = 6;
+pub const TCP: u8 = IpProto::Tcp as u8;
 
 /// UDP.
-pub const UDP: u8 = 17;
+pub const UDP: u8 = IpProto::Udp as u8;
 
 /// ICMP for IPv6.
-pub const ICMPV6: u8 = 58;
+pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 
 /// SCTP.
-pub const SCTP: u8 = 132;
+pub const SCTP: u8 = IpProto::Sctp as u8;

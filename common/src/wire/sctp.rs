@@ -4,7 +4,10 @@
 //! The checksum covers the ports and not the addresses, so that addresses are translated and ports
 //! never are. Nothing but the sender's stack, or its device, computes it.
 
+use core::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
+use network_types::sctp::SctpHdr;
 
 use crate::wire::{
     tcp,
@@ -22,6 +25,12 @@ pub(crate) struct Head {
     flags: u8,
     length: u16,
 }
+
+const _: () = {
+    assert!(offset_of!(Head, tag) == offset_of!(SctpHdr, verification_tag));
+    assert!(offset_of!(Head, checksum) == offset_of!(SctpHdr, checksum));
+    assert!(offset_of!(Head, kind) == SctpHdr::LEN);
+};
 
 /// Types of chunks.
 mod chunk {

@@ -1,11 +1,17 @@
-//! The heads of the transport protocols, as far as translation reads them.
+//! The heads of the transport protocols, as far as parsing reads them.
+//!
+//! They are no wrappers of network-types' headers ([`super::layout`] says why): they are prefixes
+//! of them, which the assertions below compare field by field.
+
+use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
+use network_types::{icmp::Icmpv4Hdr, sctp::SctpHdr, tcp::TcpHdr, udp::UdpHdr};
 
 use crate::wire::address::Port;
 
 /// Bytes of TCP's header without options: the longest that parsing looks at after the IP header.
-pub(crate) const TCP: u32 = 20;
+pub(crate) const TCP: u32 = TcpHdr::LEN as u32;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -38,3 +44,18 @@ pub(crate) struct IcmpHead {
     checksum: u16,
     pub(super) identifier: Port,
 }
+
+const _: () = {
+    assert!(offset_of!(Ports, source) == offset_of!(TcpHdr, source));
+    assert!(offset_of!(Ports, destination) == offset_of!(TcpHdr, dest));
+    assert!(offset_of!(Ports, source) == offset_of!(UdpHdr, src));
+    assert!(offset_of!(Ports, destination) == offset_of!(UdpHdr, dst));
+    assert!(offset_of!(Ports, source) == offset_of!(SctpHdr, src));
+    assert!(offset_of!(Ports, destination) == offset_of!(SctpHdr, dst));
+    assert!(offset_of!(TcpHead, sequence) == offset_of!(TcpHdr, seq));
+    assert!(offset_of!(TcpHead, acknowledgment) == offset_of!(TcpHdr, ack_seq));
+    assert!(offset_of!(TcpHead, offset) == offset_of!(TcpHdr, _bitfield_1));
+    assert!(offset_of!(IcmpHead, kind) == offset_of!(Icmpv4Hdr, type_));
+    assert!(offset_of!(IcmpHead, checksum) == offset_of!(Icmpv4Hdr, check));
+    assert!(offset_of!(IcmpHead, identifier) == offset_of!(Icmpv4Hdr, data));
+};

@@ -1,5 +1,7 @@
 //! What IPv6 alone has: extension headers, its own fragments, and addresses of the other family.
 
+use network_types::ip::Ipv6Hdr;
+
 use crate::{
     abi::translation::Translation,
     nat::rewrite::Rewrite as _,
@@ -378,32 +380,29 @@ fn messages_are_told_by_their_type() {
 
 #[test]
 fn a_headers_other_fields_stay_as_they_were() {
-    let mut header = Ipv6 {
-        version_class_flow: [0x6a, 0xbc, 0xde, 0xf1],
-        payload_length: 20_u16.to_be(),
-        next_header: 6,
+    let mut header = Ipv6(Ipv6Hdr {
+        vcf: [0x6a, 0xbc, 0xde, 0xf1],
+        payload_len: 20_u16.to_be_bytes(),
+        next_hdr: 6,
         hop_limit: 64,
-        source: V6::C1,
-        destination: V6::WORLD,
-    };
+        src_addr: V6::C1.octets(),
+        dst_addr: V6::WORLD.octets(),
+    });
     let mut translation: Translation<V6> = bytemuck::Zeroable::zeroed();
     translation.tuple.source = V6::HOST;
     translation.tuple.destination = V6::OTHER;
     V6::rewrite(&mut header, &translation);
-    let Ipv6 { version_class_flow, payload_length, next_header, hop_limit, source, destination } =
-        header;
-    assert_eq!(
-        (version_class_flow, payload_length, next_header),
-        ([0x6a, 0xbc, 0xde, 0xf1], 20_u16.to_be(), 6)
-    );
-    assert_eq!((hop_limit, source, destination), (63, V6::HOST, V6::OTHER));
+    let Ipv6(Ipv6Hdr { vcf, payload_len, next_hdr, hop_limit, .. }) = header;
+    assert_eq!((vcf, payload_len, next_hdr), ([0x6a, 0xbc, 0xde, 0xf1], 20_u16.to_be_bytes(), 6));
+    let addresses = (header.source(), header.destination());
+    assert_eq!((hop_limit, addresses), (63, (V6::HOST, V6::OTHER)));
     V6::rewrite_quoted(
         &mut header,
         &Tuple { source: V6::C2, destination: V6::C1, ..translation.tuple },
         0,
     );
     assert_eq!(
-        (header.hop_limit, header.source, header.destination),
+        (header.0.hop_limit, header.source(), header.destination()),
         (63, V6::C2, V6::C1),
         "no hop"
     );
