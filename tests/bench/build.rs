@@ -1,5 +1,4 @@
-//! Builds the generator and the counter by the recipe of causeway's own kernel side, and leaves
-//! them in `OUT_DIR` as `bench.bpf.o`.
+//! Builds generator and counter by the recipe of causeway's BPF object, into `OUT_DIR/bench.bpf.o`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +8,7 @@ use std::{env, fs};
 #[expect(dead_code, reason = "the rest of the recipe is for setup")]
 mod recipe;
 
-/// All that the object is made from, relative to the workspace.
+/// Sources of the object, relative to the workspace.
 const SOURCES: [&str; 5] = [
     "tests/bench/ebpf/src",
     "tests/bench/ebpf/Cargo.toml",

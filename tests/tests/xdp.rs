@@ -290,7 +290,7 @@ fn down_restores_the_uplink() {
     lab.start_agent(&["--xdp", "on"]);
     lab.container("c1", &[]);
     assert!(shown(&lab).is_some());
-    assert_ne!(look().2, before.2, "the MAC of the world's end");
+    assert_ne!(look().2, before.2, "XDP changes offloads at the world's end");
     lab.kill_agent();
     lab.json(&["down"]);
     lab.undo().used = false;

@@ -1,5 +1,5 @@
-//! What the repository remembers of an earlier run: ratios, which are about the same on any
-//! machine, and not times, which are not.
+//! The baseline in the repository: ratios of an earlier run, which are about the same on any
+//! machine, unlike times.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -11,27 +11,26 @@ use crate::{
     measurement::{Measurement, Metric},
 };
 
-/// How much of a ratio may be missing before that is a failure. One run differs from the next by
-/// about a tenth.
+/// The tolerated decrease of a ratio. Runs differ by about a tenth.
 pub const TOLERANCE: f64 = 0.2;
 
-/// Ratios by what they are of: how many times as good causeway is.
+/// Ratios by name: how many times as good causeway is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Baseline(BTreeMap<String, f64>);
 
 /// A ratio that has become too small.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Worse {
-    /// What of, and against whom.
+    /// Measurement and contender.
     pub what: String,
-    /// As it was.
+    /// The ratio in the baseline.
     pub before: f64,
-    /// As it is.
+    /// The ratio now.
     pub now: f64,
 }
 
 impl Baseline {
-    /// Of what was measured. The tails of latencies are left out: they are of the machine.
+    /// The ratios of measurements, without the tails of latencies, which depend on the machine.
     pub fn of(measurements: &[Measurement]) -> Self {
         let mut ratios = BTreeMap::new();
         for measurement in measurements {
@@ -54,7 +53,7 @@ impl Baseline {
         Self(ratios)
     }
 
-    /// Reads the repository's.
+    /// Reads the baseline in the repository.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| {
             format!("cannot read the baseline {}; make one with --save", path.display())
@@ -63,7 +62,7 @@ impl Baseline {
             .with_context(|| format!("{} is no baseline; make one with --save", path.display()))
     }
 
-    /// Puts these ratios into the repository's; those that were not measured stay.
+    /// Updates the baseline in the repository. Ratios that were not measured stay.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
         let mut all = if path.exists() { Self::load(path)? } else { Self::default() };
         all.0.extend(self.0.clone());
@@ -71,7 +70,7 @@ impl Baseline {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// What there is of the measurements and contenders of those names, and was not measured now.
+    /// Ratios of those measurements and contenders that the baseline has and this run has not.
     pub fn missing(&self, now: &Self, names: &[String], contenders: &[Contender]) -> Vec<String> {
         let is_asked_for = |what: &str| {
             names.iter().any(|name| what.starts_with(&format!("{name} (")))
@@ -86,12 +85,12 @@ impl Baseline {
             .collect()
     }
 
-    /// How many ratios there are of both.
+    /// Number of ratios in both.
     pub fn in_common(&self, now: &Self) -> usize {
         self.0.keys().filter(|what| now.0.contains_key(*what)).count()
     }
 
-    /// What has become worse than the tolerance allows.
+    /// Ratios that have decreased more than tolerated.
     pub fn worse(&self, now: &Self) -> anyhow::Result<Vec<Worse>> {
         let both =
             self.0.iter().filter_map(|(what, before)| Some((what, *before, *now.0.get(what)?)));

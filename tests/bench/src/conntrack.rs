@@ -1,4 +1,4 @@
-//! The kernel's own table of flows, which the contenders with netfilter use.
+//! The conntrack table of the kernel, used by the netfilter contenders.
 
 use std::{fs, os::fd::AsRawFd as _};
 
@@ -19,7 +19,7 @@ pub fn flush() -> anyhow::Result<()> {
         SockProtocol::NetlinkNetFilter,
     )?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-    // A header (length, type, flags, sequence, port) and family, version and resource.
+    // A netlink header (length, type, flags, sequence, port), then family, version and resource.
     let mut request = 20_u32.to_ne_bytes().to_vec();
     request.extend(DELETE.to_ne_bytes());
     request.extend(REQUEST_AND_ACK.to_ne_bytes());
@@ -34,8 +34,7 @@ pub fn flush() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many flows netfilter has room for on this machine, in all namespaces: a setting that only
-/// the first namespace has.
+/// The capacity of conntrack, a setting of the initial namespace for all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room([Option<String>; 2]);
 
@@ -43,13 +42,12 @@ const SETTINGS: [&str; 2] =
     ["/proc/sys/net/netfilter/nf_conntrack_max", "/sys/module/nf_conntrack/parameters/hashsize"];
 
 impl Room {
-    /// As it is.
+    /// Reads the current setting.
     pub fn found() -> Self {
         Self(SETTINGS.map(|path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned())))
     }
 
-    /// Makes room for so many flows, with as many chains as the documentation of netfilter advises:
-    /// what a person does who has them.
+    /// Raises the capacity, with the number of hash buckets that netfilter's documentation advises.
     pub fn make(flows: u32) -> anyhow::Result<()> {
         let there = Self::found().0[0].as_ref().and_then(|text| text.parse::<u32>().ok());
         if there.is_none_or(|there| there > flows) {
@@ -62,7 +60,7 @@ impl Room {
         Ok(())
     }
 
-    /// Sets it back.
+    /// Restores the setting.
     pub fn restore(&self) {
         for (path, value) in SETTINGS.into_iter().zip(&self.0) {
             if let Some(value) = value

@@ -1,6 +1,6 @@
-//! What is compared, and how each is made to do the same for a host's containers: published ports
-//! lead in, everything goes out masqueraded, and nothing else comes in. The rules are those that a
-//! person would write who knows the tool.
+//! Contenders, and how each is set up to do the same for a host's containers: published ports lead
+//! in, everything goes out masqueraded, nothing else comes in. The rules are what an expert of the
+//! tool would write.
 
 use std::fmt::{self, Write as _};
 
@@ -16,7 +16,7 @@ use crate::{
     traffic::{CONTAINER_PORT, HOST_PORT, Way},
 };
 
-/// One way to do it.
+/// One way to connect containers.
 #[derive(
     Clone,
     Copy,
@@ -32,32 +32,32 @@ use crate::{
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
-    /// Nothing of it: the frame is dropped where it enters. What the measuring itself costs.
+    /// No forwarding: frames are dropped where they enter. Shows the cost of the measurement.
     Floor,
-    /// A program that redirects what it is told to, untouched and without a look at any table: the
-    /// least that a program can cost.
+    /// A program that redirects frames unchanged, without any lookup: the minimum cost of a
+    /// program.
     Redirect,
-    /// No NAT: the containers' own addresses are routed, and bridged.
+    /// Routing and bridging without NAT.
     Plain,
-    /// iptables with its own back end in the kernel.
+    /// iptables-legacy.
     IptablesLegacy,
-    /// iptables with nftables in the kernel.
+    /// iptables-nft.
     IptablesNft,
-    /// nft, with the published ports in one map.
+    /// nft, with the published ports in a map.
     NftMap,
-    /// The same, and established flows past the rules.
+    /// nft with a flowtable.
     NftFlowtable,
     /// causeway.
     Causeway,
-    /// The same, with its program in the uplink's driver: for what comes from the wire.
+    /// causeway with XDP on the uplink, for frames received by the driver.
     CausewayXdp,
-    /// Another build of causeway, which `--before` names: what a change costs. For IPv4 alone,
-    /// which every build has.
+    /// Another build of causeway (`--before`), to measure a change. IPv4 only, which every build
+    /// has.
     CausewayBefore,
 }
 
 impl Contender {
-    /// All of them.
+    /// All contenders.
     pub const ALL: [Self; 10] = [
         Self::Floor,
         Self::Redirect,
@@ -71,7 +71,7 @@ impl Contender {
         Self::CausewayBefore,
     ];
 
-    /// As it is called in tables and in files.
+    /// Name in tables and files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
@@ -87,32 +87,32 @@ impl Contender {
         }
     }
 
-    /// Whether it translates addresses.
+    /// Whether it does NAT.
     pub const fn translates(self) -> bool {
         !matches!(self, Self::Floor | Self::Redirect | Self::Plain)
     }
 
-    /// Whether it shows what measuring costs, and is not an alternative.
+    /// Whether it measures overhead only and is no alternative.
     pub const fn is_bound(self) -> bool {
         matches!(self, Self::Floor | Self::Redirect)
     }
 
-    /// Whether it is causeway, in one way or another.
+    /// Whether it is causeway in some form.
     pub const fn is_causeway(self) -> bool {
         matches!(self, Self::Causeway | Self::CausewayXdp | Self::CausewayBefore)
     }
 
-    /// Whether there is something to see of it there.
+    /// Whether it takes part on that path.
     pub fn takes_part(self, comparison: &Comparison) -> bool {
         self.exchanges(comparison.way) && (self != Self::CausewayBefore || comparison.family == V4)
     }
 
-    /// Whether there is something to see of it where processes exchange something that way.
+    /// Whether it takes part in that exchange between processes.
     pub fn exchanges(self, way: Way) -> bool {
         self != Self::CausewayXdp || way.is_wire()
     }
 
-    /// The program that takes its rules for a family on stdin, and its arguments.
+    /// The program, with arguments, that reads its rules for a family on stdin.
     pub const fn rules_program(self, family: Family) -> Option<&'static [&'static str]> {
         match (self, family) {
             (Self::IptablesLegacy, V4) => Some(&["iptables-legacy-restore"]),
@@ -132,7 +132,7 @@ impl Contender {
         }
     }
 
-    /// What it means when it cannot be set up.
+    /// The likely reason if it cannot be set up.
     pub const fn refused(self) -> &'static str {
         match self {
             Self::NftFlowtable => {
@@ -150,7 +150,7 @@ impl Contender {
         }
     }
 
-    /// Its rules for a family.
+    /// The rules for a family.
     pub fn rules(self, family: Family, publishes: Publishes) -> String {
         match self {
             Self::IptablesLegacy | Self::IptablesNft => iptables(family, publishes),
@@ -172,24 +172,24 @@ impl fmt::Display for Contender {
     }
 }
 
-/// Which UDP ports are published, from [`HOST_PORT`] on to [`CONTAINER_PORT`] on.
+/// Published UDP ports, from [`HOST_PORT`] and [`CONTAINER_PORT`] on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Publishes {
-    /// So many, one by one.
+    /// So many single ports.
     Singles(u16),
-    /// So many, as one range.
+    /// One range of so many ports.
     Range(u16),
 }
 
 impl Publishes {
-    /// How many ports.
+    /// Number of ports.
     pub const fn ports(self) -> u16 {
         match self {
             Self::Singles(ports) | Self::Range(ports) => ports,
         }
     }
 
-    /// In causeway's words.
+    /// The arguments of `causeway publish add`.
     pub fn specs(self) -> Vec<String> {
         match self {
             Self::Singles(ports) => (0..ports)
@@ -225,7 +225,7 @@ fn iptables(family: Family, publishes: Publishes) -> String {
     );
     rules += "-A PREROUTING -m addrtype --dst-type LOCAL -j PUBLISH\n";
     let mut publish = |protocol: &str, ports: &str, to: &str| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             rules,
             "-A PUBLISH -p {protocol} -m {protocol} --dport {ports} -j DNAT --to-destination {to}"
@@ -261,7 +261,7 @@ fn iptables(family: Family, publishes: Publishes) -> String {
     rules
 }
 
-/// The published TCP port on the host, and the container's.
+/// The published TCP port: on the host, and in the container.
 pub const TCP: (u16, u16) = (8080, 8000);
 
 fn nft(family: Family, publishes: Publishes, flowtable: bool) -> String {

@@ -1,5 +1,4 @@
-//! How long what a person or an orchestrator asks for takes: a container attached, ports published.
-//! Against the plugins that do it elsewhere.
+//! Latency of control operations (attach a container, publish ports), compared with CNI plugins.
 
 use std::{
     io::Write as _,
@@ -17,31 +16,30 @@ use serde_json::{Value, json};
 
 use crate::rig::Rig;
 
-/// Where Debian's package containernetworking-plugins has them.
+/// The folder of Debian's package containernetworking-plugins.
 const PLUGINS: &str = "/usr/lib/cni";
 
-/// One thing asked for.
+/// One operation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
-    /// What.
+    /// The operation, in words.
     pub what: String,
-    /// By whom.
+    /// The tool.
     pub by: String,
-    /// Milliseconds of each time, from the start of the program that asks to its end.
+    /// Milliseconds per run, from the start to the end of the command.
     pub rounds: Vec<f64>,
-    /// Why there is none.
+    /// Why it was not measured.
     pub failed: Option<String>,
 }
 
-/// Ports of the range that causeway publishes.
+/// Number of ports in the range that causeway publishes.
 const MANY: u16 = 10_000;
 
-/// How long the plugins are given: what portmap does for each port takes the longer the more there
-/// are, and 10,000 would take it hours.
+/// Time limit for plugins: portmap slows down with each port, and 10,000 would take hours.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// `rounds` times each: `causeway` on causeway's host, the plugins on a host with nothing else, a
-/// range of so many ports.
+/// Measures each `rounds` times: `causeway` on its host, the plugins on a host without anything
+/// else, with a range of `ports` ports.
 pub fn compare(
     causeway: &Rig,
     plain: &Rig,
@@ -101,7 +99,7 @@ pub fn compare(
                 "CNI portmap",
                 cni.portmap("ADD", &ports, &result).map(|_| started.elapsed()),
             );
-            // What it could not make it cannot remove; the namespace goes anyhow.
+            // Removal may fail if the addition failed; the namespace is removed in any case.
             let _ = cni.portmap("DEL", &ports, &result);
         }
         cni.bridge("DEL")?;
@@ -187,13 +185,13 @@ impl Cni<'_> {
         let mut child = child.with_context(|| {
             format!("cannot run {PLUGINS}/{plugin}: is containernetworking-plugins installed?")
         })?;
-        // A plugin that stopped reading says why.
+        // A plugin that stopped reading prints the reason.
         let _ = child
             .stdin
             .take()
             .context("its stdin is a pipe")?
             .write_all(config.to_string().as_bytes());
-        // Who interrupts the benchmark ends it too.
+        // Interrupting the benchmark ends the plugin too.
         self.rig.lab.undo().children.push(child);
         let started = Instant::now();
         let is_over = loop {
@@ -215,7 +213,7 @@ impl Cni<'_> {
         if !is_over {
             child.kill()?;
         }
-        // It is short.
+        // It is short enough for a pipe.
         let output = child.wait_with_output()?;
         ensure!(is_over, "the plugin {plugin} was at it still after {} s", PATIENCE.as_secs());
         let said = String::from_utf8_lossy(&output.stdout);

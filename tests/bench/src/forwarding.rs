@@ -1,4 +1,4 @@
-//! Packets per second: generated frames through each contender's host, in turns.
+//! Forwarding: generated frames through the host of each contender, in turns.
 
 use std::time::Duration;
 
@@ -15,48 +15,48 @@ use crate::{
     traffic::{self, CONTAINER_PORT, Ends, Flows, HOST_PORT, Way, outside},
 };
 
-/// One thing to compare.
+/// One comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Comparison {
-    /// Where frames go.
+    /// The path of the frames.
     pub way: Way,
-    /// Of which family they are.
+    /// The family of the frames.
     pub family: Family,
-    /// How many flows they are of.
+    /// The number of flows.
     pub flows: Flows,
-    /// What is published meanwhile.
+    /// The published ports.
     pub publishes: Publishes,
 }
 
 impl Comparison {
-    /// Whether they differ in nothing but the family, so that they take turns.
+    /// Whether both differ only in family, so that they take turns.
     pub fn is_beside(&self, other: &Self) -> bool {
         Self { family: other.family, ..*self } == *other
     }
 }
 
-/// How long a turn is, and how many there are.
+/// Length and number of turns.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Of each contender.
+    /// Turns per contender.
     pub rounds: u32,
-    /// About.
+    /// Approximate length of a turn.
     pub turn: Duration,
-    /// The most flows that begin in a turn.
+    /// The largest number of new flows in a turn.
     pub new_flows: u32,
 }
 
 /// The turns of one contender.
 #[derive(Clone, Debug)]
 pub struct Turns {
-    /// Whose.
+    /// The contender.
     pub contender: Contender,
-    /// One for each round.
+    /// One run per round.
     pub runs: Vec<Run>,
 }
 
 impl Turns {
-    /// Nanoseconds for each frame that arrived, of each round.
+    /// Nanoseconds per arrived frame, for each round.
     pub fn costs(&self) -> Vec<f64> {
         self.runs
             .iter()
@@ -64,34 +64,34 @@ impl Turns {
             .collect()
     }
 
-    /// Frames that did not arrive, or not as they should.
+    /// Frames that did not arrive, or not as expected.
     pub fn lost(&self) -> u64 {
         self.runs.iter().map(|run| run.lost() + run.counts.wrong).sum()
     }
 
-    /// Frames that were generated.
+    /// Generated frames.
     pub fn frames(&self) -> u64 {
         self.runs.iter().map(|run| run.frames).sum()
     }
 }
 
-/// A contender's host, ready for frames.
+/// The host of a contender, ready for frames.
 struct Course<'a> {
     rig: &'a Rig,
     comparison: Comparison,
-    /// Which of the comparisons that is.
+    /// Index of the comparison.
     number: usize,
     entry: Interface,
     traffic: Traffic,
     expected: Expected,
-    /// Frames of a turn.
+    /// Frames per turn.
     frames: u32,
     runs: Vec<Run>,
 }
 
-/// Lets every contender have its turn at every comparison in every round; `tick` is called after
-/// each with the comparison's number. They go the same way, so that they have the same places in
-/// each host, and answers come in their order.
+/// Gives every contender a turn at every comparison in every round; `tick` is called after each
+/// round with the index of the comparison. All comparisons must have the same path, and so the same
+/// interfaces in each host. Results are in the order of the comparisons.
 pub fn compare(
     kernel: &mut Kernel,
     rigs: &[Rig],
@@ -123,7 +123,7 @@ pub fn compare(
         }
     }
     for round in 0..effort.rounds as usize {
-        // Nobody is always the first or always behind the same one.
+        // No contender is always first, or always after the same one.
         for place in 0..courses.len() {
             let at = (place + round) % courses.len();
             let course = &mut courses[at];
@@ -145,7 +145,7 @@ pub fn compare(
     Ok(all)
 }
 
-/// Where the frames of a comparison enter a host, and what they are.
+/// Entry point and frames of a comparison.
 pub fn entering(rig: &Rig, comparison: &Comparison) -> anyhow::Result<(Interface, Traffic)> {
     let [c1, c2] = &rig.containers;
     let Comparison { way, family, .. } = *comparison;
@@ -171,7 +171,7 @@ pub fn entering(rig: &Rig, comparison: &Comparison) -> anyhow::Result<(Interface
     Ok((entry(rig, way).clone(), traffic::frames(way, comparison.flows, &ends)))
 }
 
-/// The interface that frames are made at.
+/// The interface where the generator runs.
 fn entry(rig: &Rig, way: Way) -> &Interface {
     match way {
         Way::Inwards => &rig.uplink,
@@ -180,12 +180,12 @@ fn entry(rig: &Rig, way: Way) -> &Interface {
     }
 }
 
-/// The namespace of that interface.
+/// Namespace of that interface.
 fn entered(rig: &Rig, way: Way) -> &Netns {
     if way.is_wire() { &rig.lab.world } else { &rig.lab.host }
 }
 
-/// What a frame must look like where it arrives.
+/// The expected frame on arrival.
 pub fn expected(rig: &Rig, comparison: &Comparison) -> anyhow::Result<Expected> {
     let [c1, c2] = &rig.containers;
     let family = comparison.family;
@@ -198,7 +198,7 @@ pub fn expected(rig: &Rig, comparison: &Comparison) -> anyhow::Result<Expected> 
     })
 }
 
-/// Attaches what makes frames enter, and counts them.
+/// Attaches generator and counter.
 fn attach(kernel: &mut Kernel, rig: &Rig, way: Way) -> anyhow::Result<Vec<Attached>> {
     let [c1, c2] = &rig.containers;
     let entry = entry(rig, way);
@@ -243,7 +243,7 @@ impl<'a> Course<'a> {
         })
     }
 
-    /// Finds how many frames fill a turn, after every flow has begun.
+    /// Finds the number of frames per turn, after all flows have been created.
     fn calibrate(&mut self, kernel: &mut Kernel, effort: &Effort) -> anyhow::Result<()> {
         const TRIAL: u32 = 2_000;
         if let Flows::Of(flows) = self.comparison.flows {

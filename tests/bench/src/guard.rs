@@ -1,8 +1,8 @@
-//! Nothing is left, however it ends: the work is done by a second process, and the first one clears
-//! up behind it.
+//! Cleans up however the benchmark ends: a second process does the work, and the first one cleans
+//! up after it.
 //!
-//! Ctrl-C and SIGTERM: the worker removes what it has made and ends. SIGKILL of the worker: the
-//! first process removes it. SIGKILL of the first process: the kernel sends the worker SIGTERM.
+//! On Ctrl-C and SIGTERM the worker cleans up and ends. If the worker is killed, the first process
+//! cleans up. If the first process is killed, the kernel sends the worker SIGTERM.
 
 use std::{
     env,
@@ -28,17 +28,17 @@ use crate::{conntrack::Room, rig};
 /// Locked while a benchmark runs.
 const LOCK: &str = "/run/causeway-bench.lock";
 
-/// In the worker's environment.
+/// The variable that marks the worker.
 const WORKER: &str = "CAUSEWAY_BENCH_WORKER";
 
-/// Whether this is the worker.
+/// Whether this process is the worker.
 pub fn is_worker() -> bool {
     env::var_os(WORKER).is_some()
 }
 
-/// Runs this program again as the worker, and answers its exit status.
+/// Runs this program as the worker, and returns its exit status.
 pub fn guard() -> anyhow::Result<ExitCode> {
-    // Until this process ends, however it does.
+    // Held until this process ends.
     let lock = File::create(LOCK).with_context(|| format!("cannot create {LOCK}"))?;
     lock.try_lock().with_context(|| {
         format!(
@@ -54,7 +54,7 @@ pub fn guard() -> anyhow::Result<ExitCode> {
     unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) };
     let mut worker = command.spawn().context("cannot start this program again")?;
     let pid = Pid::from_raw(worker.id().try_into()?);
-    // Ctrl-C may have come to both: the worker ends once. Or it has ended by itself.
+    // The worker may have received Ctrl-C too, or may have ended.
     on_signal(move || {
         let _ = kill(pid, Signal::SIGTERM);
     })?;
@@ -65,7 +65,7 @@ pub fn guard() -> anyhow::Result<ExitCode> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// From now on a signal removes everything and ends the worker.
+/// Makes signals clean up and end the worker.
 pub fn undo_on_signal() -> anyhow::Result<()> {
     let room = Room::found();
     on_signal(move || {

@@ -1,5 +1,5 @@
-//! The benchmark's own programs in the kernel: the generator, the counter, and what they are told.
-//! With `programs.rs` the only place here that names aya.
+//! The BPF programs of the benchmark (generator and counter) and their configuration. This module
+//! and `programs.rs` are the only ones here that use aya.
 
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,10 @@ use crate::traffic;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
 
-/// How many frames enter the host at once: as many as a driver's NAPI poll hands up.
+/// Frames per batch, as in a driver's NAPI poll.
 const BATCH: u32 = 64;
 
-/// The words of the maps' values: aya knows integers and arrays of them. (bytemuck does so of
-/// arrays of up to 32.)
+/// Map values as words: aya accepts integers and arrays of up to 32 of them.
 const TRAFFIC: usize = size_of::<Traffic>() / 8;
 const EXPECTED: usize = size_of::<Expected>() / 4;
 const EXIT: usize = size_of::<Exit>() / 4;
@@ -37,7 +36,7 @@ pub(crate) mod xdp_md {
     const INGRESS_IFINDEX: usize = 12;
     const SIZE: usize = 24;
 
-    /// Of a frame of so many bytes at an interface.
+    /// The context of a frame of `length` bytes at an interface.
     pub(crate) fn at(index: u32, length: usize) -> anyhow::Result<[u8; SIZE]> {
         let mut context = [0; SIZE];
         context[DATA_END..][..4].copy_from_slice(&u32::try_from(length)?.to_ne_bytes());
@@ -51,7 +50,7 @@ pub(crate) mod skb {
     const IFINDEX: usize = 40;
     const SIZE: usize = 192;
 
-    /// Of a frame at an interface.
+    /// The context of a frame at an interface.
     pub(crate) fn at(index: u32) -> [u8; SIZE] {
         let mut context = [0; SIZE];
         context[IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
@@ -59,13 +58,12 @@ pub(crate) mod skb {
     }
 }
 
-/// The loaded programs. One run at a time: they have one place for what is generated and what is
-/// counted.
+/// The loaded programs. Only one run at a time, since they share one set of maps.
 pub struct Kernel {
     ebpf: Ebpf,
 }
 
-/// What keeps a program attached.
+/// Keeps a program attached.
 #[derive(Debug)]
 pub struct Attached {
     _link: Link,
@@ -78,41 +76,41 @@ enum Link {
     Classifier(SchedClassifierLink),
 }
 
-/// Frames that came to a counter.
+/// Frames at a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// As they were expected.
+    /// As expected.
     pub arrived: u64,
-    /// With other addresses.
+    /// With unexpected addresses.
     pub wrong: u64,
 }
 
-/// How one run went.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     /// Frames generated.
     pub frames: u64,
     /// Frames counted.
     pub counts: Counts,
-    /// From the first frame's making to the last one's arrival.
+    /// Time from the generation of the first frame to the arrival of the last.
     pub elapsed: Duration,
 }
 
 impl Run {
-    /// The same where to arrive is wrong, and not to is right.
+    /// The same for frames that must not arrive.
     #[must_use]
     pub fn none_may_arrive(self) -> Self {
         let wrong = self.counts.arrived + self.counts.wrong;
         Self { counts: Counts { arrived: self.frames - wrong, wrong }, ..self }
     }
 
-    /// Frames of which nothing was seen any more.
+    /// Frames that never arrived.
     pub fn lost(&self) -> u64 {
         self.frames.saturating_sub(self.counts.arrived + self.counts.wrong)
     }
 }
 
-/// How long nothing may arrive until what is missing counts as lost.
+/// Silence after which missing frames count as lost.
 const SILENCE: Duration = Duration::from_millis(50);
 
 impl Kernel {
@@ -132,8 +130,7 @@ impl Kernel {
         Ok(Self { ebpf })
     }
 
-    /// Makes an interface one that frames can enter by. The calling thread must be in its
-    /// namespace.
+    /// Prepares an interface for generated frames. The calling thread must be in its namespace.
     pub fn open(&mut self, interface: &str) -> anyhow::Result<Attached> {
         let program: &mut Xdp = self
             .ebpf
@@ -145,12 +142,12 @@ impl Kernel {
         Ok(Attached { _link: Link::Entry(program.take_link(id)?) })
     }
 
-    /// Counts what arrives at an interface. The calling thread must be in its namespace.
+    /// Attaches the counter to an interface. The calling thread must be in its namespace.
     pub fn count_at(&mut self, interface: &str) -> anyhow::Result<Attached> {
         self.attach(name::COUNT, interface)
     }
 
-    /// Redirects what arrives at an interface, and says where to. The calling thread must be in its
+    /// Attaches the redirecting program to an interface. The calling thread must be in its
     /// namespace.
     pub fn redirect_at(&mut self, interface: &str, exit: &Exit) -> anyhow::Result<Attached> {
         let mut map: Array<_, [u32; EXIT]> = Array::try_from(self.map(name::EXIT)?)?;
@@ -168,8 +165,7 @@ impl Kernel {
         Ok(Attached { _link: Link::Classifier(program.take_link(id)?) })
     }
 
-    /// Says what the next runs generate, and what is expected to arrive. The first flow comes first
-    /// again.
+    /// Configures what the next runs generate and expect. Starts again with the first flow.
     pub fn aim(&mut self, traffic: &Traffic, expected: &Expected) -> anyhow::Result<()> {
         let mut map: Array<_, [u64; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
         map.set(0, bytemuck::cast::<_, [u64; TRAFFIC]>(*traffic), 0)?;
@@ -178,14 +174,14 @@ impl Kernel {
         Ok(())
     }
 
-    /// What the last run left for the next: aimed again with it, flows go on where they were.
+    /// The state of the generator after the last run, to continue its flows later.
     pub fn aimed(&mut self) -> anyhow::Result<Traffic> {
         let map: Array<_, [u64; TRAFFIC]> = Array::try_from(self.map(name::TRAFFIC)?)?;
         Ok(bytemuck::cast(map.get(&0, 0)?))
     }
 
-    /// Makes frames of a family enter by an interface, and waits until they have arrived. The
-    /// calling thread must be in the interface's namespace, and should not be one that migrates.
+    /// Runs the generator at an interface, and waits until the frames have arrived. The calling
+    /// thread must be in the interface's namespace, and should be pinned to a CPU.
     pub fn run(&mut self, family: Family, index: u32, frames: u32) -> anyhow::Result<Run> {
         let before = self.counts()?;
         let data = vec![0; traffic::layout(family).frame];
@@ -205,8 +201,8 @@ impl Kernel {
         });
         let result = result
             .with_context(|| format!("cannot generate {frames} frames at interface {index}"))?;
-        // As the kernel measures it: what comes before and after the frames in a call costs it many
-        // thousand frames' time.
+        // The kernel's own measurement: set-up and tear-down of a call take as long as many
+        // thousand frames.
         let generated = result.duration * frames;
         let (mut elapsed, mut counts) = (generated, Counts::default());
         let returned = Instant::now();
@@ -216,7 +212,7 @@ impl Kernel {
             let now =
                 Counts { arrived: now.arrived - before.arrived, wrong: now.wrong - before.wrong };
             if now != counts {
-                // Frames that were still on their way then have taken longer.
+                // Frames still in flight then have taken longer.
                 elapsed = generated
                     + if counts == Counts::default() { Duration::ZERO } else { returned.elapsed() };
                 counts = now;
@@ -230,7 +226,7 @@ impl Kernel {
         }
     }
 
-    /// The program that does nothing.
+    /// The empty tc program.
     pub(crate) fn nothing(&self) -> anyhow::Result<SchedClassifier> {
         let program: &SchedClassifier = self
             .ebpf
@@ -240,14 +236,14 @@ impl Kernel {
         Ok(SchedClassifier::from_program_info(program.info()?, name::NOTHING.into())?)
     }
 
-    /// The XDP program that does nothing.
+    /// The empty XDP program.
     pub(crate) fn pass(&self) -> anyhow::Result<Xdp> {
         let program: &Xdp =
             self.ebpf.program(name::PASS).context("the object lacks an XDP program")?.try_into()?;
         Ok(Xdp::from_program_info(program.info()?, name::PASS.into(), XdpAttachType::Interface)?)
     }
 
-    /// What was counted since the load.
+    /// Counts since the programs were loaded.
     pub fn counts(&mut self) -> anyhow::Result<Counts> {
         let map: PerCpuArray<_, u64> = PerCpuArray::try_from(self.map(name::COUNTS)?)?;
         let sum = |index| anyhow::Ok(map.get(&index, 0)?.iter().sum());

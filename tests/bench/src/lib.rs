@@ -1,9 +1,9 @@
-//! The benchmark: what a host's packets cost with causeway, with its alternatives, and with nothing
-//! in between.
+//! The benchmark: the cost of a packet through a host with causeway, with its alternatives, and
+//! without any.
 //!
-//! Frames are made in the kernel and counted in the kernel, so that no process's system calls are
-//! measured. Every contender has a host of its own, made of namespaces; all of one comparison are
-//! there at once and take turns.
+//! Frames are generated and counted in the kernel, so that no process's system calls are measured.
+//! Every contender has a host of its own, made of namespaces. All hosts of one comparison exist at
+//! once and take turns.
 
 #![expect(
     clippy::cast_precision_loss,

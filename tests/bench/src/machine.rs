@@ -1,30 +1,30 @@
-//! What the figures were measured on.
+//! The machine that the figures were measured on.
 
 use std::{collections::BTreeMap, fs, process::Command};
 
 use serde::Serialize;
 
-/// The machine and the versions of what was compared.
+/// Machine, and versions of the contenders.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// The day, in UTC.
     pub date: String,
-    /// Its release.
+    /// Kernel release.
     pub kernel: String,
-    /// As it calls itself.
+    /// Model of the processor.
     pub processor: String,
-    /// How many.
+    /// Number of CPUs.
     pub processors: usize,
-    /// Whether it is a virtual machine's.
+    /// Whether it is a virtual machine.
     pub is_virtual: bool,
-    /// What the kernel does against each weakness that the processor has.
+    /// Mitigation for each vulnerability of the processor.
     pub mitigations: BTreeMap<String, String>,
-    /// What the programs say of themselves.
+    /// Version lines of the programs.
     pub versions: BTreeMap<String, String>,
 }
 
 impl Machine {
-    /// This one.
+    /// Describes this machine.
     pub fn here() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
@@ -70,7 +70,7 @@ fn mitigations() -> BTreeMap<String, String> {
     entries.filter_map(read).collect()
 }
 
-/// The first line that a program prints.
+/// The first line of a program's output.
 fn said(program: &[&str]) -> String {
     let output = Command::new(program[0]).args(&program[1..]).output();
     let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();

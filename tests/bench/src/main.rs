@@ -1,4 +1,4 @@
-//! `cargo xtask bench` becomes this.
+//! The program behind `cargo xtask bench`.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
@@ -25,44 +25,43 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Measures causeway against plain routing, iptables and nft, in network namespaces that it makes
 /// and removes.
 ///
-/// Every figure is a median of rounds in which all of them had a turn; what counts are the ratios.
-/// Run it on a machine that has nothing else to do.
+/// Every figure is a median of rounds in which every contender had a turn. Only ratios count. Run
+/// it on an otherwise idle machine.
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that a person types")]
 #[command(name = "cargo xtask bench", disable_version_flag = true)]
 struct Options {
-    /// What the targets name, in less than four minutes
+    /// Measure what the targets need, in less than four minutes
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// All there is, with twice the rounds
+    /// Measure everything, with twice the rounds
     #[arg(long)]
     full: bool,
-    /// Only what has this in its name; may be repeated
+    /// Measure only comparisons whose name contains this; may be repeated
     #[arg(long, value_name = "WORD")]
     only: Vec<String>,
-    /// Only these contenders, for a look at one of them (with perf, say)
+    /// Measure only these contenders, for example to profile one
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     contenders: Vec<Contender>,
-    /// Another build of causeway, to see what a change costs [default: what `CAUSEWAY_BEFORE_BIN`
-    /// says]
+    /// Another build of causeway, to measure a change [default: `CAUSEWAY_BEFORE_BIN`]
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
-    /// Print the names of what would be measured
+    /// Print the names of the comparisons
     #[arg(long)]
     list: bool,
-    /// Write all figures to a file
+    /// Write all figures to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Compare the ratios with the repository's, and fail if one is more than 20 % smaller
+    /// Compare with the baseline in the repository, and fail if a ratio is more than 20 % smaller
     #[arg(long)]
     check: bool,
-    /// Make these ratios the repository's
+    /// Update the baseline in the repository
     #[arg(long, conflicts_with = "check")]
     save: bool,
-    /// Where the report goes
+    /// Folder of the report
     #[arg(long, value_name = "FOLDER", hide = true, default_value = "target/bench")]
     report: PathBuf,
-    /// Where the repository keeps what is compared with
+    /// Path of the baseline
     #[arg(long, value_name = "FOLDER", hide = true, default_value = "tests/bench")]
     record: PathBuf,
 }
@@ -107,7 +106,7 @@ fn list(options: &Options) {
     }
 }
 
-/// What would otherwise fail only after minutes.
+/// Checks what would otherwise fail after minutes.
 fn prepare(options: &Options) -> anyhow::Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
@@ -130,7 +129,7 @@ fn prepare(options: &Options) -> anyhow::Result<()> {
         Baseline::load(&options.baseline())?;
     }
     if let Some(path) = &options.json {
-        // What was there is lost only to what was measured.
+        // Only ratios that were measured are replaced.
         fs::File::options()
             .append(true)
             .create(true)
@@ -173,7 +172,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let ratios = Baseline::of(&results.measurements);
     if options.save {
         ratios.save(&options.baseline())?;
-        // With --only nobody looks at them.
+        // Not needed with --only.
         if !results.programs.is_empty() {
             let path = options.record.join("programs.txt");
             fs::write(&path, programs::record(&results.programs))
@@ -181,7 +180,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     for (contender, _) in &results.left_out {
-        // Why has been said already.
+        // The reason has been printed.
         ensure!(
             !options.contenders.contains(contender),
             "{contender} was asked for, and could not be measured"
@@ -229,7 +228,7 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One run.
+/// One run of the benchmark.
 struct Bench {
     size: Size,
     contenders: Vec<Contender>,
@@ -237,7 +236,7 @@ struct Bench {
     groups: Vec<Group>,
     kernel: Kernel,
     bar: ProgressBar,
-    /// How many hosts have been made.
+    /// Number of hosts made so far.
     made: u32,
     results: Results,
 }
@@ -321,11 +320,11 @@ impl Bench {
         Ok(self.results)
     }
 
-    /// A host for everybody who can take part.
+    /// Makes a host for each contender that can take part.
     fn build(&mut self, group: &Group, flows: u32) -> anyhow::Result<Vec<Rig>> {
         let mut rigs = Vec::new();
         let (publishes, families) = (group.publishes, group.families());
-        // netfilter has one table for both.
+        // netfilter has one table for both families.
         Room::make(flows * u32::try_from(families.len())?)?;
         let setup = Setup { publishes, flows, families, before: self.before.clone() };
         for contender in self.contenders.clone() {
@@ -364,7 +363,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What is not compared with everybody: programs, memory, and how long what is asked for takes.
+    /// Measures what has no contenders: programs, memory, and control operations.
     fn causeway_itself(&mut self, group: &Group, rigs: &[Rig], flows: u32) -> anyhow::Result<()> {
         let of = |contender| rigs.iter().find(|rig| rig.contender == contender);
         let Some(causeway) = of(Contender::Causeway) else { return Ok(()) };
@@ -397,7 +396,7 @@ fn tick(bar: &ProgressBar, name: &str, contender: Contender) {
     bar.inc(1);
 }
 
-/// The options that a person gave, without those that say where this repository is.
+/// The options given by the user, without paths of the repository.
 fn shown(arguments: &[String]) -> Vec<String> {
     let mut shown = Vec::new();
     let mut rest = arguments.iter();

@@ -1,5 +1,4 @@
-//! What was measured: costs, so that less is better and "times as good" means the same of
-//! everything.
+//! Measurements are costs: less is better, and "times as good" always means the same.
 
 use std::collections::BTreeMap;
 
@@ -10,51 +9,51 @@ use crate::{contender::Contender, statistics::Spread};
 /// One comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
-    /// What it is called on the command line and in files.
+    /// Name on the command line and in files.
     pub name: String,
-    /// What the cost is of.
+    /// The metric.
     pub metric: Metric,
-    /// The costs of each contender.
+    /// Costs by contender.
     pub figures: BTreeMap<Contender, Figure>,
 }
 
-/// What one contender had.
+/// The results of one contender.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figure {
-    /// The cost in each round, in the metric's unit.
+    /// Cost per round, in the unit of the metric.
     pub rounds: Vec<f64>,
-    /// What was sent in all rounds together.
+    /// Number sent in all rounds.
     #[serde(default)]
     pub sent: u64,
-    /// What of it did not arrive, or not as it should.
+    /// Number that did not arrive, or not as expected.
     #[serde(default)]
     pub lost: u64,
 }
 
-/// What a cost is of.
+/// The metric of a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// Nanoseconds for a packet, all that is measured with it included.
+    /// Nanoseconds per packet, including the cost of the measurement.
     Packet,
-    /// Nanoseconds for a MiB.
+    /// Nanoseconds per MiB.
     Stream,
-    /// Microseconds that half of the operations do not take.
+    /// Median latency, in microseconds.
     Median,
-    /// Microseconds that 99 % of the operations do not take.
+    /// 99th percentile of latency, in microseconds.
     P99,
-    /// Microseconds that 99.9 % of the operations do not take.
+    /// 99.9th percentile of latency, in microseconds.
     P999,
-    /// Microseconds from one operation to the next, in the mean.
+    /// Mean time per operation, in microseconds.
     Operation,
-    /// Microseconds of a CPU for an operation: both ends and what is between them.
+    /// CPU time per operation in microseconds, of both ends and the path between.
     Cpu,
     /// Milliseconds.
     Milliseconds,
 }
 
 impl Metric {
-    /// Its unit in tables.
+    /// Unit in tables.
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Packet => "ns/packet",
@@ -68,7 +67,7 @@ impl Metric {
         }
     }
 
-    /// Its unit where a measurement has several metrics.
+    /// Name and unit, where a measurement has several metrics.
     pub const fn unit_of_latency(self) -> Option<&'static str> {
         match self {
             Self::Packet | Self::Stream | Self::Milliseconds => None,
@@ -78,7 +77,7 @@ impl Metric {
         }
     }
 
-    /// The same as a rate, where that is what people say.
+    /// The cost as a rate, where that is usual.
     pub fn rate(self, cost: f64) -> Option<String> {
         match self {
             Self::Packet => Some(format!("{:.2} Mpps", 1e3 / cost)),
@@ -95,15 +94,15 @@ impl Measurement {
         Spread::of(self.figures.get(&of)?.rounds.iter().copied())
     }
 
-    /// How many times as good causeway is as another: of each round, since what disturbs a round
-    /// disturbs all of it.
+    /// How many times as good causeway is as another contender, per round: a disturbance affects
+    /// all turns of a round.
     pub fn ratio(&self, against: Contender) -> Option<Spread> {
         let (ours, theirs) = (self.figures.get(&Contender::Causeway)?, self.figures.get(&against)?);
         Spread::of(theirs.rounds.iter().zip(&ours.rounds).map(|(theirs, ours)| theirs / ours))
     }
 
-    /// How many times as good causeway is here as in another measurement, both net of the floor if
-    /// so wanted. It says something of those whose rounds were taken in turn.
+    /// How many times as good causeway is here as in another measurement, net of the floor if
+    /// `net`. Only meaningful if both took turns.
     pub fn ratio_to(&self, other: &Self, net: bool) -> Option<Spread> {
         let rounds = |of: &Self| {
             if net {
@@ -115,7 +114,7 @@ impl Measurement {
         Spread::of(rounds(other)?.iter().zip(rounds(self)?).map(|(theirs, ours)| theirs / ours))
     }
 
-    /// Who lost packets, so that the cost is only of those that arrived: in words.
+    /// The contenders that lost packets, in words. Their cost covers only packets that arrived.
     pub fn losses(&self) -> Vec<String> {
         let lossy = self.figures.iter().filter(|(_, figure)| figure.lost > 0);
         let told = |(contender, figure): (&Contender, &Figure)| {
@@ -124,12 +123,12 @@ impl Measurement {
         lossy.map(told).collect()
     }
 
-    /// A contender's cost net of the floor.
+    /// Cost of a contender net of the floor.
     pub fn net(&self, of: Contender) -> Option<Spread> {
         Spread::of(self.net_rounds(of)?)
     }
 
-    /// How many times as good causeway is as another, both net of the floor.
+    /// How many times as good causeway is as another contender, both net of the floor.
     pub fn net_ratio(&self, against: Contender) -> Option<Spread> {
         let (ours, theirs) = (self.net_rounds(Contender::Causeway)?, self.net_rounds(against)?);
         Spread::of(theirs.iter().zip(&ours).map(|(theirs, ours)| theirs / ours))

@@ -1,4 +1,4 @@
-//! What causeway takes of the machine's memory, and netfilter beside it.
+//! Memory use of causeway, compared with netfilter.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -7,29 +7,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::rig::Rig;
 
-/// In bytes.
+/// Memory use, in bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Memory {
-    /// How many flows the table has room for.
+    /// Capacity of the flow table.
     pub flows: u32,
-    /// All maps together.
+    /// All maps.
     pub maps: u64,
-    /// The biggest of them, which is the flow table.
+    /// The largest map: the flow table.
     pub flow_table: u64,
-    /// The agent, resident.
+    /// Resident memory of the agent.
     pub agent: u64,
-    /// One flow of netfilter's, without its place in a chain and its extensions; none where the
-    /// kernel does not say.
+    /// A netfilter flow, without hash chain and extensions. `None` if the kernel does not show it.
     pub netfilter_flow: Option<u64>,
 }
 
 impl Memory {
-    /// Of an agent whose table has room for so many flows.
+    /// Memory use of an agent with a flow table of that capacity.
     pub fn of(rig: &Rig, flows: u32) -> anyhow::Result<Self> {
         let process = PathBuf::from(format!("/proc/{}", rig.lab.agent_pid()));
         let mut maps = BTreeMap::new();
         for entry in fs::read_dir(process.join("fdinfo"))? {
-            // One that was closed meanwhile has none.
+            // The descriptor has been closed meanwhile.
             let text = fs::read_to_string(entry?.path()).unwrap_or_default();
             let field = |name: &str| {
                 text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
@@ -52,7 +51,7 @@ impl Memory {
     }
 }
 
-/// The third number of its line in `/proc/slabinfo`.
+/// The object size: the third number of its line in `/proc/slabinfo`.
 fn netfilter_flow() -> Option<u64> {
     let text = fs::read_to_string("/proc/slabinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("nf_conntrack "))?;

@@ -1,4 +1,4 @@
-//! The report's pictures.
+//! Plots of the report.
 
 use std::path::Path;
 
@@ -18,10 +18,10 @@ use crate::{
 };
 
 const SIZE: (u32, u32) = (960, 480);
-/// So many times the highest bar: above it is the legend.
+/// Height of the plot relative to the highest bar, with room for the legend.
 const ROOM: f64 = 1.4;
 
-/// Distinct also to those who see fewer colours.
+/// Distinguishable with colour blindness.
 const fn colour(contender: Contender) -> RGBColor {
     match contender {
         Contender::Floor => RGBColor(187, 187, 187),
@@ -37,13 +37,13 @@ const fn colour(contender: Contender) -> RGBColor {
     }
 }
 
-/// One group of bars.
+/// A group of bars.
 struct Group<'a> {
     title: &'a str,
     bars: Vec<(Contender, f64)>,
 }
 
-/// Draws what there is to draw, and answers the files' names.
+/// Draws all plots for which there are figures, and returns the file names.
 pub fn draw(measurements: &[Measurement], folder: &Path) -> anyhow::Result<Vec<String>> {
     let mut drawn = Vec::new();
     let packets: Vec<Group<'_>> = measurements
@@ -85,7 +85,7 @@ fn is_of_many(name: &str) -> bool {
     name.contains("publishes") || name.contains("range")
 }
 
-/// How many single ports were published while every packet was of a new flow.
+/// Number of single published ports in the comparison of new flows.
 fn publishes_of(name: &str) -> Option<f64> {
     match name.strip_prefix("published, new flows")? {
         "" => Some(1.0),
@@ -113,7 +113,7 @@ fn bars(path: &Path, title: &str, groups: &[Group<'_>]) -> anyhow::Result<()> {
         .y_label_area_size(48)
         .build_cartesian_2d(0.0..groups.len() as f64, 0.0..highest * ROOM)?;
     let label = |place: &f64| {
-        // Labels stand in the middle of their groups.
+        // Labels are centred below their groups.
         let at = (place - 0.5).round();
         let group =
             groups.get(at as usize).filter(|_| (place - 0.5 - at).abs() < 0.01 && at >= 0.0);

@@ -1,5 +1,5 @@
-//! causeway's programs in the kernel: what each costs, alone and at work, and how long it is. With
-//! `kernel.rs` the only place here that names aya.
+//! causeway's BPF programs: their sizes, and their cost alone and under traffic. This module and
+//! `kernel.rs` are the only ones here that use aya.
 
 use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Duration};
 
@@ -30,31 +30,30 @@ use crate::{
 /// A program of an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Program {
-    /// As the object calls it.
+    /// Name in the object.
     pub name: String,
-    /// Instructions when the verifier has made them what the kernel runs.
+    /// Instructions after the verifier's rewriting.
     pub instructions: u32,
     /// Bytes of machine code.
     pub machine_code: u32,
-    /// Instructions that the verifier looked at.
+    /// Instructions processed by the verifier.
     pub verified: u32,
 }
 
-/// What running a program costs.
+/// The cost of running a program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cost {
-    /// Which packets.
+    /// Kind of packets.
     pub packets: String,
-    /// Which program.
+    /// Name of the program.
     pub program: String,
-    /// Nanoseconds of one run by `BPF_PROG_TEST_RUN`, what a program that does nothing takes there
-    /// left out.
+    /// Nanoseconds per run in `BPF_PROG_TEST_RUN`, less those of an empty program.
     pub alone: f64,
-    /// Nanoseconds of one run by the kernel's own statistics, among the frames of a generator.
+    /// Nanoseconds per run in the kernel's statistics, under generated traffic.
     pub at_work: f64,
 }
 
-/// The programs that use the maps of an instance, by name.
+/// The programs that use the maps of an instance.
 pub fn of_instance(instance: &str) -> anyhow::Result<Vec<Program>> {
     let programs = infos(instance)?.into_iter().map(|info| {
         anyhow::Ok(Program {
@@ -72,7 +71,7 @@ pub fn of_instance(instance: &str) -> anyhow::Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// As the repository keeps it.
+/// The text of `programs.txt`.
 pub fn record(programs: &[Program]) -> String {
     let mut text = String::from(
         "# What the kernel runs of each program: instructions after the verifier, as `cargo \
@@ -80,18 +79,18 @@ pub fn record(programs: &[Program]) -> String {
          # Another compiler or kernel may give other numbers.\n",
     );
     for Program { name, instructions, .. } in programs {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<16}{instructions:>8}");
     }
     text
 }
 
-/// Packets, and the program that sees them first.
+/// Packets, and the first program they meet.
 struct Case {
     packets: &'static str,
     way: Way,
     program: &'static str,
-    /// They are of flows that have begun.
+    /// Whether they belong to established flows.
     known: bool,
 }
 
@@ -112,8 +111,7 @@ const XDP: [Case; 3] = [
     case("martian, from the wire", Way::Martian, "xdp_uplink", false),
 ];
 
-/// What the programs cost that packets meet first, for one of an established flow and for one that
-/// is none of theirs.
+/// The cost of the first program, for a packet of an established flow and for a foreign one.
 pub fn costs(kernel: &mut Kernel, rig: &Rig, publishes: Publishes) -> anyhow::Result<Vec<Cost>> {
     let cases = if rig.contender == Contender::CausewayXdp { &XDP[..] } else { &TC };
     let cases = cases.iter().flat_map(|case| Family::ALL.map(|family| (case, family)));
@@ -160,7 +158,7 @@ fn cost(
             );
         }
         if known {
-            // What goes there by the wire begins no flow.
+            // XDP creates no flows.
             alone(&tc(rig, "from_uplink")?, &skb::at(rig.uplink.index), frame, 1)?;
         }
         let context = xdp_md::at(rig.uplink.index, frame.len())?;
@@ -172,16 +170,16 @@ fn cost(
     Ok(Cost { packets, program: program.to_owned(), alone, at_work })
 }
 
-/// How often a program runs by itself.
+/// Number of runs in `BPF_PROG_TEST_RUN`.
 const RUNS: u32 = 4_000;
 
 fn tc(rig: &Rig, name: &'static str) -> anyhow::Result<SchedClassifier> {
     Ok(SchedClassifier::from_program_info(info(rig, name)?, name.into())?)
 }
 
-/// Nanoseconds of one run. A program that rewrites its frame gets a fresh one each time, so that
-/// its packet stays of the same flow; the clock is then read for each run, as it is with the
-/// program that does nothing.
+/// Nanoseconds per run. A program that rewrites its frame gets a fresh copy for each run, so that
+/// the packet stays in the same flow. This reads the clock for each run, as it does for the empty
+/// program.
 fn alone<P>(program: &P, context: &[u8], frame: &[u8], runs: u32) -> anyhow::Result<f64>
 where
     P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
@@ -215,7 +213,7 @@ fn infos(instance: &str) -> anyhow::Result<Vec<aya::programs::ProgramInfo>> {
     maps_below(&Path::new("/sys/fs/bpf/causeway").join(instance), &mut maps)?;
     let mut found = Vec::new();
     for info in loaded_programs() {
-        // One that went meanwhile is somebody else's.
+        // A program that has disappeared belongs to another process.
         let Ok(info) = info else { continue };
         if info.map_ids()?.is_some_and(|ids| ids.iter().any(|id| maps.contains(id))) {
             found.push(info);
@@ -224,7 +222,7 @@ fn infos(instance: &str) -> anyhow::Result<Vec<aya::programs::ProgramInfo>> {
     Ok(found)
 }
 
-/// The ids of the maps that are pinned in a folder.
+/// IDs of the maps pinned in a folder.
 fn maps_below(folder: &Path, ids: &mut BTreeSet<u32>) -> anyhow::Result<()> {
     for entry in
         std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?

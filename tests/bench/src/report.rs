@@ -1,4 +1,4 @@
-//! What is shown: tables on the terminal, and the same in Markdown.
+//! The report: tables on the terminal and in Markdown.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -20,7 +20,7 @@ use crate::{
     targets::Outcome,
 };
 
-/// Packets through hosts.
+/// Forwarding.
 pub fn forwarding(measurement: &Measurement) -> Table {
     let header = [
         &measurement.name,
@@ -51,7 +51,7 @@ pub fn forwarding(measurement: &Measurement) -> Table {
     table(&header, rows)
 }
 
-/// All metrics of one exchange between processes.
+/// All metrics of an exchange between processes.
 pub fn exchange(measurements: &[Measurement]) -> Option<Table> {
     let first = measurements.first()?;
     let mut header = vec![first.name.as_str()];
@@ -83,7 +83,7 @@ pub fn exchange(measurements: &[Measurement]) -> Option<Table> {
     Some(table(&header, rows))
 }
 
-/// What must be reached.
+/// Targets.
 pub fn targets(outcomes: &[Outcome]) -> Table {
     let row = |outcome: &Outcome| {
         let verdict = if outcome.reached() { "yes" } else { "NO" };
@@ -97,7 +97,7 @@ pub fn targets(outcomes: &[Outcome]) -> Table {
     table(&["causeway against", "target", "measured", "reached"], outcomes.iter().map(row))
 }
 
-/// causeway's programs.
+/// Programs of causeway.
 pub fn programs(programs: &[Program]) -> Table {
     let row = |program: &Program| {
         let numbers = [program.instructions, program.machine_code, program.verified];
@@ -111,7 +111,7 @@ pub fn programs(programs: &[Program]) -> Table {
     )
 }
 
-/// What they cost.
+/// Costs of programs.
 pub fn costs(costs: &[Cost]) -> Table {
     let shown = |cost: f64| if cost.is_finite() { format!("{cost:.0} ns") } else { String::new() };
     let row = |cost: &Cost| {
@@ -123,7 +123,7 @@ pub fn costs(costs: &[Cost]) -> Table {
     )
 }
 
-/// Memory.
+/// Memory use.
 pub fn memory(memory: &Memory) -> Table {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let each = |bytes: u64| format!("{bytes} bytes");
@@ -142,7 +142,7 @@ pub fn memory(memory: &Memory) -> Table {
     table(&["memory", ""], rows)
 }
 
-/// What is asked for.
+/// Control operations.
 pub fn timings(timings: &[Timing]) -> Table {
     let row = |timing: &Timing| {
         let took = Spread::of(timing.rounds.iter().copied());
@@ -179,7 +179,7 @@ fn markdown(results: &Results, plots: &[String]) -> String {
         results.turn
     );
     let mut section = |title: &str, content: String| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "## {title}\n\n{content}\n\n");
     };
     let versions: Vec<_> =
@@ -285,7 +285,7 @@ fn times(contender: Contender, ratio: Option<Spread>) -> String {
     }
 }
 
-/// A run in which packets were lost says so.
+/// Lost packets are reported.
 pub fn lost(lost: u64, sent: u64) -> String {
     match (lost, sent) {
         (_, 0) => String::new(),

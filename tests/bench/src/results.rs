@@ -1,4 +1,4 @@
-//! All that one run has found.
+//! The results of one run.
 
 use serde::Serialize;
 
@@ -12,29 +12,29 @@ use crate::{
     targets::Outcome,
 };
 
-/// What `--json` writes.
+/// The output of `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Results {
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// What was asked for.
+    /// The arguments.
     pub command: String,
-    /// How long a turn was, and how many rounds there were.
+    /// Length of a turn, and number of rounds.
     pub rounds: u32,
     /// Milliseconds.
     pub turn: u128,
-    /// Who could not take part, and why.
+    /// Contenders that could not take part, and why.
     pub left_out: Vec<(Contender, String)>,
-    /// Each a comparison.
+    /// The measurements.
     pub measurements: Vec<Measurement>,
-    /// What must be reached, as far as it was measured.
+    /// The targets that were measured.
     pub targets: Vec<Outcome>,
-    /// causeway's programs.
+    /// The programs of causeway.
     pub programs: Vec<Program>,
-    /// What they cost.
+    /// Their costs.
     pub costs: Vec<Cost>,
-    /// What causeway takes of the machine's memory.
+    /// Memory use of causeway.
     pub memory: Option<Memory>,
-    /// How long what is asked for takes.
+    /// Latency of control operations.
     pub timings: Vec<Timing>,
 }

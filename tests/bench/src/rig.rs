@@ -1,4 +1,4 @@
-//! A host of its own for each contender, with two containers and the world outside.
+//! A host for a contender, with two containers and the outside world.
 
 use std::{
     fs,
@@ -27,8 +27,7 @@ use crate::contender::{Contender, Publishes, TCP};
 /// The bridge of the containers.
 pub const BRIDGE: &str = "cw0";
 
-/// The address of a container by its number: what an agent that counts on from the gateway's gives
-/// them too.
+/// The address of a container by number, the same that the agent allocates.
 pub const fn address_of(family: Family, container: u8) -> IpAddr {
     let last = container + 2;
     match family {
@@ -37,77 +36,77 @@ pub const fn address_of(family: Family, container: u8) -> IpAddr {
     }
 }
 
-/// How many pings a neighbour may leave without an answer, and how long each is waited for.
+/// Number of pings to try, and time to wait for each.
 const TRIES: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is to be made.
+/// What to make.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// What is published.
+    /// The published ports.
     pub publishes: Publishes,
-    /// How many flows of each family there must be room for, where that has to be said.
+    /// Required capacity for flows of each family, if configurable.
     pub flows: u32,
-    /// What frames are of. Every host has both, but rules are made for these alone.
+    /// Families of the frames. Every host has both, but rules are made for these only.
     pub families: Vec<Family>,
     /// The program of [`Contender::CausewayBefore`].
     pub before: Option<PathBuf>,
 }
 
-/// What exists and is to go, whatever ends the benchmark.
+/// What to remove, however the benchmark ends.
 static MADE: Mutex<Vec<Arc<Mutex<Undo>>>> = Mutex::new(Vec::new());
 
-/// A host, its two containers and the world.
+/// A host with two containers and the world.
 #[derive(Debug)]
 pub struct Rig {
-    /// What works on it.
+    /// The contender.
     pub contender: Contender,
-    /// The namespaces.
+    /// Namespaces.
     pub lab: Lab,
-    /// The published one, and its neighbour.
+    /// The published container, and its neighbour.
     pub containers: [Place; 2],
     /// The uplink.
     pub uplink: Interface,
     /// The uplink's other end.
     pub world_side: Interface,
-    /// The bridge's.
+    /// MAC of the bridge.
     pub gateway_mac: Mac,
 }
 
 /// A container.
 #[derive(Debug)]
 pub struct Place {
-    /// Its namespace.
+    /// Namespace.
     pub netns: Netns,
     addresses: Vec<IpAddr>,
-    /// Its own interface's MAC.
+    /// MAC of the container side.
     pub mac: Mac,
-    /// Its own interface.
+    /// Container side.
     pub interface: String,
-    /// The interface on the host that leads to it.
+    /// Host side.
     pub host_side: Interface,
 }
 
 /// An interface of the host.
 #[derive(Clone, Debug)]
 pub struct Interface {
-    /// Its index.
+    /// Index.
     pub index: u32,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its MAC.
+    /// MAC.
     pub mac: Mac,
 }
 
 impl Rig {
-    /// Makes one.
+    /// Makes a host.
     pub fn build(contender: Contender, setup: &Setup, number: u32) -> anyhow::Result<Self> {
         let lab = Lab::for_people(&undo::unique_name(number), false)?;
         MADE.lock().unwrap_or_else(PoisonError::into_inner).push(lab.shared_undo());
         for (key, value) in [
             ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"),
-            // Bridged packets are nothing to the rules. (Docker sets it to 1, at a price.)
+            // Rules do not see bridged packets. (Docker sets this to 1, at a cost.)
             ("bridge/bridge-nf-call-iptables", "0"),
             ("bridge/bridge-nf-call-ip6tables", "0"),
         ] {
@@ -130,14 +129,13 @@ impl Rig {
             let Some(program) = contender.rules_program(*family) else { continue };
             let rules = contender.rules(*family, setup.publishes);
             feed(&lab.host, program, &rules).with_context(|| contender.refused())?;
-            // In this kernel's words: the receiver's checksum is the network card's work, as it is
-            // on real machines.
+            // The receiver's checksum is verified by the network card, as on real machines.
             sysctl::set(&lab.host, "netfilter/nf_conntrack_checksum", "0")?;
         }
         let uplink = interface(&lab.host, UPLINK)?;
         let world_side = interface(&lab.world, WORLD_SIDE)?;
         let gateway_mac = interface(&lab.host, BRIDGE)?.mac;
-        // For what is not translated.
+        // For packets without NAT.
         for family in Family::ALL {
             tell(
                 &lab.world,
@@ -149,10 +147,10 @@ impl Rig {
         Ok(rig)
     }
 
-    /// Lets neighbours know each other, so that no frame waits for an answer.
+    /// Resolves all neighbours, so that no frame waits for that.
     fn meet(&self) -> anyhow::Result<()> {
         let [c1, c2] = &self.containers;
-        // A link that has just come up may lose the first one.
+        // A link that has just come up may lose the first ping.
         let ping = |from: &Netns, to: IpAddr| {
             let mut answers = (0..TRIES).map(|_| try_ping(from, to, 0x5000, 56, PATIENCE).is_ok());
             ensure!(
@@ -172,19 +170,19 @@ impl Rig {
         Ok(())
     }
 
-    /// What its containers have addresses of.
+    /// The families of container addresses.
     fn families(&self) -> impl Iterator<Item = Family> {
         self.containers[0].addresses.iter().copied().map(Family::of)
     }
 
-    /// Lets the uplink receive as a network card does, or not: without, nothing that was sent by
-    /// XDP arrives.
+    /// Enables or disables NAPI on the uplink, as on a network card. Without it frames sent by XDP
+    /// do not arrive.
     pub fn receive_by_napi(&self, on: bool) -> anyhow::Result<()> {
         let state = if on { "on" } else { "off" };
         run(&self.lab.host, Command::new("ethtool").args(["--offload", UPLINK, "gro", state]))
     }
 
-    /// Forgets every flow.
+    /// Removes every flow.
     pub fn forget_flows(&self) -> anyhow::Result<()> {
         match self.contender {
             Contender::Floor | Contender::Redirect | Contender::Plain => Ok(()),
@@ -202,7 +200,7 @@ impl Rig {
 }
 
 impl Place {
-    /// Its address of a family.
+    /// Address of a family.
     pub fn address(&self, family: Family) -> anyhow::Result<IpAddr> {
         let found = self.addresses.iter().find(|address| Family::of(**address) == family);
         found.copied().with_context(|| format!("a container has no address of {family}"))
@@ -227,7 +225,7 @@ impl Place {
     }
 }
 
-/// Removes what there is of every rig; answers what did not go.
+/// Removes everything of all rigs. Returns what could not be removed.
 pub fn undo_all() -> Vec<String> {
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.drain(..)
@@ -235,7 +233,7 @@ pub fn undo_all() -> Vec<String> {
         .collect()
 }
 
-/// By another build, with what any build takes.
+/// With another build, and only options that every build has.
 fn before(lab: &Lab, setup: &Setup) -> anyhow::Result<[Place; 2]> {
     let program = setup.before.clone().context("--before does not say which program it is")?;
     let mut help = Command::new(&program);
@@ -285,7 +283,7 @@ fn causeway(
     Ok([place(&names[0])?, place(&names[1])?])
 }
 
-/// As the articles on container networking do it.
+/// As articles on container networking do it.
 fn by_hand(lab: &Lab) -> anyhow::Result<[Place; 2]> {
     sysctl::set(&lab.host, "ipv4/ip_forward", "1")?;
     sysctl::set(&lab.host, "ipv6/conf/all/forwarding", "1")?;
@@ -298,7 +296,7 @@ fn by_hand(lab: &Lab) -> anyhow::Result<[Place; 2]> {
         let name = lab.name_of(&format!("c{}", number + 1));
         let netns = Netns::create(&name)?;
         lab.undo().namespaces.push(name.clone());
-        // So that it can send at once.
+        // Usable at once.
         sysctl::set(&netns, "ipv6/conf/default/accept_dad", "0")?;
         let host_side = format!("h{}", number + 1);
         place::block_on(async {
@@ -316,7 +314,7 @@ fn by_hand(lab: &Lab) -> anyhow::Result<[Place; 2]> {
     Ok([container(0)?, container(1)?])
 }
 
-/// An address of the containers' network with the bits of its subnet.
+/// An address with the prefix length of the containers' network.
 fn in_subnet(address: IpAddr) -> anyhow::Result<String> {
     let subnet: IpNet = Family::of(address).subnet().parse()?;
     Ok(format!("{address}/{}", subnet.prefix_len()))
@@ -339,13 +337,13 @@ fn run(netns: &Netns, command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a program in a namespace that reads `text`.
+/// Runs a program in a namespace with `text` on stdin.
 fn feed(netns: &Netns, program: &[&str], text: &str) -> anyhow::Result<()> {
     let mut command = Command::new(program[0]);
     command.args(&program[1..]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = place::run(netns, || command.spawn());
     let mut child = child.with_context(|| format!("cannot run {}", program[0]))?;
-    // A program that stopped reading says why.
+    // A program that stopped reading prints the reason.
     let _ = child.stdin.take().context("its stdin is a pipe")?.write_all(text.as_bytes());
     let output = child.wait_with_output()?;
     if output.status.success() {

@@ -1,20 +1,20 @@
-//! What is said of several rounds.
+//! Statistics over rounds.
 
 use serde::{Deserialize, Serialize};
 
-/// The middle of some figures, and how far they are apart.
+/// Median and quartiles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// Half of the figures are above it.
+    /// The median.
     pub median: f64,
-    /// A quarter of the figures is below it.
+    /// The first quartile.
     pub lower: f64,
-    /// A quarter of the figures is above it.
+    /// The third quartile.
     pub upper: f64,
 }
 
 impl Spread {
-    /// None of no figures.
+    /// `None` without figures.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
@@ -22,13 +22,13 @@ impl Spread {
         Some(Self { median: at(0.5)?, lower: at(0.25)?, upper: at(0.75)? })
     }
 
-    /// Half of the way between the quarters, in parts of the median.
+    /// Half the interquartile range, relative to the median.
     pub fn relative(&self) -> f64 {
         (self.upper - self.lower) / 2.0 / self.median
     }
 }
 
-/// The figure that a part of the sorted figures is below, between two of them where it must be.
+/// The quantile of sorted figures, interpolated.
 pub fn quantile(sorted: &[f64], part: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let place = part * last as f64;

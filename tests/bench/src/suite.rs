@@ -1,4 +1,4 @@
-//! Everything that is measured, in groups that share their hosts.
+//! All comparisons, in groups that share hosts.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use crate::{
 /// Comparisons on the same hosts.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// What is published there.
+    /// The published ports.
     pub publishes: Publishes,
-    /// Each with its name.
+    /// Comparisons of forwarding, by name.
     pub comparisons: Vec<(String, Comparison)>,
-    /// Between processes.
+    /// Exchanges between processes.
     pub exchanges: Vec<(Exchange, Way)>,
 }
 
-/// How much of it.
+/// How much to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// What the targets name, in less than four minutes.
+    /// What the targets need, in less than four minutes.
     Quick,
-    /// That, with more rounds.
+    /// The same with more rounds.
     Usual,
-    /// All of it.
+    /// Everything.
     Full,
 }
 
 impl Size {
-    /// What is done for one comparison.
+    /// A comparison of forwarding or an exchange.
     pub const fn effort(self) -> Effort {
         let (rounds, turn) = match self {
             Self::Quick => (9, 60),
@@ -45,12 +45,12 @@ impl Size {
     }
 }
 
-/// The comparisons of forwarding whose names have one of the words; all without words.
+/// The comparisons of forwarding whose names contain one of the words. All without words.
 pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
     let mut groups = Vec::new();
     let all = |publishes| Group { publishes, comparisons: Vec::new(), exchanges: Vec::new() };
     let mut first = all(Publishes::Singles(1));
-    // Apart, because tables with room for so many flows are slower for few, too.
+    // On hosts of their own, since tables for so many flows are slower for few flows too.
     let mut big = all(Publishes::Singles(1));
     let sizes: &[u32] = if size == Size::Quick { &[1_000] } else { &[1, 1_000] };
     for (way, word) in [(Way::Inwards, "published"), (Way::Outwards, "masquerade")] {
@@ -131,7 +131,8 @@ pub fn forwarding(size: Size, only: &[String]) -> Vec<Group> {
     groups
 }
 
-/// Whether `--only` asks for it: by its whole name, or by a part of it that is nobody's whole name.
+/// Whether `--only` selects it: by its whole name, or by a part that is not the whole name of
+/// another.
 pub fn wanted(name: &str, only: &[String], all: &[String]) -> bool {
     only.is_empty()
         || only
@@ -140,7 +141,7 @@ pub fn wanted(name: &str, only: &[String], all: &[String]) -> bool {
 }
 
 impl Group {
-    /// Those of one name stand one behind the other.
+    /// Comparisons of one name are adjacent.
     fn add(&mut self, name: &str, way: Way, flows: Flows, families: &[Family]) {
         for family in families {
             let name = if *family == V4 { name.to_owned() } else { by_ipv6(name) };
@@ -151,19 +152,19 @@ impl Group {
         }
     }
 
-    /// What is compared, by name.
+    /// Names of the comparisons.
     pub fn names(&self) -> impl Iterator<Item = String> {
         let exchanges = self.exchanges.iter().map(|(exchange, way)| tcp::name(*exchange, *way));
         self.comparisons.iter().map(|(name, _)| name.clone()).chain(exchanges)
     }
 
-    /// Whether there is something to see of a contender.
+    /// Whether a contender takes part.
     pub fn has(&self, contender: Contender) -> bool {
         self.comparisons.iter().any(|(_, comparison)| contender.takes_part(comparison))
             || self.exchanges.iter().any(|(_, way)| contender.exchanges(*way))
     }
 
-    /// How many figures there are of those contenders.
+    /// Number of figures for those contenders.
     pub fn turns(&self, contenders: &[Contender]) -> usize {
         let figures = |contender: &Contender| {
             self.comparisons
@@ -175,7 +176,7 @@ impl Group {
         contenders.iter().map(figures).sum()
     }
 
-    /// What packets are of.
+    /// The families of the packets.
     pub fn families(&self) -> Vec<Family> {
         let is_there = |family: &Family| {
             self.comparisons.iter().any(|(_, comparison)| comparison.family == *family)
@@ -184,7 +185,7 @@ impl Group {
         Family::ALL.into_iter().filter(is_there).collect()
     }
 
-    /// The most flows that are there at once.
+    /// The largest number of concurrent flows.
     pub fn flows(&self) -> u32 {
         let flows = |(_, comparison): &(String, Comparison)| match comparison.flows {
             Flows::Of(flows) => flows,
@@ -194,7 +195,7 @@ impl Group {
     }
 }
 
-/// The name of a comparison, by IPv6.
+/// The name of an IPv6 comparison.
 pub fn by_ipv6(name: &str) -> String {
     format!("{name}, {V6}")
 }

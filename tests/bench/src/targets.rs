@@ -1,4 +1,4 @@
-//! What must be reached: ratios, each within one run.
+//! Targets: ratios within one run.
 
 use serde::Serialize;
 
@@ -8,41 +8,41 @@ use crate::{
     suite::by_ipv6,
 };
 
-/// One of them.
+/// One target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     name: &'static str,
     metric: Metric,
-    /// Net of the floor.
+    /// Whether it is net of the floor.
     net: bool,
     against: Against,
-    /// How many times as good causeway has to be.
+    /// The required ratio.
     factor: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Against {
     Other(Contender),
-    /// causeway itself, in another measurement; what plain routing cost beside it shows how the
-    /// machine was each time.
+    /// Another measurement of causeway; plain routing in both shows how the machine was at the
+    /// time.
     Itself(&'static str),
-    /// causeway itself, by IPv6 what the other is by IPv4.
+    /// IPv6 compared with IPv4, both with causeway.
     Families,
 }
 
-/// A target and what was measured.
+/// A target and its result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    /// What, in words.
+    /// The target, in words.
     pub what: String,
-    /// How many times as good causeway has to be.
+    /// The required ratio.
     pub target: f64,
-    /// How many times as good it is.
+    /// The measured ratio.
     pub ratio: f64,
 }
 
 impl Outcome {
-    /// Whether it is reached.
+    /// Whether the target is met.
     pub fn reached(&self) -> bool {
         self.ratio >= self.target
     }
@@ -56,12 +56,12 @@ const fn net(name: &'static str, against: Contender, factor: f64) -> Target {
     Target { name, metric: Metric::Packet, net: true, against: Against::Other(against), factor }
 }
 
-/// By IPv6, against IPv4: at most 15 % more.
+/// IPv6 may cost at most 15 % more than IPv4.
 const fn families(name: &'static str, net: bool) -> Target {
     Target { name, metric: Metric::Packet, net, against: Against::Families, factor: 1.0 / 1.15 }
 }
 
-/// Against a former build: no more, as exactly as it can be measured.
+/// Must not cost more than an earlier build, within the precision of the measurement.
 const fn before(name: &'static str) -> Target {
     target(name, Metric::Packet, Contender::CausewayBefore, 0.98)
 }
@@ -69,7 +69,7 @@ const fn before(name: &'static str) -> Target {
 const REQUESTS: &str = "TCP request/response, published";
 const CONNECTIONS: &str = "TCP connect/request/response/close, published";
 
-/// In the order of the table.
+/// All targets, in the order of the table.
 const TARGETS: [Target; 35] = {
     use Contender::{IptablesLegacy as Legacy, NftMap, Plain};
     use Metric::{Median, Operation, P99, Packet, Stream};
@@ -124,7 +124,7 @@ const TARGETS: [Target; 35] = {
     ]
 };
 
-/// Those whose measurements there are.
+/// The targets that were measured.
 pub fn outcomes(measurements: &[Measurement]) -> Vec<Outcome> {
     let find =
         |name: &str, metric| measurements.iter().find(|m| m.name == name && m.metric == metric);

@@ -1,5 +1,5 @@
-//! TCP between two processes: streams, requests on one connection, and a connection for each
-//! request. Both ends are threads of the benchmark, which do nothing but their system calls.
+//! TCP between two processes: streams, requests on one connection, and a connection per request.
+//! Both ends are threads of the benchmark that make only the necessary system calls.
 
 use std::{
     collections::BTreeMap,
@@ -26,19 +26,19 @@ use crate::{
     traffic::Way,
 };
 
-/// What the two ends do.
+/// The kind of exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {
-    /// One sends all it can.
+    /// One end sends as much as possible.
     Stream,
-    /// A byte for a byte, again and again.
+    /// One byte each way, repeatedly.
     Requests,
-    /// The same, with a connection for each; the server closes it.
+    /// The same with a connection for each; the server closes it.
     Connections,
 }
 
 impl Exchange {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Stream, Self::Requests, Self::Connections];
 
     const fn name(self) -> &'static str {
@@ -59,8 +59,8 @@ pub fn name(exchange: Exchange, way: Way) -> String {
 const BLOCK: usize = 128 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Lets every contender have its turn in every round, as [`crate::forwarding::compare`] does.
-/// Answers one measurement for each metric.
+/// Gives every contender a turn in every round, like [`crate::forwarding::compare`]. Returns one
+/// measurement per metric.
 pub fn compare(
     rigs: &[Rig],
     exchange: Exchange,
@@ -103,7 +103,7 @@ pub fn compare(
 
 struct Server {
     address: SocketAddr,
-    /// Where it listens, and in which namespace.
+    /// Listening address and namespace.
     local: SocketAddr,
     netns: causeway_netlink::Netns,
     thread: JoinHandle<()>,
@@ -132,17 +132,17 @@ impl Server {
         Ok(Self { address: (address, port).into(), local, netns: netns.try_clone()?, thread })
     }
 
-    /// A connection that ends without a byte ends it.
+    /// A connection that is closed without data ends it.
     fn end(self) {
         let connected =
             place::run(&self.netns, || TcpStream::connect_timeout(&self.local, PATIENCE));
         drop(connected);
-        // It has no more to say.
+        // No more data will follow.
         let _ = self.thread.join();
     }
 }
 
-/// Until a connection brings nothing.
+/// Until a connection is closed without data.
 fn serve(listener: &TcpListener, exchange: Exchange) {
     let mut buffer = vec![0; BLOCK];
     while let Ok((mut stream, _)) = listener.accept() {
@@ -169,13 +169,13 @@ fn serve(listener: &TcpListener, exchange: Exchange) {
             return;
         }
         if exchange == Exchange::Stream {
-            // The sender waits for it: so all of it has arrived.
+            // The sender waits for this byte, so that all data has arrived.
             let _ = stream.write_all(&[1]);
         }
     }
 }
 
-/// One turn.
+/// A turn of one contender.
 fn client(
     rig: &Rig,
     exchange: Exchange,
@@ -259,7 +259,7 @@ fn operations(
     ])
 }
 
-/// Of this process: both ends, and what the kernel does for their packets on their time.
+/// CPU time of this process: both ends, and the kernel's work for their packets.
 fn cpu_time() -> anyhow::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
 }

@@ -1,4 +1,4 @@
-//! Which frames are generated: three ways through a host, and how many flows they are of.
+//! Generated frames: paths through a host, and numbers of flows.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,8 +6,7 @@ use causeway_api::types::mac::Mac;
 use causeway_bench_ebpf::{ETHER_TYPE_AT, LONGEST, Layout, MARK, Traffic, V4, V6, fold};
 use causeway_tests::family::Family;
 
-/// The first address of the outside that flows come from or go to: in the networks for benchmarks
-/// of RFC 2544 and RFC 5180.
+/// The first outside address of flows, in the benchmarking networks of RFC 2544 and RFC 5180.
 pub const fn outside(family: Family) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
@@ -15,7 +14,7 @@ pub const fn outside(family: Family) -> IpAddr {
     }
 }
 
-/// The first of the addresses that no frame may come from. IPv6 has but one for loopback.
+/// The first martian source. IPv6 has one loopback address only.
 const fn martian(family: Family) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -23,7 +22,7 @@ const fn martian(family: Family) -> IpAddr {
     }
 }
 
-/// What a family's frames look like.
+/// The layout of a family's frames.
 pub const fn layout(family: Family) -> &'static Layout {
     match family {
         Family::V4 => &V4,
@@ -33,72 +32,72 @@ pub const fn layout(family: Family) -> &'static Layout {
 
 /// The first published port on the host.
 pub const HOST_PORT: u16 = 20_000;
-/// The container port that it leads to.
+/// The container port of [`HOST_PORT`].
 pub const CONTAINER_PORT: u16 = 30_000;
 
-/// Flows of one outside address.
+/// Flows per outside address.
 const PORTS_OF_EACH: u32 = 64;
-/// Flows of one container toward another.
+/// Flows from one container to another.
 const PORTS_OF_NEIGHBOUR: u32 = 50_000;
 const FIRST_PORT: u32 = 1_024;
 
-/// Its IANA number.
+/// Protocol number.
 const UDP: u8 = 17;
 
 /// `XDP_PASS` and `XDP_TX`.
 const PASS: u32 = 2;
 const SEND: u32 = 3;
 
-/// Where frames go through a host.
+/// The path of frames through a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From outside to a published port.
     Inwards,
     /// From a container to the outside.
     Outwards,
-    /// From a container to another of its network.
+    /// From a container to another on its network.
     Across,
-    /// As [`Self::Inwards`], but sent by the world: the uplink's driver receives it, and its XDP
-    /// program if it has one.
+    /// Like [`Self::Inwards`], but sent by the world, so that the uplink's driver receives it and
+    /// runs its XDP program.
     Wire,
-    /// As [`Self::Wire`], but in the name of loopback, or of a group: nobody gets it.
+    /// Like [`Self::Wire`], but from a loopback or multicast source: must be dropped.
     Martian,
 }
 
 impl Way {
-    /// Whether the frames are received by the uplink's driver.
+    /// Whether the uplink's driver receives the frames.
     pub const fn is_wire(self) -> bool {
         matches!(self, Self::Wire | Self::Martian)
     }
 }
 
-/// How many flows frames are of.
+/// The number of flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flows {
-    /// So many, in turn.
+    /// So many flows in turn.
     Of(u32),
-    /// Each frame begins one.
+    /// A new flow for each frame.
     New,
 }
 
-/// The ends of a frame's header.
+/// Addresses in the header of a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
-    /// The sender's MAC.
+    /// Source MAC.
     pub source_mac: Mac,
-    /// Whom the frame is for on the link.
+    /// Destination MAC.
     pub destination_mac: Mac,
-    /// The container that sends, if one does.
+    /// The sending container, if any.
     pub source: IpAddr,
-    /// Whom it is addressed to, unless that changes.
+    /// The destination, unless it changes from frame to frame.
     pub destination: IpAddr,
     /// The first destination port.
     pub port: u16,
-    /// How many destination ports are taken in turn.
+    /// Number of destination ports, used in turn.
     pub ports: u32,
 }
 
-/// The frames of `flows` flows, of the family that the ends are of.
+/// The frames of `flows` flows, of the family of `ends`.
 pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
     let family = Family::of(ends.destination);
     let layout = layout(family);
@@ -132,14 +131,14 @@ pub fn frames(way: Way, flows: Flows, ends: &Ends) -> Traffic {
     for (place, address) in [source, destination].into_iter().enumerate() {
         let whole = &mut frame[layout.source_at + place * layout.address..][..layout.address];
         whole.copy_from_slice(&octets(address));
-        // Its last word is written into each frame.
+        // The generator writes its last word into each frame.
         if place == usize::from(toward) {
             whole[layout.address - 4..].fill(0);
         }
     }
     frame[layout.ports_at + 4..][..2].copy_from_slice(&length(layout.ports_at));
     frame[layout.mark_at..][..8].copy_from_slice(&MARK);
-    // The pseudo header's share: addresses, protocol and length.
+    // The pseudo header: addresses, protocol and length.
     let pseudo = sum(&frame[layout.source_at..layout.ports_at])
         + u32::from(u16::from(UDP).to_be())
         + u32::from(u16::from_ne_bytes(length(layout.ports_at)));
@@ -172,7 +171,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// Of words as they stand in the frame.
+/// The sum of words in frame order.
 fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks_exact(2).map(|pair| u32::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum()
 }

@@ -1,4 +1,4 @@
-//! The generator and the counter: what goes in comes out, and what does not is told.
+//! Generator and counter: frames arrive on every path, and loss is reported.
 
 use std::{
     collections::BTreeSet,
@@ -27,8 +27,7 @@ use causeway_tests::{
 
 const WAYS: [Way; 4] = [Way::Inwards, Way::Outwards, Way::Across, Way::Wire];
 
-/// A kernel has one place for what it generates, and the machine only so many CPUs: one test at a
-/// time.
+/// One test at a time: the machine has few CPUs.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -64,7 +63,7 @@ fn every_frame_arrives_on_every_path() {
     let effort = Effort { rounds: 2, turn: Duration::from_millis(5), new_flows: 1_000 };
     for contender in Contender::ALL {
         if contender == Contender::NftFlowtable {
-            // Not every kernel has it; the benchmark itself says so.
+            // Not every kernel has it, as the benchmark reports.
             continue;
         }
         let rig = rig(contender);
@@ -142,7 +141,7 @@ fn martians_are_dropped_and_counted(family: Family) {
         let turns = &all.unwrap()[0][0];
         assert_eq!(turns.lost(), 0, "{contender}: some have arrived");
         if contender.is_causeway() {
-            // Those that were tried before count too.
+            // Frames of earlier trials count too.
             let counted = rig.lab.counted("martian");
             assert!(
                 counted >= turns.frames() && counted > 2_000,
@@ -160,7 +159,7 @@ fn loss_on_the_path_is_reported(family: Family) {
     let rig = rig(Contender::IptablesLegacy);
     let comparison = comparison(family, Way::Inwards, Flows::Of(100));
     let (entry, mut traffic) = forwarding::entering(&rig, &comparison).unwrap();
-    // Of four ports three are published.
+    // Three of four ports are published.
     traffic.services = 4;
     let entered = place::run(&rig.lab.host, || kernel.open(&entry.name)).unwrap();
     let counted =
@@ -205,8 +204,8 @@ fn socket_receives_frames_as_datagrams(family: Family) {
     kernel.aim(&traffic, &Expected::default()).unwrap();
     place::run(&rig.lab.host, || kernel.run(family, entry.index, 60)).unwrap();
     let mut clients = BTreeSet::new();
-    // Of three ports in turn it has one; a socket has room for some 40 frames, each in a page of
-    // its own.
+    // It receives one of three ports in turn. The socket buffer holds some 40 frames, each in a
+    // page.
     for _ in 0..20 {
         let mut datagram = [0; 64];
         let (length, from) = socket.recv_from(&mut datagram).unwrap();
@@ -218,7 +217,7 @@ fn socket_receives_frames_as_datagrams(family: Family) {
     gone(rig);
 }
 
-/// Addresses and ports of so many frames, which are one behind the other.
+/// Addresses and ports of adjacent frames.
 fn tuples(family: Family, traffic: &mut Traffic, frames: usize) -> BTreeSet<Vec<u8>> {
     let layout = traffic::layout(family);
     let frame = |_| {

@@ -1,4 +1,4 @@
-//! However it ends, the benchmark leaves nothing on the machine.
+//! The benchmark leaves nothing on the machine, however it ends.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// A benchmark that has begun to make namespaces.
+/// A benchmark that has started to make namespaces.
 struct Running {
     guard: Child,
     worker: Pid,
@@ -45,7 +45,7 @@ impl Running {
         running
     }
 
-    /// How many things of it there are in a folder.
+    /// Number of its entries in a folder.
     fn left(&self, folder: &Path) -> usize {
         let ours = format!("cwt{}-", self.worker);
         let names = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -71,7 +71,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Of a test that failed.
+    /// After a failed test.
     fn drop(&mut self) {
         if self.guard.try_wait().is_ok_and(|ended| ended.is_none()) {
             let _ = kill(self.worker, Signal::SIGTERM);
@@ -80,10 +80,10 @@ impl Drop for Running {
     }
 }
 
-/// What happens to it, in words and in fact.
+/// A way to end it: in words, and the action.
 type End<'a> = (&'a str, &'a dyn Fn(&Running));
 
-// One after the other, whatever the harness does.
+// In sequence, whatever the harness does.
 #[test]
 fn interrupted_benchmark_leaves_nothing() {
     let room = Room::found();

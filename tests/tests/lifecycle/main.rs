@@ -1,3 +1,5 @@
 //! Agents and containers that start, stop, crash and are replaced.
 
-mod agent;
+mod down;
+mod replacement;
+mod restart;

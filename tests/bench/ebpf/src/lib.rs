@@ -1,5 +1,4 @@
-//! What the benchmark and its programs in the kernel share: the layouts of their maps, and what a
-//! generated frame looks like.
+//! Shared by the benchmark and its BPF programs: map layouts, and the layout of generated frames.
 #![no_std]
 
 use core::net::IpAddr;
@@ -8,18 +7,18 @@ use bytemuck::{Pod, Zeroable};
 
 /// Names of programs and maps in the object.
 pub mod name {
-    /// XDP, run by `BPF_PROG_TEST_RUN` with live frames: IPv4.
+    /// XDP, run by `BPF_PROG_TEST_RUN` with live frames (IPv4).
     pub const GENERATE4: &str = "generate4";
-    /// The same: IPv6.
+    /// XDP, run by `BPF_PROG_TEST_RUN` with live frames (IPv6).
     pub const GENERATE6: &str = "generate6";
-    /// XDP on the interface that generated frames enter by: passes everything. It is there for the
-    /// interface's receive queue.
+    /// XDP that passes everything, on the interface where generated frames enter: it sets up the
+    /// receive queue.
     pub const PASS: &str = "pass";
-    /// tc ingress where frames arrive: counts those that were generated, and drops them.
+    /// tc ingress on arrival: counts and drops generated frames.
     pub const COUNT: &str = "count";
-    /// tc, attached nowhere: what running a program costs that does nothing.
+    /// tc, not attached: an empty program, for comparison.
     pub const NOTHING: &str = "nothing";
-    /// tc ingress where frames enter: redirects those that were generated, as they are.
+    /// tc ingress at the entry: redirects generated frames unchanged.
     pub const REDIRECT: &str = "redirect";
     /// Array of one: [`super::Traffic`].
     pub const TRAFFIC: &str = "TRAFFIC";
@@ -27,39 +26,39 @@ pub mod name {
     pub const EXPECTED: &str = "EXPECTED";
     /// Array of one: [`super::Exit`].
     pub const EXIT: &str = "EXIT";
-    /// Per-CPU array: [`super::count`] to a number of frames.
+    /// Per-CPU array: number of frames for each [`super::count`].
     pub const COUNTS: &str = "COUNTS";
 }
 
-/// What a generated frame's payload begins with.
+/// The first bytes of a generated payload.
 pub const MARK: [u8; 8] = *b"causeway";
 
-/// Where the type of an Ethernet frame is.
+/// Offset of the EtherType.
 pub const ETHER_TYPE_AT: usize = 12;
 
-/// Where things are in a family's frames, in bytes: UDP with a payload of 18, which makes IPv4's
-/// frame the shortest that Ethernet has, without its checksum.
+/// Offsets in the frames of a family: UDP with 18 bytes of payload, which for IPv4 is the shortest
+/// Ethernet frame (without FCS).
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// The type of the frame, as its bytes stand in a word.
+    /// EtherType, in frame order.
     pub ether_type: u16,
-    /// How long it is.
+    /// Length of the frame.
     pub frame: usize,
-    /// How long an address is.
+    /// Length of an address.
     pub address: usize,
-    /// Where the source address is, and behind it the destination.
+    /// Offset of the source address; the destination follows.
     pub source_at: usize,
-    /// Where the IP header's checksum is, if it has one.
+    /// Offset of the IP header checksum, if any.
     pub ip_checksum_at: Option<usize>,
-    /// Where the source port is, and behind it the destination port.
+    /// Offset of the source port; the destination port follows.
     pub ports_at: usize,
-    /// Where UDP's checksum is.
+    /// Offset of the UDP checksum.
     pub udp_checksum_at: usize,
-    /// Where [`MARK`] is.
+    /// Offset of [`MARK`].
     pub mark_at: usize,
 }
 
-/// IPv4's.
+/// IPv4.
 pub const V4: Layout = Layout {
     ether_type: 0x0800_u16.to_be(),
     frame: 60,
@@ -71,7 +70,7 @@ pub const V4: Layout = Layout {
     mark_at: 42,
 };
 
-/// IPv6's.
+/// IPv6.
 pub const V6: Layout = Layout {
     ether_type: 0x86dd_u16.to_be(),
     frame: 80,
@@ -86,69 +85,69 @@ pub const V6: Layout = Layout {
 /// Bytes of the longest frame.
 pub const LONGEST: usize = V6.frame;
 
-/// What is generated: the frame and how its tuple changes from one to the next. Numbers are in the
-/// machine's order unless they say otherwise.
+/// What to generate: the frame, and how its tuple changes. Numbers are in host byte order unless
+/// noted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Traffic {
-    /// The frame, with zeros for what changes and for the checksums, and behind its end.
+    /// The frame, with zeros in changing fields and checksums, padded with zeros.
     pub frame: [u32; LONGEST / 4],
-    /// The sum of the IP header's words as they stand in the frame.
+    /// Sum of the IP header's words in frame order.
     pub ip_sum: u32,
-    /// The sum of what UDP's checksum covers.
+    /// Sum of what the UDP checksum covers.
     pub udp_sum: u32,
-    /// One changes the destination address, zero the source address.
+    /// 1: the destination address changes; 0: the source address.
     pub toward: u32,
-    /// The last word of the first address; what is before it is in the frame.
+    /// Last word of the first changing address; the words before it are in `frame`.
     pub address: u32,
-    /// The first source port.
+    /// First source port.
     pub port: u32,
-    /// How many source ports there are; then comes the next address.
+    /// Number of source ports per address.
     pub ports: u32,
-    /// The first destination port.
+    /// First destination port.
     pub service: u32,
-    /// How many destination ports there are, taken in turn.
+    /// Number of destination ports, used in turn.
     pub services: u32,
-    /// How many flows there are until they begin anew; zero for a new flow with each frame.
+    /// Number of flows, used in turn; 0 for a new flow with each frame.
     pub flows: u32,
-    /// What becomes of a frame: an action of XDP's. Passed, it enters the host here; sent back, it
-    /// is received at the other end of the veth pair.
+    /// XDP action: XDP_PASS lets the frame enter here, XDP_TX lets the other end of the veth pair
+    /// receive it.
     pub action: u32,
-    /// Where the next frame is in all that: written by the program.
+    /// Position of the next frame, written by the program.
     pub next: Next,
 }
 
-/// The next frame's place.
+/// The position of a frame.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Next {
-    /// Which flow.
+    /// Index of the flow.
     pub flow: u32,
-    /// Which address.
+    /// Index of the address.
     pub address: u32,
-    /// Which source port.
+    /// Index of the source port.
     pub port: u32,
-    /// Which destination port.
+    /// Index of the destination port.
     pub service: u32,
 }
 
-/// What changes from one frame to the next, as it stands in the frame.
+/// The fields that change from frame to frame, in frame order.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
-    /// The last word of the outside address, or of the only one that sends.
+    /// Last word of the changing address.
     pub address: u32,
-    /// Where that is.
+    /// Offset of that word.
     pub address_at: usize,
-    /// Source and destination port.
+    /// Source port and destination port.
     pub ports: [u16; 2],
-    /// The IP header's checksum.
+    /// IP header checksum.
     pub ip_checksum: u16,
-    /// UDP's.
+    /// UDP checksum.
     pub udp_checksum: u16,
 }
 
 impl Traffic {
-    /// What the next frame has.
+    /// The changing fields of the next frame.
     #[inline(always)]
     pub fn header(&self, layout: &Layout) -> Header {
         let address = (self.address + self.next.address).to_be();
@@ -166,7 +165,7 @@ impl Traffic {
             },
             ports,
             ip_checksum: !fold(self.ip_sum + halves(address)),
-            // Zero would say that there is none.
+            // Zero would mean no checksum.
             udp_checksum: match !fold(sum) {
                 0 => 0xffff,
                 checksum => checksum,
@@ -174,7 +173,7 @@ impl Traffic {
         }
     }
 
-    /// The next frame, as the generator writes it, and zeros behind it.
+    /// The next frame as the generator writes it, padded with zeros.
     pub fn next_frame(&self, layout: &Layout) -> [u8; LONGEST] {
         let header = self.header(layout);
         let mut frame = [0; LONGEST];
@@ -191,7 +190,7 @@ impl Traffic {
         frame
     }
 
-    /// Moves on to the next frame.
+    /// Advances to the next frame.
     #[inline(always)]
     pub fn advance(&mut self) {
         let next = &mut self.next;
@@ -212,18 +211,18 @@ impl Traffic {
     }
 }
 
-/// What a frame must look like where it arrives.
+/// The expected frame on arrival.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Expected {
-    /// Source and destination address, one behind the other as they stand in the frame.
+    /// Source and destination address in frame order.
     pub addresses: [u64; 4],
-    /// The bits of them that count.
+    /// Mask of the bits to compare.
     pub mask: [u64; 4],
 }
 
 impl Expected {
-    /// These addresses, both of one family; none for whatever.
+    /// Expects these addresses, both of one family. `None` accepts any.
     pub fn new(source: Option<IpAddr>, destination: Option<IpAddr>) -> Self {
         let mut expected = Self::default();
         for (place, address) in [source, destination].into_iter().enumerate() {
@@ -240,7 +239,7 @@ impl Expected {
         expected
     }
 
-    /// Whether a frame's addresses are those.
+    /// Whether a frame has the expected addresses.
     #[inline(always)]
     pub fn are<const WORDS: usize>(&self, addresses: [u64; WORDS]) -> bool {
         let mut other = 0;
@@ -251,23 +250,23 @@ impl Expected {
     }
 }
 
-/// Where frames are redirected to.
+/// The target of redirects.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Exit {
-    /// The interface's index.
+    /// Index of the interface.
     pub index: u32,
-    /// One: into the other end of that veth pair. Zero: out of it.
+    /// 1: bpf_redirect_peer, into the other end of the veth pair; 0: bpf_redirect.
     pub peer: u32,
 }
 
-/// What is counted.
+/// Indices of the counters.
 pub mod count {
-    /// Frames as they were expected.
+    /// Expected frames.
     pub const ARRIVED: u32 = 0;
-    /// Generated frames that were not.
+    /// Other generated frames.
     pub const WRONG: u32 = 1;
-    /// How many counts there are.
+    /// Number of counters.
     pub const ALL: u32 = 2;
 }
 
@@ -278,7 +277,7 @@ pub const fn fold(sum: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// The two words of an address as they stand in a frame, added.
+/// The sum of the words of an address, in frame order.
 #[inline(always)]
 pub const fn halves(address: u32) -> u32 {
     (address & 0xffff) + (address >> 16)

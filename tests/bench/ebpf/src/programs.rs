@@ -20,13 +20,13 @@ static EXIT: Array<Exit> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count::ALL, 0);
 
-/// Writes the next frame, which then enters the host as if it had been received.
+/// Writes the next frame, which then enters the host as if received (IPv4).
 #[xdp]
 pub(crate) fn generate4(ctx: XdpContext) -> u32 {
     generate::<{ V4.frame / 4 }>(&ctx, &V4)
 }
 
-/// The same.
+/// Writes the next frame (IPv6).
 #[xdp]
 pub(crate) fn generate6(ctx: XdpContext) -> u32 {
     generate::<{ V6.frame / 4 }>(&ctx, &V6)
@@ -39,14 +39,13 @@ fn generate<const WORDS: usize>(ctx: &XdpContext, layout: &Layout) -> u32 {
         return xdp_action::XDP_ABORTED;
     }
     let Some(traffic) = TRAFFIC.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
-    // SAFETY: the one entry of the map, whose only user is the one run of this program that there
-    // is at a time.
+    // SAFETY: the only element of the map, used by one run of this program at a time.
     let traffic = unsafe { &mut *traffic };
     let Some(frame) = traffic.frame.first_chunk::<WORDS>() else { return xdp_action::XDP_ABORTED };
     let header = traffic.header(layout);
-    // Word by word, which the compiler would make a call of, if it may.
+    // Word by word: otherwise the compiler emits a call to memcpy.
     for (place, word) in frame.iter().enumerate() {
-        // SAFETY: as in `write`.
+        // SAFETY: the `WORDS` words of the frame end before `data_end`, as checked above.
         unsafe { ptr::with_exposed_provenance_mut::<u32>(at + place * 4).write_volatile(*word) }
     }
     write(at, header.address_at, header.address);
@@ -65,7 +64,7 @@ pub(crate) fn pass(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// Counts and drops what was generated, and lets everything else pass.
+/// Counts and drops generated frames, and passes all others.
 #[classifier]
 pub(crate) fn count(ctx: TcContext) -> i32 {
     let as_expected = if is_generated(&ctx, &V4) {
@@ -77,14 +76,13 @@ pub(crate) fn count(ctx: TcContext) -> i32 {
     };
     if let Some(count) = COUNTS.get_ptr_mut(if as_expected { count::ARRIVED } else { count::WRONG })
     {
-        // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
+        // SAFETY: the element belongs to this CPU, and a running program is not migrated.
         unsafe { *count += 1 }
     }
     TC_ACT_SHOT
 }
 
-/// Whether the addresses of a generated frame, of as many words of eight bytes, are as they should
-/// be.
+/// Whether the addresses of a generated frame, in 8-byte words, are as expected.
 #[inline(always)]
 fn is_expected<const WORDS: usize>(ctx: &TcContext, layout: &Layout) -> bool {
     let at = ctx.data();
@@ -94,21 +92,21 @@ fn is_expected<const WORDS: usize>(ctx: &TcContext, layout: &Layout) -> bool {
     EXPECTED.get(0).is_some_and(|expected| expected.are::<WORDS>(read(at, layout.source_at)))
 }
 
-/// Redirects what was generated, and lets everything else pass.
+/// Redirects generated frames, and passes all others.
 #[classifier]
 pub(crate) fn redirect(ctx: TcContext) -> i32 {
     if !is_generated(&ctx, &V4) && !is_generated(&ctx, &V6) {
         return TCX_NEXT;
     }
     let Some(exit) = EXIT.get(0) else { return TCX_NEXT };
-    // SAFETY: redirects by number; the kernel checks what it finds there.
+    // SAFETY: takes an interface index, which the kernel checks.
     let action = unsafe {
         if exit.peer == 0 { bpf_redirect(exit.index, 0) } else { bpf_redirect_peer(exit.index, 0) }
     };
     action as i32
 }
 
-/// Whether it is a family's frame of ours.
+/// Whether it is a generated frame of the family.
 #[inline(always)]
 fn is_generated(ctx: &TcContext, layout: &Layout) -> bool {
     let at = ctx.data();
@@ -123,22 +121,23 @@ pub(crate) fn nothing(_: TcContext) -> i32 {
     TCX_NEXT
 }
 
-/// Writes to a frame that begins at `frame`, within the bytes that the caller has seen there.
+/// Writes a value at an offset of the frame, within the bytes that the caller has checked.
 #[inline(always)]
 fn write<T>(frame: usize, offset: usize, value: T) {
-    // SAFETY: see above; the alignment may be less than `T`'s, which is nothing to the machines
-    // that BPF runs on.
+    // SAFETY: the caller has checked that these bytes are within the frame. The alignment may
+    // be less than `T`'s, which the machines that BPF runs on allow.
     unsafe { *ptr::with_exposed_provenance_mut(frame + offset) = value }
 }
 
-/// Reads as [`write`] writes.
+/// Reads a value at an offset of the frame, within the bytes that the caller has checked.
 #[inline(always)]
 fn read<T: Copy>(frame: usize, offset: usize) -> T {
-    // SAFETY: see `write`.
+    // SAFETY: the caller has checked that these bytes are within the frame, and the read is
+    // unaligned.
     unsafe { *ptr::with_exposed_provenance(frame + offset) }
 }
 
-/// Redirects are for programs under the GPL only.
+/// The redirect helpers require a GPL-compatible licence.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
