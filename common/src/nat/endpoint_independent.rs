@@ -1,12 +1,12 @@
-//! Mapping and filtering that do not depend on the other side (RFC 4787 REQ-1 and REQ-8, RFC 5382
-//! REQ-1 and REQ-3), for networks that want it: a container's port has one external port, whatever
-//! the destination, and what anybody outside sends to that one reaches the container.
+//! Endpoint-independent mapping and filtering (RFC 4787 REQ-1 and REQ-8, RFC 5382 REQ-1 and REQ-3),
+//! for networks that ask for it: a container's port has one external port, whatever the
+//! destination, and packets from any source to that port reach the container.
 //!
-//! A mapping is kept as a flow that has no other side: in its halves, which stand under a side of
-//! their own that no packet arrives at, the external address itself and port zero are in the other
-//! side's place. So a mapping begins, counts, expires, ends with its endpoint and is swept as flows
-//! are, and its external port is reserved as theirs are. Only what the container sends keeps it
-//! alive (RFC 4787 REQ-6).
+//! A mapping is kept in the flow table as a flow without another side. The keys of its two entries
+//! have a side of their own that no packet arrives at, and the external address and port zero stand
+//! for the other side. So a mapping is created, counted, expired, ended with its endpoint and
+//! collected as a flow is, and its external port is reserved in the same way. Only packets of the
+//! container refresh it (RFC 4787 REQ-6).
 
 use crate::{
     abi::{network::nat_behaviour, time::Ticks},
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Whether flows of a network that carry `protocol` go by mappings.
+/// Whether flows of that network and protocol use endpoint-independent mappings.
 #[inline(always)]
 pub(crate) fn applies_to<A: Address>(network: u32, protocol: u8, env: &impl Env<A>) -> bool {
     matches!(protocol, protocol::TCP | protocol::UDP)
@@ -32,19 +32,20 @@ pub(crate) fn applies_to<A: Address>(network: u32, protocol: u8, env: &impl Env<
             .is_some_and(|network| network.nat_behaviour & nat_behaviour::ENDPOINT_INDEPENDENT != 0)
 }
 
-/// Whether there may be mappings at all: network 0 says so for all.
+/// Whether any network has mappings for that protocol: the setting of network 0 says so.
 #[inline(always)]
 fn mappings_enabled<A: Address>(protocol: u8, env: &impl Env<A>) -> bool {
     applies_to(0, protocol, env)
 }
 
-/// Whether the flow that is about to begin goes by a mapping of the container that begins it.
+/// Whether the planned flow uses a mapping of the container that begins it.
 #[inline(always)]
 pub const fn needs_mapping<A>(scratch: &Scratch<A>) -> bool {
     scratch.new_flow.forward.refreshes_mapping != 0
 }
 
-/// Gives the flow the port of the mapping that there is; false if there is none.
+/// Refreshes the container's mapping, and gives the planned flow its external port. Returns false
+/// if there is no mapping.
 #[inline(always)]
 pub fn reuse_mapping<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> bool {
     let Scratch { packet, new_flow, .. } = scratch;
@@ -60,7 +61,8 @@ pub fn reuse_mapping<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) ->
     true
 }
 
-/// Makes everything ready to begin a mapping, as a flow is begun, before the flow itself.
+/// Puts the mapping in the place of the planned flow. The mapping is created first, as a flow is;
+/// [`resume_flow`] then returns to the flow.
 #[inline(always)]
 pub fn plan_mapping<A: Address>(scratch: &mut Scratch<A>) {
     let Scratch { packet, new_flow, original_tuple, .. } = scratch;
@@ -75,7 +77,7 @@ pub fn plan_mapping<A: Address>(scratch: &mut Scratch<A>) {
     new_flow.translated = Tuple { source: external, ..packet.tuple };
 }
 
-/// Goes back to the flow, which gets the port of the mapping that has begun.
+/// Returns to the planned flow, which gets the external port of the created mapping.
 #[inline(always)]
 pub fn resume_flow<A: Address>(scratch: &mut Scratch<A>) {
     let Scratch { packet, new_flow, original_tuple, entry, .. } = scratch;
@@ -84,12 +86,12 @@ pub fn resume_flow<A: Address>(scratch: &mut Scratch<A>) {
     new_flow.translated = Tuple { source, source_port, side: side::UPLINK, ..*original_tuple };
 }
 
-/// How many mappings a container may have at once: an eighth of all ports, for its neighbours want
+/// Mappings that a container may have at once: an eighth of all ports, because its neighbours need
 /// some too.
 pub(crate) const MAX_MAPPINGS_PER_CONTAINER: u32 = 1 << 13;
 
-/// Whether a flow or mapping cannot have the port that `reply_key` is about: another one's mapping
-/// has it, or, for a mapping, a publish.
+/// Whether the port of `reply_key` is not available: to a flow, because it belongs to a mapping of
+/// another one; to a mapping, because a publish has it.
 #[inline(always)]
 pub(crate) fn port_conflicts<A: Address>(
     refreshes_mapping: bool,
@@ -107,8 +109,9 @@ pub(crate) fn port_conflicts<A: Address>(
     env.flow(&key).is_some() && !reap_if_expired(env, &key, now)
 }
 
-/// Leads a packet to an address of the host where a mapping says, given what it arrives with;
-/// answers the slot and the epoch by which that stands. None if there is no mapping.
+/// Looks up the mapping that a packet from outside arrives at. Writes the internal address and port
+/// to `translated`, and returns the slot and the epoch that the mapping depends on. None if there
+/// is no mapping.
 #[inline(always)]
 pub(crate) fn lookup_external<A: Address>(
     arriving: &Tuple<A>,

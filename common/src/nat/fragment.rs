@@ -1,15 +1,15 @@
-//! Datagrams in fragments. Only the first fragment says which ports its datagram is for and from,
-//! so it leaves a record of them ([`Fragments`]), by which the later ones find their flow.
+//! Fragmented datagrams. Only the first fragment has the ports, so it leaves a record of them
+//! ([`Fragments`]), by which later fragments find their flow.
 //!
-//! Fragments come in any order. One that is ahead of its first is held: a copy of its frame is
-//! kept, and put back where it arrived once the first has come, to go the way of any other then.
-//! What the kernel's stack or a neighbour may be waiting for goes on at once all the same, and its
-//! copy is put back only if the first turns out to be translated.
+//! Fragments arrive in any order. One that is ahead of its first is queued: a copy of its frame is
+//! kept, and is reinjected where it arrived once the first has come. A fragment that the host's
+//! stack or another container of the bridge may be waiting for goes on at once as well; its copy is
+//! reinjected only if the first turns out to be translated.
 //!
-//! A datagram that leaves with another source address leaves with another identification too: two
-//! containers may use the same one toward the same destination (RFC 6864 section 5.3). What there
-//! is room for is bounded, and the oldest makes room: a flood of fragments costs other fragments,
-//! and nothing else (RFC 4787 REQ-14).
+//! A datagram that leaves with another source address also leaves with another identification: two
+//! containers may use the same one toward the same destination (RFC 6864 section 5.3). Records and
+//! queued frames are limited, and new ones replace the oldest: a flood of fragments costs other
+//! fragments, and nothing else (RFC 4787 REQ-14).
 
 use crate::{
     abi::{
@@ -27,38 +27,39 @@ use crate::{
     },
 };
 
-/// How long a datagram is waited for: as Linux does.
+/// Ticks after which an incomplete datagram is given up: 30 s, as in Linux.
 pub const TIMEOUT: Ticks = ticks(30);
 
-/// How many fragments of one datagram are held at most.
+/// Fragments of one datagram that are queued at most.
 pub const MAX_QUEUED: u32 = 64;
 
-/// [`Fragments::state`]: how many fragments were held, in the low half, and above them whether the
-/// first has come.
+/// Parts of [`Fragments::state`]: in the low 32 bits the number of queued fragments, above them
+/// whether the first fragment has arrived.
 pub mod state {
-    /// The first has come: the ports are there.
+    /// The first fragment has arrived: the record has the ports.
     pub const READY: u64 = 1 << 32;
 
-    /// Whether the first has come.
+    /// Whether the first fragment has arrived.
     #[inline(always)]
     pub const fn is_ready(state: u64) -> bool {
         state >= READY
     }
 
-    /// How many fragments were held.
+    /// Number of fragments that were queued.
     #[inline(always)]
     pub const fn queued(state: u64) -> u32 {
         state as u32
     }
 }
 
-/// Whether a translation changes what later fragments have, too: addresses.
+/// Whether a translation changes later fragments too: their addresses.
 #[inline(always)]
 pub const fn is_translated<A>(translation: &Translation<A>) -> bool {
     matches!(translation.deliver, deliver::CONTAINER | deliver::UPLINK)
 }
 
-/// Whether later fragments may need to know of the first, given what is to become of either.
+/// Whether a fragment may need its datagram's record or have to leave one, given the outcome of its
+/// plan or translation.
 #[inline(always)]
 pub fn needs_fragment_state<A: Address>(
     packet: &Packet<A>,
@@ -71,7 +72,7 @@ pub fn needs_fragment_state<A: Address>(
             Err(reason) => reason.later_fragments() == LaterFragments::ByRecord,
         };
     }
-    // Without masquerade the answers are addressed to the containers themselves.
+    // Without masquerade, replies are addressed to the containers themselves.
     env.is_local(&packet.tuple.destination) || env.endpoint(&packet.tuple.destination).is_some()
 }
 
@@ -85,10 +86,11 @@ pub fn goes_on(planned: Result<(), DropReason>) -> bool {
 }
 
 /// Records the ports of a first fragment, and the identification that its datagram leaves with.
-/// Answers how many fragments were held for it, at most [`MAX_QUEUED`]: they are the caller's.
+/// Returns the number of fragments that were queued for it, at most [`MAX_QUEUED`]: the caller
+/// releases them.
 ///
-/// A record that another CPU's fragment makes room with meanwhile may be written all the same, as
-/// another datagram's: at worst one fragment of that one finds no flow.
+/// Race: another CPU may replace the record by another datagram's while it is written. At worst one
+/// fragment of that datagram finds no flow.
 #[inline(always)]
 pub fn record<A: Address>(
     packet: &Packet<A>,
@@ -101,11 +103,12 @@ pub fn record<A: Address>(
     context.id = if source_stays { packet.id } else { env.random() };
     let now = env.now();
     let datagram = &context.key.datagram;
-    // A second time if a later fragment makes a record between the look and the insert.
+    // Twice, because a later fragment may insert a record between the lookup and the insert.
     for _ in 0..2 {
         if let Some(mut record) = env.datagram(datagram) {
             if !is_over(&record, now) {
-                // The same one again: by another identification it would be another datagram.
+                // A duplicate of the first fragment keeps the identification: with another one it
+                // would be of another datagram.
                 if state::is_ready(env.add_to_state(&mut record, 0))
                     && has_ports_of(&record, &packet.tuple)
                 {
@@ -115,8 +118,8 @@ pub fn record<A: Address>(
                     record.id = context.id;
                 }
                 record.since = now;
-                // Last, and in one step with the count: whoever is counted after that sees that it
-                // is ready.
+                // Last, and in one atomic step with the count: a fragment that is counted after
+                // this sees that the record is ready.
                 return state::queued(env.swap_state(&mut record, state::READY)).min(MAX_QUEUED);
             }
             drop(record);
@@ -132,8 +135,8 @@ pub fn record<A: Address>(
     0
 }
 
-/// Puts a held fragment back; or forgets it, where the first does not leave translated: then it
-/// went on already, or has nowhere to go.
+/// Reinjects a queued fragment, or drops it where the first fragment leaves untranslated: then it
+/// has gone on already, or has nowhere to go.
 #[inline(always)]
 pub fn release<A: Address>(key: &QueuedKey<A>, reinject: bool, env: &impl FragmentStore<A>) {
     if reinject {
@@ -143,8 +146,8 @@ pub fn release<A: Address>(key: &QueuedKey<A>, reinject: bool, env: &impl Fragme
     }
 }
 
-/// Takes back what a first fragment counted for its flow, because it comes again. Without a lock,
-/// as all these counts.
+/// Takes a first fragment off its flow's counters, because it is reinjected and counted again.
+/// Without a lock, like all updates of these counters.
 #[inline(always)]
 pub fn uncount<A: Address>(packet: &Packet<A>, env: &impl Env<A>) {
     if let Some(mut entry) = env.flow(&packet.tuple) {
@@ -153,7 +156,8 @@ pub fn uncount<A: Address>(packet: &Packet<A>, env: &impl Env<A>) {
     }
 }
 
-/// Gives a later fragment the ports of its datagram's first; false if that has not come.
+/// Gives a later fragment the ports of its datagram's first fragment. Returns false if that has not
+/// arrived.
 #[inline(always)]
 pub fn take_ports<A: Address>(
     packet: &mut Packet<A>,
@@ -161,7 +165,8 @@ pub fn take_ports<A: Address>(
     env: &(impl Env<A> + FragmentStore<A>),
 ) -> bool {
     let Some(mut record) = env.datagram(&context.key.datagram) else { return false };
-    // The state first, and ordered: ports that are read after it are there if it says so.
+    // The state is read first, in an ordered access: if it says ready, the ports read after it are
+    // complete.
     if !state::is_ready(env.add_to_state(&mut record, 0)) || is_over(&record, env.now()) {
         return false;
     }
@@ -172,7 +177,7 @@ pub fn take_ports<A: Address>(
     true
 }
 
-/// Undoes [`take_ports`]: a fragment without a flow is one without ports.
+/// Undoes [`take_ports`]: a later fragment without a flow has no ports.
 #[inline(always)]
 pub fn forget_ports<A: Address>(packet: &mut Packet<A>) {
     let Packet { tuple, .. } = packet;
@@ -180,21 +185,21 @@ pub fn forget_ports<A: Address>(packet: &mut Packet<A>) {
         Tuple { source_port: Port::ZERO, destination_port: Port::ZERO, echo: echo::NONE, ..*tuple };
 }
 
-/// How it went to hold a fragment.
+/// Outcome of queueing a fragment.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Queue {
-    /// It is held.
+    /// The fragment is queued.
     Queued = 1,
-    /// There is no room for it.
+    /// There is no room for the fragment.
     NoRoom = 2,
-    /// The first came meanwhile: it is not held.
+    /// The first fragment arrived meanwhile, and this one is not queued.
     FirstArrived = 3,
-    /// The first came meanwhile, and has the copy.
+    /// The first fragment arrived meanwhile, and took the queued copy.
     TakenByFirst = 4,
 }
 
-/// Holds a copy of a fragment that is ahead of its first.
+/// Queues a copy of a fragment that is ahead of its first.
 #[inline(always)]
 pub fn queue<A: Address>(
     context: &mut FragmentContext<A>,
@@ -208,7 +213,7 @@ pub fn queue<A: Address>(
     let over = env.datagram(datagram).is_none_or(|record| is_over(&record, now));
     if over {
         env.remove_datagram(datagram);
-        // Another CPU's fragment may be quicker: its record is as good.
+        // If another CPU inserts its record first, that one is used.
         env.insert_datagram(datagram, &fresh(0, now));
     }
     let Some(mut record) = env.datagram(datagram) else { return Queue::NoRoom };
@@ -224,8 +229,8 @@ pub fn queue<A: Address>(
     if !env.queue(&context.key) {
         return Queue::NoRoom;
     }
-    // The first may have come before the copy was there, and then it has not found it. Who removes
-    // the copy has it.
+    // Race: the first fragment may have arrived before the copy was queued, and not have found it.
+    // The CPU that removes the copy owns it.
     let record = env.datagram(datagram);
     if !record.is_some_and(|mut record| state::is_ready(env.add_to_state(&mut record, 0))) {
         Queue::Queued

@@ -1,11 +1,13 @@
-//! What the host itself sends out of an uplink. Its sockets and masqueraded flows share an address,
-//! but never a tuple (invariant 4 of the design): the one that came first keeps it.
+//! Packets that the host itself sends out of an uplink. Its sockets and masqueraded flows share an
+//! address, but never a tuple (invariant I4, docs/design/overview.md): the one that came first
+//! keeps it.
 //!
-//! A flow that begins asks for the host's sockets ([`crate::create`]). This is the other way round:
-//! the host sends with a tuple that a flow has already. Then the host's exchange becomes a flow
-//! itself, that leaves under another port, and whose answers come back under its own; netfilter
-//! does the same. Exchanges that no socket lookup would find are flows too, under their own port,
-//! so that masquerade sees them: pings, and what a socket sends that is bound to a device.
+//! A new flow looks for sockets of the host that use its tuple ([`crate::nat::create`]). This
+//! module has the opposite case: the host sends with a tuple that a flow has already. The host's
+//! exchange then becomes a flow itself, which leaves under another port and whose replies get the
+//! host's port back, as netfilter does. Exchanges that no socket lookup finds are tracked too,
+//! under their own port, so that masquerade avoids them: pings, and packets of sockets that are
+//! bound to a device.
 
 use crate::{
     abi::{macs::Macs, state::Timer, time::Ticks, translation::deliver},
@@ -19,31 +21,30 @@ use crate::{
     },
 };
 
-/// What is to be done with a packet that the host sends.
+/// What to do with a packet that the host sends.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HostFlow {
-    /// It leaves as it is.
+    /// The packet leaves unchanged.
     None,
-    /// It is of a flow of the host's own.
+    /// The packet belongs to a host flow.
     Existing,
-    /// It begins one, under its own port.
+    /// The packet begins a host flow under its own port.
     Track,
-    /// It begins one, under another port.
+    /// The packet begins a host flow under another port.
     Remap,
 }
 
-/// Whether a packet can be of a flow of the host's own at all: asked first, of everything that the
-/// host sends.
+/// Whether a packet can belong to a host flow. Checked first, for every packet that the host sends.
 #[inline(always)]
 pub fn may_belong_to_host_flow<A: Address>(packet: &Packet<A>, env: &impl Env<A>) -> bool {
     match packet.payload {
         Payload::Udp | Payload::Echo => true,
-        // Only a SYN begins one, and it is rare that there is any.
+        // Only a SYN begins a host flow, and it is rare that there is one at all.
         Payload::Tcp => {
             packet.flags & tcp::SYN != 0 || is_ahead(env.host_flows_expire_at(), env.now())
         }
-        // The kernel finds no socket of SCTP's, so there is none to keep apart.
+        // The kernel has no socket lookup for SCTP, so its sockets cannot be kept apart.
         Payload::Sctp
         | Payload::Error
         | Payload::Link
@@ -53,8 +54,8 @@ pub fn may_belong_to_host_flow<A: Address>(packet: &Packet<A>, env: &impl Env<A>
     }
 }
 
-/// Decides about a packet that concerns us. `bypasses_socket_lookup` says that no socket lookup would find its
-/// sender.
+/// Classifies a packet for which [`may_belong_to_host_flow`] is true. `bypasses_socket_lookup` says
+/// that no socket lookup would find its sender.
 #[inline(always)]
 pub fn classify<A: Address>(
     packet: &Packet<A>,
@@ -64,7 +65,7 @@ pub fn classify<A: Address>(
     let now = env.now();
     let reply = Tuple { side: side::UPLINK, ..packet.tuple.reversed() };
     let Some(entry) = env.flow(&reply) else {
-        // Whoever had its tuple may be gone: the host's exchange keeps the port that it got.
+        // The flow that had the tuple may be gone; the host flow keeps the port that it got.
         if is_ahead(env.host_flows_expire_at(), now) && env.flow(&packet.tuple).is_some() {
             env.set_host_flows_expire_at(expiry_from(env, now));
             return HostFlow::Existing;
@@ -75,8 +76,8 @@ pub fn classify<A: Address>(
             HostFlow::None
         };
     };
-    // The host's own, under its own port; or somebody else's, and then the host may have one under
-    // another port.
+    // Either a host flow under its own port, or another flow; in that case a host flow may exist
+    // under another port.
     let own = entry.translation.deliver == deliver::STACK;
     let live = entry.epoch == env.epoch(entry.slot) && !is_idle(&entry, now);
     drop(entry);
@@ -89,7 +90,7 @@ pub fn classify<A: Address>(
     if live && packet.begins() { HostFlow::Remap } else { HostFlow::None }
 }
 
-/// The flow that a packet of the host's begins.
+/// Plans the flow that a packet of the host begins.
 #[inline(always)]
 pub fn plan<A: Address>(packet: &Packet<A>, step: HostFlow, env: &impl Env<A>) -> NewFlow<A> {
     if packet.payload == Payload::Tcp || step == HostFlow::Remap {
@@ -116,7 +117,7 @@ pub fn plan<A: Address>(packet: &Packet<A>, step: HostFlow, env: &impl Env<A>) -
     }
 }
 
-/// Until when a flow of the host's that is used now, and is TCP or has moved, may live.
+/// Latest expiry of a host flow that is used now and is TCP or remapped, in ticks.
 #[inline(always)]
 fn expiry_from<A: Address>(env: &impl Env<A>, now: Ticks) -> Ticks {
     let longest =

@@ -1,4 +1,4 @@
-//! What a packet of no flow may begin, and how packets are translated.
+//! NAT: plans and creates flows, and translates packets of all kinds.
 
 pub mod create;
 pub mod endpoint_independent;

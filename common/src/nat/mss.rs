@@ -1,8 +1,8 @@
-//! The longest segment that a TCP side says it takes (RFC 9293 section 3.7.1), made no longer than
-//! what goes through between the two.
+//! MSS clamping: the maximum segment size that a SYN announces (RFC 9293 section 3.7.1) is lowered
+//! to what the narrower of the two sides carries.
 //!
-//! The MTU of the way is known here where the two sides' own links do not show it: a container's
-//! network and the uplink may differ. What says less stays, and what says nothing too.
+//! The MTUs of the container's network and of the uplink are both known here, while either end sees
+//! only its own link. A lower MSS stays, and an absent option is not added.
 
 use crate::{
     abi::translation::Translation,
@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// The most that a packet may say, in bytes; none if it says nothing or may say anything: it is no
-/// SYN, or both ways out are as wide.
+/// Largest MSS that a packet may announce, in bytes. None if it is no SYN, or both sides have the
+/// same MTU or no limit.
 #[inline(always)]
 pub fn limit<A: Parse>(
     packet: &Packet<A>,
@@ -55,7 +55,8 @@ mod tests {
         header
     }
 
-    /// Lowers what the header says to 1360 and its checksum with it; true if it said more.
+    /// Lowers the header's MSS to 1360, and updates its checksum. Returns true if the MSS was
+    /// larger.
     fn lowered(frame: &mut [u8]) -> bool {
         let mut search = MssSearch::new(0);
         let mut steps = 0;
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_more_is_lowered_wherever_it_stands_and_the_checksum_is_right() {
+    fn lowers_larger_mss_and_updates_checksum() {
         for (what, options, at) in [
             ("alone", &[2, 4, 0x05, 0xb4][..], 2),
             ("behind another", &[3, 3, 7, 1, 2, 4, 0x05, 0xb4], 6),
@@ -90,9 +91,9 @@ mod tests {
         }
     }
 
-    /// Before it stands what would be taken for an option by who looks elsewhere.
+    /// The bytes before the header look like the option, and must not be taken for it.
     #[test]
-    fn it_is_found_wherever_the_header_begins() {
+    fn finds_option_at_any_header_offset() {
         const OPTION: [u8; 4] = [2, 4, 0x05, 0xb4];
         let last = ETHERNET + ipv6::LONGEST;
         assert!(last <= V6::PAYLOAD_MASK);
@@ -107,15 +108,15 @@ mod tests {
         }
     }
 
-    families!(the_limit_is_what_the_narrower_side_carries);
+    families!(limit_is_the_narrower_mtu);
 
-    fn the_limit_is_what_the_narrower_side_carries<A: Fixture>() {
-        let most = |mtu: usize| Some(u16::try_from(mtu - size_of::<A::Header>() - 20).unwrap());
+    fn limit_is_the_narrower_mtu<A: Fixture>() {
+        let mss_for = |mtu: usize| Some(u16::try_from(mtu - size_of::<A::Header>() - 20).unwrap());
         for (inside, outside, expected) in [
-            (1500, 1400, most(1400)),
-            (1400, 1500, most(1400)),
+            (1500, 1400, mss_for(1400)),
+            (1400, 1500, mss_for(1400)),
             (1500, 1500, None),
-            (1280, 9000, most(1280)),
+            (1280, 9000, mss_for(1280)),
         ] {
             let mut model = model::<A>();
             model.uplinks.get_mut(&UPLINK).unwrap().mtu = outside;
@@ -136,20 +137,16 @@ mod tests {
         let model = model::<A>();
         let neighbours = packet(C1_SIDE, (A::C1, 4000), (A::C2, 80), protocol::TCP, tcp::SYN);
         let there = left(&model, &neighbours).unwrap();
-        assert_eq!(
-            limit(&neighbours, &there, &model),
-            None,
-            "between neighbours no uplink is in the way"
-        );
+        assert_eq!(limit(&neighbours, &there, &model), None, "both ends are on one bridge");
     }
 
     #[test]
-    fn everything_else_stays() {
+    fn leaves_other_options_unchanged() {
         for (what, options) in [
             ("no options", &[][..]),
-            ("as much", &[2, 4, 0x05, 0x50]),
-            ("less", &[2, 4, 0x02, 0x18]),
-            ("none of them it", &[1, 1, 4, 2]),
+            ("equal", &[2, 4, 0x05, 0x50]),
+            ("smaller", &[2, 4, 0x02, 0x18]),
+            ("no MSS among them", &[1, 1, 4, 2]),
             ("behind the end of the list", &[0, 0, 0, 0, 2, 4, 0x05, 0xb4]),
             ("of another length", &[2, 3, 0x05, 0xb4]),
             ("behind one of no length", &[8, 0, 1, 1, 2, 4, 0x05, 0xb4]),
@@ -157,7 +154,7 @@ mod tests {
             ("half in the data", &[1, 1, 2, 4]),
         ] {
             let mut frame = header(options);
-            // Data that looks like more of it.
+            // Payload that looks like more options.
             frame.extend([0x05, 0xb4, 2, 4, 0x05, 0xb4]);
             let before = frame.clone();
             assert!(!lowered(&mut frame), "{what}");
@@ -166,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_end_the_search_within_the_header() {
+    fn search_stays_within_header() {
         let mut state = 1_u64;
         let mut found = 0;
         for _ in 0..100_000 {

@@ -1,11 +1,11 @@
-//! Between the families: IPv6 clients of a published port whose container has IPv4 alone. What they
-//! send becomes IPv4 on its way into the container, and what that answers becomes IPv6 (RFC 7915,
-//! but for how it maps addresses: a flow has those of both sides).
+//! NAT64: IPv6 clients of a published port whose container has IPv4 only. The client's packets
+//! become IPv4 on their way into the container, and the replies become IPv6 (RFC 7915, except for
+//! the mapping of addresses: the flow has those of both sides).
 //!
-//! Such a flow is kept among IPv6's. On the container's side its addresses are IPv4-mapped: the
-//! container's own, and that of its network's gateway, which speaks there for the client. So an
-//! IPv4 packet from a container to its gateway is looked for under its mapped tuple, if no flow of
-//! IPv4's own has it.
+//! Such a flow is kept in the IPv6 flow table. On the container's side its addresses are
+//! IPv4-mapped: the container's own, and that of its network's gateway, which stands for the client
+//! there. So an IPv4 packet from a container to its gateway is looked up under its mapped tuple if
+//! the IPv4 flow table has no entry for it.
 
 use crate::{
     env::Env,
@@ -21,17 +21,17 @@ use crate::{
     },
 };
 
-/// The longest packet that routers may fragment once it is IPv4 (RFC 7915 section 5.1): in IPv6 no
-/// router could have refused it.
+/// Longest IPv4 packet, in bytes, that is sent without DF (RFC 7915 section 5.1). In IPv6 it had at
+/// most 1280 bytes, which no router refuses.
 pub(crate) const MAX_FRAGMENTABLE: u16 = LEAST_MTU as u16 - HEADER_GROWTH as u16;
 
-/// Whether a packet can be of such a flow: from a container to its network's gateway.
+/// Whether a packet can belong to a NAT64 flow: it is from a container to its network's gateway.
 #[inline(always)]
 pub fn may_be_nat64(packet: &Packet<V4>, env: &impl Env<V4>) -> bool {
     env.endpoint(&packet.tuple.source).is_some_and(|own| own.gateway == packet.tuple.destination)
 }
 
-/// An IPv4 tuple, as it is among IPv6's.
+/// The tuple with IPv4-mapped addresses, as the IPv6 flow table has it.
 #[inline(always)]
 pub const fn mapped_tuple(tuple: &Tuple<V4>) -> Tuple<V6> {
     Tuple {
@@ -46,7 +46,7 @@ pub const fn mapped_tuple(tuple: &Tuple<V4>) -> Tuple<V6> {
     }
 }
 
-/// The reverse of [`mapped`]; none if it is no such tuple.
+/// The reverse of [`mapped_tuple`]. None if the addresses are not IPv4-mapped.
 #[inline(always)]
 pub fn unmapped_tuple(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
     Some(Tuple {
@@ -61,8 +61,8 @@ pub fn unmapped_tuple(tuple: &Tuple<V6>) -> Option<Tuple<V4>> {
     })
 }
 
-/// An IPv4 packet, as it is among IPv6's. Its `payload_at` is where the payload begins in the frame
-/// as that is still.
+/// The packet with IPv4-mapped addresses. `payload_at` is still the payload's offset in the IPv4
+/// frame.
 #[inline(always)]
 pub const fn mapped_packet(packet: &Packet<V4>) -> Packet<V6> {
     Packet {
@@ -82,20 +82,20 @@ pub const fn mapped_packet(packet: &Packet<V4>) -> Packet<V6> {
     }
 }
 
-/// What a header says in either family, addresses and protocol left out.
+/// Header fields that both families have, without addresses and protocol.
 #[derive(Clone, Copy)]
 pub(crate) struct HeaderFields {
-    /// Type of service, or traffic class.
+    /// Type of service or traffic class.
     pub(super) class: u8,
-    /// Hops left.
+    /// TTL or hop limit.
     pub(super) hops: u8,
-    /// Bytes that follow. Zero for a GSO packet of more than 65,535 bytes (BIG TCP), of which both
-    /// families say nothing else.
+    /// Bytes of payload. Zero for a GSO packet of more than 65,535 bytes (BIG TCP), whose length
+    /// field is zero in both families.
     pub(super) length: u16,
 }
 
-/// Reads an IPv6 header with `extensions` bytes of extension headers. Answers the sum over it too,
-/// the addresses left out.
+/// Reads an IPv6 header with `extensions` bytes of extension headers. Returns its fields, and the
+/// sum over the header without addresses. None if the frame is shorter than when it was parsed.
 #[inline(always)]
 pub(crate) fn read6(
     frame: &(impl Frame + ?Sized),
@@ -112,7 +112,8 @@ pub(crate) fn read6(
     Some((HeaderFields { class: version << 4 | class >> 4, hops, length }, sum))
 }
 
-/// Reads an IPv4 header of `header` bytes; likewise, options left out.
+/// Reads an IPv4 header of `header` bytes. Returns its fields, and the sum over the header without
+/// addresses and options. None if the frame is shorter than when it was parsed.
 #[inline(always)]
 pub(crate) fn read4(
     frame: &(impl Frame + ?Sized),
@@ -155,15 +156,15 @@ pub(crate) fn set6(header: &mut Ipv6, fields: HeaderFields, to: &Tuple<V6>, prot
     header.set_addresses(to);
 }
 
-/// Bytes between an IPv6 packet's header and its payload.
+/// Bytes of extension headers between an IPv6 packet's header and its payload.
 #[inline(always)]
 pub(crate) const fn extensions(packet: &Packet<V6>) -> u16 {
     packet.payload_at.wrapping_sub(ETHERNET + HEADER6) as u16
 }
 
-/// Makes the header that an IPv6 packet gets in its own's place: with `to`'s addresses, one hop
-/// less, and that identification where one is needed. Extension headers are gone. None if the frame
-/// is shorter than it was.
+/// Builds the IPv4 header that replaces an IPv6 packet's: with the addresses of `to`, one hop less,
+/// and the identification `id` if the packet may be fragmented. Extension headers are dropped. None
+/// if the frame is shorter than when it was parsed.
 #[inline(always)]
 pub fn to_ipv4(
     frame: &(impl Frame + ?Sized),
@@ -178,8 +179,8 @@ pub fn to_ipv4(
     Some(())
 }
 
-/// Makes the header that an IPv4 packet gets in its own's place: with `to`'s addresses, and one hop
-/// less. Options are gone. None if the frame is shorter than it was.
+/// Builds the IPv6 header that replaces an IPv4 packet's: with the addresses of `to` and one hop
+/// less. Options are dropped. None if the frame is shorter than when it was parsed.
 #[inline(always)]
 pub fn to_ipv6(
     frame: &(impl Frame + ?Sized),

@@ -1,4 +1,4 @@
-//! ICMP errors that change their family (RFC 7915 sections 4.2 and 5.2).
+//! Translation of ICMP errors between the families (RFC 7915 sections 4.2 and 5.2).
 
 use crate::{
     flow::error::ErrorTranslation,
@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-/// What an error of IPv6 is in IPv4 (RFC 7915 section 5.2); none if it has no like.
+/// Translates the ICMP header of an ICMPv6 error (RFC 7915 section 5.2). None if ICMP has no
+/// equivalent.
 #[inline(always)]
 fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
     use ipv4::icmp::{TIME_EXCEEDED, UNREACHABLE};
@@ -38,10 +39,10 @@ fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
         (ipv6::icmp::UNREACHABLE, 4) => (UNREACHABLE, 3),
         (ipv6::icmp::TOO_BIG, _) => {
             let [high, low] = icmp.rest().map(u16::from_be);
-            // Less than that no node believes (RFC 8201 section 4).
-            let most = if high == 0 { low } else { u16::MAX };
-            mtu = if most > LEAST_MTU as u16 {
-                most - HEADER_GROWTH as u16
+            // An IPv6 node ignores a lower MTU (RFC 8201 section 4).
+            let reported = if high == 0 { low } else { u16::MAX };
+            mtu = if reported > LEAST_MTU as u16 {
+                reported - HEADER_GROWTH as u16
             } else {
                 MAX_FRAGMENTABLE
             };
@@ -55,14 +56,15 @@ fn kind_to_ipv4(icmp: Icmp) -> Option<Icmp> {
     Some(Icmp::error(kind, code, mtu))
 }
 
-/// What an error of IPv4 is in IPv6 (RFC 7915 section 4.2); none if it has no like.
+/// Translates the ICMP header of an ICMP error of IPv4 (RFC 7915 section 4.2). None if ICMPv6 has
+/// no equivalent.
 #[inline(always)]
 fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
     use ipv6::icmp::{PARAMETER_PROBLEM, TIME_EXCEEDED, TOO_BIG, UNREACHABLE};
     let mut value = 0;
     let (kind, code) = match (icmp.0.type_, icmp.0.code) {
-        // Network and host unreachable, the same for a type of service, and those that nobody sends
-        // any more: no route.
+        // Network and host unreachable, with and without a type of service, and obsolete codes: no
+        // route.
         (ipv4::icmp::UNREACHABLE, 0 | 1 | 5..=8 | 11 | 12) => (UNREACHABLE, 0),
         // Protocol unreachable: unrecognized next header, which is the sixth byte.
         (ipv4::icmp::UNREACHABLE, 2) => {
@@ -71,8 +73,8 @@ fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
         }
         (ipv4::icmp::UNREACHABLE, 3) => (UNREACHABLE, 4),
         (ipv4::icmp::UNREACHABLE, 4) => {
-            // Zero from who knows no such field (RFC 1191 section 5): the least that there can be
-            // is always true.
+            // A router older than the field sends zero (RFC 1191 section 5); 1280 is right for
+            // every link.
             value = u16::from_be(icmp.rest()[1])
                 .saturating_add(HEADER_GROWTH as u16)
                 .max(LEAST_MTU as u16);
@@ -85,7 +87,7 @@ fn kind_to_ipv6(icmp: Icmp) -> Option<Icmp> {
     Some(Icmp::error(kind, code, value))
 }
 
-/// What an IPv6 header adds to the sum over ICMP with `length` bytes (RFC 4443 section 2.3).
+/// Sum over the pseudo header of an ICMPv6 message of `length` bytes (RFC 4443 section 2.3).
 #[inline(always)]
 fn pseudo_sum(addresses: &Tuple<V6>, length: u16) -> u32 {
     addresses.address_sum()
@@ -93,9 +95,9 @@ fn pseudo_sum(addresses: &Tuple<V6>, length: u16) -> u32 {
         + u32::from(u16::from(protocol::ICMPV6).to_be())
 }
 
-/// Makes the headers of an error of IPv6 about such a flow those of one of IPv4, as far as that can
-/// be said before [`rewrite_quote`]. None if it has no like in IPv4, or the frame is shorter than
-/// it was.
+/// Builds the IPv4 headers of an ICMPv6 error about a NAT64 flow. The quoted payload is missing in
+/// the checksum until [`rewrite_quote`]. None if ICMP has no equivalent, or the frame is shorter
+/// than when it was parsed.
 #[inline(always)]
 pub fn error_to_ipv4(
     frame: &(impl Frame + ?Sized),
@@ -105,7 +107,7 @@ pub fn error_to_ipv4(
     head: &mut Head<Ipv4>,
 ) -> Option<()> {
     let ErrorTranslation { outer: translation, quote, quoted } = error;
-    // Bounds that hold for every error, and that BPF's verifier has lost.
+    // These bounds hold for every error that was parsed, but the verifier has lost them.
     let icmp_at = packet.payload_at & V6::PAYLOAD_MASK;
     let header_at = quote.header_at & HEADER_MASK;
     if quote.payload_at != header_at + HEADER6 {
@@ -118,7 +120,7 @@ pub fn error_to_ipv4(
         + icmp.sum()
         + inner_sum
         + quote.tuple.address_sum();
-    // Inside of it the quoted header becomes shorter too.
+    // The quoted header becomes shorter too.
     let outer = HeaderFields {
         hops: outer.hops.wrapping_sub(1),
         length: outer.length.wrapping_sub(HEADER_GROWTH as u16),
@@ -133,8 +135,8 @@ pub fn error_to_ipv4(
     Some(())
 }
 
-/// The reverse of [`error_to_ipv4`]. None too if it would be longer than an error may be (RFC 4443
-/// section 2.4).
+/// The reverse of [`error_to_ipv4`]. None also if the error would be longer than 1280 bytes (RFC
+/// 4443 section 2.4).
 #[inline(always)]
 pub fn error_to_ipv6(
     frame: &(impl Frame + ?Sized),
@@ -151,7 +153,7 @@ pub fn error_to_ipv6(
     let (outer, _) = read4(frame, ETHERNET, icmp_at.wrapping_sub(ETHERNET) as u16)?;
     let icmp: Icmp = frame.read(icmp_at)?;
     let (inner, inner_sum) = read4(frame, header_at, HEADER4 as u16)?;
-    // That the tuple's addresses are mapped adds nothing to a sum.
+    // The prefix of IPv4-mapped addresses adds nothing to a one's complement sum.
     let old = icmp.sum() + inner_sum + quote.tuple.address_sum();
     let outer = HeaderFields {
         hops: outer.hops.wrapping_sub(1),
@@ -167,8 +169,8 @@ pub fn error_to_ipv6(
     Some(())
 }
 
-/// Rewrites what stays in its place of such an error, whose headers are made: the quoted payload.
-/// None if the frame is shorter than it was.
+/// Rewrites the quoted payload of an error whose headers were built, and completes the checksum.
+/// None if the frame is shorter than when it was parsed.
 #[inline(always)]
 pub fn rewrite_quote<H>(
     frame: &mut (impl FrameMut + ?Sized),
@@ -183,7 +185,7 @@ pub fn rewrite_quote<H>(
     Some(())
 }
 
-/// What an error about an IPv4 packet quotes, as it is among IPv6's; none as for
+/// The packet that an ICMP error of IPv4 quotes, with IPv4-mapped addresses. None as for
 /// [`quote::quote`].
 #[inline(always)]
 pub fn quote(frame: &(impl Frame + ?Sized), icmp_at: usize, side: u8) -> Option<Quote<V6>> {

@@ -1,4 +1,4 @@
-//! What a packet of no flow may begin.
+//! Plans the flow that a packet without one may begin.
 
 use crate::{
     abi::{
@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// Decides what a packet of no flow may begin.
+/// Plans the flow that a packet without one begins, in `scratch.new_flow`. Fails with the reason
+/// why it begins none.
 #[inline(always)]
 pub fn plan<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(), DropReason> {
-    // Written where it is to be: on its way there each beginning would take its room on BPF's
-    // stack.
+    // Written in place: as a value each new flow would take its room on the BPF stack.
     let Scratch { packet, source_mac, new_flow, .. } = scratch;
     match packet.tuple.side {
         side::CONTAINER => plan_from_container(packet, source_mac, new_flow, env),
@@ -51,7 +51,7 @@ fn plan_from_container<A: Address>(
     {
         return Err(DropReason::ToBridge);
     }
-    // What has a link-local source can be answered on its link alone.
+    // A packet with a link-local source can be replied to on its own link only.
     let answerable = packet.begins() && !tuple.source.stays_on_link();
     if answerable
         && let Some(slot) = env.published(tuple)
@@ -92,12 +92,12 @@ fn to_container<A: Address>(
     if own.network & network::NO_ICC != 0 {
         return Err(DropReason::IccOff);
     }
-    // For the container it is as if the bridge had brought it. The MACs are written all the same:
-    // no frame after the first is asked for its source's.
+    // The packet arrives as if the bridge had forwarded it. The MACs are written all the same: only
+    // the first frame of a flow has its source MAC checked.
     let egress = |from: &Endpoint<A>, to: &Endpoint<A>| Egress {
         macs: Macs::new(to.macs.destination(), from.macs.destination()),
         deliver: deliver::SAME_BRIDGE,
-        // The bridge would not look either: both sides have the network's MTU.
+        // No check, as on a bridge: both sides have the network's MTU.
         mtu: 0,
         ..Egress::container(to)
     };
@@ -163,7 +163,7 @@ fn to_outside<A: Address>(
     Ok(())
 }
 
-/// From a container to a port of the host that leads to a container.
+/// Plans a flow from a container to a port of the host that leads to a container.
 #[inline(always)]
 fn hairpin<A: Address>(
     packet: &Packet<A>,
@@ -186,8 +186,8 @@ fn hairpin<A: Address>(
     Ok(())
 }
 
-/// Into the container that a port of the host leads to. Where the client's address is none that it
-/// could answer to, the network's gateway speaks for the client.
+/// Plans the direction into the container that a port of the host leads to. If the container could
+/// not reply to the client's address, its network's gateway stands for the client.
 #[inline(always)]
 fn plan_entry<A: Address>(
     packet: &Packet<A>,
@@ -195,13 +195,13 @@ fn plan_entry<A: Address>(
     new_flow: &mut NewFlow<A>,
 ) {
     let destination = &new_flow.translated.destination;
-    let crosses = destination.is_v4_mapped();
-    // A container takes no packet from its own address.
-    new_flow.uses_host_address = crosses || *destination == packet.tuple.source;
+    let is_nat64 = destination.is_v4_mapped();
+    // A container drops packets from its own address.
+    new_flow.uses_host_address = is_nat64 || *destination == packet.tuple.source;
     if new_flow.uses_host_address {
         new_flow.translated.source = found.endpoint.gateway;
     }
-    new_flow.forward = if crosses {
+    new_flow.forward = if is_nat64 {
         Egress::container_nat64(found.endpoint)
     } else {
         Egress::container(found.endpoint)
@@ -221,13 +221,13 @@ fn plan_from_uplink<A: Address>(
         return Err(DropReason::NotOurs);
     }
     if !packet.begins() {
-        // The host itself may talk from that port: only a SYN is for a container.
+        // The host itself may use that port: only a SYN is for a container.
         return Err(DropReason::NotOurs);
     }
     let (found, refreshes_mapping, uplink) = if let Some(slot) = env.published(&packet.tuple) {
         let uplink = env.uplink(packet.input);
         let destination = &packet.tuple.destination;
-        // Nearly always it is the uplink's own address.
+        // The first test suffices for nearly every packet.
         if !(uplink.is_some_and(|uplink| uplink.address == *destination)
             || env.is_local(destination))
         {
@@ -260,8 +260,8 @@ fn plan_from_uplink<A: Address>(
     Ok(())
 }
 
-/// Whether a packet from an uplink may have that source. An answer to another one would go
-/// elsewhere than back, and to the host's own exchange with the container if it took its tuple.
+/// Whether a packet from an uplink may have that source address. A reply to any other would not go
+/// back to the sender, and could take the tuple of an exchange between the host and the container.
 #[inline(always)]
 fn is_outside<A: Address>(source: &A, env: &impl Env<A>) -> bool {
     !(source.is_martian_source()
@@ -270,14 +270,15 @@ fn is_outside<A: Address>(source: &A, env: &impl Env<A>) -> bool {
         || env.is_in_local_subnet(source))
 }
 
-/// Where a port of the host leads.
+/// The container that a port of the host leads to.
 struct PublishTarget<'t, A> {
     endpoint: &'t Endpoint<A>,
     slot: u32,
     epoch: u32,
 }
 
-/// Leads a packet where a publish does, and makes that the destination that it leaves with.
+/// Finds the container of a publish, and writes the tuple that the packet leaves with to
+/// `translated`.
 #[inline(always)]
 fn by_publish<'t, A: Address>(
     packet: &Packet<A>,
@@ -285,12 +286,12 @@ fn by_publish<'t, A: Address>(
     translated: &mut Tuple<A>,
     env: &'t impl Env<A>,
 ) -> Result<PublishTarget<'t, A>, DropReason> {
-    // UDP does not say which side began: an answer to the host's own socket must not begin a flow.
+    // UDP does not show which side began: a reply to a socket of the host must not begin a flow.
     if packet.tuple.protocol == protocol::UDP && env.host_socket(&packet.tuple) {
         return Err(DropReason::HostSocket);
     }
-    // In this order: a publish that goes is taken from its port before its epoch moves on, so what
-    // is found there after the epoch was read cannot have ended before.
+    // The order matters. The agent removes a publish from its port before it raises the epoch, so a
+    // publish that is found after the epoch was read had not ended when it was read.
     let epoch = env.epoch(slot);
     if env.published(&packet.tuple) != Some(slot) {
         return Err(DropReason::ContainerGone);
@@ -307,7 +308,8 @@ fn by_publish<'t, A: Address>(
     Ok(PublishTarget { endpoint, slot, epoch })
 }
 
-/// The same for a mapping.
+/// Finds the container of an endpoint-independent mapping, and writes the tuple that the packet
+/// leaves with to `translated`.
 #[inline(always)]
 fn by_mapping<'t, A: Address>(
     packet: &Packet<A>,

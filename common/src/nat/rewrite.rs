@@ -18,18 +18,20 @@ use crate::{
 
 /// An address family whose headers can be rewritten.
 pub trait Rewrite: Parse {
-    /// Whether nothing in the header makes up for what changes in it.
+    /// Whether the header has no checksum that makes up for changes in it.
     const HAS_NO_HEADER_CHECKSUM: bool;
-    /// What one hop less adds to a sum over the header.
+    /// What one hop less adds to a one's complement sum over the header.
     const ONE_HOP: u16;
 
-    /// Rewrites the header, with one hop less.
+    /// Rewrites the addresses of a header, and takes one hop off.
     fn rewrite(header: &mut Self::Header, translation: &Translation<Self>);
 
-    /// Rewrites a quoted header's addresses, which change the sum over them by `address_delta`.
+    /// Rewrites the addresses of a quoted header, which change the sum over them by
+    /// `address_delta`.
     fn rewrite_quoted(header: &mut Self::Header, to: &Tuple<Self>, address_delta: u16);
 
-    /// Rewrites a fragment's identification; none if the frame is shorter than it was.
+    /// Rewrites a fragment's identification, `id` in the byte order of the packet. None if the
+    /// frame is shorter than when it was parsed.
     fn rewrite_id(
         frame: &mut (impl FrameMut + ?Sized),
         packet: &Packet<Self>,
@@ -39,7 +41,7 @@ pub trait Rewrite: Parse {
 
 impl Rewrite for V4 {
     const HAS_NO_HEADER_CHECKSUM: bool = false;
-    // One less in the first byte of the word (TTL, protocol).
+    // Minus one in the first byte of the word (TTL, protocol).
     const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
 
     #[inline(always)]
@@ -72,7 +74,7 @@ impl Rewrite for V4 {
 
 impl Rewrite for V6 {
     const HAS_NO_HEADER_CHECKSUM: bool = true;
-    // One less in the second byte of the word (next header, hop limit).
+    // Minus one in the second byte of the word (next header, hop limit).
     const ONE_HOP: u16 = u16::from_ne_bytes([0xff, 0xfe]);
 
     #[inline(always)]
@@ -92,8 +94,8 @@ impl Rewrite for V6 {
         packet: &Packet<Self>,
         id: u32,
     ) -> Option<()> {
-        // The fragment header is the last one before the payload, and the identification is its
-        // second half.
+        // The fragment header directly precedes the payload, and its second half is the
+        // identification.
         frame.put(
             packet.payload_at.wrapping_sub(4) & Self::PAYLOAD_MASK,
             &[id as u16, (id >> 16) as u16],
