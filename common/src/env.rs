@@ -1,4 +1,5 @@
-//! What a decision needs to know: the maps in the kernel, ordinary collections in a test.
+//! The state that decisions read and write, as traits: maps in the kernel, plain collections in
+//! tests.
 
 use core::ops::DerefMut;
 
@@ -20,60 +21,61 @@ use crate::{
 /// Why an entry of the flow table was not inserted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InsertError {
-    /// The key is taken.
+    /// The key exists already.
     Exists,
-    /// There is no room.
+    /// The table is full.
     Full,
 }
 
-/// Where the host would send a packet.
+/// Where the host routes a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Route {
     /// Out of the interface with that index.
     Through(u32),
-    /// Nowhere.
+    /// There is no route.
     None,
 }
 
-/// The flow table of one family, and what is counted beside it.
+/// The flow table of one family, and the counters beside it.
 ///
-/// An entry is held by one name at a time: it may be gone, or hold another flow, once another method
-/// was called.
+/// Hold one entry at a time: after a call of another method it may be gone, or belong to another
+/// flow.
 pub trait FlowStore<A: Address> {
-    /// Half a flow, in place. (Not a closure that visits it: the compiler makes a function of that,
-    /// and hands back its answer through the stack, which the verifier refuses.)
+    /// A flow entry, in place. (Not a closure that visits it: the compiler makes a function of the
+    /// closure that returns its result through the stack, which the verifier refuses.)
     type Entry<'t>: DerefMut<Target = FlowEntry<A>>
     where
         Self: 't;
 
-    /// The half of a flow that has that key.
+    /// Looks up the entry with that key.
     fn flow(&self, key: &Tuple<A>) -> Option<Self::Entry<'_>>;
 
-    /// Inserts half a flow, unless the key is there.
+    /// Inserts an entry, unless the key exists.
     fn insert_flow(&self, key: &Tuple<A>, flow: &FlowEntry<A>) -> Result<(), InsertError>;
 
-    /// Removes half a flow; false if it is gone already.
+    /// Removes an entry. Returns false if it is gone already.
     fn remove_flow(&self, key: &Tuple<A>) -> bool;
 
-    /// Counts a flow for an endpoint's slot, if it has not `most` of them yet; false if it has.
+    /// Counts a flow for an endpoint's slot. Returns false if it has `most` of them already.
     fn count_flow(&self, slot: u32, most: u32) -> bool;
 
-    /// Counts one less.
+    /// Takes one flow off the count of an endpoint's slot.
     fn uncount_flow(&self, slot: u32);
 
-    /// Notes that a flow with that key began.
+    /// Pushes the key of a new flow to the age ring.
     fn push_newest(&self, key: &Tuple<A>);
 
-    /// Takes the oldest note.
+    /// Pops the oldest key of the age ring.
     fn pop_oldest(&self) -> Option<Tuple<A>>;
 
-    /// Until when flows of the host's own may live that are TCP, or have moved.
+    /// Latest expiry of any tracked host flow that is TCP or remapped, in ticks. After it, TCP
+    /// packets without a SYN skip the lookup.
     fn host_flows_expire_at(&self) -> Ticks;
 
-    /// Says so.
+    /// Sets the latest expiry of tracked host flows.
     fn set_host_flows_expire_at(&self, until: Ticks);
 
-    /// Whether a flow that is kept among the other family's has that tuple ([`crate::crossing`]).
+    /// Whether a flow in the other family's table has that tuple ([`crate::nat::nat64`]).
     fn is_taken_in_other_family(&self, key: &Tuple<A>) -> bool;
 }
 
@@ -82,7 +84,7 @@ pub trait Config<A: Address> {
     /// The network with that number.
     fn network(&self, number: u32) -> Option<&Network>;
 
-    /// How long a flow of a network lasts in a state.
+    /// Timeout of a flow of that network in a state, in ticks.
     #[inline(always)]
     fn timeout(&self, network: u16, state: State, protocol: u8) -> Ticks {
         match self.network(u32::from(network)) {
@@ -91,85 +93,86 @@ pub trait Config<A: Address> {
         }
     }
 
-    /// The slot's epoch.
+    /// The epoch of a slot.
     fn epoch(&self, slot: u32) -> u32;
 
     /// The endpoint with that address.
     fn endpoint(&self, address: &A) -> Option<&Endpoint<A>>;
 
-    /// The slot of the publish that a packet's destination falls to. The address is known to be the
-    /// host's by [`Env::is_local`] only.
+    /// The slot of the publish that a packet's destination belongs to. That the address is the
+    /// host's is known from [`Config::is_local`] only.
     fn published(&self, to: &Tuple<A>) -> Option<u32>;
 
     /// The publish with that slot.
     fn publish(&self, slot: u32) -> Option<&Publish<A>>;
 
-    /// Whether a publish that lists its sources has that one in its list.
+    /// Whether a publish with a list of sources admits that source.
     fn admits(&self, slot: u32, source: &A) -> bool;
 
-    /// Whether the address is in the subnet of a network.
+    /// Whether the address is in the subnet of any network.
     fn is_in_local_subnet(&self, address: &A) -> bool {
         self.admits(publish::SLOT_LOCAL_SUBNETS, address)
     }
 
-    /// Whether the address is one of the host's, loopback's left out.
+    /// Whether the address is one of the host's, loopback excepted.
     fn is_local(&self, address: &A) -> bool;
 
-    /// The interface, if it is an uplink.
+    /// The uplink with that interface index.
     fn uplink(&self, index: u32) -> Option<&Uplink<A>>;
 }
 
-/// What the kernel knows besides: its clock, routes, neighbours and sockets.
+/// Other state of the kernel: clock, routes, neighbours and sockets.
 pub trait Kernel<A: Address> {
-    /// The time now.
+    /// The time now, in ticks.
     fn now(&self) -> Ticks;
 
-    /// A number nobody can foretell.
+    /// An unpredictable number.
     fn random(&self) -> u32;
 
-    /// Where the host would send a packet that arrived at the interface `input`.
+    /// Where the host routes a packet that arrived at the interface `input`.
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route;
 
-    /// The MACs for the next hop of a packet that leaves a network, whose bridge that is, through
-    /// `output`; none if they are not known.
+    /// The MACs toward the next hop of a packet that leaves through `output`, from the network with
+    /// that bridge. None if they are not known.
     fn next_hop(&self, leaving: &Tuple<A>, bridge: u32, output: u32) -> Option<Macs>;
 
     /// Whether a socket of the host would receive a packet with that tuple.
     fn host_socket(&self, arriving: &Tuple<A>) -> bool;
 }
 
-/// All that a decision asks for: the maps in the kernel, ordinary collections in a test.
+/// All state that decisions read and write.
 pub trait Env<A: Address>: FlowStore<A> + Config<A> + Kernel<A> {}
 
 impl<A: Address, T: FlowStore<A> + Config<A> + Kernel<A>> Env<A> for T {}
 
-/// The tables of datagrams in fragments, and the frame that is decided about.
+/// Records and queued fragments of fragmented datagrams, and the frame that is being processed.
 pub trait FragmentStore<A: Address> {
-    /// A record, to be looked at and changed in place.
+    /// The record of a datagram, in place.
     type Record<'t>: DerefMut<Target = Fragments>
     where
         Self: 't;
 
     /// The record of a datagram.
     fn datagram(&self, datagram: &Datagram<A>) -> Option<Self::Record<'_>>;
-    /// Inserts a record; false if there is one, or no room.
+    /// Inserts a record. Returns false if there is one already, or no room.
     fn insert_datagram(&self, datagram: &Datagram<A>, record: &Fragments) -> bool;
     /// Removes a record.
     fn remove_datagram(&self, datagram: &Datagram<A>);
-    /// Adds to a record's state, and answers what it was; in one step, and in order with every
+    /// Adds to a record's state, and returns the state before: one atomic step, ordered with every
     /// other access.
     fn add_to_state(&self, record: &mut Fragments, number: u64) -> u64;
-    /// Replaces a record's state, and answers what it was; likewise.
+    /// Replaces a record's state, and returns the state before: one atomic step, ordered with every
+    /// other access.
     fn swap_state(&self, record: &mut Fragments, state: u64) -> u64;
-    /// Whether the frame is short enough to be held.
+    /// Whether the frame is short enough to be queued.
     fn can_queue(&self) -> bool;
-    /// Holds a copy of the frame; false if that cannot be.
+    /// Queues a copy of the frame. Returns false if that failed.
     fn queue(&self, key: &QueuedKey<A>) -> bool;
-    /// Removes a held frame; false if it is gone already.
+    /// Removes a queued frame. Returns false if it is gone already.
     fn drop_queued(&self, key: &QueuedKey<A>) -> bool;
-    /// Sends the frame again into the interface where it arrived: a copy.
+    /// Reinjects a copy of the frame into the interface where it arrived.
     fn reinject(&self);
-    /// Sends a held frame into the interface where the frame arrived, and removes it. The frame
-    /// itself is lost.
+    /// Reinjects a queued frame into the interface where the current frame arrived, and removes it
+    /// from the queue. It replaces the current frame, which is lost.
     fn reinject_queued(&self, key: &QueuedKey<A>);
 }

@@ -1,8 +1,8 @@
-//! ICMP errors of the fast path's own: what the host's stack would have said to the sender of a
-//! packet that does not go on (RFC 792, RFC 1812 section 4.3).
+//! ICMP errors that the datapath sends itself, as the host's stack would, to the sender of a packet
+//! that it drops (RFC 792, RFC 1812 section 4.3).
 //!
-//! The frame with the error is made in a buffer, of the packet as it arrived, and put in that one's
-//! place.
+//! The error's frame is built in a buffer from the packet as it arrived, and then replaces the
+//! packet's frame.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -24,18 +24,20 @@ use crate::{
     },
 };
 
-/// How many errors a CPU sends in a tick: the host's stack has a limit like it (RFC 1812 section
-/// 4.3.2.8).
+/// Errors that a CPU sends in a tick at most, toward each side. The host's stack has a limit like
+/// it (RFC 1812 section 4.3.2.8).
 pub const ERRORS_PER_TICK: u32 = 1000;
 
-/// Whether a packet may be answered with an error: never an error, nor a fragment but the first
-/// (RFC 1812 section 4.3.2.7). What came to many was not decided about.
+/// Whether an error may be sent about a packet: not about an error or a later fragment (RFC 1812
+/// section 4.3.2.7), nor about an unparsed packet, which may be an error. Multicast and broadcast
+/// packets never come here.
 #[inline(always)]
 pub const fn may_reply<A>(packet: &Packet<A>) -> bool {
     !matches!(packet.payload, Payload::Error | Payload::Fragment | Payload::Unparsed)
 }
 
-/// Who says it: the gateway of the container's network, or the uplink. None if that is gone.
+/// Source address of the error: the gateway of the container's network, or the uplink's address.
+/// None if that is gone.
 #[inline(always)]
 pub fn error_source<A: IcmpReply>(packet: &Packet<A>, env: &impl Env<A>) -> Option<A> {
     if packet.tuple.side == side::CONTAINER {
@@ -45,8 +47,8 @@ pub fn error_source<A: IcmpReply>(packet: &Packet<A>, env: &impl Env<A>) -> Opti
     }
 }
 
-/// Makes the error; none if the frame is shorter than it was. `mtu` is in bytes, for
-/// [`IcmpErrorKind::TooLong`].
+/// Builds the error. `mtu` is in bytes, for [`IcmpErrorKind::TooLong`]. None if the frame is
+/// shorter than when it was parsed.
 #[inline(always)]
 pub fn build<A: IcmpReply>(
     error: &mut IcmpError,
@@ -58,19 +60,20 @@ pub fn build<A: IcmpReply>(
 ) -> Option<()> {
     let icmp_at = ETHERNET + size_of::<A::Header>();
     let header: A::Header = frame.read(ETHERNET)?;
-    // In halves of a word, which is what sums are made of. No header is longer than what is left.
+    // In 16-bit words, the unit of the checksum. An odd last byte is left out; it is never part of
+    // a header.
     let quoted = (A::total_length(&header).min(packet.length).min(QUOTE as u32) / 2) as usize;
     let ethernet: Ethernet = frame.read(0)?;
     let out: &mut [u8] = &mut error.bytes;
     out.put(0, &ethernet.reversed())?;
     let length = (ICMP + 2 * quoted) as u16;
-    let header = A::answer_header(error_source, packet.tuple.source, length);
+    let header = A::error_header(error_source, packet.tuple.source, length);
     out.put(ETHERNET, &header)?;
 
-    let (icmp_type, code) = A::answer_kind(kind);
+    let (icmp_type, code) = A::type_and_code(kind);
     let rest = if kind == IcmpErrorKind::TooLong { mtu } else { 0 };
     let head = [u16::from_ne_bytes([icmp_type, code]), 0, 0, rest.to_be()];
-    let mut sum = u32::from(head[0]) + u32::from(head[3]) + A::answer_sum(&header);
+    let mut sum = u32::from(head[0]) + u32::from(head[3]) + A::pseudo_sum(&header);
     for i in 0..QUOTE / 2 {
         if i >= quoted {
             break;
@@ -90,19 +93,19 @@ mod tests;
 
 /// The headers of the ICMP errors that the datapath sends.
 pub trait IcmpReply: Parse {
-    /// The header of an ICMP error of the host's own, with `length` bytes after it.
-    fn answer_header(source: Self, destination: Self, length: u16) -> Self::Header;
+    /// IP header of an ICMP error that the host sends, with `length` bytes after it.
+    fn error_header(source: Self, destination: Self, length: u16) -> Self::Header;
 
-    /// What that header adds to the sum over the error.
-    fn answer_sum(header: &Self::Header) -> u32;
+    /// What the header adds to the checksum of the error: its pseudo header.
+    fn pseudo_sum(header: &Self::Header) -> u32;
 
-    /// The error's type and code.
-    fn answer_kind(why: IcmpErrorKind) -> (u8, u8);
+    /// ICMP type and code of the error.
+    fn type_and_code(kind: IcmpErrorKind) -> (u8, u8);
 }
 
 impl IcmpReply for V4 {
     #[inline(always)]
-    fn answer_header(source: Self, destination: Self, length: u16) -> Ipv4 {
+    fn error_header(source: Self, destination: Self, length: u16) -> Ipv4 {
         let mut header = Ipv4(Ipv4Hdr {
             vihl: 0x45,
             // Internetwork control (RFC 1812 section 4.3.2.5).
@@ -121,13 +124,13 @@ impl IcmpReply for V4 {
     }
 
     #[inline(always)]
-    fn answer_sum(_header: &Ipv4) -> u32 {
+    fn pseudo_sum(_header: &Ipv4) -> u32 {
         0
     }
 
     #[inline(always)]
-    fn answer_kind(why: IcmpErrorKind) -> (u8, u8) {
-        match why {
+    fn type_and_code(kind: IcmpErrorKind) -> (u8, u8) {
+        match kind {
             IcmpErrorKind::TimeExceeded => (ipv4::icmp::TIME_EXCEEDED, 0),
             IcmpErrorKind::TooLong => (ipv4::icmp::UNREACHABLE, 4),
             IcmpErrorKind::Prohibited => (ipv4::icmp::UNREACHABLE, 13),
@@ -138,7 +141,7 @@ impl IcmpReply for V4 {
 
 impl IcmpReply for V6 {
     #[inline(always)]
-    fn answer_header(source: Self, destination: Self, length: u16) -> Ipv6 {
+    fn error_header(source: Self, destination: Self, length: u16) -> Ipv6 {
         Ipv6(Ipv6Hdr {
             vcf: [0x60, 0, 0, 0],
             payload_len: length.to_be_bytes(),
@@ -150,7 +153,7 @@ impl IcmpReply for V6 {
     }
 
     #[inline(always)]
-    fn answer_sum(header: &Ipv6) -> u32 {
+    fn pseudo_sum(header: &Ipv6) -> u32 {
         header.source().sum()
             + header.destination().sum()
             + u32::from(word(header.0.payload_len))
@@ -158,8 +161,8 @@ impl IcmpReply for V6 {
     }
 
     #[inline(always)]
-    fn answer_kind(why: IcmpErrorKind) -> (u8, u8) {
-        match why {
+    fn type_and_code(kind: IcmpErrorKind) -> (u8, u8) {
+        match kind {
             IcmpErrorKind::TimeExceeded => (ipv6::icmp::TIME_EXCEEDED, 0),
             IcmpErrorKind::TooLong => (ipv6::icmp::TOO_BIG, 0),
             IcmpErrorKind::Prohibited => (ipv6::icmp::UNREACHABLE, 1),

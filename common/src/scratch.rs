@@ -1,5 +1,5 @@
-//! What the steps of one packet hand on to each other: in the kernel it lies in a map, because it is
-//! more than the 512 bytes of a BPF stack.
+//! Scratch: what the steps of the slow path share about one packet. In the kernel it is a per-CPU
+//! map value, because it exceeds the 512 bytes of a BPF stack.
 
 use bytemuck::Zeroable as _;
 
@@ -17,44 +17,45 @@ use crate::{
     },
 };
 
-/// A packet of no flow, and the flow that it may begin.
+/// Scratch for one packet, and for the flow that it may begin.
 #[derive(Clone, Copy)]
 pub struct Scratch<A> {
-    /// As it arrived.
+    /// The packet as it arrived.
     pub packet: Packet<A>,
-    /// The frame's source MAC.
+    /// Source MAC of the frame.
     pub source_mac: [u8; 6],
-    /// The flow table has been asked about it, and has none ([`crate::flow::lookup::Lookup::Miss`]).
+    /// The lookup in the flow table was a miss ([`crate::flow::lookup::Lookup::Miss`]).
     pub lookup_missed: bool,
-    /// What [`plan`] answers.
+    /// The flow that [`crate::nat::plan::plan`] plans.
     pub new_flow: NewFlow<A>,
-    /// The packet's tuple, while a mapping is begun in its place.
+    /// The packet's own tuple, while a mapping is created in its place.
     pub original_tuple: Tuple<A>,
-    /// The key that [`crate::create`] reserves.
+    /// Key of the reply entry, whose insert reserves a port ([`crate::nat::create`]).
     pub reply_key: Tuple<A>,
-    /// What [`crate::nat::create::create`] answers: its `translation` is the packet's.
+    /// The entry that [`crate::nat::create::create`] inserts last; its `translation` is the
+    /// packet's.
     pub entry: FlowEntry<A>,
-    /// The ports that it tries.
+    /// Ports that the new flow tries.
     pub walk: PortWalk,
-    /// How that went: one of [`crate::flow::port_walk::reservation`].
+    /// Outcome of the reservation, a [`crate::flow::port_walk::reservation`].
     pub reservation: u8,
-    /// How it is translated if it is an ICMP error.
+    /// Translation of the packet if it is an ICMP error.
     pub error_translation: ErrorTranslation<A>,
-    /// A [`crate::wire::icmp::IcmpErrorKind`]: why its sender gets an error instead. If it is too long, for what
-    /// `entry.translation` says.
+    /// The error that the packet's sender gets, a [`crate::wire::icmp::IcmpErrorKind`]; zero for
+    /// none. For a packet that is too long, `entry.translation` has the MTU.
     pub icmp_error_kind: u8,
-    /// Where a SYN says how long segments may be.
+    /// Search for the MSS option of a SYN.
     pub mss_search: MssSearch,
-    /// That error.
+    /// Frame of the error that the packet's sender gets.
     pub icmp_error: IcmpError,
-    /// What it gets where it becomes an IPv4 packet.
+    /// Headers of the packet after NAT64 to IPv4.
     pub head4: Head<Ipv4>,
-    /// What it gets where it becomes an IPv6 packet.
+    /// Headers of the packet after NAT64 to IPv6.
     pub head6: Head<Ipv6>,
 }
 
 impl<A: Address> Scratch<A> {
-    /// Nothing is planned yet.
+    /// Scratch for a packet, with nothing planned.
     pub fn new(packet: Packet<A>, source_mac: [u8; 6]) -> Self {
         let entry = FlowEntry::zeroed();
         let egress = Egress::uplink(0, &Uplink { address: packet.tuple.source, mtu: 0 });

@@ -1,10 +1,9 @@
-//! What is decided about a frame that an uplink's driver has just received, before the kernel has
-//! made a packet of it (XDP).
+//! Decisions about a frame that an uplink's driver has just received, before the kernel has made an
+//! skb of it (XDP).
 //!
-//! Only what costs little and is sure is decided here: packets of UDP and ICMP echo that go on into
-//! a container and change nothing but counters, and packets that nobody may send. Everything else
-//! passes to the tc program, untouched and uncounted: TCP above all, whose packets the kernel puts
-//! together on the way there.
+//! Only what is cheap and certain is decided here: UDP packets and ICMP echoes that go on into a
+//! container and change only counters, and martians. Everything else passes to the tc program,
+//! unchanged and uncounted: TCP above all, whose segments the kernel merges on the way there (GRO).
 
 use crate::{
     abi::{
@@ -29,27 +28,27 @@ use crate::{
     },
 };
 
-/// What becomes of a frame early.
+/// Verdict about a frame at XDP.
 #[must_use]
 #[derive(Debug)]
 pub enum XdpVerdict<H> {
-    /// It is rewritten by that half of a flow, and leaves.
+    /// The frame is rewritten by that flow entry and redirected.
     Forward(H),
-    /// It ends here.
+    /// The frame is dropped.
     Drop(DropReason),
-    /// It goes on as it came.
+    /// The frame goes on unchanged.
     Pass,
 }
 
-/// Which containers can be sent to so early: their side of the link must take frames that are no
-/// packets yet.
+/// Containers that XDP frames can be redirected to: the device must accept frames that are no skbs
+/// yet.
 pub trait Receivers {
-    /// Whether the container behind that host side does. In the kernel this also says where the
-    /// frame is to go.
+    /// Whether the container behind that host side accepts XDP frames. In the kernel the call also
+    /// sets the target of the redirect.
     fn accepts_xdp(&self, host_side: u32) -> bool;
 }
 
-/// Decides about a packet that arrived at an uplink and has that one's MAC.
+/// Decides about a packet that arrived at an uplink, with the uplink's MAC as its destination.
 #[inline(always)]
 pub fn decide<'t, A: Address, T: Env<A> + Receivers>(
     frame: &(impl Frame + ?Sized),
@@ -70,18 +69,18 @@ pub fn decide<'t, A: Address, T: Env<A> + Receivers>(
     if packet.tuple.is_martian() { XdpVerdict::Drop(DropReason::Martian) } else { XdpVerdict::Pass }
 }
 
-/// A link takes no frame from a driver that is longer than it is wide, whereas a packet may go on
-/// into the container all the same.
+/// Whether a packet may be redirected into its container here. A device accepts no XDP frame that
+/// exceeds its MTU, whereas an skb may go on into the container all the same.
 #[inline(always)]
 fn enters_container<A: Address>(packet: &Packet<A>, entry: &FlowEntry<A>) -> bool {
     let Translation { deliver, mtu, .. } = &entry.translation;
     *deliver == deliver::CONTAINER && (*mtu == 0 || packet.length <= u32::from(*mtu))
 }
 
-/// Whether UDP's checksum is one over the pseudo header alone. A virtual link brings packets so
-/// whose sender has left the rest to the hardware; the kernel remembers that beside the packet, and
-/// nobody would finish the sum once that is gone. Of others, one in 65,536 looks the same: it goes
-/// the longer way.
+/// Whether UDP's checksum covers the pseudo header only. Virtual links deliver such packets when
+/// the sender has left the rest to the hardware; the kernel notes that in the skb
+/// (`CHECKSUM_PARTIAL`), which is lost in a redirect, and the checksum would never be completed.
+/// One in 65,536 complete checksums looks the same; those packets take the tc program's path.
 #[inline(always)]
 fn has_unfinished_sum<A: Address>(frame: &(impl Frame + ?Sized), packet: &Packet<A>) -> bool {
     if packet.payload != Payload::Udp {
@@ -94,8 +93,8 @@ fn has_unfinished_sum<A: Address>(frame: &(impl Frame + ?Sized), packet: &Packet
     sum == checksum::fold(pseudo)
 }
 
-/// Rewrites a packet that goes on into a container; none if the frame is shorter than it was.
-/// Nothing finishes a checksum after this.
+/// Rewrites a packet that goes on into a container, with complete checksums, because no later step
+/// completes them. None if the frame is shorter than when it was parsed.
 #[inline(always)]
 pub fn rewrite<A: Rewrite>(
     frame: &mut (impl FrameMut + ?Sized),
@@ -130,7 +129,7 @@ fn rewrite_sum<A: Rewrite>(
     }
     let old: u16 = frame.read(at)?;
     if delta == 0 || (is_udp && old == 0) {
-        // Zero says of UDP that there is no sum.
+        // In UDP zero means that there is no checksum.
         return Some(());
     }
     match checksum::update(old, delta) {

@@ -1,4 +1,4 @@
-//! Errors of the fast path's own, in both families.
+//! ICMP errors that the datapath sends, in both families.
 
 use crate::{
     abi::network,
@@ -21,10 +21,10 @@ use std::vec::Vec;
 use super::*;
 
 families!(
-    it_is_whole_and_to_the_sender_alone,
-    it_quotes_what_it_may_and_no_more,
-    some_packets_are_answered_by_nobody,
-    a_frame_that_is_shorter_than_it_was_is_not_answered,
+    error_is_complete_and_goes_to_sender,
+    quote_is_as_long_as_allowed,
+    errors_and_later_fragments_get_no_error,
+    truncated_frame_gets_no_error,
 );
 
 const ALL: [IcmpErrorKind; 4] = [
@@ -34,7 +34,7 @@ const ALL: [IcmpErrorKind; 4] = [
     IcmpErrorKind::NoRoute,
 ];
 
-/// The frame of a packet of so much data.
+/// The frame of a UDP packet with `data` bytes of payload.
 fn sent<A: Fixture>(input: u32, head: Head, data: usize) -> Vec<u8> {
     let (from, to) = if input == UPLINK { (A::WORLD, A::HOST) } else { (A::C1, A::WORLD) };
     let tuple = packet_of::<A>(input, (from, 4000), (to, 5000), protocol::UDP, 0).tuple;
@@ -56,7 +56,7 @@ fn answered<A: Fixture>(
     made.map(|()| error)
 }
 
-/// Type and code of each (RFC 792 and RFC 1812 section 5.2.7.1, RFC 4443 section 3).
+/// Type and code of each error (RFC 792 and RFC 1812 section 5.2.7.1, RFC 4443 section 3).
 fn type_and_code<A: Fixture>(kind: IcmpErrorKind) -> [u8; 2] {
     let v4 = A::FAMILY == V4::FAMILY;
     match kind {
@@ -67,11 +67,11 @@ fn type_and_code<A: Fixture>(kind: IcmpErrorKind) -> [u8; 2] {
     }
 }
 
-fn it_is_whole_and_to_the_sender_alone<A: Fixture>() {
+fn error_is_complete_and_goes_to_sender<A: Fixture>() {
     for (input, by, to) in [(C1_SIDE, A::GATEWAY, A::C1), (UPLINK, A::HOST, A::WORLD)] {
         let sent = sent::<A>(input, Head::USUAL, 40);
         for kind in ALL {
-            let error = answered::<A>(input, &sent, kind, 1400).expect("an answer");
+            let error = answered::<A>(input, &sent, kind, 1400).expect("an error");
             let frame = error.frame();
             assert_eq!(
                 (&frame[..6], &frame[6..12], &frame[12..14]),
@@ -95,22 +95,22 @@ fn it_is_whole_and_to_the_sender_alone<A: Fixture>() {
                 (&type_and_code::<A>(kind)[..], &rest[..]),
                 "{kind:?}"
             );
-            assert_eq!(message[8..], sent[ETHERNET..], "{kind:?}: the packet as it came");
+            assert_eq!(message[8..], sent[ETHERNET..], "{kind:?}: the packet as it arrived");
         }
     }
 }
 
-fn it_quotes_what_it_may_and_no_more<A: Fixture>() {
+fn quote_is_as_long_as_allowed<A: Fixture>() {
     for options in [0, 1, Head::OPTIONS] {
         for data in [8, 9, 31, 48, 49, 75, 76, 77, 1000] {
             let sent = sent::<A>(C1_SIDE, Head { options, ..Head::USUAL }, data);
             let whole = sent.len() - ETHERNET;
-            // Of a packet that has an odd byte, all but that one.
+            // An odd last byte is left out.
             let expected = whole.min(QUOTE) & !1;
             for padding in [0, 7] {
                 let padded = [&sent[..], &std::vec![0xee; padding]].concat();
                 let error = answered::<A>(C1_SIDE, &padded, IcmpErrorKind::Prohibited, 0)
-                    .expect("an answer");
+                    .expect("an error");
                 let message = &error.frame()[ETHERNET + header::<A>()..];
                 assert_eq!(message[8..], sent[ETHERNET..][..expected], "{options} {data}");
                 assert!(sums_up(A::ICMP, A::GATEWAY, A::C1, message), "{options} {data}");
@@ -120,7 +120,7 @@ fn it_quotes_what_it_may_and_no_more<A: Fixture>() {
     }
 }
 
-fn some_packets_are_answered_by_nobody<A: Fixture>() {
+fn errors_and_later_fragments_get_no_error<A: Fixture>() {
     let of = |payload| Packet {
         payload,
         ..packet_of::<A>(C1_SIDE, (A::C1, 1), (A::WORLD, 2), protocol::UDP, 0)
@@ -145,12 +145,12 @@ fn some_packets_are_answered_by_nobody<A: Fixture>() {
     assert_eq!(error_source(&from(UPLINK, A::WORLD), &model), Some(A::HOST));
     model.uplinks.clear();
     assert_eq!(error_source(&from(UPLINK, A::WORLD), &model), None);
-    // Its network's own flags do not matter.
+    // The flags of the container's network do not matter.
     model.endpoints.get_mut(&A::C1).unwrap().network = network::INTERNAL;
     assert_eq!(error_source(&from(C1_SIDE, A::C1), &model), Some(A::GATEWAY));
 }
 
-fn a_frame_that_is_shorter_than_it_was_is_not_answered<A: Fixture>() {
+fn truncated_frame_gets_no_error<A: Fixture>() {
     let sent = sent::<A>(C1_SIDE, Head::USUAL, 20);
     let packet = A::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap();
     for length in 0..sent.len() {
@@ -160,12 +160,11 @@ fn a_frame_that_is_shorter_than_it_was_is_not_answered<A: Fixture>() {
         assert_eq!((made, error.frame().len()), (None, 0), "{length}");
     }
     let mut error = IcmpError::NONE;
-    build(&mut error, &sent[..], &packet, A::GATEWAY, IcmpErrorKind::NoRoute, 0)
-        .expect("an answer");
+    build(&mut error, &sent[..], &packet, A::GATEWAY, IcmpErrorKind::NoRoute, 0).expect("an error");
 }
 
 #[test]
-fn the_frames_type_is_the_familys() {
+fn ether_type_matches_family() {
     let kind = |frame: &[u8]| u16::from_ne_bytes([frame[12], frame[13]]);
     let v4 = answered::<V4>(UPLINK, &sent::<V4>(UPLINK, Head::USUAL, 8), IcmpErrorKind::NoRoute, 0)
         .unwrap();

@@ -1,4 +1,4 @@
-//! What is decided early, and that it is what would be decided late.
+//! XDP decides what the tc program would decide.
 
 use crate::{
     abi::{
@@ -6,7 +6,7 @@ use crate::{
         translation::{Translation, deliver},
     },
     env::FlowStore as _,
-    pipeline::{Decision, decide as decide_late},
+    pipeline::{Decision, decide as decide_at_tc},
     testing::{
         fixture::{
             C1_MAC, C1_SIDE, C1_SLOT, Fixture, Head, UPLINK, arrival, families, frame, header,
@@ -27,21 +27,21 @@ use crate::{
 use std::vec::Vec;
 
 families!(
-    a_packet_that_changes_nothing_is_forwarded_as_it_would_be_late,
-    what_is_forwarded_early_is_counted_once_and_what_passes_is_not,
-    what_is_not_sure_passes,
-    a_sum_that_was_left_to_the_hardware_is_left_to_the_kernel,
+    xdp_forwards_as_tc_would,
+    forwarded_frame_is_counted_once,
+    uncertain_packet_passes,
+    partial_checksum_passes,
     martians_are_dropped,
-    a_rewritten_frame_has_right_sums_and_its_translation,
-    no_sum_becomes_none,
-    a_cut_frame_is_refused_and_not_written_beyond,
+    rewrite_keeps_checksums_right,
+    rewrite_never_yields_zero_checksum,
+    rewrite_refuses_truncated_frame,
 );
 
-/// UDP's header and five bytes, or an echo's.
+/// A UDP header and five bytes, or an echo's header and five bytes.
 const DATAGRAM: [u8; 13] = [0, 0, 0, 0, 0, 13, 0, 0, b'h', b'e', b'l', b'l', b'o'];
 const SEGMENT: [u8; 20] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, tcp::ACK, 0, 0, 0, 0, 0, 0];
 
-/// A frame that comes from outside.
+/// A frame from outside.
 fn frame_of<A: Fixture>(tuple: &Tuple<A>) -> Vec<u8> {
     let data = if tuple.protocol == protocol::TCP { &SEGMENT[..] } else { &DATAGRAM };
     frame::<A>(UPLINK, &whole_packet(Head::USUAL, tuple, data))
@@ -51,8 +51,8 @@ fn parse<A: Fixture>(frame: &[u8]) -> Packet<A> {
     A::parse_usual(frame, arrival(UPLINK, frame)).expect("a usual packet")
 }
 
-/// What answers the flow that C1 has begun with the world from port 4000, with containers that take
-/// frames early.
+/// A reply to a flow that C1 has begun with the world from port 4000, and a model whose container
+/// accepts XDP frames.
 fn with_flow<A: Fixture>(protocol: u8) -> (Model<A>, Vec<u8>) {
     let mut model = model::<A>();
     model.receivers.insert(C1_SIDE);
@@ -63,10 +63,10 @@ fn with_flow<A: Fixture>(protocol: u8) -> (Model<A>, Vec<u8>) {
     (model, frame_of(&there.tuple.reversed()))
 }
 
-/// The same once the flow was answered.
-fn settled_flow<A: Fixture>(protocol: u8) -> (Model<A>, Vec<u8>) {
+/// A reply to such a flow after a first reply.
+fn replied_flow<A: Fixture>(protocol: u8) -> (Model<A>, Vec<u8>) {
     let (model, answer) = with_flow(protocol);
-    assert!(matches!(late(&model, &answer), Decision::Forward(_)));
+    assert!(matches!(at_tc(&model, &answer), Decision::Forward(_)));
     (model, answer)
 }
 
@@ -78,50 +78,51 @@ fn xdp<A: Fixture>(model: &Model<A>, frame: &[u8]) -> XdpVerdict<Translation<A>>
     }
 }
 
-fn late<A: Fixture>(model: &Model<A>, frame: &[u8]) -> Decision<A> {
-    decide_late(frame, &parse(frame), model)
+fn at_tc<A: Fixture>(model: &Model<A>, frame: &[u8]) -> Decision<A> {
+    decide_at_tc(frame, &parse(frame), model)
 }
 
-fn a_packet_that_changes_nothing_is_forwarded_as_it_would_be_late<A: Fixture>() {
+fn xdp_forwards_as_tc_would<A: Fixture>() {
     for protocol in [protocol::UDP, A::ICMP] {
         let (model, answer) = with_flow::<A>(protocol);
         assert!(
             matches!(xdp(&model, &answer), XdpVerdict::Pass),
             "{protocol}: the first answer changes the flow's state"
         );
-        let Decision::Forward(late) = late(&model, &answer) else {
-            panic!("{protocol}: it is of the flow")
+        let Decision::Forward(at_tc) = at_tc(&model, &answer) else {
+            panic!("{protocol}: the packet belongs to the flow")
         };
         let XdpVerdict::Forward(xdp) = xdp(&model, &answer) else {
-            panic!("{protocol}: it changes nothing any more")
+            panic!("{protocol}: the packet changes only counters")
         };
-        assert_eq!(xdp, late);
+        assert_eq!(xdp, at_tc);
     }
 }
 
-fn what_is_forwarded_early_is_counted_once_and_what_passes_is_not<A: Fixture>() {
-    let (mut model, answer) = settled_flow::<A>(protocol::UDP);
+fn forwarded_frame_is_counted_once<A: Fixture>() {
+    let (mut model, answer) = replied_flow::<A>(protocol::UDP);
     let counted =
-        |model: &Model<A>| model.flow(&parse(&answer).tuple).expect("the reply half").packets;
+        |model: &Model<A>| model.flow(&parse(&answer).tuple).expect("the reply entry").packets;
     assert_eq!(counted(&model), 1);
     assert!(matches!(xdp(&model, &answer), XdpVerdict::Forward(_)));
     assert_eq!(counted(&model), 2);
     model.receivers.clear();
-    assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass), "the container takes none");
+    assert!(
+        matches!(xdp(&model, &answer), XdpVerdict::Pass),
+        "the container accepts no XDP frames"
+    );
     assert_eq!(counted(&model), 2);
 }
 
-fn what_is_not_sure_passes<A: Fixture>() {
+fn uncertain_packet_passes<A: Fixture>() {
     type Change<A> = fn(&mut Model<A>, &mut Packet<A>);
     let changes: [(&str, Change<A>); 9] = [
         ("the last hop", |_, packet| packet.ttl = 1),
         ("a first fragment", |_, packet| packet.first_fragment = true),
         ("a later fragment", |_, packet| packet.payload = Payload::Fragment),
         ("an error", |_, packet| packet.payload = Payload::Error),
-        ("of no flow", |_, packet| {
-            packet.tuple.destination_port = crate::wire::address::Port::new(1)
-        }),
-        ("longer than the link is wide", |_, packet| packet.length = 1501),
+        ("no flow", |_, packet| packet.tuple.destination_port = crate::wire::address::Port::new(1)),
+        ("longer than the MTU", |_, packet| packet.length = 1501),
         ("its container is gone", |model, _| {
             model.epochs.insert(C1_SLOT, 1);
         }),
@@ -129,26 +130,27 @@ fn what_is_not_sure_passes<A: Fixture>() {
         ("SCTP", |_, packet| packet.payload = Payload::Sctp),
     ];
     for (what, change) in changes {
-        let (mut model, answer) = settled_flow::<A>(protocol::UDP);
+        let (mut model, answer) = replied_flow::<A>(protocol::UDP);
         let mut packet = parse(&answer);
         assert!(matches!(decide(&answer[..], &packet, &model), XdpVerdict::Forward(_)));
         change(&mut model, &mut packet);
         assert!(matches!(decide(&answer[..], &packet, &model), XdpVerdict::Pass), "{what}");
     }
-    let (model, answer) = settled_flow::<A>(protocol::TCP);
+    let (model, answer) = replied_flow::<A>(protocol::TCP);
     assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass), "TCP");
 }
 
-/// An exit that is not into a container: the host's own, which go on to its stack.
+/// An entry that does not lead into a container: a host flow goes on to the host's stack.
 #[test]
-fn what_is_the_hosts_own_passes() {
-    let (model, answer) = settled_flow::<V4>(protocol::UDP);
-    model.flow(&parse(&answer).tuple).expect("the reply half").translation.deliver = deliver::STACK;
+fn host_flow_passes() {
+    let (model, answer) = replied_flow::<V4>(protocol::UDP);
+    model.flow(&parse(&answer).tuple).expect("the reply entry").translation.deliver =
+        deliver::STACK;
     assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass));
 }
 
-fn a_sum_that_was_left_to_the_hardware_is_left_to_the_kernel<A: Fixture>() {
-    let (model, mut answer) = settled_flow::<A>(protocol::UDP);
+fn partial_checksum_passes<A: Fixture>() {
+    let (model, mut answer) = replied_flow::<A>(protocol::UDP);
     let at = ETHERNET + header::<A>() + 6;
     let whole = [answer[at], answer[at + 1]];
     let length = u32::from(13_u16.to_be());
@@ -159,7 +161,7 @@ fn a_sum_that_was_left_to_the_hardware_is_left_to_the_kernel<A: Fixture>() {
     answer[at..at + 2].copy_from_slice(&whole);
     assert!(matches!(xdp(&model, &answer), XdpVerdict::Forward(_)));
     answer[at..at + 2].fill(0);
-    assert!(matches!(xdp(&model, &answer), XdpVerdict::Forward(_)), "without a sum");
+    assert!(matches!(xdp(&model, &answer), XdpVerdict::Forward(_)), "without a checksum");
 }
 
 fn martians_are_dropped<A: Fixture>() {
@@ -177,7 +179,7 @@ fn martians_are_dropped<A: Fixture>() {
                 "{source:?} {destination:?}"
             );
         }
-        // Strange is not enough. From no address comes what asks for one.
+        // These are unusual, but no martians. Without a source address a host asks for one.
         for (source, destination) in
             [(A::UNSPECIFIED, A::GROUP), (A::WORLD, A::GROUP), (A::HOST, A::HOST)]
         {
@@ -190,7 +192,7 @@ fn martians_are_dropped<A: Fixture>() {
 }
 
 #[test]
-fn ipv4_has_martians_and_strangers_of_its_own() {
+fn ipv4_martians_are_recognized() {
     let is_martian = |source: [u8; 4], destination: [u8; 4]| {
         packet(UPLINK, (V4::new(source), 7), (V4::new(destination), 7), protocol::UDP, 0)
             .tuple
@@ -200,9 +202,9 @@ fn ipv4_has_martians_and_strangers_of_its_own() {
     assert!(!is_martian([0; 4], [255; 4]) && !is_martian([240, 0, 0, 1], [10, 0, 2, 15]));
 }
 
-fn a_rewritten_frame_has_right_sums_and_its_translation<A: Fixture>() {
+fn rewrite_keeps_checksums_right<A: Fixture>() {
     for protocol in [protocol::UDP, A::ICMP] {
-        let (model, mut answer) = settled_flow::<A>(protocol);
+        let (model, mut answer) = replied_flow::<A>(protocol);
         let packet = parse::<A>(&answer);
         let XdpVerdict::Forward(translation) = xdp(&model, &answer) else {
             panic!("{protocol}: it is of a flow")
@@ -227,8 +229,8 @@ fn a_rewritten_frame_has_right_sums_and_its_translation<A: Fixture>() {
 }
 
 #[test]
-fn a_datagram_without_a_sum_stays_without() {
-    let (model, mut answer) = settled_flow::<V4>(protocol::UDP);
+fn rewrite_adds_no_udp_checksum() {
+    let (model, mut answer) = replied_flow::<V4>(protocol::UDP);
     answer[40..42].fill(0);
     let packet = parse(&answer);
     let XdpVerdict::Forward(translation) = xdp(&model, &answer) else { panic!("it is of a flow") };
@@ -236,9 +238,9 @@ fn a_datagram_without_a_sum_stays_without() {
     assert_eq!(answer[40..42], [0, 0]);
 }
 
-/// A sum that comes out as zero would say that there is none.
-fn no_sum_becomes_none<A: Fixture>() {
-    let (model, answer) = settled_flow::<A>(protocol::UDP);
+/// A UDP checksum that comes out as zero must not be sent as zero, which means none.
+fn rewrite_never_yields_zero_checksum<A: Fixture>() {
+    let (model, answer) = replied_flow::<A>(protocol::UDP);
     let packet = parse(&answer);
     let XdpVerdict::Forward(translation) = xdp(&model, &answer) else { panic!("it is of a flow") };
     let at = packet.payload_at + sum_at::<A>(protocol::UDP).expect("UDP has one");
@@ -251,11 +253,11 @@ fn no_sum_becomes_none<A: Fixture>() {
         assert_ne!(frame[at..at + 2], [0, 0], "port {port}");
         zeros += u32::from(frame[at..at + 2] == [0xff, 0xff]);
     }
-    assert!(zeros > 0, "none came out as zero");
+    assert!(zeros > 0, "no checksum came out as zero");
 }
 
-fn a_cut_frame_is_refused_and_not_written_beyond<A: Fixture>() {
-    let (model, answer) = settled_flow::<A>(protocol::UDP);
+fn rewrite_refuses_truncated_frame<A: Fixture>() {
+    let (model, answer) = replied_flow::<A>(protocol::UDP);
     let packet = parse(&answer);
     let XdpVerdict::Forward(translation) = xdp(&model, &answer) else { panic!("it is of a flow") };
     for length in 0..packet.payload_at + 8 {
