@@ -38,8 +38,8 @@ fn netkit_against_veth() {
     let _far = udp::Echo::start(&lab.world, (V4.far(), 7), "far");
     let _near =
         [&netkit, &veth].map(|[_, other]| udp::Echo::start(&other.netns, other.at(7), "near"));
-    let nobody = SocketAddr::from((V4.stranger(1), 9));
-    let sent = |from: &Container| sent_in(&udp::client(&from.netns, V4), nobody);
+    let unused = SocketAddr::from((V4.stranger(1), 9));
+    let sent = |from: &Container| sent_in(&udp::client(&from.netns, V4), unused);
     let asked = |from: &Container, to: SocketAddr| answered_in(&udp::client(&from.netns, V4), to);
     let far = SocketAddr::from((V4.far(), 7));
     let works: [Work<'_>; 3] = [

@@ -97,8 +97,8 @@ impl Baseline {
         let both: Vec<_> = both.collect();
         ensure!(
             !both.is_empty(),
-            "the baseline has none of the ratios that were measured: measure what it has \
-             against whom it has it, or make one with --save"
+            "the baseline has none of the ratios that were measured: measure comparisons and \
+             contenders that it has, or update it with --save"
         );
         let worse = both.into_iter().filter(|(_, before, now)| *now < before * (1.0 - TOLERANCE));
         Ok(worse.map(|(what, before, now)| Worse { what: what.clone(), before, now }).collect())

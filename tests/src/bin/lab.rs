@@ -113,13 +113,13 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
         ensure!(
             !undo::is_used(name),
             "there is an instance '{name}' already, which is no lab's; remove it with \
-             'causeway down --instance {name}' if nobody needs it"
+             'causeway down --instance {name}' if it is not needed"
         );
         for netns in &namespaces {
             ensure!(
                 !netns::named(netns).exists(),
                 "there is a network namespace {netns} already, which is no lab's; remove it \
-                 with 'ip netns del {netns}' if nobody needs it"
+                 with 'ip netns del {netns}' if it is not needed"
             );
         }
         return Ok(());
@@ -147,7 +147,7 @@ fn ensure_no_other(name: &str) -> anyhow::Result<()> {
     ensure!(
         state.contains(&host),
         "there is an instance '{name}' that is not the lab's; remove it with 'causeway down \
-         --instance {name}' if nobody needs it"
+         --instance {name}' if it is not needed"
     );
     println!("An earlier lab was killed before it could remove itself; what it left is removed.");
     let containers = CONTAINERS.map(|container| format!("{name}-{container}"));

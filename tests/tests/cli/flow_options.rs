@@ -90,7 +90,7 @@ fn changed_declaration_ends_no_flow() {
     let chatter = udp::Chatter::start(udp::client(&c1, V4), (FAR, 7));
     assert_eq!(shown(&lab, "front")[0]["udp"], 600);
     let unanswered = |port: u16| {
-        udp::client(&c1, V4).send_to(b"to nobody", (FAR, port)).unwrap();
+        udp::client(&c1, V4).send_to(b"no server", (FAR, port)).unwrap();
         let flows = lab.json(&["flows"]);
         let to = json!(format!("{FAR}:{port}"));
         let flow =

@@ -44,7 +44,7 @@ fn select_flows_to_list_and_flush(family: Family) {
     let answered = udp::bind(&c2.netns, (family.any(), 40001));
     udp::answer(&answered, (family.far(), 7));
     let unanswered = udp::bind(&c2.netns, (family.any(), 40002));
-    unanswered.send_to(b"to nobody", (family.far(), 9)).unwrap();
+    unanswered.send_to(b"no server", (family.far(), 9)).unwrap();
     ping::ping(&c1.netns, family.far(), 4711, 56);
 
     let out = format!("tcp {}", outgoing.local_addr().unwrap());

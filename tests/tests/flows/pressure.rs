@@ -117,7 +117,7 @@ fn under_flood(lab: &Lab, [served, flooding]: [&Container; 2], mut work: impl Fn
         scope.spawn(|| {
             let from = (flooding.address, 2000);
             flood((&flooding.netns, family), &sent[1], |number| {
-                Packet::udp(from, stranger(family, number), b"anybody?")
+                Packet::udp(from, stranger(family, number), b"question")
             });
         });
         while sent.iter().any(|sent| sent.load(Ordering::Relaxed) < many(FLOOD)) {
@@ -252,7 +252,7 @@ fn one_container_cannot_fill_the_table(family: Family) {
     let _far = udp::Echo::start(&lab.world, server(family), "");
     let sent = AtomicU32::new(0);
     flood((&c1.netns, family), &sent, |number| {
-        Packet::udp((c1.address, 2000), stranger(family, number), b"anybody?")
+        Packet::udp((c1.address, 2000), stranger(family, number), b"question")
     });
     let of_c1 = flows(&lab);
     assert!(of_c1 <= 1024 + 8, "{of_c1} flows of one container are more than half of the table");

@@ -67,7 +67,7 @@ fn last(
 ) {
     let (netns, family) = (&container.netns, lab.family);
     let _silent = udp::bind(&lab.world, (family.far(), 5));
-    udp::client(netns, family).send_to(b"anybody?", (family.far(), 5)).unwrap();
+    udp::client(netns, family).send_to(b"question", (family.far(), 5)).unwrap();
     about(lab, "udp", 5, "unreplied", udp_first);
     let _echo = udp::Echo::start(&lab.world, server(family), "");
     udp::answer(&udp::client(netns, family), server(family));
@@ -124,7 +124,7 @@ fn network_timeouts_are_applied(family: Family) {
     // Other networks keep the defaults.
     let usual = lab.container("c2", &[]);
     let _silent = udp::bind(&lab.world, (family.far(), 6));
-    udp::client(&usual.netns, family).send_to(b"anybody?", (family.far(), 6)).unwrap();
+    udp::client(&usual.netns, family).send_to(b"question", (family.far(), 6)).unwrap();
     about(&lab, "udp", 6, "unreplied", 120);
 }
 

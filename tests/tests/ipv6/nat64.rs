@@ -196,7 +196,7 @@ fn hears_of_the_closed_port(netns: &Netns, address: IpAddr) {
         result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     };
     wait::until("the closed port is reported", || {
-        (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
+        (refused(socket.send(b"question")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
 }
 

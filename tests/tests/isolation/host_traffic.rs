@@ -94,7 +94,7 @@ fn datagram_to_closed_port_is_refused(family: Family) {
             .connect(to)
             .unwrap_or_else(|error| panic!("from {}: {error}", from.path().display()));
         client.set_read_timeout(Some(DEADLINE)).unwrap();
-        client.send(b"is anybody there?").unwrap();
+        client.send(b"is there an answer?").unwrap();
         // The kernel reports an error to a socket only if it quotes a datagram of the socket.
         let error = client.recv(&mut [0; 64]).unwrap_err();
         assert_eq!(

@@ -149,7 +149,7 @@ fn vanished_container_leaves_the_datapath(family: Family) {
     for port in [8081, 8082] {
         wait::until("a packet to its port is counted as 'container-gone'", || {
             let before = lab.counted("container-gone");
-            client.send_to(b"is anybody there?", (family.host(), port)).unwrap();
+            client.send_to(b"is there an answer?", (family.host(), port)).unwrap();
             (lab.counted("container-gone") > before).then_some(())
         });
     }
@@ -178,11 +178,11 @@ fn spoofed_mac_diverts_no_traffic(family: Family) {
     place::ip(&thief.netns, &format!("link set {} address {mac}", thief.interface()));
     for last in 100..120 {
         // An unused address: sending to it makes the victim broadcast from its MAC.
-        let nobody = match family {
+        let unused = match family {
             V4 => IpAddr::from([172, 18, 0, last]),
             V6 => IpAddr::from([0x2001, 0xdb8, 0x18, 0, 0, 0, 0, last.into()]),
         };
-        let _ = thieving.send_to(b"", (nobody, 7));
+        let _ = thieving.send_to(b"", (unused, 7));
         assert_eq!(udp::answer(&host, victim.at(7)), victim.name);
     }
     assert_eq!(udp::answer(&udp::client(&peer.netns, family), victim.at(7)), victim.name);

@@ -216,7 +216,7 @@ fn icmp_error_reaches_sender_of_quoted_packet(family: Family) {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
     }
     for (whose, asking, other) in [("container", &contained, &own), ("host", &own, &contained)] {
-        asking.send(b"anybody?").unwrap();
+        asking.send(b"question").unwrap();
         let error = asking.recv(&mut [0; 8]).expect_err("the port is closed");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "the {whose} is told");
         assert!(other.take_error().unwrap().is_none(), "the other is told what is the {whose}'s");

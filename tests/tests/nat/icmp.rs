@@ -61,7 +61,7 @@ fn closed_port_of_busy_flow_is_reported(family: Family) {
     }
     drop(inside);
     let listener = Raw::icmp(&lab.world, family);
-    client.send_to(b"anybody?", (family.host(), 5000)).expect("it is sent");
+    client.send_to(b"question", (family.host(), 5000)).expect("it is sent");
     let told = listener.find(wait::DEADLINE, |packet| {
         let (told, quote) = packet.error()?;
         (quote.ports() == (from, 5000)).then_some(told)
@@ -368,7 +368,7 @@ fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (IpAddr, u16)) {
     };
     wait::until(&format!("{who} learns that {to:?} is closed"), || {
         // The error of an earlier datagram is returned by the next call on the socket.
-        (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
+        (refused(socket.send(b"question")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
 }
 

@@ -87,7 +87,7 @@ fn exhausted_range_refuses_datagram_at_once(family: Family) {
     let eleventh = socket(&c2, 41010);
     eleventh.set_read_timeout(Some(DEADLINE)).unwrap();
     eleventh.connect(server(family)).unwrap();
-    eleventh.send(b"anybody?").unwrap();
+    eleventh.send(b"question").unwrap();
     is_refused(eleventh.recv(&mut [0; 64]));
     assert!(lab.counted("ports-exhausted") > before, "it is counted");
 

@@ -127,7 +127,7 @@ fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
             frame(ll1, group, Payload::Icmp(133, [&[0; 4][..], &[1, 1], &theirs].concat())),
         ),
         spoofed("a neighbour listens", report(ll2)),
-        spoofed("somebody listens", report(nowhere)),
+        spoofed("multicast report from the unspecified address", report(nowhere)),
         spoofed("behind options", behind(vec![extension(DESTINATION, 1)], tell(c1, c1, &[]))),
         spoofed(
             "in an atomic fragment",

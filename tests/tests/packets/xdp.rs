@@ -68,7 +68,7 @@ fn udp(source: u16, destination: u16) -> Payload {
 fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     use Expect::{Drop, Forward, Pass};
     let Names { c1, group, host, world, .. } = Names::of(family);
-    let [loopback, nobody] = [[127, 0, 0, 1], [0; 4]].map(|v4| address(family, v4));
+    let [loopback, unspecified] = [[127, 0, 0, 1], [0; 4]].map(|v4| address(family, v4));
     let sent = |payload| from(c1, world, payload);
     let received = |payload| outside(bench, world, host, payload);
     let asked = sent(udp(4000, 53));
@@ -154,7 +154,7 @@ fn rows(bench: &Bench, family: Family) -> Vec<Row> {
             &elsewhere(&martian(loopback, host), ANOTHER_MACHINE),
             Pass,
         ),
-        row("from the unspecified address", &martian(nobody, group), Pass),
+        row("from the unspecified address", &martian(unspecified, group), Pass),
         row("to many", &martian(world, group), Pass),
         Row { frame: answer.bytes()[..20].to_vec(), ..row("cut short", &answer, Pass) },
         Row {

@@ -94,6 +94,6 @@ fn hears_of_the_closed_port(socket: &UdpSocket, to: (IpAddr, u16)) {
     };
     wait::until(&format!("the sender learns that {to:?} is closed"), || {
         // The error of an earlier datagram is returned by the next call on the socket.
-        (refused(socket.send(b"anyone?")) || refused(socket.recv(&mut [0; 16]))).then_some(())
+        (refused(socket.send(b"question")) || refused(socket.recv(&mut [0; 16]))).then_some(())
     });
 }

@@ -132,8 +132,8 @@ fn write<T>(frame: usize, offset: usize, value: T) {
 /// Reads a value at an offset of the frame, within the bytes that the caller has checked.
 #[inline(always)]
 fn read<T: Copy>(frame: usize, offset: usize) -> T {
-    // SAFETY: the caller has checked that these bytes are within the frame, and the read is
-    // unaligned.
+    // SAFETY: the caller has checked that these bytes are within the frame. The alignment may
+    // be less than `T`'s, which the machines that BPF runs on allow.
     unsafe { *ptr::with_exposed_provenance(frame + offset) }
 }
 
