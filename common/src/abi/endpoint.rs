@@ -1,29 +1,32 @@
-//! One container's place on one network.
+//! The value of the endpoint table.
 
 use crate::abi::macs::Macs;
+#[cfg(doc)]
+use crate::abi::network::{INTERNAL, MASQUERADE, NO_ICC};
 
-/// What the datapath knows of an endpoint.
+/// One container's place on one network, under one of its addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Endpoint<A> {
     /// The network's subnet.
     pub subnet: A,
-    /// Its mask.
+    /// The subnet's mask.
     pub mask: A,
     /// The gateway's address on the network.
     pub gateway: A,
-    /// The host side's index.
+    /// Interface index of the host side.
     pub host_side: u32,
-    /// The bridge's index, which also tells networks apart.
+    /// Interface index of the bridge. Tells networks apart.
     pub bridge: u32,
-    /// Its slot.
+    /// Slot, shared by all addresses at one host side.
     pub slot: u32,
-    /// Bits of [`network`].
+    /// Bits: [`MASQUERADE`], [`INTERNAL`], [`NO_ICC`].
     pub network: u32,
-    /// The network's number in [`name::NETWORKS`].
+    /// The network's index in [`super::maps::NETWORKS`].
     pub network_number: u32,
     /// The network's MTU in bytes, from the IP header on; at most 65,535.
     pub mtu: u32,
-    /// The container side's and the bridge's: what a packet for the container carries.
+    /// Destination and source MAC of a packet for the container: the container side's and the
+    /// bridge's.
     pub macs: Macs,
 }

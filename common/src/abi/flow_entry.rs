@@ -2,34 +2,37 @@
 
 use crate::abi::{time::Ticks, translation::Translation};
 
-/// One direction of a flow: the value of the flow table.
+/// One direction of a flow. The key is the tuple with which its packets arrive.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FlowEntry<A> {
-    /// Packets in this direction. Written without a lock: two CPUs at once may lose a count.
+    /// Packets in this direction. Written without a lock: two CPUs that count at once may lose one.
     pub packets: u64,
     /// Bytes in this direction, from the IP header on.
     pub bytes: u64,
-    /// What becomes of its packets.
+    /// What its packets leave with, and through which interface.
     pub translation: Translation<A>,
-    /// The interface its packets must arrive at; zero for any.
+    /// Index of the interface where its packets must arrive; zero for any.
     pub input: u32,
-    /// Whose flow it is.
+    /// Slot of the endpoint or publish through which the flow began.
     pub slot: u32,
-    /// The slot's epoch when it began.
+    /// Epoch of that slot when the flow began. Once the slot has another, the flow is stale.
     pub epoch: u32,
-    /// When this direction was last used.
+    /// When its last packet came.
     pub last_used: Ticks,
-    /// How long after that it ends.
+    /// Ticks after its last packet until it expires.
     pub timeout: Ticks,
-    /// A [`crate::abi::state::State`], the same in both halves.
+    /// A [`State`](super::state::State), the same in both entries.
     pub state: u8,
-    /// 0 for the forward half, 1 for the reply half.
+    /// 0 for the forward entry, 1 for the reply entry.
     pub is_reply: u8,
-    /// The number of the network whose timeouts it goes by.
+    /// Number of the network whose timeouts apply.
     pub network: u16,
-    /// The slot of the endpoint that it counts for; zero for none.
+    /// Index of the count that the flow is part of ([`super::maps::COUNTS`]): the slot of its
+    /// container's endpoint with bits of [`super::limits`] added, but for the family's. Zero for
+    /// none.
     pub owner: u32,
-    /// TCP: what this side expects next, as it said last. SCTP: the tag that it asked for.
+    /// TCP: the acknowledgment number that this side sent last. SCTP: the verification tag that it
+    /// asked for.
     pub acknowledged: u32,
 }

@@ -1,19 +1,19 @@
-//! Datagrams in fragments.
+//! Keys and values of the tables of fragmented datagrams.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::{abi::time::Ticks, wire::address::Port};
 
-/// How many datagrams in fragments there is room for.
+/// Entries of the table of fragmented datagrams, per family.
 pub const DATAGRAMS: u32 = 1 << 13;
 
-/// How many fragments that are ahead of their first can be held, of all datagrams together.
+/// Entries of the fragment queue, per family.
 pub const FRAGMENT_QUEUE: u32 = 1 << 9;
 
-/// The longest frame that can be held, in bytes: a power of two.
+/// The longest frame that can be queued, in bytes. A power of two.
 pub const QUEUED_FRAME_BYTES: usize = 1 << 11;
 
-/// A datagram in fragments, as it arrives at one interface (RFC 791 section 2.3, RFC 8200 section
+/// A fragmented datagram, as it arrives at one interface (RFC 791 section 2.3, RFC 8200 section
 /// 4.5).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -22,11 +22,11 @@ pub struct Datagram<A> {
     pub source: A,
     /// Destination address.
     pub destination: A,
-    /// Identification, as the packet's bytes stand in a word.
+    /// Identification, in the packet's byte order.
     pub id: u32,
-    /// The interface's index.
+    /// Index of the interface where it arrives.
     pub input: u32,
-    /// IANA number of what the fragments carry.
+    /// IANA number of the protocol in the fragments.
     pub protocol: u8,
     /// One of [`crate::wire::tuple::side`].
     pub side: u8,
@@ -38,12 +38,12 @@ pub struct Datagram<A> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Pod, Zeroable)]
 pub struct Fragments {
-    /// One of [`crate::nat::fragment::state`], and how many fragments were held. Written by several
-    /// CPUs at once.
+    /// Whether the first fragment has come, and how many fragments were queued
+    /// ([`crate::nat::fragment::state`]). Several CPUs write it at once.
     pub state: u64,
-    /// When the first of them came, or the last first one.
+    /// When the record was made, or when a first fragment came last.
     pub since: Ticks,
-    /// The identification that they leave with.
+    /// The identification with which the fragments leave, in the packet's byte order.
     pub id: u32,
     /// Source port.
     pub source_port: Port,
@@ -55,22 +55,22 @@ pub struct Fragments {
     pub _pad: [u8; 3],
 }
 
-/// A fragment that is held.
+/// A queued fragment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct QueuedKey<A> {
-    /// Its datagram.
+    /// The datagram it is part of.
     pub datagram: Datagram<A>,
-    /// Which of its held ones, in the order in which they came.
+    /// Its place among the datagram's queued fragments, by arrival.
     pub number: u32,
 }
 
-/// A frame that is held, as it arrived.
+/// A queued frame, as it arrived.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct QueuedFrame {
-    /// How many of the bytes are the frame's.
+    /// Length of the frame in bytes.
     pub length: u32,
-    /// The frame.
+    /// The frame, and unused bytes after it.
     pub bytes: [u8; QUEUED_FRAME_BYTES],
 }

@@ -1,24 +1,24 @@
-//! How many there may be of what has a number in the datapath.
+//! Numbers of slots, endpoints and networks, and the index of a container's flow counts.
 
-/// How many slots there are. Slot 0 is nobody's.
+/// The number of slots. Slot 0 is reserved.
 pub const SLOTS: u32 = 1 << 16;
 
-/// Added to an endpoint's slot, the place in [`name::COUNTS`] for its mappings.
+/// Added to an endpoint's slot: the index in [`super::maps::COUNTS`] of its mappings. Without any
+/// of these it is that of the flows that the container began.
 pub const COUNT_MAPPINGS: u32 = SLOTS;
 
-/// The same for the flows that others outside begin with it: they take nothing from what it may
-/// begin itself.
+/// Likewise for flows that were begun from outside. They have a quota of their own, so that they
+/// leave the container's untouched.
 pub const COUNT_INBOUND: u32 = 2 * SLOTS;
 
-/// The same for its flows of IPv6: those of one family take nothing from what it may have of the
-/// other.
+/// Likewise for IPv6, together with any of the others: each family has its own quota.
 pub const COUNT_IPV6: u32 = 4 * SLOTS;
 
-/// The entries of [`name::COUNTS`].
+/// The entries of [`super::maps::COUNTS`].
 pub const COUNTS: u32 = 8 * SLOTS;
 
-/// How many endpoints there is room for on all networks of an instance.
+/// The most endpoints that an instance can have, on all networks together.
 pub const ENDPOINTS: u32 = 1 << 14;
 
-/// How many networks there is room for. Number 0 is nobody's: what flows of none go by.
+/// The number of networks. Network 0 is reserved: flows without a network go by it.
 pub const NETWORKS: u32 = 1 << 10;

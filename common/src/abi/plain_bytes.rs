@@ -1,5 +1,5 @@
-//! That the maps' generic layouts are plain bytes. A derive cannot say so of a generic struct;
-//! these impls can, because the assertions below them leave no room for padding.
+//! `Pod` for the generic layouts of the maps. bytemuck cannot derive it for a generic struct; here
+//! assertions show for both families that there is no padding.
 
 #![expect(
     unsafe_code,

@@ -1,18 +1,21 @@
-//! Published ports.
+//! Keys and values of the tables of published ports.
 
+#[cfg(doc)]
+use crate::abi::maps::Maps;
 use crate::wire::address::{Address, Port};
 
-/// The entries of [`name::Maps::ports`]: one for each port of each published protocol.
+/// The entries of [`Maps::ports`]: one for each port of TCP, UDP and SCTP.
 pub const PORTS: u32 = 3 << 16;
 
-/// The slot in [`name::Maps::admitted`] under which the subnets of the networks are: nobody's own,
-/// so that no publish has it.
+/// The slot in [`Maps::admitted`] whose prefixes are the subnets of the networks. It is reserved:
+/// no publish has it.
 pub const SLOT_LOCAL_SUBNETS: u32 = 0;
 
-/// In an entry of [`name::Maps::ports`]: publishes with a host address use the port, look there.
+/// In an entry of [`Maps::ports`], instead of a slot: the publishes of that port have host
+/// addresses, and are in [`Maps::address_ports`].
 pub const BY_ADDRESS: u32 = 1 << 31;
 
-/// The index of a port in [`name::Maps::ports`]; none for a protocol that is not published.
+/// The index of a port in [`Maps::ports`]; none for a protocol that cannot be published.
 #[inline(always)]
 pub const fn port_index(protocol: u8, port: Port) -> Option<u32> {
     let block = match protocol {
@@ -24,7 +27,7 @@ pub const fn port_index(protocol: u8, port: Port) -> Option<u32> {
     Some(block | port.get() as u32)
 }
 
-/// What the datapath knows of a publish.
+/// The value of the publish table.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Publish<A> {
@@ -32,14 +35,14 @@ pub struct Publish<A> {
     pub container: A,
     /// The first host port.
     pub host_port: Port,
-    /// The container port it leads to; the next ones follow.
+    /// The container port that it leads to. The next host ports lead to the next container ports.
     pub container_port: Port,
-    /// Bits of [`publish`].
+    /// Bits: [`SOURCES_LISTED`].
     pub flags: u32,
 }
 
 impl<A: Address> Publish<A> {
-    /// The container port that a host port of it leads to.
+    /// The container port that one of its host ports leads to.
     #[inline(always)]
     pub fn container_port_of(&self, host_port: Port) -> Port {
         Port::new(
@@ -64,16 +67,16 @@ pub struct AddressPort<A> {
     pub _pad: u8,
 }
 
-/// The data of a trie key: sources that a publish admits. The prefix length counts the slot's 32
-/// bits too.
+/// The data of a key of the trie of admitted sources. The prefix length includes the 32 bits of the
+/// slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Admitted<A> {
-    /// The publish's slot, most significant byte first: the trie compares bits in that order.
+    /// Slot of the publish, most significant byte first: the trie compares bits in that order.
     pub slot: [u8; 4],
-    /// The source.
+    /// Prefix of the sources.
     pub source: A,
 }
 
-/// Its sources are listed in [`name::Maps::admitted`].
+/// In [`Publish::flags`]: only the sources in [`Maps::admitted`] may use it.
 pub const SOURCES_LISTED: u32 = 1;

@@ -1,16 +1,16 @@
-//! Sockets of the host that address published ports.
+//! Sockets of the host's processes that address published ports.
 
 use crate::wire::address::Port;
 
-/// The mark of a socket by which the agent finds out whether a port is taken: it alone may bind one
-/// that is published.
+/// Mark of the socket with which the agent probes whether a port is free. No other socket may bind
+/// a published port.
 pub const PROBE_MARK: u32 = 0xca05_e3a7;
 
-/// A socket of the host, and the container port its packets go to.
+/// A socket of the host, and the container port that its packets go to: the key.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct SocketPeer<A> {
-    /// The socket's cookie, as two words.
+    /// The socket's cookie: the low word first.
     pub cookie: [u32; 2],
     /// The container's address.
     pub address: A,
@@ -20,7 +20,7 @@ pub struct SocketPeer<A> {
     pub _pad: u16,
 }
 
-/// The address that a process of the host meant.
+/// The host address that the process addressed: the value.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SocketAddress<A> {

@@ -1,12 +1,12 @@
-//! A flow's states, and how long each lasts.
+//! The states of a flow, and the timeout of each.
 
 use crate::wire::protocol;
 
-/// Where a flow is in its life. Numbers are stored in the kernel: they never change meaning.
+/// Where a flow is in its life. The numbers are stored in the kernel and never change meaning.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// UDP, SCTP or ICMP: nothing came back yet.
+    /// UDP, SCTP or ICMP: no packet came back yet.
     Unreplied = 1,
     /// UDP, SCTP or ICMP: both sides sent.
     Replied = 2,
@@ -14,18 +14,18 @@ pub enum State {
     SynSent = 3,
     /// TCP: both SYNs seen.
     SynReceived = 4,
-    /// TCP: open.
+    /// TCP: open in both directions.
     Established = 5,
-    /// TCP: the side that began it sent its FIN.
+    /// TCP: the side that began the flow sent its FIN.
     ForwardClosed = 6,
     /// TCP: the other side sent its FIN.
     ReplyClosed = 7,
     /// TCP: both sent their FIN.
     Closing = 8,
-    /// TCP: refused, or reset when it was closing. SCTP: aborted, or shut down whole.
+    /// TCP: refused, or reset while closing. SCTP: aborted, or shut down completely.
     Closed = 9,
-    /// TCP: reset when it was open, by whomever: nothing here tells a true reset from a blind one
-    /// (RFC 5961), so data opens it again.
+    /// TCP: reset while open. The reset may be a blind attack (RFC 5961), so data makes the flow
+    /// established again.
     Reset = 10,
 }
 
@@ -44,7 +44,7 @@ impl State {
         Self::Reset,
     ];
 
-    /// The state a flow begins in with its first packet.
+    /// The state after the first packet.
     #[inline(always)]
     pub const fn first(protocol: u8) -> Self {
         if protocol == protocol::TCP { Self::SynSent } else { Self::Unreplied }
@@ -83,7 +83,7 @@ impl State {
         }
     }
 
-    /// What says how long it lasts after the last packet.
+    /// The timer that says how long it lasts after the last packet.
     #[inline(always)]
     pub const fn timer(self, protocol: u8) -> Timer {
         match self {
@@ -101,45 +101,45 @@ impl State {
         }
     }
 
-    /// Whether it is TCP that both sides opened and none closed whole.
+    /// Whether it is TCP that both sides opened and that is open in one direction at least.
     #[inline(always)]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Established | Self::ForwardClosed | Self::ReplyClosed | Self::Reset)
     }
 
-    /// Whether a new flow may have its room when there is no other: nothing says that both sides
-    /// want it.
+    /// Whether nothing shows that both sides want the flow. A new flow may evict it.
     #[inline(always)]
     pub const fn is_half_open(self) -> bool {
         matches!(self, Self::Unreplied | Self::SynSent | Self::SynReceived | Self::Closed)
     }
 }
 
-/// A timeout that a network may set. Numbers are indices in the kernel: they never change meaning.
+/// A timeout that a network can set. The numbers are indices in the kernel and never change
+/// meaning.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timer {
-    /// TCP that is open, on one side at least.
+    /// TCP that is open in one direction at least.
     TcpEstablished = 0,
-    /// TCP before and after that.
+    /// TCP that is being opened or closed, or was reset.
     TcpTransitory = 1,
-    /// UDP that was not answered; SCTP too.
+    /// UDP and SCTP without a reply.
     Udp = 2,
-    /// UDP that was.
+    /// UDP with a reply.
     UdpStream = 3,
     /// ICMP echo.
     Icmp = 4,
-    /// SCTP that was answered.
+    /// SCTP with a reply.
     Sctp = 5,
-    /// TCP that was refused, or reset when it was closing; SCTP that has ended. No network sets it.
+    /// TCP that was refused, or reset while closing; SCTP that has ended. No network can set it.
     Closed = 6,
 }
 
-/// How many timers there is room for: a power of two.
+/// The entries of [`Network::timeouts`](super::network::Network::timeouts). A power of two.
 pub const TIMERS: usize = 8;
 
 impl Timer {
-    /// Every one that a network may set.
+    /// Every timer that a network can set.
     pub const SETTABLE: [Self; 6] = [
         Self::TcpEstablished,
         Self::TcpTransitory,
@@ -162,10 +162,10 @@ impl Timer {
         }
     }
 
-    /// In seconds, where nothing else is said. The RFCs' floors: TCP 2 h 4 min when established and
-    /// 4 min before and after (RFC 5382 REQ-5), UDP 2 min, and the 5 min it recommends once
-    /// answered (RFC 4787 REQ-5), ICMP 60 s (RFC 5508 REQ-2). SCTP's side sends a heartbeat every
-    /// 30 s (RFC 9260 section 15). RFC 5382 has no floor after a reset: that is netfilter's.
+    /// The default in seconds. These are the minima of the RFCs: TCP 2 h 4 min when established and
+    /// 4 min otherwise (RFC 5382 REQ-5), UDP 2 min, with a reply the recommended 5 min (RFC 4787
+    /// REQ-5), ICMP 60 s (RFC 5508 REQ-2). An SCTP peer sends a heartbeat every 30 s (RFC 9260
+    /// section 15). RFC 5382 has no minimum after a reset; 10 s is netfilter's value.
     pub const fn default_seconds(self) -> u32 {
         match self {
             Self::TcpEstablished => 7440,

@@ -1,28 +1,28 @@
-//! Uplinks.
+//! Values of the uplink tables.
 
 use bytemuck::{Pod, Zeroable};
 
-/// What the datapath knows of an uplink.
+/// One family's side of an uplink.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Uplink<A> {
     /// The address that masqueraded flows get.
     pub address: A,
-    /// In bytes, from the IP header on; at most 65,535.
+    /// MTU in bytes, from the IP header on; at most 65,535.
     pub mtu: u32,
 }
 
-/// How many uplinks there can be XDP programs on, and a little more than that: two whose places are
-/// one must do with one.
+/// The entries of [`super::maps::UPLINK_MACS`]. Of two uplinks whose indexes are the same modulo
+/// this number, one can have XDP.
 pub const UPLINK_MACS: u32 = 256;
 
-/// An uplink's own MAC: frames with another one are not for the host.
+/// An uplink's MAC. XDP passes on frames with another destination.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 pub struct UplinkMac {
-    /// The interface; zero for none.
+    /// Interface index; zero for an unused entry.
     pub index: u32,
-    /// Its MAC.
+    /// The interface's MAC.
     pub mac: [u8; 6],
     /// Zero.
     pub _pad: u16,

@@ -1,5 +1,5 @@
-//! ARP from a container (RFC 826): it may speak of itself only, or its neighbours and the host
-//! would send it what is for another.
+//! ARP from a container (RFC 826). A container may announce only its own address and MAC: otherwise
+//! its neighbours and the host would send it packets for another.
 
 use crate::{
     abi::drop_reason::DropReason,
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// Bytes that are looked at.
+/// Bytes of a frame that are read.
 pub const HEADERS: u32 = (ETHERNET + size_of::<Arp>()) as u32;
 
-/// Decides about an ARP message that a container sent.
+/// Decides about an ARP message from a container: [`DropReason::Arp`] lets it pass.
 #[inline(always)]
 pub fn from_container(
     frame: &(impl Frame + ?Sized),
@@ -29,7 +29,7 @@ pub fn from_container(
     if word(message.ptype) != ether_type::IPV4 || message.hlen != 6 || message.plen != 4 {
         return DropReason::NotIp;
     }
-    // A probe (RFC 5227) has no sender yet: it asks for the address that it is about to use.
+    // A probe (RFC 5227) has no sender address: its target is the address that it wants to use.
     let sender = V4::new(message.spa);
     let own = if sender == V4::UNSPECIFIED { V4::new(message.tpa) } else { sender };
     match env.endpoint(&own) {

@@ -1,4 +1,4 @@
-//! What a container may claim about itself on its link.
+//! Checks of what a container announces on its link: addresses and MACs must be its own.
 
 pub mod arp;
 pub mod link;

@@ -1,5 +1,5 @@
-//! Neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810) from a container: as
-//! with ARP it may speak of itself only.
+//! Neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810) from a container. As
+//! with ARP, a container may announce only its own address and MAC.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -20,17 +20,17 @@ use crate::{
     },
 };
 
-/// Where the message begins in a packet without extension headers: those of neighbour discovery
-/// have none here.
+/// Offset of the message in a packet without extension headers. Neighbour discovery with extension
+/// headers is dropped.
 const ICMP_AT: usize = ETHERNET + HEADER;
 
-/// Where IPv6's header says how many bytes follow it.
+/// Offset of the payload length in a frame.
 const LENGTH_AT: usize = ETHERNET + 4;
 
-/// How many options of a message are looked at: Linux sends one.
+/// The most options of a message that are read. Linux sends one.
 const OPTIONS: usize = 4;
 
-/// Bytes that are looked at, at most.
+/// The most bytes of a frame that are read.
 pub const HEADERS: u32 = (ICMP_AT + size_of::<Message>() + OPTIONS * size_of::<LinkLayer>()) as u32;
 
 /// A neighbour solicitation or advertisement.
@@ -44,10 +44,10 @@ struct Message {
     target: [u8; 16],
 }
 
-/// Bytes of a router solicitation before its options.
+/// Bytes of a router solicitation before the options.
 const SOLICITATION: usize = 8;
 
-/// A link-layer address option, as one of eight bytes is.
+/// A link-layer address option of eight bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct LinkLayer {
@@ -61,26 +61,26 @@ const SOURCE_LINK_LAYER: u8 = 1;
 
 const TARGET_LINK_LAYER: u8 = 2;
 
-/// Decides about such a message that a container sent.
+/// Decides about such a message from a container: [`DropReason::Nd`] lets it pass.
 #[inline(always)]
 pub fn from_container(
     frame: &(impl Frame + ?Sized),
     packet: &Packet<V6>,
     env: &impl Env<V6>,
 ) -> DropReason {
-    // One that cannot be read is of no kind, and ends below.
+    // A message that is too short has no type of these, and is dropped below.
     let [kind, _] =
         frame.read::<u16>(packet.payload_at & V6::PAYLOAD_MASK).unwrap_or(0).to_ne_bytes();
     let mac = source_mac(frame);
     let source = &packet.tuple.source;
     let own = |address: &V6| env.endpoint(address).filter(|endpoint| is_of(endpoint, packet, &mac));
-    // Nobody takes one in fragments (RFC 6980); and only without extension headers it is known
-    // where its parts are.
+    // Receivers discard fragments (RFC 6980), and only without extension headers the offsets are
+    // constant.
     let whole = !packet.is_fragment();
     let plain = whole && packet.payload_at == ICMP_AT;
     let speaker = match kind {
-        // Whose MAC that is nobody can say while its source is unspecified: it is sent again when
-        // it has one.
+        // A report from the unspecified address cannot be checked. The container sends it again
+        // once it has an address.
         LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_V2 if whole => own(source),
         ROUTER_SOLICITATION if plain && are_own_options(frame, SOLICITATION, &mac) => own(source),
         NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT
@@ -93,8 +93,8 @@ pub fn from_container(
             if kind == NEIGHBOUR_ADVERTISEMENT {
                 own(&target).and_then(|_| own(source))
             } else if *source == V6::UNSPECIFIED {
-                // A probe (RFC 4862 section 5.4.2) has no source yet: it asks for the address that
-                // it is about to use.
+                // A probe (RFC 4862 section 5.4.2) has no source address: its target is the address
+                // that it wants to use.
                 own(&target)
             } else {
                 own(source)
@@ -110,7 +110,7 @@ pub fn from_container(
     };
     match speaker {
         None => DropReason::NdSpoofed,
-        // The host's stack would send it on, for it looks at no hop limit before that.
+        // The host's stack would forward it: it does not check the hop limit first.
         Some(own) if !is_on_link(&packet.tuple.destination, own) => {
             DropReason::ProtocolNotTranslated
         }
@@ -118,7 +118,7 @@ pub fn from_container(
     }
 }
 
-/// Whether nobody takes what is addressed so to another link.
+/// Whether packets to that address stay on the link.
 #[inline(always)]
 fn is_on_link(destination: &V6, own: &Endpoint<V6>) -> bool {
     destination.is_multicast()
@@ -131,9 +131,9 @@ fn is_of(endpoint: &Endpoint<V6>, packet: &Packet<V6>, mac: &[u8; 6]) -> bool {
     endpoint.host_side == packet.input && endpoint.macs.destination() == *mac
 }
 
-/// Whether every link-layer address in the options, which begin `options` bytes after the message
-/// does, is the frame's source MAC, and there are no more options than are looked at. False too
-/// where the packet ends before them, though the frame may not.
+/// Whether every link-layer address in the options, which start `options` bytes into the message,
+/// is the frame's source MAC. False if there are more options than are read, or if the packet ends
+/// before them.
 #[inline(always)]
 fn are_own_options(frame: &(impl Frame + ?Sized), options: usize, mac: &[u8; 6]) -> bool {
     let Some(length) = frame.read::<u16>(LENGTH_AT) else { return false };
@@ -144,7 +144,7 @@ fn are_own_options(frame: &(impl Frame + ?Sized), options: usize, mac: &[u8; 6])
             return true;
         }
         let Some(option) = frame.read::<LinkLayer>(at) else { return false };
-        // One of another length says nothing that could be told here.
+        // Options of another length are not of Ethernet.
         if option.length != 1
             || (matches!(option.kind, SOURCE_LINK_LAYER | TARGET_LINK_LAYER) && option.mac != *mac)
         {

@@ -1,9 +1,7 @@
-//! Addresses and ports as they stand in a packet: the only place that knows how the families differ
-//! in shape.
+//! Addresses and ports in network order. Only this module knows how the families differ in size.
 //!
-//! A value holds the packet's bytes in the machine's own word, so that it is copied and compared as
-//! one word on the packet path. Nothing computes with that word: `octets` and `get` give the value
-//! that people mean.
+//! A value holds the packet's bytes as machine words, so that the packet path copies and compares
+//! words. `octets` and `get` give the value in host order.
 
 use bytemuck::{Pod, Zeroable};
 use core::{fmt::Debug, hash::Hash};
@@ -15,29 +13,28 @@ pub trait Address: Copy + Debug + Eq + Hash + Ord + Pod {
     /// The unspecified address.
     const UNSPECIFIED: Self;
 
-    /// Whether it is multicast, or IPv4's limited broadcast.
+    /// Whether it is a multicast address, or IPv4's limited broadcast.
     fn is_multicast(&self) -> bool;
 
-    /// Whether no packet on a wire may have it for a source: unspecified, loopback, multicast,
+    /// Whether no packet on a wire may have it as source: unspecified, loopback, multicast,
     /// broadcast (RFC 1122 section 3.2.1.3).
     fn is_martian_source(&self) -> bool;
 
-    /// Whether it is one of the loopback's.
+    /// Whether it is a loopback address.
     fn is_loopback(&self) -> bool;
 
     /// Whether it is in the subnet.
     fn is_in(&self, subnet: &Self, mask: &Self) -> bool;
 
-    /// Whether it is the all-ones address of the subnet, which IPv4 calls its broadcast address.
-    /// Never so for IPv6.
+    /// Whether it is the broadcast address of the subnet. IPv6 has none.
     fn is_broadcast_of(&self, subnet: &Self, mask: &Self) -> bool;
 
-    /// Whether no packet with it leaves its link: IPv6's link-local addresses (RFC 4291 section
-    /// 2.5.6). IPv4's are nobody's here, and leave as others do.
+    /// Whether it is an IPv6 link-local address (RFC 4291 section 2.5.6). False for IPv4's, which
+    /// are routed like any other.
     fn stays_on_link(&self) -> bool;
 
-    /// Whether it is an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2): no packet on a wire
-    /// has it.
+    /// Whether it is an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2). No packet on a wire
+    /// has one.
     fn is_v4_mapped(&self) -> bool;
 
     /// The one's complement sum of its 16-bit words, not folded (RFC 1071).
@@ -120,7 +117,7 @@ impl Address for V4 {
     }
 }
 
-/// What stands before the IPv4 address in one of IPv6's form, after eight bytes of zero.
+/// The third word of an IPv4-mapped address, after two words of zero.
 const V4_MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// An IPv6 address.
@@ -140,13 +137,13 @@ impl V6 {
         ])
     }
 
-    /// An IPv4 address in IPv6's form.
+    /// The IPv4-mapped address.
     #[inline(always)]
     pub const fn v4_mapped(address: V4) -> Self {
         Self([0, 0, V4_MAPPED, address.word()])
     }
 
-    /// The IPv4 address, if it is one in IPv6's form.
+    /// The IPv4 address of an IPv4-mapped one.
     #[inline(always)]
     pub fn to_v4(self) -> Option<V4> {
         if self.is_v4_mapped() { Some(V4::from_word(self.0[3])) } else { None }
@@ -164,8 +161,8 @@ impl V6 {
         self.0
     }
 
-    /// From the bytes in network order, as a whole: [`Self::new`] reads them one by one where they
-    /// are not known when it is compiled.
+    /// From the bytes in network order, copied at once. [`Self::new`] compiles to byte loads where
+    /// they are not constant.
     #[inline(always)]
     pub(crate) fn from_octets(octets: [u8; 16]) -> Self {
         Self(bytemuck::must_cast(octets))
@@ -238,7 +235,7 @@ impl Port {
     /// Zero.
     pub const ZERO: Self = Self(0);
 
-    /// From the number people mean.
+    /// From the number in host order.
     #[inline(always)]
     pub const fn new(number: u16) -> Self {
         Self(number.to_be())
@@ -250,7 +247,7 @@ impl Port {
         Self(word)
     }
 
-    /// The number people mean.
+    /// The number in host order.
     #[inline(always)]
     pub const fn get(self) -> u16 {
         u16::from_be(self.0)
@@ -345,7 +342,7 @@ mod tests {
             octets[1] = 1;
             V6::new(octets)
         };
-        // Multicast, no source, of one link, IPv4's.
+        // Multicast, martian source, link-local, IPv4-mapped.
         for (what, address, expected) in [
             ("unspecified", of([0, 0], 0), [false, true, false, false]),
             ("loopback", of([0, 0], 1), [false, true, false, false]),

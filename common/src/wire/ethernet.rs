@@ -7,7 +7,7 @@ use crate::wire::frame::Frame;
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = EthHdr::LEN;
 
-/// Types of Ethernet frames, as the frame's bytes stand in a word.
+/// EtherTypes, in the frame's byte order.
 pub mod ether_type {
     use super::EtherType;
 
@@ -34,13 +34,13 @@ impl Ethernet {
         self.0.src_addr
     }
 
-    /// One of [`ether_type`], as the frame's bytes stand in a word.
+    /// The EtherType, in the frame's byte order: see [`ether_type`].
     #[inline(always)]
     pub const fn ether_type(&self) -> u16 {
         self.0.ether_type
     }
 
-    /// The header of an answer: source and destination change places.
+    /// The header of a reply: source and destination exchanged.
     #[inline(always)]
     pub(crate) const fn reversed(&self) -> Self {
         let EthHdr { dst_addr, src_addr, ether_type } = self.0;
@@ -48,7 +48,7 @@ impl Ethernet {
     }
 }
 
-/// The frame's source MAC; zero if it ends before that.
+/// The source MAC of a frame; zero if the frame is too short.
 #[inline(always)]
 pub fn source_mac(frame: &(impl Frame + ?Sized)) -> [u8; 6] {
     match frame.read::<Ethernet>(0) {

@@ -1,4 +1,4 @@
-//! The headers that a packet gets in the other family.
+//! NAT64: the headers that a packet gets in the other family.
 
 use bytemuck::Zeroable;
 
@@ -10,25 +10,25 @@ pub(crate) const HEADER4: usize = size_of::<Ipv4>();
 
 pub(crate) const HEADER6: usize = size_of::<Ipv6>();
 
-/// By how many bytes a packet is longer in IPv6.
+/// By how many bytes a packet grows from IPv4 to IPv6.
 pub const HEADER_GROWTH: u32 = (HEADER6 - HEADER4) as u32;
 
-/// What a packet gets in the other family: its header, and what else an ICMP error has before the
-/// quoted payload. Made in place, in the kernel in a map: it is too much for BPF's stack.
+/// The headers of a packet in the other family, for an ICMP error up to the quoted payload. They
+/// are built in place, in the kernel in a map value: BPF's stack has no room for them.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<H> {
-    /// The header.
+    /// The IP header.
     pub outer: H,
-    /// ICMP's, of an error.
+    /// The ICMP header of an error.
     pub icmp: Icmp,
-    /// The quoted packet's header.
+    /// The IP header of the quoted packet.
     pub quoted: H,
-    /// By how much the quoted payload's bytes now sum to more than before.
+    /// What the translation of the quoted payload adds to a sum over it.
     pub payload_delta: u16,
 }
 
 impl<H: Zeroable> Head<H> {
-    /// Nothing yet.
+    /// All zero.
     pub fn none() -> Self {
         Self { outer: H::zeroed(), icmp: Icmp::zeroed(), quoted: H::zeroed(), payload_delta: 0 }
     }
@@ -45,7 +45,7 @@ impl Icmp {
         Self(Icmpv4Hdr { type_: kind, code, check: [0; 2], data: [0, 0, high, low] })
     }
 
-    /// The two words after the checksum, as the frame's bytes stand in them.
+    /// The two words after the checksum, in the frame's byte order.
     #[inline(always)]
     pub(crate) const fn rest(self) -> [u16; 2] {
         let [a, b, c, d] = self.0.data;
@@ -58,7 +58,7 @@ impl Icmp {
         self.0.check = checksum::update(word(self.0.check), delta).to_ne_bytes();
     }
 
-    /// Without the checksum.
+    /// The one's complement sum over the header without its checksum, not folded.
     #[inline(always)]
     pub(crate) fn sum(self) -> u32 {
         let [high, low] = self.rest();

@@ -1,24 +1,24 @@
-//! ICMP errors that the datapath sends, as bytes.
+//! ICMP errors that the datapath sends.
 
 use crate::wire::ethernet::ETHERNET;
 
-/// Why a packet does not go on, in ICMP's words.
+/// The kinds of ICMP errors that the datapath sends.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IcmpErrorKind {
-    /// Its hops are used up.
+    /// The TTL or hop limit is used up.
     TimeExceeded = 0,
-    /// It is longer than what comes next can carry. Said also to who lets routers fragment: what is
-    /// translated here is not cut here.
+    /// The packet is longer than the MTU of the next link. Also sent for IPv4 without DF: the
+    /// datapath does not fragment.
     TooLong = 1,
-    /// There is no room for its flow.
+    /// There is no room for the flow.
     Prohibited = 2,
-    /// The host does not know the way.
+    /// The host has no route to the destination.
     NoRoute = 3,
 }
 
 impl IcmpErrorKind {
-    /// Its name in the RFCs, of IPv4 and IPv6.
+    /// The names that the RFCs have for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::TimeExceeded => "time exceeded",
@@ -28,7 +28,7 @@ impl IcmpErrorKind {
         }
     }
 
-    /// The one with that number.
+    /// The kind with that number.
     #[inline(always)]
     pub const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
@@ -41,27 +41,27 @@ impl IcmpErrorKind {
     }
 }
 
-/// How many bytes of a packet are quoted at most: its header and what follows (RFC 1812 section
-/// 4.3.2.3 asks for as much as possible).
+/// The most bytes of a packet that are quoted, from its IP header on (RFC 1812 section 4.3.2.3 asks
+/// for as many as possible).
 pub const QUOTE: usize = 96;
 
-/// Bytes of ICMP's header.
+/// Bytes of an ICMP header.
 pub(crate) const ICMP: usize = 8;
 
-/// The longest frame with an error: Ethernet, IPv6, ICMP and the quote.
+/// Bytes of the longest frame with an error: Ethernet, IPv6, ICMP and the quote.
 pub const MAX_FRAME: usize = ETHERNET + 40 + ICMP + QUOTE;
 
 /// A frame with an error.
 #[derive(Clone, Copy, Debug)]
 pub struct IcmpError {
-    /// The frame, and what is left of the room.
+    /// The frame, and unused bytes after it.
     pub bytes: [u8; MAX_FRAME],
-    /// Bytes of the frame; zero if there is none.
+    /// Length of the frame in bytes; zero if there is none.
     pub length: u16,
 }
 
 impl IcmpError {
-    /// Nothing yet.
+    /// No frame.
     pub const NONE: Self = Self { bytes: [0; MAX_FRAME], length: 0 };
 
     /// The frame.

@@ -1,4 +1,4 @@
-//! IPv4 (RFC 791) and its ICMP (RFC 792).
+//! IPv4 (RFC 791) and ICMP (RFC 792).
 
 use crate::wire::{
     address::{Address as _, V4},
@@ -17,7 +17,7 @@ use crate::wire::{
 pub use super::layout::Ipv4;
 
 impl Ipv4 {
-    /// The sum over the header, not folded.
+    /// The one's complement sum over the header, not folded.
     #[inline(always)]
     pub(crate) fn sum(&self) -> u32 {
         u32::from(word([self.0.vihl, self.0.tos]))
@@ -66,14 +66,13 @@ impl Ipv4 {
 /// Bytes of a header without options.
 const HEADER: usize = size_of::<Ipv4>();
 
-/// In IPv4's field of flags and fragment offset, as the frame's bytes stand in a word: set in every
-/// fragment.
+/// In the field of flags and fragment offset, in the frame's byte order: not zero in a fragment.
 const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff_u16.to_be();
 
-/// In the same field: routers must not fragment the packet.
+/// In the same field: don't fragment (DF).
 pub(crate) const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
 
-/// In the same field: zero in a first fragment.
+/// In the same field: the offset, which is zero in a first fragment.
 const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 
 impl Parse for V4 {
@@ -173,7 +172,7 @@ fn parse<const USUAL: bool>(
     Ok(packet)
 }
 
-/// Types of ICMP messages.
+/// ICMP types.
 pub(crate) mod icmp {
     use network_types::icmp::Icmpv4Type;
 

@@ -1,11 +1,10 @@
-//! IPv6 (RFC 8200) and its ICMP (RFC 4443).
+//! IPv6 (RFC 8200) and ICMPv6 (RFC 4443).
 //!
-//! Between the header and the payload there may be extension headers. [`EXTENSIONS`] of them are
-//! walked, as long as all together have fewer bytes than [`EXTENSION_BYTES`]: hop-by-hop options,
-//! destination options, a routing header that has nothing left to visit, and the fragment header,
-//! which is the last one that is looked at. What is behind more of them is hidden
-//! ([`Payload::Unparsed`]): a neighbour would find it all the same, so a container may not send
-//! that (RFC 7113). Any other header is a payload without ports.
+//! Up to [`EXTENSIONS`] extension headers of fewer than [`EXTENSION_BYTES`] bytes in all are
+//! parsed: hop-by-hop options, destination options, a routing header without segments left, and the
+//! fragment header, which is the last one. A payload behind more of them is [`Payload::Unparsed`].
+//! Neighbours would parse it, so containers must not send it (RFC 7113). Any other header counts as
+//! a payload without ports.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -26,7 +25,7 @@ use crate::wire::{
 pub use super::layout::Ipv6;
 
 impl Ipv6 {
-    /// The sum over the header, not folded.
+    /// The one's complement sum over the header, not folded.
     #[inline(always)]
     pub(crate) fn sum(&self) -> u32 {
         let [a, b, c, d] = self.0.vcf;
@@ -58,22 +57,22 @@ impl Ipv6 {
     }
 }
 
-/// The longest packet that every link carries (RFC 8200 section 5), in bytes.
+/// The smallest MTU that a link may have, in bytes (RFC 8200 section 5).
 pub const LEAST_MTU: u32 = 1280;
 
-/// How many extension headers are walked.
+/// The most extension headers that are parsed.
 pub const EXTENSIONS: usize = 4;
 
-/// All together have fewer bytes than this.
+/// All extension headers together have fewer bytes than this.
 pub const EXTENSION_BYTES: usize = 128;
 
 /// Bytes of a header without extension headers.
 pub(crate) const HEADER: usize = size_of::<Ipv6>();
 
-/// Bytes of the longest header, with extension headers.
+/// Bytes of the longest header with extension headers.
 pub const LONGEST: usize = HEADER + EXTENSION_BYTES;
 
-/// Bytes of the hop-by-hop options that a jumbogram has (RFC 2675).
+/// Bytes of the hop-by-hop options header of a jumbogram (RFC 2675).
 const JUMBO_OPTION: usize = 8;
 
 /// IANA numbers of extension headers.
@@ -92,7 +91,7 @@ mod extension {
 struct FragmentHead {
     next_header: u8,
     _reserved: u8,
-    /// In network order: the offset in the upper 13 bits, in the lowest whether more follow.
+    /// In network order: the offset in the upper 13 bits, more fragments (M) in the lowest.
     offset: u16,
     id: [u16; 2],
 }
@@ -101,20 +100,19 @@ const OFFSET: u16 = 0xfff8_u16.to_be();
 
 const MORE: u16 = 1_u16.to_be();
 
-/// Where extension headers lead.
+/// The result of parsing extension headers.
 #[derive(Clone, Copy)]
 struct Walk {
-    /// What follows them.
+    /// IANA number of the header that follows them.
     protocol: u8,
-    /// Where, in bytes from the first of them.
+    /// Their length in bytes.
     length: usize,
-    /// Of the fragment header, if there is one: the offset and whether more follow, in network
-    /// order.
+    /// Offset and M of the fragment header, in network order; zero without one.
     fragment: u16,
     id: u32,
 }
 
-/// Whether what follows is an extension header.
+/// Whether that is the number of an extension header.
 #[inline(always)]
 const fn is_extension(protocol: u8) -> bool {
     matches!(
@@ -123,8 +121,8 @@ const fn is_extension(protocol: u8) -> bool {
     )
 }
 
-/// Walks the extension headers that begin at `at`; none if the frame ends before they do. Beyond
-/// the bound it ends at an extension header.
+/// Parses the extension headers from offset `at` on. None if the frame is too short. Beyond the
+/// bounds the result is the number of an extension header.
 #[inline(always)]
 fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
     let mut walk = Walk { protocol: next, length: 0, fragment: 0, id: 0 };
@@ -132,7 +130,7 @@ fn walk(frame: &(impl Frame + ?Sized), at: usize, next: u8) -> Option<Walk> {
         if !is_extension(walk.protocol) {
             break;
         }
-        // For the verifier, which does not see that what is longer has been left below.
+        // The verifier does not see that longer chains have ended the loop.
         let here = at + (walk.length & (EXTENSION_BYTES - 1));
         if walk.protocol == extension::FRAGMENT {
             let head: FragmentHead = frame.read(here)?;
@@ -253,7 +251,7 @@ fn parse<const USUAL: bool>(
         if !jumbo && (carried as usize) < walk.length {
             return Err(Malformed);
         }
-        // One with neither offset nor more to come is whole (RFC 6946).
+        // With neither offset nor M it is an atomic fragment: a whole datagram (RFC 6946).
         if walk.fragment != 0 {
             packet.id = walk.id;
             if walk.fragment & OFFSET != 0 {
@@ -269,13 +267,13 @@ fn parse<const USUAL: bool>(
     }
     let header = packet.payload_at - ETHERNET;
     let carried = if jumbo { usize::MAX } else { carried as usize + HEADER - header };
-    // The kernel takes a jumbogram's option out when it cuts it.
+    // The kernel removes the option from the segments of a jumbogram.
     let option = if jumbo && ip.0.next_hdr == extension::HOP_BY_HOP { JUMBO_OPTION } else { 0 };
     packet.read_payload(frame, arrival, carried, header - option)?;
     Ok(packet)
 }
 
-/// Types of its ICMP messages.
+/// ICMPv6 types.
 pub(crate) mod icmp {
     use network_types::icmp::Icmpv6Type;
 

@@ -5,8 +5,8 @@
 //! LLVM loads and stores byte by byte for BPF. Frames are still read and written at any offset;
 //! the machines that BPF runs on allow that (`CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS`).
 //!
-//! Fields keep the frame's byte order. [`word`] gives one as its bytes stand in a word, as sums and
-//! comparisons take it.
+//! Fields keep the frame's byte order. `word` turns one into a machine word of that order, which
+//! sums and comparisons take.
 //!
 //! Not used:
 //!
@@ -63,7 +63,7 @@ layouts! {
     Icmp(Icmpv4Hdr), aligned to 4;
 }
 
-/// A field of two bytes, as they stand in a word.
+/// A field of two bytes as a machine word, in the frame's byte order.
 #[inline(always)]
 pub(crate) const fn word(field: [u8; 2]) -> u16 {
     u16::from_ne_bytes(field)

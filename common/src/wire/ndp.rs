@@ -1,7 +1,6 @@
-//! Types of the ICMPv6 messages that keep a link going: neighbour discovery (RFC 4861) and
-//! multicast listener discovery (RFC 3810).
+//! ICMPv6 types of neighbour discovery (RFC 4861) and multicast listener discovery (RFC 3810).
 
-/// The type of a multicast listener query: the first of all these.
+/// Multicast listener query, the lowest of these types.
 pub(crate) const LISTENER_QUERY: u8 = 130;
 
 pub(crate) const LISTENER_REPORT: u8 = 131;
@@ -14,13 +13,13 @@ pub(crate) const NEIGHBOUR_SOLICITATION: u8 = 135;
 
 pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
-/// The last in their row.
+/// Redirect, the last of the consecutive types.
 pub(crate) const REDIRECT: u8 = 137;
 
 pub(crate) const LISTENER_REPORT_V2: u8 = 143;
 
-/// The first and last of multicast router discovery (RFC 4286): who says such gets all that is for
-/// groups.
+/// The first and last type of multicast router discovery (RFC 4286). Switches send all multicast to
+/// a port where they see one.
 pub(crate) const ROUTER_OF_GROUPS: u8 = 151;
 
 pub(crate) const NO_ROUTER_OF_GROUPS: u8 = 153;

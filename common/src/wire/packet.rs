@@ -1,4 +1,4 @@
-//! A parsed packet: its tuple, and what of it translation needs.
+//! A parsed packet: its tuple, and what else translation needs.
 
 use crate::wire::{
     address::Address,
@@ -7,7 +7,7 @@ use crate::wire::{
     tuple::{Tuple, echo},
 };
 
-/// What a packet carries, as far as translation goes.
+/// The payload, as far as translation tells it apart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Payload {
     /// TCP.
@@ -20,54 +20,53 @@ pub enum Payload {
     Echo,
     /// An ICMP error, which quotes a packet.
     Error,
-    /// What keeps a link going and never leaves it: IPv6's neighbour discovery (RFC 4861) and
-    /// multicast listener discovery (RFC 3810).
+    /// Link-local control messages of IPv6: neighbour discovery (RFC 4861) and multicast listener
+    /// discovery (RFC 3810).
     Link,
-    /// A fragment that is not a datagram's first: its tuple has no ports.
+    /// A later fragment. Its tuple has no ports.
     Fragment,
-    /// What nobody can see, behind more of IPv6's extension headers than are walked, or behind one
-    /// that leads elsewhere first.
+    /// Behind more IPv6 extension headers than are parsed, or behind a routing header with segments
+    /// left.
     Unparsed,
-    /// Anything else: its tuple has no ports.
+    /// Any other. Its tuple has no ports.
     Other,
 }
 
 /// A packet, parsed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet<A> {
-    /// As it arrived.
+    /// The tuple with which it arrived.
     pub tuple: Tuple<A>,
-    /// What it carries.
+    /// The payload.
     pub payload: Payload,
-    /// TCP's flags, or those that mean the same as SCTP's first chunk; zero for other protocols.
-    /// (Inside `Payload` they would be undefined for the others, and the verifier takes no
-    /// undefined byte.)
+    /// TCP's flags, or the equivalent of SCTP's first chunk; zero for other protocols. Not part of
+    /// `Payload`: bytes of other variants would be uninitialised, which the verifier refuses.
     pub flags: u8,
     /// TCP's sequence number, or SCTP's verification tag; zero for other protocols.
     pub sequence: u32,
-    /// TCP's acknowledgment number, or the tag that an SCTP INIT or INIT ACK asks for; zero for
-    /// other protocols.
+    /// TCP's acknowledgment number, or the initiate tag of an SCTP INIT or INIT ACK; zero for other
+    /// protocols.
     pub acknowledgment: u32,
-    /// Where the payload begins in the frame.
+    /// Offset of the payload in the frame.
     pub payload_at: usize,
-    /// Hops left.
+    /// TTL or hop limit.
     pub ttl: u8,
-    /// Where it arrived.
+    /// Index of the interface where it arrived.
     pub input: u32,
-    /// Bytes from the IP header on, of a GSO packet as a whole.
+    /// Length in bytes, from the IP header on; of a GSO packet, that of all segments together.
     pub length: u32,
-    /// Bytes of the longest packet on the wire, from the IP header on: of each segment, for a GSO
-    /// packet.
+    /// Length in bytes of the longest packet on the wire, from the IP header on; of a GSO packet,
+    /// that of a segment.
     pub segment: u32,
     /// Whether routers must not fragment it.
     pub dont_fragment: bool,
     /// Whether it is the first fragment of a datagram.
     pub first_fragment: bool,
-    /// A fragment's identification, as its bytes stand in a word; zero for any other packet.
+    /// Identification of a fragment, in the packet's byte order; zero for any other packet.
     pub id: u32,
 }
 
-/// What is not a packet of the family asked for.
+/// The frame has no packet of the expected family, or its headers contradict each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
@@ -76,16 +75,16 @@ pub struct Malformed;
 pub struct Arrival {
     /// One of [`crate::wire::tuple::side`].
     pub side: u8,
-    /// The interface's index.
+    /// Index of the interface.
     pub input: u32,
-    /// The frame's length in bytes; a GSO packet's as a whole.
+    /// Length of the frame in bytes; of a GSO packet, that of all segments together.
     pub length: u32,
     /// Bytes of payload in each segment of a GSO packet; zero for any other.
     pub gso_size: u32,
 }
 
 impl<A: Address> Packet<A> {
-    /// One of which the IP header alone is known.
+    /// A packet of which only the IP header was parsed.
     #[inline(always)]
     pub(crate) const fn without_payload(
         tuple: Tuple<A>,
@@ -111,8 +110,7 @@ impl<A: Address> Packet<A> {
         }
     }
 
-    /// Whether it may begin a flow: TCP by a SYN alone, UDP always, SCTP by an INIT, an echo by its
-    /// request.
+    /// Whether it can start a flow: a TCP SYN without ACK, any UDP, an SCTP INIT, an echo request.
     #[inline(always)]
     pub fn begins(&self) -> bool {
         match self.payload {
@@ -128,13 +126,13 @@ impl<A: Address> Packet<A> {
         }
     }
 
-    /// Whether it is a part of a datagram only.
+    /// Whether it is a fragment.
     #[inline(always)]
     pub fn is_fragment(&self) -> bool {
         self.first_fragment || self.payload == Payload::Fragment
     }
 
-    /// Whether it can be of a flow.
+    /// Whether its tuple has ports, so that it can belong to a flow.
     #[inline(always)]
     pub fn has_ports(&self) -> bool {
         !matches!(

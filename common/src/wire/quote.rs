@@ -1,37 +1,37 @@
-//! What an ICMP error quotes.
+//! The packet that an ICMP error quotes.
 
 use crate::wire::{ethernet::ETHERNET, frame::Frame, ipv6, parse::Parse, tuple::Tuple};
 
-/// Bytes that translation of an error may touch: Ethernet, two of the longest IP headers, ICMP, and
-/// TCP up to its checksum.
+/// The most bytes of an error that translation reads or writes: Ethernet, two IP headers of the
+/// longest kind, ICMP, and TCP up to its checksum.
 pub const HEADERS: u32 = (ETHERNET + 2 * ipv6::LONGEST + ICMP + 18) as u32;
 
-/// No quoted header begins later in a frame than this says, and no quoted payload than the other.
+/// Mask of the offset of a quoted header, for the verifier: no offset is larger.
 pub const HEADER_MASK: usize = 0xff;
 
-/// See [`HEADER_MASK`].
+/// Mask of the offset of a quoted payload, likewise.
 pub const PAYLOAD_MASK: usize = 0x1ff;
 
 const _: () =
     assert!(ETHERNET + ipv6::LONGEST + ICMP <= HEADER_MASK && HEADERS as usize <= PAYLOAD_MASK);
 
-/// Bytes of ICMP's header before the quote.
+/// Bytes of the ICMP header before the quote.
 pub(crate) const ICMP: usize = 8;
 
-/// An error and what it quotes.
+/// The quoted packet of an error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Quote<A> {
-    /// The quoted packet's tuple, as it left. Its side is where the error arrived, which is where
-    /// that packet left.
+    /// The tuple with which the quoted packet left. Its side is where the error arrived, which is
+    /// where that packet left.
     pub tuple: Tuple<A>,
-    /// Where the quoted IP header begins in the frame.
+    /// Offset of the quoted IP header in the frame.
     pub header_at: usize,
-    /// Where the quoted payload begins.
+    /// Offset of the quoted payload in the frame.
     pub payload_at: usize,
 }
 
-/// Reads what an error quotes; none if that is cut short, a later fragment, or of a protocol that
-/// is not translated.
+/// Parses the quoted packet. None if it is truncated, a later fragment, or of a protocol that is
+/// not translated.
 #[inline(always)]
 pub fn quote<A: Parse>(
     frame: &(impl Frame + ?Sized),

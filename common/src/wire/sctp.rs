@@ -1,8 +1,8 @@
-//! SCTP (RFC 9260), as far as a flow's life goes: what its first chunk means, in the words of TCP's
-//! flags.
+//! SCTP (RFC 9260), as far as the state of a flow depends on it: the first chunk of a packet, as
+//! the TCP flag that means the same.
 //!
-//! The checksum covers the ports and not the addresses, so that addresses are translated and ports
-//! never are. Nothing but the sender's stack, or its device, computes it.
+//! The checksum covers ports but not addresses. Addresses are therefore translated and ports never:
+//! the checksum stays as the sender, or its device, has computed it.
 
 use core::mem::offset_of;
 
@@ -14,7 +14,7 @@ use crate::wire::{
     transport::{Ports, number},
 };
 
-/// The common header, and the beginning of the first chunk (RFC 9260 sections 3.1 and 3.2).
+/// The common header and the header of the first chunk (RFC 9260 sections 3.1 and 3.2).
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct Head {
@@ -32,7 +32,7 @@ const _: () = {
     assert!(offset_of!(Head, kind) == SctpHdr::LEN);
 };
 
-/// Types of chunks.
+/// Chunk types.
 mod chunk {
     pub(super) const INIT: u8 = 1;
     pub(super) const INIT_ACK: u8 = 2;
@@ -40,19 +40,21 @@ mod chunk {
     pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
-/// What the kernel says of a GSO packet whose segments are as long as they came: SCTP's are.
+/// `GSO_BY_FRAGS` (linux/skbuff.h): the segments of a GSO packet have lengths of their own. SCTP's
+/// do.
 pub(crate) const GSO_BY_FRAGMENTS: u32 = 0xffff;
 
 impl Head {
-    /// The verification tag: what the receiver said in its INIT or INIT ACK. Zero in an INIT alone.
+    /// The verification tag, which the receiver chose in its INIT or INIT ACK. Zero only in an
+    /// INIT.
     #[inline(always)]
     pub(crate) const fn tag(&self) -> u32 {
         number(self.tag)
     }
 
-    /// SYN for INIT and INIT ACK, after which the sender's tag stands; RST for ABORT and SHUTDOWN
-    /// COMPLETE; none for what only goes on. An INIT with a tag, or INIT ACK without, is nothing
-    /// that a receiver takes (RFC 9260 section 8.5.1).
+    /// The equivalent TCP flag: SYN for INIT and INIT ACK, which carry the sender's initiate tag;
+    /// RST for ABORT and SHUTDOWN COMPLETE; none for any other. Receivers discard an INIT with a
+    /// verification tag and an INIT ACK without (RFC 9260 section 8.5.1): these have no flag.
     #[inline(always)]
     pub(crate) const fn meaning(&self) -> u8 {
         let untagged = self.tag() == 0;

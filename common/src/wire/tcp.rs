@@ -1,4 +1,4 @@
-//! TCP (RFC 9293): its flags.
+//! Flags of TCP (RFC 9293).
 
 /// No more data from the sender.
 pub const FIN: u8 = 0x01;
@@ -9,5 +9,5 @@ pub const SYN: u8 = 0x02;
 /// Reset the connection.
 pub const RST: u8 = 0x04;
 
-/// The acknowledgment field counts.
+/// The acknowledgment number is valid.
 pub const ACK: u8 = 0x10;

@@ -1,7 +1,7 @@
-//! The heads of the transport protocols, as far as parsing reads them.
+//! The first bytes of the transport headers: those that parsing reads.
 //!
-//! They are no wrappers of network-types' headers ([`super::layout`] says why): they are prefixes
-//! of them, which the assertions below compare field by field.
+//! These are not network-types' headers ([`super::layout`] says why) but prefixes of them. The
+//! assertions below compare the offsets of the fields.
 
 use core::mem::offset_of;
 
@@ -10,7 +10,7 @@ use network_types::{icmp::Icmpv4Hdr, sctp::SctpHdr, tcp::TcpHdr, udp::UdpHdr};
 
 use crate::wire::address::Port;
 
-/// Bytes of TCP's header without options: the longest that parsing looks at after the IP header.
+/// Bytes of a TCP header without options, the longest transport header that parsing reads.
 pub(crate) const TCP: u32 = TcpHdr::LEN as u32;
 
 #[repr(C)]
@@ -30,7 +30,7 @@ pub(crate) struct TcpHead {
     pub(super) flags: u8,
 }
 
-/// A number of 32 bits as it stands in a header that need not be aligned to it.
+/// A number of 32 bits in network order, from a header that is aligned to 16 bits.
 #[inline(always)]
 pub(crate) const fn number([high, low]: [u16; 2]) -> u32 {
     (u16::from_be(high) as u32) << 16 | u16::from_be(low) as u32

@@ -1,21 +1,21 @@
-//! What tells one flow from another.
+//! Tuples: the keys of the flow table.
 
 use crate::wire::address::{Address, Port};
 
-/// Where a packet enters the datapath. Part of the key, so that no packet from outside can pass for
-/// a container's, nor the other way round, whatever its addresses.
+/// Where a packet enters the datapath. The side is part of the key: whatever its addresses, a
+/// packet from outside never matches a flow entry of a container, nor the other way round.
 pub mod side {
-    /// The host side of a veth pair.
+    /// The host side of a pair: packets from a container.
     pub const CONTAINER: u8 = 1;
-    /// An uplink.
+    /// Ingress of an uplink.
     pub const UPLINK: u8 = 2;
-    /// The host itself: it sends out of an uplink.
+    /// Egress of an uplink: packets of the host itself.
     pub const HOST: u8 = 3;
-    /// No packet's: mappings are kept under it ([`crate::endpoint_independent`]).
+    /// Endpoint-independent mappings ([`crate::nat::endpoint_independent`]). No packet has it.
     pub const MAPPING: u8 = 4;
 }
 
-/// Whether an ICMP echo asks or answers; zero for everything else.
+/// Direction of an ICMP echo.
 pub mod echo {
     /// Not an ICMP echo.
     pub const NONE: u8 = 0;
@@ -25,9 +25,11 @@ pub mod echo {
     pub const REPLY: u8 = 2;
 }
 
-/// A packet's addresses, ports and protocol, and the side it enters at: the key of the flow table.
+/// A packet's addresses, ports and protocol, and the side where it arrives: the key of the flow
+/// table.
 ///
-/// For an ICMP echo the identifier is the port of the side that asks, and the other port is zero.
+/// The identifier of an ICMP echo is the port of the side that sends requests. The other port is
+/// zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Tuple<A> {
@@ -50,7 +52,7 @@ pub struct Tuple<A> {
 }
 
 impl<A: Address> Tuple<A> {
-    /// The tuple of the answer to a packet that leaves with this one.
+    /// The tuple of a reply to a packet that leaves with this one.
     #[must_use]
     #[inline(always)]
     pub fn reversed(&self) -> Self {
@@ -68,20 +70,20 @@ impl<A: Address> Tuple<A> {
         }
     }
 
-    /// Whether its addresses say that no wire has brought it. What DHCP sends from no address yet
-    /// is not meant, nor 240.0.0.0/4, which some networks use.
+    /// Whether no packet on a wire has these addresses. DHCP's source 0.0.0.0 is accepted, and
+    /// 240.0.0.0/4, which some networks use.
     #[inline(always)]
     pub fn is_martian(&self) -> bool {
         self.source.is_loopback() || self.source.is_multicast() || self.destination.is_loopback()
     }
 
-    /// The sum of both addresses' words, not folded.
+    /// The one's complement sum of both addresses, not folded.
     #[inline(always)]
     pub fn address_sum(&self) -> u32 {
         self.source.sum() + self.destination.sum()
     }
 
-    /// The sum of both ports, not folded.
+    /// The one's complement sum of both ports, not folded.
     #[inline(always)]
     pub fn port_sum(&self) -> u32 {
         u32::from(self.source_port.word()) + u32::from(self.destination_port.word())
@@ -89,7 +91,7 @@ impl<A: Address> Tuple<A> {
 }
 
 impl<A: Address> Tuple<A> {
-    /// One whose ports are not known yet.
+    /// A tuple without ports.
     #[inline(always)]
     pub(crate) const fn without_ports(source: A, destination: A, protocol: u8, side: u8) -> Self {
         Self {
