@@ -1,8 +1,7 @@
-//! Commit messages: a subject of at most 72 columns that begins with what is changed, an empty
-//! line, and a body that says why.
+//! Commit messages: a subject `area: do this` of at most 72 columns, an empty line, and a body that
+//! says why.
 //!
-//! The commits are those since `origin/main`, which are still to be pushed. A clone of one commit,
-//! or one without that branch, has none to judge.
+//! Only commits since `origin/main` are checked, so that CI, which runs on main, checks none.
 
 use std::process::Command;
 
@@ -13,12 +12,12 @@ use crate::workspace::Workspace;
 
 const BASE: &str = "origin/main";
 const SUBJECT: usize = 72;
-/// Endings of a verb that is no imperative.
+/// Endings of verbs that are no imperatives.
 const ENDINGS: [&str; 3] = ["ed", "ing", "es"];
-/// Imperatives with such an ending.
+/// Imperatives with one of these endings.
 const IMPERATIVES: [&str; 6] = ["bring", "embed", "need", "seed", "shed", "speed"];
 
-/// Finds messages that are not as CONTRIBUTING.md wants them.
+/// Finds messages that do not follow CONTRIBUTING.md.
 pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
     let mut command = Command::new("git");
     command.current_dir(workspace.root()).args(["log", "--no-merges", "-z", "--format=%h %B"]);
@@ -35,7 +34,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
     Ok(findings.collect::<Vec<_>>().into())
 }
 
-/// What is wrong with a message.
+/// The faults of a message.
 fn wrong(message: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut lines = message.trim_end().lines();

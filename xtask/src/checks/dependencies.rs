@@ -1,5 +1,5 @@
-//! Dependencies, by cargo-deny: licences, duplicates and sources, and the advisories of `RustSec`
-//! where their database can be had. `deny.toml` says what is right.
+//! Dependencies, by cargo-deny and `deny.toml`: licences, duplicates, sources, and advisories of
+//! `RustSec` if their database can be fetched.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ use super::finding::{Finding, Findings};
 use crate::setup::tools::Tool;
 use crate::workspace::Workspace;
 
-/// Finds dependencies that are not as `deny.toml` wants them.
+/// Finds dependencies that `deny.toml` does not allow.
 pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
     let deny = Tool::Deny.get()?;
     let mut findings = judge(workspace, &deny, &["bans", "licenses", "sources"])?;
@@ -24,7 +24,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
     Ok(Findings { list: findings, unchecked })
 }
 
-/// The findings of some of cargo-deny's checks.
+/// Runs some of cargo-deny's checks.
 fn judge(workspace: &Workspace, deny: &Path, checks: &[&str]) -> Result<Vec<Finding>> {
     let words = ["--locked", "--color=never", "check", "--hide-inclusion-graph"];
     let output = run(workspace, deny, &[&words, checks].concat())?;

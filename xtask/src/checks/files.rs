@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 
 /// A text file of the checkout.
 pub(crate) struct Text {
-    /// Its path, from the checkout's root.
+    /// The path relative to the checkout's root.
     pub(crate) path: PathBuf,
     pub(crate) text: String,
 }
 
-/// Every file below `root`, in order, by its path from there. Hidden files and target directories
-/// are left out.
+/// The sorted paths of all files below `root`, relative to it. Hidden files and target directories
+/// are skipped.
 pub(crate) fn all(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut open = vec![root.to_path_buf()];
@@ -36,7 +36,7 @@ pub(crate) fn all(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The files with that extension.
+/// The files with an extension.
 pub(crate) fn texts(root: &Path, extension: &str) -> Result<Vec<Text>> {
     let files = all(root)?.into_iter();
     files

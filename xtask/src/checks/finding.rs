@@ -1,4 +1,4 @@
-//! What a check finds.
+//! Findings of a check.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) list: Vec<Finding>,
-    /// What could not be checked, and why.
+    /// A part that could not be checked, with the reason.
     pub(crate) unchecked: Option<String>,
 }
 
@@ -23,7 +23,7 @@ impl From<Vec<Finding>> for Findings {
     }
 }
 
-/// One thing that is wrong.
+/// A fault in the checkout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding(String);
 
@@ -32,7 +32,7 @@ impl Finding {
         Self(text.into())
     }
 
-    /// One of line `line`, counted from 1, of a file.
+    /// A fault in line `line` of a file, counted from 1.
     pub(crate) fn at(path: &Path, line: usize, text: impl fmt::Display) -> Self {
         Self(format!("{}:{line}: {text}", path.display()))
     }

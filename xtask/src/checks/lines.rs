@@ -1,4 +1,4 @@
-//! Widths of lines: rustfmt wraps code at 100 columns and leaves comments and strings as they are.
+//! Widths of lines. rustfmt wraps code at 100 columns, but neither comments nor strings.
 
 use anyhow::Result;
 
@@ -6,9 +6,9 @@ use super::files::{self, Text};
 use super::finding::{Finding, Findings};
 use crate::workspace::Workspace;
 
-/// The most columns of a line with a comment.
+/// The greatest width of a line with a comment.
 const COMMENT: usize = 100;
-/// The most columns of any line.
+/// The greatest width of any line.
 const LINE: usize = 120;
 
 /// Finds lines that are too long.
@@ -31,8 +31,7 @@ fn too_long(line: &str) -> Option<String> {
     (columns > most).then(|| format!("{kind} of {columns} columns: at most {most}"))
 }
 
-/// Whether a comment is on the line, and one that can be wrapped: not a single word, such as an
-/// address on the web.
+/// Whether the line has a comment that can be wrapped. A single word, such as a URL, cannot.
 fn has_comment(line: &str) -> bool {
     let starts = line.match_indices("//").map(|(start, _)| start);
     let comment = starts.into_iter().find(|start| {

@@ -18,16 +18,16 @@ mod spelling;
 mod tokens;
 mod unused;
 
-/// What can be checked.
+/// A check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Check {
     /// Widths of lines.
     Lines,
     /// Import circles between files and between folders.
     Circles,
-    /// Dependencies that nothing uses.
+    /// Unused dependencies.
     Unused,
-    /// Spelling.
+    /// Spelling, and words that hide what is meant.
     Spelling,
     /// Licences, duplicates, sources and advisories of dependencies.
     Dependencies,
@@ -38,7 +38,7 @@ pub(crate) enum Check {
 }
 
 impl Check {
-    /// Every check, in the order in which they are done.
+    /// Every check, in the order of a run.
     pub(crate) const ALL: [Self; 7] = [
         Self::Lines,
         Self::Circles,
@@ -61,7 +61,7 @@ impl Check {
         }
     }
 
-    /// Whether what it finds is a failure.
+    /// Whether a finding is a failure.
     const fn is_enforced(self) -> bool {
         match self {
             Self::Unused | Self::Dependencies => true,
@@ -69,7 +69,7 @@ impl Check {
         }
     }
 
-    /// Runs it and prints what it finds. `xtask` is the definition of xtask's own command line.
+    /// Runs the check and prints its findings. `xtask` defines xtask's own command line.
     pub(crate) fn run(self, workspace: &Workspace, xtask: &clap::Command) -> Result<Outcome> {
         let started = Instant::now();
         let findings = match self {
@@ -102,9 +102,9 @@ impl Check {
     }
 }
 
-/// What came of a check.
+/// The outcome of a check.
 pub(crate) struct Outcome {
     pub(crate) passed: bool,
-    /// What could not be checked, and why.
+    /// A part that could not be checked, with the reason.
     pub(crate) unchecked: Option<String>,
 }

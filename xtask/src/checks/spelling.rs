@@ -1,5 +1,5 @@
-//! Spelling, by typos: names, comments and documents. `typos.toml` has the words of this field that
-//! look like mistakes.
+//! Spelling of names, comments and documents, by typos. `typos.toml` has allowed and disallowed
+//! words.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use super::finding::{Finding, Findings};
 use crate::setup::tools::Tool;
 use crate::workspace::Workspace;
 
-/// Finds words that are spelled wrong.
+/// Finds misspelled and disallowed words.
 pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
     let typos = Tool::Typos.get()?;
     let mut command = Command::new(&typos);

@@ -1,5 +1,4 @@
-//! A tokenizer for Rust that is good enough to find paths and items: comments are gone, literals
-//! are single tokens, and every token knows its line.
+//! A tokenizer for Rust, precise enough to find paths and items. It drops comments.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -103,7 +102,7 @@ impl Lexer<'_> {
         text
     }
 
-    /// A raw string whose `r` is read already, `hashes` of its `#` too, and its first quote.
+    /// The rest of a raw string, after `r`, `hashes` times `#` and the opening quote.
     fn raw_string(&mut self, hashes: usize) -> String {
         let mut text = String::new();
         let end = format!("\"{}", "#".repeat(hashes));
@@ -124,7 +123,7 @@ impl Lexer<'_> {
                 self.rest.next();
                 while self.rest.next().is_some_and(|letter| letter != '\'') {}
             }
-            // In `'a'` the quote follows at once; in `'a` and `'static` it does not.
+            // `'a'` is a character, `'a` and `'static` are lifetimes.
             Some(letter) if letter.is_alphanumeric() || letter == '_' => {
                 let is_lifetime = !self.eat('\'');
                 while is_lifetime && self.eat_word() {}

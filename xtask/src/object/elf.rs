@@ -24,7 +24,7 @@ pub(super) struct Section {
     pub(super) name: String,
     /// Empty for a section that has no bytes in the file.
     pub(super) data: Vec<u8>,
-    /// By offset into the data: the number of the symbol, and the relocation's type.
+    /// By offset into the data: the symbol's number and the relocation's type.
     pub(super) relocations: BTreeMap<usize, (usize, u32)>,
 }
 
@@ -32,9 +32,9 @@ pub(super) struct Symbol {
     pub(super) name: String,
     pub(super) kind: u8,
     pub(super) is_global: bool,
-    /// The number of its section, or one of ELF's reserved numbers.
+    /// The section's number, or one of ELF's reserved numbers.
     pub(super) section: usize,
-    /// Its offset into the section.
+    /// The offset into the section.
     pub(super) value: usize,
     pub(super) size: usize,
 }
@@ -88,7 +88,7 @@ impl Elf {
         Ok(Self { sections, symbols })
     }
 
-    /// The bytes of a symbol; none if they are not in the file.
+    /// The bytes of a symbol. Empty if they are not in the file.
     pub(super) fn bytes_of(&self, symbol: &Symbol) -> &[u8] {
         let data = self.sections.get(symbol.section).map_or(&[][..], |section| &section.data);
         data.get(symbol.value..symbol.value + symbol.size).unwrap_or_default()
@@ -99,7 +99,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn bytes(&self, at: usize, size: usize) -> Result<&[u8]> {
-        let end = at.checked_add(size).context("an offset is beyond all bounds")?;
+        let end = at.checked_add(size).context("an offset is too large")?;
         self.0.get(at..end).with_context(|| format!("the file ends before byte {end}"))
     }
 

@@ -1,5 +1,4 @@
-//! The functions of an eBPF object, and what identifies them whatever they are called and wherever
-//! they stand.
+//! The functions of an eBPF object, identified independently of names and places.
 //!
 //! The body of a function is its instructions. An operand that the loader fills in counts by what
 //! it refers to: a function by its own body, data by its bytes, a map or a global variable by its
@@ -12,26 +11,26 @@ use anyhow::{Context, Result};
 
 use super::elf::{self, Elf, Symbol};
 
-/// `call` (linux/bpf.h: `BPF_JMP | BPF_CALL`), and the source register of one to another function.
+/// `BPF_JMP | BPF_CALL` (linux/bpf.h), and the source register of a call of a BPF function.
 const CALL: u8 = 0x85;
 const TO_FUNCTION: u8 = 1;
-/// Load of 64 bits, which takes two instructions (`BPF_LD | BPF_IMM | BPF_DW`).
+/// `BPF_LD | BPF_IMM | BPF_DW`: loads 64 bits, and takes the place of two instructions.
 const LOAD_64: u8 = 0x18;
 const INSTRUCTION: usize = 8;
 
-/// How deep calls are followed; the kernel allows 8 frames.
+/// The depth to which calls are followed. The kernel allows 8 frames.
 const DEPTH: usize = 12;
 
-/// How many bytes of a section without symbols identify a place in it.
+/// The number of bytes that identify a place in a section without symbols.
 const SOME: usize = 64;
 
-/// A place: the section's number, and the offset into it.
+/// The number of a section, and an offset into it in bytes.
 type Place = (usize, usize);
 
 /// The functions of an object.
 pub(crate) struct Functions {
     functions: BTreeMap<Place, Function>,
-    /// Maps, by name: their definitions.
+    /// Definitions of maps, by name.
     maps: BTreeMap<String, Vec<u8>>,
 }
 
@@ -40,9 +39,9 @@ pub(crate) struct Function {
     pub(crate) name: String,
     is_global: bool,
     body: Vec<Instruction>,
-    /// Of the body, with that of every function that it refers to.
+    /// A hash of the body and of the functions that it refers to.
     identity: u64,
-    /// Of the body alone.
+    /// A hash of the body alone.
     own: u64,
 }
 
@@ -58,12 +57,12 @@ struct Instruction {
     code: u8,
     registers: u8,
     offset: i16,
-    /// The immediate operand; of a load of 64 bits both halves. 0 where `refers` says what it is.
+    /// The immediate operand; both halves for a load of 64 bits. 0 if `refers` replaces it.
     operand: [i32; 2],
     refers: Option<Refers>,
 }
 
-/// What an operand refers to.
+/// The target of an operand that the loader fills in.
 #[derive(Hash)]
 enum Refers {
     Function(Place),
@@ -116,8 +115,7 @@ impl Functions {
         self.functions.values()
     }
 
-    /// The functions with other bodies than any of `other`, by name. Those that differ only in what
-    /// they call are left out.
+    /// The functions whose bodies are not in `other`, sorted by name. Callees are not compared.
     pub(crate) fn without(&self, other: &Self) -> Vec<&Function> {
         let mut bodies: BTreeMap<u64, usize> = BTreeMap::new();
         for function in other.iter() {
@@ -142,7 +140,7 @@ impl Functions {
         self.maps.iter().map(|(name, definition)| (name.as_str(), definition.as_slice())).collect()
     }
 
-    /// The identities of the programs and of other functions that the loader sees, by name.
+    /// The identities of programs and other global functions, by name.
     pub(crate) fn globals(&self) -> BTreeMap<&str, u64> {
         let globals = self.iter().filter(|function| function.is_global);
         globals.map(|function| (function.name.as_str(), function.identity)).collect()
@@ -212,12 +210,12 @@ fn body(
     Ok(body)
 }
 
-/// The offset of an instruction.
+/// The offset of an instruction in bytes.
 fn bytes(instructions: i64) -> Result<usize> {
     Ok(usize::try_from(instructions)? * INSTRUCTION)
 }
 
-/// What the symbol of a load of 64 bits refers to.
+/// The target of a load of 64 bits.
 fn loaded(
     elf: &Elf,
     symbol: &Symbol,
@@ -236,7 +234,7 @@ fn loaded(
             let data = data.get(offset..).unwrap_or_default();
             Refers::Data(data[..data.len().min(SOME)].to_vec(), 0)
         }
-        // Constants have made-up names, statics those of the source.
+        // Statics have the names of the source, constants have generated ones.
         _ if symbol.name.starts_with(|first: char| first.is_ascii_uppercase()) => {
             Refers::Name(named(&symbol.name), addend)
         }

@@ -1,4 +1,4 @@
-//! eBPF objects, read as far as comparing two of them needs.
+//! Reads eBPF objects, as far as needed to compare two of them.
 
 mod elf;
 pub(crate) mod functions;

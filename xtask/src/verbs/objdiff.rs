@@ -1,7 +1,7 @@
 //! `cargo xtask objdiff OLD NEW`: whether two eBPF objects have the same instructions.
 //!
-//! Symbols, BTF, and the order of functions do not count. This reads the objects itself, and not
-//! what llvm-objdump prints: that prints names, and rustup's toolchains do not have it.
+//! Symbols, BTF and the order of functions do not count. The objects are read here, without
+//! llvm-objdump: its output depends on symbols, and rustup's toolchains lack it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 
 use crate::object::functions::{Function, Functions};
 
-/// Prints where the objects differ; exits with failure if they do. Each line of the file `renames`
-/// is a name of a function or map in `old`, and the same in `new`.
+/// Prints the differences of two objects, and fails if there are any. Each line of the file
+/// `renames` has the name of a function or map in `old` and its name in `new`.
 pub(crate) fn verb(old: &Path, new: &Path, renames: Option<&Path>) -> Result<ExitCode> {
     let renames = renames.map(read_renames).transpose()?.unwrap_or_default();
     let old = read(old, &renames)?;
@@ -64,7 +64,7 @@ fn read_renames(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(pairs.map(|(old, new)| (old.to_owned(), new.trim().to_owned())).collect())
 }
 
-/// The keys whose values are not the same in both.
+/// The keys with different values, or in one map only.
 fn differing<'a, V: PartialEq>(
     old: &BTreeMap<&'a str, V>,
     new: &BTreeMap<&'a str, V>,
@@ -73,7 +73,7 @@ fn differing<'a, V: PartialEq>(
     keys.filter(|key| old.get(*key) != new.get(*key)).copied().collect()
 }
 
-/// The path in a mangled name of a function.
+/// The Rust path in a mangled name.
 fn plain(name: &str) -> String {
     let mut parts = Vec::new();
     let mut rest = name;

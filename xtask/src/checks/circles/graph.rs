@@ -43,9 +43,8 @@ fn reachable<'a, N: Ord>(arrows: &'a Arrows<N>, from: &N) -> BTreeSet<&'a N> {
     found
 }
 
-/// Arrows of a circle whose removal opens it: few, though not always the fewest. They are those
-/// that run backwards in an order in which nodes that use much come before nodes that are used much
-/// (Eades, Lin and Smyth 1993).
+/// A small set of arrows whose removal opens a circle, by the heuristic of Eades, Lin and Smyth
+/// (1993): order nodes by outgoing less incoming arrows, and return the arrows that run backwards.
 pub(crate) fn cuts<N: Ord + Clone>(arrows: &Arrows<N>, circle: &BTreeSet<N>) -> Vec<(N, N)> {
     let inside = |(from, to): &&(N, N)| circle.contains(from) && circle.contains(to) && from != to;
     let all: Vec<&(N, N)> = arrows.iter().filter(inside).collect();

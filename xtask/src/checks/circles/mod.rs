@@ -1,10 +1,11 @@
-//! Import circles: files that need each other to be understood.
+//! Import circles: files that cannot be understood without each other.
 //!
-//! A file uses another one if a path in it, written in a `use` or in the code, names something that
-//! is defined there; re-exports are followed to the definition. Code under `#[cfg(test)]` is left
-//! out. A circle is a strongly connected component of that graph. Files of a circle belong to one
-//! folder, and there are at most three of them. For folders, a use between files below two entries
-//! of a folder is one between the entries.
+//! File A uses file B if a path in A, in a `use` or in code, names an item that B defines.
+//! Re-exports are followed to the definition. Code under `#[cfg(test)]` is skipped. A circle is a
+//! strongly connected component of this graph. It may have at most three files, all in one folder.
+//!
+//! Folders are checked by the same graph: at each level, a use between two files is a use between
+//! the entries of that level that contain them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,10 +22,10 @@ mod graph;
 mod modules;
 mod source;
 
-/// The most files that a circle may have.
+/// The largest permitted circle, in files.
 const MOST: usize = 3;
 
-/// Prints the circles of every crate; a finding is one that is too large or crosses folders.
+/// Prints a table of all crates. Finds circles that are too large or cross folders.
 pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut table =
@@ -52,7 +53,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Findings> {
     Ok(findings)
 }
 
-/// The root file of each crate of the workspace, build scripts left out.
+/// The root file of each crate in the workspace, without build scripts.
 fn roots(workspace: &Workspace) -> Result<BTreeSet<PathBuf>> {
     let metadata = workspace.metadata()?;
     let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
@@ -63,10 +64,10 @@ fn roots(workspace: &Workspace) -> Result<BTreeSet<PathBuf>> {
     Ok(targets.filter(is_source).filter_map(path).collect())
 }
 
-/// A circle, of files or of the entries of one folder.
+/// A circle of files, or of entries of one folder.
 struct Circle {
     members: BTreeSet<PathBuf>,
-    /// Uses between its files whose removal opens it, each with a path that makes it.
+    /// Uses whose removal opens the circle, each with one path that causes it.
     cuts: Vec<(PathBuf, PathBuf, String)>,
 }
 
@@ -88,7 +89,7 @@ fn of_files(modules: &CrateMap, uses: &Uses) -> Vec<Circle> {
     circles(&arrows, modules, uses, path)
 }
 
-/// Circles between the entries of a folder, of which one at least is a folder.
+/// Circles between entries of a folder, if at least one entry is a folder.
 fn of_folders(modules: &CrateMap, uses: &Uses) -> Vec<Circle> {
     let is_folder = |path: &PathBuf| !modules.files.iter().any(|file| file.path == *path);
     let mut all = Vec::new();
@@ -102,7 +103,7 @@ fn of_folders(modules: &CrateMap, uses: &Uses) -> Vec<Circle> {
     all
 }
 
-/// The circles of `arrows`, whose nodes are what `node` makes of files.
+/// The circles of `arrows`. `node` maps a file to its node.
 fn circles(
     arrows: &Arrows<PathBuf>,
     modules: &CrateMap,

@@ -13,14 +13,14 @@ use super::source::{self, Body};
 pub(crate) struct CrateMap {
     modules: Vec<Module>,
     pub(crate) files: Vec<SourceFile>,
-    /// The file of each macro: by `#[macro_export]` its path is the crate's root.
+    /// The file of each macro. `#[macro_export]` moves its path to the crate's root.
     macros: BTreeMap<String, usize>,
 }
 
 /// A file of a crate.
 pub(crate) struct SourceFile {
     pub(crate) path: PathBuf,
-    /// The folder of its module: for `flow/mod.rs`, and for `flow.rs` beside `flow/`, it is `flow`.
+    /// The folder of its module: `flow` for `flow/mod.rs`, and for `flow.rs` with submodules.
     pub(crate) folder: PathBuf,
 }
 
@@ -31,10 +31,10 @@ struct Module {
     body: Body,
 }
 
-/// An arrow between two files, by their numbers, with a path that makes it.
+/// Pairs of file numbers, each with one path by which the first file uses the second.
 pub(crate) type Uses = BTreeMap<(usize, usize), String>;
 
-/// How many imports are followed to find where a name is defined.
+/// The longest chain of imports to follow.
 const FOLLOWED: u32 = 16;
 
 impl CrateMap {
@@ -45,8 +45,8 @@ impl CrateMap {
         Ok(modules)
     }
 
-    /// Reads one file and those of its modules, which are in `folder`. `None` if all of it is for
-    /// tests.
+    /// Reads a file and the files of its submodules, which are in `folder`. `None` if all of it is
+    /// under `#![cfg(test)]`.
     fn file(&mut self, path: &Path, folder: &Path, parent: Option<usize>) -> Result<Option<usize>> {
         let text =
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -91,7 +91,7 @@ impl CrateMap {
         Ok(this)
     }
 
-    /// Every pair of files of which the first names something that is defined in the second.
+    /// All uses between files.
     pub(crate) fn uses(&self) -> Uses {
         let mut uses = Uses::new();
         for (number, module) in self.modules.iter().enumerate() {
@@ -106,7 +106,7 @@ impl CrateMap {
         uses
     }
 
-    /// The file where what `path` names from module `from` is defined; `None` for other crates.
+    /// The file that defines `path`, as seen from module `from`. `None` for other crates.
     fn find(&self, from: usize, path: &[String], followed: u32) -> Option<usize> {
         let (at, rest) = self.head(from, path)?;
         match rest {
@@ -115,8 +115,8 @@ impl CrateMap {
         }
     }
 
-    /// Where a path begins, and what of it is left. It has no rest if its first word is a name of
-    /// module `from` or of another crate.
+    /// The module where a path starts, and its segments after `crate`, `self` and `super`. The
+    /// latter are `None` if it starts with a name, of module `from` or of another crate.
     fn head<'p>(&self, from: usize, path: &'p [String]) -> Option<(usize, Option<&'p [String]>)> {
         let (first, mut rest) = path.split_first()?;
         match first.as_str() {
@@ -135,8 +135,8 @@ impl CrateMap {
         }
     }
 
-    /// The file where a path from inside module `at` ends: imports are followed to where the name
-    /// is defined. `None` if the module has no such name.
+    /// The file that defines `path`, relative to module `at`. Follows imports. `None` if the module
+    /// has no such name.
     fn within(&self, at: usize, path: &[String], followed: u32) -> Option<usize> {
         let module = &self.modules[at];
         let Some((first, rest)) = path.split_first() else { return Some(module.file) };
@@ -155,7 +155,7 @@ impl CrateMap {
         glob.or_else(|| (at == 0).then(|| self.macros.get(first).copied()).flatten())
     }
 
-    /// Like `within`, for the names that `use GLOB::*` imports.
+    /// Like [`Self::within`], for a name that `use GLOB::*` imports.
     fn in_glob(&self, at: usize, glob: &[String], path: &[String], followed: u32) -> Option<usize> {
         let module = self.module_of(at, glob)?;
         if module == at { None } else { self.within(module, path, followed) }
@@ -169,8 +169,7 @@ impl CrateMap {
 }
 
 impl CrateMap {
-    /// The folders and files of each folder, as circles see them: an arrow between two of its
-    /// entries is one between files below them.
+    /// For each folder, the uses between its entries.
     pub(crate) fn levels(&self, uses: &Uses) -> BTreeMap<PathBuf, BTreeSet<(PathBuf, PathBuf)>> {
         let mut levels: BTreeMap<PathBuf, BTreeSet<(PathBuf, PathBuf)>> = BTreeMap::new();
         for (from, to) in uses.keys() {
@@ -187,7 +186,7 @@ impl CrateMap {
 }
 
 impl SourceFile {
-    /// The entry of folder `level` that this file is, or is below.
+    /// The entry of folder `level` that contains this file.
     pub(crate) fn entry(&self, level: &Path) -> PathBuf {
         match self.folder.strip_prefix(level).ok().and_then(|rest| rest.components().next()) {
             Some(folder) => level.join(folder),

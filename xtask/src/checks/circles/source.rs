@@ -1,21 +1,21 @@
-//! What one source file says about modules: those it declares, what it imports, which paths it
-//! writes and which items it defines. Code under `#[cfg(test)]` is left out.
+//! Reads one source file: the modules that it declares, its imports, the paths in its code and the
+//! items that it defines. Code under `#[cfg(test)]` is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checks::tokens::{Token, tokens};
 
-/// The body of a module, of a file or between braces.
+/// The body of a module, in a file or between braces.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Body {
     pub(crate) modules: Vec<Declared>,
-    /// Imported paths by the name they have here.
+    /// Imported paths, by local name.
     pub(crate) imports: BTreeMap<String, Vec<String>>,
     /// Paths imported with `*`.
     pub(crate) globs: Vec<Vec<String>>,
     /// Paths of two or more segments, imports included.
     pub(crate) paths: BTreeSet<Vec<String>>,
-    /// Names of items, macros included.
+    /// Names of items, including macros.
     pub(crate) items: BTreeSet<String>,
     pub(crate) macros: BTreeSet<String>,
 }
@@ -26,11 +26,11 @@ pub(crate) struct Declared {
     pub(crate) name: String,
     /// The file of a `#[path]` attribute.
     pub(crate) path: Option<String>,
-    /// The body, where it is not in a file of its own.
+    /// The body, if it is inline.
     pub(crate) body: Option<Body>,
 }
 
-/// Reads a file; `None` if all of it is for tests.
+/// Reads a file. `None` if all of it is under `#![cfg(test)]`.
 pub(crate) fn read(source: &str) -> Option<Body> {
     let tokens = tokens(source);
     let mut reader = Reader { tokens: &tokens, at: 0 };
@@ -97,7 +97,7 @@ impl Reader<'_> {
                     let is_macro = word == "macro_rules";
                     let name = self.word(if is_macro { 2 } else { 1 });
                     body.macros.extend(name.clone().filter(|_| is_macro));
-                    // `const fn` and its like are met again at the next word.
+                    // Of `const fn f`, the word `fn` finds the name.
                     body.items.extend(name.filter(|name| !ITEMS.contains(&name.as_str())));
                 }
                 Token::Word(_) if self.begins_path() => {
@@ -132,8 +132,8 @@ impl Reader<'_> {
         self.get(offset)?.word().map(str::to_owned)
     }
 
-    /// Whether the word here is the first of a path of two or more. `$crate` begins one, another
-    /// variable of a macro does not.
+    /// Whether a path of two or more segments starts here. `$crate` starts one, other variables of
+    /// a macro do not.
     fn begins_path(&self) -> bool {
         let before = self.at.checked_sub(1).map(|before| &self.tokens[before]);
         let inside = match before {
@@ -161,7 +161,7 @@ impl Reader<'_> {
     fn tree(&mut self, prefix: &mut Vec<String>, body: &mut Body) {
         let depth = prefix.len();
         if depth == 0 && self.get(0) == Some(&Token::PathSep) {
-            // A leading `::` names another crate, and no module here has an empty name.
+            // `::name` is another crate: the empty segment matches no module.
             prefix.push(String::new());
             self.at += 1;
         }
@@ -218,7 +218,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Skips the item, field or statement that follows, with its attributes.
+    /// Skips the next item, field or statement, with its attributes.
     fn skip_item(&mut self) {
         while self.is_mark(0, '#') {
             self.attribute();
@@ -237,7 +237,7 @@ impl Reader<'_> {
                 }
                 Token::Mark('<') => angles += 1,
                 Token::Mark('>') => angles -= 1,
-                // The `>` of an arrow closes nothing.
+                // The `>` of `->` and `=>` is no bracket.
                 Token::Mark('-' | '=') => self.at += usize::from(self.is_mark(1, '>')),
                 Token::Word(_)
                 | Token::PathSep
@@ -250,7 +250,7 @@ impl Reader<'_> {
         self.at += 1;
     }
 
-    /// Skips what is between the bracket here and its partner, both included.
+    /// Skips from an opening bracket to behind the closing one.
     fn skip_group(&mut self) {
         let mut depth = 0;
         while let Some(token) = self.get(0) {

@@ -1,26 +1,25 @@
-//! Command lines in documents: every verb and option they name exists.
+//! Command lines in documents: their verbs and options exist.
 //!
-//! What exists is known from clap's definitions: those of xtask itself, and the help that clap
-//! makes of those of `causeway`.
+//! xtask's own are known from clap's definitions, those of `causeway` from its help.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What stands above the verbs in a help text: clap's own word, and that of `causeway`.
+/// Headings above the verbs in a help text: clap's own, and that of `causeway`.
 const HEADINGS: [&str; 2] = ["Commands:", "Verbs:"];
 
-/// The verbs and options that one verb has.
+/// The verbs and options below one verb.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Help {
     /// Verbs below this one.
     verbs: BTreeSet<String>,
-    /// Options, with whether a value follows as a word of its own.
+    /// Options, and whether the next word is the option's value.
     options: BTreeMap<String, bool>,
-    /// Whether it hands on options that it does not know.
+    /// Whether unknown options are passed on.
     is_open: bool,
 }
 
 impl Help {
-    /// Reads what clap prints.
+    /// Parses the output of `--help`.
     pub(crate) fn parse(text: &str) -> Self {
         let mut help = Self::default();
         let mut in_verbs = false;
@@ -44,7 +43,7 @@ impl Help {
         help
     }
 
-    /// Reads a definition.
+    /// Reads clap's definition.
     pub(crate) fn of(command: &clap::Command) -> Self {
         let mut help = Self::default();
         for verb in command.get_subcommands() {
@@ -61,7 +60,7 @@ impl Help {
         help
     }
 
-    /// Adds those of a line `-p, --publish <PUBLISH>  Publish a port`.
+    /// Adds the options of a line such as `-p, --publish <PUBLISH>  Publish a port`.
     fn add_options(&mut self, line: &str) {
         let names = line.split("  ").next().unwrap_or_default();
         let takes_value = names.contains(" <");
@@ -71,8 +70,8 @@ impl Help {
     }
 }
 
-/// What is wrong with a command line, whose first words are the program's name. `help` answers what
-/// there is below the given verbs.
+/// The fault of a command line without the program's name. `help` returns the verbs and options
+/// below the given verbs.
 pub(crate) fn wrong(words: &[String], help: &mut impl FnMut(&[String]) -> Help) -> Option<String> {
     let mut verbs: Vec<String> = Vec::new();
     let mut here = help(&verbs);
@@ -103,13 +102,13 @@ pub(crate) fn wrong(words: &[String], help: &mut impl FnMut(&[String]) -> Help) 
     None
 }
 
-/// Whether a word stands for itself, and is no placeholder such as `VERB`.
+/// Whether a word is literal, and no placeholder such as `VERB`.
 fn is_literal(word: &str) -> bool {
     word.starts_with(|first: char| first.is_ascii_lowercase()) && word.is_ascii()
 }
 
-/// The command lines that a line of a document has: of each the words behind `program`. Prompts,
-/// `sudo`, variables, the brackets of a synopsis, and what follows in a pipe are left out.
+/// The words after `program` in each command line that calls it. Prompts, `sudo`, variables, the
+/// brackets of a synopsis and further commands of a pipe are dropped.
 pub(crate) fn commands(line: &str, program: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let line = without_substitutions(line);
@@ -122,7 +121,7 @@ pub(crate) fn commands(line: &str, program: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// A line with one word in place of each `$(command)`.
+/// Replaces each `$(command)` in a line with one word.
 fn without_substitutions(line: &str) -> String {
     let mut rest = String::from(line);
     while let Some(start) = rest.find("$(") {
@@ -134,7 +133,7 @@ fn without_substitutions(line: &str) -> String {
 
 const BRACKETS: [char; 6] = ['[', ']', '(', ')', '"', '\''];
 
-/// The words behind the program's name, if the line is a call of it.
+/// The words after the program's name, if the line calls it.
 fn behind(line: &str, program: &str) -> Option<Vec<String>> {
     let mut words: Vec<&str> = line.split_whitespace().collect();
     while let [first, ..] = words[..]
@@ -155,7 +154,7 @@ fn behind(line: &str, program: &str) -> Option<Vec<String>> {
         is_end || word.starts_with("2>")
     });
     words.truncate(end.unwrap_or(words.len()));
-    // Between brackets it parts alternatives.
+    // In brackets it separates alternatives.
     words.retain(|word| *word != "|");
     Some(words.into_iter().flat_map(|word| word.split('|')).map(str::to_owned).collect())
 }

@@ -1,4 +1,4 @@
-//! As much of Markdown as the checks need: fenced blocks, code spans, links and headings.
+//! The parts of Markdown that the checks need: fenced blocks, code spans, links and headings.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ pub(crate) struct Line<'a> {
     /// Counted from 1.
     pub(crate) number: usize,
     pub(crate) text: &'a str,
-    /// Whether it is inside a fenced block; the fences themselves are not lines.
+    /// Whether it is inside a fenced block. The fences themselves are skipped.
     pub(crate) fenced: bool,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn lines(text: &str) -> Vec<Line<'_>> {
     lines
 }
 
-/// The code spans of a line, and the line with spaces in place of them.
+/// The code spans of a line, and the line with spaces in their place.
 pub(crate) fn code_spans(line: &str) -> (Vec<&str>, String) {
     let (mut spans, mut rest) = (Vec::new(), String::new());
     let mut at = line;
@@ -44,7 +44,7 @@ pub(crate) fn code_spans(line: &str) -> (Vec<&str>, String) {
     (spans, rest)
 }
 
-/// The targets of the links of a line whose code spans are gone: `[text](target "title")` and
+/// The targets of links in a line without code spans: `[text](target "title")` and
 /// `[label]: target`.
 pub(crate) fn links(line: &str) -> Vec<&str> {
     let mut links = Vec::new();
@@ -63,8 +63,7 @@ pub(crate) fn links(line: &str) -> Vec<&str> {
     links
 }
 
-/// The anchors of a document: of its headings as GitHub makes them, and those that are written as
-/// `<a id="anchor">`.
+/// The anchors of a document: those that GitHub derives from headings, and `<a id="anchor">`.
 pub(crate) fn anchors(text: &str) -> Vec<String> {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     let mut anchors = Vec::new();
@@ -86,7 +85,7 @@ pub(crate) fn anchors(text: &str) -> Vec<String> {
 }
 
 fn anchor(title: &str) -> String {
-    // What is read is the text of a link, not its target.
+    // Of a link, only the text counts.
     let mut text = String::new();
     let mut rest = title;
     while let Some((before, after)) = rest.split_once("](") {

@@ -1,5 +1,5 @@
-//! Documents: links and anchors lead somewhere, command lines are understood, and files that are
-//! named exist. Files that comments of the source name are looked for too.
+//! Documents: their links and anchors lead somewhere, their command lines are valid, and the files
+//! that they name exist. The last is also checked for comments in source code.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -19,7 +19,7 @@ mod commands;
 mod markdown;
 mod paths;
 
-/// Finds what is wrong in documents. Builds `causeway` to ask it for its verbs.
+/// Finds faults in documents. Builds `causeway`, whose help lists its verbs and options.
 pub(crate) fn check(workspace: &Workspace, xtask: &clap::Command) -> Result<Findings> {
     let root = workspace.root();
     let all = files::all(root)?;
@@ -68,7 +68,7 @@ pub(crate) fn check(workspace: &Workspace, xtask: &clap::Command) -> Result<Find
     Ok(findings)
 }
 
-/// The links of a line that lead to no file, or to no heading in it.
+/// The links of a line that lead to no file, or to no heading of a document.
 fn dead_links<'a>(
     line: &Line<'_>,
     document: &'a Path,
@@ -93,7 +93,7 @@ fn dead_links<'a>(
     })
 }
 
-/// The path of a file that `document` names relative to itself.
+/// The path of a file, given relative to `document`.
 fn beside(document: &Path, file: &str) -> PathBuf {
     let mut path = PathBuf::new();
     let folder = document.parent().unwrap_or(document);
@@ -109,7 +109,7 @@ fn beside(document: &Path, file: &str) -> PathBuf {
     path
 }
 
-/// The code spans of a line that name files which are not there.
+/// The code spans of a line that name missing files.
 fn missing<'a>(
     line: &'a str,
     document: &'a Path,
@@ -121,7 +121,7 @@ fn missing<'a>(
     spans.map(|span| format!("there is no {span}"))
 }
 
-/// A call of one of our programs.
+/// A command line of `causeway` or xtask in a document.
 struct Call<'a> {
     document: &'a Path,
     line: usize,
@@ -132,7 +132,7 @@ struct Call<'a> {
 const CAUSEWAY: &str = "causeway";
 const XTASK: &str = "cargo xtask";
 
-/// The calls in fenced blocks, lines that end with a backslash joined, and in code spans.
+/// The command lines in fenced blocks and code spans. Lines that end with a backslash are joined.
 fn calls(document: &Text) -> Vec<Call<'_>> {
     let mut calls = Vec::new();
     let mut begun = String::new();
@@ -155,7 +155,7 @@ fn calls(document: &Text) -> Vec<Call<'_>> {
     calls
 }
 
-/// Our programs, and what is known of them so far.
+/// The verbs and options of `causeway` and xtask, cached.
 struct Programs<'a> {
     causeway: PathBuf,
     xtask: &'a clap::Command,
@@ -163,7 +163,7 @@ struct Programs<'a> {
 }
 
 impl Programs<'_> {
-    /// What there is below `verbs`, which exist.
+    /// The verbs and options below `verbs`, which exist.
     fn help(&mut self, program: &'static str, verbs: &[String]) -> Help {
         let key = (program, verbs.to_vec());
         if let Some(help) = self.known.get(&key) {

@@ -1,8 +1,8 @@
-//! Names of files in code spans: what looks like a file of the checkout exists.
+//! Code spans that look like files of the checkout.
 
 use std::path::{Path, PathBuf};
 
-/// Kinds of files that a name without a folder is looked for by.
+/// Extensions by which a name without a folder is taken for a file.
 const KINDS: [&str; 7] = ["rs", "md", "toml", "txt", "service", "sh", "svg"];
 
 /// The files of the checkout.
@@ -21,8 +21,8 @@ impl<'a> Paths<'a> {
         span.contains('/') && self.is_missing(span, folder)
     }
 
-    /// Whether `span`, met in a document of `folder`, looks like a file or folder of the checkout
-    /// that is not there.
+    /// Whether `span`, in a document of `folder`, looks like a file or folder of the checkout but
+    /// does not exist.
     pub(crate) fn is_missing(&self, span: &str, folder: &Path) -> bool {
         let Some(path) = self.candidate(span) else { return false };
         let beside = folder.join(path);
@@ -32,7 +32,7 @@ impl<'a> Paths<'a> {
             .any(|file| file.starts_with(path) || file.starts_with(&beside) || file.ends_with(path))
     }
 
-    /// The path in a span, without the line that may stand behind it.
+    /// The path in a span, without a line number such as `:12`.
     fn candidate<'s>(&self, span: &'s str) -> Option<&'s str> {
         let (path, line) = span.split_once(':').unwrap_or((span, "1"));
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
@@ -47,7 +47,7 @@ impl<'a> Paths<'a> {
         (below_top || (is_file && top.is_none())).then_some(path.trim_end_matches('/'))
     }
 
-    /// Whether that is a folder of the checkout's root.
+    /// Whether `name` is a folder in the checkout's root.
     fn is_top(&self, name: &str) -> bool {
         self.files.iter().any(|file| file.components().count() > 1 && file.starts_with(name))
     }
