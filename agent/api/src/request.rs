@@ -1,4 +1,4 @@
-//! Requests: one line of JSON each.
+//! Requests. [`crate::protocol`] writes and reads them.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Request {
-    /// Removes everything the agent made, and ends it. Answers [`Removed`].
+    /// Removes everything that the agent made, and ends it. Answers [`Removed`].
     Down,
     /// Answers the new [`Network`].
     NetworkCreate(NetworkSpec),
@@ -21,38 +21,38 @@ pub enum Request {
     NetworkList,
     /// Answers a [`Network`].
     NetworkInspect {
-        /// The network's.
+        /// The network's name.
         name: String,
     },
     /// Answers the [`Network`] that was removed.
     NetworkRemove {
-        /// The network's.
+        /// The network's name.
         name: String,
     },
     /// Answers the new [`Container`].
     ContainerCreate(ContainerSpec),
     /// Answers the new [`Container`].
     ContainerAttach {
-        /// The path of the namespace.
+        /// Absolute path of the network namespace.
         netns: PathBuf,
-        /// What a new one would have, too.
+        /// The same fields as for a new container.
         spec: ContainerSpec,
     },
     /// Answers a list of [`Container`].
     ContainerList,
     /// Answers a [`Container`].
     ContainerInspect {
-        /// The container's.
+        /// The container's name.
         name: String,
     },
-    /// Answers the path of the container's namespace, if that still leads there.
+    /// Answers the path of the container's namespace. Fails if it leads elsewhere now.
     ContainerEnter {
-        /// The container's.
+        /// The container's name.
         name: String,
     },
     /// Answers the [`Container`] that was removed.
     ContainerRemove {
-        /// The container's.
+        /// The container's name.
         name: String,
     },
     /// Answers the new [`Publish`].
@@ -61,16 +61,16 @@ pub enum Request {
     PublishRemove {
         /// The container's name.
         container: String,
-        /// As it was added.
+        /// The ports, as they were added.
         publish: PublishPorts,
     },
-    /// Answers the [`Publish`] as it is now.
+    /// Answers the [`Publish`] after the move.
     PublishMove(PublishMove),
     /// Answers a list of [`Publish`].
     PublishList,
-    /// Answers a list of [`Flow`]: those that are meant.
+    /// Answers a list of [`Flow`]: those that match.
     FlowsList(FlowFilter),
-    /// Ends the flows that are meant. Answers [`Flushed`].
+    /// Ends the flows that match. Answers [`Flushed`].
     FlowsFlush(FlowFilter),
     /// Answers [`Stats`].
     Stats,
@@ -99,7 +99,7 @@ impl Request {
         "stats",
     ];
 
-    /// What a person typed for it, as it begins the line that says why it failed.
+    /// The verb and its object, as they begin the message of an error: `network rm front`.
     pub fn describe(&self) -> String {
         match self {
             Self::Down => "down".to_owned(),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_one_line_and_reads_what_it_writes() {
+    fn requests_read_what_they_print() {
         for request in [
             Request::Down,
             Request::NetworkCreate(NetworkSpec::default_network()),

@@ -1,4 +1,5 @@
-//! Replies, and the objects in them: what `--json` prints, so their field names are a contract.
+//! Replies and the objects in them. `--json` prints the same objects, so the names and forms of
+//! their fields are a contract.
 
 use std::{
     collections::BTreeMap,
@@ -42,61 +43,61 @@ pub struct Failure {
     pub remedy: Option<String>,
 }
 
-/// A network as it is.
+/// A network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Network {
-    /// Its name.
+    /// The network's name.
     pub name: String,
-    /// Its subnets.
+    /// One per family, IPv4 first.
     pub subnets: Vec<IpNet>,
-    /// The bridge's addresses, which are the containers' gateways.
+    /// The bridge's addresses, the containers' gateways; one per subnet.
     pub gateways: Vec<IpAddr>,
     /// The bridge's name.
     pub bridge: String,
-    /// In bytes.
+    /// MTU in bytes.
     pub mtu: u32,
-    /// Nothing leaves or enters the network, the host excepted.
+    /// No traffic between the network and the outside; the host reaches it.
     pub internal: bool,
-    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or
+    /// Families whose sources are translated to the uplink's address: true, false, `"ipv4"` or
     /// `"ipv6"`.
     pub masquerade: Masquerade,
     /// Containers of the network reach each other.
     pub icc: bool,
-    /// How long flows last after their last packet, in seconds, by the names of `--timeout`.
+    /// Idle timeouts of flows in seconds, by the names of `--timeout`.
     pub timeouts: BTreeMap<Timeout, u32>,
-    /// `LO-HI`: where masquerade takes a source port from when the container's own is taken.
+    /// `LO-HI`: source ports for masquerade, used where the container's own port is taken.
     pub ports: PortRange,
-    /// `symmetric` or `full-cone`.
+    /// NAT behaviour: `symmetric` or `full-cone`.
     pub mapping: Mapping,
-    /// How many flows a container may have at once; null for half of the flow table.
+    /// Maximum number of flows per container; null for half of the flow table.
     pub max_flows: Option<u32>,
-    /// The names of the containers on it.
+    /// The names of its containers.
     pub containers: Vec<String>,
 }
 
-/// Whether a container is still there.
+/// Whether a container's link exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ContainerState {
-    /// It is, and it has its link; nothing is said of the processes in it.
+    /// The namespace and the link exist. It may have no process.
     Running,
-    /// Its namespace or its host side was removed by hand, or ended with its last process;
-    /// `container rm` removes the rest.
+    /// The namespace ended, or the namespace or host side was removed by hand. `container rm`
+    /// removes the rest.
     Gone,
 }
 
-/// A container as it is.
+/// A container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Container {
-    /// Its name.
+    /// The container's name.
     pub name: String,
     /// `running` or `gone`.
     pub state: ContainerState,
     /// The path of its network namespace.
     pub netns: PathBuf,
-    /// One for each network it is on.
+    /// One per network.
     pub endpoints: Vec<Endpoint>,
-    /// What leads to it from outside.
+    /// Its published ports.
     pub publishes: Vec<Publish>,
 }
 
@@ -105,23 +106,23 @@ pub struct Container {
 pub struct Endpoint {
     /// The network's name.
     pub network: String,
-    /// Each with its subnet's prefix length.
+    /// Addresses with the prefix length of their subnet.
     pub addresses: Vec<IpNet>,
-    /// The default routes' next hops.
+    /// Next hops of the default routes; empty on an internal network.
     pub gateways: Vec<IpAddr>,
-    /// Of the container side.
+    /// MAC address of the container side.
     pub mac: Mac,
-    /// The container side's name, in the container.
+    /// Name of the container side.
     pub interface: String,
-    /// The host side's name, on the host.
+    /// Name of the host side.
     pub host_side: String,
-    /// `veth` or `netkit`: what both sides are.
+    /// Link type of both sides: `veth` or `netkit`.
     pub device: Device,
-    /// In bytes.
+    /// MTU in bytes.
     pub mtu: u32,
 }
 
-/// A published port or range.
+/// A published port or range of ports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Publish {
     /// The container's name.
@@ -134,10 +135,9 @@ pub struct Publish {
     pub host_port: PortRange,
     /// `N` or `N-M`.
     pub container_port: PortRange,
-    /// Clients that may use it; any if empty.
+    /// Subnets of the admitted clients; all clients if empty.
     pub from: Vec<IpNet>,
-    /// Where it led before it was moved, and flows may finish. Absent if there is nothing of that
-    /// kind.
+    /// Containers that it was moved away from, where flows may finish. Absent if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<Draining>,
 }
@@ -147,30 +147,30 @@ pub struct Publish {
 pub struct Draining {
     /// The container's name.
     pub container: String,
-    /// Seconds until what is left of them ends.
+    /// Seconds until the remaining flows are ended.
     pub ends_in_s: u64,
 }
 
-/// A connection or exchange.
+/// A flow: one connection or exchange.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flow {
     /// `tcp`, `udp`, `icmp`, `icmpv6`, `sctp` or an IANA number.
     pub protocol: FlowProtocol,
     /// The state's name.
     pub state: FlowState,
-    /// The container it belongs to; null if that is gone.
+    /// The container's name; null if the container is gone.
     pub container: Option<String>,
-    /// The network it belongs to; null if that is gone.
+    /// The network's name; null if the network is gone.
     pub network: Option<String>,
-    /// As the side that began it sends.
+    /// Packets of the side that began the flow, as they arrive.
     pub forward: Direction,
-    /// As the other side answers.
+    /// Packets of the other side, as they arrive.
     pub reply: Direction,
-    /// Both directions together.
+    /// Packets of both directions.
     pub packets: u64,
-    /// Both directions together, from the IP header on.
+    /// Bytes of both directions, from the IP header on.
     pub bytes: u64,
-    /// Seconds until it ends if nothing more is sent.
+    /// Seconds until it expires without further packets.
     pub expires_in_s: u64,
 }
 
@@ -186,30 +186,30 @@ pub struct Direction {
 /// The answer to [`Request::Stats`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stats {
-    /// Every reason, with the number of packets it ended, since the datapath was loaded.
+    /// Packets by drop reason since the datapath was loaded.
     pub reasons: BTreeMap<String, u64>,
-    /// The host's.
+    /// The host's uplinks.
     pub uplinks: Vec<Uplink>,
 }
 
 /// An interface that leads outside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Uplink {
-    /// Its name.
+    /// Interface name.
     pub interface: String,
-    /// Whether its driver runs a program of ours.
+    /// Whether its driver runs the XDP program.
     pub xdp: XdpMode,
-    /// Why not; null if it does.
+    /// Why XDP is off; null if it is on.
     pub why: Option<String>,
 }
 
-/// How a program is run early.
+/// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum XdpMode {
-    /// By the driver.
+    /// In the driver.
     Native,
-    /// Not at all.
+    /// Not attached.
     Off,
 }
 
@@ -220,8 +220,8 @@ pub struct Removed {
     pub networks: Vec<String>,
     /// The containers' names.
     pub containers: Vec<String>,
-    /// Of an agent whose state file was gone, so that nothing else is known of it: its pinned
-    /// datapath, its socket, its notes. Absent else.
+    /// Pins, socket and notes of an agent whose state file was missing: nothing else is known of
+    /// it. Absent if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PathBuf>,
 }
@@ -229,7 +229,7 @@ pub struct Removed {
 /// The answer to [`Request::FlowsFlush`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flushed {
-    /// How many flows were ended.
+    /// Number of flows that were ended.
     pub flows: u64,
 }
 
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_prints_these_names() {
+    fn network_fields() {
         let network = Network {
             name: "default".to_owned(),
             subnets: vec!["172.18.0.0/16".parse().unwrap()],
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_prints_these_names() {
+    fn container_fields() {
         let container = Container {
             name: "web".to_owned(),
             state: ContainerState::Running,
@@ -318,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn a_publish_that_drains_prints_where_and_how_long() {
+    fn draining_fields() {
         let draining = vec![Draining { container: "old".to_owned(), ends_in_s: 7 }];
         let printed = serde_json::to_value(Publish { draining, ..publish() }).unwrap();
         assert_eq!(printed["draining"], json!([{"container": "old", "ends_in_s": 7}]));
     }
 
     #[test]
-    fn a_flow_prints_these_names() {
+    fn flow_fields() {
         let direction = || Direction {
             source: "10.0.0.1:1".parse().unwrap(),
             destination: "[2001:db8::2]:2".parse().unwrap(),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_answers_print_these_names() {
+    fn other_fields() {
         assert_eq!(
             names(&Stats { reasons: BTreeMap::new(), uplinks: Vec::new() }),
             ["reasons", "uplinks"]

@@ -1,4 +1,4 @@
-//! What a request asks for, with what is left open.
+//! Specifications of networks, containers and publishes. Absent fields have defaults.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,61 +10,61 @@ use crate::types::{
     publish::PublishSpec,
 };
 
-/// The network that `up` makes when no configuration file declares one, and that a container is on
-/// when it names none.
+/// The network that `up` makes if no configuration file declares networks, and the network of
+/// containers that name none.
 pub const DEFAULT_NETWORK: &str = "default";
 
-/// What `network create` asks for.
+/// A network to create.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// The network's name.
     pub name: String,
-    /// One of IPv4, one of IPv6, or both; addresses are given from each.
+    /// At most one per family. Each container gets an address of each.
     pub subnets: Vec<IpNet>,
-    /// The bridge's name; `cwN` with the lowest free N if absent.
+    /// The bridge's name. Default: `cwN` with the lowest free N.
     #[serde(default)]
     pub bridge: Option<String>,
-    /// At most one for each subnet; the subnet's first address if absent.
+    /// The bridge's addresses, at most one per subnet. Default: the subnet's first address.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
-    /// In bytes; the uplink's if absent.
+    /// MTU in bytes. Default: the smallest of the uplinks.
     #[serde(default)]
     pub mtu: Option<u32>,
-    /// Nothing leaves or enters the network, the host excepted.
+    /// No traffic between the network and the outside; the host reaches it.
     #[serde(default)]
     pub internal: bool,
-    /// For which families source addresses are translated to the uplink's: true, false, `"ipv4"` or
+    /// Families whose sources are translated to the uplink's address: true, false, `"ipv4"` or
     /// `"ipv6"`.
     #[serde(default = "both")]
     pub masquerade: Masquerade,
     /// Containers of the network reach each other.
     #[serde(default = "yes")]
     pub icc: bool,
-    /// How its flows are kept.
+    /// Timeouts, ports, NAT behaviour and limits of its flows.
     #[serde(default)]
     pub flows: FlowOptions,
 }
 
-/// What `container create` and `container attach` ask for.
+/// A container to create or attach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// The container's name.
     pub name: String,
-    /// The network's name; `default` if absent.
+    /// The network's name. Default: `default`.
     #[serde(default)]
     pub network: Option<String>,
-    /// At most one of each family; of a family of the network without one, the next free one.
+    /// At most one per family. Default: the next free address of each subnet.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
-    /// Derived from the first address if absent.
+    /// MAC address of the container side. Default: derived from the first address.
     #[serde(default)]
     pub mac: Option<Mac>,
-    /// Published once the container is there.
+    /// Ports to publish.
     #[serde(default)]
     pub publishes: Vec<PublishSpec>,
 }
 
-/// What `publish add` asks for.
+/// A publish to add.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PublishAdd {
     /// The container's name.
@@ -73,20 +73,20 @@ pub struct PublishAdd {
     pub publish: PublishSpec,
 }
 
-/// What `publish move` asks for.
+/// A publish to move to another container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PublishMove {
-    /// All host ports of one publish.
+    /// All host ports of the publish.
     pub ports: HostPorts,
-    /// The name of the container that they are to lead to.
+    /// The name of the new container.
     pub container: String,
-    /// For how many seconds at most flows may finish where they are; at once if absent.
+    /// Seconds that existing flows may finish in the old container. Default: they end at once.
     #[serde(default)]
     pub drain_s: Option<u32>,
 }
 
 impl NetworkSpec {
-    /// What the default network is made from.
+    /// The default network.
     pub fn default_network() -> Self {
         const SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 18, 0, 0), 16);
         Self {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_specification_leaves_out_has_its_default() {
+    fn absent_fields_have_defaults() {
         let spec: NetworkSpec =
             serde_json::from_value(json!({"name": "front", "subnets": ["10.20.0.0/16"]})).unwrap();
         assert!(

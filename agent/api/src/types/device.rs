@@ -1,4 +1,4 @@
-//! What connects a container with its network.
+//! The link type of containers.
 
 use std::{fmt, str::FromStr};
 
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// A kind of interfaces that come in pairs.
+/// A type of link whose interfaces come in pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
-    /// On every kernel.
+    /// Virtual Ethernet. On every kernel.
     #[default]
     Veth,
-    /// Made for programs: what a container sends is decided about where it is sent, and not after a
-    /// queue. From Linux 6.11 on.
+    /// netkit (Linux 6.11): its BPF program runs in the sender's context, without the backlog queue
+    /// of veth.
     Netkit,
 }
 
 impl Device {
-    /// Both.
+    /// Every type.
     pub const ALL: [Self; 2] = [Self::Veth, Self::Netkit];
 
-    /// What the kernel, too, calls it.
+    /// The kernel's name of the type.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Veth => "veth",
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_reads_what_it_prints() {
+    fn reads_what_it_prints() {
         for device in Device::ALL {
             assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
             assert_eq!(serde_json::to_value(device).unwrap(), device.name());

@@ -1,4 +1,4 @@
-//! The two versions of the Internet protocol.
+//! Address family: IPv4 or IPv6.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::Error;
 
-/// Which version an address is of.
+/// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
@@ -16,10 +16,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Every family.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// That of an address.
+    /// The family of an address.
     pub const fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::V4,
@@ -27,7 +27,7 @@ impl Family {
         }
     }
 
-    /// That of a subnet.
+    /// The family of a subnet.
     pub const fn of_subnet(subnet: IpNet) -> Self {
         match subnet {
             IpNet::V4(_) => Self::V4,
@@ -35,7 +35,7 @@ impl Family {
         }
     }
 
-    /// The other one.
+    /// The other family.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -44,7 +44,7 @@ impl Family {
         }
     }
 
-    /// What a person types, and what JSON has.
+    /// The name on the command line and in JSON. `Display` writes `IPv4`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::V4 => "ipv4",
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_reads_what_a_person_types() {
+    fn reads_its_names() {
         for family in Family::ALL {
             assert_eq!(family.name().parse::<Family>().unwrap(), family);
             assert_eq!(family.other().other(), family);

@@ -1,4 +1,4 @@
-//! How a network's flows are kept: how long, under which ports, reachable by whom, and how many.
+//! Options of a network's flows: timeouts, source ports, NAT behaviour, limit.
 
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr};
 
@@ -8,72 +8,71 @@ use serde::{Deserialize, Serialize};
 use super::publish::PortRange;
 use crate::Error;
 
-/// What a timeout can be, in seconds: up to some 23 days.
+/// Valid timeouts in seconds: up to 23 days.
 const SECONDS: RangeInclusive<u32> = 1..=2_000_000;
 
-/// How long a flow lasts after its last packet, by its protocol and state.
+/// An idle timeout, by protocol and state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Timeout {
-    /// TCP that is open, on one side at least.
+    /// TCP after the handshake, until both sides have closed.
     TcpEstablished,
-    /// TCP before and after that.
+    /// TCP during the handshake and after close.
     TcpTransitory,
-    /// UDP that was not answered; SCTP too.
+    /// UDP and SCTP without a reply.
     Udp,
-    /// UDP that was answered.
+    /// UDP with a reply.
     UdpStream,
     /// ICMP echo.
     Icmp,
-    /// SCTP that was answered.
+    /// SCTP with a reply.
     Sctp,
 }
 
-/// Toward whom a masqueraded port is the same, and who may send to it (RFC 4787 sections 4.1 and
-/// 5).
+/// NAT mapping and filtering behaviour (RFC 4787 sections 4.1 and 5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mapping {
-    /// Each destination has a mapping of its own, and alone may answer: address and port-dependent
-    /// mapping and filtering.
+    /// Address- and port-dependent mapping and filtering: only the destination may reply.
     #[default]
     Symmetric,
-    /// One mapping for all, and anybody may send to it: endpoint-independent mapping and filtering.
+    /// Endpoint-independent mapping and filtering: one external port per internal port, open to
+    /// every remote host.
     FullCone,
 }
 
-/// What was asked for; what was not has its default.
+/// The options as given. Absent ones have defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowOptions {
-    /// In seconds.
+    /// Timeouts in seconds.
     #[serde(default)]
     pub timeouts: BTreeMap<Timeout, u32>,
-    /// Where masquerade takes a source port from when the container's own is taken.
+    /// Source ports for masquerade, used where the container's own port is taken.
     #[serde(default)]
     pub ports: Option<PortRange>,
-    /// Of masqueraded flows.
+    /// NAT behaviour of masqueraded flows.
     #[serde(default)]
     pub mapping: Option<Mapping>,
-    /// The flows that a container may have at once.
+    /// Maximum number of flows per container.
     #[serde(default)]
     pub max_flows: Option<u32>,
 }
 
-/// What holds.
+/// The options in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowPolicy {
-    /// All of them, in seconds.
+    /// Every timeout in seconds.
     pub timeouts: BTreeMap<Timeout, u32>,
-    /// Where masquerade takes a source port from when the container's own is taken.
+    /// Source ports for masquerade, used where the container's own port is taken.
     pub ports: PortRange,
-    /// Of masqueraded flows.
+    /// NAT behaviour of masqueraded flows.
     pub mapping: Mapping,
-    /// The flows that a container may have at once; half of the flow table if none.
+    /// Maximum number of flows per container; none for half of the flow table.
     pub max_flows: Option<u32>,
 }
 
 impl Timeout {
-    /// All of them.
+    /// Every timeout.
     pub const ALL: [Self; 6] = [
         Self::TcpEstablished,
         Self::TcpTransitory,
@@ -83,7 +82,7 @@ impl Timeout {
         Self::Sctp,
     ];
 
-    /// What the datapath calls it.
+    /// The datapath's timer.
     pub const fn timer(self) -> Timer {
         match self {
             Self::TcpEstablished => Timer::TcpEstablished,
@@ -95,12 +94,12 @@ impl Timeout {
         }
     }
 
-    /// What a person types.
+    /// The name on the command line, in the file and in JSON.
     pub const fn name(self) -> &'static str {
         self.timer().name()
     }
 
-    /// The seconds that an RFC requires at least, and which does. None does for SCTP.
+    /// The minimum in seconds that an RFC requires, and the RFC. SCTP has none.
     const fn floor(self) -> Option<(u32, &'static str)> {
         match self {
             Self::TcpEstablished => Some((7440, "RFC 5382 REQ-5")),
@@ -113,7 +112,7 @@ impl Timeout {
 }
 
 impl FlowOptions {
-    /// Checks what serde does not.
+    /// Checks the values, which deserializing does not.
     pub fn check(&self) -> Result<(), Error> {
         for (timeout, seconds) in &self.timeouts {
             check_seconds(*seconds)
@@ -126,7 +125,7 @@ impl FlowOptions {
         Ok(())
     }
 
-    /// With the defaults.
+    /// The options with defaults filled in.
     pub fn policy(&self) -> FlowPolicy {
         let seconds = |timeout: Timeout| {
             self.timeouts.get(&timeout).copied().unwrap_or(timeout.timer().default_seconds())
@@ -141,7 +140,7 @@ impl FlowOptions {
 }
 
 impl FlowPolicy {
-    /// A line for each timeout that is below what an RFC requires.
+    /// A warning for each timeout below the minimum of its RFC.
     pub fn below_floors(&self) -> Vec<String> {
         let below = self.timeouts.iter().filter_map(|(timeout, seconds)| {
             let (floor, rfc) = timeout.floor().filter(|(floor, _)| seconds < floor)?;
@@ -219,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_a_name_and_whole_seconds() {
+    fn timeout_is_name_and_seconds() {
         assert_eq!(parse_timeout("udp=30").unwrap(), (Timeout::Udp, 30));
         assert_eq!(
             parse_timeout("tcp-established=2000000").unwrap(),
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_at_the_rfcs_floors_or_above() {
+    fn defaults_meet_the_rfcs() {
         let policy = FlowOptions::default().policy();
         assert_eq!(policy.timeouts.len(), Timeout::ALL.len());
         assert!(policy.below_floors().is_empty(), "{:?}", policy.below_floors());
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_floor_is_said_and_by_which_rfc() {
+    fn warns_below_the_minimum_of_an_rfc() {
         let timeouts =
             BTreeMap::from([(Timeout::Udp, 119), (Timeout::Icmp, 60), (Timeout::Sctp, 1)]);
         let said = FlowOptions { timeouts, ..FlowOptions::default() }.policy().below_floors();
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_serdes_too() {
+    fn names_match_json() {
         assert_eq!(Timeout::ALL.map(Timeout::timer), Timer::SETTABLE);
         for timeout in Timeout::ALL {
             assert_eq!(serde_json::to_value(timeout).unwrap(), timeout.name());

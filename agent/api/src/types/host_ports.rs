@@ -1,5 +1,4 @@
-//! The host's side of a publish, which tells it from all others:
-//! `[HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]`.
+//! The host side of a publish, its key: `[HOSTIP:]HOSTPORT[-END][/tcp|udp|sctp]`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -8,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::publish::{PortRange, Protocol, PublishPorts, parse_range, split_address};
 use crate::Error;
 
-/// Ports of the host.
+/// Host ports of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPorts {
     /// None for any address of the host.
     pub address: Option<IpAddr>,
-    /// One or several in a row.
+    /// One port or a range.
     pub ports: PortRange,
     /// TCP unless it says otherwise.
     pub protocol: Protocol,
 }
 
 impl HostPorts {
-    /// Those of a publish.
+    /// The host ports of a publish.
     pub const fn of(spec: &PublishPorts) -> Self {
         Self { address: spec.host_address, ports: spec.host_ports, protocol: spec.protocol }
     }
 
-    /// Whether a packet could be meant for both.
+    /// Whether a packet can match both.
     pub fn overlap(&self, other: &Self) -> bool {
         self.protocol == other.protocol
             && self.ports.overlaps(other.ports)
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_reads_what_it_prints() {
+    fn reads_what_it_prints() {
         for (text, printed) in [
             ("8080", "8080/tcp"),
             ("53/udp", "53/udp"),
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_those_of_the_publish_that_begins_with_them() {
+    fn are_prefix_of_publish() {
         for (ports, publish) in
             [("8080", "8080:80"), ("10.0.2.15:53/udp", "10.0.2.15:53:53/udp"), ("1-2", "1-2:3-4")]
         {
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_own_line() {
+    fn mistakes_have_their_own_message() {
         for (text, reason) in [
             ("", "the host port is missing"),
             ("0", "port 0"),

@@ -1,4 +1,4 @@
-//! An Ethernet address.
+//! MAC addresses.
 
 use std::{
     fmt,
@@ -10,39 +10,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Six bytes as they stand in the frame; a string in JSON.
+/// A MAC address: six bytes in the order of the frame. In JSON a string: `02:63:ac:12:00:02`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// A locally administered address derived from an IPv4 address, so that a container made again
-    /// is reached at once by neighbours that still remember it.
+    /// A locally administered address derived from an IPv4 address. A container that is made again
+    /// has the same one, so neighbour entries for it stay valid.
     pub const fn from_ipv4(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x63, a, b, c, d])
     }
 
-    /// The same from an address of either family. An IPv6 address does not fit: four bytes are made
-    /// of it, and `attempt` counts up from 0 while another address has given the same ones.
+    /// A locally administered address derived from an address of either family. An IPv6 address is
+    /// hashed to four bytes; `attempt` counts up from 0 while the result collides.
     pub fn from_address(address: IpAddr, attempt: u32) -> Self {
         match address {
             IpAddr::V4(address) => Self::from_ipv4(address),
             IpAddr::V6(address) => {
-                // FNV-1a: it has to be the same in every version, which the standard library's
-                // hashes do not promise.
+                // FNV-1a, because the standard library's hashes may change between versions.
                 let bytes = address.octets().into_iter().chain(attempt.to_be_bytes());
                 let hash = bytes.fold(0x811c_9dc5, |hash: u32, byte| {
                     (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
                 });
                 let [a, b, c, d] = hash.to_be_bytes();
-                // Another first byte, so that no IPv4 address gives it.
+                // A first byte of its own: no IPv4 address gives the same MAC.
                 Self([0x06, 0x63, a, b, c, d])
             }
         }
     }
 
-    /// The link-local address of an interface that has it: the modified EUI-64 (RFC 4291 appendix
+    /// The link-local address of an interface with this MAC: modified EUI-64 (RFC 4291 appendix
     /// A).
     pub const fn link_local(self) -> Ipv6Addr {
         let mac = self.0;
@@ -117,20 +116,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_reads_what_it_prints() {
+    fn reads_what_it_prints() {
         let mac = Mac::from_ipv4(Ipv4Addr::new(172, 18, 0, 2));
         assert_eq!(mac.to_string(), "02:63:ac:12:00:02");
         assert_eq!(mac.to_string().parse::<Mac>().unwrap(), mac);
     }
 
     #[test]
-    fn a_mac_is_that_of_its_address() {
+    fn derives_from_address() {
         let of = |address: &str, attempt| Mac::from_address(address.parse().unwrap(), attempt);
         assert_eq!(of("172.18.0.2", 0), Mac::from_ipv4(Ipv4Addr::new(172, 18, 0, 2)));
         assert_eq!(
             of("2001:db8:18::2", 0).to_string(),
             "06:63:f3:40:2c:a5",
-            "it is the same in every version"
+            "stable across versions"
         );
         for (one, other) in [
             (of("2001:db8:18::2", 0), of("2001:db8:18::3", 0)),
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_local_address_is_the_kernels() {
+    fn link_local_matches_the_kernel() {
         for (mac, address) in [
             ("02:63:ac:12:00:02", "fe80::63:acff:fe12:2"),
             ("06:63:00:00:00:01", "fe80::463:ff:fe00:1"),
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_macs_are_refused() {
+    fn refuses_invalid_text() {
         for text in [
             "",
             "02:63:ac:12:00",

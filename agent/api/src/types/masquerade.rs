@@ -1,5 +1,5 @@
-//! For which families source addresses are translated to the uplink's: in JSON and in the
-//! configuration file true, false, `"ipv4"` or `"ipv6"`.
+//! Families whose sources are translated to the uplink's address. In JSON and in the configuration
+//! file true, false, `"ipv4"` or `"ipv6"`.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::family::Family;
 
-/// A switch for each family.
+/// Whether sources are translated, per family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Masquerade {
     v4: bool,
@@ -36,8 +36,7 @@ impl Masquerade {
         }
     }
 
-    /// The same for a network that has no addresses but those of these families: what is said of
-    /// others does not matter.
+    /// Normalized for a network of these families: the setting of an absent family is dropped.
     #[must_use]
     pub fn among(self, families: &[Family]) -> Self {
         match families {
@@ -53,7 +52,7 @@ impl Masquerade {
     }
 }
 
-/// `masquerade`, `masquerade ipv6`; nothing if there is none.
+/// `masquerade`, `masquerade ipv6`, or empty for no family.
 impl fmt::Display for Masquerade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.word() {
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_what_it_prints() {
+    fn reads_what_it_prints() {
         for (masquerade, printed, policy) in [
             (Masquerade::ON, json!(true), "masquerade"),
             (Masquerade::OFF, json!(false), ""),
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_family_without_addresses_does_not_matter() {
+    fn absent_family_is_dropped() {
         for family in Family::ALL {
             assert_eq!(Masquerade::only(family).among(&[family]), Masquerade::ON);
             assert_eq!(Masquerade::only(family).among(&[family.other()]), Masquerade::OFF);

@@ -50,7 +50,7 @@ pub struct PublishPorts {
     pub protocol: Protocol,
 }
 
-/// One port or several in a row; never 0, never backwards.
+/// A port or a range of ports, without port 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortRange {
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for PublishSpec {
 }
 
 impl PublishPorts {
-    /// Whether a packet could be meant for both.
+    /// Whether a packet can match both.
     pub fn conflicts(&self, other: &Self) -> bool {
         HostPorts::of(self).overlap(&HostPorts::of(other))
     }
@@ -168,9 +168,9 @@ impl PublishPorts {
         }
     }
 
-    /// The families of the clients that it serves, of a container that has those families.
+    /// The families of the clients that it serves, for a container with addresses of `container`.
     pub fn families(&self, container: &[Family]) -> impl Iterator<Item = Family> {
-        // IPv6 clients reach a container of IPv4 alone.
+        // NAT64: IPv6 clients reach a container that has IPv4 only.
         let has_v4 = container.contains(&Family::V4);
         let wanted = self.host_address.map(Family::of);
         Family::ALL.into_iter().filter(move |family| {
@@ -180,7 +180,7 @@ impl PublishPorts {
 }
 
 impl PortRange {
-    /// Where masquerade takes ports from by default: below those that Linux gives its own sockets.
+    /// The default source ports for masquerade: below Linux's ephemeral ports.
     pub const MASQUERADE: Self = Self { start: 1024, end: 32767 };
 
     /// From `start` to `end`, both included.
@@ -204,13 +204,13 @@ impl PortRange {
         self.end
     }
 
-    /// How many ports: 1 to 65535.
+    /// Number of ports: 1 to 65535.
     pub const fn count(self) -> u16 {
         // No overflow: start is at least 1.
         self.end - self.start + 1
     }
 
-    /// Whether a port is in both.
+    /// Whether the ranges have a port in common.
     pub const fn overlaps(self, other: Self) -> bool {
         self.start <= other.end && other.start <= self.end
     }
@@ -355,8 +355,8 @@ impl From<PublishPorts> for String {
     }
 }
 
-/// Takes the host address off the front of what has so many parts without it. The unspecified
-/// address is Docker's way to say any.
+/// Splits a leading host address off a text that has `count` parts without it. The unspecified
+/// address means any, as in Docker.
 pub(super) fn split_address(text: &str, count: usize) -> Result<(Option<IpAddr>, &str), Error> {
     let not_of = |address: &str, family: Family| {
         Error::invalid(format!("the host address '{address}' is not an {family} address"))
@@ -387,7 +387,7 @@ pub(super) fn split_address(text: &str, count: usize) -> Result<(Option<IpAddr>,
     match text.split(':').count() {
         found if found <= count => Ok((None, text)),
         found if found == count + 1 => {
-            // More than one part: the first is there.
+            // More than one part, so there is a first.
             let (address, ports) = text.split_once(':').unwrap_or_default();
             let parsed: Ipv4Addr = address.parse().map_err(|_| not_of(address, Family::V4))?;
             let any = parsed.is_unspecified();
@@ -427,7 +427,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_reads_what_it_prints() {
+    fn reads_what_it_prints() {
         for (text, printed) in [
             ("8080:80", "8080:80/tcp"),
             ("8080:80/tcp", "8080:80/tcp"),
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_own_line() {
+    fn mistakes_have_their_own_message() {
         for (text, reason) in [
             ("", "one port where"),
             ("80", "one port where"),
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_is_a_string_or_a_table() {
+    fn spec_is_text_or_table() {
         let from = |text: &str| PublishSpec {
             ports: "8080:80".parse().unwrap(),
             options: PublishOptions { from: vec![text.parse().unwrap()] },
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn in_json_it_is_its_string() {
+    fn json_is_the_text() {
         let spec: PublishPorts = "127.0.0.1:8080:80/udp".parse().unwrap();
         let json = serde_json::to_string(&spec).unwrap();
         assert_eq!(json, "\"127.0.0.1:8080:80/udp\"");
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn conflicts_are_about_protocol_port_and_address() {
+    fn conflicts_by_protocol_port_and_address() {
         for (one, other, conflict) in [
             ("80:1", "80:2", true),
             ("80:1", "81:1", false),
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_served_depends_on_both_addresses() {
+    fn served_families() {
         use Family::{V4, V6};
         for (spec, container, expected) in [
             ("80:80", &[V4, V6][..], &[V4, V6][..]),
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_alone_are_one_or_a_range() {
+    fn port_range_reads_what_it_prints() {
         for text in ["1024-32767", "20000"] {
             assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
         }
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_names_port_protocol_and_address() {
+    fn describes_port_protocol_and_address() {
         let describe = |text: &str| text.parse::<PublishPorts>().unwrap().describe();
         assert_eq!(describe("8080:80"), "port 8080/tcp of any address");
         assert_eq!(describe("127.0.0.1:53-54:53-54/udp"), "ports 53-54/udp of 127.0.0.1");

@@ -1,4 +1,4 @@
-//! Which subnets and MTUs a network can have.
+//! Checks of a network's subnets and MTU.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -10,14 +10,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::family::Family;
 use crate::Error;
 
-/// What the kernel takes for a bridge, from the smallest that every IPv4 host must take.
+/// Valid MTUs of a bridge in bytes. 576: every IPv4 host accepts that (RFC 791).
 const MTU: RangeInclusive<u32> = 576..=65535;
 
-/// The smallest that IPv6 has (RFC 8200 section 5). The kernel has no IPv6 on an interface with
-/// less.
+/// The minimum link MTU of IPv6 (RFC 8200 section 5). The kernel disables IPv6 below it.
 const MTU_V6: u32 = 1280;
 
-/// What no container can have an address of, and why.
+/// Ranges without addresses for containers, and why.
 const UNUSABLE: [(IpNet, &str); 9] = [
     (v4([0, 0, 0, 0], 8), "means this host before it has an address"),
     (v4([127, 0, 0, 0], 8), "every host keeps to itself (loopback)"),
@@ -30,7 +29,7 @@ const UNUSABLE: [(IpNet, &str); 9] = [
     (v6(0xff00, 8), "is for groups of hosts (multicast)"),
 ];
 
-/// Checks a subnet for itself: size, host bits, a range that hosts have addresses of.
+/// Checks one subnet: prefix length, host bits, and that its range is for hosts.
 pub fn check(subnet: IpNet) -> Result<(), Error> {
     let (lengths, instead) = match subnet {
         IpNet::V4(_) => (8..=30, "a private one such as 10.20.0.0/16"),
@@ -112,7 +111,7 @@ pub fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
-/// The subnets as a list.
+/// The subnets separated by commas.
 pub fn join(subnets: &[IpNet]) -> String {
     let texts: Vec<String> = subnets.iter().map(ToString::to_string).collect();
     texts.join(", ")
@@ -122,7 +121,7 @@ const fn v4([a, b, c, d]: [u8; 4], prefix_len: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len))
 }
 
-/// Of the addresses that begin with those 16 bits.
+/// The range of addresses that begin with these 16 bits.
 const fn v6(first: u16, prefix_len: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix_len))
 }
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn usable_subnets_are_taken() {
+    fn accepts_usable_subnets() {
         for subnets in [
             "10.0.0.0/8",
             "172.18.0.0/16",
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn other_subnets_are_refused_with_the_reason() {
+    fn refuses_other_subnets() {
         for (subnets, reason) in [
             ("", "needs a subnet"),
             ("10.0.0.0/7", "prefix length 7"),
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn subnets_overlap_when_one_holds_the_other() {
+    fn overlap_is_containment() {
         for (one, other, expected) in [
             ("10.0.0.0/8", "10.1.0.0/16", true),
             ("10.1.0.0/16", "10.0.0.0/8", true),
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mtu_has_bounds() {
+    fn mtu_has_bounds() {
         for (mtu, ok) in
             [(575, false), (576, true), (1500, true), (65535, true), (65536, false), (0, false)]
         {

@@ -1,4 +1,4 @@
-//! Whether uplinks' drivers run a program of ours (XDP).
+//! The XDP setting of uplinks.
 
 use std::str::FromStr;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// What was asked for.
+/// Where the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Xdp {
-    /// Where the driver can, and it takes nothing for good from the host's own traffic.
+    /// Where native XDP is supported and host traffic is unaffected.
     Auto,
-    /// Wherever the driver can.
+    /// Wherever native XDP is supported.
     On,
-    /// Nowhere. Unasked, because many cards reset their queues, and some their link, when a program
-    /// comes or goes.
+    /// Nowhere. The default, because many cards reset their queues, and some their link, when a
+    /// program is attached or detached.
     #[default]
     Off,
 }
