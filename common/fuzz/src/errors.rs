@@ -1,5 +1,5 @@
-//! ICMP errors: those that the datapath makes of any frame, and those that it translates, with
-//! quotes cut and damaged at will.
+//! ICMP errors: those that the datapath sends about any frame, and those that it translates, with
+//! quotes that are cut and damaged.
 
 use causeway_common::{
     testing::model::Model,
@@ -22,13 +22,12 @@ use crate::{
     wire::{Frame, extension, protocol},
 };
 
-/// Runs some bytes: the first says of which family, the next which flow an error is about, the next
-/// who sends it and why an answer is made, the rest is what follows ICMP's header, laid over a true
-/// quote.
+/// Runs a case. Byte 0 selects the family, byte 1 the flow that an error is about, byte 2 the
+/// error's sender and kind; the rest is XORed over a correct quote.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If an invariant does not hold.
 pub fn run(data: &[u8]) {
     both!(run_family, data);
 }
@@ -38,7 +37,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
     let fixture = Fixture::MODEL;
     let v4 = A::FAMILY == V4::FAMILY;
     let model = fixture::model::<A>();
-    let sent = beginnings::<A>();
+    let sent = first_packets::<A>();
     let mut left = Vec::new();
     for arriving in sent {
         match run_program(arriving.hook, &arriving.frame, arriving.input, true, &model) {
@@ -90,20 +89,20 @@ fn run_family<A: Scenery>(data: &[u8]) {
     let hook = if container.is_some() { Hook::HostSide } else { Hook::Uplink };
     let arriving = Arriving { hook, input: *output, frame };
     let outcome = run_program(hook, &arriving.frame, *output, true, &model);
-    // A quoted header that does not sum up says nothing about the error's own checksum any more:
-    // the sum over the error is kept by the changes that are made to it.
+    // If the quoted header's checksum is wrong, the checksum of the error is not checked: it is
+    // only updated by the changes that are made.
     check_outcome(&arriving, &outcome, &model);
-    answer_it(&arriving, *how, &model);
+    check_errors_about(&arriving, *how, &model);
     let mut own = Arriving { frame: damage.to_vec(), ..arriving };
     if own.frame.len() >= 14 {
-        // Which frames are of the family was decided before.
+        // The ether type has selected the family before.
         own.frame[12..14].copy_from_slice(if v4 { &[8, 0] } else { &[0x86, 0xdd] });
-        answer_it(&own, *how, &model);
+        check_errors_about(&own, *how, &model);
     }
 }
 
-/// What the datapath would say to the sender of a frame.
-fn answer_it<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
+/// Checks the error that the datapath would send to the sender of a frame, of each kind.
+fn check_errors_about<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
     let side = if arriving.hook == Hook::HostSide { side::CONTAINER } else { side::UPLINK };
     let Ok(length) = u32::try_from(arriving.frame.len()) else { return };
     let arrival = Arrival { side, input: arriving.input, length, gso_size: 0 };
@@ -119,8 +118,8 @@ fn answer_it<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
     }
 }
 
-/// First packets of flows of every kind and way.
-fn beginnings<A: Scenery>() -> Vec<Arriving> {
+/// First packets of flows of every kind and direction.
+fn first_packets<A: Scenery>() -> Vec<Arriving> {
     let fixture = Fixture::MODEL;
     let udp = |source: u16, destination: u16| {
         let data = [0x5a; 24];

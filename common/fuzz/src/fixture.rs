@@ -1,8 +1,7 @@
-//! Who there is: a host with three networks, five containers and a few publishes, and the world
+//! The fixture: a host with three networks, five containers and six publishes, and the world
 //! outside.
 //!
-//! All of it is written down as it is in IPv4, and has IPv6 addresses that are made of that
-//! ([`Scenery`]).
+//! All addresses are written in IPv4; [`Scenery`] derives the IPv6 addresses from them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,21 +19,21 @@ use causeway_common::{
     },
 };
 
-/// A family that the scene is played in.
+/// A family that the fixture is made in.
 pub trait Scenery: Family {
-    /// Bits of a network's subnet.
+    /// Prefix length of a network's subnet.
     const PREFIX: usize;
 
-    /// The address of the family that stands for that one of IPv4: `2001:db8:18::2` for 172.18.0.2,
+    /// The family's address for an IPv4 address: `2001:db8:18::2` for 172.18.0.2,
     /// `2001:db8:113::10` for 203.0.113.10.
     fn named(v4: [u8; 4]) -> Self;
-    /// None if it is of the other family.
+    /// The address as one of this family; none if it is of the other one.
     fn of(address: IpAddr) -> Option<Self>;
-    /// As people know it.
+    /// The address as the standard library has it.
     fn ip(self) -> IpAddr;
-    /// The link-local address of who has that MAC, where the family has such.
+    /// The link-local address of the owner of a MAC; none in IPv4.
     fn link_local(mac: [u8; 6]) -> Option<Self>;
-    /// What becomes of a container's frame that is no packet of the family.
+    /// Verdict on a container's frame that is no packet of the family.
     fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> DropReason;
 }
 
@@ -70,7 +69,7 @@ impl Scenery for V6 {
     const PREFIX: usize = 64;
 
     fn named(v4: [u8; 4]) -> Self {
-        // As people read it.
+        // The decimal digits are read as hexadecimal ones, so that the addresses look alike.
         let digits = |byte: u8| u16::from_str_radix(&byte.to_string(), 16).expect("decimal digits");
         let address = match v4 {
             [0, 0, 0, 0] => Ipv6Addr::UNSPECIFIED,
@@ -107,7 +106,7 @@ impl Scenery for V6 {
     }
 }
 
-/// The subnet of a family around an address, and its mask.
+/// The subnet of an address with a prefix of `bits` bits, and its mask.
 pub fn subnet<A: Scenery>(v4: [u8; 4], bits: usize) -> (A, A) {
     let bytes = bytemuck::bytes_of(&A::named(v4)).to_vec();
     let set = |i: usize| match bits.saturating_sub(i * 8).min(8) {
@@ -123,9 +122,9 @@ pub fn subnet<A: Scenery>(v4: [u8; 4], bits: usize) -> (A, A) {
 pub const HOST: [u8; 4] = [10, 0, 2, 15];
 /// A router on the uplink's link.
 pub const NEAR: [u8; 4] = [10, 0, 2, 2];
-/// Someone outside.
+/// A host outside.
 pub const WORLD: [u8; 4] = [203, 0, 113, 10];
-/// Someone else outside.
+/// Another host outside.
 pub const OTHER: [u8; 4] = [203, 0, 113, 66];
 /// The gateways of the networks.
 pub const GATEWAYS: [[u8; 4]; 3] = [[172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 0, 1]];
@@ -133,13 +132,13 @@ pub const GATEWAYS: [[u8; 4]; 3] = [[172, 18, 0, 1], [172, 19, 0, 1], [172, 20, 
 /// the third, which is internal and keeps them apart.
 pub const CONTAINERS: [[u8; 4]; 5] =
     [[172, 18, 0, 2], [172, 18, 0, 3], [172, 19, 0, 2], [172, 20, 0, 2], [172, 20, 0, 3]];
-/// The bridges' MAC.
+/// MAC of the bridges.
 pub const BRIDGE_MAC: [u8; 6] = [0x02, 0x63, 0, 0, 0, 1];
-/// The router's MAC.
+/// MAC of the router on the uplink's link.
 pub const NEAR_MAC: [u8; 6] = [0x02, 9, 9, 9, 9, 9];
 
-/// What is published, in the words of the command line: the container's number, the ports, who may
-/// use them. One has the host's address, which stands for that of the family.
+/// The publishes, as on the command line: the container's number, the ports, the sources that are
+/// admitted. One has the host's IPv4 address, which stands for that of the family.
 pub const PUBLISHES: [(usize, &str, &[&str]); 6] = [
     (0, "5000:80", &[]),
     (0, "5001:53/udp", &[]),
@@ -149,19 +148,19 @@ pub const PUBLISHES: [(usize, &str, &[&str]); 6] = [
     (0, "6000:80", &["203.0.113.0/28", "2001:db8:113::/122"]),
 ];
 
-/// Where everything is plugged in.
+/// Interface indices and MACs of the fixture.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixture {
-    /// The containers' host sides.
+    /// Host sides of the containers.
     pub sides: [u32; 5],
     /// The uplink.
     pub uplink: u32,
-    /// Its MAC.
+    /// MAC of the uplink.
     pub uplink_mac: [u8; 6],
 }
 
 impl Fixture {
-    /// As the model has it.
+    /// The fixture in the model.
     pub const MODEL: Self =
         Self { sides: [11, 12, 13, 14, 15], uplink: 2, uplink_mac: [0x02, 1, 1, 1, 1, 1] };
 
@@ -171,24 +170,24 @@ impl Fixture {
     }
 }
 
-/// The MAC of a container: made of its address.
+/// MAC of a container, made of its address.
 pub fn mac_of(container: usize) -> [u8; 6] {
     let [a, b, c, d] = CONTAINERS[container];
     [0x02, 0x63, a, b, c, d]
 }
 
-/// The slot of a container.
+/// Slot of a container.
 pub fn slot_of(container: usize) -> u32 {
     1 + container as u32
 }
 
-/// The slot of the first publish; the others follow.
+/// Slot of the first publish; the others follow.
 pub const FIRST_PUBLISH: u32 = 6;
 
-/// The MTUs of the networks in the model; the uplink's is between them.
+/// MTUs of the networks in the model; the uplink's is between them.
 const MTUS: [u32; 3] = [9000, 1500, 1280];
 
-/// Makes a container known, by its link-local address too where the family has such.
+/// Inserts a container's endpoint, also under its link-local address where the family has one.
 pub fn put_container<A: Scenery>(model: &mut Model<A>, container: usize) {
     let [a, b, ..] = CONTAINERS[container];
     let number = u32::from(b - 18);
@@ -216,10 +215,10 @@ pub fn addresses_of<A: Scenery>(container: usize) -> impl Iterator<Item = A> {
     [A::named(CONTAINERS[container])].into_iter().chain(A::link_local(mac_of(container)))
 }
 
-/// The tables of all that.
+/// A model of the whole fixture.
 pub fn model<A: Scenery>() -> Model<A> {
     let mut model = Model::default();
-    // Few ports to pick from, so that they run out, and few flows for those of the third network.
+    // The first network has few ports, so that they run out; the third allows few flows.
     model.networks.insert(1, Network { first_port: 4000, ports: 3, ..Network::DEFAULT });
     model.networks.insert(2, Network::DEFAULT);
     model.networks.insert(3, Network { max_flows: 3, ..Network::DEFAULT });

@@ -1,5 +1,5 @@
-//! A history: packets, answers, errors, time that passes, containers and publishes that go, and
-//! what must hold after each step.
+//! A history: packets, replies, errors, time that passes, containers and publishes that are
+//! removed, and the invariants that hold after each step.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ use crate::{
     wire::{self, Frame},
 };
 
-/// What can happen.
+/// One step of a history.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Step {
     Frame(Event),
@@ -38,24 +38,24 @@ enum Step {
     Wait(u8),
     /// Hours may pass.
     WaitLong(u16),
-    /// A container goes, with all that began through it.
+    /// A container is removed, and its flows end.
     Remove(u8),
-    /// It comes again.
+    /// A container is attached again.
     Restore(u8),
-    /// All that began through a publish is over.
+    /// A publish is removed, and its flows end.
     Unpublish(u8),
-    /// The agent removes what has ended.
+    /// The agent collects expired flows.
     Sweep,
-    /// A socket of the host's takes the tuple that an answer to what left would have.
+    /// A socket of the host takes the tuple that a reply to an earlier packet would have.
     Socket(u8),
 }
 
-/// Runs a history of the family that the first byte says, of a table that has room for as many
-/// halves as the next one says, 255 for any number.
+/// Runs a history. Byte 0 selects the family, byte 1 is the number of entries that the flow table
+/// has room for, 255 for no limit.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If an invariant does not hold.
 pub fn run(data: &[u8]) {
     both!(run_family, data);
 }
@@ -154,27 +154,26 @@ impl<A: Scenery> History<A> {
         let (frame, output) = match outcome {
             Outcome::Leave { frame, output, .. } => (frame, output),
             Outcome::Pass => (arriving.frame.clone(), arriving.input),
-            Outcome::Again => return self.come_again(&arriving),
+            Outcome::Again => return self.run_reinjected(&arriving),
             Outcome::Stop(_) | Outcome::Answer(..) => return,
         };
         self.memory.push(Left { came: arriving, frame, output });
     }
 
-    /// What was held for a first fragment, and it itself: each once more, and then none of them
-    /// again.
-    fn come_again(&mut self, first: &Arriving) {
+    /// Runs the reinjected frames: a first fragment and the fragments that were queued for it. None
+    /// of them may be reinjected a second time.
+    fn run_reinjected(&mut self, first: &Arriving) {
         let frames: Vec<_> = self.model.reinjected.borrow_mut().drain(..).collect();
         for frame in frames {
             let arriving = Arriving { frame, ..first.clone() };
             let outcome =
                 run_program(arriving.hook, &arriving.frame, arriving.input, true, &self.model);
-            assert_ne!(outcome, Outcome::Again, "{arriving:?} comes again and again");
+            assert_ne!(outcome, Outcome::Again, "{arriving:?} is reinjected twice");
             check_outcome(&arriving, &outcome, &self.model);
         }
     }
 
-    /// Of the flows that count each has two halves, which are inverse; nobody has another's; and
-    /// each is counted once.
+    /// Every live flow has two entries, which are inverse to each other, and is counted once.
     fn check_flows(&self) {
         let flows = self.model.flows.borrow();
         for (key, entry) in flows.iter() {
@@ -184,9 +183,9 @@ impl<A: Scenery> History<A> {
                 continue;
             }
             let other = flows.get(&entry.translation.tuple.reversed());
-            let other = other.unwrap_or_else(|| panic!("{key:?} has lost its other half"));
-            assert_eq!(other.translation.tuple.reversed(), *key, "the halves are not inverse");
-            assert_ne!(other.is_reply, entry.is_reply, "{key:?} is two halves of one kind");
+            let other = other.unwrap_or_else(|| panic!("{key:?} has lost its other entry"));
+            assert_eq!(other.translation.tuple.reversed(), *key, "the entries are not inverse");
+            assert_ne!(other.is_reply, entry.is_reply, "{key:?} has two entries of one direction");
         }
         let counted: u32 = self.model.counts.borrow().values().sum();
         let owned = flows.values().filter(|entry| entry.is_reply == 0 && entry.owner != 0).count();
@@ -209,12 +208,12 @@ fn parse<A: Scenery>(arriving: &Arriving) -> Option<Packet<A>> {
     A::parse(&arriving.frame[..], arrival).ok()
 }
 
-/// What must become of a packet that answers one that left, or reports about it, as long as the
-/// flow of that one is in use.
+/// What must become of a packet that replies to an earlier one, or reports an error about it, while
+/// the flow of that one is live.
 enum Promise {
-    /// It comes out as the reverse of what was sent, where that came from.
+    /// The reply leaves as the reverse of the packet that was sent, to its sender.
     Answer(Left),
-    /// What it quotes comes out as what was sent, where that came from.
+    /// The error leaves to the sender of the quoted packet, and quotes it as it was sent.
     Report(Left),
 }
 
@@ -231,7 +230,7 @@ impl Promise {
         if forward.tuple.reversed()
             != parse(&Arriving { frame: reversed(&left.frame)?, ..arriving.clone() })?.tuple
         {
-            // It left by an earlier flow.
+            // The packet left by an earlier flow.
             return None;
         }
         let key = forward.tuple.reversed();
@@ -242,7 +241,7 @@ impl Promise {
         if back.payload == Payload::Error {
             let translated = forward.deliver != deliver::SAME_BRIDGE
                 && entry.translation.deliver != deliver::SAME_BRIDGE;
-            // No less than the ports, behind any header.
+            // The quote has at least the ports, behind any header.
             let quoted = arriving.frame.len() - back.payload_at - 8;
             let longest = if A::FAMILY == V4::FAMILY { 60 } else { ipv6::LONGEST };
             let fits = back.tuple.destination == key.destination && quoted >= longest + 8;
@@ -254,7 +253,7 @@ impl Promise {
     fn check(&self, arriving: &Arriving, outcome: &Outcome) {
         let (Self::Answer(left) | Self::Report(left)) = self;
         let Outcome::Leave { frame, output, deliver } = outcome else {
-            panic!("{arriving:?} is {outcome:?}, though the flow of {left:?} is in use");
+            panic!("{arriving:?} is {outcome:?}, but the flow of {left:?} is live");
         };
         let sent = Frame::read(&left.came.frame).expect("it was parsed");
         let back = Frame::read(frame).expect("a packet leaves");
@@ -287,7 +286,7 @@ impl Promise {
                 "the quoted header of {arriving:?} does not sum up"
             );
         }
-        // It was quoted with the header that it left with.
+        // The quote has the header that the packet left with.
         let header = Frame::read(&left.frame).expect("it left").header_length();
         let ports = if sent.protocol == sent.icmp() { 4..6 } else { 0..4 };
         assert_eq!(
@@ -310,7 +309,7 @@ fn reversed(frame: &[u8]) -> Option<Vec<u8>> {
     Some(Frame::read(frame)?.reversed().bytes())
 }
 
-/// What holds of any frame, whatever it is.
+/// Checks the invariants that hold for any frame.
 pub fn check_outcome<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
     match outcome {
         Outcome::Leave { frame, output, deliver } => {
@@ -347,7 +346,7 @@ fn check_left<A: Scenery>(
     }
     if deliver == deliver::CONTAINER || deliver == deliver::UPLINK {
         assert_eq!(before.ttl - 1, after.ttl, "the hops of {arriving:?}");
-        // Nothing that is of one link goes on to another.
+        // A packet with a link-local address stays on its link.
         let of_link = [after.source, after.destination]
             .into_iter()
             .filter_map(A::of)
@@ -359,8 +358,8 @@ fn check_left<A: Scenery>(
             model.uplinks.contains_key(&output),
             "{arriving:?} leaves through {output}, which is no uplink"
         );
-        // Nobody outside hears from a container of a network that is masqueraded. The second is
-        // not.
+        // The address of a masqueraded container never leaves. The second network is not
+        // masqueraded.
         let source = A::of(after.source).expect("the family that it was");
         let own = model.local.contains(&source) || source == A::named(CONTAINERS[2]);
         assert!(own, "{arriving:?} leaves from {source:?}");
@@ -370,14 +369,14 @@ fn check_left<A: Scenery>(
         if let Some(endpoint) = owner {
             assert_eq!(
                 endpoint.host_side, output,
-                "{arriving:?} goes to another container than it says"
+                "{arriving:?} goes to a container that does not have its destination address"
             );
         }
     }
 }
 
-/// What keeps a link going comes to a container's neighbours, and to the host, only if it speaks of
-/// the container alone; whatever it is hidden in.
+/// Checks neighbour and listener discovery: a container's message reaches other containers and the
+/// host only if it is about the container alone, whatever headers it is hidden behind.
 fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
     let [0x86, 0xdd] = arriving.frame[12..14] else { return };
     let message = Frame::message_in(&arriving.frame);
@@ -392,7 +391,7 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
     if arriving.hook != Hook::HostSide || !concerns {
         return;
     }
-    // A later fragment is none, and a first one that is cut before the message is refused.
+    // A later fragment is no message, and a first one that is cut before the message is refused.
     assert!(nd && link, "{arriving:?} has a message {message:?} in it, and is {outcome:?}");
     let frame = Frame::read(&arriving.frame).unwrap_or_else(|| panic!("{arriving:?} is no packet"));
     let mac = arriving.frame[6..12].to_vec();
@@ -405,12 +404,15 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
         let octets: [u8; 16] = frame.payload[at..at + 16].try_into().expect("sixteen bytes");
         IpAddr::from(octets)
     };
-    assert!(matches!(kind, 131 | 132 | 133 | 135 | 136 | 143), "{arriving:?} is a router's");
+    assert!(
+        matches!(kind, 131 | 132 | 133 | 135 | 136 | 143),
+        "{arriving:?} is a message of routers"
+    );
     assert!(!frame.is_part(), "{arriving:?} is a fragment");
     let probe = kind == 135 && frame.source.is_unspecified();
     let speaker = own(if probe { target(8) } else { frame.source });
-    let speaker = speaker.unwrap_or_else(|| panic!("{arriving:?} is in the name of another"));
-    assert!(kind != 136 || own(target(8)).is_some(), "{arriving:?} speaks of another");
+    let speaker = speaker.unwrap_or_else(|| panic!("{arriving:?} has a spoofed source"));
+    assert!(kind != 136 || own(target(8)).is_some(), "{arriving:?} has a spoofed target");
     let options = match kind {
         133 => 8,
         135 | 136 => 24,
@@ -420,17 +422,17 @@ fn check_link<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<
         let foreign = matches!(option[0], 1 | 2) && option[2..] != mac;
         assert!(
             option.len() == 8 && option[1] == 1 && !foreign,
-            "{arriving:?} has an option about another"
+            "{arriving:?} has an option with a spoofed MAC"
         );
     }
     let on_link = A::of(frame.destination).is_some_and(|to| {
         to.is_multicast() || to.stays_on_link() || to.is_in(&speaker.subnet, &speaker.mask)
     });
-    assert!(on_link, "{arriving:?} goes further than its link");
+    assert!(on_link, "{arriving:?} leaves its link");
 }
 
-/// An error of the datapath's own: whole, to the sender alone, about that packet (RFC 1812 section
-/// 4.3.2, RFC 4443 section 2.4).
+/// Checks an error that the datapath sends: complete, to the packet's sender only, and about that
+/// packet (RFC 1812 section 4.3.2, RFC 4443 section 2.4).
 pub fn check_answer<A: Scenery>(arriving: &Arriving, answer: &[u8], model: &Model<A>) {
     let said = Frame::read(answer)
         .unwrap_or_else(|| panic!("{arriving:?} is answered with {answer:02x?}"));
@@ -451,7 +453,7 @@ pub fn check_answer<A: Scenery>(arriving: &Arriving, answer: &[u8], model: &Mode
         &arriving.frame[14..][..quoted.len()],
         "{arriving:?}: quotes something else"
     );
-    // The header and eight bytes at least, where there are as many.
+    // The header and at least eight bytes, if there are as many.
     let field =
         |at: usize| usize::from(u16::from_be_bytes([arriving.frame[at], arriving.frame[at + 1]]));
     let (header, said) =
@@ -463,5 +465,5 @@ pub fn check_answer<A: Scenery>(arriving: &Arriving, answer: &[u8], model: &Mode
     };
     let least = (header + 8).min(arriving.frame.len() - 14).min(total) & !1;
     assert!(quoted.len() >= least.min(96), "{arriving:?}: quotes {} bytes", quoted.len());
-    assert!(answer.len() <= 576, "{arriving:?}: answered at length");
+    assert!(answer.len() <= 576, "{arriving:?}: the error is too long");
 }

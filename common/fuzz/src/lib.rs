@@ -1,10 +1,10 @@
-//! Frames that nobody thought of, in histories that nobody thought of, through the decisions of
-//! `causeway-common`, and what must hold after each of them.
+//! Fuzz targets: random frames in random histories go through the decisions of `causeway-common`,
+//! and the invariants are checked after each of them.
 //!
-//! A target is a function of bytes that panics where something does not hold. libFuzzer drives it
-//! (`cargo xtask fuzz`); what was saved of that is in `corpus/` and is replayed by a plain `cargo
-//! test`. The same traffic goes through the programs in the kernel in `tests/tests/frames.rs`,
-//! where [`mod@programs`] says what each must do to the byte.
+//! A target is a function of bytes that panics where an invariant does not hold. libFuzzer drives
+//! it (`cargo xtask fuzz`); the corpus that it saved is in `corpus/` and is replayed by a plain
+//! `cargo test`. The same traffic goes through the kernel's programs in `tests/tests/frames.rs`,
+//! where [`mod@programs`] gives the expected bytes of each frame.
 
 pub mod errors;
 pub mod fixture;
@@ -14,7 +14,7 @@ pub mod programs;
 pub mod traffic;
 pub mod wire;
 
-/// Runs a target for the family that the first byte says: IPv4 if it is even. `both!(run_family,
+/// Runs a target for the family that the first byte selects: IPv4 if it is even. `both!(run_family,
 /// data)`.
 macro_rules! both {
     ($run:ident, $data:expr) => {

@@ -1,5 +1,5 @@
-//! Any bytes at all, at every hook: they are parsed or refused, nothing is read beyond their end,
-//! and no decision panics.
+//! Arbitrary bytes at every hook: they are parsed or refused, nothing is read beyond their end, and
+//! no decision panics.
 
 use causeway_common::wire::{
     ethernet::ETHERNET,
@@ -17,12 +17,12 @@ use crate::{
     traffic::Arriving,
 };
 
-/// Runs some bytes: the first says of which family, the next where they arrive, the next two how,
-/// the rest is the frame.
+/// Runs a case. Byte 0 selects the family, byte 1 the hook and how much of the frame is readable,
+/// bytes 2 and 3 are the GSO size (little-endian); the rest is the frame.
 ///
 /// # Panics
 ///
-/// If something does not hold.
+/// If an invariant does not hold.
 pub fn run(data: &[u8]) {
     both!(run_family, data);
 }
@@ -36,7 +36,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
         6 => (Hook::UplinkOut, fixture.uplink, side::HOST),
         container => (Hook::HostSide, fixture.sides[usize::from(container)], side::CONTAINER),
     };
-    // The part of a frame that is in reach may be shorter than the frame.
+    // The readable part of a frame may be shorter than the frame.
     let length = length + u32::from(place / 7) * 64;
     let gso_size = u32::from(u16::from_le_bytes([*gso_low, *gso_high]));
     let arrival = Arrival { side, input, length, gso_size };
@@ -45,7 +45,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
     let longest = if A::PREFIX == 16 { 60 } else { ipv6::LONGEST };
     let usual = A::parse_usual(frame, arrival);
     let whole = A::parse(frame, arrival);
-    assert!(usual.is_err() || usual == whole, "what is usual is the same: {usual:?}, {whole:?}");
+    assert!(usual.is_err() || usual == whole, "the parsers differ: {usual:?}, {whole:?}");
     if let Ok(packet) = whole {
         assert!((ETHERNET + least..=ETHERNET + longest).contains(&packet.payload_at));
         assert!(packet.payload_at <= A::PAYLOAD_MASK);
@@ -67,7 +67,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
                     quote.header_at == at
                         && (at + least..=at + longest).contains(&quote.payload_at)
                 );
-                // As much as the masks of the program in the kernel let through.
+                // Within the masks that the kernel's program applies.
                 assert!(
                     quote.header_at <= quote::HEADER_MASK
                         && quote.payload_at <= quote::PAYLOAD_MASK
@@ -78,7 +78,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
     }
     let model = fixture::model::<A>();
     let arriving = Arriving { hook, input, frame: frame.to_vec() };
-    // The second time it is of a flow that is known, if it is of any.
+    // The second time the flow is known, if the frame began one.
     for _ in 0..2 {
         if arriving.frame.len() >= 14 {
             let outcome = run_program(hook, &arriving.frame, input, true, &model);

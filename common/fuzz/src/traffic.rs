@@ -1,5 +1,5 @@
-//! What can happen on the wires, made of a fuzzer's bytes: packets that begin something, that go on
-//! with it, that answer what left, errors about it, and frames that are damaged.
+//! Traffic made of a fuzzer's bytes: packets that begin or continue an exchange, replies to packets
+//! that left, errors about them, and damaged frames.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -16,20 +16,20 @@ use crate::{
     wire::{Fragment, Frame, extension, protocol},
 };
 
-/// One frame's description.
+/// Description of one frame.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub enum Event {
-    /// Somebody sends a packet.
+    /// A new packet is sent.
     Send(Sent),
-    /// An earlier frame is sent once more.
+    /// An earlier frame is sent again.
     Again(u8, Turn),
-    /// What an earlier frame left as is answered.
+    /// A reply to an earlier packet that left is sent.
     Answer(u8, Turn),
-    /// An ICMP error is sent about what an earlier frame left as.
+    /// An ICMP error about an earlier packet that left is sent.
     Report(u8, Report),
 }
 
-/// A packet of nobody's choice.
+/// An arbitrary packet.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Sent {
     from: u8,
@@ -40,7 +40,7 @@ pub struct Sent {
     shape: Shape,
 }
 
-/// What it carries.
+/// Protocol of a packet.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Kind {
     Tcp,
@@ -52,20 +52,20 @@ enum Kind {
     Other(u8),
 }
 
-/// What is not the same in two packets of one exchange.
+/// What differs between two packets of one exchange.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Turn {
-    /// TCP's flags, or SCTP's chunk.
+    /// TCP flags, or the type of the SCTP chunk.
     flags: u8,
-    /// Numbers that should be near each other, and need not.
+    /// TCP sequence number, or SCTP tag: mostly near each other.
     sequence: u8,
     acknowledgment: u8,
     ttl: u8,
-    /// Bytes changed, and where: seldom any.
+    /// Offset and change of one byte; mostly none.
     damage: Option<(u8, u8)>,
 }
 
-/// The packet's form.
+/// Headers and length of a packet.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Shape {
     options: u8,
@@ -73,7 +73,7 @@ struct Shape {
     length: u8,
 }
 
-/// An error.
+/// Description of an ICMP error.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Report {
     kind: u8,
@@ -83,12 +83,12 @@ pub struct Report {
     turn: Turn,
 }
 
-/// A frame and where it is.
+/// A frame, and the hook where it arrives.
 #[derive(Clone, Debug)]
 pub struct Arriving {
-    /// The program that sees it.
+    /// The hook whose program runs.
     pub hook: Hook,
-    /// The interface.
+    /// Index of the interface.
     pub input: u32,
     /// The frame.
     pub frame: Vec<u8>,
@@ -97,23 +97,23 @@ pub struct Arriving {
 /// A frame that left.
 #[derive(Clone, Debug)]
 pub struct Left {
-    /// As it came.
+    /// The frame as it arrived.
     pub came: Arriving,
-    /// As it left.
+    /// The frame as it left.
     pub frame: Vec<u8>,
-    /// Through what.
+    /// Index of the interface that it left through.
     pub output: u32,
 }
 
-/// The frames that left, as far as anybody remembers.
+/// The latest frames that left.
 #[derive(Clone, Debug, Default)]
 pub struct Memory(Vec<Left>);
 
-/// How many are remembered.
+/// Number of frames that are remembered.
 const REMEMBERED: usize = 64;
 
 impl Memory {
-    /// Remembers one more.
+    /// Remembers a frame, and forgets the oldest if there are too many.
     pub fn push(&mut self, left: Left) {
         if self.0.len() == REMEMBERED {
             self.0.remove(0);
@@ -121,20 +121,20 @@ impl Memory {
         self.0.push(left);
     }
 
-    /// One of them, the latest for zero.
+    /// The frame that left `back` frames ago; zero is the latest.
     pub fn get(&self, back: u8) -> Option<&Left> {
         let back = usize::from(back) % self.0.len().max(1);
         self.0.get(self.0.len().checked_sub(1 + back)?)
     }
 
-    /// Forgets all.
+    /// Forgets all frames.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 }
 
-/// A frame that an event makes; none where it is about what is not remembered. Says too which one
-/// left that it answers or is about, if it was not damaged.
+/// The frame of an event; none if it refers to a frame that is not remembered. Also returns the
+/// packet that it replies to or reports, unless it is damaged.
 pub fn frame<A: Scenery>(
     event: Event,
     fixture: &Fixture,
@@ -164,7 +164,7 @@ pub fn frame<A: Scenery>(
     }
 }
 
-/// Where an answer to what left arrives, and with which MACs.
+/// Where a reply to a packet that left arrives, and with which MACs.
 fn arriving_from(left: &Left, fixture: &Fixture, mut frame: Vec<u8>) -> Arriving {
     let (hook, macs) = match fixture.container_at(left.output) {
         Some(container) => (Hook::HostSide, (BRIDGE_MAC, mac_of(container))),
@@ -183,7 +183,7 @@ impl Sent {
     fn frame<A: Scenery>(&self, fixture: &Fixture) -> Arriving {
         let v4 = A::FAMILY == V4::FAMILY;
         let of = |number: u8| match usize::from(number % 16) {
-            // Some by their link-local addresses, where there are such.
+            // Some have their link-local address, where the family has one.
             container @ 0..5 => match A::link_local(mac_of(container)) {
                 Some(address) if number / 16 % 4 == 3 => address.ip(),
                 _ => A::named(CONTAINERS[container]).ip(),
@@ -196,7 +196,7 @@ impl Sent {
             12 => A::named([172, 18, 7, 7]).ip(),
             13 => A::named([224, 0, 0, 251 - u8::from(!v4) * 200]).ip(),
             14 if v4 => A::named([172, 18, 255, 255]).ip(),
-            // An address of the link that nobody has, or no address.
+            // An unused address of the link, or the unspecified address.
             14 if number < 128 => A::link_local([2; 6]).unwrap_or(A::UNSPECIFIED).ip(),
             14 => A::UNSPECIFIED.ip(),
             _ if v4 => A::named([192, 0, 2, number]).ip(),
@@ -210,8 +210,7 @@ impl Sent {
             7 => (Hook::UplinkOut, fixture.uplink, (NEAR_MAC, fixture.uplink_mac)),
             _ => (Hook::Uplink, fixture.uplink, (fixture.uplink_mac, NEAR_MAC)),
         };
-        // Once in a while somebody speaks in another's name, and in IPv6 now and then by a
-        // link-local address.
+        // A few packets have a spoofed source, and in IPv6 some have a link-local one.
         let link_local = A::link_local(macs.1).filter(|_| (200..240).contains(&self.from));
         let source = match link_local {
             Some(address) => address.ip(),
@@ -242,8 +241,8 @@ impl Sent {
         Arriving { hook, input, frame: self.turn.apply(frame) }
     }
 
-    /// What it carries: a container's message about its link has that MAC, and speaks of the
-    /// addresses that numbers stand for.
+    /// Protocol and payload. A message of neighbour discovery has the MAC `mac`, and targets that
+    /// the numbers select.
     fn payload<A: Scenery>(&self, mac: [u8; 6], of: &impl Fn(u8) -> IpAddr) -> (u8, Vec<u8>) {
         if let (Kind::Other(number), IpAddr::V6(target)) = (self.kind, of(self.ports.0))
             && number >= 128
@@ -264,7 +263,7 @@ impl Sent {
         let echo = |kind| [&[kind, 0, 0, 0], &ports[..2], &[0, 7], &data[..]].concat();
         match self.kind {
             Kind::Tcp => {
-                // Options, in every second one: an MSS, at any place of a word.
+                // Every second segment has options: an MSS at any offset within a word.
                 let words = usize::from(self.shape.length / 64 % 2) * 3;
                 let mut options = vec![1; words * 4];
                 if words > 0 {
@@ -285,7 +284,7 @@ impl Sent {
             Kind::EchoRequest => (A::ICMP, echo(A::ECHO_REQUEST)),
             Kind::EchoReply => (A::ICMP, echo(A::ECHO_REPLY)),
             Kind::Sctp => {
-                // One chunk's head, and as much as an INIT has.
+                // One chunk: its header, and as many bytes as an INIT has.
                 (protocol::SCTP, [&ports[..], &[0; 8], &[0, 0, 0, 20], &[0; 16], &data].concat())
             }
             Kind::Other(number) => (number, [&ports[..], &data].concat()),
@@ -294,7 +293,7 @@ impl Sent {
 }
 
 impl Sent {
-    /// A message of neighbour or listener discovery, or one that has its form.
+    /// A message of neighbour or listener discovery, or one of the same form.
     fn about_link(&self, number: u8, target: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
         let kind = [135, 135, 136, 136, 133, 131, 143, 134, 137, 130][usize::from(number % 10)];
         let head = [kind, 0, 0, 0, 0, 0, 0, 0];
@@ -302,10 +301,10 @@ impl Sent {
             if kind == 133 { head.to_vec() } else { [&head[..], &target.octets()].concat() };
         let Shape { length, .. } = self.shape;
         for option in 0..length % 6 {
-            // One of them may be about somebody else, or be cut.
-            let theirs = length / 6 % 16 == option;
+            // One option may have a foreign MAC, or be cut.
+            let foreign = length / 6 % 16 == option;
             let kind = [1, 2, 14][usize::from(self.ports.1 % 3)];
-            message.extend([&[kind, 1][..], if theirs { &[2; 6] } else { &mac }].concat());
+            message.extend([&[kind, 1][..], if foreign { &[2; 6] } else { &mac }].concat());
         }
         if length > 250 {
             message.pop();
@@ -350,7 +349,7 @@ impl Turn {
             protocol::TCP if first && payload.len() >= 20 => {
                 payload[7] = self.sequence;
                 payload[11] = self.acknowledgment;
-                // Each flag alone is as likely as what a stack would send.
+                // Single flags are as likely as the combinations that a stack sends.
                 payload[13] = match self.flags % 16 {
                     0..6 => 0x02,
                     6..8 => 0x12,
@@ -371,7 +370,7 @@ impl Turn {
         let packet = if unsummed { packet } else { packet.summed() };
         let mut frame = packet.bytes();
         if let Some((at, value)) = self.damage {
-            // Not the MACs: they say no more than whose frame it is.
+            // The MACs stay: they only say whose frame it is.
             let at = 12 + usize::from(at) % (frame.len() - 12);
             let header = if frame[12] == 8 { 34 } else { 54 };
             if value == 0 && at >= header {
@@ -396,7 +395,7 @@ impl Report {
         }
         let bytes = quoted.bytes();
         let packet = &bytes[14..];
-        // At least the header and eight bytes, mostly (RFC 792).
+        // Mostly at least the header and eight bytes (RFC 792).
         let least = quoted.header_length() + 8;
         let length = if self.quoted < 16 {
             usize::from(self.quoted)

@@ -1,5 +1,5 @@
-//! Frames of either family read and written in the plainest way, with every checksum computed in
-//! full: nothing here is shared with the code under test.
+//! Reads and writes frames of either family in the simplest way, with every checksum computed in
+//! full. It shares no code with the code under test.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,63 +20,63 @@ pub mod protocol {
     pub const SCTP: u8 = 132;
 }
 
-/// Numbers of IPv6's extension headers.
+/// IANA numbers of IPv6 extension headers.
 pub mod extension {
-    /// Options for every hop.
+    /// Hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;
-    /// Places to visit.
+    /// Routing header.
     pub const ROUTING: u8 = 43;
-    /// A fragment's.
+    /// Fragment header.
     pub const FRAGMENT: u8 = 44;
-    /// Options for the destination.
+    /// Destination options.
     pub const DESTINATION: u8 = 60;
 }
 
 /// An Ethernet frame with an IP packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Frame {
-    /// The destination's and the source's.
+    /// Destination and source MAC.
     pub macs: ([u8; 6], [u8; 6]),
     /// Source address.
     pub source: IpAddr,
     /// Destination address, of the same family.
     pub destination: IpAddr,
-    /// Hops left.
+    /// TTL or hop limit.
     pub ttl: u8,
-    /// What is before the payload: IPv4's options, a multiple of four bytes.
+    /// IPv4 options, a multiple of four bytes.
     pub options: Vec<u8>,
-    /// IPv6's extension headers before a fragment's: number, and all but the number of the next
-    /// one.
+    /// IPv6 extension headers before the fragment header: the number, and all bytes after the next
+    /// header's number.
     pub extensions: Vec<(u8, Vec<u8>)>,
-    /// IPv4: that routers must not fragment it.
+    /// IPv4: the DF flag.
     pub dont_fragment: bool,
-    /// Whether it is a fragment, and which.
+    /// The fragment that the packet is, if any.
     pub fragment: Option<Fragment>,
-    /// IANA number of what follows.
+    /// IANA number of the payload's protocol.
     pub protocol: u8,
-    /// All that follows.
+    /// All bytes after the headers.
     pub payload: Vec<u8>,
 }
 
-/// Which part of a datagram a packet is.
+/// Which fragment of a datagram a packet is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fragment {
-    /// Where it belongs, in units of eight bytes.
+    /// Offset in units of eight bytes.
     pub offset: u16,
-    /// Whether more follow.
+    /// Whether more fragments follow.
     pub more: bool,
-    /// The datagram's identification: of IPv4 the lower half.
+    /// Identification of the datagram; in IPv4 the lower 16 bits.
     pub id: u32,
 }
 
 impl Frame {
-    /// The frame's bytes; IPv4's header summed up.
+    /// The frame's bytes, with the checksum of IPv4's header.
     pub fn bytes(&self) -> Vec<u8> {
         let kind = if self.source.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
         [&self.macs.0[..], &self.macs.1, &kind, &self.header(), &self.payload].concat()
     }
 
-    /// Bytes of the IP header, with all that is before the payload.
+    /// Bytes of the IP header, options and extension headers included.
     pub fn header_length(&self) -> usize {
         self.header().len()
     }
@@ -127,7 +127,7 @@ impl Frame {
         [&fixed[..], &source.octets(), &destination.octets(), &extensions].concat()
     }
 
-    /// Reads a frame; none if it is no whole IP packet.
+    /// Reads a frame. None if it is no complete IP packet.
     pub fn read(frame: &[u8]) -> Option<Self> {
         let mac = |at: usize| frame.get(at..at + 6)?.try_into().ok();
         let macs = (mac(0)?, mac(6)?);
@@ -208,28 +208,28 @@ impl Frame {
         Some(frame)
     }
 
-    /// Whether it is a part of a datagram only.
+    /// Whether the packet is one of several fragments.
     pub fn is_part(&self) -> bool {
         self.fragment.is_some_and(|place| place.more || place.offset != 0)
     }
 
-    /// Whether it is no later fragment.
+    /// Whether the packet has offset zero: it is whole, or a first fragment.
     pub fn is_first(&self) -> bool {
         self.fragment.is_none_or(|place| place.offset == 0)
     }
 
-    /// Number of its family's ICMP.
+    /// IANA number of the family's ICMP.
     pub const fn icmp(&self) -> u8 {
         if self.source.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 }
     }
 
-    /// ICMP's types of an echo request and its reply.
+    /// ICMP types of an echo request and its reply.
     pub const fn echo(&self) -> (u8, u8) {
         if self.source.is_ipv4() { (8, 0) } else { (128, 129) }
     }
 
-    /// The ports; none if the protocol has none, or this is no first or only fragment. An echo has
-    /// its identifier for both.
+    /// Source and destination port. None if the protocol has none, or the packet is a later
+    /// fragment. The identifier of an echo stands for both.
     pub fn ports(&self) -> Option<(u16, u16)> {
         let word = |at: usize| {
             Some(u16::from_be_bytes([*self.payload.get(at)?, *self.payload.get(at + 1)?]))
@@ -246,8 +246,8 @@ impl Frame {
         }
     }
 
-    /// Where the transport's checksum is in the payload; none if it has none that is looked at
-    /// here, or covers what is not here.
+    /// Offset of the transport's checksum in the payload. None if the protocol has none that is
+    /// checked here, or the packet is a fragment.
     fn sum_at(&self) -> Option<usize> {
         let at = match self.protocol {
             _ if self.is_part() => return None,
@@ -256,7 +256,7 @@ impl Frame {
             number if number == self.icmp() => 2,
             _ => return None,
         };
-        // Where UDP says another length than IP, its sum is over what nobody agrees upon.
+        // If UDP's length differs from IP's, it is not defined what the checksum covers.
         let length =
             usize::from(u16::from_be_bytes([*self.payload.get(4)?, *self.payload.get(5)?]));
         if self.protocol == protocol::UDP && length != self.payload.len() {
@@ -265,7 +265,7 @@ impl Frame {
         (self.payload.len() >= at + 2).then_some(at)
     }
 
-    /// The checksum that the transport should have, its field taken for zero.
+    /// The correct checksum of the transport, computed with its field as zero.
     fn transport_sum(&self, at: usize) -> u16 {
         let length = u32::try_from(self.payload.len()).expect("a short packet").to_be_bytes();
         let mut covered = match (self.source, self.destination) {
@@ -284,13 +284,13 @@ impl Frame {
         let field = covered.len() - self.payload.len() + at;
         covered[field..field + 2].fill(0);
         match !sum(&covered) {
-            // RFC 768: zero says that there is none.
+            // RFC 768: zero means that there is no checksum.
             0 if self.protocol == protocol::UDP => u16::MAX,
             sum => sum,
         }
     }
 
-    /// Puts the transport's checksum in its place.
+    /// Sets the transport's checksum.
     #[must_use]
     pub fn summed(mut self) -> Self {
         if let Some(at) = self.sum_at() {
@@ -300,7 +300,7 @@ impl Frame {
         self
     }
 
-    /// Whether the transport's checksum is right; also where there is none to look at.
+    /// Whether the transport's checksum is right; true if there is none to check.
     pub fn transport_sums_up(&self) -> bool {
         let Some(at) = self.sum_at() else { return true };
         let field = [self.payload[at], self.payload[at + 1]];
@@ -308,8 +308,7 @@ impl Frame {
             || same(u16::from_be_bytes(field), self.transport_sum(at))
     }
 
-    /// The packet that answers this one, from where it went; its checksum is to be put in place
-    /// yet.
+    /// The reply to this packet, from its destination; its checksum is not set.
     #[must_use]
     pub fn reversed(&self) -> Self {
         let mut answer = Self {
@@ -331,8 +330,8 @@ impl Frame {
         answer
     }
 
-    /// The type of the ICMP message that who walks all of IPv6's headers, however many, finds in a
-    /// frame; none if there is no such.
+    /// Type of the ICMPv6 message in a frame behind any number of extension headers. None if there
+    /// is no such message.
     pub fn message_in(frame: &[u8]) -> Option<u8> {
         let mut next = *frame.get(ETHERNET + 6)?;
         let mut at = ETHERNET + 40;
@@ -351,7 +350,7 @@ impl Frame {
     }
 }
 
-/// Whether the checksum of a frame's IP header is right, or none.
+/// Whether the checksum of a frame's IP header is right; true for IPv6, which has none.
 pub fn header_sums_up(frame: &[u8]) -> bool {
     if frame.get(12..14) == Some(&[0x86, 0xdd]) {
         return true;
@@ -360,13 +359,13 @@ pub fn header_sums_up(frame: &[u8]) -> bool {
     frame.get(ETHERNET..ETHERNET + header).is_some_and(|header| sum(header) == u16::MAX)
 }
 
-/// Whether two checksums say the same: one's complement has two zeroes.
+/// Whether two checksums are equal: one's complement has two zeroes.
 fn same(a: u16, b: u16) -> bool {
     let one = |sum| if sum == u16::MAX { 0 } else { sum };
     one(a) == one(b)
 }
 
-/// The one's complement sum of some bytes (RFC 1071), an odd last one padded with zero.
+/// One's complement sum of some bytes (RFC 1071), an odd last one padded with zero.
 pub fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for pair in bytes.chunks(2) {
@@ -381,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_frame_reads_back() {
         let [four, six]: [[IpAddr; 2]; 2] =
             [["10.0.0.1", "10.0.0.2"], ["2001:db8::1", "2001:db8::2"]]
                 .map(|pair| pair.map(|address| address.parse().expect("an address")));
