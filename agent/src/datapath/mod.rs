@@ -4,51 +4,44 @@
 //! while no agent runs. A new agent of the same instance loads its programs over the pinned maps,
 //! puts again what its state file names, and calls [`Datapath::settle`] to drop the rest.
 
-mod abi;
-mod address;
 mod attach;
-mod batch;
-mod family;
-mod flows;
-mod halves;
-mod load;
-mod netkit;
+mod collect;
+mod maps;
+mod object;
 mod pins;
-mod slots;
-mod sockets;
 #[cfg(test)]
 mod stack;
-mod sweeper;
-mod tables;
-mod trial;
-mod xdp;
+mod test_run;
+mod types;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use anyhow::Context as _;
 use aya::programs::SchedClassifier;
 use causeway_api::types::{
     device::Device,
-    flow::FlowState,
     mac::Mac,
-    publish::{PortRange, PublishPorts, PublishSpec},
+    publish::{PublishPorts, PublishSpec},
 };
-use causeway_common::abi::{Network, programs, state::Timer};
+use causeway_common::abi::programs;
 use ipnet::IpNet;
 
-pub use self::trial::{Action, Entry, Trial};
 use self::{
     attach::{Attached, Hook},
-    flows::FlowTable,
+    collect::Sweeper,
+    maps::{
+        config::Tables, flow_table::FlowTable, host_sockets::HostSockets, stats::Stats,
+        xdp::XdpMaps,
+    },
     pins::Pins,
-    sockets::HostSockets,
-    sweeper::Sweeper,
-    tables::Tables,
-    xdp::Early,
+};
+pub use self::{
+    test_run::{Action, Entry, Trial},
+    types::*,
 };
 
 /// The loaded datapath of one instance.
@@ -57,142 +50,9 @@ pub struct Datapath {
     tables: Tables,
     flows: FlowTable,
     sweeper: Sweeper,
-    early: Early,
+    stats: Stats,
+    xdp: XdpMaps,
     sockets: HostSockets,
-}
-
-/// What the programs are loaded with.
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// The instance's name: its pins' folder.
-    pub instance: String,
-    /// The host's namespace ([`causeway_netlink::netns::Netns::cookie`]).
-    pub host_cookie: u64,
-    /// How many flows there is to be room for, in each family.
-    pub flows: u32,
-    /// Processes of the host may bind published ports.
-    pub allow_bind: bool,
-}
-
-/// An interface to attach to. The calling thread must be in its namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-}
-
-/// One address of a container on one network, as the programs need it. All of them at one host side
-/// are one endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointEntry {
-    /// Of either family. An IPv4-mapped one is where IPv6 clients of a container find it that has
-    /// IPv4 alone.
-    pub address: IpAddr,
-    /// The gateway's address on the network, of the address's family.
-    pub gateway: IpAddr,
-    /// The network's subnet of that family.
-    pub subnet: IpNet,
-    /// The container side's.
-    pub mac: Mac,
-    /// The bridge's.
-    pub bridge_mac: Mac,
-    /// The host side's index.
-    pub host_side: u32,
-    /// The bridge's index: also what tells networks apart.
-    pub bridge: u32,
-    /// The network's `masquerade`.
-    pub masquerade: bool,
-    /// The network's `internal`.
-    pub internal: bool,
-    /// The network's `icc`.
-    pub icc: bool,
-    /// The network's, in bytes.
-    pub mtu: u32,
-    /// What its host side is.
-    pub device: Device,
-}
-
-/// How the flows of a network are kept and translated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Seconds, where they are not the default.
-    pub timeouts: Vec<(Timer, u32)>,
-    /// What masquerade picks from, where a flow's own port is taken.
-    pub ports: PortRange,
-    /// Mapping and filtering do not depend on the other side (RFC 4787 REQ-1 and REQ-8).
-    pub full_cone: bool,
-    /// How many each endpoint may have.
-    pub max_flows: u32,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        let (first, last) =
-            (Network::DEFAULT.first_port as u16, Network::DEFAULT.last_port() as u16);
-        let ports = PortRange::new(first, last).expect("the default ports are a range");
-        Self {
-            timeouts: Vec::new(),
-            ports,
-            full_cone: false,
-            max_flows: Network::DEFAULT.max_flows,
-        }
-    }
-}
-
-/// Where a publish leads: the addresses by which the clients of each family reach its container.
-/// Endpoints with these addresses must have been put.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PublishTarget {
-    /// For IPv4 clients.
-    pub v4: Option<Ipv4Addr>,
-    /// For IPv6 clients: IPv4-mapped if the container has IPv4 alone.
-    pub v6: Option<Ipv6Addr>,
-}
-
-impl PublishTarget {
-    /// The container's addresses.
-    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
-        self.written().map(|address| address.to_canonical())
-    }
-
-    /// The addresses as they are in the maps.
-    fn written(self) -> impl Iterator<Item = IpAddr> {
-        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
-    }
-}
-
-/// A socket of the host's that a published port connected with a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostSocket {
-    /// Its number in the kernel.
-    pub cookie: u64,
-    /// Where it speaks. An IPv4-mapped address is here as IPv4.
-    pub container: SocketAddr,
-    /// What its process addressed.
-    pub meant: SocketAddr,
-}
-
-/// A live flow. IPv4-mapped addresses are here as IPv4.
-#[derive(Clone, Debug)]
-pub struct FlowRecord {
-    /// IANA number.
-    pub protocol: u8,
-    /// Its state.
-    pub state: FlowState,
-    /// Of the endpoint it belongs to.
-    pub container: IpAddr,
-    /// Source and destination as the side that began it sends.
-    pub forward: (SocketAddr, SocketAddr),
-    /// Source and destination as the other side answers.
-    pub reply: (SocketAddr, SocketAddr),
-    /// Both directions together.
-    pub packets: u64,
-    /// Both directions together, from the IP header on.
-    pub bytes: u64,
-    /// Seconds until it ends if nothing more is sent.
-    pub expires_in_s: u64,
 }
 
 impl fmt::Debug for Datapath {
@@ -207,9 +67,10 @@ impl Datapath {
     /// agent of the instance left.
     pub fn load(options: &LoadOptions) -> anyhow::Result<Self> {
         let pins = Pins::prepare(&options.instance)?;
-        let mut ebpf = load::load(options, &pins)?;
+        let mut ebpf = object::load(options, &pins)?;
         let tables = Tables::open(&mut ebpf)?;
-        let early = Early::open(&mut ebpf)?;
+        let stats = Stats::open(&mut ebpf)?;
+        let xdp = XdpMaps::open(&mut ebpf)?;
         let sweep: &mut SchedClassifier = ebpf
             .program_mut(programs::FLOW_GC)
             .context("the object lacks the program 'sweep'")?
@@ -218,7 +79,7 @@ impl Datapath {
         let sweeper = Sweeper::start(FlowTable::open(sweep, &pins)?)?;
         let sockets = HostSockets::open(&pins)?;
         let attached = Attached::new(ebpf, pins, options)?;
-        Ok(Self { attached, tables, flows, sweeper, early, sockets })
+        Ok(Self { attached, tables, flows, sweeper, stats, xdp, sockets })
     }
 
     /// How many flows there is room for, in each family: that of an earlier agent, if its table was
@@ -233,7 +94,7 @@ impl Datapath {
     /// Answers the interfaces that are left with a clsact qdisc that was made for a program of
     /// ours. The calling thread must be in their namespace.
     pub fn remove(instance: &str) -> anyhow::Result<Vec<u32>> {
-        let left = attach::remove_filters(instance)?;
+        let left = attach::clsact::remove_filters(instance)?;
         pins::remove(instance)?;
         Ok(left)
     }
@@ -264,20 +125,20 @@ impl Datapath {
     /// Lets an uplink's driver run the XDP program, on frames for that MAC. Again is an update. An
     /// error says what keeps the driver from it.
     pub fn put_xdp(&mut self, uplink: &Interface, mac: Mac) -> anyhow::Result<()> {
-        self.early.put_mac(uplink.index, mac)?;
+        self.xdp.put_mac(uplink.index, mac)?;
         self.attached.put_xdp(uplink)
     }
 
     /// Lets it run none. Absent is done.
     pub fn remove_xdp(&mut self, index: u32) -> anyhow::Result<()> {
         self.attached.remove_xdp(index)?;
-        self.early.remove_mac(index)
+        self.xdp.remove_mac(index)
     }
 
     /// From now on XDP may send frames out of that host side, whose container side must take them
     /// ([`causeway_netlink::ethtool::receive_by_napi`]). It is forgotten with the interface.
     pub fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
-        self.early.put_receiver(host_side)
+        self.xdp.put_receiver(host_side)
     }
 
     /// Attaches the guard to a bridge, and makes its network's subnets and terms known. Again is an
@@ -425,8 +286,24 @@ impl Datapath {
         Ok(())
     }
 
+    /// Runs a frame through the program at `entry`, as if it arrived at the interface `index` and
+    /// came to the host by `came_by` (zero: the host itself made it). Flows start, move on and are
+    /// counted as with real packets, but no packet is sent.
+    ///
+    /// The kernel looks for the interface in the calling thread's namespace, and takes no frame
+    /// shorter than an Ethernet header.
+    pub fn try_frame(
+        &self,
+        entry: Entry,
+        index: u32,
+        came_by: u32,
+        frame: &[u8],
+    ) -> anyhow::Result<Trial> {
+        self.attached.try_frame(entry, index, came_by, frame)
+    }
+
     /// Every reason's count since the load.
     pub fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
-        self.tables.reasons()
+        self.stats.reasons()
     }
 }

@@ -134,3 +134,13 @@ fn remove_tree(folder: &Path) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Removes a pin. Succeeds if there is none.
+pub(super) fn unpin(pin: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the pin {}", pin.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -9,7 +9,7 @@ use aya_obj::{
     generated::{BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, bpf_insn},
 };
 
-use super::load::OBJECT;
+use super::object::OBJECT;
 
 const MOST: usize = 512;
 const STEP: usize = 32;

@@ -8,14 +8,14 @@ use causeway_common::abi;
 /// The slots in use. The lowest free one is not the next to be given: one just freed rests as long
 /// as there are others, so that a packet still in flight through it meets nobody new.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(in crate::datapath) struct Slots {
     used: BTreeSet<u32>,
     last: u32,
 }
 
 impl Slots {
     /// Gives a free slot.
-    pub(super) fn take(&mut self) -> anyhow::Result<u32> {
+    pub(in crate::datapath) fn take(&mut self) -> anyhow::Result<u32> {
         let found = (1..abi::SLOTS)
             .map(|step| (self.last + step) % abi::SLOTS)
             .find(|slot| *slot != 0 && !self.used.contains(slot))
@@ -32,18 +32,18 @@ impl Slots {
     }
 
     /// Notes a slot that an earlier agent gave.
-    pub(super) fn keep(&mut self, slot: u32) {
+    pub(in crate::datapath) fn keep(&mut self, slot: u32) {
         self.used.insert(slot);
         self.last = self.last.max(slot);
     }
 
     /// Those that were given and not freed.
-    pub(super) fn used(&self) -> Vec<u32> {
+    pub(in crate::datapath) fn used(&self) -> Vec<u32> {
         self.used.iter().copied().collect()
     }
 
     /// Frees a slot.
-    pub(super) fn free(&mut self, slot: u32) {
+    pub(in crate::datapath) fn free(&mut self, slot: u32) {
         self.used.remove(&slot);
     }
 }

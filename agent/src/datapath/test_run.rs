@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, TestRunResult};
 use causeway_common::abi::QUEUED_FRAME_BYTES;
 
-use super::{Datapath, attach::Hook};
+use super::attach::{Attached, Hook};
 
 /// Where a frame is to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,13 +78,9 @@ mod xdp_md {
     pub(super) const SIZE: usize = 24;
 }
 
-impl Datapath {
-    /// Runs a frame through the program at `entry`, as if at the interface `index`, having come to
-    /// the host by `came_by` (zero: made there). Flows begin, move and are counted as ever.
-    ///
-    /// The kernel finds the interface in the calling thread's namespace, and takes no frame shorter
-    /// than an Ethernet header.
-    pub fn try_frame(
+impl Attached {
+    /// See [`Datapath::try_frame`](super::Datapath::try_frame).
+    pub(super) fn try_frame(
         &self,
         entry: Entry,
         index: u32,
@@ -122,10 +118,10 @@ impl Datapath {
                 context[xdp_md::DATA_END..][..4]
                     .copy_from_slice(&u32::try_from(frame.len())?.to_ne_bytes());
                 context[xdp_md::INGRESS_IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());
-                return Ok(self.attached.xdp_program()?.test_run(options(frame, out, &context))?);
+                return Ok(self.xdp_program()?.test_run(options(frame, out, &context))?);
             }
         };
-        let program: &SchedClassifier = self.attached.program(hook)?;
+        let program: &SchedClassifier = self.program(hook)?;
         let mut context = [0; skb::SIZE];
         context[skb::INGRESS_IFINDEX..][..4].copy_from_slice(&came_by.to_ne_bytes());
         context[skb::IFINDEX..][..4].copy_from_slice(&index.to_ne_bytes());

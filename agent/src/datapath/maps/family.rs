@@ -21,15 +21,10 @@ use causeway_common::{
 };
 use ipnet::IpNet;
 
-use super::{
-    EndpointEntry, PublishTarget,
-    abi::Raw,
-    address::Ip,
-    batch,
-    tables::{gone_is_done, take},
-};
+use super::{address::Ip, batch, gone_is_done, raw::Raw, take};
+use crate::datapath::types::{EndpointEntry, PublishTarget};
 
-pub(super) struct Family<A: Ip> {
+pub(in crate::datapath) struct Family<A: Ip> {
     endpoints: HashMap<MapData, Raw<A>, Raw<Endpoint<A>>>,
     publishes: Array<MapData, Raw<Publish<A>>>,
     ports: Array<MapData, u32>,
@@ -43,7 +38,7 @@ pub(super) struct Family<A: Ip> {
 
 /// What an earlier agent wrote where a publish belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Existing {
+pub(in crate::datapath) enum Existing {
     /// Nothing.
     Nothing,
     /// The same publish, in this slot.
@@ -54,7 +49,7 @@ pub(super) enum Existing {
 
 impl<A: Ip> Family<A> {
     /// Takes the maps from the loaded object.
-    pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+    pub(in crate::datapath) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         Ok(Self {
             endpoints: take(ebpf, A::MAPS.endpoints)?,
             publishes: take(ebpf, A::MAPS.publishes)?,
@@ -68,7 +63,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// The slots of the endpoints, by their host sides.
-    pub(super) fn host_sides(&self) -> anyhow::Result<BTreeMap<u32, u32>> {
+    pub(in crate::datapath) fn host_sides(&self) -> anyhow::Result<BTreeMap<u32, u32>> {
         let endpoints = self.endpoints.iter().map(|entry| {
             let (_, Raw(endpoint)) = entry.context("reading the endpoints")?;
             Ok((endpoint.host_side, endpoint.slot))
@@ -77,7 +72,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// Every slot that an endpoint or a published port names.
-    pub(super) fn slots_in_use(&self) -> anyhow::Result<BTreeSet<u32>> {
+    pub(in crate::datapath) fn slots_in_use(&self) -> anyhow::Result<BTreeSet<u32>> {
         let mut slots = BTreeSet::new();
         for entry in &self.endpoints {
             slots.insert(entry.context("reading the endpoints")?.1.0.slot);
@@ -90,7 +85,7 @@ impl<A: Ip> Family<A> {
         Ok(slots)
     }
 
-    pub(super) fn put_endpoint(
+    pub(in crate::datapath) fn put_endpoint(
         &mut self,
         entry: &EndpointEntry,
         slot: u32,
@@ -107,14 +102,14 @@ impl<A: Ip> Family<A> {
         })
     }
 
-    pub(super) fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         let Some(key) = A::of(address) else { return Ok(()) };
         gone_is_done(self.endpoints.remove(&Raw(key)))
             .with_context(|| format!("forgetting the endpoint {address}"))
     }
 
     /// Without an address nothing of this family leaves by it.
-    pub(super) fn put_uplink(
+    pub(in crate::datapath) fn put_uplink(
         &mut self,
         index: u32,
         address: Option<A>,
@@ -129,23 +124,23 @@ impl<A: Ip> Family<A> {
             .with_context(|| format!("noting the uplink's address {}", address.ip()))
     }
 
-    pub(super) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
         gone_is_done(self.uplinks.remove(&index)).context("forgetting an uplink's address")
     }
 
-    pub(super) fn put_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn put_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
         let Some(key) = admitted_key(subnet, abi::SLOT_LOCAL_SUBNETS) else { return Ok(()) };
         self.admitted.insert(&key, 0, 0).with_context(|| format!("noting the subnet {subnet}"))
     }
 
-    pub(super) fn remove_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
         let Some(key) = admitted_key(subnet, abi::SLOT_LOCAL_SUBNETS) else { return Ok(()) };
         gone_is_done(self.admitted.remove(&key))
             .with_context(|| format!("forgetting the subnet {subnet}"))
     }
 
     /// Answers those that were the host's before.
-    pub(super) fn set_local_addresses(
+    pub(in crate::datapath) fn set_local_addresses(
         &mut self,
         addresses: &BTreeSet<IpAddr>,
     ) -> anyhow::Result<Vec<IpAddr>> {
@@ -162,7 +157,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// Writes what the publish is before where it is found: no packet finds it half made.
-    pub(super) fn write_publish(
+    pub(in crate::datapath) fn write_publish(
         &mut self,
         publish: &PublishSpec,
         target: PublishTarget,
@@ -194,7 +189,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// Leads a publish from one container to another, under another slot.
-    pub(super) fn move_publish(
+    pub(in crate::datapath) fn move_publish(
         &mut self,
         publish: &PublishSpec,
         from: PublishTarget,
@@ -208,7 +203,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// Undoes [`Self::write_publish`], in reverse order.
-    pub(super) fn clear_publish(
+    pub(in crate::datapath) fn clear_publish(
         &mut self,
         publish: &PublishSpec,
         target: PublishTarget,
@@ -250,7 +245,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// Forgets the sources that the publish with that slot listed.
-    pub(super) fn forget_sources(&mut self, slot: u32) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn forget_sources(&mut self, slot: u32) -> anyhow::Result<()> {
         let keys: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
         for key in keys.iter().filter(|key| u32::from_be_bytes(key.data().0.slot) == slot) {
             gone_is_done(self.admitted.remove(key)).context("forgetting sources")?;
@@ -259,7 +254,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// What an earlier agent wrote where the publish belongs.
-    pub(super) fn existing(
+    pub(in crate::datapath) fn existing(
         &self,
         publish: &PublishSpec,
         target: PublishTarget,
@@ -291,7 +286,7 @@ impl<A: Ip> Family<A> {
     }
 
     /// Removes every uplink, endpoint, publish and source that is of none of those.
-    pub(super) fn retain(
+    pub(in crate::datapath) fn retain(
         &mut self,
         uplinks: &BTreeSet<u32>,
         endpoints: &BTreeMap<IpAddr, u32>,
@@ -374,7 +369,7 @@ impl<A: Ip> Family<A> {
 
 /// The host address and the map value of a publish; none if the family does not serve it, for lack
 /// of a container address or because the host address is of the other family.
-pub(super) fn publish_value<A: Ip>(
+pub(in crate::datapath) fn publish_value<A: Ip>(
     publish: &PublishSpec,
     target: PublishTarget,
 ) -> Option<(Option<A>, Publish<A>)> {

@@ -9,7 +9,7 @@ use aya::{
 use causeway_api::{Error, error::command};
 use causeway_common::abi::{maps, programs};
 
-use super::{LoadOptions, pins::Pins};
+use super::{pins::Pins, types::LoadOptions};
 
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/causeway.bpf.o"));

@@ -28,13 +28,14 @@ use causeway_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{FlowRecord, abi::Raw, address::Ip, batch, pins::Pins};
+use super::{address::Ip, batch, raw::Raw};
+use crate::datapath::{pins::Pins, types::FlowRecord};
 
 type FlowMap<A> = maps::HashMap<MapData, Raw<Tuple<A>>, Raw<FlowEntry<A>>>;
 
 /// The halves of flows, and the program that removes flows: it gives back what they count for, and
 /// looks again whether they have ended.
-pub(super) struct Halves<A: Ip> {
+pub(in crate::datapath) struct Halves<A: Ip> {
     entries: u32,
     fd: MapFd,
     flows: FlowMap<A>,
@@ -46,7 +47,10 @@ pub(super) struct Halves<A: Ip> {
 
 impl<A: Ip> Halves<A> {
     /// Opens both. The program is pinned for a moment: that is how a second name for it is had.
-    pub(super) fn open(program: &mut SchedClassifier, pins: &Pins) -> anyhow::Result<Self> {
+    pub(in crate::datapath) fn open(
+        program: &mut SchedClassifier,
+        pins: &Pins,
+    ) -> anyhow::Result<Self> {
         let map = |name: &str| {
             MapData::from_pin(pins.map(name)).with_context(|| format!("opening the map '{name}'"))
         };
@@ -68,18 +72,21 @@ impl<A: Ip> Halves<A> {
     }
 
     /// How many there is room for: two for each flow.
-    pub(super) fn room(&self) -> u32 {
+    pub(in crate::datapath) fn room(&self) -> u32 {
         self.entries
     }
 
     /// Appends the live flows.
-    pub(super) fn list(&self, records: &mut Vec<FlowRecord>) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn list(&self, records: &mut Vec<FlowRecord>) -> anyhow::Result<()> {
         records.extend(self.live()?.into_iter().map(|(_, record)| record));
         Ok(())
     }
 
     /// Ends the live flows that are `wanted`; answers how many.
-    pub(super) fn end_live(&self, wanted: impl Fn(&FlowRecord) -> bool) -> anyhow::Result<u64> {
+    pub(in crate::datapath) fn end_live(
+        &self,
+        wanted: impl Fn(&FlowRecord) -> bool,
+    ) -> anyhow::Result<u64> {
         let live = self.live()?;
         self.remove(
             live.iter().filter(|(_, record)| wanted(record)).map(|(key, _)| *key).collect(),
@@ -88,18 +95,21 @@ impl<A: Ip> Halves<A> {
     }
 
     /// Ends every flow; answers how many.
-    pub(super) fn flush(&self) -> anyhow::Result<u64> {
+    pub(in crate::datapath) fn flush(&self) -> anyhow::Result<u64> {
         self.end(|_, _| true)
     }
 
     /// Ends the flows that come or go by an interface; answers how many.
-    pub(super) fn end_of_interface(&self, index: u32) -> anyhow::Result<u64> {
+    pub(in crate::datapath) fn end_of_interface(&self, index: u32) -> anyhow::Result<u64> {
         self.end(|_, half| half.translation.output == index || half.input == index)
     }
 
     /// Ends the flows that come from or go to one of those addresses, translated or not; answers
     /// how many.
-    pub(super) fn end_of_addresses(&self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<u64> {
+    pub(in crate::datapath) fn end_of_addresses(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> anyhow::Result<u64> {
         self.end(|key, _| {
             [key.source, key.destination].iter().any(|address| addresses.contains(&address.ip()))
         })
@@ -137,7 +147,7 @@ impl<A: Ip> Halves<A> {
     }
 
     /// Frees the entries of flows that have ended; answers how many.
-    pub(super) fn sweep(&self) -> anyhow::Result<u64> {
+    pub(in crate::datapath) fn sweep(&self) -> anyhow::Result<u64> {
         let now = now()?;
         let halves = self.halves()?;
         let (mut ended, mut lost) = (Vec::new(), Vec::new());

@@ -1,83 +1,23 @@
-//! The XDP program on uplinks, and the containers that take what it redirects.
+//! The XDP program on uplinks.
 
 use std::fs;
 
-use anyhow::{Context as _, ensure};
-use aya::{
-    Ebpf,
-    maps::{Array, MapData, xdp::DevMapHash},
-    programs::{
-        ProgramError, Xdp, XdpMode,
-        links::{FdLink, PinnedLink},
-        xdp::XdpLink,
-    },
+use anyhow::Context as _;
+use aya::programs::{
+    ProgramError, Xdp, XdpMode,
+    links::{FdLink, PinnedLink},
+    xdp::XdpLink,
 };
-use causeway_api::{Error, types::mac::Mac};
-use causeway_common::abi::{UPLINK_MACS, UplinkMac, maps, programs};
+use causeway_api::Error;
+use causeway_common::abi::programs;
 use nix::errno::Errno;
 
-use super::{
-    Interface,
-    abi::Raw,
-    attach::{Attached, unpin},
-    load, tables,
-};
-
-/// The maps that only the XDP program reads.
-pub(super) struct Early {
-    macs: Array<MapData, Raw<UplinkMac>>,
-    receivers: DevMapHash<MapData>,
-}
-
-impl Early {
-    /// Takes the maps from the loaded object.
-    pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-        Ok(Self {
-            macs: tables::take(ebpf, maps::UPLINK_MACS)?,
-            receivers: tables::take(ebpf, maps::RECEIVERS)?,
-        })
-    }
-
-    /// Says which frames at an uplink are for the host.
-    pub(super) fn put_mac(&mut self, index: u32, mac: Mac) -> anyhow::Result<()> {
-        let place = index % UPLINK_MACS;
-        let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
-        ensure!(
-            there.index == 0
-                || there.index == index
-                || nix::net::if_::if_indextoname(there.index).is_err(),
-            Error::in_use(format!(
-                "interface number {} has its place among the uplinks",
-                there.index
-            ))
-        );
-        let uplink = UplinkMac { index, mac: mac.0, _pad: 0 };
-        self.macs.set(place, Raw(uplink), 0).context("writing the MAC of an uplink")
-    }
-
-    /// Forgets an uplink. One that is unknown is done.
-    pub(super) fn remove_mac(&mut self, index: u32) -> anyhow::Result<()> {
-        let place = index % UPLINK_MACS;
-        let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
-        if there.index == index {
-            self.macs
-                .set(place, Raw(UplinkMac::default()), 0)
-                .context("forgetting the MAC of an uplink")?;
-        }
-        Ok(())
-    }
-
-    /// The kernel forgets it with the interface.
-    pub(super) fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
-        self.receivers
-            .insert(host_side, host_side, None, 0)
-            .context("writing where XDP may send frames")
-    }
-}
+use super::Attached;
+use crate::datapath::{object, pins::unpin, types::Interface};
 
 impl Attached {
     /// Attaches the XDP program to an uplink, in its driver, or replaces the last agent's.
-    pub(super) fn put_xdp(&mut self, uplink: &Interface) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn put_xdp(&mut self, uplink: &Interface) -> anyhow::Result<()> {
         if self.xdp.contains(&uplink.index) {
             return Ok(());
         }
@@ -110,13 +50,13 @@ impl Attached {
     }
 
     /// Detaches from an uplink, whichever agent had attached. Absent is done.
-    pub(super) fn remove_xdp(&mut self, index: u32) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_xdp(&mut self, index: u32) -> anyhow::Result<()> {
         self.xdp.remove(&index);
         unpin(&self.pins.link(&pin_name(index)))
     }
 
     /// Detaches from where an earlier agent was attached and this one is not.
-    pub(super) fn settle_xdp(&mut self) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn settle_xdp(&mut self) -> anyhow::Result<()> {
         let folder = self.pins.links();
         for entry in
             fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
@@ -131,7 +71,7 @@ impl Attached {
     }
 
     /// The program, which is loaded once it was attached.
-    pub(super) fn xdp_program(&self) -> anyhow::Result<&Xdp> {
+    pub(in crate::datapath) fn xdp_program(&self) -> anyhow::Result<&Xdp> {
         Ok(self
             .ebpf
             .program(programs::XDP_UPLINK)
@@ -145,7 +85,7 @@ fn load(program: &mut Xdp) -> anyhow::Result<()> {
     if program.fd().is_ok() {
         return Ok(());
     }
-    program.load().map_err(|error| load::explain(programs::XDP_UPLINK, error))
+    program.load().map_err(|error| object::explain(programs::XDP_UPLINK, error))
 }
 
 /// Why a driver does not take the program.

@@ -8,28 +8,29 @@ use std::{
 use anyhow::{Context as _, ensure};
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, MapData},
 };
 use causeway_api::{
     Error,
     types::publish::{PublishPorts, PublishSpec},
 };
 use causeway_common::{
-    abi::{self, Network, drop_reason::DropReason, maps, nat_behaviour, time::ticks},
+    abi::{self, Network, maps, nat_behaviour, time::ticks},
     wire::address::{V4, V6},
 };
 use ipnet::IpNet;
 
 use super::{
-    EndpointEntry, PublishTarget, Terms,
-    abi::Raw,
     address::Ip,
     family::{Existing, Family, publish_value},
+    raw::Raw,
     slots::Slots,
+    take,
 };
+use crate::datapath::types::{EndpointEntry, PublishTarget, Terms};
 
 /// The maps, and what this agent put into them.
-pub(super) struct Tables {
+pub(in crate::datapath) struct Tables {
     v4: Family<V4>,
     v6: Family<V6>,
     epochs: Array<MapData, u32>,
@@ -39,7 +40,6 @@ pub(super) struct Tables {
     numbers: BTreeMap<u32, u32>,
     /// The numbers of networks with mappings.
     full_cone: BTreeSet<u32>,
-    reasons: PerCpuArray<MapData, u64>,
     slots: Slots,
     uplinks: BTreeSet<u32>,
     inside: BTreeSet<IpNet>,
@@ -61,7 +61,7 @@ struct Put {
 
 impl Tables {
     /// Takes the maps from the loaded object.
-    pub(super) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+    pub(in crate::datapath) fn open(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         let (v4, v6) = (Family::<V4>::open(ebpf)?, Family::<V6>::open(ebpf)?);
         let mut slots = Slots::default();
         for slot in v4.slots_in_use()?.union(&v6.slots_in_use()?) {
@@ -77,7 +77,6 @@ impl Tables {
             networks: take(ebpf, maps::NETWORKS)?,
             numbers: BTreeMap::new(),
             full_cone: BTreeSet::new(),
-            reasons: take(ebpf, maps::REASONS)?,
             slots,
             uplinks: BTreeSet::new(),
             inside: BTreeSet::new(),
@@ -94,7 +93,11 @@ impl Tables {
     }
 
     /// Makes a network's terms known, under the number that it has already or a free one.
-    pub(super) fn put_network(&mut self, bridge: u32, terms: &Terms) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn put_network(
+        &mut self,
+        bridge: u32,
+        terms: &Terms,
+    ) -> anyhow::Result<()> {
         let mut network = Network {
             first_port: terms.ports.start().into(),
             ports: terms.ports.count().into(),
@@ -145,7 +148,7 @@ impl Tables {
     }
 
     /// Forgets a network.
-    pub(super) fn remove_network(&mut self, bridge: u32) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_network(&mut self, bridge: u32) -> anyhow::Result<()> {
         match self.numbers.remove(&bridge) {
             Some(number) => {
                 self.write_network(number, Network::DEFAULT)?;
@@ -175,7 +178,7 @@ impl Tables {
     }
 
     /// A family without an address has nothing leave by the uplink.
-    pub(super) fn put_uplink(
+    pub(in crate::datapath) fn put_uplink(
         &mut self,
         index: u32,
         v4: Option<Ipv4Addr>,
@@ -188,14 +191,14 @@ impl Tables {
         Ok(())
     }
 
-    pub(super) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
         self.uplinks.remove(&index);
         self.v4.remove_uplink(index)?;
         self.v6.remove_uplink(index)
     }
 
     /// Notes the subnets of a network: nothing from outside has an address in them.
-    pub(super) fn put_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn put_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
         for subnet in subnets {
             self.v4.put_subnet(subnet)?;
             self.v6.put_subnet(subnet)?;
@@ -205,7 +208,7 @@ impl Tables {
     }
 
     /// Forgets the subnets of a network.
-    pub(super) fn remove_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
         for subnet in subnets {
             self.inside.remove(subnet);
             self.v4.remove_subnet(subnet)?;
@@ -215,7 +218,7 @@ impl Tables {
     }
 
     /// Answers those that were the host's before, by whatever agent's word.
-    pub(super) fn set_local_addresses(
+    pub(in crate::datapath) fn set_local_addresses(
         &mut self,
         addresses: &BTreeSet<IpAddr>,
     ) -> anyhow::Result<BTreeSet<IpAddr>> {
@@ -225,7 +228,10 @@ impl Tables {
     }
 
     /// All addresses at one host side share a slot.
-    pub(super) fn put_endpoint(&mut self, entry: &EndpointEntry) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn put_endpoint(
+        &mut self,
+        entry: &EndpointEntry,
+    ) -> anyhow::Result<()> {
         let number =
             *self.numbers.get(&entry.bridge).context("the endpoint's network is not known")?;
         let kept = self.host_sides.get(&entry.host_side).copied();
@@ -249,7 +255,10 @@ impl Tables {
     }
 
     /// Answers the host side that it was attached to, if that has no other address any more.
-    pub(super) fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<Option<u32>> {
+    pub(in crate::datapath) fn remove_endpoint(
+        &mut self,
+        address: IpAddr,
+    ) -> anyhow::Result<Option<u32>> {
         self.v4.remove_endpoint(address)?;
         self.v6.remove_endpoint(address)?;
         let Some(host_side) = self.endpoints.remove(&address) else { return Ok(None) };
@@ -262,7 +271,7 @@ impl Tables {
         Ok(Some(host_side))
     }
 
-    pub(super) fn put_publish(
+    pub(in crate::datapath) fn put_publish(
         &mut self,
         publish: &PublishSpec,
         target: PublishTarget,
@@ -292,8 +301,8 @@ impl Tables {
         Ok(())
     }
 
-    /// The slot of a publish that an earlier agent wrote in the same way, in one family at least and
-    /// otherwise in none.
+    /// The slot of a publish that an earlier agent wrote in the same way, in one family at least
+    /// and otherwise in none.
     fn kept_slot(
         &self,
         publish: &PublishSpec,
@@ -318,7 +327,10 @@ impl Tables {
         self.free_slot(slot)
     }
 
-    pub(super) fn remove_publish(&mut self, ports: &PublishPorts) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn remove_publish(
+        &mut self,
+        ports: &PublishPorts,
+    ) -> anyhow::Result<()> {
         let Some(Put { spec, target, slot }) = self.publishes.get(ports) else { return Ok(()) };
         let (spec, target, slot) = (spec.clone(), *target, *slot);
         self.clear_publish(&spec, target, slot)?;
@@ -327,14 +339,14 @@ impl Tables {
     }
 
     /// The slot of a publish that was put.
-    pub(super) fn publish_slot(&self, ports: &PublishPorts) -> Option<u32> {
+    pub(in crate::datapath) fn publish_slot(&self, ports: &PublishPorts) -> Option<u32> {
         self.publishes.get(ports).map(|put| put.slot)
     }
 
     /// Leads a publish to another container: at every moment a packet finds the one or the other.
     /// `resumed` is a draining slot that becomes the publish's again. The slot that it had drains
     /// from now on.
-    pub(super) fn move_publish(
+    pub(in crate::datapath) fn move_publish(
         &mut self,
         ports: &PublishPorts,
         to: PublishTarget,
@@ -366,13 +378,13 @@ impl Tables {
     }
 
     /// Notes a slot that drains since an earlier agent.
-    pub(super) fn keep_draining(&mut self, slot: u32) {
+    pub(in crate::datapath) fn keep_draining(&mut self, slot: u32) {
         self.slots.keep(slot);
         self.draining.insert(slot);
     }
 
     /// Ends the flows of a slot that drains. Again is done.
-    pub(super) fn end_draining(&mut self, slot: u32) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn end_draining(&mut self, slot: u32) -> anyhow::Result<()> {
         if self.draining.contains(&slot) {
             self.free_moved(slot)?;
             self.draining.remove(&slot);
@@ -388,7 +400,7 @@ impl Tables {
     }
 
     /// Drops what is in the maps and was not put by this agent.
-    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn settle(&mut self) -> anyhow::Result<()> {
         let host_sides: BTreeSet<u32> = self.endpoints.values().copied().collect();
         self.host_sides.retain(|host_side, _| host_sides.contains(host_side));
         let mut put = self.draining.clone();
@@ -418,18 +430,6 @@ impl Tables {
         let is_served = |put: &&Put| publish_value::<A>(&put.spec, put.target).is_some();
         let served = self.publishes.values().filter(is_served);
         served.map(|put| put.slot).chain(self.draining.iter().copied()).collect()
-    }
-
-    pub(super) fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
-        DropReason::ALL
-            .iter()
-            .map(|reason| {
-                let counts = self.reasons.get(&(*reason as u32), 0);
-                let counts =
-                    counts.with_context(|| format!("reading the count of '{}'", reason.name()))?;
-                Ok((reason.name(), counts.iter().sum()))
-            })
-            .collect()
     }
 
     fn take_slot(&mut self) -> anyhow::Result<u32> {
@@ -467,24 +467,4 @@ fn check_served(publish: &PublishSpec, target: PublishTarget) -> anyhow::Result<
         Error::invalid("the container has no address of the family of the publish's host address")
     );
     Ok(())
-}
-
-pub(super) fn take<T>(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<T>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    let map = ebpf.take_map(name).with_context(|| format!("the object lacks the map '{name}'"))?;
-    T::try_from(map).with_context(|| format!("opening the map '{name}'"))
-}
-
-pub(super) fn gone_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
-        result => result,
-    }
 }

@@ -10,22 +10,23 @@ use causeway_common::{
     wire::address::{Port, V4, V6},
 };
 
-use super::{HostSocket, abi::Raw, address::Ip, pins::Pins, tables};
+use super::{address::Ip, gone_is_done, raw::Raw};
+use crate::datapath::{pins::Pins, types::HostSocket};
 
 /// What the cgroup programs noted.
-pub(super) struct HostSockets {
+pub(in crate::datapath) struct HostSockets {
     v4: Noted<V4>,
     v6: Noted<V6>,
 }
 
 impl HostSockets {
     /// Opens the maps.
-    pub(super) fn open(pins: &Pins) -> anyhow::Result<Self> {
+    pub(in crate::datapath) fn open(pins: &Pins) -> anyhow::Result<Self> {
         Ok(Self { v4: Noted::open(pins)?, v6: Noted::open(pins)? })
     }
 
     /// All that are noted. One that was closed stays until others need its place.
-    pub(super) fn list(&self) -> anyhow::Result<Vec<HostSocket>> {
+    pub(in crate::datapath) fn list(&self) -> anyhow::Result<Vec<HostSocket>> {
         let mut sockets = Vec::new();
         self.v4.list(&mut sockets)?;
         self.v6.list(&mut sockets)?;
@@ -33,7 +34,7 @@ impl HostSockets {
     }
 
     /// Forgets one. Gone is done.
-    pub(super) fn forget(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
+    pub(in crate::datapath) fn forget(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
         // By what was meant: the other may be IPv4, although the socket's process spoke of IPv6.
         match socket.meant.ip() {
             IpAddr::V4(_) => self.v4.forget(socket),
@@ -74,6 +75,6 @@ impl<A: Ip> Noted<A> {
             port: Port::new(socket.container.port()),
             _pad: 0,
         };
-        tables::gone_is_done(self.0.remove(&Raw(peer))).context("forgetting a socket of the host")
+        gone_is_done(self.0.remove(&Raw(peer))).context("forgetting a socket of the host")
     }
 }

@@ -8,7 +8,7 @@ use causeway_common::{
 };
 
 /// A family's address, made of one that can be of either.
-pub(super) trait Ip: Address + FamilyMaps {
+pub(in crate::datapath) trait Ip: Address + FamilyMaps {
     /// What stands for this family where keys of either are given to a program.
     const VERSION: u8;
 

@@ -38,7 +38,9 @@ struct Attributes {
 }
 
 /// Every entry of a hash map; one that is moved meanwhile may be missed, as with every walk.
-pub(super) fn entries<K: Pod + Eq + Hash, V: Pod>(map: &MapFd) -> anyhow::Result<HashMap<K, V>> {
+pub(in crate::datapath) fn entries<K: Pod + Eq + Hash, V: Pod>(
+    map: &MapFd,
+) -> anyhow::Result<HashMap<K, V>> {
     let mut found = HashMap::new();
     for_each(map, |key, value| {
         found.insert(key, value);
@@ -47,7 +49,7 @@ pub(super) fn entries<K: Pod + Eq + Hash, V: Pod>(map: &MapFd) -> anyhow::Result
 }
 
 /// Visits every entry of a hash map or an array.
-pub(super) fn for_each<K: Pod, V: Pod>(
+pub(in crate::datapath) fn for_each<K: Pod, V: Pod>(
     map: &MapFd,
     mut visit: impl FnMut(K, V),
 ) -> anyhow::Result<()> {

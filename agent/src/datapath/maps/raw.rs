@@ -9,7 +9,7 @@ use bytemuck::Pod;
 /// A key or value as aya takes it.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Raw<T>(pub(super) T);
+pub(in crate::datapath) struct Raw<T>(pub(in crate::datapath) T);
 
 // SAFETY: transparent over a type that bytemuck vouches for: no padding, no pointer, any bytes are
 // valid.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::flows::FlowTable;
+use super::maps::flow_table::FlowTable;
 
 /// A thread that frees the entries of ended flows: a full table takes it a good part of a second,
 /// which no request waits for.

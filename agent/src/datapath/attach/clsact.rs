@@ -1,0 +1,115 @@
+//! tc programs by filters of the clsact qdisc, before Linux 6.6.
+
+use std::{collections::BTreeMap, fs, io, mem, path::PathBuf};
+
+use anyhow::Context as _;
+use aya::programs::{
+    SchedClassifier,
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+};
+use nix::errno::Errno;
+
+use super::hook::Hook;
+use crate::datapath::types::Interface;
+
+/// What the filters of this program are known by on an interface: fixed, so that a new agent
+/// replaces those of the last one.
+const FILTER: NlOptions =
+    NlOptions { priority: 0xca5e, handle: TcHandle::new(0, 1), classid: None };
+
+/// Removes filters that no interface's removal takes along, and answers the interfaces that got
+/// their clsact qdisc for them. Links end with their pins.
+pub(in crate::datapath) fn remove_filters(instance: &str) -> anyhow::Result<Vec<u32>> {
+    let mut notes = FilterNotes::read(instance);
+    for index in notes.0.keys() {
+        for hook in Hook::OF_UPLINK {
+            remove(hook, *index)?;
+        }
+    }
+    notes.0.retain(|_, made| *made);
+    let path = FilterNotes::path(instance);
+    if path.exists() {
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(notes.0.into_keys().collect())
+}
+
+/// Which uplinks have filters, and whether their clsact qdisc was made for that: unlike links, they
+/// leave no pin to know them by.
+struct FilterNotes(BTreeMap<u32, bool>);
+
+impl FilterNotes {
+    fn path(instance: &str) -> PathBuf {
+        PathBuf::from(format!("/run/causeway/{instance}.filters"))
+    }
+
+    fn read(instance: &str) -> Self {
+        let text = fs::read_to_string(Self::path(instance)).unwrap_or_default();
+        let note = |line: &str| {
+            let (index, made) = line.split_once(' ')?;
+            Some((index.parse().ok()?, made == "made"))
+        };
+        Self(text.lines().filter_map(note).collect())
+    }
+
+    fn write(&self, instance: &str) -> anyhow::Result<()> {
+        let path = Self::path(instance);
+        // The agent has made the folder for its socket; a datapath alone has not.
+        fs::create_dir_all("/run/causeway").context("making the folder /run/causeway")?;
+        let line = |(index, made): (&u32, &bool)| {
+            format!("{index} {}\n", if *made { "made" } else { "found" })
+        };
+        fs::write(&path, self.0.iter().map(line).collect::<String>())
+            .with_context(|| format!("noting the filters in {}", path.display()))
+    }
+}
+
+/// Attaches the program, or replaces that of the last agent's filter.
+pub(super) fn put(
+    program: &mut SchedClassifier,
+    hook: Hook,
+    interface: &Interface,
+    instance: &str,
+) -> anyhow::Result<()> {
+    let made = match tc::qdisc_add_clsact(&interface.name) {
+        Ok(()) => true,
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {
+            false
+        }
+        Err(error) => return Err(error).context("adding the clsact qdisc"),
+    };
+    if Hook::OF_UPLINK.contains(&hook) {
+        let mut notes = FilterNotes::read(instance);
+        *notes.0.entry(interface.index).or_default() |= made;
+        notes.write(instance)?;
+    }
+    // The last agent's filter, if there is one, takes this program in one step.
+    let kept = SchedClassifierLink::attached(
+        &interface.name,
+        hook.direction(),
+        FILTER.priority,
+        FILTER.handle,
+        FILTER.classid,
+    )?;
+    let id = match program.attach_to_link(kept) {
+        Ok(id) => id,
+        Err(_) => program.attach_with_options(
+            &interface.name,
+            hook.direction(),
+            TcAttachOptions::Netlink(FILTER),
+        )?,
+    };
+    // Dropping the link would take the filter away; it is to outlive the agent.
+    mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Detaches the program. Succeeds if the interface or the filter does not exist.
+pub(super) fn remove(hook: Hook, index: u32) -> anyhow::Result<()> {
+    let Ok(name) = nix::net::if_::if_indextoname(index) else { return Ok(()) };
+    let name = name.to_string_lossy();
+    match tc::qdisc_detach_program(&name, hook.direction(), hook.program()) {
+        Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("removing the filter from {name}")),
+    }
+}
