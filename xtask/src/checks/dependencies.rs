@@ -43,5 +43,8 @@ fn judge(workspace: &Workspace, deny: &Path, checks: &[&str]) -> Result<Vec<Find
 fn run(workspace: &Workspace, deny: &Path, words: &[&str]) -> Result<Output> {
     let mut command = Command::new(deny);
     command.current_dir(workspace.root()).args(words);
+    // git gives up after 20 s without data.
+    command.env("GIT_HTTP_LOW_SPEED_LIMIT", "1").env("GIT_HTTP_LOW_SPEED_TIME", "20");
+    command.env("GIT_TERMINAL_PROMPT", "0");
     command.output().with_context(|| format!("cannot run {}", deny.display()))
 }
