@@ -1,4 +1,4 @@
-//! The tables of the decisions, over the maps and the kernel's own knowledge.
+//! [`causeway_common::env`] in the kernel: over maps, helpers and the current frame.
 
 use core::{ffi::c_void, mem};
 
@@ -31,7 +31,7 @@ use causeway_common::{
     wire::{protocol, tuple::Tuple},
 };
 
-/// What the kernel knows while it handles one packet, or one frame at XDP.
+/// Environment of a tc program for one packet, or of an XDP program for one frame.
 pub(crate) struct KernelEnv<'a, C = TcContext> {
     pub(crate) context: &'a C,
 }
@@ -42,7 +42,7 @@ impl<'a, C: EbpfContext> KernelEnv<'a, C> {
         Self { context }
     }
 
-    /// Asks the kernel for the route of a packet; `interface` is where it comes from or, for
+    /// Looks up the route of a packet. `interface` is where the packet arrived or, with
     /// `BPF_FIB_LOOKUP_OUTPUT`, where it leaves.
     #[inline(always)]
     fn look_up_route<A: Family>(
@@ -51,7 +51,7 @@ impl<'a, C: EbpfContext> KernelEnv<'a, C> {
         interface: u32,
         flags: u32,
     ) -> (i64, bpf_fib_lookup) {
-        // SAFETY: all of it is integers.
+        // SAFETY: the struct has only integers, for which zero is valid.
         let mut params: bpf_fib_lookup = unsafe { mem::zeroed() };
         params.family = A::FAMILY;
         params.l4_protocol = packet.protocol;
@@ -59,7 +59,7 @@ impl<'a, C: EbpfContext> KernelEnv<'a, C> {
         params.dport = packet.destination_port.word();
         params.ifindex = interface;
         A::set_route_addresses(packet, &mut params);
-        // SAFETY: `params` is this program's own, and its size is given.
+        // SAFETY: `params` is a local of this function, and its size is passed.
         let answer =
             unsafe { route_lookup(self.context.as_ptr(), &raw mut params, ROUTE_SIZE, flags) };
         (answer, params)
@@ -68,7 +68,7 @@ impl<'a, C: EbpfContext> KernelEnv<'a, C> {
 
 const EEXIST: i32 = -17;
 
-/// The size of the parameters of a route lookup, as the helper takes it.
+/// Size of the parameters of a route lookup, in bytes, as the helper takes it.
 const ROUTE_SIZE: i32 = (mem::size_of::<bpf_fib_lookup>() as u32).cast_signed();
 
 impl<A: Family, C: EbpfContext> FlowStore<A> for KernelEnv<'_, C> {
@@ -79,10 +79,9 @@ impl<A: Family, C: EbpfContext> FlowStore<A> for KernelEnv<'_, C> {
 
     #[inline(always)]
     fn flow(&self, key: &Tuple<A>) -> Option<&mut FlowEntry<A>> {
-        // SAFETY: the entry stays readable until the program ends. It may be freed and taken by
-        // another flow meanwhile, or another CPU may write it: every field is an integer that is
-        // valid whatever it holds, and the worst is a lost count or one packet judged by the state
-        // of a moment ago.
+        // SAFETY: S2 (map value). The entry may be freed and reused for another flow meanwhile, or
+        // written by another CPU. At worst a count is lost, or one packet is judged by an earlier
+        // state.
         A::maps().flows.get_ptr_mut(key).map(|entry| unsafe { &mut *entry })
     }
 
@@ -102,8 +101,8 @@ impl<A: Family, C: EbpfContext> FlowStore<A> for KernelEnv<'_, C> {
     #[inline(always)]
     fn count_flow(&self, slot: u32, most: u32) -> bool {
         let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) else { return false };
-        // Counted first: two CPUs that look at once would both find room. Below zero is where a
-        // flow leaves it that outlived its owner.
+        // Counted before the comparison: two CPUs that only compared could both find room. The
+        // count is below zero after a flow that outlived its owner was removed.
         if count.add(1).cast_signed() < i64::from(most) {
             return true;
         }
@@ -159,7 +158,8 @@ impl<A: Family, C: EbpfContext> Config<A> for KernelEnv<'_, C> {
 
     #[inline(always)]
     fn endpoint(&self, address: &A) -> Option<&Endpoint<A>> {
-        // SAFETY: see `flow`: the worst is one packet that meets an endpoint as it goes or comes.
+        // SAFETY: S2 (map value). At worst one packet meets an endpoint that is being added or
+        // removed.
         unsafe { A::maps().endpoints.get(address) }
     }
 
@@ -186,7 +186,8 @@ impl<A: Family, C: EbpfContext> Config<A> for KernelEnv<'_, C> {
 
     #[inline(always)]
     fn uplink(&self, index: u32) -> Option<&Uplink<A>> {
-        // SAFETY: as for `endpoint`.
+        // SAFETY: S2 (map value). At worst one packet meets an uplink that is being added or
+        // removed.
         unsafe { A::maps().uplinks.get(index) }
     }
 }
@@ -194,21 +195,21 @@ impl<A: Family, C: EbpfContext> Config<A> for KernelEnv<'_, C> {
 impl<A: Family, C: EbpfContext> Kernel<A> for KernelEnv<'_, C> {
     #[inline(always)]
     fn now(&self) -> Ticks {
-        // SAFETY: reads a clock.
+        // SAFETY: the helper takes no pointer.
         (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT) as Ticks
     }
 
     #[inline(always)]
     fn random(&self) -> u32 {
-        // SAFETY: reads a generator.
+        // SAFETY: the helper takes no pointer.
         unsafe { bpf_get_prandom_u32() as u32 }
     }
 
     #[inline(always)]
     fn route(&self, packet: &Tuple<A>, input: u32) -> Route {
         let (answer, params) = self.look_up_route(packet, input, 0);
-        // Without a neighbour entry the route stands all the same: the redirect resolves it. So it
-        // does for a packet that is too long.
+        // A route without a neighbour entry counts: the redirect resolves the neighbour. So does
+        // one that is too narrow for the packet: the length is checked elsewhere.
         let stands =
             [BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_FRAG_NEEDED];
         if stands.into_iter().any(|answers| answer == i64::from(answers)) {
@@ -231,13 +232,13 @@ impl<A: Family, C: EbpfContext> Kernel<A> for KernelEnv<'_, C> {
 
     #[inline(always)]
     fn host_socket(&self, arriving: &Tuple<A>) -> bool {
-        // SAFETY: all of it is integers.
+        // SAFETY: the struct has only integers, for which zero is valid.
         let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
         let size = A::set_sock_tuple(arriving, &mut tuple);
         let context: *mut c_void = self.context.as_ptr();
         let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
-        // SAFETY: `tuple` is this program's own and `size` what of it counts; a socket found is
-        // released below.
+        // SAFETY: `tuple` is a local of this function, and `size` is the part of it that is set. A
+        // socket that is found is released below.
         let socket = unsafe {
             match arriving.protocol {
                 protocol::TCP => bpf_skc_lookup_tcp(context, &raw mut tuple, size, netns, 0),
@@ -248,7 +249,7 @@ impl<A: Family, C: EbpfContext> Kernel<A> for KernelEnv<'_, C> {
         if socket.is_null() {
             return false;
         }
-        // SAFETY: found above, not released yet.
+        // SAFETY: the socket was found above, and is released once.
         unsafe { bpf_sk_release(socket.cast()) };
         true
     }
@@ -262,7 +263,8 @@ impl<A: Family> FragmentStore<A> for KernelEnv<'_> {
 
     #[inline(always)]
     fn datagram(&self, datagram: &Datagram<A>) -> Option<&mut Fragments> {
-        // SAFETY: as for `flow`.
+        // SAFETY: S2 (map value). The record may be freed and reused for another datagram
+        // meanwhile; the worst result is one fragment that finds no flow.
         A::maps().fragments.get_ptr_mut(datagram).map(|record| unsafe { &mut *record })
     }
 
@@ -273,7 +275,7 @@ impl<A: Family> FragmentStore<A> for KernelEnv<'_> {
 
     #[inline(always)]
     fn remove_datagram(&self, datagram: &Datagram<A>) {
-        // One that is gone is removed.
+        // A record that is gone already needs no removal.
         let _ = A::maps().fragments.remove(datagram);
     }
 
@@ -298,7 +300,7 @@ impl<A: Family> FragmentStore<A> for KernelEnv<'_> {
         if !Skb::new(self.context).copy_to(frame) {
             return false;
         }
-        // By reference: as a value it would go over the stack.
+        // By reference: by value the frame would be copied to the stack.
         let frame: &_ = frame;
         A::maps().fragment_queue.insert(key, frame, REPLACE).is_ok()
     }
@@ -315,8 +317,8 @@ impl<A: Family> FragmentStore<A> for KernelEnv<'_> {
 
     #[inline(always)]
     fn reinject_queued(&self, key: &QueuedKey<A>) {
-        // SAFETY: as for `flow`, but that it may become another's is not nothing: whoever removes
-        // it afterwards knows that it did not.
+        // SAFETY: S2 (map value). A frame that is reused for another fragment meanwhile must not be
+        // sent: it is sent only if the removal below succeeds, which shows that it was not.
         let Some(frame) = (unsafe { A::maps().fragment_queue.get(key) }) else { return };
         if Skb::new(self.context).become_frame(frame) && FragmentStore::<A>::drop_queued(self, key)
         {
@@ -327,12 +329,12 @@ impl<A: Family> FragmentStore<A> for KernelEnv<'_> {
 
 #[inline(always)]
 fn state(record: &mut Fragments) -> Counter {
-    // SAFETY: the record is aligned and lies in a map for good; nobody else writes the field once
-    // the record is in there.
+    // SAFETY: the record is aligned, lies in a map value until the program ends, and its state is
+    // written through a `Counter` only once it is in the map.
     unsafe { Counter::new(&raw mut record.state) }
 }
 
-/// The slot of the publish at that address and port.
+/// Slot of the publish at that address and port.
 #[inline(always)]
 pub(crate) fn published<A: Family>(
     protocol: u8,
@@ -344,15 +346,15 @@ pub(crate) fn published<A: Family>(
         0 => None,
         abi::BY_ADDRESS => {
             let key = AddressPort { address: *address, port, protocol, _pad: 0 };
-            // SAFETY: copied at once; see `flow` for what another CPU may do.
+            // SAFETY: S2 (map value); it is copied at once.
             unsafe { A::maps().address_ports.get(key).copied() }
         }
         slot => Some(slot),
     }
 }
 
-/// Whether a socket of the host that is bound there would have what a publish has: as two sockets
-/// cannot have one address and port.
+/// Whether a publish conflicts with a socket of the host that is bound to that address and port, as
+/// a second socket would.
 #[inline(always)]
 pub(crate) fn publish_conflicts<A: Family>(
     protocol: u8,
@@ -367,16 +369,16 @@ pub(crate) fn publish_conflicts<A: Family>(
             let key = AddressPort { address: *address, port, protocol, _pad: 0 };
             *address == A::UNSPECIFIED || A::maps().address_ports.get_ptr(key).is_some()
         }
-        // No publish takes what is sent to a group.
+        // Publishes do not receive multicast.
         Some(_) => !address.is_multicast(),
     }
 }
 
-/// Whether the address is one of the host's, loopback's left out.
+/// Whether the address is one of the host's, loopback excepted.
 #[inline(always)]
 pub(crate) fn is_local<A: Family>(address: &A) -> bool {
     A::maps().local.get_ptr(address).is_some()
 }
 
-/// What an insert that replaces passes.
+/// Flags of an insert that replaces an existing key.
 pub(crate) const REPLACE: u64 = BPF_ANY as u64;

@@ -1,7 +1,7 @@
-//! The cgroup programs: a process of the host addresses a published port, and its socket speaks
-//! with the container instead. No packet is translated, so there is no flow: the container sees the
-//! host's own address on its network. And a process that binds a published port is told that it is
-//! in use.
+//! The cgroup programs, for sockets of the host. A socket that addresses a published port is
+//! connected to the container instead. No packet is translated, so there is no flow; the container
+//! sees the host's own address on its network. A `bind(2)` to a published port fails with
+//! `EADDRINUSE`.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -25,10 +25,10 @@ use crate::{
     maps::{self, Family, HasMaps as _},
 };
 
-/// The call goes on.
+/// Return value: the call continues.
 const ALLOW: i32 = 1;
 
-/// The call fails, with what was set for its answer.
+/// Return value: the call fails, with the error that was set.
 const REFUSE: i32 = 0;
 
 const EADDRINUSE: i32 = 98;
@@ -39,14 +39,14 @@ pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
     to_container::<Ipv4>(&ctx, Call::Connect)
 }
 
-/// `sendmsg(2)` with an address, and of an IPv6 socket that is connected to an IPv4 address without
-/// one too.
+/// `sendmsg(2)` with an address; without one too for an IPv6 socket that is connected to an IPv4
+/// address.
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
     to_container::<Ipv4>(&ctx, Call::Send)
 }
 
-/// `recvmsg(2)`: who sent it.
+/// `recvmsg(2)`: translates the sender's address.
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
     to_publish::<Ipv4>(&ctx)
@@ -94,36 +94,36 @@ pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
     if bind::<Ipv6>(&ctx) == REFUSE { REFUSE } else { bind::<V4InV6>(&ctx) }
 }
 
-/// What a process does with the address.
+/// System call of a process that has a destination address.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Call {
     Connect,
     Send,
 }
 
-/// How an address stands in the program's context.
+/// Form of an address in the program's context.
 trait Form {
-    /// The family of the packets that the socket would send.
+    /// Family of the packets that the socket sends.
     type Family: Spoken;
-    /// The address; none if it is not of this form.
+    /// The address. None if it has another form.
     fn address(ctx: &SockAddrContext) -> Option<Self::Family>;
-    /// Replaces it by another one of this form.
+    /// Replaces the address by another one of this form.
     fn set_address(ctx: &SockAddrContext, address: Self::Family);
-    /// The address of this form that a socket bound to it would have; none if it would have none.
+    /// The address of this form that a bound socket would have. None if it would have none.
     fn bound(ctx: &SockAddrContext) -> Option<Self::Family>;
 }
 
-/// A family that sockets speak.
+/// Address family of sockets.
 trait Spoken: Family {
-    /// Where the call's socket is connected to.
+    /// Address that the call's socket is connected to.
     fn peer(ctx: &SockAddrContext) -> Self;
 }
 
 impl Spoken for V4 {
     #[inline(always)]
     fn peer(ctx: &SockAddrContext) -> Self {
-        // SAFETY: the context's socket, of which the verifier lets this field be read. One of IPv6
-        // has it too.
+        // SAFETY: S1 (context field): the context's socket, and a field that the verifier allows to
+        // read. IPv6 sockets have it too.
         Self::from_word(unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_ip4 })
     }
 }
@@ -131,15 +131,16 @@ impl Spoken for V4 {
 impl Spoken for V6 {
     #[inline(always)]
     fn peer(ctx: &SockAddrContext) -> Self {
-        // SAFETY: the context's socket, of which the verifier lets these words be read, one by one.
+        // SAFETY: S1 (context field): the context's socket, and four words that the verifier allows
+        // to read one by one.
         unsafe {
             let words = &raw const (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_ip6;
-            Self::from_words(one_by_one(words.cast()))
+            Self::from_words(read_words(words.cast()))
         }
     }
 }
 
-/// IPv4, by an IPv4 socket.
+/// IPv4 address of an IPv4 socket.
 struct Ipv4;
 
 impl Form for Ipv4 {
@@ -147,13 +148,13 @@ impl Form for Ipv4 {
 
     #[inline(always)]
     fn address(ctx: &SockAddrContext) -> Option<V4> {
-        // SAFETY: a field of the program's context.
+        // SAFETY: S1 (context field).
         Some(V4::from_word(unsafe { (*ctx.sock_addr).user_ip4 }))
     }
 
     #[inline(always)]
     fn set_address(ctx: &SockAddrContext, address: V4) {
-        // SAFETY: a field of the program's context that it may write.
+        // SAFETY: S1 (context field), which the program may write.
         unsafe { (*ctx.sock_addr).user_ip4 = address.word() }
     }
 
@@ -163,7 +164,7 @@ impl Form for Ipv4 {
     }
 }
 
-/// IPv4 by an IPv6 socket: `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), as dual-stack programs do.
+/// IPv4 address of a dual-stack IPv6 socket: `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
 struct V4InV6;
 
 impl Form for V4InV6 {
@@ -177,13 +178,13 @@ impl Form for V4InV6 {
 
     #[inline(always)]
     fn set_address(ctx: &SockAddrContext, address: V4) {
-        // SAFETY: a field of the program's context that it may write.
+        // SAFETY: S1 (context field), which the program may write.
         unsafe { (*ctx.sock_addr).user_ip6[3] = address.word() }
     }
 
     #[inline(always)]
     fn bound(ctx: &SockAddrContext) -> Option<V4> {
-        // The unspecified address means every IPv4 address too.
+        // The unspecified address stands for every IPv4 address too.
         if words(ctx) == [0; 4] && !is_ipv6_only(ctx) {
             return Some(V4::UNSPECIFIED);
         }
@@ -191,8 +192,8 @@ impl Form for V4InV6 {
     }
 }
 
-/// IPv6, by an IPv6 socket. What it speaks with in the end may be IPv4 all the same: where the
-/// container has nothing else.
+/// IPv6 address of an IPv6 socket. It may be replaced by an IPv4-mapped one, if the container has
+/// IPv4 only.
 struct Ipv6;
 
 impl Form for Ipv6 {
@@ -206,7 +207,7 @@ impl Form for Ipv6 {
     #[inline(always)]
     fn set_address(ctx: &SockAddrContext, address: V6) {
         let [a, b, c, d] = address.words();
-        // SAFETY: fields of the program's context that it may write, a word at a time.
+        // SAFETY: S1 (context field): four words, which the program may write one at a time.
         unsafe {
             let words = &raw mut (*ctx.sock_addr).user_ip6;
             let words: *mut u32 = words.cast();
@@ -223,23 +224,24 @@ impl Form for Ipv6 {
     }
 }
 
-/// The address of an IPv6 socket's call.
+/// Destination address of an IPv6 socket's call.
 #[inline(always)]
 fn words(ctx: &SockAddrContext) -> [u32; 4] {
-    // SAFETY: fields of the program's context.
+    // SAFETY: S1 (context field): the address has four words.
     unsafe {
         let words = &raw const (*ctx.sock_addr).user_ip6;
-        one_by_one(words.cast())
+        read_words(words.cast())
     }
 }
 
-/// Four words of the program's context, of which the verifier lets one at a time be read.
+/// Reads four words of the program's context, one at a time as the verifier demands.
 ///
 /// # Safety
-/// There are four.
+///
+/// `words` points to four words of the context.
 #[inline(always)]
-unsafe fn one_by_one(words: *const u32) -> [u32; 4] {
-    // SAFETY: the caller's.
+unsafe fn read_words(words: *const u32) -> [u32; 4] {
+    // SAFETY: there are four words (contract of this function).
     unsafe {
         [
             words.read_volatile(),
@@ -250,7 +252,7 @@ unsafe fn one_by_one(words: *const u32) -> [u32; 4] {
     }
 }
 
-/// What an IPv6 socket addresses: IPv4 in IPv6's form, or IPv6.
+/// Redirects the call of an IPv6 socket, whose address is IPv4-mapped or IPv6.
 #[inline(always)]
 fn to_container_of_either(ctx: &SockAddrContext, call: Call) -> i32 {
     if V4InV6::address(ctx).is_some() {
@@ -260,8 +262,8 @@ fn to_container_of_either(ctx: &SockAddrContext, call: Call) -> i32 {
     }
 }
 
-/// Who speaks to an IPv6 socket. One with an IPv4 address may be what the process meant by one of
-/// either family.
+/// Translates the peer address of an IPv6 socket. Behind an IPv4-mapped address there may be a
+/// publish of either family that the process addressed.
 #[inline(always)]
 fn to_publish_of_either(ctx: &SockAddrContext) -> i32 {
     if V4InV6::address(ctx).is_some() {
@@ -270,15 +272,15 @@ fn to_publish_of_either(ctx: &SockAddrContext) -> i32 {
     to_publish::<Ipv6>(ctx)
 }
 
-/// Whether `IPV6_V6ONLY` is set, which no helper tells.
+/// Whether `IPV6_V6ONLY` is set. No helper returns it.
 #[inline(always)]
 fn is_ipv6_only(ctx: &SockAddrContext) -> bool {
-    /// `skc_ipv6only` is a bit of the byte after `skc_state` in the kernel's `struct sock_common`,
-    /// with which every socket begins.
+    /// Offset of the byte after `skc_state` in the kernel's `struct sock_common`, with which every
+    /// socket begins. It has the bit `skc_ipv6only`.
     const BYTE: usize = 19;
     const BIT: u8 = 1 << 5;
-    // SAFETY: the context's socket; the kernel answers it as one of its own kind, or null, and the
-    // verifier checks that there is such a byte.
+    // SAFETY: S1 (context field). The helper returns a typed socket or null, and the verifier
+    // checks that it has such a byte.
     unsafe {
         let socket = (*ctx.sock_addr).__bindgen_anon_1.sk.cast();
         let socket: *const u8 = match protocol(ctx) {
@@ -299,23 +301,25 @@ fn bind<F: Form>(ctx: &SockAddrContext) -> i32 {
     if !env::publish_conflicts(protocol(ctx), &address, port(ctx)) {
         return ALLOW;
     }
-    // SAFETY: sets what the call answers.
+    // SAFETY: the helper takes a number; it sets the call's return value.
     unsafe { bpf_set_retval(-EADDRINUSE) };
     REFUSE
 }
 
-/// Whether the call's socket is connected there already.
+/// Whether the call's socket is connected to that address already.
 #[inline(always)]
 fn is_connected_to<A: Spoken>(ctx: &SockAddrContext, to: &SocketAddress<A>) -> bool {
-    // SAFETY: the context's socket, of which the verifier lets this field be read.
+    // SAFETY: S1 (context field): the context's socket, and a field that the verifier allows to
+    // read.
     let port = unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).dst_port };
     A::peer(ctx) == to.address && Port::from_word(port) == to.port
 }
 
-/// Whether it is the agent's own, which finds out whether a port is taken by somebody else.
+/// Whether the socket is the agent's own, which tests whether a port is in use.
 #[inline(always)]
 fn is_probe(ctx: &SockAddrContext) -> bool {
-    // SAFETY: the context's socket, of which the verifier lets this field be read.
+    // SAFETY: S1 (context field): the context's socket, and a field that the verifier allows to
+    // read.
     unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).mark == abi::PROBE_MARK }
 }
 
@@ -325,22 +329,27 @@ fn to_container<F: Form>(ctx: &SockAddrContext, call: Call) -> i32 {
         return ALLOW;
     }
     let Some(address) = F::address(ctx) else { return ALLOW };
-    let meant = SocketAddress { address, port: port(ctx), _pad: 0 };
+    let addressed = SocketAddress { address, port: port(ctx), _pad: 0 };
     let sockets = F::Family::maps().sockets;
-    let peer = container_of(ctx, &meant)
+    let peer = container_of(ctx, &addressed)
         .filter(|peer| !peer.address.is_v4_mapped() || call == Call::Connect);
-    // The kernel goes over to IPv4 with a socket that connects, and not for a packet alone.
+    // The kernel changes a socket to IPv4 when it connects, but not for a single packet.
     if let Some(peer) = peer {
-        // Without a place to remember what was meant, the answers would carry an address that the
+        // Without room to remember the publish's address, replies would carry an address that the
         // process never used.
-        if sockets.insert(peer, meant, REPLACE).is_ok() {
+        if sockets.insert(peer, addressed, REPLACE).is_ok() {
             F::set_address(ctx, peer.address);
             set_port(ctx, peer.port);
         }
-    } else if call == Call::Connect || !is_connected_to(ctx, &meant) {
-        // The same socket may have gone there by a publish: from now on it means what it says.
-        let peer =
-            SocketPeer { cookie: cookie(ctx), address: meant.address, port: meant.port, _pad: 0 };
+    } else if call == Call::Connect || !is_connected_to(ctx, &addressed) {
+        // The socket may have reached this address through a publish before. From now on the
+        // address means itself.
+        let peer = SocketPeer {
+            cookie: cookie(ctx),
+            address: addressed.address,
+            port: addressed.port,
+            _pad: 0,
+        };
         if sockets.get_ptr(peer).is_some() {
             let _ = sockets.remove(peer);
         }
@@ -355,10 +364,10 @@ fn to_publish<F: Form>(ctx: &SockAddrContext) -> i32 {
     }
     let Some(address) = F::address(ctx) else { return ALLOW };
     let peer = SocketPeer { cookie: cookie(ctx), address, port: port(ctx), _pad: 0 };
-    // SAFETY: copied at once; a value is never changed, only replaced.
-    if let Some(meant) = unsafe { F::Family::maps().sockets.get(peer).copied() } {
-        F::set_address(ctx, meant.address);
-        set_port(ctx, meant.port);
+    // SAFETY: S2 (map value); it is copied at once, and a value is never changed but only replaced.
+    if let Some(addressed) = unsafe { F::Family::maps().sockets.get(peer).copied() } {
+        F::set_address(ctx, addressed.address);
+        set_port(ctx, addressed.port);
     }
     ALLOW
 }
@@ -366,50 +375,50 @@ fn to_publish<F: Form>(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 fn container_of<A: Spoken>(
     ctx: &SockAddrContext,
-    meant: &SocketAddress<A>,
+    addressed: &SocketAddress<A>,
 ) -> Option<SocketPeer<A>> {
-    let slot = env::published(protocol(ctx), &meant.address, meant.port)?;
-    // Linux takes the unspecified address for loopback when it is connected to.
-    let loopback = meant.address.is_loopback() || meant.address == A::UNSPECIFIED;
-    if !loopback && !env::is_local(&meant.address) {
+    let slot = env::published(protocol(ctx), &addressed.address, addressed.port)?;
+    // `connect(2)` to the unspecified address reaches loopback in Linux.
+    let loopback = addressed.address.is_loopback() || addressed.address == A::UNSPECIFIED;
+    if !loopback && !env::is_local(&addressed.address) {
         return None;
     }
     let publish = A::maps().publishes.get(slot)?;
     Some(SocketPeer {
         cookie: cookie(ctx),
         address: publish.container,
-        port: publish.container_port_of(meant.port),
+        port: publish.container_port_of(addressed.port),
         _pad: 0,
     })
 }
 
 #[inline(always)]
 fn is_of_host(ctx: &SockAddrContext) -> bool {
-    // SAFETY: reads what the context's socket belongs to.
+    // SAFETY: S1 (context): the helper reads the namespace of the context's socket.
     unsafe { bpf_get_netns_cookie(ctx.as_ptr()) == maps::host_cookie() }
 }
 
 #[inline(always)]
 fn cookie(ctx: &SockAddrContext) -> [u32; 2] {
-    // SAFETY: reads the number of the context's socket.
+    // SAFETY: S1 (context): the helper reads the cookie of the context's socket.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     [cookie as u32, (cookie >> 32) as u32]
 }
 
 #[inline(always)]
 fn protocol(ctx: &SockAddrContext) -> u8 {
-    // SAFETY: a field of the program's context.
+    // SAFETY: S1 (context field).
     unsafe { (*ctx.sock_addr).protocol as u8 }
 }
 
 #[inline(always)]
 fn port(ctx: &SockAddrContext) -> Port {
-    // SAFETY: a field of the program's context; the port's two bytes come first in it.
+    // SAFETY: S1 (context field). The port is its first two bytes.
     Port::from_word(unsafe { (*ctx.sock_addr).user_port } as u16)
 }
 
 #[inline(always)]
 fn set_port(ctx: &SockAddrContext, port: Port) {
-    // SAFETY: a field of the program's context that it may write.
+    // SAFETY: S1 (context field), which the program may write.
     unsafe { (*ctx.sock_addr).user_port = u32::from(port.word()) }
 }

@@ -1,4 +1,4 @@
-//! The XDP program: a frame as the driver received it in, an action out.
+//! The XDP program of uplinks, and its frame.
 
 use core::{marker::PhantomData, ptr};
 
@@ -21,8 +21,8 @@ use crate::{
     maps::{self, Family},
 };
 
-/// XDP on an uplink: what is sure before the kernel makes a packet of it. Frames in several pieces
-/// come too, of which the first is in sight.
+/// XDP on an uplink: decides about frames whose verdict is certain before the kernel makes an skb.
+/// It accepts multi-buffer frames, of which only the first buffer is readable.
 #[xdp(frags)]
 pub(crate) fn xdp_uplink(ctx: XdpContext) -> u32 {
     let mut buffer = Buffer { context: &ctx, _frame: PhantomData };
@@ -37,14 +37,15 @@ pub(crate) fn xdp_uplink(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn decide_family<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u32 {
     let input = buffer.context.ingress_ifindex() as u32;
-    // What is for another machine, or for all, is not looked at: nobody has compared yet.
+    // Frames for other machines, multicast and broadcast pass: at XDP the kernel has not compared
+    // the destination MAC yet.
     if maps::uplink_mac(input).is_none_or(|uplink| uplink.mac != destination) {
         return xdp_action::XDP_PASS;
     }
     let arrival = Arrival { side: side::UPLINK, input, length: buffer.length(), gso_size: 0 };
     let Ok(packet) = A::parse_usual(buffer, arrival) else { return xdp_action::XDP_PASS };
     match xdp::decide(buffer, &packet, &KernelEnv::new(buffer.context)) {
-        // Half rewritten it must not go on.
+        // A frame that is partly rewritten must not go on.
         XdpVerdict::Forward(entry) => match xdp::rewrite(buffer, &packet, &entry.translation) {
             Some(()) => xdp_action::XDP_REDIRECT,
             None => drop(DropReason::RewriteFailed),
@@ -67,15 +68,15 @@ impl Receivers for KernelEnv<'_, XdpContext> {
     }
 }
 
-/// A frame before the kernel has made a packet of it. A VLAN tag is in it, unless the hardware has
-/// taken it out.
+/// A frame before the kernel has made an skb of it. It contains a VLAN tag, unless the hardware has
+/// removed the tag.
 struct Buffer<'a> {
     context: &'a XdpContext,
     _frame: PhantomData<&'a [u8]>,
 }
 
 impl Buffer<'_> {
-    /// Bytes that are in sight: a longer packet is malformed by them, and so goes on.
+    /// Readable bytes. A longer packet is malformed by this length, and passes.
     #[inline(always)]
     fn length(&self) -> u32 {
         (self.context.data_end() - self.context.data()) as u32
@@ -95,8 +96,7 @@ impl Buffer<'_> {
 impl Frame for Buffer<'_> {
     #[inline(always)]
     fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
-        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s,
-        // which is nothing to the machines that BPF runs on.
+        // SAFETY: S5 (bytes of the frame).
         self.reach::<T>(offset).map(|at| unsafe { *at })
     }
 }
@@ -105,7 +105,7 @@ impl FrameMut for Buffer<'_> {
     #[inline(always)]
     fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()> {
         let at = self.reach::<T>(offset)?;
-        // SAFETY: within the frame, and a `T` is plain bytes. For its alignment see `read`.
+        // SAFETY: S5 (bytes of the frame).
         unsafe { *at = *value };
         Some(())
     }
