@@ -269,7 +269,7 @@ mod tests {
     };
 
     #[test]
-    fn words_hold_the_bytes_of_the_packet() {
+    fn words_hold_packet_bytes() {
         assert_eq!(bytemuck::bytes_of(&V4::new([172, 18, 0, 2])), [172, 18, 0, 2]);
         assert_eq!(bytemuck::bytes_of(&Port::new(5000)), [0x13, 0x88]);
         let octets = core::array::from_fn(|i| u8::try_from(i).unwrap());
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn subnets_contain_their_addresses_only() {
+    fn ipv4_subnet_and_broadcast_match() {
         let (subnet, mask) = (V4::new([172, 18, 0, 0]), V4::new([255, 255, 0, 0]));
         assert!(V4::new([172, 18, 255, 1]).is_in(&subnet, &mask));
         assert!(!V4::new([172, 19, 0, 1]).is_in(&subnet, &mask));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn multicast_is_told_from_unicast() {
+    fn ipv4_multicast_is_recognized() {
         for (octets, multicast) in [
             ([224, 0, 0, 1], true),
             ([239, 255, 0, 1], true),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_a_network_in_ipv4_and_an_address_in_ipv6() {
+    fn loopback_is_recognized() {
         assert!(
             V4::new([127, 0, 0, 1]).is_loopback() && V4::new([127, 255, 255, 255]).is_loopback()
         );
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ipv6_addresses_are_for_is_told_by_their_prefix() {
+    fn ipv6_scopes_follow_prefix() {
         let of = |first: [u8; 2], last: u8| {
             let mut octets = [0; 16];
             octets[..2].copy_from_slice(&first);
@@ -377,9 +377,9 @@ mod tests {
         );
     }
 
-    families!(a_subnet_has_what_begins_as_it_does, a_sum_is_that_of_the_bytes);
+    families!(subnet_contains_its_prefix_only, sum_equals_sum_of_bytes);
 
-    fn a_subnet_has_what_begins_as_it_does<A: Fixture>() {
+    fn subnet_contains_its_prefix_only<A: Fixture>() {
         let bits = size_of::<A>() * 8;
         for length in 0..=bits {
             let mask = A::of(core::array::from_fn(|i| {
@@ -403,7 +403,7 @@ mod tests {
         }
     }
 
-    fn a_sum_is_that_of_the_bytes<A: Fixture>() {
+    fn sum_equals_sum_of_bytes<A: Fixture>() {
         let mut state = 5_u64;
         for _ in 0..1000 {
             let address = A::of(core::array::from_fn(|_| {

@@ -45,14 +45,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_rfc_1624_holds() {
+    fn example_of_rfc_1624_holds() {
         // Section 4: the field is 0xdd2f, a word goes from 0x5555 to 0x3285, the new field is
         // 0x0000.
         assert_eq!(update(0xdd2f, u32::from(delta(0x5555, 0x3285))), 0x0000);
     }
 
     #[test]
-    fn an_incremental_update_equals_the_full_sum() {
+    fn update_equals_full_sum() {
         let mut state = 0x2545_f491_4f6c_dd1du64;
         let mut random = move || {
             state ^= state << 13;
@@ -80,14 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn no_change_adds_nothing() {
+    fn delta_of_no_change_is_zero() {
         for sum in [0, 1, 0xffff, 0x1_0000, 0xffff_ffff] {
             assert_eq!(delta(sum, sum), 0);
         }
     }
 
     #[test]
-    fn folding_carries_twice() {
+    fn fold_carries_twice() {
         assert_eq!(fold(0xffff_ffff), 0xffff);
         assert_eq!(fold(0x0001_ffff), 1);
         assert_eq!(fold(0), 0);

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_contradict_themselves_are_malformed() {
+    fn contradicting_headers_are_malformed() {
         for (what, at, value) in [
             ("version 6", 14, 0x65),
             ("a header of four words", 14, 0x44),
@@ -228,12 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn a_total_length_of_zero_is_a_large_gso_packet() {
+    fn zero_total_length_is_big_tcp() {
         assert!(parse(&changed(17, 0)).is_ok());
     }
 
     #[test]
-    fn fragments_are_told_by_their_place() {
+    fn fragments_are_told_by_offset_and_flag() {
         for (what, field, payload, first) in [
             ("none", [0, 0], Payload::Tcp, false),
             ("none that may be", [0x40, 0], Payload::Tcp, false),

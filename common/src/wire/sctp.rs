@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_first_chunk_means_what_tcps_flags_do() {
+    fn first_chunk_has_equivalent_tcp_flag() {
         for (what, kind, tag, meaning) in [
             ("INIT", 1, 0, tcp::SYN),
             ("INIT with a tag", 1, 7, 0),

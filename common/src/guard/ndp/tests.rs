@@ -91,7 +91,7 @@ fn check(rows: &[(&str, Vec<u8>, DropReason)]) {
 }
 
 #[test]
-fn a_neighbour_is_asked_for_in_ones_own_name() {
+fn solicitation_needs_own_addresses() {
     let ask = |source, destination, target, options: &[_]| {
         about(135, source, destination, target, options)
     };
@@ -180,7 +180,7 @@ fn a_neighbour_is_asked_for_in_ones_own_name() {
 }
 
 #[test]
-fn only_what_is_its_own_is_advertised() {
+fn advertisement_needs_own_target() {
     let tell = |source, destination, target, options: &[_]| {
         about(136, source, destination, target, options)
     };
@@ -225,7 +225,7 @@ fn only_what_is_its_own_is_advertised() {
 }
 
 #[test]
-fn an_address_is_probed_by_who_is_to_have_it() {
+fn probe_needs_own_target() {
     let probe =
         |target, options: &[_]| about(135, V6::UNSPECIFIED, solicited(target), target, options);
     check(&[
@@ -241,7 +241,7 @@ fn an_address_is_probed_by_who_is_to_have_it() {
 }
 
 #[test]
-fn no_container_is_a_router() {
+fn router_messages_are_dropped() {
     let prefix = [&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0][..], &[1, 1], &C1_MAC].concat();
     for kind in [130, 134, 137, 151, 152, 153] {
         for (source, destination) in [
@@ -262,7 +262,7 @@ fn no_container_is_a_router() {
 }
 
 #[test]
-fn routers_are_asked_for_in_ones_own_name() {
+fn router_solicitation_needs_own_addresses() {
     let ask = |source, destination, options: &[[u8; 8]]| {
         message(133, source, destination, &options.concat())
     };
@@ -283,7 +283,7 @@ fn routers_are_asked_for_in_ones_own_name() {
 }
 
 #[test]
-fn groups_are_listened_to_in_ones_own_name() {
+fn listener_report_needs_own_source() {
     for kind in [131, 132, 143] {
         // The group, and more of them than anybody counts.
         let tell = |source, destination| message(kind, source, destination, &[0xff; 400]);
@@ -310,7 +310,7 @@ fn groups_are_listened_to_in_ones_own_name() {
 }
 
 #[test]
-fn a_message_in_another_form_is_refused() {
+fn unusual_form_is_dropped() {
     let plain = about(136, V6::C1, NODES, V6::C1, &[]);
     let behind = |header: &[u8], next: u8| {
         let mut packet = plain.clone();
@@ -386,7 +386,7 @@ fn a_message_in_another_form_is_refused() {
 
 /// To a neighbour nothing of it is brought: who sees it is the neighbour's stack, by the bridge.
 #[test]
-fn whose_frame_it_is_says_its_mac() {
+fn source_mac_must_match_endpoint() {
     let packet = about(136, V6::C1, LL2, V6::C1, &[]);
     let mut stolen = frame::<V6>(C1_SIDE, &packet);
     stolen[6..12].copy_from_slice(&C2_MAC);
@@ -414,7 +414,7 @@ fn whose_frame_it_is_says_its_mac() {
 }
 
 #[test]
-fn what_comes_from_outside_is_the_hosts() {
+fn messages_from_uplink_are_punted() {
     for kind in 130..=137 {
         let packet = message(kind, V6::ROUTER, V6::HOST, &[0; 24]);
         assert_eq!(decided(UPLINK, &packet), Decision::Stop(DropReason::NotOurs), "type {kind}");
@@ -422,7 +422,7 @@ fn what_comes_from_outside_is_the_hosts() {
 }
 
 #[test]
-fn any_message_is_read_within_reach_and_none_in_anothers_name_passes() {
+fn any_message_is_read_within_bounds() {
     let mut state = 3_u64;
     let mut passed = 0;
     for round in 0..100_000_usize {

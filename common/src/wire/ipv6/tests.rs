@@ -91,7 +91,7 @@ const SYN: [u8; 20] =
     [0x0f, 0xa0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0];
 
 #[test]
-fn extension_headers_are_walked_up_to_the_bound() {
+fn extension_headers_are_parsed_to_bound() {
     let seen = |bytes| (Payload::Tcp, bytes);
     let bypasses_socket_lookup = |bytes| (Payload::Unparsed, bytes);
     for (what, chain, expected) in [
@@ -175,7 +175,7 @@ fn extension_headers_are_walked_up_to_the_bound() {
 }
 
 #[test]
-fn what_is_no_extension_header_is_a_payload() {
+fn other_headers_are_payload() {
     // Authentication, ESP, mobility, none, one that nobody knows.
     for number in [51, 50, 135, 59, 253] {
         for chain in [&[Other(number)][..], &[Destination(8), Other(number)]] {
@@ -190,7 +190,7 @@ fn what_is_no_extension_header_is_a_payload() {
 }
 
 #[test]
-fn fragments_are_told_by_their_header() {
+fn fragments_are_told_by_header() {
     let id = u32::from_ne_bytes(ID);
     for (what, chain, payload, first) in [
         ("first", &[Fragment(0, true)][..], Payload::Tcp, true),
@@ -237,7 +237,7 @@ fn fragments_are_told_by_their_header() {
 }
 
 #[test]
-fn headers_that_contradict_themselves_are_malformed() {
+fn contradicting_headers_are_malformed() {
     let whole = frame_of(&[], protocol::TCP, &SYN);
     let behind = frame_of(&[Destination(24)], protocol::TCP, &SYN);
     for (what, frame, at, value) in [
@@ -260,7 +260,7 @@ fn headers_that_contradict_themselves_are_malformed() {
 }
 
 #[test]
-fn no_chain_cut_short_is_read_beyond_its_end() {
+fn truncated_chain_is_not_overread() {
     let chain = [HopByHop(8), Destination(16), Routing(8, 0), Fragment(0, true)];
     let frame = frame_of(&chain, protocol::TCP, &SYN);
     for length in 0..frame.len() {
@@ -272,7 +272,7 @@ fn no_chain_cut_short_is_read_beyond_its_end() {
 }
 
 #[test]
-fn a_large_gso_packet_says_so_behind_hop_by_hop_options_too() {
+fn big_tcp_is_found_behind_hop_by_hop() {
     for chain in [&[][..], &[HopByHop(8)]] {
         let mut frame = frame_of(chain, protocol::TCP, &SYN);
         frame[ETHERNET + 4..][..2].fill(0);
@@ -286,7 +286,7 @@ fn a_large_gso_packet_says_so_behind_hop_by_hop_options_too() {
 }
 
 #[test]
-fn no_packet_on_a_wire_has_a_mapped_address() {
+fn ipv4_mapped_address_is_malformed() {
     let mapped = V6::v4_mapped(V4::C1);
     let tcp = |source, destination| {
         frame::<V6>(C1_SIDE, &V6::ip(protocol::TCP, source, destination, &SYN))
@@ -304,7 +304,7 @@ fn no_packet_on_a_wire_has_a_mapped_address() {
 }
 
 #[test]
-fn what_an_error_quotes_is_found_behind_its_extension_headers() {
+fn quote_is_found_behind_extension_headers() {
     let quoted = |chain: &[Header], protocol, payload: &[u8]| {
         let packet = packet_of(chain, protocol, payload);
         [&[0; 62][..], &packet].concat()
@@ -358,7 +358,7 @@ fn what_an_error_quotes_is_found_behind_its_extension_headers() {
 }
 
 #[test]
-fn messages_are_told_by_their_type() {
+fn icmp_payload_follows_type() {
     for (kinds, payload) in [
         (1..=4, Payload::Error),
         (128..=129, Payload::Echo),
@@ -379,7 +379,7 @@ fn messages_are_told_by_their_type() {
 }
 
 #[test]
-fn a_headers_other_fields_stay_as_they_were() {
+fn rewrite_keeps_other_fields() {
     let mut header = Ipv6(Ipv6Hdr {
         vcf: [0x6a, 0xbc, 0xde, 0xf1],
         payload_len: 20_u16.to_be_bytes(),

@@ -17,12 +17,12 @@ use std::vec::Vec;
 use super::*;
 
 families!(
-    a_packet_says_who_and_what,
-    options_hide_nothing,
-    no_frame_cut_short_is_read_beyond_its_end,
-    what_begins_a_flow,
-    any_bytes_are_parsed_or_refused_alike_by_both_ways,
-    a_gso_packet_is_as_long_as_its_segments,
+    tuple_and_payload_are_parsed,
+    options_do_not_hide_payload,
+    truncated_frame_is_not_overread,
+    only_first_packets_start_flows,
+    both_parsers_agree_on_any_bytes,
+    gso_length_is_that_of_segments,
 );
 
 const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::SCTP];
@@ -53,7 +53,7 @@ const INIT: [u8; 32] = {
     bytes
 };
 
-fn a_packet_says_who_and_what<A: Fixture>() {
+fn tuple_and_payload_are_parsed<A: Fixture>() {
     for (number, data, payload, flags, sequence, acknowledgment) in [
         (protocol::TCP, &DATA[..], Payload::Tcp, 0x12, 1, 2),
         (protocol::UDP, &DATA, Payload::Udp, 0, 0, 0),
@@ -92,7 +92,7 @@ fn a_packet_says_who_and_what<A: Fixture>() {
     assert_eq!((packet.payload, packet.tuple.protocol), (Payload::Echo, A::ICMP));
 }
 
-fn options_hide_nothing<A: Fixture>() {
+fn options_do_not_hide_payload<A: Fixture>() {
     for options in 1..=Head::OPTIONS {
         for protocol in PROTOCOLS.into_iter().chain([A::ICMP]) {
             let data = if protocol == protocol::SCTP { &INIT[..] } else { &DATA };
@@ -115,7 +115,7 @@ fn options_hide_nothing<A: Fixture>() {
     }
 }
 
-fn no_frame_cut_short_is_read_beyond_its_end<A: Fixture>() {
+fn truncated_frame_is_not_overread<A: Fixture>() {
     for options in [0, 1, Head::OPTIONS] {
         for protocol in PROTOCOLS.into_iter().chain([A::ICMP]) {
             let data = if protocol == protocol::SCTP { &INIT[..] } else { &DATA };
@@ -137,7 +137,7 @@ fn no_frame_cut_short_is_read_beyond_its_end<A: Fixture>() {
     }
 }
 
-fn what_begins_a_flow<A: Fixture>() {
+fn only_first_packets_start_flows<A: Fixture>() {
     let (frame, at) = sent::<A>(Head::USUAL, protocol::TCP, &DATA);
     for (flags, begins) in [
         (0x02, true),
@@ -181,7 +181,7 @@ fn what_begins_a_flow<A: Fixture>() {
 }
 
 /// Each way reads no further than the kernel's program sees to it that there is something.
-fn any_bytes_are_parsed_or_refused_alike_by_both_ways<A: Fixture>() {
+fn both_parsers_agree_on_any_bytes<A: Fixture>() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let (mut parsed, mut usually) = (0, 0);
     for round in 0..200_000_usize {
@@ -223,7 +223,7 @@ fn any_bytes_are_parsed_or_refused_alike_by_both_ways<A: Fixture>() {
     assert!(parsed > 20_000 && usually > 10_000 && parsed > usually, "{parsed} and {usually}");
 }
 
-fn a_gso_packet_is_as_long_as_its_segments<A: Fixture>() {
+fn gso_length_is_that_of_segments<A: Fixture>() {
     for options in [0, 3] {
         let head = Head { options, ..Head::USUAL };
         let (mut frame, at) = sent::<A>(head, protocol::TCP, &[&DATA[..], &[0; 40]].concat());
