@@ -1,5 +1,4 @@
-//! Every input that was saved holds still: those that led the fuzzer somewhere new, and those that
-//! once found something.
+//! Replays the saved corpus: inputs that reached new code, and inputs that once failed.
 
 use std::{fs, path::Path};
 
@@ -15,23 +14,23 @@ fn replay(target: &str, run: fn(&[u8])) {
     assert!(inputs.len() > 20, "{} has {} saved inputs", directory.display(), inputs.len());
     for input in inputs {
         let bytes = fs::read(&input).expect("a saved input");
-        // Its name is what a failure does not tell by itself.
+        // The name of the input, which the panic message does not have.
         eprintln!("{}", input.display());
         run(&bytes);
     }
 }
 
 #[test]
-fn saved_bytes_are_parsed_or_refused() {
+fn parse_corpus_holds() {
     replay("parse", parse::run);
 }
 
 #[test]
-fn saved_errors_are_whole() {
+fn errors_corpus_holds() {
     replay("errors", errors::run);
 }
 
 #[test]
-fn what_must_hold_holds_in_saved_histories() {
+fn history_corpus_holds() {
     replay("history", history::run);
 }
