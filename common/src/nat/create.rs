@@ -1,4 +1,4 @@
-//! The beginning of a flow: a port, and two entries in the table.
+//! Creation of a flow: reserves a port, and inserts two entries in the flow table.
 
 use crate::{
     abi::{drop_reason::DropReason, limits, network::Network, state::State, translation::deliver},
@@ -13,7 +13,7 @@ use crate::{
     wire::{address::Address, packet::Payload, tuple::side},
 };
 
-/// How many ports a new flow tries, its own first, before it is refused. A range of fewer is tried
+/// Ports that a new flow tries before it is refused, its own port first. A smaller range is tried
 /// whole.
 pub const PORT_TRIES: u32 = 128;
 
@@ -35,12 +35,11 @@ pub fn create<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result
 /// do with them too: a port that two have still belongs to one of them toward each destination.
 const MAPPING_AVOIDANCE_TRIES: u32 = PORT_TRIES / 2;
 
-/// Makes everything ready for [`try_port`].
+/// Prepares the entry and the port reservation for [`try_port`].
 #[inline(always)]
 pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
-    let bridged = scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE;
-    // Field by field, in place: a value made first and moved then would take its room on BPF's
-    // stack.
+    let same_bridge = scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE;
+    // Field by field, in place: a value that is moved would take its room on the BPF stack.
     let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
     let protocol = packet.tuple.protocol;
     entry.packets = 0;
@@ -64,7 +63,7 @@ pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
         network.timeout(state, protocol)
     };
     *walk = PortWalk::NOT_BEGUN;
-    *reservation = if bridged && !packet.begins() {
+    *reservation = if same_bridge && !packet.begins() {
         reservation::NONE
     } else if entry.owner != 0
         && !env.count_flow(
@@ -91,27 +90,29 @@ pub fn try_port<A: Address>(scratch: &mut Scratch<A>, attempt: u32, env: &impl E
     if *reservation != reservation::TAKEN {
         return false;
     }
-    // A flow that goes by a mapping has the mapping's port.
+    // A flow that uses a mapping has the mapping's port.
     let refreshes_mapping =
         new_flow.forward.refreshes_mapping != 0 && packet.tuple.side != side::MAPPING;
     let fixed = packet.payload == Payload::Sctp || refreshes_mapping;
     if attempt > 0 && fixed {
         return false;
     }
-    // Nobody asks what the host's own sockets send into a network: where it speaks there for others
-    // it keeps off the ports that they pick.
+    // No socket lookup covers what the host's own sockets send into a network. Where the gateway's
+    // address stands for a client, the port comes from the range that those sockets do not pick
+    // from.
     if attempt > 0 || (new_flow.forward.deliver == deliver::CONTAINER_NAT64 && !fixed) {
-        // Here, because nearly every flow has its own port.
+        // The walk begins only here, because nearly every flow keeps its own port.
         if !walk.has_begun() {
             let range = env.network(u32::from(entry.network)).unwrap_or(&Network::DEFAULT);
             *walk = PortWalk::new(range, env.random());
         }
-        // Neighbours too: an exchange through a published port may have taken their tuple.
+        // Also between containers of one network: a flow through a published port may have taken
+        // their tuple.
         reply_key.destination_port = walk.next();
         new_flow.translate();
     }
-    // A container's own published port, from that very port: what it sends and what answers would
-    // have one tuple.
+    // A container that addresses its own published port from that port: the packet and its reply
+    // would have one tuple.
     let is_itself = *reply_key == packet.tuple;
     if new_flow.uses_host_address
         && (is_itself
@@ -143,7 +144,7 @@ pub fn try_port<A: Address>(scratch: &mut Scratch<A>, attempt: u32, env: &impl E
     *reservation == reservation::TAKEN
 }
 
-/// Inserts the forward half, if a port was reserved: a flow has both halves, or neither.
+/// Inserts the forward entry if a port was reserved: a flow has both entries or neither.
 #[inline(always)]
 pub fn complete<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(), DropReason> {
     let completed = insert_forward(scratch, env);
@@ -153,8 +154,8 @@ pub fn complete<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Resu
     {
         env.uncount_flow(scratch.entry.owner);
     }
-    // Neighbours need no flow: one that missed its beginning, cannot have any or finds no room is
-    // brought all the same.
+    // Within one bridge a packet needs no flow. It is forwarded even if its flow was missed at the
+    // start, is not allowed, or finds no room.
     let Err(reason) = completed else { return Ok(()) };
     if scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE
         && !matches!(reason, DropReason::PortsExhausted | DropReason::SctpPortTaken)
@@ -169,7 +170,7 @@ pub fn complete<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Resu
     Err(reason)
 }
 
-/// Inserts the forward half; false where another CPU did.
+/// Inserts the forward entry. Returns false if another CPU has inserted it.
 #[inline(always)]
 fn insert_forward<A: Address>(
     scratch: &mut Scratch<A>,
@@ -200,7 +201,8 @@ fn insert_forward<A: Address>(
         }
         Err(refused) => {
             env.remove_flow(reply_key);
-            // Another CPU began the same flow with an earlier packet: this one follows it.
+            // Another CPU has created the same flow for an earlier packet: this packet uses that
+            // flow.
             match (refused, env.flow(key)) {
                 (InsertError::Exists, Some(earlier)) => {
                     entry.translation = earlier.translation;

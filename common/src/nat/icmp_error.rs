@@ -1,9 +1,9 @@
-//! ICMP errors that belong to a flow (RFC 5508 section 4.2): the packet they quote is one that left
+//! ICMP errors that belong to a flow (RFC 5508 section 4.2). The quoted packet is one that left
 //! translated, so the quote is translated back, and the error goes where that packet came from. An
-//! error begins no flow and prolongs none.
+//! error begins no flow and refreshes none.
 //!
-//! All of it happens on plain bytes, in place, on the host as in the kernel: errors are rare, and a
-//! helper call less counts for little.
+//! Errors are rewritten in place on plain bytes, in the kernel as in tests: they are rare, so that
+//! saving helper calls matters little.
 
 use crate::{
     abi::{drop_reason::DropReason, translation::deliver},
@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// Finds the flow that an error belongs to, given what it quotes, and how both are translated. None
-/// if it belongs to none.
+/// Finds the flow that an error belongs to by the packet that it quotes, and writes the translation
+/// of both to `error`. None if it belongs to no flow.
 #[inline(always)]
 pub fn translate<A: Rewrite>(
     packet: &Packet<A>,
@@ -31,23 +31,22 @@ pub fn translate<A: Rewrite>(
     env: &impl Env<A>,
 ) -> Option<Result<(), DropReason>> {
     let ErrorTranslation { outer, quote, quoted } = error;
-    // The answer to the quoted packet would arrive where the error did, and under that key is how
-    // such packets are translated.
+    // A reply to the quoted packet would arrive where the error did. Its entry has the translation.
     let key = quote.tuple.reversed();
     let entry = env.flow(&key)?;
     if entry.epoch != env.epoch(entry.slot) || (entry.input != 0 && entry.input != packet.input) {
         return None;
     }
-    // In place: as values of its own all this would take its room on BPF's stack.
+    // In place: as separate values this would take its room on the BPF stack.
     *outer = entry.translation;
-    // Those of a next hop are good for the flow's own packets alone, which write them.
+    // A next hop's MACs are valid for the flow's own packets only, which keep them up to date.
     outer.macs = entry.translation.macs_of_container();
     drop(entry);
     if outer.deliver == deliver::SAME_BRIDGE {
         // Between neighbours nothing was translated.
         return None;
     }
-    // A container speaks for itself alone; outside, any router may report.
+    // A container may report errors for itself only; outside, any router may.
     let by_peer = packet.tuple.source == key.source;
     if packet.tuple.side == side::CONTAINER && !by_peer {
         return Some(Err(DropReason::SourceAddressSpoofed));
@@ -68,8 +67,8 @@ pub fn translate<A: Rewrite>(
     Some(Ok(()))
 }
 
-/// Translates an error in place: its own header, with one hop less, and what it quotes. None if the
-/// frame is shorter than it was.
+/// Translates an error in place: its own header, with one hop less, and the quoted packet. None if
+/// the frame is shorter than when it was parsed.
 #[inline(always)]
 pub fn apply<A: Rewrite>(
     frame: &mut (impl FrameMut + ?Sized),
@@ -77,11 +76,11 @@ pub fn apply<A: Rewrite>(
     translation: &ErrorTranslation<A>,
 ) -> Option<()> {
     let ErrorTranslation { outer, quote, quoted } = translation;
-    // Bounds that hold for every quote that was parsed, and that BPF's verifier has lost.
+    // These bounds hold for every quote that was parsed, but the verifier has lost them.
     let (header_at, payload_at) = (quote.header_at & HEADER_MASK, quote.payload_at & PAYLOAD_MASK);
     let mut header: A::Header = frame.read(ETHERNET)?;
     if outer.deliver == deliver::STACK {
-        // It is where it goes, or where it comes from: no hop.
+        // To or from the host itself: no hop is counted.
         A::rewrite_quoted(&mut header, &outer.tuple, outer.address_delta);
     } else {
         A::rewrite(&mut header, outer);
@@ -94,8 +93,8 @@ pub fn apply<A: Rewrite>(
     frame.put(header_at, &header)?;
 
     let mut icmp_delta = rewrite_quoted_payload(frame, payload_at, &quote.tuple, quoted)?;
-    // IPv4's header sums up: its addresses add nothing to ICMP's checksum. IPv6's has no sum, and
-    // there ICMP's covers the outer addresses too.
+    // An IPv4 header has a checksum of its own, so that its addresses change nothing in ICMP's.
+    // IPv6 has none, and ICMPv6's covers the outer addresses too.
     if A::has_pseudo_header(A::ICMP) {
         icmp_delta += u32::from(address_delta) + u32::from(outer.address_delta);
     }
@@ -103,8 +102,8 @@ pub fn apply<A: Rewrite>(
     frame.put(icmp_at + 2, &checksum::update(old, icmp_delta))
 }
 
-/// Rewrites the ports of what is quoted, and its checksum if the quote reaches that far. Answers
-/// what that adds to a sum over the quote; none if the frame is shorter than it was.
+/// Rewrites the ports of the quoted packet, and its checksum if the quote reaches that far. Returns
+/// the change of a sum over the quote. None if the frame is shorter than when it was parsed.
 #[inline(always)]
 pub(crate) fn rewrite_quoted_payload<A: Rewrite>(
     frame: &mut (impl FrameMut + ?Sized),
@@ -132,8 +131,8 @@ pub(crate) fn rewrite_quoted_payload<A: Rewrite>(
         echo::REQUEST => frame.put(payload_at + 4, &quoted.source_port)?,
         _ => frame.put(payload_at + 4, &quoted.destination_port)?,
     }
-    // A quote need not reach as far as TCP's checksum, and UDP may have none.
-    // SCTP's covers neither the addresses nor ports that change.
+    // A quote may end before TCP's checksum, and UDP may have none. SCTP's checksum covers no
+    // addresses, and its ports do not change.
     if quoted.protocol != protocol::SCTP
         && let Some(old) = frame.read::<u16>(payload_at + sum_at)
         && !(old == 0 && quoted.protocol == protocol::UDP)
