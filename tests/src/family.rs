@@ -206,7 +206,7 @@ impl Family {
         }
     }
 
-    /// Protocol number of ICMP or ICMPv6.
+    /// Protocol number of ICMP or `ICMPv6`.
     pub const fn icmp(self) -> u8 {
         match self {
             V4 => 1,

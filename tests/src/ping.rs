@@ -120,7 +120,7 @@ fn receive(socket: &UdpSocket, family: Family, end: Instant) -> io::Result<Messa
     }
 }
 
-/// An echo request. The kernel fills in the ICMPv6 checksum.
+/// An echo request. The kernel fills in the `ICMPv6` checksum.
 fn echo(kind: u8, identifier: u16, sequence: u16, size: usize) -> Vec<u8> {
     let mut message = vec![kind, 0, 0, 0];
     message.extend(identifier.to_be_bytes());

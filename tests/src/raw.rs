@@ -470,7 +470,7 @@ impl Raw {
         Self { socket, family, protocol }
     }
 
-    /// Sends and receives ICMP or ICMPv6.
+    /// Sends and receives ICMP or `ICMPv6`.
     pub fn icmp(netns: &Netns, family: Family) -> Self {
         Self::open(netns, family, family.icmp())
     }

@@ -83,7 +83,7 @@ impl Packet {
         bytes
     }
 
-    /// Parses a packet. `None` if it is too short or its CRC32c is wrong.
+    /// Parses a packet. `None` if it is too short or its `CRC32c` is wrong.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let packet = Self {
             source: u16::from_be_bytes(bytes.get(0..2)?.try_into().ok()?),

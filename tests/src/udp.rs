@@ -21,7 +21,7 @@ use nix::sys::socket::{
 use crate::{
     family::Family,
     place, tcp,
-    wait::{DEADLINE, SILENCE},
+    wait::{self, DEADLINE, SILENCE},
 };
 
 /// A server that answers each datagram with its tag and the datagram, and records its peers.
@@ -130,6 +130,21 @@ pub fn answer(socket: &UdpSocket, to: impl Into<SocketAddr>) -> String {
 pub fn is_silent(socket: &UdpSocket, to: impl Into<SocketAddr>) -> bool {
     let to = to.into();
     (0..3).all(|_| ask(socket, to, &unique(), SILENCE).is_err())
+}
+
+/// Connects the socket and sends until port unreachable arrives, which must happen.
+#[track_caller]
+pub fn expect_refused(socket: &UdpSocket, to: impl Into<SocketAddr>) {
+    let to = to.into();
+    socket.connect(to).expect("a UDP socket connects");
+    socket.set_read_timeout(Some(SILENCE)).expect("a timeout can be set");
+    let refused = |result: io::Result<usize>| {
+        result.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    wait::until(&format!("port unreachable from {to}"), || {
+        // The error of an earlier datagram is returned by the next call on the socket.
+        (refused(socket.send(b"question")) || refused(socket.recv(&mut [0; 16]))).then_some(())
+    });
 }
 
 /// A client that asks again as soon as it is answered.

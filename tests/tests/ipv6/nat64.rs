@@ -6,7 +6,6 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
 };
 
-use causeway_netlink::Netns;
 use causeway_tests::{
     family::{V4, V6},
     lab::{Container, HOST, Lab, UPLINK, WORLD_SIDE},
@@ -14,7 +13,7 @@ use causeway_tests::{
     raw::{Packet, Raw, Told, flag, header},
     route::{self, Answer, Probe, exceeded},
     tcp, transfer, udp,
-    wait::{self, DEADLINE, SILENCE},
+    wait::{DEADLINE, SILENCE},
     wide::{NARROW, path_mtu},
 };
 use serde_json::json;
@@ -181,23 +180,11 @@ fn closed_port_is_reported_to_client() {
     for (netns, address) in
         [(&lab.world, V6.host()), (&c2.netns, V6.host()), (&c2.netns, V6.gateway())]
     {
-        hears_of_the_closed_port(netns, address);
+        udp::expect_refused(&udp::client(netns, V6), (address, 8080));
         let refused = tcp::try_connect(netns, (address, 8080), DEADLINE).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
-    hears_of_the_closed_port(&lab.host, V6.loopback());
-}
-
-fn hears_of_the_closed_port(netns: &Netns, address: IpAddr) {
-    let socket = udp::client(netns, V6);
-    socket.connect((address, 8080)).unwrap();
-    socket.set_read_timeout(Some(SILENCE)).unwrap();
-    let refused = |result: io::Result<usize>| {
-        result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-    };
-    wait::until("the closed port is reported", || {
-        (refused(socket.send(b"question")) || refused(socket.recv(&mut [0; 16]))).then_some(())
-    });
+    udp::expect_refused(&udp::client(&lab.host, V6), (V6.loopback(), 8080));
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn server(family: Family) -> (IpAddr, u16) {
     (family.far(), 7)
 }
 
-/// A UDP socket of the host bound to the uplink with SO_BINDTODEVICE: a socket lookup without a
+/// A UDP socket of the host bound to the uplink with `SO_BINDTODEVICE`: a socket lookup without a
 /// device does not find it.
 fn bound_to_device(lab: &Lab, port: u16) -> UdpSocket {
     udp::bound_to(&lab.host, UPLINK, (lab.family.any(), port))

@@ -2,8 +2,8 @@
 //! routers and from peers.
 
 use std::{
-    io::{self, ErrorKind, Read as _, Write as _},
-    net::{IpAddr, TcpStream, UdpSocket},
+    io::{Read as _, Write as _},
+    net::TcpStream,
     process::Command,
     thread,
     time::Duration,
@@ -75,16 +75,16 @@ const MANY: usize = 200_000;
 fn closed_outside_port_is_reported_to_container(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    hears_of_the_closed_port("the container", &udp::client(&c1.netns, family), (family.far(), 9));
+    udp::expect_refused(&udp::client(&c1.netns, family), (family.far(), 9));
 }
 
 fn closed_published_port_is_reported_to_client(family: Family) {
     let lab = Lab::shared(family);
     let _c1 = lab.container("c1", &["-p", "5000:9/udp"]);
     let c2 = lab.container("c2", &[]);
-    hears_of_the_closed_port("the world", &udp::client(&lab.world, family), (family.host(), 5000));
+    udp::expect_refused(&udp::client(&lab.world, family), (family.host(), 5000));
     for address in [family.host(), family.gateway()] {
-        hears_of_the_closed_port("a neighbour", &udp::client(&c2.netns, family), (address, 5000));
+        udp::expect_refused(&udp::client(&c2.netns, family), (address, 5000));
     }
 }
 
@@ -95,7 +95,7 @@ fn error_ends_no_flow(family: Family) {
     let c1 = lab.container("c1", &[]);
     let client = udp::bind(&c1.netns, (family.any(), 4000));
     let listener = Raw::open(&lab.world, family, 17);
-    hears_of_the_closed_port("the container", &client, (family.far(), 9));
+    udp::expect_refused(&client, (family.far(), 9));
     let mapped = listener
         .wait("the datagram arrives", |packet| (packet.ports().1 == 9).then_some(packet.ports().0));
     let echo = udp::Echo::start(&lab.world, (family.far(), 9), "open");
@@ -359,17 +359,6 @@ fn small_network(family: Family) -> (Lab, Container) {
     lab.network("small", 28, &["--mtu", "1280"]);
     let c1 = lab.container("c1", &["--network", "small", "-p", "5000:7/udp", "-p", "5000:9"]);
     (lab, c1)
-}
-
-fn hears_of_the_closed_port(who: &str, socket: &UdpSocket, to: (IpAddr, u16)) {
-    socket.connect(to).expect("a UDP socket connects");
-    let refused = |result: io::Result<usize>| {
-        result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-    };
-    wait::until(&format!("{who} learns that {to:?} is closed"), || {
-        // The error of an earlier datagram is returned by the next call on the socket.
-        (refused(socket.send(b"question")) || refused(socket.recv(&mut [0; 16]))).then_some(())
-    });
 }
 
 /// Sends many bytes one way, then the other.

@@ -10,10 +10,8 @@ use causeway_tests::{
 };
 
 families! {
-    outbound_bulk_with_offloads,
-    outbound_bulk_without_offloads,
-    inbound_bulk_with_offloads,
-    inbound_bulk_without_offloads,
+    outbound_bulk,
+    inbound_bulk,
     bulk_between_unequal_offloads,
     local_and_hairpin_bulk,
     any_packet_size_without_offloads,
@@ -28,34 +26,22 @@ fn switch_offloads(lab: &Lab, containers: &[&Container], on: bool) {
     }
 }
 
-fn from_a_container_to_the_world_and_back(family: Family, on: bool) {
+fn outbound_bulk(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &[]);
-    switch_offloads(&lab, &[&c1], on);
-    transfer::both_ways(&lab.world, (family.far(), 9), &c1.netns, (family.far(), 9), SIZE);
+    for on in [true, false] {
+        switch_offloads(&lab, &[&c1], on);
+        transfer::both_ways(&lab.world, (family.far(), 9), &c1.netns, (family.far(), 9), SIZE);
+    }
 }
 
-fn from_the_world_to_a_published_port_and_back(family: Family, on: bool) {
+fn inbound_bulk(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", &["-p", "9000:9"]);
-    switch_offloads(&lab, &[&c1], on);
-    transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (family.host(), 9000), SIZE);
-}
-
-fn outbound_bulk_with_offloads(family: Family) {
-    from_a_container_to_the_world_and_back(family, true);
-}
-
-fn outbound_bulk_without_offloads(family: Family) {
-    from_a_container_to_the_world_and_back(family, false);
-}
-
-fn inbound_bulk_with_offloads(family: Family) {
-    from_the_world_to_a_published_port_and_back(family, true);
-}
-
-fn inbound_bulk_without_offloads(family: Family) {
-    from_the_world_to_a_published_port_and_back(family, false);
+    for on in [true, false] {
+        switch_offloads(&lab, &[&c1], on);
+        transfer::both_ways(&c1.netns, c1.at(9), &lab.world, (family.host(), 9000), SIZE);
+    }
 }
 
 /// As with real hardware: checksums and segments deferred by veth are completed at the uplink, and

@@ -20,6 +20,7 @@ use causeway_tests::{
 
 families!(mapped_port_admits_any_sender, mapping_owns_its_port, next_agent_knows_mappings_at_once,);
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn mapped_port_admits_any_sender(family: Family) {
     with_bench(|bench| {
         set_up(bench);

@@ -289,7 +289,7 @@ fn flows_of_both_families_share_a_table() {
         let [one, two] = put_neighbours(bench);
         let there = |payload| packet(one.v6, two.v6, payload).bytes();
         let send = |bench: &Bench, frame: &[u8]| {
-            assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, Action::Redirect)
+            assert_eq!(bench.kernel(Entry::HostSide, "h1", frame).action, Action::Redirect);
         };
         let begin = |bench: &Bench| {
             begin_flow(bench);

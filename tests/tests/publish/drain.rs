@@ -17,6 +17,8 @@ use causeway_tests::{
 };
 use serde_json::{Value, json};
 
+use crate::server::Server;
+
 families! {
     move_takes_clients_along_at_once,
     move_loses_no_datagram,
@@ -28,30 +30,11 @@ families! {
     move_keeps_range_and_client_list,
 }
 
-/// TCP and UDP servers at port 80 of a container, with its name as the tag.
-struct Server {
-    tcp: tcp::Echo,
-    _udp: udp::Echo,
-}
-
-impl Server {
-    fn start(container: &Container) -> Self {
-        Self {
-            tcp: tcp::Echo::start(&container.netns, container.at(80)),
-            _udp: udp::Echo::start(&container.netns, container.at(80), &container.name),
-        }
-    }
-
-    fn has(&self, stream: &TcpStream) -> bool {
-        self.tcp.peers().contains(&stream.local_addr().unwrap())
-    }
-}
-
 /// Two containers with servers; port 8080 is published to the first.
 fn two(lab: &Lab) -> (Container, Container, Server, Server) {
     let (c1, c2) =
         (lab.container("c1", &["-p", "8080:80", "-p", "8080:80/udp"]), lab.container("c2", &[]));
-    let servers = (Server::start(&c1), Server::start(&c2));
+    let servers = (Server::start(&c1, 80), Server::start(&c2, 80));
     (c1, c2, servers.0, servers.1)
 }
 
@@ -239,7 +222,7 @@ fn drain_outlives_the_agent(family: Family) {
     // A move without a drain ends what is left.
     let mut newer = tcp::exchange(&lab.world, (family.host(), 8080));
     let c3 = lab.container("c3", &[]);
-    let _third = Server::start(&c3);
+    let _third = Server::start(&c3, 80);
     move_both(&lab, &c3, &[]);
     assert!(
         is_dead(&mut old) && is_dead(&mut newer),

@@ -19,6 +19,8 @@ use causeway_tests::{
 use nix::errno::Errno;
 use serde_json::Value;
 
+use crate::server::Server;
+
 families! {
     end_at_once_with_their_publish_only,
     end_with_the_container,
@@ -27,22 +29,9 @@ families! {
     three_hundred_end_together,
 }
 
-/// TCP and UDP servers at ports 80 and 81 of a container.
-fn serve(container: &Container) -> impl Drop {
-    struct Servers(Vec<(tcp::Echo, udp::Echo)>);
-    impl Drop for Servers {
-        fn drop(&mut self) {
-            self.0.clear();
-        }
-    }
-    let one = |port| {
-        let at = container.at(port);
-        (
-            tcp::Echo::start(&container.netns, at),
-            udp::Echo::start(&container.netns, at, &container.name),
-        )
-    };
-    Servers(vec![one(80), one(81)])
+/// Servers at ports 80 and 81 of a container.
+fn serve(container: &Container) -> [Server; 2] {
+    [80, 81].map(|port| Server::start(container, port))
 }
 
 /// A connected UDP socket of the host that has received an answer.

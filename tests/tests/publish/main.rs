@@ -4,3 +4,4 @@ mod bind;
 mod drain;
 mod host_sockets;
 mod reach;
+mod server;

@@ -10,6 +10,8 @@ use causeway_tests::{
     place, tcp, udp, wait,
 };
 
+use crate::server::Server;
+
 families! {
     container_sees_the_outside_client,
     hairpin_works_by_every_host_address,
@@ -28,21 +30,6 @@ families! {
     V4:
     host_dual_stack_socket_reaches_it,
     host_dual_stack_socket_shows_published_port,
-}
-
-/// TCP and UDP servers at one port of a container, with its name as the tag.
-struct Server {
-    tcp: tcp::Echo,
-    udp: udp::Echo,
-}
-
-impl Server {
-    fn start(container: &Container, port: u16) -> Self {
-        Self {
-            tcp: tcp::Echo::start(&container.netns, container.at(port)),
-            udp: udp::Echo::start(&container.netns, container.at(port), &container.name),
-        }
-    }
 }
 
 #[track_caller]

@@ -1,11 +1,8 @@
 //! One case per path of a packet.
 
-use std::{
-    io::{self, ErrorKind},
-    net::{IpAddr, SocketAddr, UdpSocket},
-};
+use std::net::{IpAddr, SocketAddr};
 
-use causeway_tests::{families, family::Family, lab::Lab, ping, tcp, udp, wait};
+use causeway_tests::{families, family::Family, lab::Lab, ping, tcp, udp};
 
 families! {
     containers_reach_world_and_each_other,
@@ -81,19 +78,8 @@ fn host_reaches_published_port(family: Family) {
 fn closed_port_is_reported_to_sender(family: Family) {
     let lab = Lab::shared(family);
     let c1 = lab.container("c1", PUBLISHES);
-    hears_of_the_closed_port(&udp::client(&c1.netns, family), (family.far(), 9));
-    hears_of_the_closed_port(&udp::client(&lab.world, family), (family.host(), 5000));
+    udp::expect_refused(&udp::client(&c1.netns, family), (family.far(), 9));
+    udp::expect_refused(&udp::client(&lab.world, family), (family.host(), 5000));
 }
 
 const PUBLISHES: &[&str] = &["-p", "5000:7", "-p", "5000:7/udp"];
-
-fn hears_of_the_closed_port(socket: &UdpSocket, to: (IpAddr, u16)) {
-    socket.connect(to).expect("a UDP socket connects");
-    let refused = |result: io::Result<usize>| {
-        result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-    };
-    wait::until(&format!("the sender learns that {to:?} is closed"), || {
-        // The error of an earlier datagram is returned by the next call on the socket.
-        (refused(socket.send(b"question")) || refused(socket.recv(&mut [0; 16]))).then_some(())
-    });
-}

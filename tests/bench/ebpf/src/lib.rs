@@ -33,14 +33,14 @@ pub mod name {
 /// The first bytes of a generated payload.
 pub const MARK: [u8; 8] = *b"causeway";
 
-/// Offset of the EtherType.
+/// Offset of the Ethernet type.
 pub const ETHER_TYPE_AT: usize = 12;
 
 /// Offsets in the frames of a family: UDP with 18 bytes of payload, which for IPv4 is the shortest
 /// Ethernet frame (without FCS).
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// EtherType, in frame order.
+    /// Ethernet type, in frame order.
     pub ether_type: u16,
     /// Length of the frame.
     pub frame: usize,
@@ -110,7 +110,7 @@ pub struct Traffic {
     pub services: u32,
     /// Number of flows, used in turn; 0 for a new flow with each frame.
     pub flows: u32,
-    /// XDP action: XDP_PASS lets the frame enter here, XDP_TX lets the other end of the veth pair
+    /// XDP action: `XDP_PASS` lets the frame enter here, `XDP_TX` lets the other end of the veth pair
     /// receive it.
     pub action: u32,
     /// Position of the next frame, written by the program.
@@ -256,7 +256,7 @@ impl Expected {
 pub struct Exit {
     /// Index of the interface.
     pub index: u32,
-    /// 1: bpf_redirect_peer, into the other end of the veth pair; 0: bpf_redirect.
+    /// 1: `bpf_redirect_peer`, into the other end of the veth pair; 0: `bpf_redirect`.
     pub peer: u32,
 }
 
