@@ -1,5 +1,5 @@
-//! The maps of the object, made of the table in [`causeway_common::abi::maps`], and access to those
-//! that no family has of its own.
+//! The maps of the object, made of the table in [`causeway_common::abi::maps`], and access to the
+//! maps that both families share.
 
 use aya_ebpf::{
     Global,
@@ -31,21 +31,21 @@ use causeway_common::{
 
 use crate::{atomic::Counter, subprograms::Steps};
 
-/// The cookie of the host's namespace: sockets elsewhere are none of ours.
+/// Cookie of the host's network namespace. Sockets in other namespaces are not handled.
 #[unsafe(no_mangle)]
 static HOST_COOKIE: Global<u64> = Global::new(0);
 
-/// One less than the size of the rings of flows that began.
+/// Size of the age rings minus one: a mask, because the size is a power of two.
 #[unsafe(no_mangle)]
 static AGE_RING_MASK: Global<u32> = Global::new(0);
 
-/// The cookie of the host's namespace.
+/// Cookie of the host's network namespace.
 #[inline(always)]
 pub(crate) fn host_cookie() -> u64 {
     HOST_COOKIE.load()
 }
 
-/// Makes the statics of the table, and the struct by which a family finds its own.
+/// Defines the maps of the table as statics, and [`Maps`] with those of one family.
 macro_rules! define {
     (
         per_family {$($per_family:tt)*}
@@ -67,7 +67,7 @@ macro_rules! define {
         $(#[$meta:meta])*
         $field:ident: $v4:ident, $v6:ident = $kind:ident<$($type:ty),*>[$entries:expr, $flags:expr];
     )+) => {
-        /// A family's maps.
+        /// The maps of one family.
         pub(crate) struct Maps<A: 'static> {
             $(pub(crate) $field: &'static $kind<$($type),*>,)+
         }
@@ -122,42 +122,40 @@ pub(crate) trait HasMaps: Sized + 'static {
     /// This CPU's scratch for a packet.
     #[inline(always)]
     fn scratch() -> Option<&'static mut Scratch<Self>> {
-        // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all
-        // of it is valid as zeroes.
+        // SAFETY: S3 (per-CPU map value).
         Self::maps().scratch.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
     }
 
     /// This CPU's context of a fragment.
     #[inline(always)]
     fn fragment_context() -> Option<&'static mut FragmentContext<Self>> {
-        // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all
-        // of it is valid as zeroes.
+        // SAFETY: S3 (per-CPU map value).
         Self::maps().fragment_context.get_ptr_mut(0).map(|context| unsafe { &mut *context })
     }
 }
 
-/// Counts a packet that left the fast path.
+/// Counts a drop or a punt.
 #[inline(always)]
 pub(crate) fn count(reason: DropReason) {
     if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
-        // SAFETY: the entry is this CPU's own, and the program cannot be migrated while it runs.
+        // SAFETY: S3 (per-CPU map value).
         unsafe { *count += 1 }
     }
 }
 
-/// The MAC of an uplink that has an XDP program.
+/// MAC of an uplink that has an XDP program.
 #[inline(always)]
 pub(crate) fn uplink_mac(index: u32) -> Option<&'static UplinkMac> {
     UPLINK_MACS.get(index % abi::UPLINK_MACS).filter(|uplink| uplink.index == index)
 }
 
-/// Sends a frame out of a host side, if the container takes it; false if not.
+/// Redirects a frame out of a host side. Returns false if the container accepts no XDP frames.
 #[inline(always)]
 pub(crate) fn redirect_xdp(host_side: u32) -> bool {
     RECEIVERS.redirect(host_side, 0).is_ok()
 }
 
-/// Until when flows of the host's own may live that are TCP, or have moved.
+/// Latest expiry of any tracked host flow that is TCP or remapped, in ticks.
 #[inline(always)]
 pub(crate) fn host_flows_expire_at<A: Family>() -> Option<&'static mut Ticks> {
     // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this
@@ -165,11 +163,12 @@ pub(crate) fn host_flows_expire_at<A: Family>() -> Option<&'static mut Ticks> {
     A::maps().host_flows_expire_at.get_ptr_mut(0).map(|until| unsafe { &mut *until })
 }
 
-/// Whether this CPU may send another error to that side in the tick `now`.
+/// Takes one error off the budget of this CPU and side for the tick `now`. Returns false if it is
+/// used up.
 #[inline(always)]
 pub(crate) fn take_error_budget(side: u8, now: Ticks) -> bool {
     let Some(sent) = ICMP_BUDGET.get_ptr_mut(side.into()) else { return false };
-    // SAFETY: as for `count`.
+    // SAFETY: S3 (per-CPU map value).
     let [tick, count] = unsafe { &mut *sent };
     if *tick != now {
         (*tick, *count) = (now, 0);
@@ -178,15 +177,14 @@ pub(crate) fn take_error_budget(side: u8, now: Ticks) -> bool {
     *count <= icmp_reply::ERRORS_PER_TICK
 }
 
-/// This CPU's place for a frame that is to be held.
+/// This CPU's buffer for a frame that is to be queued.
 #[inline(always)]
 pub(crate) fn frame() -> Option<&'static mut QueuedFrame> {
-    // SAFETY: the entry is this CPU's own, nothing else uses it while the program runs, and all of
-    // it is valid as zeroes.
+    // SAFETY: S3 (per-CPU map value).
     FRAME.get_ptr_mut(0).map(|frame| unsafe { &mut *frame })
 }
 
-/// The slot's epoch.
+/// Epoch of a slot.
 #[inline(always)]
 pub(crate) fn epoch(slot: u32) -> u32 {
     EPOCHS.get(slot).copied().unwrap_or(0)
@@ -198,14 +196,16 @@ pub(crate) fn network(number: u32) -> Option<&'static Network> {
     NETWORKS.get(number)
 }
 
-/// How many flows the endpoint of a slot has.
+/// Flow count of the endpoint with that slot.
 #[inline(always)]
 pub(crate) fn flow_count(slot: u32) -> Option<Counter> {
-    // SAFETY: the entry is aligned, lies in the map for good, and nothing else writes it.
+    // SAFETY: the value is aligned, lies in a map until the program ends, and is written through a
+    // `Counter` only.
     COUNTS.get_ptr_mut(slot).map(|count| unsafe { Counter::new(count) })
 }
 
-/// The number that one of the counters of the ring of flows that began stands for.
+/// Indices of the counters of an age ring: the numbers of the next key to push and of the oldest
+/// one.
 const NEXT: u32 = 0;
 const OLDEST: u32 = 1;
 
@@ -215,33 +215,33 @@ fn ring_counter<A: Family>(which: u32) -> Option<Counter> {
     A::maps().age_ring_ends.get_ptr_mut(which).map(|count| unsafe { Counter::new(count) })
 }
 
-/// Notes that a flow with that key began. An older note may be overwritten: the agent finds that
-/// flow when it sweeps.
+/// Pushes the key of a new flow to the age ring. An older key may be overwritten; `flow_gc` removes
+/// that flow when it expires.
 #[inline(always)]
 pub(crate) fn push_newest<A: Family>(key: &Tuple<A>) {
     let Some(next) = ring_counter::<A>(NEXT) else { return };
-    if let Some(note) = A::maps().age_ring.get_ptr_mut(next.add(1) as u32 & AGE_RING_MASK.load()) {
-        // SAFETY: a tuple is valid whatever it holds: one that two CPUs wrote at once is nobody's
-        // key.
-        unsafe { *note = *key }
+    if let Some(place) = A::maps().age_ring.get_ptr_mut(next.add(1) as u32 & AGE_RING_MASK.load()) {
+        // SAFETY: S2 (map value). Two CPUs may write one place at the same time; the mix is a valid
+        // tuple, and the key of no flow.
+        unsafe { *place = *key }
     }
 }
 
-/// Takes the oldest note.
+/// Pops the oldest key of the age ring.
 #[inline(always)]
 pub(crate) fn pop_oldest<A: Family>() -> Option<Tuple<A>> {
     let next = ring_counter::<A>(NEXT)?.get();
     let oldest = ring_counter::<A>(OLDEST)?;
-    let behind = next.wrapping_sub(oldest.get()).cast_signed();
+    let length = next.wrapping_sub(oldest.get()).cast_signed();
     let mask = AGE_RING_MASK.load();
-    if behind <= 0 {
-        // Less than zero after two CPUs took the last one.
+    if length <= 0 {
+        // Below zero if two CPUs popped the last key.
         oldest.set(next);
         return None;
     }
-    if behind > i64::from(mask) + 1 {
-        // What was overwritten. Another CPU that does the same at the same time writes nearly the
-        // same.
+    if length > i64::from(mask) + 1 {
+        // Skips keys that were overwritten. Another CPU that does so at the same time writes nearly
+        // the same number.
         oldest.set(next.wrapping_sub(u64::from(mask) + 1));
     }
     let at = oldest.add(1) as u32;

@@ -1,5 +1,5 @@
-//! The packet in the kernel: reads, the one place that rewrites, and redirects. Nothing else holds
-//! a pointer into a frame.
+//! The skb of a tc program: reads, rewrites and redirects. No other module holds a pointer into a
+//! frame of tc.
 
 use core::{marker::PhantomData, ptr};
 
@@ -43,11 +43,12 @@ use crate::maps::Family;
 
 const PACKET_HOST: u32 = 0;
 
-/// The mark of a packet that was decided about where its container sent it, from there to the next
-/// program of ours. The kernel takes away what mark a container gives its packets.
+/// `skb->mark` of a packet that was processed on netkit egress, so that the next program (host side
+/// or uplink) does not process it again. The kernel clears marks that a container sets when the
+/// packet leaves its namespace.
 const PROCESSED_MARK: u32 = 0xca5e_0001;
 
-/// A frame that a tc program was called for.
+/// The skb that a tc program runs for.
 pub(crate) struct Skb<'a> {
     raw: *mut __sk_buff,
     context: &'a TcContext,
@@ -55,33 +56,34 @@ pub(crate) struct Skb<'a> {
 }
 
 impl<'a> Skb<'a> {
-    /// The frame. Of its bytes only those of the Ethernet header are in reach for sure.
+    /// The skb. Only the bytes of the Ethernet header are sure to be linear.
     #[inline(always)]
     pub(crate) fn new(context: &'a TcContext) -> Self {
         Self { raw: context.skb.skb, context, _frame: PhantomData }
     }
 
-    /// Parses a packet whose header has nothing in it that nearly none has; see [`Self::parse`].
+    /// Parses a packet with usual headers; see [`Self::parse`] for all others.
     #[inline(always)]
     pub(crate) fn parse_usual<A: Family>(&mut self, side: u8) -> Result<Packet<A>, Malformed> {
         self.reach_for(A::USUAL);
         A::parse_usual(self, self.arrival(side))
     }
 
-    /// Parses the packet, its headers brought in reach: a driver may have left them in a fragment.
+    /// Parses the packet. Its headers are made linear first: a driver may have left them in a page
+    /// fragment.
     #[inline(always)]
     pub(crate) fn parse<A: Family>(&mut self, side: u8) -> Result<Packet<A>, Malformed> {
         self.reach_for(A::LONGEST);
         A::parse(self, self.arrival(side))
     }
 
-    /// Brings the first `bytes` of the frame in reach, or what there is of them.
+    /// Makes the first `bytes` of the frame linear, or all of it if it is shorter.
     #[inline(always)]
     pub(crate) fn reach_for(&mut self, bytes: u32) {
         let wanted = self.context.len().min(bytes);
         if self.context.data() + wanted as usize > self.context.data_end() {
-            // A failure shows in the first read that finds nothing.
-            // SAFETY: no pointer into the frame is held.
+            // SAFETY: S4 (no pointer into the frame is held). After a failure, the first read that
+            // is out of reach fails.
             let _ = unsafe { bpf_skb_pull_data(self.raw, wanted) };
         }
     }
@@ -91,34 +93,34 @@ impl<'a> Skb<'a> {
         self.context
     }
 
-    /// The type of the frame, as the frame's bytes stand in a word.
+    /// Ether type of the frame, in network byte order.
     #[inline(always)]
     pub(crate) fn ether_type(&self) -> Option<u16> {
         self.read::<Ethernet>(0).map(|header| header.ether_type())
     }
 
-    /// Whether it carries a VLAN tag, which the kernel has put aside.
+    /// Whether the packet has a VLAN tag. The kernel keeps it apart from the frame.
     #[inline(always)]
     pub(crate) fn is_tagged(&self) -> bool {
-        // SAFETY: a field of the program's context.
+        // SAFETY: S1 (context field).
         unsafe { (*self.raw).vlan_present != 0 }
     }
 
-    /// Whether its destination MAC is the interface's.
+    /// Whether the frame's destination MAC is the interface's.
     #[inline(always)]
     pub(crate) fn is_for_host(&self) -> bool {
-        // SAFETY: a field of the program's context.
+        // SAFETY: S1 (context field).
         unsafe { (*self.raw).pkt_type == PACKET_HOST }
     }
 
-    /// Whether no socket lookup would find who of the host sends it: a ping, or a socket bound to a
-    /// device.
+    /// Whether no socket lookup would find the sender on the host: for a ping, or a socket that is
+    /// bound to a device.
     #[inline(always)]
     pub(crate) fn bypasses_socket_lookup<A>(&self, packet: &Packet<A>) -> bool {
         if packet.payload == Payload::Echo {
             return true;
         }
-        // SAFETY: a field of the program's context, and what it points to as long as the program
+        // SAFETY: S1 (context field). The socket that it points to lives as long as the program
         // runs.
         unsafe {
             let socket = (*self.raw).__bindgen_anon_2.sk;
@@ -130,24 +132,24 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// The interface it came to the host by, zero if a process of the host sent it.
+    /// Index of the interface where the packet arrived; zero if a process of the host sent it.
     #[inline(always)]
     pub(crate) fn ingress_interface(&self) -> u32 {
-        // SAFETY: a field of the program's context.
+        // SAFETY: S1 (context field).
         unsafe { (*self.raw).ingress_ifindex }
     }
 
-    /// Whether it is where its container sends it, at the other end of a netkit pair: it has come
-    /// to nowhere yet.
+    /// Whether the program runs on netkit egress, in the container's namespace: the packet has
+    /// arrived at no interface yet.
     #[inline(always)]
     pub(crate) fn is_container_egress(&self) -> bool {
         self.ingress_interface() == 0
     }
 
-    /// Whether it has been decided about where its container sent it. What says so goes with that.
+    /// Whether the packet was processed on netkit egress. Clears the mark that says so.
     #[inline(always)]
     pub(crate) fn take_processed_mark(&mut self) -> bool {
-        // SAFETY: a field of the program's context.
+        // SAFETY: S1 (context field).
         unsafe {
             if (*self.raw).mark != PROCESSED_MARK {
                 return false;
@@ -157,37 +159,34 @@ impl<'a> Skb<'a> {
         true
     }
 
-    /// Notes that it has been decided about, if that was where its container sends it: what comes
-    /// next, the host side or an uplink on its way out, cannot tell it from what it decides about
-    /// itself.
+    /// Marks the packet as processed, on netkit egress only: the next program, at the host side or
+    /// the uplink, cannot tell it from a packet that it has to process.
     #[inline(always)]
     pub(crate) fn set_processed_mark(&mut self) {
         if self.is_container_egress() {
-            // SAFETY: a field of the program's context.
+            // SAFETY: S1 (context field).
             unsafe { (*self.raw).mark = PROCESSED_MARK }
         }
     }
 
-    /// Where and how it arrived.
+    /// How the packet arrived.
     #[inline(always)]
     pub(crate) fn arrival(&self, side: u8) -> Arrival {
         Arrival {
             side,
-            // SAFETY: a field of the program's context.
+            // SAFETY: S1 (context field).
             input: unsafe { (*self.raw).ifindex },
             length: self.context.len(),
-            // SAFETY: a field of the program's context.
+            // SAFETY: S1 (context field).
             gso_size: unsafe { (*self.raw).gso_size },
         }
     }
 
-    /// What stands at `offset`, to be changed.
+    /// The `T` at `offset`, for writing. None if it is not within the linear part of the frame.
     #[inline(always)]
     pub(crate) fn write<T: AnyBitPattern + NoUninit>(&mut self, offset: usize) -> Option<&mut T> {
         let at = self.reach::<T>(offset)?;
-        // SAFETY: within the frame, and any bytes are a `T`. Its alignment may be less than `T`'s,
-        // which is nothing to the machines that BPF runs on (the kernel's own structures are read
-        // so).
+        // SAFETY: S5 (bytes of the frame).
         Some(unsafe { &mut *at })
     }
 
@@ -217,11 +216,14 @@ impl<'a> Skb<'a> {
             }
             return Ok(TCX_NEXT);
         } else {
-            // Whatever fails from here on leaves the packet half translated: it ends.
+            // A packet that is partly rewritten is dropped: any failure from here on is
+            // `RewriteFailed`.
             self.update_checksums(packet, translation)?;
-            // Either the payload's checksum makes up for the addresses, but then the helper has
-            // taken them from the sum already (as is right for IPv4; mended by a flag in Linux
-            // 6.16, commit ead7f9b8de65); or it does not (SCTP), and they count.
+            // If the transport's checksum covers the addresses, both changes cancel out in the
+            // checksum over the frame (`CHECKSUM_COMPLETE`), but the helper has already taken the
+            // addresses' change off it: right for IPv4 only (Linux 6.16 has a flag for IPv6, commit
+            // ead7f9b8de65). If it does not cover them (SCTP), the change counts. Either way it is
+            // added here.
             self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
             let macs = now(&translation.macs);
             self.rewrite(packet, translation, &macs).ok_or(DropReason::RewriteFailed)?;
@@ -230,14 +232,14 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation, &translation.macs))
     }
 
-    /// Brings TCP's options in reach.
+    /// Makes TCP's options linear.
     #[inline(always)]
     pub(crate) fn reach_for_options<A: Family>(&mut self, packet: &Packet<A>) {
         self.reach_for((payload_at(packet) + tcp_options::LONGEST) as u32);
     }
 
-    /// Lowers the longest segment that was found in TCP's options, if it is longer than `limit`
-    /// bytes.
+    /// Lowers the MSS that `search` found, if it is larger than `limit` bytes, and updates TCP's
+    /// checksum.
     #[inline(always)]
     pub(crate) fn lower_mss<A: Family>(
         &mut self,
@@ -269,18 +271,17 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(&translation.outer, &translation.outer.macs))
     }
 
-    /// Puts an error in the frame's place, and sends it to where that came from. Answers the
-    /// action.
+    /// Replaces the frame by an ICMP error, and sends it back to where the packet came from.
     #[inline(always)]
     pub(crate) fn send_back<A>(&mut self, packet: &Packet<A>, error: &IcmpError) -> Option<i32> {
         let length = u32::from(error.length);
         if length < ETHERNET as u32 || length > icmp::MAX_FRAME as u32 {
             return None;
         }
-        // A sum that was left to the hardware stays so. Only who is near sends such, and is
-        // believed by those who are; but an uplink that does not leave it to the hardware either
-        // spoils the error. SAFETY: no pointer into the frame is held, and the buffer is as long as
-        // said.
+        // If the packet's checksum was left to the hardware (`CHECKSUM_PARTIAL`), the skb stays in
+        // that state. Only virtual links deliver such packets, and neighbours on them accept the
+        // error; an uplink without checksum offload corrupts it.
+        // SAFETY: S4 (no pointer into the frame is held). The buffer has `length` bytes.
         unsafe {
             if bpf_skb_change_tail(self.raw, length, 0) != 0
                 || bpf_skb_store_bytes(self.raw, 0, error.bytes.as_ptr().cast(), length, 0) != 0
@@ -321,7 +322,7 @@ impl<'a> Skb<'a> {
             self.write::<A::Header>(ETHERNET).ok_or(DropReason::RewriteFailed)?,
             translation,
         );
-        // The checksum that makes up for the addresses is in the first fragment.
+        // The transport's checksum, which covers the addresses, is in the first fragment.
         self.frame_changed::<A>(u32::from(translation.address_delta) + u32::from(A::ONE_HOP));
         Ok(self.redirect(translation, &translation.macs))
     }
@@ -355,8 +356,7 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation, &translation.macs))
     }
 
-    /// Gives an IPv6 error the headers that were made for it in IPv4, and sends it on. Answers the
-    /// action.
+    /// Replaces the headers of an ICMPv6 error by the IPv4 headers in the scratch, and forwards it.
     #[inline(always)]
     pub(crate) fn leave_error_as_ipv4(&mut self, scratch: &Scratch<V6>) -> Result<i32, DropReason> {
         let Scratch { packet, error_translation: error, head4, .. } = scratch;
@@ -369,8 +369,7 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(&error.outer, &error.outer.macs))
     }
 
-    /// Gives an IPv4 error the headers that were made for it in IPv6, and sends it on. Answers the
-    /// action.
+    /// Replaces the headers of an ICMP error by the IPv6 headers in the scratch, and forwards it.
     #[inline(always)]
     pub(crate) fn leave_error_as_ipv6(&mut self, scratch: &Scratch<V6>) -> Result<i32, DropReason> {
         let Scratch { packet, error_translation: error, head6, .. } = scratch;
@@ -383,7 +382,7 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(&error.outer, &error.outer.macs))
     }
 
-    /// Rewrites what comes after the header of a packet that gets one of the other family.
+    /// Rewrites checksums and ports of a packet that changes its family.
     #[inline(always)]
     fn cross_payload(
         &mut self,
@@ -394,8 +393,8 @@ impl<'a> Skb<'a> {
         self.rewrite_ports(packet, &translation.tuple).ok_or(DropReason::RewriteFailed)
     }
 
-    /// Makes the frame one of the other family's, whose header is to be stored. `room` bytes are
-    /// added after that header, or removed.
+    /// Changes the family of the skb. The new header is still to be stored. `room` bytes are added
+    /// after it, or removed if negative.
     #[inline(always)]
     fn cross(
         &mut self,
@@ -403,9 +402,9 @@ impl<'a> Skb<'a> {
         room: i32,
         translation: &Translation<V6>,
     ) -> Result<(), DropReason> {
-        // SAFETY: no pointer into the frame is held.
+        // SAFETY: S4 (no pointer into the frame is held).
         unsafe {
-            // The sizes of segments stay: they were asked for with the longer header in mind.
+            // GSO segment sizes stay: they were chosen for the longer header.
             let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
             if (room != 0 && bpf_skb_adjust_room(self.raw, room, BPF_ADJ_ROOM_NET, flags) != 0)
                 || bpf_skb_change_proto(self.raw, ether_type, 0) != 0
@@ -425,24 +424,25 @@ impl<'a> Skb<'a> {
         self.store(ETHERNET, &head.outer)?;
         self.store(icmp_at, &head.icmp)?;
         self.store(icmp_at + size_of::<Icmp>(), &head.quoted)?;
-        // SAFETY: no pointer into the frame is held. Where there is no sum over the frame this
-        // fails, and nothing is to be done.
+        // SAFETY: S4 (no pointer into the frame is held). The helper fails if the skb has no
+        // checksum over the frame (`CHECKSUM_COMPLETE`); then there is nothing to update.
         unsafe { bpf_csum_update(self.raw, head.payload_delta.into()) };
         Ok(())
     }
 
-    /// Stores a value in the frame, and in the sum over it that some devices give.
+    /// Stores a value in the frame, and updates the checksum over the frame if the device has given
+    /// one (`CHECKSUM_COMPLETE`).
     #[inline(always)]
     fn store<T: NoUninit>(&mut self, offset: usize, value: &T) -> Result<(), DropReason> {
         let (from, length) = (ptr::from_ref(value).cast(), size_of::<T>() as u32);
-        // SAFETY: no pointer into the frame is held, and there are as many bytes.
+        // SAFETY: S4 (no pointer into the frame is held). `from` has `length` bytes.
         let result = unsafe {
             bpf_skb_store_bytes(self.raw, offset as u32, from, length, BPF_F_RECOMPUTE_CSUM.into())
         };
         if result == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
     }
 
-    /// Copies the frame; false if it is too long.
+    /// Copies the frame. Returns false if it is too long.
     #[inline(always)]
     pub(crate) fn copy_to(&self, frame: &mut QueuedFrame) -> bool {
         frame.length = self.context.len();
@@ -450,18 +450,18 @@ impl<'a> Skb<'a> {
         if length != frame.length {
             return false;
         }
-        // SAFETY: there are as many bytes as the length can say.
+        // SAFETY: the buffer has `QUEUED_FRAME_BYTES` bytes, the most that `length` can be.
         unsafe {
             bpf_skb_load_bytes(self.raw.cast(), 0, frame.bytes.as_mut_ptr().cast(), length) == 0
         }
     }
 
-    /// Replaces the frame by another; false if that failed.
+    /// Replaces the frame by a queued one. Returns false if that failed.
     #[inline(always)]
     pub(crate) fn become_frame(&self, frame: &QueuedFrame) -> bool {
         let length = length_of(frame);
-        // SAFETY: no pointer into the frame is held, and there are as many bytes as the length can
-        // say.
+        // SAFETY: S4 (no pointer into the frame is held). The buffer has `QUEUED_FRAME_BYTES`
+        // bytes, the most that `length` can be.
         unsafe {
             bpf_skb_change_tail(self.raw, length, 0) == 0
                 && bpf_skb_store_bytes(
@@ -474,11 +474,11 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// Sends a copy of the frame into the interface where it arrived, as if it arrived now.
+    /// Reinjects a copy of the frame: it arrives at the same interface again.
     #[inline(always)]
     pub(crate) fn reinject(&self) {
-        // SAFETY: no pointer into the frame is held. A copy that there is no memory for is lost, as
-        // any packet may be.
+        // SAFETY: S4 (no pointer into the frame is held). If there is no memory for the copy it is
+        // lost, as any packet may be.
         unsafe {
             bpf_clone_redirect(self.raw, (*self.raw).ifindex, BPF_F_INGRESS.into());
         }
@@ -489,7 +489,7 @@ impl<'a> Skb<'a> {
         if translation.deliver == deliver::STACK {
             return TCX_NEXT;
         }
-        // SAFETY: redirects by number; the kernel checks what it finds there.
+        // SAFETY: the helpers take numbers only; the kernel checks the interface.
         let action = unsafe {
             if translation.deliver == deliver::UPLINK && macs.is_resolved() {
                 bpf_redirect(translation.output, 0)
@@ -502,16 +502,17 @@ impl<'a> Skb<'a> {
         action as i32
     }
 
-    /// Into the container of a host side.
+    /// Redirects into the container of a host side.
     #[inline(always)]
     fn redirect_into(&self, host_side: u32) -> i64 {
-        // SAFETY: redirects by number; the kernel checks what it finds there.
+        // SAFETY: the helpers take numbers only; the kernel checks the interface.
         unsafe {
-            // The short way is for what has arrived.
+            // `bpf_redirect_peer` works at ingress only.
             if self.is_container_egress() {
                 return bpf_redirect(host_side, 0);
             }
-            // Before Linux 6.15 the packet keeps the type it had for the interface it arrived at.
+            // Before Linux 6.15 `bpf_redirect_peer` leaves the packet type as it was at the
+            // interface where the packet arrived.
             if !self.is_for_host() {
                 bpf_skb_change_type(self.raw, PACKET_HOST);
             }
@@ -519,8 +520,9 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// By helper, because only the kernel knows whether the field is a full sum or, with
-    /// `CHECKSUM_PARTIAL`, one over the pseudo header alone.
+    /// Updates the transport's checksum for changed addresses and ports. By helper, because only
+    /// the kernel knows whether the field has a full checksum or, with `CHECKSUM_PARTIAL`, one over
+    /// the pseudo header alone.
     #[inline(always)]
     fn update_checksums<A: Family>(
         &self,
@@ -547,19 +549,20 @@ impl<'a> Skb<'a> {
         Ok(())
     }
 
-    /// Tells the sum over the frame that some devices give what a header without a checksum of its
-    /// own has changed by. Where there is no such sum this fails, and nothing is to be done.
+    /// Updates the checksum over the frame that some devices give (`CHECKSUM_COMPLETE`), if the
+    /// changed header has no checksum of its own. Without one the helper fails, and there is
+    /// nothing to update.
     #[inline(always)]
     fn frame_changed<A: Family>(&self, by: u32) {
         if A::HAS_NO_HEADER_CHECKSUM {
-            // SAFETY: no pointer into the frame is held.
+            // SAFETY: S4 (no pointer into the frame is held).
             unsafe { bpf_csum_update(self.raw, checksum::fold(by).into()) };
         }
     }
 
     #[inline(always)]
     fn add_to_checksum(&self, field: u32, delta: u16, flags: u64) -> Result<(), DropReason> {
-        // SAFETY: no pointer into the frame is held; the kernel checks the offset.
+        // SAFETY: S4 (no pointer into the frame is held). The kernel checks the offset.
         let result = unsafe { bpf_l4_csum_replace(self.raw, field, 0, u64::from(delta), flags) };
         if result == 0 { Ok(()) } else { Err(DropReason::RewriteFailed) }
     }
@@ -581,7 +584,7 @@ impl<'a> Skb<'a> {
 
     #[inline(always)]
     fn write_macs(&mut self, macs: &Macs) -> Option<()> {
-        // Word by word: as a whole it is a call.
+        // Word by word: a copy of the whole array would be a call.
         let [a, b, c] = macs.words();
         let to = self.write::<[u32; 3]>(0)?;
         to[0] = a;
@@ -604,31 +607,31 @@ impl<'a> Skb<'a> {
     }
 }
 
-/// The length of a held frame: 1 to [`QUEUED_FRAME_BYTES`], which the verifier cannot know of one that lies
-/// in a map.
+/// Length of a queued frame, 1 to [`QUEUED_FRAME_BYTES`]. The mask is for the verifier, which knows
+/// nothing of a value that is read from a map.
 #[inline(always)]
 fn length_of(frame: &QueuedFrame) -> u32 {
     (frame.length.wrapping_sub(1) & (QUEUED_FRAME_BYTES as u32 - 1)) + 1
 }
 
-/// Bytes between the header of a packet and its payload.
+/// Bytes of options or extension headers between a packet's header and its payload.
 #[inline(always)]
 fn beyond<H>(packet: &Packet<V6>) -> i32 {
     (payload_at(packet) as u32).cast_signed() - ((ETHERNET + size_of::<H>()) as u32).cast_signed()
 }
 
-/// The MACs, read once: another CPU may learn or forget those of a next hop while the frame is
-/// rewritten by them and sent as they say.
+/// The MACs, read once. Race: another CPU may set or clear the MACs of a next hop while the frame
+/// is rewritten; the rewrite and the redirect must see the same ones.
 #[inline(always)]
 fn now(macs: &Macs) -> Macs {
-    // SAFETY: they are there to be read.
+    // SAFETY: a reference is valid for reads.
     unsafe { ptr::read_volatile(macs) }
 }
 
-/// A number nobody can foretell.
+/// An unpredictable number.
 #[inline(always)]
 pub(crate) fn random() -> u16 {
-    // SAFETY: reads a generator.
+    // SAFETY: the helper takes no pointer.
     unsafe { bpf_get_prandom_u32() as u16 }
 }
 
@@ -643,7 +646,7 @@ impl FrameMut for Skb<'_> {
     #[inline(always)]
     fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()> {
         let at = self.reach::<T>(offset)?;
-        // SAFETY: within the frame, and a `T` is plain bytes. For its alignment see `write`.
+        // SAFETY: S5 (bytes of the frame).
         unsafe { *at = *value };
         Some(())
     }
@@ -652,7 +655,7 @@ impl FrameMut for Skb<'_> {
 impl Frame for Skb<'_> {
     #[inline(always)]
     fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
-        // SAFETY: within the frame, and any bytes are a `T`. For its alignment see `write`.
+        // SAFETY: S5 (bytes of the frame).
         self.reach::<T>(offset).map(|at| unsafe { *at })
     }
 }
