@@ -113,7 +113,7 @@ impl Config {
                 in_words(error.message())
             ))
         })?;
-        let config = Self {
+        let mut config = Self {
             path: path.to_owned(),
             uplinks: file.uplinks,
             allow_bind: file.allow_bind,
@@ -124,6 +124,9 @@ impl Config {
             containers: file.container.into_iter().map(ContainerSpec::from).collect(),
         };
         config.check().with_context(|| path.display().to_string())?;
+        for publish in config.containers.iter_mut().flat_map(|spec| &mut spec.publishes) {
+            publish.options = publish.options.check()?;
+        }
         Ok(config)
     }
 

@@ -46,8 +46,8 @@ pub use self::{
     error::{Error, ErrorCode},
     request::Request,
     response::{
-        Container, ContainerState, Direction, Draining, Endpoint, Failure, Flow, Flushed, Network,
-        Publish, Removed, Reply, Stats, Uplink, XdpMode,
+        Change, ChangeAction, ChangedObject, Container, ContainerState, Direction, Draining,
+        Endpoint, Failure, Flow, Flushed, Network, Publish, Removed, Reply, Stats, Uplink, XdpMode,
     },
     spec::{ContainerSpec, NetworkSpec, PublishAdd, PublishMove},
 };

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -226,6 +227,103 @@ pub struct Removed {
     pub files: Vec<PathBuf>,
 }
 
+/// One change that `up --check` prints: what `up` would do to an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What is done.
+    pub action: ChangeAction,
+    /// The kind of the object.
+    pub object: ChangedObject,
+    /// The object's name; the ports of a publish, the key of a sysctl.
+    pub name: String,
+    /// The container of a publish; absent for other objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// What the object gets, or why it is changed; null if there is nothing to say.
+    pub details: Option<String>,
+}
+
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeAction {
+    /// A publish is added.
+    Add,
+    /// A network or container is made.
+    Create,
+    /// An object that was added by command is the file's from then on: it is removed when the file
+    /// no longer has it.
+    Declare,
+    /// A publish leads to another container.
+    Move,
+    /// The object is removed.
+    Remove,
+    /// Settings that were changed by another program are set again.
+    Restore,
+    /// A sysctl is set.
+    Set,
+    /// The object is changed and its flows go on.
+    Update,
+}
+
+/// The kind of a changed object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangedObject {
+    /// A network.
+    Network,
+    /// A container.
+    Container,
+    /// A publish.
+    Publish,
+    /// An interface of the host.
+    Interface,
+    /// A rule of the agent: the default network.
+    Rule,
+    /// A sysctl of the host.
+    Sysctl,
+}
+
+impl ChangeAction {
+    /// The action in JSON and in text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Create => "create",
+            Self::Declare => "declare",
+            Self::Move => "move",
+            Self::Remove => "remove",
+            Self::Restore => "restore",
+            Self::Set => "set",
+            Self::Update => "update",
+        }
+    }
+}
+
+impl ChangedObject {
+    /// The kind in JSON and in text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Container => "container",
+            Self::Publish => "publish",
+            Self::Interface => "interface",
+            Self::Rule => "rule",
+            Self::Sysctl => "sysctl",
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.action.name(), self.object.name(), self.name)?;
+        if let Some(container) = &self.container {
+            write!(f, " of container {container}")?;
+        }
+        self.details.as_ref().map_or(Ok(()), |details| write!(f, ": {details}"))
+    }
+}
+
 /// The answer to [`Request::FlowsFlush`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flushed {
@@ -349,6 +447,34 @@ mod tests {
                 "packets": 1, "bytes": 2, "expires_in_s": 3,
             })
         );
+    }
+
+    #[test]
+    fn a_change_is_one_line() {
+        let change = Change {
+            action: ChangeAction::Add,
+            object: ChangedObject::Publish,
+            name: "8080:80/tcp".to_owned(),
+            container: Some("web".to_owned()),
+            details: Some("from 10.0.0.0/8".to_owned()),
+        };
+        let line = "add publish 8080:80/tcp of container web: from 10.0.0.0/8";
+        assert_eq!(change.to_string(), line);
+        assert_eq!(
+            serde_json::to_value(&change).unwrap(),
+            json!({
+                "action": "add", "object": "publish", "name": "8080:80/tcp", "container": "web",
+                "details": "from 10.0.0.0/8",
+            })
+        );
+        let change = Change { container: None, details: None, ..change };
+        assert_eq!(change.to_string(), "add publish 8080:80/tcp");
+        for action in [ChangeAction::Declare, ChangeAction::Restore, ChangeAction::Update] {
+            assert_eq!(serde_json::to_value(action).unwrap(), action.name());
+        }
+        for object in [ChangedObject::Interface, ChangedObject::Rule, ChangedObject::Sysctl] {
+            assert_eq!(serde_json::to_value(object).unwrap(), object.name());
+        }
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! The command line.
 
-use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use causeway_api as api;
 use causeway_api::spec::DEFAULT_NETWORK;
@@ -73,7 +78,7 @@ pub enum Verb {
     /// the next `up` takes them over. `CAUSEWAY_LOG` (off, error, warn, info, debug, trace) sets
     /// the log level on stderr.
     #[command(
-        after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --netns host --instance lab"
+        after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --check --config causeway.toml\n  causeway up --netns host --instance lab"
     )]
     Up(Up),
     /// Remove everything that the agent made, and end it; works without a running agent too
@@ -148,6 +153,10 @@ pub struct Up {
     /// TOML file that declares networks and containers
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Print the changes that the agent would make, one per line, and touch nothing; FILE is as
+    /// with --config
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub check: Option<Option<PathBuf>>,
     /// Uplink interface; repeatable [default: the interfaces of the default routes]
     #[arg(long = "uplink", value_name = "IF", value_parser = values::interface)]
     pub uplinks: Vec<String>,
@@ -166,6 +175,13 @@ pub struct Up {
     /// Link type of new containers: veth, or netkit (Linux 6.11) [default: veth]
     #[arg(long, value_name = "KIND")]
     pub device: Option<Device>,
+}
+
+impl Up {
+    /// The configuration file.
+    pub fn config_file(&self) -> Option<&Path> {
+        self.config.as_deref().or_else(|| self.check.as_ref()?.as_deref())
+    }
 }
 
 /// `network`.

@@ -2,7 +2,8 @@
 //! prints the objects of [`causeway_api`].
 
 use causeway_api::{
-    Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats, XdpMode,
+    Change, Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats,
+    XdpMode,
 };
 use causeway_common::abi::drop_reason::DropReason;
 use comfy_table::{Table, presets};
@@ -94,6 +95,11 @@ impl Row for Flow {
             self.expires_in_s.to_string(),
         ]
     }
+}
+
+/// Changes, one per line.
+pub(super) fn changes(changes: &[Change]) -> String {
+    changes.iter().map(|change| format!("{change}\n")).collect()
 }
 
 /// One network in full.

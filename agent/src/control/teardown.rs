@@ -7,17 +7,21 @@ use causeway_netlink::Netlink;
 use tracing::debug;
 
 pub use super::host::Handles;
-use super::{adopt::claim, containers::remove_namespace, endpoint::delete_named, forwarding};
+use super::resource::{
+    container::{adopt_namespace, remove_namespace},
+    endpoint::delete_named,
+    forwarding,
+};
 use crate::{datapath::Datapath, instance::Instance, state::State};
 
-/// Removes everything, and finishes whatever fails on the way. `host` is none if its namespace is
-/// gone: its links went with it. The state file stays if something failed, so that it can be tried
-/// again. A datapath that is to be `kept` is another agent's.
+/// Removes everything, and goes on after what fails. `host` is none if its namespace is gone: its
+/// links went with it. The state file stays if something failed, so that it can be tried again. With
+/// `keep_datapath` the datapath stays: it belongs to another agent.
 pub async fn remove_instance(
     instance: &Instance,
     state: &State,
     host: Option<&Handles>,
-    kept: bool,
+    keep_datapath: bool,
 ) -> (Removed, Vec<anyhow::Error>) {
     let mut errors = Vec::new();
     if let Some(Handles { netlink, .. }) = host {
@@ -25,7 +29,7 @@ pub async fn remove_instance(
     }
     for container in state.containers.values() {
         let mut container = container.clone();
-        claim(&mut container);
+        adopt_namespace(&mut container);
         errors.extend(remove_namespace(&container).err());
     }
     for network in state.networks.values() {
@@ -34,7 +38,7 @@ pub async fn remove_instance(
         }
     }
     // After the links: until then the programs keep networks apart.
-    let datapath = if kept { Ok(Vec::new()) } else { Datapath::remove(instance.name()) };
+    let datapath = if keep_datapath { Ok(Vec::new()) } else { Datapath::remove(instance.name()) };
     match datapath {
         Ok(left) => {
             if let Some(Handles { netlink, .. }) = host {

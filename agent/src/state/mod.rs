@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 use causeway_api::{Error, ErrorCode};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{container::Container, network::Network};
+use self::{container::Container, network::Network, publish::Publish};
 
 /// Of the file's layout. A newer agent reads older files; an older one refuses newer files.
 const VERSION: u32 = 2;
@@ -73,6 +73,54 @@ impl State {
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
         }
+    }
+
+    /// The network of that name.
+    pub fn network(&self, name: &str) -> anyhow::Result<&Network> {
+        let Some(network) = self.networks.get(name) else {
+            let names: Vec<&str> = self.networks.keys().map(String::as_str).collect();
+            let error = if names.is_empty() {
+                Error::not_found(format!("there is no network '{name}', nor any other"))
+                    .hint("make one with")
+                    .run(["network", "create"])
+            } else {
+                Error::not_found(format!("there is no network '{name}'"))
+                    .hint(format!("there is {}", names.join(", ")))
+            };
+            bail!(error);
+        };
+        Ok(network)
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> anyhow::Result<&Container> {
+        let Some(container) = self.containers.get(name) else {
+            bail!(
+                Error::not_found(format!("there is no container '{name}'"))
+                    .run(["container", "ls"])
+                    .hint("lists those that are")
+            );
+        };
+        Ok(container)
+    }
+
+    /// The network that a container is on.
+    pub fn network_of(&self, container: &Container) -> anyhow::Result<&Network> {
+        let endpoint = container.endpoints.first().context("the container is on no network")?;
+        self.network(&endpoint.network)
+    }
+
+    /// The names of the containers on a network.
+    pub fn containers_on(&self, network: &str) -> Vec<String> {
+        let on_it = |container: &&Container| container.endpoint_on(network).is_some();
+        let containers = self.containers.values().filter(on_it);
+        containers.map(|container| container.name.clone()).collect()
+    }
+
+    /// Every publish with its container.
+    pub fn publishes(&self) -> impl Iterator<Item = (&Container, &Publish)> {
+        let containers = self.containers.values();
+        containers.flat_map(|there| there.publishes.iter().map(move |publish| (there, publish)))
     }
 
     /// Reads the file; none if there is none.

@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
-use causeway_api::types::{family::Family, flow_options::FlowOptions, masquerade::Masquerade};
+use anyhow::Context as _;
+use causeway_api::types::{
+    family::Family, flow_options::FlowOptions, mac::Mac, masquerade::Masquerade,
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -51,9 +54,21 @@ impl Network {
         self.families().any(|own| own == family)
     }
 
+    /// Whether its containers have IPv6 addresses.
+    pub fn has_v6(&self) -> bool {
+        self.has(Family::V6)
+    }
+
     /// The families that its containers have addresses of.
     pub fn families(&self) -> impl Iterator<Item = Family> {
         self.subnets.iter().copied().map(Family::of_subnet)
+    }
+
+    /// MAC of the bridge, derived from the first gateway address.
+    pub fn bridge_mac(&self) -> anyhow::Result<Mac> {
+        let first = self.gateways.first();
+        let first = first.with_context(|| format!("network '{}' has no gateway", self.name))?;
+        Ok(Mac::from_address(*first, 0))
     }
 
     /// Notes which address was given last.

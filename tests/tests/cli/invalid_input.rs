@@ -378,7 +378,11 @@ fn family_is_refused() {
         ("publish add SIX [2001:db8:2::15]:8080:80", 1, vec!["8080", &four.name]),
         ("publish add SIX 90:80 --from ::ffff:10.0.0.0/104", 1, vec!["write 10.0.0.0/8"]),
         ("publish add SIX 90:80 --from 2001:db8::1/32", 1, vec!["write 2001:db8::/32"]),
-        ("publish add SIX 90:80 --from 10.0.0.0/8", 1, vec!["admits nobody", "IPv6 clients alone"]),
+        (
+            "publish add SIX 90:80 --from 10.0.0.0/8",
+            1,
+            vec!["admits no client", "IPv6 clients alone"],
+        ),
         ("publish move 8080 SIX", 1, vec!["on network 'six'", "container of that network"]),
         ("flows --address 2001:db8::1/32", 2, vec!["write 2001:db8::/32"]),
     ]

@@ -43,7 +43,17 @@ impl From<anyhow::Error> for VerbError {
 pub fn run(cli: Cli) -> Result<ExitCode, VerbError> {
     let Cli { verb, common } = cli;
     match verb {
-        Verb::Up(options) => up::up(&options, &common.instance)?,
+        Verb::Up(options) => match &options.check {
+            None => up::up(&options, &common.instance)?,
+            Some(Some(_)) if options.config.is_some() => {
+                let error = Error::invalid("up: --check and --config both give a file");
+                return Err(VerbError { status: 2, error: error.hint("give it once") });
+            }
+            Some(_) => {
+                let changes = up::check(&options, &common.instance)?;
+                print(&common, "up --check", &changes, |changes| render::changes(changes))?;
+            }
+        },
         Verb::Down => print(&common, "down", &down::down(&common.instance)?, render::removed)?,
         Verb::Network { verb } => network(&common, verb)?,
         Verb::Container { verb } => container(&common, verb)?,

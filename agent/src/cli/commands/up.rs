@@ -8,11 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use causeway_api as api;
 use causeway_api::{Error, Removed, Reply, error::command};
 use causeway_netlink::{Netns, netns};
 use nix::unistd::geteuid;
 use tokio::{
-    runtime,
+    runtime::{self, Runtime},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     time,
@@ -22,7 +23,7 @@ use crate::cli::messages::say;
 use crate::{
     cli::args::Up,
     config_file::Config,
-    control::{Agent, End, Start},
+    control::{self, Agent, End, Start},
     instance::{Instance, Lock},
     server::Server,
     state::State,
@@ -36,31 +37,43 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it is told to stop.
 pub fn up(options: &Up, instance: &Instance) -> anyhow::Result<()> {
-    run(options, instance).context("up")
+    let run = || {
+        let start = prepare(options, instance)?;
+        let Some(lock) = instance.lock()? else {
+            let name = instance.name();
+            bail!(
+                Error::already_exists(format!("an agent of instance '{name}' is running already"))
+                    .hint("end it with")
+                    .run(["down"])
+                    .hint(", or give another name with --instance")
+            );
+        };
+        runtime()?.block_on(serve(start, lock))
+    };
+    run().context("up")
 }
 
-fn run(options: &Up, instance: &Instance) -> anyhow::Result<()> {
+/// The changes that an agent would make. Touches nothing.
+pub fn check(options: &Up, instance: &Instance) -> anyhow::Result<Vec<api::Change>> {
+    let run = || {
+        let start = prepare(options, instance)?;
+        runtime()?.block_on(control::check(start))
+    };
+    run().context("up --check")
+}
+
+/// What the agent starts from. The calling thread, and all that come later, are in the host then.
+fn prepare(options: &Up, instance: &Instance) -> anyhow::Result<Start> {
     ensure!(
         geteuid().is_root(),
         Error::permission("the agent needs root to make interfaces and load programs")
             .hint("run it as root, for example with sudo")
     );
     refuse_private_sysfs()?;
-    let config = options.config.as_deref().map(Config::load).transpose()?;
+    let config = options.config_file().map(Config::load).transpose()?;
     // While the process has one thread: later threads inherit the namespace.
     let (netns, netns_path) = enter_host(options.netns.as_deref())?;
-    let Some(lock) = instance.lock()? else {
-        bail!(
-            Error::already_exists(format!(
-                "an agent of instance '{}' is running already",
-                instance.name()
-            ))
-            .hint("end it with")
-            .run(["down"])
-            .hint(", or give another name with --instance")
-        );
-    };
-    let start = Start {
+    Ok(Start {
         instance: instance.clone(),
         netns,
         netns_path,
@@ -69,14 +82,13 @@ fn run(options: &Up, instance: &Instance) -> anyhow::Result<()> {
         xdp: options.xdp,
         device: options.device,
         config,
-    };
-    // The agent runs on this thread, where it may block; the other serves sockets.
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(start, lock))
+    })
+}
+
+/// The agent runs on the thread that it blocks, where it may block; the worker serves sockets.
+fn runtime() -> anyhow::Result<Runtime> {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.context("cannot start the runtime")
 }
 
 async fn serve(start: Start, lock: Lock) -> anyhow::Result<()> {

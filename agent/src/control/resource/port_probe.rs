@@ -20,7 +20,7 @@ use nix::{
 };
 
 /// The first port of the publish that a socket of the host has, for clients of one of the families.
-pub(super) fn taken_port(
+pub(in crate::control) fn taken_port(
     host: &Netns,
     spec: &PublishPorts,
     families: &[Family],

@@ -4,14 +4,13 @@ use anyhow::Context as _;
 use causeway_netlink::{Netns, sysctl};
 use tracing::info;
 
-use super::Agent;
-use crate::state::Sysctl;
+use crate::{control::agent::Agent, state::Sysctl};
 
 const FORWARD: &str = "ipv4/ip_forward";
 
 impl Agent {
     /// Sets `ip_forward`. What was there is in the state file before it is changed.
-    pub(super) async fn enable_forwarding(&mut self) -> anyhow::Result<()> {
+    pub(in crate::control) async fn enable_forwarding(&mut self) -> anyhow::Result<()> {
         let netns = &self.host.handles.netns;
         let before = sysctl::get(netns, FORWARD)?.context("this kernel has no IPv4")?;
         if before == "1" {
@@ -47,7 +46,7 @@ fn before_forwarding(netns: &Netns, interfaces: &[&str]) -> anyhow::Result<Vec<S
 
 /// Writes back what was there, in the order of the list: `ip_forward` first, since it changes the
 /// others.
-pub(super) fn restore(netns: &Netns, sysctls: &[Sysctl]) -> Vec<anyhow::Error> {
+pub(in crate::control) fn restore(netns: &Netns, sysctls: &[Sysctl]) -> Vec<anyhow::Error> {
     let mut errors = Vec::new();
     for Sysctl { key, value } in sysctls {
         match sysctl::get(netns, key) {

@@ -1,8 +1,7 @@
 //! XDP: on which uplinks, and which containers take what it redirects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use causeway_api as api;
 use causeway_api::{
     messages,
     types::{device::Device, xdp::Xdp},
@@ -10,60 +9,35 @@ use causeway_api::{
 use causeway_netlink::{Netns, ethtool, link::Link};
 use tracing::{debug, info, warn};
 
-use super::{
-    Agent,
-    containers::cookie_at,
-    host::{Sight, Uplink},
+use crate::{
+    control::{
+        agent::Agent,
+        observed::cookie_at,
+        snapshot::{HostSnapshot, Uplink},
+    },
+    datapath::Interface,
+    state::container::Endpoint,
 };
-use crate::{datapath::Interface, state::container::Endpoint};
-
-/// What runs where.
-#[derive(Debug, Default)]
-pub(super) struct Drivers {
-    wanted: Xdp,
-    /// By uplink: why its driver does not run the program, if it does not.
-    uplinks: BTreeMap<u32, Option<String>>,
-    /// The host sides whose containers were asked to take frames, whether they do or not.
-    asked: BTreeSet<u32>,
-}
-
-impl Drivers {
-    pub(super) fn new(wanted: Xdp) -> Self {
-        Self { wanted, ..Self::default() }
-    }
-
-    fn in_use(&self) -> bool {
-        self.uplinks.values().any(Option::is_none)
-    }
-
-    pub(super) fn forget(&mut self, uplink: u32) {
-        self.uplinks.remove(&uplink);
-    }
-
-    pub(super) fn view(&self, uplinks: &BTreeMap<u32, Uplink>) -> Vec<api::Uplink> {
-        let view = |(index, why): (&u32, &Option<String>)| {
-            let interface = uplinks.get(index)?.name.clone();
-            let xdp = if why.is_none() { api::XdpMode::Native } else { api::XdpMode::Off };
-            Some(api::Uplink { interface, xdp, why: why.clone() })
-        };
-        self.uplinks.iter().filter_map(view).collect()
-    }
-}
 
 impl Agent {
     /// Lets an uplink's driver run the program, or not. Containers are reached without it too, so
     /// no failure ends anything.
-    pub(super) fn sync_xdp(&mut self, uplink: &Uplink, sight: &Sight) -> anyhow::Result<()> {
+    pub(super) fn sync_xdp(
+        &mut self,
+        uplink: &Uplink,
+        snapshot: &HostSnapshot,
+    ) -> anyhow::Result<()> {
         let interface = Interface { index: uplink.index, name: uplink.name.clone() };
         let drivers = &mut self.host.drivers;
         let kept_from = match drivers.wanted {
             Xdp::Off => Some("it was not asked for".to_owned()),
-            Xdp::Auto => price(uplink.index, &sight.links)
-                .map(|price| format!("{price}; 'up --xdp on' has it all the same")),
+            Xdp::Auto => xdp_cost(uplink.index, &snapshot.links)
+                .map(|cost| format!("{cost}; 'up --xdp on' has it all the same")),
             Xdp::On => None,
         };
         let why = match kept_from {
             None => self
+                .installed
                 .datapath
                 .put_xdp(&interface, uplink.mac)
                 .err()
@@ -84,10 +58,10 @@ impl Agent {
             }
             Some(why) => info!(uplink = uplink.name, why, "XDP is off"),
         }
-        if why.is_some() { self.datapath.remove_xdp(uplink.index) } else { Ok(()) }
+        if why.is_some() { self.installed.datapath.remove_xdp(uplink.index) } else { Ok(()) }
     }
 
-    /// The same by what there is now.
+    /// Does that for the interfaces that there are now.
     pub(super) async fn find_receivers(&mut self) -> anyhow::Result<()> {
         if self.host.drivers.in_use() {
             let links = self.host.handles.netlink.links().await?;
@@ -144,12 +118,12 @@ impl Agent {
         host_side: u32,
     ) -> anyhow::Result<()> {
         ethtool::receive_by_napi(netns, &endpoint.interface)?;
-        self.datapath.put_receiver(host_side)
+        self.installed.datapath.put_receiver(host_side)
     }
 }
 
 /// What XDP on an interface would take from the host's own traffic, if anything.
-fn price(index: u32, links: &[Link]) -> Option<&'static str> {
+fn xdp_cost(index: u32, links: &[Link]) -> Option<&'static str> {
     let link = links.iter().find(|link| link.index == index)?;
     if link.kind.as_deref() == Some("veth") {
         return Some("it is a veth, whose other end would have to cut and sum all TCP itself");
@@ -188,11 +162,11 @@ mod tests {
             link(6, Some("vlan"), None, Some(5)),
             link(7, Some("macvlan"), None, Some(2)),
         ];
-        assert_eq!(price(2, &links), None);
-        assert!(price(3, &links).unwrap().contains("veth"));
-        assert!(price(4, &links).unwrap().contains("virtio"));
-        assert!(price(5, &links).unwrap().contains("VLAN"));
+        assert_eq!(xdp_cost(2, &links), None);
+        assert!(xdp_cost(3, &links).unwrap().contains("veth"));
+        assert!(xdp_cost(4, &links).unwrap().contains("virtio"));
+        assert!(xdp_cost(5, &links).unwrap().contains("VLAN"));
         links.retain(|link| link.index != 6);
-        assert_eq!(price(5, &links), None);
+        assert_eq!(xdp_cost(5, &links), None);
     }
 }

@@ -13,14 +13,17 @@ use causeway_api::{
 use causeway_netlink::sock_diag::{Connected, Ended, SockDiag};
 use tracing::{info, warn};
 
-use super::Agent;
-use crate::{datapath::HostSocket, state::container::Container};
+use crate::{
+    control::{agent::Agent, warn_once::Warning},
+    datapath::HostSocket,
+    state::container::Container,
+};
 
 impl Agent {
     /// Ends every TCP connection and connected UDP socket of the host that went by a publish to
     /// where none leads now. What an agent that died in between left undone is found too. That it
     /// fails is said, and no reason for a verb to fail.
-    pub(super) fn end_stray_sockets(&mut self) {
+    pub(in crate::control) fn end_stray_sockets(&mut self) {
         if let Err(error) = self.try_end_stray_sockets() {
             warn!(
                 error = messages::line(&error),
@@ -30,7 +33,7 @@ impl Agent {
     }
 
     fn try_end_stray_sockets(&mut self) -> anyhow::Result<()> {
-        let noted = self.datapath.host_sockets()?;
+        let noted = self.installed.datapath.host_sockets()?;
         let strays = [Protocol::Tcp, Protocol::Udp].map(|protocol| {
             let strays = noted.iter().filter(|socket| !self.leads(protocol, socket));
             let strays: BTreeMap<_, _> =
@@ -61,7 +64,7 @@ impl Agent {
             }
         }
         for socket in over {
-            self.datapath.forget_host_socket(&socket)?;
+            self.installed.datapath.forget_host_socket(&socket)?;
         }
         Ok(())
     }
@@ -80,13 +83,12 @@ impl Agent {
             }
             Some(Ended::Before) => {}
             None => {
-                if !self.said_no_destroy {
+                if self.warned.is_due(Warning::NoSocketDestroy) {
                     warn!(
                         "this kernel cannot end sockets (it has no CONFIG_INET_DIAG_DESTROY): connections of the host's processes outlive the \
                          publishes that they were made through"
                     );
                 }
-                self.said_no_destroy = true;
                 return Ok(false);
             }
         }
@@ -96,7 +98,8 @@ impl Agent {
     /// Whether a publish leads from what a socket meant to where it speaks, or did and still
     /// drains.
     fn leads(&self, protocol: Protocol, socket: &HostSocket) -> bool {
-        let publishes = self.publishes.iter().filter(|(ports, _)| is_of(ports, protocol, socket));
+        let publishes =
+            self.installed.publishes.iter().filter(|(ports, _)| is_of(ports, protocol, socket));
         publishes
             .flat_map(|(ports, target)| {
                 let containers = self.state.containers.values();
@@ -109,7 +112,7 @@ impl Agent {
                 draining.flat_map(Container::addresses).chain(target.addresses())
             })
             .any(|address: IpAddr| {
-                address == socket.container.ip() && self.endpoints.contains(&address)
+                address == socket.container.ip() && self.installed.endpoints.contains(&address)
             })
     }
 }

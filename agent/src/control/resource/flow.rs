@@ -10,31 +10,36 @@ use causeway_api::{
     },
 };
 
-use super::Agent;
-use crate::datapath::FlowRecord;
+use crate::{control::agent::Agent, datapath::FlowRecord};
 
 type Owners<'a> = BTreeMap<IpAddr, (&'a str, &'a str)>;
 
 impl Agent {
-    pub(super) fn flow_list(&self, filter: &FlowFilter) -> anyhow::Result<Vec<Flow>> {
+    pub(in crate::control) fn flow_list(&self, filter: &FlowFilter) -> anyhow::Result<Vec<Flow>> {
         self.check_filter(filter)?;
         let owners = self.owners();
-        let mut records = self.datapath.flows()?;
+        let mut records = self.installed.datapath.flows()?;
         records.retain(|record| filter.admits(&candidate(record, &owners)));
         Ok(records.iter().map(|record| view_flow(record, &owners)).collect())
     }
 
-    pub(super) fn flow_flush(&mut self, filter: &FlowFilter) -> anyhow::Result<Flushed> {
+    pub(in crate::control) fn flow_flush(
+        &mut self,
+        filter: &FlowFilter,
+    ) -> anyhow::Result<Flushed> {
         self.check_filter(filter)?;
         let owners = self.owners();
-        let flows = self.datapath.end_flows(|record| filter.admits(&candidate(record, &owners)))?;
+        let flows = self
+            .installed
+            .datapath
+            .end_flows(|record| filter.admits(&candidate(record, &owners)))?;
         Ok(Flushed { flows })
     }
 
     /// A name that nothing has is a mistake, where nothing found would be taken for an answer.
     fn check_filter(&self, filter: &FlowFilter) -> anyhow::Result<()> {
-        filter.container.as_deref().map(|name| self.container(name)).transpose()?;
-        filter.network.as_deref().map(|name| self.network(name)).transpose()?;
+        filter.container.as_deref().map(|name| self.state.container(name)).transpose()?;
+        filter.network.as_deref().map(|name| self.state.network(name)).transpose()?;
         Ok(())
     }
 
@@ -50,14 +55,14 @@ impl Agent {
         owners
     }
 
-    pub(super) fn stats(&self) -> anyhow::Result<Stats> {
-        let reasons = self.datapath.reasons()?;
+    pub(in crate::control) fn stats(&self) -> anyhow::Result<Stats> {
+        let reasons = self.installed.datapath.reasons()?;
         Ok(Stats {
             reasons: reasons
                 .into_iter()
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .collect(),
-            uplinks: self.host.view_uplinks(),
+            uplinks: self.host.drivers.view(&self.host.uplinks),
         })
     }
 }
