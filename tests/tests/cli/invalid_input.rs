@@ -73,7 +73,7 @@ fn all_are_refused(lab: &Lab, rows: &[(&str, i32, &[&str])]) {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "it is a table")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn network_is_refused() {
     let lab = Lab::without_agent();
     place::block_on(async {

@@ -20,7 +20,6 @@ use causeway_tests::{
 
 families!(mapped_port_admits_any_sender, mapping_owns_its_port, next_agent_knows_mappings_at_once,);
 
-#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn mapped_port_admits_any_sender(family: Family) {
     with_bench(|bench| {
         set_up(bench);
@@ -30,6 +29,7 @@ fn mapped_port_admits_any_sender(family: Family) {
     });
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rows_of_full_cone(bench: &Bench, family: Family) -> Vec<Row> {
     use Expect::{Leave, LeaveError, Stop};
     let Names { c1, c2, c3, gateway, host, near, world, .. } = Names::of(family);

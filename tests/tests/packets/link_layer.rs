@@ -50,7 +50,7 @@ fn about(kind: u8, target: IpAddr, options: &[(u8, [u8; 6])]) -> Payload {
     Payload::Icmp(kind, [0; 4].into_iter().chain(target.octets()).chain(options).collect())
 }
 
-#[expect(clippy::too_many_lines, reason = "it is a table")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rows_of_discovery(_bench: &Bench) -> Vec<Row> {
     const ASK: u8 = 135;
     const TELL: u8 = 136;

@@ -65,7 +65,7 @@ fn udp(source: u16, destination: u16) -> Payload {
     Payload::Udp(source, destination, b"hello".to_vec())
 }
 
-#[expect(clippy::too_many_lines, reason = "it is a table")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rows(bench: &Bench, family: Family) -> Vec<Row> {
     use Expect::{Drop, Forward, Pass};
     let Names { c1, group, host, world, .. } = Names::of(family);

@@ -110,8 +110,8 @@ pub struct Traffic {
     pub services: u32,
     /// Number of flows, used in turn; 0 for a new flow with each frame.
     pub flows: u32,
-    /// XDP action: `XDP_PASS` lets the frame enter here, `XDP_TX` lets the other end of the veth pair
-    /// receive it.
+    /// XDP action: `XDP_PASS` lets the frame enter here, `XDP_TX` lets the other end of the veth
+    /// pair receive it.
     pub action: u32,
     /// Position of the next frame, written by the program.
     pub next: Next,
