@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, fs};
 
 use causeway_api::{
-    Container, ContainerSpec, Direction, Draining, Endpoint, ErrorCode, Failure, Flow, Flushed,
-    Network, NetworkSpec, Publish, PublishAdd, PublishMove, Removed, Request, Stats, Uplink,
+    Change, Container, ContainerSpec, Direction, Draining, Endpoint, ErrorCode, Failure, Flow,
+    Flushed, Network, NetworkSpec, Publish, PublishAdd, PublishMove, Removed, Request, Stats,
+    Uplink,
     types::{flow_filter::FlowFilter, flow_options::FlowOptions, publish::PublishOptions},
 };
 use serde::{
@@ -32,6 +33,7 @@ fn json_names_every_field() {
     check("Uplink", fields::<Uplink>());
     check("Flushed", fields::<Flushed>());
     check("Removed", fields::<Removed>());
+    check("Change", fields::<Change>());
     check("Failure", fields::<Failure>());
     check("NetworkSpec", fields::<NetworkSpec>());
     check("FlowOptions", fields::<FlowOptions>());
