@@ -2,6 +2,7 @@
 
 mod config_file;
 mod device_option;
+mod errors;
 mod flow_options;
 mod invalid_input;
 mod messages;
