@@ -583,12 +583,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_holds_together() {
+    fn definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_form_of_the_contract_is_taken() {
+    fn accepts_every_form_of_the_contract() {
         for line in [
             "up",
             "up --config lab.toml --uplink eth0 --uplink eth1 --netns host",
@@ -637,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn options_become_the_request() {
+    fn options_become_requests() {
         let Ok(Cli { verb: Verb::Network { verb: NetworkVerb::Create(create) }, .. }) =
             read("network create front --subnet 10.20.0.0/16 --no-icc")
         else {

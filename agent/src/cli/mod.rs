@@ -1,4 +1,4 @@
-//! The command line: what a person types, and what is printed.
+//! The command line: arguments, verbs and output.
 
 pub mod args;
 pub mod commands;

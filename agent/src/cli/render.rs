@@ -1,5 +1,5 @@
-//! Answers for people: tables for lists, lines for one thing. For programs there is `--json`, which
-//! prints the objects of [`causeway_api`].
+//! Output for people: tables for lists, one line per field for an object. Programs use `--json`,
+//! which prints the objects of [`causeway_api`].
 
 use causeway_api::{
     Change, Container, ContainerState, Endpoint, Flow, Flushed, Network, Publish, Removed, Stats,
@@ -8,15 +8,15 @@ use causeway_api::{
 use causeway_common::abi::drop_reason::DropReason;
 use comfy_table::{Table, presets};
 
-/// What a list's table looks like.
+/// A row of a list's table.
 pub(super) trait Row {
-    /// The column heads.
+    /// The column headings.
     const HEAD: &'static [&'static str];
-    /// One line.
+    /// The cells.
     fn row(&self) -> Vec<String>;
 }
 
-/// A table with one line for each.
+/// A list as a table.
 pub(super) fn table<T: Row>(rows: &[T]) -> String {
     lay_out(T::HEAD, rows.iter().map(Row::row))
 }
@@ -102,7 +102,7 @@ pub(super) fn changes(changes: &[Change]) -> String {
     changes.iter().map(|change| format!("{change}\n")).collect()
 }
 
-/// One network in full.
+/// Every field of a network.
 pub(super) fn network(network: &Network) -> String {
     lines(&[
         ("name", network.name.clone()),
@@ -129,7 +129,7 @@ pub(super) fn network(network: &Network) -> String {
     ])
 }
 
-/// One container in full.
+/// Every field of a container.
 pub(super) fn container(container: &Container) -> String {
     let mut pairs = vec![
         ("name", container.name.clone()),
@@ -152,12 +152,12 @@ pub(super) fn container(container: &Container) -> String {
     lines(&pairs)
 }
 
-/// What became of a network.
+/// The result of an action on a network.
 pub(super) fn network_done(done: &str, network: &Network) -> String {
     format!("{done} network {}: {} on {}\n", network.name, join(&network.subnets), network.bridge)
 }
 
-/// What became of a container.
+/// The result of an action on a container.
 pub(super) fn container_done(done: &str, container: &Container) -> String {
     let addresses = container.endpoints.iter().map(|endpoint| {
         format!(
@@ -169,12 +169,12 @@ pub(super) fn container_done(done: &str, container: &Container) -> String {
     format!("{done} container {}: {}\n", container.name, join(addresses))
 }
 
-/// What became of a publish.
+/// The result of an action on a publish.
 pub(super) fn publish_done(done: &str, publish: &Publish) -> String {
     format!("{done} {} in {}\n", arrow(publish), publish.container)
 }
 
-/// Where a publish leads now.
+/// The result of `publish move`.
 pub(super) fn publish_moved(publish: &Publish) -> String {
     let drains = publish.draining.iter();
     let drains = drains.map(|drain| {
@@ -183,7 +183,7 @@ pub(super) fn publish_moved(publish: &Publish) -> String {
     format!("moved {} to {}{}\n", arrow(publish), publish.container, drains.collect::<String>())
 }
 
-/// What `down` removed.
+/// The result of `down`.
 pub(super) fn removed(removed: &Removed) -> String {
     let counts = [(removed.containers.len(), "container"), (removed.networks.len(), "network")];
     let some: Vec<String> = counts
@@ -200,12 +200,12 @@ pub(super) fn removed(removed: &Removed) -> String {
     }
 }
 
-/// What `flows flush` did.
+/// The result of `flows flush`.
 pub(super) fn flushed(flushed: &Flushed) -> String {
     format!("ended {}\n", count(flushed.flows, "flow"))
 }
 
-/// The counters.
+/// The counters and the uplinks.
 pub(super) fn stats(stats: &Stats) -> String {
     let rows = stats.reasons.iter().map(|(name, count)| {
         // The agent may be of a later version, with a reason that is not known here.
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_no_borders_and_nothing_at_its_lines_ends() {
+    fn tables_have_no_trailing_blanks() {
         let rows = [publish(None), publish(Some("127.0.0.1")), publish(Some("2001:db8::1"))];
         assert_eq!(
             table(&rows),
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_table_is_its_head() {
+    fn empty_table_is_its_head() {
         assert_eq!(
             table::<Publish>(&[]),
             "CONTAINER  HOST  CONTAINER PORT  PROTOCOL  FROM  DRAINING\n"
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_is_a_line_for_each_of_its_parts() {
+    fn object_has_one_line_per_field() {
         let network = Network {
             name: "front".to_owned(),
             subnets: vec!["10.20.0.0/16".parse().unwrap()],
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_says_where_flows_finish_and_for_how_long() {
+    fn move_names_where_flows_drain() {
         assert_eq!(publish_moved(&publish(None)), "moved 8080 > 80/tcp to web\n");
         let draining = vec![causeway_api::Draining { container: "old".to_owned(), ends_in_s: 7 }];
         assert_eq!(

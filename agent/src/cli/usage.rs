@@ -18,7 +18,7 @@ pub(super) fn to_error(error: &clap::Error, arguments: &[OsString]) -> Error {
     Error::invalid(reason).hint(format!("see '{verb} --help'"))
 }
 
-/// `causeway network create`, as far as the arguments name a verb.
+/// The verb that the arguments name, such as `causeway network create`.
 fn verb_of(root: &Command, arguments: &[OsString]) -> String {
     let mut path = root.get_name().to_owned();
     let mut command = root;

@@ -35,7 +35,7 @@ const WAITING: usize = 64;
 /// How long clients may take to read their replies before the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until SIGTERM, SIGINT or `down`.
 pub fn up(options: &Up, instance: &Instance) -> anyhow::Result<()> {
     let run = || {
         let start = prepare(options, instance)?;
@@ -171,7 +171,7 @@ fn say_ready() {
     let _ = writeln!(stdout, "ready").and_then(|()| stdout.flush());
 }
 
-/// Enters the host's namespace; answers it with the path where other processes find it.
+/// Enters the host's namespace. Returns it with the path where other processes find it.
 fn enter_host(wanted: Option<&Path>) -> anyhow::Result<(Netns, PathBuf)> {
     if let Some(path) = wanted {
         let netns = Netns::open(path)?;
@@ -183,7 +183,7 @@ fn enter_host(wanted: Option<&Path>) -> anyhow::Result<(Netns, PathBuf)> {
     Ok((netns, path))
 }
 
-/// A path of the namespace that outlives this process, if there is one.
+/// A path of the namespace that outlives this process, if one exists.
 fn lasting_path(netns: &Netns) -> anyhow::Result<PathBuf> {
     let id = netns.id()?;
     let named =
@@ -206,9 +206,9 @@ fn refuse_private_sysfs() -> anyhow::Result<()> {
     )
 }
 
-/// The namespace's name if this is inside `ip netns exec`. That puts a fresh `/sys` over bpffs and
-/// cgroup2 in a mount namespace of its own: what is pinned there ends with the process, and what is
-/// mounted there is seen by nobody else.
+/// The namespace's name if this process runs inside `ip netns exec`. That mounts a fresh `/sys` over
+/// bpffs and cgroup2 in a mount namespace of its own: pins there end with the process, and mounts
+/// there are invisible to other processes.
 pub(crate) fn private_sysfs() -> Option<String> {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
     if namespace("self").is_some() && namespace("self") == namespace("1") {
@@ -219,8 +219,8 @@ pub(crate) fn private_sysfs() -> Option<String> {
     netns::named(source).exists().then(|| source.to_owned())
 }
 
-/// What is mounted on `/sys` last, if that is a sysfs: `ip netns exec` gives the namespace's name
-/// as its source.
+/// The source of the last mount on `/sys`, if it is a sysfs: `ip netns exec` sets it to the
+/// namespace's name.
 fn sysfs_source(mountinfo: &str) -> Option<&str> {
     let last = mountinfo.lines().rev().find_map(|line| {
         let (mount, system) = line.split_once(" - ")?;
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sysfs_that_ip_netns_exec_mounts_names_its_namespace() {
+    fn sysfs_source_is_the_namespace_name() {
         let usual = "22 28 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         assert_eq!(sysfs_source(usual), Some("sysfs"));
         let inside = format!("{usual}99 28 0:77 / /sys rw,relatime - sysfs lab rw\n");
