@@ -45,6 +45,11 @@ impl Instance {
         &self.name
     }
 
+    /// An error with its causes and remedy on one line. Commands in it reach this instance.
+    pub fn line(&self, error: &anyhow::Error) -> String {
+        Error::from_chain(&**error).line(&self.name)
+    }
+
     /// Where its agent serves.
     pub fn socket(&self) -> PathBuf {
         client::socket(&self.name)

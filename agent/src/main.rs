@@ -1,11 +1,11 @@
 //! The program `causeway`: reads the command line, sets up logging, and hands over.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use causeway::cli::{
     args::{Cli, Verb},
     commands::{self, VerbError},
-    messages::{Log, report},
+    messages::report,
 };
 use causeway_api::Error;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let level = if matches!(cli.verb, Verb::Up(_)) { "info" } else { "error" };
     let instance = cli.common.instance.name().to_owned();
     let json = cli.common.json;
-    if let Err(error) = start_logging(level, instance.clone()) {
+    if let Err(error) = start_logging(level) {
         report(&error, &instance, json);
         return ExitCode::FAILURE;
     }
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn start_logging(level: &str, instance: String) -> Result<(), Error> {
+fn start_logging(level: &str) -> Result<(), Error> {
     let text = std::env::var(VARIABLE).unwrap_or_else(|_| level.to_owned());
     // EnvFilter takes a word that is no level for a module, and logs nothing.
     let is_level = text.parse::<LevelFilter>().is_ok();
@@ -42,10 +42,9 @@ fn start_logging(level: &str, instance: String) -> Result<(), Error> {
         Error::invalid(format!("{VARIABLE} is '{text}', which is none of {LEVELS}"))
             .hint("set it to one of them, or not at all")
     })?;
-    let log = Log { instance };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(move || log.clone())
+        .with_writer(io::stderr)
         .with_target(false)
         // They would go to stderr, which is what failed.
         .log_internal_errors(false)

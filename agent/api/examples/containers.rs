@@ -6,7 +6,10 @@
 
 use std::{env, process::ExitCode};
 
-use causeway_api::{Container, Error, ErrorCode, Request, client, messages::DEFAULT_INSTANCE};
+use causeway_api::{
+    Container, Error, ErrorCode, Request,
+    client::{self, DEFAULT_INSTANCE},
+};
 
 fn main() -> ExitCode {
     let instance = env::args().nth(1).unwrap_or_else(|| DEFAULT_INSTANCE.to_owned());

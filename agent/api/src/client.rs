@@ -13,6 +13,9 @@ use crate::{Error, Reply, Request, protocol};
 /// The folder of every instance's socket.
 pub const FOLDER: &str = "/run/causeway";
 
+/// The instance of verbs and requests that name none.
+pub const DEFAULT_INSTANCE: &str = "default";
+
 /// Why a request has no answer.
 #[derive(Debug)]
 pub enum AskError {

@@ -4,7 +4,7 @@ use std::{error, fmt, io};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{messages::DEFAULT_INSTANCE, response::Failure};
+use crate::{client::DEFAULT_INSTANCE, response::Failure};
 
 /// What kind of failure it is. In JSON it is its name in kebab-case.
 ///
@@ -211,9 +211,9 @@ impl Error {
         }
     }
 
-    /// Several failures of one attempt: the code of the first, and all messages.
-    pub fn all(errors: impl IntoIterator<Item = Self>) -> Self {
-        let mut errors = errors.into_iter();
+    /// Several failures of one attempt: code and remedy of the first, and all messages.
+    pub fn all<E: AsRef<dyn error::Error + Send + Sync + 'static>>(errors: &[E]) -> Self {
+        let mut errors = errors.iter().map(|error| Self::from_chain(error.as_ref()));
         let first = errors.next().unwrap_or_else(|| Self::internal("no reason is known"));
         errors.fold(first, |all, next| Self {
             message: format!("{}; {}", all.message, next.message),

@@ -35,7 +35,6 @@
 
 pub mod client;
 pub mod error;
-pub mod messages;
 pub mod protocol;
 pub mod request;
 pub mod response;

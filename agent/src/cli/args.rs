@@ -10,7 +10,8 @@ use std::{
 use causeway_api as api;
 use causeway_api::spec::DEFAULT_NETWORK;
 use causeway_api::{
-    ContainerSpec, NetworkSpec, messages,
+    ContainerSpec, NetworkSpec,
+    client::DEFAULT_INSTANCE,
     types::{
         device::Device,
         flow::{FlowProtocol, FlowState},
@@ -62,7 +63,7 @@ pub struct Common {
         long,
         global = true,
         value_name = "NAME",
-        default_value = messages::DEFAULT_INSTANCE,
+        default_value = DEFAULT_INSTANCE,
         env = "CAUSEWAY_INSTANCE",
         value_parser = Instance::new
     )]
@@ -496,7 +497,7 @@ impl Cli {
             // What follows `--` belongs to another program.
             let own = arguments.iter().take_while(|argument| *argument != "--");
             let json = own.into_iter().any(|argument| argument == "--json");
-            report(&usage::to_error(&error, &arguments), messages::DEFAULT_INSTANCE, json);
+            report(&usage::to_error(&error, &arguments), DEFAULT_INSTANCE, json);
             ExitCode::from(2)
         })
     }

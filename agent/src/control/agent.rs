@@ -1,5 +1,6 @@
 //! The agent's state: the host, what is in the datapath, and what the state file has.
 
+use causeway_api::Error;
 use tracing::error;
 
 use super::{
@@ -30,6 +31,6 @@ impl Agent {
 /// reported.
 pub(super) fn log_undo_errors(errors: &[anyhow::Error]) {
     for error in errors {
-        error!(error = causeway_api::messages::line(error), "taking back failed");
+        error!(error = %Error::from_chain(&**error), "taking back failed");
     }
 }

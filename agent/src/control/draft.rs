@@ -254,9 +254,11 @@ impl<'a> Draft<'a> {
         };
         let mut names =
             (0..100).map(|attempt| host_side_name(instance, container, network, attempt));
-        names
-            .find(is_free)
-            .context("no name is free for the host side; remove interfaces that are called cwv... and that no container has")
+        names.find(is_free).ok_or_else(|| {
+            Error::in_use("no name is free for the host side")
+                .hint("remove interfaces named cwv... that no container has")
+                .into()
+        })
     }
 
     /// One address of each of the network's subnets.

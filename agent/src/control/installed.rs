@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_api::types::{family::Family, flow_options::Mapping, publish::PublishPorts};
+use causeway_api::{
+    Error,
+    types::{family::Family, flow_options::Mapping, publish::PublishPorts},
+};
 use ipnet::IpNet;
 
 use crate::{
@@ -63,7 +66,9 @@ impl Installed {
     /// Index of a network's bridge.
     pub(super) fn bridge(&self, network: &Network) -> anyhow::Result<u32> {
         let bridge = self.bridges.get(&network.name).copied();
-        bridge.with_context(|| format!("network '{}' has no bridge", network.name))
+        bridge.ok_or_else(|| {
+            Error::not_found(format!("network '{}' has no bridge", network.name)).into()
+        })
     }
 
     /// Puts an endpoint whose host side has that index. Idempotent.

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use causeway_api::{ContainerSpec, Error, Reply, Request, messages};
+use causeway_api::{ContainerSpec, Error, Reply, Request};
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -58,19 +58,19 @@ impl Agent {
                 }
                 () = self.host.changed() => {
                     if let Err(error) = self.follow_host().await {
-                        let error = messages::line(&error);
+                        let error = self.instance.line(&error);
                         warn!(error, "the host's changes cannot be followed");
                     }
                 }
                 () = drained => {
                     if let Err(error) = self.end_drains() {
-                        let error = messages::line(&error);
+                        let error = self.instance.line(&error);
                         warn!(error, "the flows of a publish that was moved cannot be ended");
                     }
                 }
                 _ = collect.tick() => {
                     if let Err(error) = self.installed.datapath.sweep() {
-                        warn!(error = messages::line(&error), "ended flows cannot be collected");
+                        warn!(error = self.instance.line(&error), "ended flows cannot be collected");
                     }
                 }
             }
@@ -101,10 +101,7 @@ impl Agent {
         match self.handle(request).await {
             Ok(value) => Reply::Done(value),
             Err(error) => {
-                let instance = self.instance.name();
-                let mut failure = Error::from_chain(&*error).to_failure(instance);
-                failure.message = messages::for_instance(&failure.message, instance);
-                Reply::Failed(failure)
+                Reply::Failed(Error::from_chain(&*error).to_failure(self.instance.name()))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 use causeway_api as api;
 use causeway_api::{
-    Error, Removed, messages,
+    Error, Removed,
     types::{device::Device, xdp::Xdp},
 };
 use causeway_netlink::{Netlink, Netns};
@@ -208,7 +208,7 @@ fn check_alone(instance: &Instance, cookie: u64) -> anyhow::Result<()> {
             Err(error) => {
                 warn!(
                     instance = name,
-                    error = messages::line(&error),
+                    error = instance.line(&error),
                     "it is not known which host is another instance's"
                 );
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use causeway_api::{Removed, messages};
+use causeway_api::{Error, Removed};
 use causeway_netlink::Netlink;
 use tracing::debug;
 
@@ -78,7 +78,7 @@ async fn delete_host_sides(netlink: &Netlink, state: &State) -> Vec<anyhow::Erro
     };
     let mut errors = Vec::new();
     if let Err(error) = together.await {
-        debug!(error = messages::line(&error), "the host sides are removed one by one");
+        debug!(error = %Error::from_chain(&*error), "the host sides are removed one by one");
         for name in names {
             errors.extend(delete_named(netlink, name).await.err());
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use causeway_api as api;
 use causeway_api::{
     Error, PublishMove,
@@ -70,7 +70,8 @@ impl Agent {
     ) -> anyhow::Result<api::Publish> {
         let mut publishes = self.state.container(container)?.publishes.iter();
         let publish = publishes.find(|publish| publish.ports == *ports);
-        let publish = publish.with_context(|| format!("{ports} is not published"))?;
+        let publish =
+            publish.ok_or_else(|| Error::not_found(format!("{ports} is not published")))?;
         Ok(view_publish(container, publish))
     }
 
@@ -78,7 +79,8 @@ impl Agent {
     pub(super) fn moved_publish(&self, moved: &PublishMove) -> anyhow::Result<api::Publish> {
         let mut publishes = self.state.container(&moved.container)?.publishes.iter();
         let publish = publishes.find(|publish| HostPorts::of(&publish.ports) == moved.ports);
-        let publish = publish.with_context(|| format!("{} is not published", moved.ports))?;
+        let publish =
+            publish.ok_or_else(|| Error::not_found(format!("{} is not published", moved.ports)))?;
         Ok(view_publish(&moved.container, publish))
     }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, ensure};
-use causeway_api::messages;
+use causeway_api::Error;
 use causeway_bench::{
     baseline::{Baseline, TOLERANCE},
     conntrack::Room,
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
         prepare(&options).and_then(|()| guard::guard())
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("bench: {}", messages::line(&error));
+        eprintln!("bench: {}", Error::from_chain(&*error));
         ExitCode::FAILURE
     })
 }
@@ -338,7 +338,7 @@ impl Bench {
             match Rig::build(contender, &setup, self.made) {
                 Ok(rig) => rigs.push(rig),
                 Err(error) => {
-                    let reason = messages::line(&error);
+                    let reason = Error::from_chain(&*error).to_string();
                     self.bar.suspend(|| eprintln!("bench: without {contender}: {reason}"));
                     self.results.left_out.push((contender, reason));
                 }

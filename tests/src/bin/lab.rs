@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_api::messages;
+use causeway_api::Error;
 use causeway_netlink::netns;
 use causeway_tests::{
     articles::{self, PORT, Row},
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("lab: {}", messages::line(&error));
+            eprintln!("lab: {}", Error::from_chain(&*error));
             ExitCode::FAILURE
         }
     }

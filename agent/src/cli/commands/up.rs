@@ -161,7 +161,7 @@ pub(super) fn left_over(errors: &[anyhow::Error]) -> Option<Error> {
     if errors.is_empty() {
         return None;
     }
-    let error = Error::all(errors.iter().map(|error| Error::from_chain(&**error)));
+    let error = Error::all(errors);
     Some(error.context("not everything could be removed").hint("try again with").run(["down"]))
 }
 

@@ -1,7 +1,7 @@
 //! Containers: a namespace and its endpoints, made, adopted and removed.
 
 use anyhow::{bail, ensure};
-use causeway_api::{Error, messages};
+use causeway_api::{Error, error::command};
 use causeway_netlink::Netns;
 use tracing::{info, warn};
 
@@ -51,7 +51,7 @@ impl Agent {
         action: &Action,
     ) -> anyhow::Result<()> {
         let errors = self.dismantle_container(name).await;
-        ensure!(errors.is_empty(), "{}; try again", messages::lines(&errors));
+        ensure!(errors.is_empty(), Error::all(&errors).or_hint("try again"));
         action.record(&mut self.state);
         self.save()?;
         self.end_stray_sockets();
@@ -106,7 +106,8 @@ impl Agent {
         gone: &[String],
     ) -> anyhow::Result<()> {
         warn!(
-            "the link of container '{name}' is gone; remove it with 'causeway container rm {name}'"
+            "the link of container '{name}' is gone; remove it with {}",
+            command(&["container", "rm", name], self.instance.name())
         );
         let container = self.state.container(name)?;
         for endpoint in &container.endpoints {

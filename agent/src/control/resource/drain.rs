@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use causeway_api::types::publish::PublishPorts;
+use causeway_api::{Error, types::publish::PublishPorts};
 use nix::time::{ClockId, clock_gettime};
 use tokio::time;
 use tracing::info;
@@ -29,9 +29,10 @@ impl Agent {
         let target = target_of(self.state.container(to)?);
         let mut publishes = self.state.container(from)?.publishes.iter();
         let before = publishes.find(|publish| publish.ports == *ports).cloned();
-        let (before, slot) = before
-            .zip(self.installed.datapath.publish_slot(ports))
-            .context("it is not in the datapath; restart the agent")?;
+        let (before, slot) =
+            before.zip(self.installed.datapath.publish_slot(ports)).ok_or_else(|| {
+                Error::internal("it is not in the datapath").hint("restart the agent")
+            })?;
         let mut moved = before.clone();
         let resumed = moved.drains.iter().position(|drain| drain.container == to);
         let resumed = resumed.map(|position| moved.drains.remove(position).slot);
@@ -130,6 +131,8 @@ pub(in crate::control) async fn until(time: Option<u64>) {
 
 /// In milliseconds, by the clock that counts sleep too and that nobody sets.
 pub(in crate::control) fn since_boot() -> anyhow::Result<u64> {
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the clock")?;
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map_err(Error::os)
+        .context("cannot read the clock")?;
     Ok(Duration::from(time).as_millis().try_into()?)
 }

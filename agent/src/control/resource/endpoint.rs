@@ -1,6 +1,7 @@
 //! Endpoints: a pair of interfaces, one in the container and one on its network's bridge.
 
 use anyhow::Context as _;
+use causeway_api::Error;
 use causeway_netlink::{Netlink, Netns, bridge::PortSpec, pair::PairSpec};
 
 use super::ipv6::{disable_ipv6, enable_ipv6};
@@ -87,7 +88,7 @@ async fn configure_container_side(
     let link = netlink
         .link(&endpoint.interface)
         .await?
-        .context("the container side went away while it was set up")?;
+        .ok_or_else(|| Error::not_found("the container side was removed while it was set up"))?;
     for address in &endpoint.addresses {
         netlink.add_address(link.index, *address).await?;
         if let Some((_, gateway)) = network.place_of(address.addr()).filter(|_| !network.internal) {

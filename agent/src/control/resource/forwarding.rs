@@ -1,6 +1,6 @@
 //! `ip_forward` of the host, and what the kernel changes together with it.
 
-use anyhow::Context as _;
+use causeway_api::Error;
 use causeway_netlink::{Netns, sysctl};
 use tracing::info;
 
@@ -12,7 +12,8 @@ impl Agent {
     /// Sets `ip_forward`. What was there is in the state file before it is changed.
     pub(in crate::control) async fn enable_forwarding(&mut self) -> anyhow::Result<()> {
         let netns = &self.host.handles.netns;
-        let before = sysctl::get(netns, FORWARD)?.context("this kernel has no IPv4")?;
+        let before = sysctl::get(netns, FORWARD)?
+            .ok_or_else(|| Error::unsupported("this kernel has no IPv4"))?;
         if before == "1" {
             return Ok(());
         }

@@ -6,10 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use causeway_api::{
-    messages,
-    types::publish::{Protocol, PublishPorts},
-};
+use causeway_api::types::publish::{Protocol, PublishPorts};
 use causeway_netlink::sock_diag::{Connected, Ended, SockDiag};
 use tracing::{info, warn};
 
@@ -26,7 +23,7 @@ impl Agent {
     pub(in crate::control) fn end_stray_sockets(&mut self) {
         if let Err(error) = self.try_end_stray_sockets() {
             warn!(
-                error = messages::line(&error),
+                error = self.instance.line(&error),
                 "connections of the host's processes go on where no publish leads"
             );
         }

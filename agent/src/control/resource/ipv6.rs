@@ -1,7 +1,6 @@
 //! IPv6 on the host and on the interfaces that are made.
 
-use anyhow::Context as _;
-use causeway_api::{messages, types::mac::Mac};
+use causeway_api::{Error, types::mac::Mac};
 use causeway_netlink::{Netns, sysctl};
 use tracing::{info, warn};
 
@@ -44,7 +43,8 @@ impl Agent {
     /// in the state file first.
     fn begin_inheriting(&mut self) -> anyhow::Result<()> {
         let netns = &self.host.handles.netns;
-        let value = sysctl::get(netns, DEFAULT_FORWARDING)?.context("this kernel has no IPv6")?;
+        let value = sysctl::get(netns, DEFAULT_FORWARDING)?
+            .ok_or_else(|| Error::unsupported("this kernel has no IPv6"))?;
         if value != "0" {
             return Ok(());
         }
@@ -105,7 +105,7 @@ impl Agent {
         if let Err(error) = disable_ipv6(&self.host.handles.netns, interface) {
             warn!(
                 interface,
-                error = messages::line(&error),
+                error = self.instance.line(&error),
                 "it keeps an IPv6 address that it should not have"
             );
         }

@@ -1,7 +1,7 @@
 //! Networks: a bridge and its policy, made, adopted, changed and removed.
 
 use anyhow::ensure;
-use causeway_api::{messages, types::subnet};
+use causeway_api::{Error, types::subnet};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
@@ -61,7 +61,7 @@ impl Agent {
     ) -> anyhow::Result<()> {
         let network = self.state.network(name)?.clone();
         let errors = self.dismantle_network(&network).await;
-        ensure!(errors.is_empty(), "{}", messages::lines(&errors));
+        ensure!(errors.is_empty(), Error::all(&errors));
         action.record(&mut self.state);
         self.save()?;
         self.sync_host().await?;
@@ -94,7 +94,7 @@ impl Agent {
             Ok(()) => info!(network = name, "its bridge has its IPv6 again as it had"),
             Err(error) => warn!(
                 network = name,
-                error = messages::line(&error),
+                error = self.instance.line(&error),
                 "its bridge cannot be restored"
             ),
         }

@@ -1,7 +1,6 @@
 //! Publishes: added and removed.
 
-use anyhow::Context as _;
-use causeway_api::types::publish::PublishPorts;
+use causeway_api::{Error, types::publish::PublishPorts};
 use tracing::info;
 
 use crate::{
@@ -44,7 +43,8 @@ impl Agent {
     ) -> anyhow::Result<()> {
         let mut publishes = self.state.container(name)?.publishes.iter();
         let publish = publishes.find(|publish| publish.ports == *ports);
-        let publish = publish.with_context(|| format!("container '{name}' has no such publish"))?;
+        let publish = publish
+            .ok_or_else(|| Error::not_found(format!("container '{name}' has no such publish")))?;
         self.installed.drop_publish(publish)?;
         action.record(&mut self.state);
         self.save()?;

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use causeway_api::{
-    messages,
-    types::{device::Device, xdp::Xdp},
-};
+use causeway_api::types::{device::Device, xdp::Xdp};
 use causeway_netlink::{Netns, ethtool, link::Link};
 use tracing::{debug, info, warn};
 
@@ -41,7 +38,7 @@ impl Agent {
                 .datapath
                 .put_xdp(&interface, uplink.mac)
                 .err()
-                .map(|error| messages::line(&error)),
+                .map(|error| self.instance.line(&error)),
             some => some,
         };
         let before = drivers.uplinks.insert(uplink.index, why.clone());
@@ -104,7 +101,7 @@ impl Agent {
             if let Err(error) = received {
                 debug!(
                     container = container.name,
-                    error = messages::line(&error),
+                    error = self.instance.line(&error),
                     "it does not take frames from XDP"
                 );
             }
