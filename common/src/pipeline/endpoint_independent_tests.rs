@@ -21,20 +21,20 @@ use crate::{
 };
 
 families!(
-    a_port_has_one_external_port_whatever_the_destination,
-    anybody_outside_reaches_the_container_by_it,
-    without_a_mapping_only_the_peer_answers,
-    no_other_flow_and_no_other_mapping_gets_its_port,
-    a_port_where_the_host_listens_is_not_taken,
-    what_is_for_a_socket_of_the_host_is_not_the_mappings,
-    where_another_exchange_has_the_tuple_the_flow_is_refused_and_not_moved,
-    it_lasts_as_long_as_the_container_sends_and_its_timeout_after,
-    an_answer_to_who_came_by_it_keeps_it,
-    it_ends_with_its_endpoint,
-    flows_and_mappings_are_counted_apart_for_their_endpoint,
-    a_container_that_maps_every_port_takes_none_from_other_networks,
-    a_published_port_leads_where_it_is_published,
-    what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none,
+    external_port_is_same_for_all_destinations,
+    any_outside_source_reaches_mapping,
+    without_mapping_only_peer_replies,
+    mapped_port_is_given_to_no_other,
+    listening_port_of_host_is_avoided,
+    packet_for_host_socket_bypasses_mapping,
+    taken_tuple_refuses_flow_of_mapping,
+    mapping_expires_after_last_outbound_packet,
+    reply_of_container_refreshes_mapping,
+    mapping_ends_with_endpoint,
+    flows_and_mappings_have_own_quotas,
+    mappings_leave_ports_to_other_networks,
+    publish_precedes_mapping,
+    reply_by_publish_refreshes_no_mapping,
 );
 
 /// The first container is on a network with mappings, the second is not.
@@ -49,7 +49,7 @@ fn model<A: Fixture>() -> Model<A> {
     model
 }
 
-/// The external port that a packet of the first container's leaves with.
+/// External port of a packet of the first container.
 fn port_to<A: Fixture>(
     model: &Model<A>,
     protocol: u8,
@@ -69,10 +69,10 @@ fn mappings<A: Fixture>(model: &Model<A>) -> usize {
         .count()
 }
 
-fn a_port_has_one_external_port_whatever_the_destination<A: Fixture>() {
+fn external_port_is_same_for_all_destinations<A: Fixture>() {
     for protocol in [protocol::TCP, protocol::UDP] {
         let model = model::<A>();
-        // Somebody else has the port, toward one of the destinations only.
+        // Another container has the port, toward one of the destinations.
         left(&model, &packet(UPLINK, (A::WORLD, 9), (A::HOST, 5000), protocol, tcp::SYN)).unwrap();
         let port = port_to(&model, protocol, 5000, (A::WORLD, 53)).unwrap();
         assert_ne!(port, 5000, "a published port is none for a mapping");
@@ -88,7 +88,7 @@ fn a_port_has_one_external_port_whatever_the_destination<A: Fixture>() {
     }
 }
 
-fn anybody_outside_reaches_the_container_by_it<A: Fixture>() {
+fn any_outside_source_reaches_mapping<A: Fixture>() {
     for protocol in [protocol::TCP, protocol::UDP] {
         let model = model::<A>();
         let arriving = packet(UPLINK, (A::OTHER, 7777), (A::HOST, 4000), protocol, tcp::SYN);
@@ -114,7 +114,7 @@ fn anybody_outside_reaches_the_container_by_it<A: Fixture>() {
     }
 }
 
-fn without_a_mapping_only_the_peer_answers<A: Fixture>() {
+fn without_mapping_only_peer_replies<A: Fixture>() {
     let model = model::<A>();
     let there = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap();
     assert!(left(&model, &answer(&there, 0)).is_ok());
@@ -125,7 +125,7 @@ fn without_a_mapping_only_the_peer_answers<A: Fixture>() {
     assert_eq!(mappings(&model), 0);
 }
 
-fn no_other_flow_and_no_other_mapping_gets_its_port<A: Fixture>() {
+fn mapped_port_is_given_to_no_other<A: Fixture>() {
     let mut model = model::<A>();
     assert_eq!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
     let other = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::OTHER, 99))).unwrap();
@@ -134,11 +134,11 @@ fn no_other_flow_and_no_other_mapping_gets_its_port<A: Fixture>() {
     model.endpoints.insert(A::C2, Endpoint { network_number: 1, ..endpoint });
     let other = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::ROUTER, 99))).unwrap();
     assert_ne!(other.tuple.source_port.get(), 4000);
-    // The other protocol's ports are others.
+    // The ports of the other protocol are independent.
     assert_eq!(port_to(&model, protocol::TCP, 4000, (A::WORLD, 53)), Ok(4000));
 }
 
-fn a_port_where_the_host_listens_is_not_taken<A: Fixture>() {
+fn listening_port_of_host_is_avoided<A: Fixture>() {
     let mut model = model::<A>();
     let mut listens = udp(UPLINK, (A::HOST, 0), (A::HOST, 4000)).tuple;
     listens.side = side::MAPPING;
@@ -146,7 +146,7 @@ fn a_port_where_the_host_listens_is_not_taken<A: Fixture>() {
     assert_ne!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
 }
 
-fn what_is_for_a_socket_of_the_host_is_not_the_mappings<A: Fixture>() {
+fn packet_for_host_socket_bypasses_mapping<A: Fixture>() {
     let mut model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     let arriving = udp(UPLINK, (A::OTHER, 7777), (A::HOST, 4000));
@@ -154,7 +154,7 @@ fn what_is_for_a_socket_of_the_host_is_not_the_mappings<A: Fixture>() {
     assert_eq!(left(&model, &arriving), Err(DropReason::HostSocket));
 }
 
-fn where_another_exchange_has_the_tuple_the_flow_is_refused_and_not_moved<A: Fixture>() {
+fn taken_tuple_refuses_flow_of_mapping<A: Fixture>() {
     let model = model::<A>();
     left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::OTHER, 53))).unwrap();
     assert_eq!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
@@ -164,7 +164,7 @@ fn where_another_exchange_has_the_tuple_the_flow_is_refused_and_not_moved<A: Fix
     );
 }
 
-fn it_lasts_as_long_as_the_container_sends_and_its_timeout_after<A: Fixture>() {
+fn mapping_expires_after_last_outbound_packet<A: Fixture>() {
     let model = model::<A>();
     let timeout = Network::DEFAULT.timeouts[Timer::UdpStream as usize];
     assert!(timeout >= Network::DEFAULT.timeouts[Timer::Udp as usize]);
@@ -176,14 +176,14 @@ fn it_lasts_as_long_as_the_container_sends_and_its_timeout_after<A: Fixture>() {
     }
     model.now.set(model.now.get() + timeout);
     assert!(left(&model, &arriving(1)).is_ok(), "it is there still");
-    // What comes in keeps it not (RFC 4787 REQ-6).
+    // Inbound packets do not refresh the mapping (RFC 4787 REQ-6).
     model.now.set(model.now.get() + 1);
     assert_eq!(left(&model, &arriving(2)), Err(DropReason::NotOurs));
     assert_eq!(mappings(&model), 0);
     assert!(left(&model, &arriving(1)).is_ok(), "the flow that came by it goes on");
 }
 
-fn an_answer_to_who_came_by_it_keeps_it<A: Fixture>() {
+fn reply_of_container_refreshes_mapping<A: Fixture>() {
     let model = model::<A>();
     let timeout = Network::DEFAULT.timeouts[Timer::UdpStream as usize];
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
@@ -195,7 +195,7 @@ fn an_answer_to_who_came_by_it_keeps_it<A: Fixture>() {
     assert!(left(&model, &udp(UPLINK, (A::WORLD, 1), (A::HOST, 4000))).is_ok());
 }
 
-fn it_ends_with_its_endpoint<A: Fixture>() {
+fn mapping_ends_with_endpoint<A: Fixture>() {
     let mut model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     model.epochs.insert(C1_SLOT, 1);
@@ -209,7 +209,7 @@ fn it_ends_with_its_endpoint<A: Fixture>() {
     );
 }
 
-fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Fixture>() {
+fn flows_and_mappings_have_own_quotas<A: Fixture>() {
     let counts = |model: &Model<A>| {
         let counts = model.counts.borrow();
         [C1_SLOT, C1_SLOT | limits::COUNT_MAPPINGS]
@@ -240,7 +240,7 @@ fn flows_and_mappings_are_counted_apart_for_their_endpoint<A: Fixture>() {
     }
 }
 
-fn a_container_that_maps_every_port_takes_none_from_other_networks<A: Fixture>() {
+fn mappings_leave_ports_to_other_networks<A: Fixture>() {
     let mut model = model::<A>();
     model.networks.insert(
         1,
@@ -260,11 +260,11 @@ fn a_container_that_maps_every_port_takes_none_from_other_networks<A: Fixture>()
     model.networks.insert(2, symmetric);
     let other = left(&model, &udp(C2_SIDE, (A::C2, 20_000), (A::OTHER, 53))).unwrap();
     assert!((20_000..20_010).contains(&other.tuple.source_port.get()));
-    // Its answer is its own.
+    // Its reply reaches its own container.
     assert_eq!(left(&model, &answer(&other, 0)).unwrap().tuple.destination, A::C2);
 }
 
-fn a_published_port_leads_where_it_is_published<A: Fixture>() {
+fn publish_precedes_mapping<A: Fixture>() {
     let mut model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     let slot = model.ports[&(protocol::UDP, Port::new(5000), None)];
@@ -282,7 +282,7 @@ fn a_published_port_leads_where_it_is_published<A: Fixture>() {
     assert_eq!((there.tuple.destination, there.tuple.destination_port.get()), (A::C2, 80));
 }
 
-fn what_comes_by_a_mapping_keeps_it_alive_and_what_comes_by_a_publish_has_none<A: Fixture>() {
+fn reply_by_publish_refreshes_no_mapping<A: Fixture>() {
     let model = model::<A>();
     port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).unwrap();
     for (what, port, mapped) in [("a mapping", 4000, 1), ("a publish", 5000, 0)] {

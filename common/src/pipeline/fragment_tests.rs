@@ -25,23 +25,23 @@ use proptest::{prelude::*, test_runner::Config};
 
 families!(
     any_permutation_of_fragments_leaves_whole,
-    what_the_host_or_a_neighbour_has_already_is_not_put_back,
-    nothing_is_kept_of_what_goes_by_the_host,
-    a_datagram_holds_so_many_fragments_and_no_more,
-    what_was_held_too_long_is_not_put_back,
-    a_first_fragment_with_other_ports_is_of_another_datagram,
-    later_fragments_of_a_refused_datagram_are_refused_and_not_held,
-    a_flow_that_ends_ends_its_datagrams,
-    a_datagram_that_was_held_counts_once,
-    a_first_fragment_that_comes_while_one_is_held_loses_none,
+    untranslated_fragment_is_not_reinjected,
+    foreign_fragments_leave_no_record,
+    queue_per_datagram_is_limited,
+    expired_fragment_is_not_reinjected,
+    first_fragment_with_other_ports_gets_new_id,
+    refused_datagram_queues_no_later_fragment,
+    ended_flow_ends_its_datagrams,
+    reinjected_datagram_counts_once,
+    racing_first_fragment_loses_none,
 );
 
 /// A family whose fragments are made and read here.
 trait Fragmenting: Fixture {
     /// Makes an IP packet a fragment: which eight bytes of the datagram it has, and whether more
-    /// come.
+    /// fragments follow.
     fn fragment(packet: &mut Vec<u8>, id: u16, number: u16, more: bool);
-    /// The number and the identification, as its bytes stand in a word.
+    /// The fragment's number, and its identification in the byte order of the packet.
     fn number_and_id(packet: &[u8]) -> (u16, u32);
     /// The identification, as it stands in a packet.
     fn id(id: u16) -> u32;
@@ -130,7 +130,7 @@ impl<A: Fragmenting> Whole<A> {
     }
 }
 
-/// What became of a fragment.
+/// Outcome of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Left<A> {
     number: u16,
@@ -140,7 +140,7 @@ struct Left<A> {
     id: u32,
 }
 
-/// What becomes of a frame and of all that comes again because of it.
+/// Outcomes of a frame, and of all frames that are reinjected because of it.
 fn deliver<A: Fragmenting>(
     model: &Model<A>,
     input: u32,
@@ -169,8 +169,7 @@ fn deliver<A: Fragmenting>(
     panic!("it comes again for ever");
 }
 
-/// A way a datagram can go: what it is, the datagram, and where it leaves: interface, source,
-/// destination.
+/// A path of a datagram: name, datagram, and egress: interface, source, destination.
 type Way<A> = (&'static str, Whole<A>, (u32, A, A));
 
 fn ways<A: Fragmenting>() -> Vec<Way<A>> {
@@ -218,7 +217,7 @@ fn ways<A: Fragmenting>() -> Vec<Way<A>> {
     ]
 }
 
-/// A model in which the flows of the ways that are answers have begun.
+/// A model with the flows that the replies among the paths belong to.
 fn age_ring<A: Fragmenting>() -> Model<A> {
     let model = model::<A>();
     for (what, whole, _) in ways::<A>() {
@@ -256,8 +255,8 @@ fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
                     Ok(one) if (one.output, one.source, one.destination) == (output, source, destination) => {
                         left.entry(way).or_default().push(one);
                     }
-                    // What the host's stack or the neighbour may be waiting for goes on as it came,
-                    // besides.
+                    // A fragment that the host's stack or another container may be waiting for goes
+                    // on at once as well.
                     Ok(one) => prop_assert!((one.source, one.destination) == (A::C1, A::C2), "{what}: {one:?}"),
                     Err((_, reason)) => prop_assert!(
                         matches!(reason, DropReason::FragmentHeld | DropReason::NotOurs | DropReason::ToHost), "{what}: {reason:?}"
@@ -288,7 +287,7 @@ fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
     });
 }
 
-fn what_the_host_or_a_neighbour_has_already_is_not_put_back<A: Fragmenting>() {
+fn untranslated_fragment_is_not_reinjected<A: Fragmenting>() {
     let model = model::<A>();
     for (whole, expected) in [
         (Whole::udp(UPLINK, (A::WORLD, 4000), (A::HOST, 9), 1), Err(DropReason::NotOurs)),
@@ -307,7 +306,7 @@ fn what_the_host_or_a_neighbour_has_already_is_not_put_back<A: Fragmenting>() {
     }
 }
 
-fn nothing_is_kept_of_what_goes_by_the_host<A: Fragmenting>() {
+fn foreign_fragments_leave_no_record<A: Fragmenting>() {
     let model = model::<A>();
     for (input, from, to) in [(UPLINK, A::WORLD, A::OTHER), (C1_SIDE, A::C1, A::GROUP)] {
         for number in [1, 0] {
@@ -317,7 +316,7 @@ fn nothing_is_kept_of_what_goes_by_the_host<A: Fragmenting>() {
     assert!(model.datagrams.borrow().is_empty() && model.fragment_queue.borrow().is_empty());
 }
 
-fn a_datagram_holds_so_many_fragments_and_no_more<A: Fragmenting>() {
+fn queue_per_datagram_is_limited<A: Fragmenting>() {
     let model = model::<A>();
     let whole = Whole { fragments: 100, ..Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1) };
     for number in (1..100).rev() {
@@ -335,7 +334,7 @@ fn a_datagram_holds_so_many_fragments_and_no_more<A: Fragmenting>() {
     assert_eq!(seen.iter().filter(|one| one.is_ok()).count(), 1 + MAX_QUEUED as usize);
 }
 
-fn what_was_held_too_long_is_not_put_back<A: Fragmenting>() {
+fn expired_fragment_is_not_reinjected<A: Fragmenting>() {
     let model = model::<A>();
     let whole = Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1);
     deliver(&model, C1_SIDE, whole.frame(1));
@@ -348,7 +347,7 @@ fn what_was_held_too_long_is_not_put_back<A: Fragmenting>() {
     assert_eq!(deliver(&model, C1_SIDE, whole.frame(3)), [Err((3, DropReason::FragmentHeld))]);
 }
 
-fn a_first_fragment_with_other_ports_is_of_another_datagram<A: Fragmenting>() {
+fn first_fragment_with_other_ports_gets_new_id<A: Fragmenting>() {
     let model = model::<A>();
     let [one, other] =
         [4000, 4001].map(|port| Whole::udp(C1_SIDE, (A::C1, port), (A::WORLD, 53), 1));
@@ -363,7 +362,7 @@ fn a_first_fragment_with_other_ports_is_of_another_datagram<A: Fragmenting>() {
     assert_eq!(id(other, 1), of_other);
 }
 
-fn later_fragments_of_a_refused_datagram_are_refused_and_not_held<A: Fragmenting>() {
+fn refused_datagram_queues_no_later_fragment<A: Fragmenting>() {
     let mut model = model::<A>();
     model.routes.clear();
     let whole = Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1);
@@ -373,7 +372,7 @@ fn later_fragments_of_a_refused_datagram_are_refused_and_not_held<A: Fragmenting
     assert!(model.fragment_queue.borrow().is_empty());
 }
 
-fn a_flow_that_ends_ends_its_datagrams<A: Fragmenting>() {
+fn ended_flow_ends_its_datagrams<A: Fragmenting>() {
     for (slot, whole) in [
         (C1_SLOT, Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1)),
         (C2_SLOT, Whole::udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53), 1)),
@@ -385,7 +384,7 @@ fn a_flow_that_ends_ends_its_datagrams<A: Fragmenting>() {
     }
 }
 
-fn a_datagram_that_was_held_counts_once<A: Fragmenting>() {
+fn reinjected_datagram_counts_once<A: Fragmenting>() {
     let model = model::<A>();
     let whole = Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1);
     for number in [3, 2, 0, 1] {
@@ -399,8 +398,8 @@ fn a_datagram_that_was_held_counts_once<A: Fragmenting>() {
     );
 }
 
-/// Its first fragment is decided about by another CPU while a later one is being held.
-fn a_first_fragment_that_comes_while_one_is_held_loses_none<A: Fragmenting>() {
+/// Another CPU processes the first fragment while a later one is being queued.
+fn racing_first_fragment_loses_none<A: Fragmenting>() {
     for (what, meanwhile) in [
         ("before the copy is looked for", first_and_what_is_held as fn(&Model<A>)),
         ("after it", |model| {
@@ -420,7 +419,7 @@ const fn ahead<A: Fragmenting>() -> Whole<A> {
     Whole::udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53), 1)
 }
 
-/// As far as the record: it has looked for what is held before that was there.
+/// Only as far as the record: the CPU looked for queued fragments before there was one.
 fn first_alone<A: Fragmenting>(model: &Model<A>) -> QueuedKey<A> {
     let frame = ahead::<A>().frame(0);
     let packet = A::parse(&frame[..], arrival(C1_SIDE, &frame)).unwrap();

@@ -1,4 +1,4 @@
-//! Flows between IPv6 clients and a container that has IPv4 alone, and what becomes of their
+//! NAT64 over the model: flows between IPv6 clients and a container that has IPv4 only, and their
 //! packets.
 
 use crate::{
@@ -36,11 +36,11 @@ use crate::{
 };
 use std::vec::Vec;
 
-/// The container that has IPv4 alone, and its network's gateway, as they are among IPv6's.
+/// The container that has IPv4 only, and its network's gateway, as IPv4-mapped addresses.
 const C1: V6 = V6::v4_mapped(V4::C1);
 const GATEWAY: V6 = V6::v4_mapped(V4::GATEWAY);
 
-/// The tables of both families: the first container has IPv4 alone, the second one IPv6 too.
+/// Models of both families: the first container has IPv4 only, the second one IPv6 too.
 fn models() -> (Model<V4>, Model<V6>) {
     let (four, mut six) = (model::<V4>(), model::<V6>());
     let own = six.endpoints.remove(&V6::C1).unwrap();
@@ -50,7 +50,7 @@ fn models() -> (Model<V4>, Model<V6>) {
     (four, six)
 }
 
-/// An answer to what went into the container.
+/// A reply to a packet that went into the container.
 fn answer4(translation: &Translation<V6>, flags: u8) -> Packet<V4> {
     let tuple = unmapped_tuple(&translation.tuple.reversed()).unwrap();
     Packet {
@@ -60,12 +60,12 @@ fn answer4(translation: &Translation<V6>, flags: u8) -> Packet<V4> {
     }
 }
 
-/// What becomes of a packet of the container's.
+/// Outcome of a packet of the container.
 fn left4(models: &(Model<V4>, Model<V6>), packet: &Packet<V4>) -> Option<Decision<V6>> {
     decide_nat64(&[][..], packet, &models.0, &models.1)
 }
 
-/// The translation of a packet of the container's, which must leave.
+/// Translation of a packet of the container, which must leave.
 #[track_caller]
 fn leaves4(models: &(Model<V4>, Model<V6>), packet: &Packet<V4>) -> Translation<V6> {
     match left4(models, packet) {
@@ -79,7 +79,7 @@ fn from_world(protocol: u8, flags: u8) -> Packet<V6> {
 }
 
 #[test]
-fn the_gateway_speaks_for_the_client_and_the_answer_comes_from_the_host() {
+fn gateway_stands_for_client() {
     for number in [protocol::TCP, protocol::UDP, protocol::SCTP] {
         for (input, client) in [(UPLINK, V6::WORLD), (C2_SIDE, V6::C2)] {
             for host in [V6::HOST, V6::GATEWAY] {
@@ -112,7 +112,7 @@ fn the_gateway_speaks_for_the_client_and_the_answer_comes_from_the_host() {
                         (deliver::CONTAINER, C2_SIDE)
                     }
                 );
-                // A second one goes the same way.
+                // A second packet goes the same way.
                 assert_eq!(left(&models.1, &sent).unwrap().tuple, there.tuple);
             }
         }
@@ -120,7 +120,7 @@ fn the_gateway_speaks_for_the_client_and_the_answer_comes_from_the_host() {
 }
 
 #[test]
-fn what_it_counts_for_is_what_any_published_flow_does() {
+fn nat64_flow_counts_like_published_flow() {
     let models = models();
     let there = left(&models.1, &from_world(protocol::UDP, 0)).unwrap();
     leaves4(&models, &answer4(&there, 0));
@@ -130,13 +130,13 @@ fn what_it_counts_for_is_what_any_published_flow_does() {
         assert_eq!((entry.packets, entry.slot), (1, PUBLISH_SLOT), "{key:?}");
     }
     assert!(models.0.flows.borrow().is_empty());
-    // A neighbour's counts for the neighbour.
+    // A hairpin flow counts for the container that begins it.
     left(&models.1, &udp(C2_SIDE, (V6::C2, 40_000), (V6::HOST, 5000))).unwrap();
     assert_eq!(models.1.counts.borrow()[&C2_SLOT], 1);
 }
 
 #[test]
-fn a_port_that_others_have_on_the_gateway_is_passed_over() {
+fn taken_port_of_gateway_is_avoided() {
     let first = {
         let models = models();
         left(&models.1, &from_world(protocol::UDP, 0)).unwrap().tuple
@@ -162,7 +162,7 @@ fn a_port_that_others_have_on_the_gateway_is_passed_over() {
 }
 
 #[test]
-fn a_container_of_ipv4_that_reaches_itself_passes_over_their_ports() {
+fn ipv4_hairpin_avoids_ports_of_nat64() {
     let (mut four, _) = models();
     let itself = udp(C1_SIDE, (V4::C1, 4000), (V4::HOST, 5000));
     let plain = left(&four, &itself).unwrap().tuple;
@@ -173,7 +173,7 @@ fn a_container_of_ipv4_that_reaches_itself_passes_over_their_ports() {
 }
 
 #[test]
-fn other_packets_to_the_gateway_are_the_hosts() {
+fn other_packets_to_gateway_are_not_nat64() {
     let models = models();
     let there = left(&models.1, &from_world(protocol::UDP, 0)).unwrap();
     let back = answer4(&there, 0);
@@ -189,14 +189,14 @@ fn other_packets_to_the_gateway_are_the_hosts() {
     assert_eq!(other(|packet| packet.tuple.destination = V4::HOST), None, "that is the uplink's");
     assert_eq!(other(|packet| packet.tuple.side = side::UPLINK), None);
     assert_eq!(other(|packet| packet.payload = Payload::Other), None);
-    // Its neighbour has the name of it, and not the interface.
+    // Another container may have the address, but not the interface.
     let spoofed = other(|packet| packet.input = C2_SIDE);
     assert_eq!(spoofed, Some(Decision::Stop(DropReason::SourceAddressSpoofed)));
     assert_eq!(other(|packet| packet.ttl = 1), Some(Decision::Stop(DropReason::TtlExceeded)));
 }
 
 #[test]
-fn it_ends_with_its_publish() {
+fn nat64_flow_ends_with_publish() {
     let mut models = models();
     let there = left(&models.1, &from_world(protocol::UDP, 0)).unwrap();
     models.1.epochs.insert(PUBLISH_SLOT, 1);
@@ -205,15 +205,16 @@ fn it_ends_with_its_publish() {
 }
 
 #[test]
-fn nobody_is_told_to_send_more_than_fits_nor_less_than_must() {
-    // The container's network, the uplink, and the longest packets of client and container.
+fn reported_mtu_fits_both_sides() {
+    // MTU of the container's network and of the uplink, and the longest packets of client and
+    // container.
     for (inside, outside, client, container) in [
         (1500, 1500, 1520, 1480),
         (1480, 1500, 1500, 1480),
         (9000, 1500, 9020, 1480),
         (1500, 9000, 1520, 8980),
         (1400, 1280, 1420, 1260),
-        // No IPv6 client sends less.
+        // An IPv6 client can always send 1280 bytes.
         (1000, 1500, 1280, 1480),
         (65_535, 65_535, 65_535, 65_515),
     ] {
@@ -250,7 +251,7 @@ fn nobody_is_told_to_send_more_than_fits_nor_less_than_must() {
 }
 
 #[test]
-fn a_syn_asks_for_segments_that_fit_on_both_sides() {
+fn mss_fits_both_sides() {
     for (inside, outside, most) in [
         (1500, 1500, Some(1440)),
         (1480, 1500, None),
@@ -293,7 +294,7 @@ fn fragments_are_not_translated() {
     assert_eq!(left4(&models, &others), None, "the host puts its own together");
 }
 
-/// The headers of a packet on its way from the world into the container, and of one back.
+/// Headers of a packet from the world into the container, and of one back.
 fn crossed(sent: &[u8]) -> (Ipv4, Packet<V6>) {
     let sent = frame::<V6>(UPLINK, sent);
     let packet = V6::parse(&sent[..], arrival(UPLINK, &sent)).unwrap();
@@ -304,7 +305,7 @@ fn crossed(sent: &[u8]) -> (Ipv4, Packet<V6>) {
 }
 
 #[test]
-fn an_ipv4_header_says_what_the_ipv6_header_said() {
+fn ipv4_header_keeps_fields_of_ipv6() {
     for options in [0, 1, Sent::OPTIONS] {
         for (data, hops, class) in
             [(0, 64, 0), (1231, 2, 0xb8), (1232, 255, 3), (1233, 64, 0xff), (8000, 64, 1)]
@@ -338,7 +339,7 @@ fn an_ipv4_header_says_what_the_ipv6_header_said() {
 }
 
 #[test]
-fn an_ipv6_header_says_what_the_ipv4_header_said() {
+fn ipv6_header_keeps_fields_of_ipv4() {
     for options in [0, 1, Sent::OPTIONS] {
         for (data, hops, class) in [(0, 64, 0), (1232, 255, 0xb8), (1233, 2, 0xff)] {
             let mut sent = V4::ip_of(
@@ -363,9 +364,9 @@ fn an_ipv6_header_says_what_the_ipv4_header_said() {
     }
 }
 
-/// BIG TCP: longer than a header can say.
+/// BIG TCP: longer than the length field can say.
 #[test]
-fn a_length_of_zero_stays_zero() {
+fn length_of_zero_stays_zero() {
     let mut sent = V6::ip(protocol::TCP, V6::WORLD, V6::HOST, &[0x50; 20]);
     sent[4..6].fill(0);
     let sent = frame::<V6>(UPLINK, &sent);
@@ -383,7 +384,7 @@ fn a_length_of_zero_stays_zero() {
     assert_eq!(head.outer.0.payload_len, [0; 2]);
 }
 
-/// A segment with right checksum.
+/// A TCP segment with a correct checksum.
 fn segment<A: Fixture>(
     number: u8,
     (source, from): (A, u16),
@@ -401,8 +402,8 @@ fn segment<A: Fixture>(
     segment
 }
 
-/// An error of IPv6 about an answer of the container's, as it comes to the host: kind, code, the
-/// rest, a wrong checksum, who sends it, and how much it quotes.
+/// An ICMPv6 error about a reply of the container, as it arrives: kind, code, rest of the header, a
+/// wrong checksum, its sender, and the length of its quote.
 struct Error {
     head: [u8; 8],
     wrong: u16,
@@ -411,8 +412,8 @@ struct Error {
     quoted: usize,
 }
 
-/// A flow, and the error about its last packet, on its way through. Answers it as it leaves:
-/// source, destination, and ICMP.
+/// Runs a flow and the error about its last packet. Returns the error as it leaves: source,
+/// destination, and ICMP message.
 fn error_to_four(error: &Error) -> Option<(Ipv4, Vec<u8>)> {
     let models = models();
     let there = left(&models.1, &from_world(error.number, tcp::SYN)).unwrap();
@@ -465,7 +466,7 @@ fn word(pair: &[u8]) -> u32 {
 const ALL: usize = usize::MAX;
 
 #[test]
-fn an_error_of_ipv6_is_one_of_ipv4_about_what_the_container_sent() {
+fn icmpv6_error_becomes_icmp() {
     for number in [protocol::TCP, protocol::UDP] {
         for (quoted, options) in [(ALL, 0), (48, 0), (ALL, 2), (56, Sent::OPTIONS)] {
             let (outer, message) = error_to_four(&Error {
@@ -503,7 +504,7 @@ fn an_error_of_ipv6_is_one_of_ipv4_about_what_the_container_sent() {
 }
 
 #[test]
-fn errors_of_ipv6_have_their_like_in_ipv4() {
+fn icmpv6_kinds_map_to_icmp() {
     let mtu = |mtu: u32| {
         let [a, b, c, d] = mtu.to_be_bytes();
         [2, 0, 0, 0, a, b, c, d]
@@ -539,7 +540,8 @@ fn errors_of_ipv6_have_their_like_in_ipv4() {
     }
 }
 
-/// The reverse: an error of the container's about what came to it. Answers it as it leaves.
+/// The reverse: an error of the container about a packet that it got. Returns the error as it
+/// leaves.
 fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
     let models = models();
     let there = left(&models.1, &from_world(error.number, tcp::SYN)).unwrap();
@@ -575,7 +577,7 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
 }
 
 #[test]
-fn an_error_of_ipv4_is_one_of_ipv6_about_what_the_client_sent() {
+fn icmp_error_becomes_icmpv6() {
     for number in [protocol::TCP, protocol::UDP] {
         for (quoted, options) in [(ALL, 0), (28, 0), (ALL, 5), (36, Sent::OPTIONS)] {
             let (outer, message) = error_to_six(&Error {
@@ -608,7 +610,7 @@ fn an_error_of_ipv4_is_one_of_ipv6_about_what_the_client_sent() {
 }
 
 #[test]
-fn errors_of_ipv4_have_their_like_in_ipv6() {
+fn icmp_kinds_map_to_icmpv6() {
     let mtu = |mtu: u16| {
         let [a, b] = mtu.to_be_bytes();
         [3, 4, 0, 0, 0, 0, a, b]
@@ -648,7 +650,7 @@ fn errors_of_ipv4_have_their_like_in_ipv6() {
 }
 
 #[test]
-fn a_door_into_a_container_is_no_narrower_than_ipv6_allows() {
+fn nat64_egress_mtu_is_at_least_1280() {
     let (_, six) = models();
     let endpoint = |mtu| Endpoint { mtu, ..six.endpoints[&C1] };
     for (mtu, egress) in

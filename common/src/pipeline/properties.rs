@@ -1,4 +1,4 @@
-//! What holds whatever happens, in whatever order: checked over histories that nobody thought of.
+//! Properties that hold in any order of events, checked over random histories.
 
 use crate::{
     abi::{
@@ -38,31 +38,30 @@ use proptest::{prelude::*, test_runner::Config};
 use super::*;
 
 families!(
-    in_any_history_answers_come_back_and_no_tuple_is_given_twice,
-    in_any_history_a_full_table_keeps_no_half,
-    no_flood_takes_the_place_of_a_flow_in_use,
-    a_translated_error_is_as_right_as_it_was,
-    translated_checksums_are_those_of_the_whole,
+    replies_return_and_tuples_stay_unique,
+    full_table_keeps_no_lone_entry,
+    flood_evicts_no_flow_in_use,
+    translated_error_keeps_checksum_validity,
+    delta_checksums_match_full_sums,
 );
 
-/// What can happen.
+/// An event of a history.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// The exchange with that number goes on, or begins: a packet with these flags of TCP, if it is
-    /// that.
+    /// The exchange with that number begins or continues: a packet, with these flags if it is TCP.
     Send(usize, u8),
-    /// Its last packet is answered.
+    /// The last packet of the exchange is replied to.
     Answer(usize, u8),
-    /// So many ticks pass.
+    /// Ticks pass.
     Wait(Ticks),
-    /// Everything that began through a slot is over.
+    /// The flows of a slot end.
     End(u32),
-    /// The agent removes what has ended.
+    /// The agent collects expired flows.
     Sweep,
 }
 
-/// Few enough ports that they collide: two containers, two servers, a published port, a container's
-/// own hairpin.
+/// Exchanges with so few ports that they collide: of two containers with two servers and a
+/// published port, the container's own hairpin included.
 fn exchanges<A: Fixture>() -> Vec<Packet<A>> {
     let mut all = Vec::new();
     for port in 4000..4004 {
@@ -101,15 +100,15 @@ fn events<A: Fixture>() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 1..300)
 }
 
-/// An exchange as the one who began it sees it.
+/// An exchange, as its initiator sees it.
 #[derive(Clone, Copy)]
 struct Known<A> {
     there: Translation<A>,
-    /// When the last packet went, either way.
+    /// Tick of the last packet, in either direction.
     used: Ticks,
-    /// Whether it was answered.
+    /// Whether there was a reply.
     replied: bool,
-    /// The epoch of what it began through.
+    /// Epoch of `slot` when the exchange began.
     epoch: u32,
     slot: u32,
 }
@@ -127,9 +126,9 @@ impl<A: Fixture> History<A> {
         Self { model, exchanges: exchanges(), known: HashMap::new() }
     }
 
-    /// How long an exchange may be silent and must still be known. For TCP no more is known here
-    /// than that of the shortest of its states.
-    fn patience(&self, exchange: usize, replied: bool) -> Ticks {
+    /// Ticks of silence after which an exchange must still be known. For TCP, the shortest timeout
+    /// of any state.
+    fn shortest_timeout(&self, exchange: usize, replied: bool) -> Ticks {
         let timer = match (self.exchanges[exchange].tuple.protocol, replied) {
             (protocol::UDP, false) => Timer::Udp,
             (protocol::UDP, true) => Timer::UdpStream,
@@ -139,10 +138,10 @@ impl<A: Fixture> History<A> {
         ticks(timer.default_seconds())
     }
 
-    /// Whether the flow of an exchange must be there.
+    /// Whether the flow of an exchange must be live.
     fn is_in_use(&self, exchange: usize) -> bool {
         self.known.get(&exchange).is_some_and(|known| {
-            self.model.now.get() - known.used <= self.patience(exchange, known.replied)
+            self.model.now.get() - known.used <= self.shortest_timeout(exchange, known.replied)
                 && self.model.epochs.get(&known.slot).copied().unwrap_or(0) == known.epoch
         })
     }
@@ -188,22 +187,22 @@ impl<A: Fixture> History<A> {
         } else {
             self.known.insert(exchange, Known { there, used: now, replied: false, epoch, slot });
         }
-        // Nobody else that is in use has that tuple.
+        // No other exchange in use has that tuple.
         for (other, known) in &self.known {
             let same = *other != exchange && known.there.tuple == there.tuple;
             prop_assert!(
                 !same || !self.is_in_use(*other),
-                "{:?} is two exchanges' own",
+                "{:?} belongs to two exchanges",
                 there.tuple
             );
         }
         Ok(())
     }
 
-    /// Forward then reply is identity, as long as the flow is in use.
+    /// Forward, then reply, is the identity while the flow is in use.
     fn answer(&mut self, exchange: usize, flags: u8) -> Result<(), TestCaseError> {
         if !self.is_in_use(exchange) {
-            return self.answer_too_late(exchange, flags);
+            return self.reply_after_end(exchange, flags);
         }
         let now = self.model.now.get();
         let Some(known) = self.known.get_mut(&exchange) else { return Ok(()) };
@@ -218,8 +217,8 @@ impl<A: Fixture> History<A> {
         Ok(())
     }
 
-    /// What began through something that is over is not answered any more.
-    fn answer_too_late(&mut self, exchange: usize, flags: u8) -> Result<(), TestCaseError> {
+    /// A flow of a slot that has ended gets no reply any more.
+    fn reply_after_end(&mut self, exchange: usize, flags: u8) -> Result<(), TestCaseError> {
         let Some(known) = self.known.get(&exchange).copied() else { return Ok(()) };
         if self.model.epochs.get(&known.slot).copied().unwrap_or(0) == known.epoch {
             return Ok(());
@@ -242,8 +241,8 @@ impl<A: Fixture> History<A> {
         }
     }
 
-    /// Of the flows that count each has two halves, which are inverse.
-    fn halves_match(&self) -> Result<(), TestCaseError> {
+    /// Every live flow has two entries, which are inverse to each other.
+    fn entries_match(&self) -> Result<(), TestCaseError> {
         let flows = self.model.flows.borrow();
         for (key, entry) in flows.iter() {
             let live = entry.epoch == self.model.epochs.get(&entry.slot).copied().unwrap_or(0)
@@ -252,9 +251,9 @@ impl<A: Fixture> History<A> {
                 continue;
             }
             let other = flows.get(&entry.translation.tuple.reversed());
-            prop_assert!(other.is_some(), "{key:?} has lost its other half");
+            prop_assert!(other.is_some(), "{key:?} has lost its other entry");
             let inverse = other.is_some_and(|other| other.translation.tuple.reversed() == *key);
-            prop_assert!(inverse, "the halves of {key:?} are not inverse");
+            prop_assert!(inverse, "the entries of {key:?} are not inverse");
         }
         let counted: u32 = self.model.counts.borrow().values().sum();
         let owned = flows.values().filter(|entry| entry.is_reply == 0 && entry.owner != 0).count();
@@ -263,42 +262,42 @@ impl<A: Fixture> History<A> {
     }
 }
 
-/// How many cases, of each family.
+/// Number of cases, for each family.
 fn config() -> Config {
     Config { cases: 250, failure_persistence: None, ..Config::default() }
 }
 
-fn in_any_history_answers_come_back_and_no_tuple_is_given_twice<A: Fixture>() {
+fn replies_return_and_tuples_stay_unique<A: Fixture>() {
     proptest!(config(), |(events in events::<A>())| {
         let mut history = History::<A>::new(usize::MAX);
         for event in events {
             history.go_on(event)?;
-            history.halves_match()?;
+            history.entries_match()?;
         }
     });
 }
 
-/// A table that is always too small: what is refused is refused whole, and the halves still match.
-fn in_any_history_a_full_table_keeps_no_half<A: Fixture>() {
+/// A table that is always too small: a refused flow leaves no entry, and the entries still match.
+fn full_table_keeps_no_lone_entry<A: Fixture>() {
     proptest!(config(), |(events in events::<A>(), room in 0_usize..12)| {
         let mut history = History::<A>::new(room);
         for event in events {
             match event {
-                // What gives way to new flows is half-open: of those nothing is promised.
+                // Half-open flows may be evicted: nothing is promised for them.
                 Event::Send(exchange, flags) => {
                     let _ = left(&history.model, &Packet { flags, ..history.exchanges[exchange] });
                 }
                 Event::Answer(..) => {}
                 Event::Wait(_) | Event::End(_) | Event::Sweep => history.go_on(event)?,
             }
-            history.halves_match()?;
+            history.entries_match()?;
             prop_assert!(history.model.flows.borrow().len() <= room);
         }
     });
 }
 
-/// Flows that were answered stay, whatever else wants in.
-fn no_flood_takes_the_place_of_a_flow_in_use<A: Fixture>() {
+/// Flows with replies stay, whatever else asks for room.
+fn flood_evicts_no_flow_in_use<A: Fixture>() {
     proptest!(config(), |(flood in prop::collection::vec((0_u16..2000, 0_u32..4, 0_u8..3), 1..400))| {
         let mut history = History::<A>::new(16);
         let in_use: Vec<usize> = (0..exchanges::<A>().len())
@@ -322,15 +321,14 @@ fn no_flood_takes_the_place_of_a_flow_in_use<A: Fixture>() {
                     history.answer(*exchange, 0)?;
                 }
             }
-            history.halves_match()?;
+            history.entries_match()?;
         }
     });
 }
 
-/// What a router, or the container behind a publish, says of a packet that left: every checksum of
-/// it holds afterwards as it held before, the flow is as it was, and a checksum that was wrong is
-/// wrong still.
-fn a_translated_error_is_as_right_as_it_was<A: Fixture>() {
+/// An ICMP error of a router, or of the container behind a publish: each checksum is as right or
+/// wrong after the translation as before, and the flow is unchanged.
+fn translated_error_keeps_checksum_validity<A: Fixture>() {
     let about = prop_oneof![
         Just((protocol::TCP, false)),
         Just((protocol::UDP, false)),
@@ -352,7 +350,7 @@ fn a_translated_error_is_as_right_as_it_was<A: Fixture>() {
         let model = model::<A>();
         let port = if number == A::ICMP { 0 } else { 53 };
         if taken {
-            // So that its port is another one outside.
+            // The port is taken, so that the external one differs.
             left(&model, &packet(C2_SIDE, (A::C2, 4000), (A::WORLD, port), number, tcp::SYN)).expect("the first");
         }
         let sent = if published {
@@ -361,14 +359,14 @@ fn a_translated_error_is_as_right_as_it_was<A: Fixture>() {
             packet(C1_SIDE, (A::C1, 4000), (A::WORLD, port), number, tcp::SYN)
         };
         let there = left(&model, &sent).expect("the flow");
-        // Who says it, and as whom that one is seen.
+        // The error's sender, and the source address that it leaves with.
         let (input, by, seen) =
             if published { (C1_SIDE, A::C1, A::HOST) } else { (UPLINK, A::ROUTER, A::ROUTER) };
         let quoted = whole_packet(inner, &there.tuple, &data);
-        // RFC 792: the header and eight bytes at least.
+        // RFC 792: at least the header and eight bytes.
         let least = A::length_of(inner) + 8;
         let quoted = &quoted[..least + cut.index(quoted.len() - least + 1)];
-        // Half a checksum cannot be kept up.
+        // A quote that ends within the checksum is left out.
         prop_assume!(number != protocol::TCP || quoted.len() != A::length_of(inner) + 17);
         let head = [kind, code, 0, 0, 0, 0, 5, 120];
         let message = icmp(by, there.tuple.source, head, quoted, wrong);
@@ -394,8 +392,8 @@ fn a_translated_error_is_as_right_as_it_was<A: Fixture>() {
     });
 }
 
-/// The header, and what the deltas do to a transport's checksum, against the sum over everything.
-fn translated_checksums_are_those_of_the_whole<A: Fixture>() {
+/// The header and the transport's checksum updated by deltas, against sums over all bytes.
+fn delta_checksums_match_full_sums<A: Fixture>() {
     type Ends = ([u8; 16], [u8; 16], u16, u16);
     proptest!(config(), |(
         from in any::<Ends>(),

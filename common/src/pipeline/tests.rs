@@ -1,4 +1,4 @@
-//! The decisions over the model.
+//! The pipeline over the model.
 
 use crate::{
     abi::{
@@ -35,32 +35,32 @@ use std::{collections::HashSet, vec::Vec};
 families!(
     forward_then_reply_is_identity,
     no_two_live_flows_share_a_reply_tuple,
-    a_port_that_is_taken_gives_way_to_another,
-    a_port_of_a_socket_of_the_host_is_not_taken,
-    an_answer_to_a_socket_of_the_host_is_not_published,
-    when_every_port_is_taken_the_flow_is_refused,
-    a_full_table_keeps_what_it_has_and_leaves_no_half,
-    a_flow_ends_with_its_slots_epoch,
-    an_idle_flow_counts_as_absent_and_its_port_is_free,
+    taken_port_gives_way_to_another,
+    port_of_host_socket_is_avoided,
+    reply_to_host_socket_is_not_published,
+    exhausted_ports_refuse_new_flow,
+    full_table_leaves_no_lone_entry,
+    flow_ends_with_epoch_of_its_slot,
+    expired_flow_frees_its_port,
     expiry_never_frees_a_port_in_use,
-    a_clock_that_another_cpu_read_later_ends_nothing,
-    both_halves_move_together,
-    sctp_is_ended_by_who_knows_its_tags,
-    sctp_whose_port_is_taken_is_refused,
-    an_endpoint_made_again_takes_up_its_flows_port,
-    a_publish_whose_container_is_gone_drops,
+    later_clock_of_another_cpu_ends_no_flow,
+    both_entries_change_state_together,
+    sctp_abort_needs_a_known_tag,
+    sctp_with_taken_port_is_refused,
+    recreated_endpoint_reuses_tuple_of_its_flow,
+    publish_of_removed_container_drops,
     without_a_route_nothing_leaves,
-    a_neighbour_reached_both_ways_answers_each_in_its_own_name,
-    neighbours_in_mid_stream_are_brought_but_not_kept,
-    neighbours_reach_each_other_though_the_table_is_full,
-    what_is_longer_than_the_uplinks_mtu_is_refused,
-    a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_it_or_one_in_the_last,
-    the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gone,
-    a_container_reaches_its_own_published_port_from_that_very_port,
-    in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody,
-    what_outsiders_begin_is_counted_apart_from_what_the_container_begins,
-    a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or_that_have_ended,
-    sweeping_any_flow_takes_both_halves_by_either,
+    direct_and_hairpin_flow_stay_apart,
+    mid_stream_packet_in_bridge_is_untracked,
+    full_table_stops_no_traffic_in_bridge,
+    packet_over_uplink_mtu_is_refused,
+    next_hop_mac_is_cached_for_a_tick,
+    remapped_host_flow_keeps_its_port,
+    hairpin_from_own_published_port_is_remapped,
+    eviction_spares_one_way_flow_in_use,
+    inbound_flows_have_own_quota,
+    quota_evicts_half_open_or_expired_flow,
+    collect_any_removes_both_entries,
 );
 
 fn forward_then_reply_is_identity<A: Fixture>() {
@@ -121,7 +121,7 @@ fn no_two_live_flows_share_a_reply_tuple<A: Fixture>() {
     }
 }
 
-fn a_port_that_is_taken_gives_way_to_another<A: Fixture>() {
+fn taken_port_gives_way_to_another<A: Fixture>() {
     let model = model::<A>();
     assert_eq!(
         left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get(),
@@ -130,7 +130,7 @@ fn a_port_that_is_taken_gives_way_to_another<A: Fixture>() {
     let second =
         left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap().tuple.source_port.get();
     assert_ne!(second, 4000);
-    // Nobody foretells which (RFC 6056), though each destination has all of them.
+    // Which port is taken is unpredictable (RFC 6056), though each destination has all of them.
     let port_toward = |port: u16| {
         left(&model, &udp(C1_SIDE, (A::C1, 4001), (A::WORLD, port)))
             .expect("the first has its own");
@@ -145,7 +145,7 @@ fn a_port_that_is_taken_gives_way_to_another<A: Fixture>() {
     assert_eq!(elsewhere.tuple.source_port.get(), 4000);
 }
 
-fn a_port_of_a_socket_of_the_host_is_not_taken<A: Fixture>() {
+fn port_of_host_socket_is_avoided<A: Fixture>() {
     let mut model = model::<A>();
     model.sockets.insert(udp(UPLINK, (A::WORLD, 53), (A::HOST, 4000)).tuple);
     let port =
@@ -153,7 +153,7 @@ fn a_port_of_a_socket_of_the_host_is_not_taken<A: Fixture>() {
     assert_ne!(port, 4000);
 }
 
-fn an_answer_to_a_socket_of_the_host_is_not_published<A: Fixture>() {
+fn reply_to_host_socket_is_not_published<A: Fixture>() {
     let mut model = model::<A>();
     let arriving = udp(UPLINK, (A::WORLD, 53), (A::HOST, 5000));
     model.sockets.insert(arriving.tuple);
@@ -161,7 +161,7 @@ fn an_answer_to_a_socket_of_the_host_is_not_published<A: Fixture>() {
     assert!(model.flows.borrow().is_empty());
 }
 
-fn when_every_port_is_taken_the_flow_is_refused<A: Fixture>() {
+fn exhausted_ports_refuse_new_flow<A: Fixture>() {
     let model = model::<A>();
     let mut refused = None;
     for port in 1..=u16::MAX {
@@ -175,7 +175,7 @@ fn when_every_port_is_taken_the_flow_is_refused<A: Fixture>() {
     assert_eq!(model.flows.borrow().len(), before);
 }
 
-fn a_full_table_keeps_what_it_has_and_leaves_no_half<A: Fixture>() {
+fn full_table_leaves_no_lone_entry<A: Fixture>() {
     for room in [0, 1, 2, 3] {
         let mut model = model::<A>();
         model.room = room;
@@ -183,7 +183,7 @@ fn a_full_table_keeps_what_it_has_and_leaves_no_half<A: Fixture>() {
         let second = left(&model, &udp(C1_SIDE, (A::C1, 4001), (A::WORLD, 53)));
         assert_eq!(first.is_ok(), room >= 2);
         if let Ok(first) = first {
-            // It gives way only as long as nobody answers.
+            // The flow may be evicted only until it is replied to.
             assert!(second.is_ok());
             assert_eq!(model.flows.borrow().len(), 2);
             model.flows.borrow_mut().clear();
@@ -198,14 +198,14 @@ fn a_full_table_keeps_what_it_has_and_leaves_no_half<A: Fixture>() {
     }
 }
 
-fn a_flow_ends_with_its_slots_epoch<A: Fixture>() {
+fn flow_ends_with_epoch_of_its_slot<A: Fixture>() {
     let mut model = model::<A>();
     let sent = udp(UPLINK, (A::WORLD, 4000), (A::HOST, 5000));
     let there = left(&model, &sent).unwrap();
     let mut back = answer(&there, 0);
     assert!(left(&model, &back).is_ok());
     model.epochs.insert(PUBLISH_SLOT, 1);
-    // Now it is the container that begins, with a port that nothing publishes.
+    // Now the container begins a flow, from a port that is not published.
     let again = left(&model, &back).unwrap();
     assert_eq!(again.tuple.source, A::HOST);
     assert_eq!(again.tuple.source_port.get(), 80);
@@ -228,7 +228,7 @@ fn a_flow_ends_with_its_slots_epoch<A: Fixture>() {
     assert_eq!(left(&model, &back).unwrap().tuple, sent.tuple.reversed());
 }
 
-fn an_idle_flow_counts_as_absent_and_its_port_is_free<A: Fixture>() {
+fn expired_flow_frees_its_port<A: Fixture>() {
     let model = model::<A>();
     let first = left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap();
     model.now.set(model.now.get() + Network::DEFAULT.timeout(State::Unreplied, protocol::UDP) + 1);
@@ -242,7 +242,7 @@ fn expiry_never_frees_a_port_in_use<A: Fixture>() {
     let model = model::<A>();
     let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     let there = left(&model, &sent).unwrap();
-    // One way only: the reply half is never used.
+    // One-way traffic: the reply entry is never used.
     for _ in 0..10 {
         model.now.set(model.now.get() + ticks(100));
         assert_eq!(left(&model, &sent).unwrap(), there);
@@ -256,7 +256,7 @@ fn expiry_never_frees_a_port_in_use<A: Fixture>() {
     );
 }
 
-fn a_clock_that_another_cpu_read_later_ends_nothing<A: Fixture>() {
+fn later_clock_of_another_cpu_ends_no_flow<A: Fixture>() {
     let model = model::<A>();
     let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     let there = left(&model, &sent).unwrap();
@@ -264,7 +264,7 @@ fn a_clock_that_another_cpu_read_later_ends_nothing<A: Fixture>() {
     assert_eq!(left(&model, &sent).unwrap(), there);
 }
 
-fn both_halves_move_together<A: Fixture>() {
+fn both_entries_change_state_together<A: Fixture>() {
     let model = model::<A>();
     let to = |flags| packet(C1_SIDE, (A::C1, 4000), (A::WORLD, 80), protocol::TCP, flags);
     let there = left(&model, &to(tcp::SYN)).unwrap();
@@ -284,7 +284,7 @@ fn both_halves_move_together<A: Fixture>() {
     }
 }
 
-fn sctp_is_ended_by_who_knows_its_tags<A: Fixture>() {
+fn sctp_abort_needs_a_known_tag<A: Fixture>() {
     const CLIENTS: u32 = 0x11;
     const SERVERS: u32 = 0x22;
     let to = |sequence, flags, acknowledgment| Packet {
@@ -292,12 +292,12 @@ fn sctp_is_ended_by_who_knows_its_tags<A: Fixture>() {
         acknowledgment,
         ..packet(C1_SIDE, (A::C1, 4000), (A::WORLD, 80), protocol::SCTP, flags)
     };
-    // Who sends it, the tag it has, and whether that ends the association.
+    // Sender, verification tag, and whether the ABORT ends the association.
     for (way, tag, ends) in [
         (Way::Reply, 0, false),
         (Way::Reply, 0xbad, false),
         (Way::Reply, CLIENTS, true),
-        // Of an association it knows nothing of, a side reflects the tag that it was sent.
+        // A side that does not know the association reflects the tag that it was sent.
         (Way::Reply, SERVERS, true),
         (Way::Forward, SERVERS, true),
         (Way::Forward, CLIENTS, true),
@@ -311,7 +311,7 @@ fn sctp_is_ended_by_who_knows_its_tags<A: Fixture>() {
             ..answer(&there, flags)
         };
         left(&model, &from(CLIENTS, tcp::SYN, SERVERS)).unwrap();
-        // An INIT out of the blue, with a tag of its own, changes nothing.
+        // A forged INIT with a tag of its own changes nothing.
         left(&model, &from(0, tcp::SYN, 0xbad)).unwrap();
         let last = if way == Way::Forward { to(tag, tcp::RST, 0) } else { from(tag, tcp::RST, 0) };
         left(&model, &last).unwrap();
@@ -323,7 +323,7 @@ fn sctp_is_ended_by_who_knows_its_tags<A: Fixture>() {
     }
 }
 
-fn sctp_whose_port_is_taken_is_refused<A: Fixture>() {
+fn sctp_with_taken_port_is_refused<A: Fixture>() {
     let model = model::<A>();
     let init = |input, from| packet(input, (from, 4000), (A::WORLD, 80), protocol::SCTP, tcp::SYN);
     left(&model, &init(C1_SIDE, A::C1)).unwrap();
@@ -331,7 +331,7 @@ fn sctp_whose_port_is_taken_is_refused<A: Fixture>() {
     assert_eq!(model.flows.borrow().len(), 2);
 }
 
-fn an_endpoint_made_again_takes_up_its_flows_port<A: Fixture>() {
+fn recreated_endpoint_reuses_tuple_of_its_flow<A: Fixture>() {
     let mut model = model::<A>();
     let sent = udp(C2_SIDE, (A::C2, 4000), (A::HOST, 5000));
     assert!(left(&model, &sent).is_ok());
@@ -342,7 +342,7 @@ fn an_endpoint_made_again_takes_up_its_flows_port<A: Fixture>() {
     assert_eq!(left(&model, &answer(&there, 0)).unwrap().output, 99);
 }
 
-fn a_publish_whose_container_is_gone_drops<A: Fixture>() {
+fn publish_of_removed_container_drops<A: Fixture>() {
     let mut model = model::<A>();
     model.endpoints.remove(&A::C1);
     assert_eq!(
@@ -360,7 +360,7 @@ fn without_a_route_nothing_leaves<A: Fixture>() {
     );
 }
 
-fn a_neighbour_reached_both_ways_answers_each_in_its_own_name<A: Fixture>() {
+fn direct_and_hairpin_flow_stay_apart<A: Fixture>() {
     let direct = udp(C2_SIDE, (A::C2, 4000), (A::C1, 80));
     let published = udp(C2_SIDE, (A::C2, 4000), (A::HOST, 5000));
     for order in [[direct, published], [published, direct]] {
@@ -373,7 +373,7 @@ fn a_neighbour_reached_both_ways_answers_each_in_its_own_name<A: Fixture>() {
     }
 }
 
-fn neighbours_in_mid_stream_are_brought_but_not_kept<A: Fixture>() {
+fn mid_stream_packet_in_bridge_is_untracked<A: Fixture>() {
     let model = model::<A>();
     let there = left(&model, &packet(C2_SIDE, (A::C2, 4000), (A::C1, 80), protocol::TCP, tcp::ACK))
         .unwrap();
@@ -381,7 +381,7 @@ fn neighbours_in_mid_stream_are_brought_but_not_kept<A: Fixture>() {
     assert!(model.flows.borrow().is_empty());
 }
 
-fn neighbours_reach_each_other_though_the_table_is_full<A: Fixture>() {
+fn full_table_stops_no_traffic_in_bridge<A: Fixture>() {
     for room in [0, 1] {
         let mut model = model::<A>();
         model.room = room;
@@ -391,9 +391,7 @@ fn neighbours_reach_each_other_though_the_table_is_full<A: Fixture>() {
     }
 }
 
-fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_it_or_one_in_the_last<
-    A: Fixture,
->() {
+fn next_hop_mac_is_cached_for_a_tick<A: Fixture>() {
     let mut model = model::<A>();
     let hop = Macs::new([2; 6], [4; 6]);
     model.next_hops.insert(UPLINK, hop);
@@ -408,21 +406,21 @@ fn a_next_hops_mac_is_known_for_a_tick_to_a_flow_with_more_than_four_packets_in_
     after(&model, 1);
     assert_eq!(known(&model, 2), [false, true], "it was busy in the tick before");
     after(&model, 2);
-    // Of the flow's packets there were eight: every fourth asks.
+    // The flow has had eight packets: every fourth one asks.
     assert_eq!(known(&model, 5), [false, false, false, false, true], "it was not");
     after(&model, 2);
     model.next_hops.clear();
-    assert_eq!(known(&model, 9), [false; 9], "nobody knows it");
+    assert_eq!(known(&model, 9), [false; 9], "not resolved");
     model.next_hops.insert(UPLINK, hop);
     assert_eq!(known(&model, 6), [false; 6], "and it was asked for in this tick");
     after(&model, 1);
-    assert_eq!(known(&model, 2), [false, true], "until somebody does");
+    assert_eq!(known(&model, 2), [false, true], "resolved by the second packet");
     model.next_hops.clear();
     after(&model, 1);
-    assert_eq!(known(&model, 6), [false; 6], "nobody does any more");
+    assert_eq!(known(&model, 6), [false; 6], "not resolvable any more");
 }
 
-fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Fixture>() {
+fn packet_over_uplink_mtu_is_refused<A: Fixture>() {
     let model = model::<A>();
     let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     for (segment, dont_fragment, expected) in [
@@ -431,19 +429,19 @@ fn what_is_longer_than_the_uplinks_mtu_is_refused<A: Fixture>() {
         (1501, true, Some(DropReason::TooLong)),
         (1501, false, Some(DropReason::TooLong)),
     ] {
-        // First of its flow, and of a known one.
+        // The first packet of a flow, and one of a known flow.
         for _ in 0..2 {
             assert_eq!(left(&model, &Packet { segment, dont_fragment, ..sent }).err(), expected);
         }
         model.flows.borrow_mut().clear();
     }
-    // Between neighbours the uplink does not matter.
+    // Within a bridge the uplink does not matter.
     assert!(
         left(&model, &Packet { segment: 9000, ..udp(C2_SIDE, (A::C2, 4000), (A::C1, 80)) }).is_ok()
     );
 }
 
-fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gone<A: Fixture>() {
+fn remapped_host_flow_keeps_its_port<A: Fixture>() {
     for number in [protocol::UDP, protocol::TCP, A::ICMP] {
         let mut model = model::<A>();
         let port = if number == A::ICMP { 0 } else { 80 };
@@ -466,7 +464,7 @@ fn the_hosts_exchange_keeps_the_port_it_moved_to_when_the_flow_in_its_way_is_gon
     }
 }
 
-fn a_container_reaches_its_own_published_port_from_that_very_port<A: Fixture>() {
+fn hairpin_from_own_published_port_is_remapped<A: Fixture>() {
     let mut model = model::<A>();
     model.publishes.get_mut(&PUBLISH_SLOT).expect("a publish").container_port = Port::new(5000);
     let sent = udp(C1_SIDE, (A::C1, 5000), (A::GATEWAY, 5000));
@@ -476,18 +474,18 @@ fn a_container_reaches_its_own_published_port_from_that_very_port<A: Fixture>() 
     assert_eq!(back.tuple, sent.tuple.reversed());
 }
 
-fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody<A: Fixture>() {
+fn eviction_spares_one_way_flow_in_use<A: Fixture>() {
     let mut model = model::<A>();
     model.room = 6;
     let stream = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
     let answered = udp(C1_SIDE, (A::C1, 4001), (A::WORLD, 53));
-    // The first is sent twice and never answered, the second is answered, the third is neither.
+    // The first flow is used twice without a reply, the second has a reply, the third neither.
     let _ = left(&model, &stream).unwrap();
     let there = left(&model, &answered).unwrap();
     let _ = left(&model, &stream).unwrap();
     let _ = left(&model, &answer(&there, 0)).unwrap();
     let _ = left(&model, &udp(C1_SIDE, (A::C1, 4002), (A::WORLD, 53))).unwrap();
-    // Each new one takes the place of the one before it: only that is half open, and not in use.
+    // Each new flow evicts the one before it, which alone is half-open and not in use.
     for port in 4003..4010 {
         assert!(left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).is_ok(), "{port}");
         assert!(
@@ -495,7 +493,7 @@ fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody<A: Fixture>() 
                 && model.flows.borrow().contains_key(&answered.tuple)
         );
     }
-    // Those in use were noted again: once they have ended there is room in their place.
+    // Flows in use were pushed to the ring again: once they have expired they make room.
     model.now.set(model.now.get() + ticks(3600));
     for port in 5000..5003 {
         let there = left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).unwrap();
@@ -507,7 +505,7 @@ fn in_a_full_table_one_sided_use_counts_and_a_look_forgets_nobody<A: Fixture>() 
     );
 }
 
-fn what_outsiders_begin_is_counted_apart_from_what_the_container_begins<A: Fixture>() {
+fn inbound_flows_have_own_quota<A: Fixture>() {
     let mut model = model::<A>();
     model.networks.insert(0, Network { max_flows: 2, ..Network::DEFAULT });
     for port in 1..=3 {
@@ -523,12 +521,10 @@ fn what_outsiders_begin_is_counted_apart_from_what_the_container_begins<A: Fixtu
     assert_eq!((counts[&(C1_SLOT | limits::COUNT_INBOUND)], counts[&C1_SLOT]), (2, 1));
 }
 
-fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or_that_have_ended<
-    A: Fixture,
->() {
+fn quota_evicts_half_open_or_expired_flow<A: Fixture>() {
     let mut model = model::<A>();
     model.networks.insert(0, Network { max_flows: 2, ..Network::DEFAULT });
-    // A neighbour's half-open flow is none of its.
+    // A half-open flow of another container does not count.
     let _ = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::WORLD, 53))).unwrap();
     for port in 4000..4010 {
         assert!(left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).is_ok(), "{port}");
@@ -549,7 +545,7 @@ fn a_container_that_has_all_its_flows_gets_new_ones_for_those_nobody_answered_or
     );
 }
 
-fn sweeping_any_flow_takes_both_halves_by_either<A: Fixture>() {
+fn collect_any_removes_both_entries<A: Fixture>() {
     for by_reply in [false, true] {
         let model = model::<A>();
         let sent = udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53));
