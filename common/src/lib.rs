@@ -23,5 +23,6 @@ pub mod pipeline;
 pub mod scratch;
 #[cfg(any(test, feature = "model"))]
 pub mod testing;
+pub mod verdict;
 pub mod wire;
 pub mod xdp;

@@ -2,11 +2,7 @@
 
 use core::{ffi::c_void, mem};
 
-use crate::{
-    atomic::Counter,
-    maps::{self, Family},
-    skb::Skb,
-};
+use crate::{atomic::Counter, ctx::skb::Skb, family::Family, maps};
 use aya_ebpf::{
     EbpfContext,
     bindings::{

@@ -1,5 +1,5 @@
 //! causeway's kernel side: entry points. What becomes of a packet is decided in
-//! `causeway_common::forward`; here it is read, rewritten and redirected.
+//! `causeway_common::pipeline`; here it is read, rewritten and redirected.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 //!
 //! # Safety arguments
@@ -22,26 +22,21 @@
 #[cfg(target_arch = "bpf")]
 mod atomic;
 #[cfg(target_arch = "bpf")]
+mod ctx;
+#[cfg(target_arch = "bpf")]
 mod env;
 #[cfg(target_arch = "bpf")]
-mod fragments;
+mod family;
+#[cfg(target_arch = "bpf")]
+mod globals;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
-mod nat64;
-#[cfg(target_arch = "bpf")]
-#[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 mod programs;
 #[cfg(target_arch = "bpf")]
-mod skb;
-#[cfg(target_arch = "bpf")]
-#[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
-mod socket;
+mod steps;
 #[cfg(target_arch = "bpf")]
 mod subprograms;
-#[cfg(target_arch = "bpf")]
-#[expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
-mod xdp;
 
 /// On the host there is nothing to run: `cargo xtask build` makes the object for the kernel.
 #[cfg(not(target_arch = "bpf"))]

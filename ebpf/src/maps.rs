@@ -3,10 +3,6 @@
 
 use aya_ebpf::{
     Global,
-    bindings::{
-        bpf_fib_lookup, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as SockTuple4,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as SockTuple6,
-    },
     macros::map,
     maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
@@ -20,16 +16,14 @@ use causeway_common::{
     },
     flow::fragment_context::FragmentContext,
     for_each_map, icmp_reply,
-    nat::nat64,
-    pipeline,
     scratch::Scratch,
     wire::{
-        address::{V4, V6},
-        tuple::{Tuple, side},
+        address::{Address, V4, V6},
+        tuple::Tuple,
     },
 };
 
-use crate::{atomic::Counter, subprograms::Steps};
+use crate::atomic::Counter;
 
 /// Cookie of the host's network namespace. Sockets in other namespaces are not handled.
 #[unsafe(no_mangle)]
@@ -115,7 +109,7 @@ macro_rules! define {
 for_each_map!(define);
 
 /// A family that has maps.
-pub(crate) trait HasMaps: Sized + 'static {
+pub(crate) trait HasMaps: Address {
     /// Its maps.
     fn maps() -> Maps<Self>;
 
@@ -157,7 +151,7 @@ pub(crate) fn redirect_xdp(host_side: u32) -> bool {
 
 /// Latest expiry of any tracked host flow that is TCP or remapped, in ticks.
 #[inline(always)]
-pub(crate) fn host_flows_expire_at<A: Family>() -> Option<&'static mut Ticks> {
+pub(crate) fn host_flows_expire_at<A: HasMaps>() -> Option<&'static mut Ticks> {
     // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this
     // one's.
     A::maps().host_flows_expire_at.get_ptr_mut(0).map(|until| unsafe { &mut *until })
@@ -210,7 +204,7 @@ const NEXT: u32 = 0;
 const OLDEST: u32 = 1;
 
 #[inline(always)]
-fn ring_counter<A: Family>(which: u32) -> Option<Counter> {
+fn ring_counter<A: HasMaps>(which: u32) -> Option<Counter> {
     // SAFETY: as for `flow_count`.
     A::maps().age_ring_ends.get_ptr_mut(which).map(|count| unsafe { Counter::new(count) })
 }
@@ -218,7 +212,7 @@ fn ring_counter<A: Family>(which: u32) -> Option<Counter> {
 /// Pushes the key of a new flow to the age ring. An older key may be overwritten; `flow_gc` removes
 /// that flow when it expires.
 #[inline(always)]
-pub(crate) fn push_newest<A: Family>(key: &Tuple<A>) {
+pub(crate) fn push_newest<A: HasMaps>(key: &Tuple<A>) {
     let Some(next) = ring_counter::<A>(NEXT) else { return };
     if let Some(place) = A::maps().age_ring.get_ptr_mut(next.add(1) as u32 & AGE_RING_MASK.load()) {
         // SAFETY: S2 (map value). Two CPUs may write one place at the same time; the mix is a valid
@@ -229,7 +223,7 @@ pub(crate) fn push_newest<A: Family>(key: &Tuple<A>) {
 
 /// Pops the oldest key of the age ring.
 #[inline(always)]
-pub(crate) fn pop_oldest<A: Family>() -> Option<Tuple<A>> {
+pub(crate) fn pop_oldest<A: HasMaps>() -> Option<Tuple<A>> {
     let next = ring_counter::<A>(NEXT)?.get();
     let oldest = ring_counter::<A>(OLDEST)?;
     let length = next.wrapping_sub(oldest.get()).cast_signed();
@@ -246,96 +240,4 @@ pub(crate) fn pop_oldest<A: Family>() -> Option<Tuple<A>> {
     }
     let at = oldest.add(1) as u32;
     A::maps().age_ring.get(at & mask).copied()
-}
-
-/// A family that the datapath handles: its maps, and the kernel's own structures for it.
-pub(crate) trait Family: pipeline::Family + HasMaps + Steps {
-    /// Of the protocol, by which the program `collect` knows it.
-    const NUMBER: u8;
-    /// Added to an endpoint's slot, the place in [`COUNTS`] for its flows.
-    const COUNT_OFFSET: u32;
-    /// Whether the kernel finds a route for what leaves through an interface that does not forward.
-    /// Otherwise the route is looked for as for a packet that arrived at the network's bridge: IPv6
-    /// asks the interface itself, and an uplink that forwards takes no router advertisements.
-    const ROUTES_FROM_OUTPUT: bool;
-    /// Puts a packet's addresses and ports into the kernel's key for a socket lookup. Answers how
-    /// long that is, in bytes.
-    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32;
-    /// Whether a flow among the other family's has that tuple.
-    fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool;
-    /// Puts a packet's addresses into the parameters of a route lookup.
-    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup);
-}
-
-impl Family for V4 {
-    const NUMBER: u8 = 4;
-    const COUNT_OFFSET: u32 = 0;
-    const ROUTES_FROM_OUTPUT: bool = true;
-
-    #[inline(always)]
-    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32 {
-        key.__bindgen_anon_1.ipv4 = SockTuple4 {
-            saddr: tuple.source.word(),
-            daddr: tuple.destination.word(),
-            sport: tuple.source_port.word(),
-            dport: tuple.destination_port.word(),
-        };
-        size_of::<SockTuple4>() as u32
-    }
-
-    #[inline(always)]
-    fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool {
-        tuple.side == side::CONTAINER
-            && V6::maps().flows.get_ptr(nat64::mapped_tuple(tuple)).is_some()
-    }
-
-    #[inline(always)]
-    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup) {
-        params.__bindgen_anon_3.ipv4_src = tuple.source.word();
-        params.__bindgen_anon_4.ipv4_dst = tuple.destination.word();
-    }
-}
-
-impl Family for V6 {
-    const NUMBER: u8 = 6;
-    const COUNT_OFFSET: u32 = abi::COUNT_IPV6;
-    const ROUTES_FROM_OUTPUT: bool = false;
-
-    #[inline(always)]
-    fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32 {
-        if let Some(tuple) = nat64::unmapped_tuple(tuple) {
-            return V4::set_sock_tuple(&tuple, key);
-        }
-        // SAFETY: whatever is in the union, it is words.
-        let key = unsafe { &mut key.__bindgen_anon_1.ipv6 };
-        set_words(&mut key.saddr, &tuple.source);
-        set_words(&mut key.daddr, &tuple.destination);
-        key.sport = tuple.source_port.word();
-        key.dport = tuple.destination_port.word();
-        size_of::<SockTuple6>() as u32
-    }
-
-    #[inline(always)]
-    fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool {
-        nat64::unmapped_tuple(tuple).is_some_and(|tuple| V4::maps().flows.get_ptr(tuple).is_some())
-    }
-
-    #[inline(always)]
-    fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup) {
-        // SAFETY: as above.
-        unsafe {
-            set_words(&mut params.__bindgen_anon_3.ipv6_src, &tuple.source);
-            set_words(&mut params.__bindgen_anon_4.ipv6_dst, &tuple.destination);
-        }
-    }
-}
-
-/// Word by word: as a whole the address goes over the stack once more.
-#[inline(always)]
-fn set_words(place: &mut [u32; 4], address: &V6) {
-    let [a, b, c, d] = address.words();
-    place[0] = a;
-    place[1] = b;
-    place[2] = c;
-    place[3] = d;
 }

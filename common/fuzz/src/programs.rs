@@ -7,8 +7,11 @@ use causeway_common::{
     flow::error::ErrorTranslation,
     icmp_reply,
     nat::{fragment, icmp_error, mss},
-    pipeline::{self, Decision, Family},
-    testing::model::Model,
+    pipeline::Family,
+    testing::{
+        model::Model,
+        steps::{Decision, decide, decide_to_uplink},
+    },
     wire::{
         address::{Address as _, Port, V4},
         checksum,
@@ -16,7 +19,7 @@ use causeway_common::{
         frame::{Frame as _, FrameMut as _},
         icmp::{IcmpError, IcmpErrorKind},
         packet::{Arrival, Packet, Payload},
-        protocol, quote,
+        protocol,
         tcp_options::MssSearch,
         tuple::{echo, side},
     },
@@ -105,7 +108,7 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, env: &Model
     if hook == Hook::UplinkOut {
         return from_host(frame, &packet, env);
     }
-    match pipeline::decide(frame, &packet, env) {
+    match decide(frame, &packet, env) {
         Decision::Forward(translation) => {
             left(&translation, leave(frame, &packet, &translation, env))
         }
@@ -121,21 +124,16 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, env: &Model
 
 /// What the host itself sends: whatever fails, it leaves as it is.
 fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, env: &Model<A>) -> Outcome {
-    if packet.payload == Payload::Error {
-        let quote = quote::quote(frame, packet.payload_at, packet.tuple.side);
-        let Some(quote) = quote else { return Outcome::Pass };
-        let mut error = ErrorTranslation { quote, ..ErrorTranslation::none() };
-        return match icmp_error::translate(packet, &mut error, env) {
-            Some(Ok(())) => leave_error(frame, packet, &error),
-            Some(Err(reason)) => Outcome::Stop(reason),
-            None => Outcome::Pass,
-        };
-    }
     let bypasses_socket_lookup = packet.payload == Payload::Echo;
-    let Some(translation) = pipeline::decide_to_uplink(packet, bypasses_socket_lookup, env) else {
-        return Outcome::Pass;
-    };
-    left(&translation, leave(frame, packet, &translation, env))
+    match decide_to_uplink(frame, packet, bypasses_socket_lookup, env) {
+        Some(Decision::Forward(translation)) => {
+            left(&translation, leave(frame, packet, &translation, env))
+        }
+        Some(Decision::ForwardError(translation)) => leave_error(frame, packet, &translation),
+        Some(Decision::Stop(reason)) => Outcome::Stop(reason),
+        Some(decision) => panic!("{decision:?} of the host's own"),
+        None => Outcome::Pass,
+    }
 }
 
 fn left<A>(translation: &Translation<A>, frame: Option<Vec<u8>>) -> Outcome {
@@ -188,7 +186,7 @@ fn leave<A: Family>(
     let mut frame = frame.to_vec();
     if let Some(limit) = mss::limit(packet, translation, env) {
         let mut search = MssSearch::new(packet.payload_at);
-        let _ = (0..MssSearch::STEPS).all(|_| search.step(&frame[..]));
+        let _ = (0..MssSearch::STEPS).try_for_each(|_| search.step(&frame[..]));
         match search.lower(&mut frame[..], limit)? {
             0 => {}
             delta => add_to_sum(&mut frame, packet.payload_at + 16, delta, protocol::TCP)?,

@@ -15,6 +15,7 @@ use crate::{
         mapping,
         transition::{self, Way},
     },
+    verdict::Outcome,
     wire::{
         address::Address,
         packet::{Packet, Payload},
@@ -30,8 +31,8 @@ pub fn lookup<A: Address>(
     packet: &Packet<A>,
     leaving: &mut Translation<A>,
     env: &impl Env<A>,
-) -> Option<Result<(), DropReason>> {
-    if identifies_flow(packet) { lookup_slow(packet, leaving, env) } else { None }
+) -> Outcome {
+    if identifies_flow(packet) { lookup_slow(packet, leaving, env) } else { Outcome::Miss }
 }
 
 /// [`lookup`] for a packet whose ports are known, whatever its payload.
@@ -40,9 +41,9 @@ pub fn lookup_slow<A: Address>(
     packet: &Packet<A>,
     leaving: &mut Translation<A>,
     env: &impl Env<A>,
-) -> Option<Result<(), DropReason>> {
+) -> Outcome {
     let now = env.now();
-    let mut entry = env.flow(&packet.tuple)?;
+    let Some(mut entry) = env.flow(&packet.tuple) else { return Outcome::Miss };
     *leaving = entry.translation;
     // A next hop's MACs in the entry may be of an earlier tick: this packet leaves by the neighbour
     // table.
@@ -56,7 +57,7 @@ pub fn lookup_slow<A: Address>(
         let seen = EntryOwner::new(&entry);
         drop(entry);
         remove(env, seen, &packet.tuple, &leaving.tuple.reversed(), now);
-        return None;
+        return Outcome::Miss;
     }
     if is_idle(&entry, now) {
         let seen = EntryOwner::new(&entry);
@@ -65,9 +66,12 @@ pub fn lookup_slow<A: Address>(
         let other = leaving.tuple.reversed();
         if is_gone_or_idle(env, &other, now) {
             remove(env, seen, &packet.tuple, &other, now);
-            return None;
+            return Outcome::Miss;
         }
-        entry = env.flow(&packet.tuple)?;
+        entry = match env.flow(&packet.tuple) {
+            Some(entry) => entry,
+            None => return Outcome::Miss,
+        };
     }
     if leaving.deliver == deliver::UPLINK {
         match next_hop_at(&entry, now) {
@@ -84,7 +88,10 @@ pub fn lookup_slow<A: Address>(
     if leaving.refreshes_mapping != 0 && entry.last_used != now {
         drop(entry);
         mapping::refresh(&packet.tuple, &leaving.tuple, now, env);
-        entry = env.flow(&packet.tuple)?;
+        entry = match env.flow(&packet.tuple) {
+            Some(entry) => entry,
+            None => return Outcome::Miss,
+        };
     }
     touch(&mut entry, packet, now);
     if transition::may_change_state(entry.state, entry.is_reply, packet.flags)
@@ -106,7 +113,7 @@ pub fn lookup_slow<A: Address>(
             advance(packet, &leaving.tuple.reversed(), state, next, network, env);
         }
     }
-    Some(check_ttl_and_mtu(packet, leaving))
+    Outcome::of(check_ttl_and_mtu(packet, leaving))
 }
 
 /// Moves both entries of a flow to the state `next`, unless the packet is a reset that may be
@@ -159,12 +166,12 @@ fn wrong_interface<A: Address>(
     seen: EntryOwner,
     other: &Tuple<A>,
     env: &impl Env<A>,
-) -> Option<Result<(), DropReason>> {
+) -> Outcome {
     match env.endpoint(&packet.tuple.source) {
         Some(own) if own.host_side == packet.input => {
             end(env, seen, &packet.tuple, other);
-            None
+            Outcome::Miss
         }
-        _ => Some(Err(DropReason::SourceAddressSpoofed)),
+        _ => Outcome::Drop(DropReason::SourceAddressSpoofed),
     }
 }

@@ -14,6 +14,9 @@ use crate::{
 
 /// What a container may send to keep its link going, apart from ARP.
 pub trait LinkGuard: Parse {
+    /// How many bytes of a frame [`Self::link_from_container`] reads, at most.
+    const LINK_BYTES: u32;
+
     /// Decides about what keeps a container's link going ([`Payload::Link`]).
     fn link_from_container(
         frame: &(impl Frame + ?Sized),
@@ -23,6 +26,8 @@ pub trait LinkGuard: Parse {
 }
 
 impl LinkGuard for V4 {
+    const LINK_BYTES: u32 = 0;
+
     #[inline(always)]
     fn link_from_container(
         _frame: &(impl Frame + ?Sized),
@@ -35,6 +40,8 @@ impl LinkGuard for V4 {
 }
 
 impl LinkGuard for V6 {
+    const LINK_BYTES: u32 = ndp::HEADERS;
+
     #[inline(always)]
     fn link_from_container(
         frame: &(impl Frame + ?Sized),

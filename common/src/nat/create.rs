@@ -1,5 +1,7 @@
 //! Creation of a flow: reserves a port, and inserts two entries in the flow table.
 
+use core::ops::ControlFlow;
+
 use crate::{
     abi::{drop_reason::DropReason, limits, network::Network, state::State, translation::deliver},
     env::{Env, InsertError},
@@ -16,20 +18,6 @@ use crate::{
 /// Ports that a new flow tries before it is refused, its own port first. A smaller range is tried
 /// whole.
 pub const PORT_TRIES: u32 = 128;
-
-/// Begins the planned flow, or sends a neighbour's packet on without one.
-///
-/// In three steps, which the kernel's program takes itself: it has a loop of its own kind for the
-/// middle one.
-pub fn create<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(), DropReason> {
-    prepare(scratch, env);
-    for attempt in 0..PORT_TRIES {
-        if !try_port(scratch, attempt, env) {
-            break;
-        }
-    }
-    complete(scratch, env)
-}
 
 /// For how many of them a flow keeps off the ports of mappings. Where it meets so many, others must
 /// do with them too: a port that two have still belongs to one of them toward each destination.
@@ -81,21 +69,24 @@ pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
     };
 }
 
-/// Inserts the reply half under the next port, the flow's own for the first `attempt`; false if
-/// there is nothing more to try. That insert is the reservation: whoever comes second finds the
-/// port taken.
+/// Inserts the reply entry under the next port, the flow's own for the first `attempt`. The insert
+/// is the reservation: of two CPUs the second one finds the port taken.
 #[inline(always)]
-pub fn try_port<A: Address>(scratch: &mut Scratch<A>, attempt: u32, env: &impl Env<A>) -> bool {
+pub fn try_port<A: Address>(
+    scratch: &mut Scratch<A>,
+    attempt: u32,
+    env: &impl Env<A>,
+) -> ControlFlow<()> {
     let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
     if *reservation != reservation::TAKEN {
-        return false;
+        return ControlFlow::Break(());
     }
     // A flow that uses a mapping has the mapping's port.
     let refreshes_mapping =
         new_flow.forward.refreshes_mapping != 0 && packet.tuple.side != side::MAPPING;
     let fixed = packet.payload == Payload::Sctp || refreshes_mapping;
     if attempt > 0 && fixed {
-        return false;
+        return ControlFlow::Break(());
     }
     // No socket lookup covers what the host's own sockets send into a network. Where the gateway's
     // address stands for a client, the port comes from the range that those sockets do not pick
@@ -126,7 +117,7 @@ pub fn try_port<A: Address>(scratch: &mut Scratch<A>, attempt: u32, env: &impl E
                     env,
                 )))
     {
-        return true;
+        return ControlFlow::Continue(());
     }
     entry.translation.set(reply_key, &packet.tuple.reversed(), &new_flow.reply);
     *reservation = match env.insert_flow(reply_key, entry) {
@@ -141,7 +132,11 @@ pub fn try_port<A: Address>(scratch: &mut Scratch<A>, attempt: u32, env: &impl E
             }
         }
     };
-    *reservation == reservation::TAKEN
+    if *reservation == reservation::TAKEN {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
+    }
 }
 
 /// Inserts the forward entry if a port was reserved: a flow has both entries or neither.

@@ -10,6 +10,7 @@ use crate::{
     env::Env,
     flow::error::ErrorTranslation,
     nat::rewrite::Rewrite,
+    verdict::Outcome,
     wire::{
         checksum,
         ethernet::ETHERNET,
@@ -29,13 +30,13 @@ pub fn translate<A: Rewrite>(
     packet: &Packet<A>,
     error: &mut ErrorTranslation<A>,
     env: &impl Env<A>,
-) -> Option<Result<(), DropReason>> {
+) -> Outcome {
     let ErrorTranslation { outer, quote, quoted } = error;
     // A reply to the quoted packet would arrive where the error did. Its entry has the translation.
     let key = quote.tuple.reversed();
-    let entry = env.flow(&key)?;
+    let Some(entry) = env.flow(&key) else { return Outcome::Miss };
     if entry.epoch != env.epoch(entry.slot) || (entry.input != 0 && entry.input != packet.input) {
-        return None;
+        return Outcome::Miss;
     }
     // In place: as separate values this would take its room on the BPF stack.
     *outer = entry.translation;
@@ -44,15 +45,15 @@ pub fn translate<A: Rewrite>(
     drop(entry);
     if outer.deliver == deliver::SAME_BRIDGE {
         // Between neighbours nothing was translated.
-        return None;
+        return Outcome::Miss;
     }
     // A container may report errors for itself only; outside, any router may.
     let by_peer = packet.tuple.source == key.source;
     if packet.tuple.side == side::CONTAINER && !by_peer {
-        return Some(Err(DropReason::SourceAddressSpoofed));
+        return Outcome::Drop(DropReason::SourceAddressSpoofed);
     }
     if packet.ttl <= 1 && outer.deliver != deliver::STACK {
-        return Some(Err(DropReason::TtlExceeded));
+        return Outcome::Drop(DropReason::TtlExceeded);
     }
     *quoted = outer.tuple.reversed();
     quoted.side = quote.tuple.side;
@@ -64,7 +65,7 @@ pub fn translate<A: Rewrite>(
     }
     outer.address_delta = checksum::delta(packet.tuple.address_sum(), outer.tuple.address_sum());
     outer.port_delta = 0;
-    Some(Ok(()))
+    Outcome::Forward
 }
 
 /// Translates an error in place: its own header, with one hop less, and the quoted packet. None if

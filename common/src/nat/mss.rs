@@ -60,7 +60,7 @@ mod tests {
     fn lowered(frame: &mut [u8]) -> bool {
         let mut search = MssSearch::new(0);
         let mut steps = 0;
-        while search.step(frame) {
+        while search.step(frame).is_continue() {
             steps += 1;
         }
         assert!(steps <= MssSearch::STEPS);
@@ -101,7 +101,7 @@ mod tests {
             let before: Vec<u8> = OPTION.into_iter().cycle().take(tcp_at).collect();
             let mut frame = [&before[..], &header(&OPTION)].concat();
             let mut search = MssSearch::new(tcp_at);
-            while search.step(&frame[..]) {}
+            while search.step(&frame[..]).is_continue() {}
             assert!(search.lower(&mut frame[..], 1360).is_some_and(|delta| delta != 0), "{tcp_at}");
             assert_eq!(frame[..tcp_at], before, "{tcp_at}");
             assert_eq!(frame[tcp_at + 22..], 1360_u16.to_be_bytes(), "{tcp_at}");

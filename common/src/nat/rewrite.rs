@@ -18,6 +18,8 @@ use crate::{
 
 /// An address family whose headers can be rewritten.
 pub trait Rewrite: Parse {
+    /// Whether packets of the family may leave as those of the other one (NAT64).
+    const HAS_NAT64: bool;
     /// Whether the header has no checksum that makes up for changes in it.
     const HAS_NO_HEADER_CHECKSUM: bool;
     /// What one hop less adds to a one's complement sum over the header.
@@ -40,6 +42,7 @@ pub trait Rewrite: Parse {
 }
 
 impl Rewrite for V4 {
+    const HAS_NAT64: bool = false;
     const HAS_NO_HEADER_CHECKSUM: bool = false;
     // Minus one in the first byte of the word (TTL, protocol).
     const ONE_HOP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
@@ -73,6 +76,7 @@ impl Rewrite for V4 {
 }
 
 impl Rewrite for V6 {
+    const HAS_NAT64: bool = true;
     const HAS_NO_HEADER_CHECKSUM: bool = true;
     // Minus one in the second byte of the word (next header, hop limit).
     const ONE_HOP: u16 = u16::from_ne_bytes([0xff, 0xfe]);

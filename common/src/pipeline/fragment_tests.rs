@@ -1,10 +1,11 @@
 //! Fragments over the model, with frames as they are on the wire.
 
+use crate::nat::{create, plan::plan};
+use crate::testing::steps::{Decision, decide};
 use crate::{
     abi::{drop_reason::DropReason, fragment::QueuedKey, translation::Translation},
     flow::fragment_context::FragmentContext,
     nat::fragment::{MAX_QUEUED, TIMEOUT, record, release},
-    pipeline::{self, Decision},
     scratch::Scratch,
     testing::{
         fixture::{
@@ -153,7 +154,7 @@ fn deliver<A: Fragmenting>(
         let packet = A::parse(&frame[..], arrival(input, &frame)).unwrap();
         let (number, _) = A::number_and_id(&frame[ETHERNET..]);
         model.frame.replace(frame.clone());
-        match pipeline::decide(&frame[..], &packet, model) {
+        match decide(&frame[..], &packet, model) {
             Decision::ForwardFragment(Translation { output, tuple, .. }, id) => {
                 let (source, destination) = (tuple.source, tuple.destination);
                 seen.push(Ok(Left { number, output, source, destination, id: id & A::ID_MASK }));
@@ -423,11 +424,12 @@ const fn ahead<A: Fragmenting>() -> Whole<A> {
 fn first_alone<A: Fragmenting>(model: &Model<A>) -> QueuedKey<A> {
     let frame = ahead::<A>().frame(0);
     let packet = A::parse(&frame[..], arrival(C1_SIDE, &frame)).unwrap();
-    let Decision::Forward(translation) =
-        pipeline::create_flow(&mut Scratch::new(packet, C1_MAC), model)
-    else {
-        panic!()
-    };
+    let mut scratch = Scratch::new(packet, C1_MAC);
+    plan(&mut scratch, model).expect("it may begin a flow");
+    create::prepare(&mut scratch, model);
+    assert!(create::try_port(&mut scratch, 0, model).is_break(), "its own port is free");
+    create::complete(&mut scratch, model).expect("there is room");
+    let translation = scratch.entry.translation;
     let mut passage = FragmentContext::new(&packet);
     let held = record(&packet, Some(&translation), &mut passage, model);
     assert_eq!(held, 1, "the other was counted");

@@ -1,6 +1,7 @@
 //! NAT64 over the model: flows between IPv6 clients and a container that has IPv4 only, and their
 //! packets.
 
+use crate::testing::steps::{Decision, decide, decide_nat64};
 use crate::{
     abi::{
         drop_reason::DropReason,
@@ -14,7 +15,6 @@ use crate::{
         nat64::{mapped_packet, to_ipv4, to_ipv6, unmapped_tuple},
         nat64_error::{error_to_ipv4, error_to_ipv6, rewrite_quote},
     },
-    pipeline::{Decision, decide_nat64},
     testing::{
         fixture::{
             C1_SIDE, C2_SIDE, C2_SLOT, Fixture, Head as Sent, PUBLISH_SLOT, UPLINK, arrival, frame,
@@ -62,7 +62,7 @@ fn answer4(translation: &Translation<V6>, flags: u8) -> Packet<V4> {
 
 /// Outcome of a packet of the container.
 fn left4(models: &(Model<V4>, Model<V6>), packet: &Packet<V4>) -> Option<Decision<V6>> {
-    decide_nat64(&[][..], packet, &models.0, &models.1)
+    decide_nat64(&[][..], packet, &models.0, &models.1).err()
 }
 
 /// Translation of a packet of the container, which must leave.
@@ -224,7 +224,7 @@ fn reported_mtu_fits_both_sides() {
         let long =
             |bytes| Packet { length: bytes, segment: bytes, ..from_world(protocol::TCP, tcp::SYN) };
         let there = left(&models.1, &long(client)).unwrap();
-        let decision = crate::pipeline::decide(&[][..], &long(client + 1), &models.1);
+        let decision = decide(&[][..], &long(client + 1), &models.1);
         if client < 65_535 {
             assert_eq!(
                 decision,
@@ -431,8 +431,7 @@ fn error_to_four(error: &Error) -> Option<(Ipv4, Vec<u8>)> {
     let mut sent =
         frame::<V6>(UPLINK, &V6::ip_of(sent, protocol::ICMPV6, V6::ROUTER, V6::HOST, &message));
     let packet = V6::parse(&sent[..], arrival(UPLINK, &sent)).unwrap();
-    let Decision::ForwardError(translated) = crate::pipeline::decide(&sent[..], &packet, &models.1)
-    else {
+    let Decision::ForwardError(translated) = decide(&sent[..], &packet, &models.1) else {
         panic!("it is of the flow");
     };
     assert_eq!(
@@ -554,7 +553,7 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
     let mut sent =
         frame::<V4>(C1_SIDE, &V4::ip_of(sent, protocol::ICMP, V4::C1, V4::GATEWAY, &message));
     let packet = V4::parse(&sent[..], arrival(C1_SIDE, &sent)).unwrap();
-    let Some(Decision::ForwardError(translated)) =
+    let Err(Decision::ForwardError(translated)) =
         decide_nat64(&sent[..], &packet, &models.0, &models.1)
     else {
         panic!("it is of the flow");

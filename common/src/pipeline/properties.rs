@@ -1,5 +1,6 @@
 //! Properties that hold in any order of events, checked over random histories.
 
+use crate::testing::steps::{Decision, decide};
 use crate::{
     abi::{
         state::Timer,
@@ -12,7 +13,6 @@ use crate::{
         egress::Egress,
     },
     nat::icmp_error,
-    pipeline::{Decision, decide},
     testing::{
         fixture::{
             C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Fixture, Head, PUBLISH_SLOT, UPLINK, answer,

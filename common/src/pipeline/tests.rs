@@ -1,5 +1,6 @@
 //! The pipeline over the model.
 
+use crate::testing::steps::{Decision, decide_to_uplink};
 use crate::{
     abi::{
         drop_reason::DropReason,
@@ -15,7 +16,6 @@ use crate::{
         collect::{Collect, collect},
         transition::Way,
     },
-    pipeline::decide_to_uplink,
     testing::{
         fixture::{
             C1_SIDE, C1_SLOT, C2_SIDE, C2_SLOT, Fixture, PUBLISH_SLOT, UPLINK, answer, families,
@@ -449,7 +449,11 @@ fn remapped_host_flow_keeps_its_port<A: Fixture>() {
             .expect("masqueraded");
         let mut sent = packet(UPLINK, (A::HOST, 4000), (A::WORLD, port), number, tcp::SYN);
         sent.tuple.side = side::HOST;
-        let there = decide_to_uplink(&sent, false, &model).expect("it moves");
+        let forwarded = |decision| match decision {
+            Some(Decision::Forward(translation)) => Some(translation),
+            _ => None,
+        };
+        let there = forwarded(decide_to_uplink(&[][..], &sent, false, &model)).expect("it moves");
         assert_ne!(there.tuple, Tuple { side: side::UPLINK, ..sent.tuple });
         left(&model, &answer(&there, tcp::SYN | tcp::ACK)).expect("its answer comes back");
 
@@ -459,7 +463,8 @@ fn remapped_host_flow_keeps_its_port<A: Fixture>() {
             crate::flow::collect::collect(&model, &key, crate::flow::collect::Collect::Ended);
         }
         sent.flags = if number == protocol::TCP { tcp::ACK } else { 0 };
-        let then = decide_to_uplink(&sent, false, &model).map(|translation| translation.tuple);
+        let then = forwarded(decide_to_uplink(&[][..], &sent, false, &model))
+            .map(|translation| translation.tuple);
         assert_eq!(then, Some(there.tuple), "protocol {number}");
     }
 }

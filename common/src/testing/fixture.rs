@@ -1,5 +1,6 @@
 //! Who there is in the tests of both families: two containers behind a host, and the world outside.
 
+use crate::testing::steps::{Decision, decide};
 use bytemuck::AnyBitPattern;
 use core::cell::Cell;
 use std::vec::Vec;
@@ -16,7 +17,7 @@ use crate::{
         translation::Translation,
         uplink::Uplink,
     },
-    pipeline::{Decision, Family, decide},
+    pipeline::Family,
     testing::model::Model,
     wire::{
         address::{Address, Port, V4, V6},

@@ -15,6 +15,13 @@ impl Frame for [u8] {
     }
 }
 
+impl<F: Frame + ?Sized> Frame for &F {
+    #[inline(always)]
+    fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        (**self).read(offset)
+    }
+}
+
 /// A frame that can be changed.
 pub trait FrameMut: Frame {
     /// Puts a value at `offset`; none if the frame ends before that.

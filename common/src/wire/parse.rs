@@ -98,6 +98,13 @@ impl<A: Parse> Quote<A> {
 }
 
 impl<A: Parse> Packet<A> {
+    /// Where the payload begins in the frame, with a bound that the verifier does not know of a
+    /// packet from a map.
+    #[inline(always)]
+    pub const fn payload_offset(&self) -> usize {
+        self.payload_at & A::PAYLOAD_MASK
+    }
+
     /// Fills in what the payload's header says. `carried` is how many bytes the IP header says
     /// there are, `header` how many that has which are on the wire.
     #[inline(always)]

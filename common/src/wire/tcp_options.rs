@@ -1,5 +1,7 @@
 //! The maximum segment size in the options of a TCP header (RFC 9293 section 3.7.1).
 
+use core::ops::ControlFlow;
+
 use crate::wire::{
     address::V6,
     checksum,
@@ -42,11 +44,13 @@ impl MssSearch {
         Self { tcp_at: tcp_at as u32, at: HEADER as u32, found: 0 }
     }
 
-    /// Looks at one option; false if that was the last one. Options that make no sense end the
-    /// search.
+    /// Looks at one option. Breaks after the last one, and at one that is malformed.
     #[inline(always)]
-    pub fn step(&mut self, frame: &(impl Frame + ?Sized)) -> bool {
-        self.look(frame).is_some()
+    pub fn step(&mut self, frame: &(impl Frame + ?Sized)) -> ControlFlow<()> {
+        match self.look(frame) {
+            Some(()) => ControlFlow::Continue(()),
+            None => ControlFlow::Break(()),
+        }
     }
 
     #[inline(always)]

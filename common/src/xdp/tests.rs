@@ -6,13 +6,13 @@ use crate::{
         translation::{Translation, deliver},
     },
     env::FlowStore as _,
-    pipeline::{Decision, decide as decide_at_tc},
     testing::{
         fixture::{
             C1_MAC, C1_SIDE, C1_SLOT, Fixture, Head, UPLINK, arrival, families, frame, header,
             left, model, packet, sum_at, sums_up, whole_packet,
         },
         model::Model,
+        steps::{Decision, decide as decide_at_tc},
     },
     wire::{
         address::V4,

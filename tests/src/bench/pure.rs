@@ -12,8 +12,11 @@ use causeway_common::{
         self, Endpoint, Macs, Network, Publish, Translation, Uplink, drop_reason::DropReason,
         network,
     },
-    pipeline::{self, Decision, Family},
-    testing::model::Model,
+    pipeline::Family,
+    testing::{
+        model::Model,
+        steps::{self, Decision},
+    },
     wire::{
         address::{Address, Port, V4, V6},
         packet::Arrival,
@@ -258,7 +261,7 @@ fn decide<A: Modelled>(model: &Model<A>, entry: Entry, input: u32, frame: &[u8])
     let length = u32::try_from(frame.len()).expect("a short frame");
     let packet = A::parse(frame, Arrival { side, input, length, gso_size: 0 }).ok()?;
     model.frame.replace(frame.to_vec());
-    Some(match pipeline::decide(frame, &packet, model) {
+    Some(match steps::decide(frame, &packet, model) {
         Decision::Forward(translation) => Pure::Leave(leaving(&translation)),
         Decision::ForwardFragment(translation, _) => Pure::LeaveFragment(leaving(&translation)),
         Decision::ForwardError(error) => {

@@ -1,9 +1,9 @@
 //! What a container says on its link, row by row.
 
+use crate::testing::steps::{Decision, decide};
 use crate::{
     abi::{drop_reason::DropReason, endpoint::Endpoint, macs::Macs},
     guard::ndp::{HEADERS, ICMP_AT, from_container},
-    pipeline::{Decision, decide},
     testing::{
         fixture::{
             BRIDGE_MAC, C1_MAC, C1_SIDE, C2_MAC, C2_SIDE, Fixture as _, Head, UPLINK, Watched,

@@ -7,7 +7,7 @@ use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS,
         BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_NET, tcx_action_base::TCX_NEXT,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_NET,
     },
     helpers::{
         bpf_clone_redirect, bpf_csum_update, bpf_get_prandom_u32, bpf_l4_csum_replace,
@@ -23,6 +23,7 @@ use causeway_common::{
     flow::error::ErrorTranslation,
     nat::{fragment, icmp_error, nat64},
     scratch::Scratch,
+    verdict::Verdict,
     wire::{
         address::{Port, V6},
         checksum,
@@ -39,7 +40,7 @@ use causeway_common::{
     },
 };
 
-use crate::maps::Family;
+use crate::family::Family;
 
 const PACKET_HOST: u32 = 0;
 
@@ -200,13 +201,13 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// Rewrites the packet and sends it on. Answers the action.
+    /// Rewrites the packet and sends it on. Answers the verdict.
     #[inline(always)]
-    pub(crate) fn leave<A: Family>(
+    pub(crate) fn forward<A: Family>(
         &mut self,
         packet: &Packet<A>,
         translation: &Translation<A>,
-    ) -> Result<i32, DropReason> {
+    ) -> Result<Verdict, DropReason> {
         if translation.deliver == deliver::SAME_BRIDGE {
             self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
         } else if translation.deliver == deliver::STACK {
@@ -214,7 +215,7 @@ impl<'a> Skb<'a> {
                 self.update_checksums(packet, translation)?;
                 self.rewrite_ports(packet, &translation.tuple).ok_or(DropReason::RewriteFailed)?;
             }
-            return Ok(TCX_NEXT);
+            return Ok(Verdict::PASS);
         } else {
             // A packet that is partly rewritten is dropped: any failure from here on is
             // `RewriteFailed`.
@@ -235,7 +236,7 @@ impl<'a> Skb<'a> {
     /// Makes TCP's options linear.
     #[inline(always)]
     pub(crate) fn reach_for_options<A: Family>(&mut self, packet: &Packet<A>) {
-        self.reach_for((payload_at(packet) + tcp_options::LONGEST) as u32);
+        self.reach_for((packet.payload_offset() + tcp_options::LONGEST) as u32);
     }
 
     /// Lowers the MSS that `search` found, if it is larger than `limit` bytes, and updates TCP's
@@ -249,21 +250,21 @@ impl<'a> Skb<'a> {
     ) -> Result<(), DropReason> {
         match search.lower(self, limit).ok_or(DropReason::RewriteFailed)? {
             0 => Ok(()),
-            delta => self.add_to_checksum((payload_at(packet) + 16) as u32, delta, 0),
+            delta => self.add_to_checksum((packet.payload_offset() + 16) as u32, delta, 0),
         }
     }
 
-    /// Rewrites an ICMP error and what it quotes, and sends it on. Answers the action.
+    /// Rewrites an ICMP error and what it quotes, and sends it on. Answers the verdict.
     #[inline(always)]
-    pub(crate) fn leave_error<A: Family>(
+    pub(crate) fn forward_error<A: Family>(
         &mut self,
         packet: &Packet<A>,
         translation: &ErrorTranslation<A>,
-    ) -> Result<i32, DropReason> {
+    ) -> Result<Verdict, DropReason> {
         if translation.outer.deliver == deliver::CONTAINER {
             self.write_macs(&translation.outer.macs).ok_or(DropReason::RewriteFailed)?;
         }
-        icmp_error::apply(self, payload_at(packet), translation)
+        icmp_error::apply(self, packet.payload_offset(), translation)
             .ok_or(DropReason::RewriteFailed)?;
         if translation.outer.deliver != deliver::STACK {
             self.frame_changed::<A>(A::ONE_HOP.into());
@@ -273,7 +274,11 @@ impl<'a> Skb<'a> {
 
     /// Replaces the frame by an ICMP error, and sends it back to where the packet came from.
     #[inline(always)]
-    pub(crate) fn send_back<A>(&mut self, packet: &Packet<A>, error: &IcmpError) -> Option<i32> {
+    pub(crate) fn send_back<A>(
+        &mut self,
+        packet: &Packet<A>,
+        error: &IcmpError,
+    ) -> Option<Verdict> {
         let length = u32::from(error.length);
         if length < ETHERNET as u32 || length > icmp::MAX_FRAME as u32 {
             return None;
@@ -293,27 +298,27 @@ impl<'a> Skb<'a> {
             } else {
                 bpf_redirect(packet.input, 0)
             };
-            Some(action as i32)
+            Some(Verdict::from_action(action as i32))
         }
     }
 
-    /// Rewrites a fragment and sends it on. Answers the action.
+    /// Rewrites a fragment and sends it on. Answers the verdict.
     #[inline(always)]
-    pub(crate) fn leave_fragment<A: Family>(
+    pub(crate) fn forward_fragment<A: Family>(
         &mut self,
         packet: &Packet<A>,
         translation: &Translation<A>,
         id: u32,
-    ) -> Result<i32, DropReason> {
+    ) -> Result<Verdict, DropReason> {
         if fragment::is_translated(translation) {
             A::rewrite_id(self, packet, id).ok_or(DropReason::RewriteFailed)?;
             let words = |id: u32| (id & 0xffff) + (id >> 16);
             self.frame_changed::<A>(checksum::delta(words(packet.id), words(id)).into());
         } else if !packet.first_fragment && translation.deliver == deliver::STACK {
-            return Ok(TCX_NEXT);
+            return Ok(Verdict::PASS);
         }
         if packet.first_fragment || !fragment::is_translated(translation) {
-            return self.leave(packet, translation);
+            return self.forward(packet, translation);
         }
         if translation.deliver == deliver::CONTAINER {
             self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
@@ -327,9 +332,12 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation, &translation.macs))
     }
 
-    /// Makes an IPv6 packet one of IPv4 and sends it on. Answers the action.
+    /// Makes an IPv6 packet one of IPv4 and sends it on. Answers the verdict.
     #[inline(always)]
-    pub(crate) fn leave_as_ipv4(&mut self, scratch: &mut Scratch<V6>) -> Result<i32, DropReason> {
+    pub(crate) fn forward_as_ipv4(
+        &mut self,
+        scratch: &mut Scratch<V6>,
+    ) -> Result<Verdict, DropReason> {
         let Scratch { packet, entry, head4, .. } = scratch;
         let translation = &entry.translation;
         nat64::to_ipv4(self, packet, &translation.tuple, random(), head4)
@@ -340,12 +348,16 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation, &translation.macs))
     }
 
-    /// Makes an IPv4 packet one of IPv6 and sends it on. Answers the action.
+    /// Makes an IPv4 packet one of IPv6 and sends it on. Answers the verdict.
     #[inline(always)]
-    pub(crate) fn leave_as_ipv6(&mut self, scratch: &mut Scratch<V6>) -> Result<i32, DropReason> {
+    pub(crate) fn forward_as_ipv6(
+        &mut self,
+        scratch: &mut Scratch<V6>,
+    ) -> Result<Verdict, DropReason> {
         let Scratch { packet, entry, head6, .. } = scratch;
         let translation = &entry.translation;
-        if packet.payload == Payload::Udp && self.read(payload_at(packet) + 6).unwrap_or(0_u16) == 0
+        if packet.payload == Payload::Udp
+            && self.read(packet.payload_offset() + 6).unwrap_or(0_u16) == 0
         {
             return Err(DropReason::NoChecksum);
         }
@@ -358,7 +370,10 @@ impl<'a> Skb<'a> {
 
     /// Replaces the headers of an ICMPv6 error by the IPv4 headers in the scratch, and forwards it.
     #[inline(always)]
-    pub(crate) fn leave_error_as_ipv4(&mut self, scratch: &Scratch<V6>) -> Result<i32, DropReason> {
+    pub(crate) fn forward_error_as_ipv4(
+        &mut self,
+        scratch: &Scratch<V6>,
+    ) -> Result<Verdict, DropReason> {
         let Scratch { packet, error_translation: error, head4, .. } = scratch;
         self.cross(
             ether_type::IPV4,
@@ -371,7 +386,10 @@ impl<'a> Skb<'a> {
 
     /// Replaces the headers of an ICMP error by the IPv6 headers in the scratch, and forwards it.
     #[inline(always)]
-    pub(crate) fn leave_error_as_ipv6(&mut self, scratch: &Scratch<V6>) -> Result<i32, DropReason> {
+    pub(crate) fn forward_error_as_ipv6(
+        &mut self,
+        scratch: &Scratch<V6>,
+    ) -> Result<Verdict, DropReason> {
         let Scratch { packet, error_translation: error, head6, .. } = scratch;
         self.cross(
             ether_type::IPV6,
@@ -485,9 +503,9 @@ impl<'a> Skb<'a> {
     }
 
     #[inline(always)]
-    fn redirect<A>(&self, translation: &Translation<A>, macs: &Macs) -> i32 {
+    fn redirect<A>(&self, translation: &Translation<A>, macs: &Macs) -> Verdict {
         if translation.deliver == deliver::STACK {
-            return TCX_NEXT;
+            return Verdict::PASS;
         }
         // SAFETY: the helpers take numbers only; the kernel checks the interface.
         let action = unsafe {
@@ -499,7 +517,7 @@ impl<'a> Skb<'a> {
                 self.redirect_into(translation.output)
             }
         };
-        action as i32
+        Verdict::from_action(action as i32)
     }
 
     /// Redirects into the container of a host side.
@@ -535,7 +553,7 @@ impl<'a> Skb<'a> {
             protocol::UDP => (6, u64::from(BPF_F_MARK_MANGLED_0)),
             _ => (2, 0),
         };
-        let field = (payload_at(packet) + offset) as u32;
+        let field = (packet.payload_offset() + offset) as u32;
         if translation.port_delta != 0 {
             self.add_to_checksum(field, translation.port_delta, flags)?;
         }
@@ -597,11 +615,11 @@ impl<'a> Skb<'a> {
     fn rewrite_ports<A: Family>(&mut self, packet: &Packet<A>, tuple: &Tuple<A>) -> Option<()> {
         match tuple.echo {
             echo::NONE => {
-                *self.write::<[Port; 2]>(payload_at(packet))? =
+                *self.write::<[Port; 2]>(packet.payload_offset())? =
                     [tuple.source_port, tuple.destination_port]
             }
-            echo::REQUEST => *self.write::<Port>(payload_at(packet) + 4)? = tuple.source_port,
-            _ => *self.write::<Port>(payload_at(packet) + 4)? = tuple.destination_port,
+            echo::REQUEST => *self.write::<Port>(packet.payload_offset() + 4)? = tuple.source_port,
+            _ => *self.write::<Port>(packet.payload_offset() + 4)? = tuple.destination_port,
         }
         Some(())
     }
@@ -617,7 +635,8 @@ fn length_of(frame: &QueuedFrame) -> u32 {
 /// Bytes of options or extension headers between a packet's header and its payload.
 #[inline(always)]
 fn beyond<H>(packet: &Packet<V6>) -> i32 {
-    (payload_at(packet) as u32).cast_signed() - ((ETHERNET + size_of::<H>()) as u32).cast_signed()
+    (packet.payload_offset() as u32).cast_signed()
+        - ((ETHERNET + size_of::<H>()) as u32).cast_signed()
 }
 
 /// The MACs, read once. Race: another CPU may set or clear the MACs of a next hop while the frame
@@ -633,13 +652,6 @@ fn now(macs: &Macs) -> Macs {
 pub(crate) fn random() -> u16 {
     // SAFETY: the helper takes no pointer.
     unsafe { bpf_get_prandom_u32() as u16 }
-}
-
-/// Where the payload begins, with a bound that the verifier cannot know of a packet that was put
-/// aside.
-#[inline(always)]
-pub(crate) fn payload_at<A: Family>(packet: &Packet<A>) -> usize {
-    packet.payload_at & A::PAYLOAD_MASK
 }
 
 impl FrameMut for Skb<'_> {

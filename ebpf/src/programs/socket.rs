@@ -22,7 +22,8 @@ use causeway_common::{
 
 use crate::{
     env::{self, REPLACE},
-    maps::{self, Family, HasMaps as _},
+    family::Family,
+    maps::{self, HasMaps as _},
 };
 
 /// Return value: the call continues.

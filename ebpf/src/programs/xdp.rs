@@ -16,10 +16,7 @@ use causeway_common::{
     xdp::{self, Receivers, XdpVerdict},
 };
 
-use crate::{
-    env::KernelEnv,
-    maps::{self, Family},
-};
+use crate::{env::KernelEnv, family::Family, maps};
 
 /// XDP on an uplink: decides about frames whose verdict is certain before the kernel makes an skb.
 /// It accepts multi-buffer frames, of which only the first buffer is readable.

@@ -1,0 +1,3 @@
+//! The contexts of programs, and the only pointers into frames.
+
+pub(crate) mod skb;
