@@ -16,22 +16,23 @@ use causeway_common::{
 
 use crate::maps::HasMaps;
 
-/// A family that the datapath handles: its maps, and the kernel's own structures for it.
+/// An address family of the datapath: its maps, and its form in the kernel's structs.
 pub(crate) trait Family: pipeline::Family + HasMaps {
-    /// Of the protocol, by which the program `flow_gc` knows it.
+    /// Number of the protocol version, by which the agent selects the family in `flow_gc`.
     const NUMBER: u8;
-    /// Added to an endpoint's slot, the place in [`COUNTS`] for its flows.
+    /// Added to an endpoint's slot for the index of its flow count in the map `COUNTS`.
     const COUNT_OFFSET: u32;
-    /// Whether the kernel finds a route for what leaves through an interface that does not forward.
-    /// Otherwise the route is looked for as for a packet that arrived at the network's bridge: IPv6
-    /// asks the interface itself, and an uplink that forwards takes no router advertisements.
+    /// Whether the kernel looks up a route with `BPF_FIB_LOOKUP_OUTPUT` for an uplink that does not
+    /// forward. Otherwise the lookup is as for a packet that arrived at the network's bridge: IPv6
+    /// checks forwarding of the interface itself, and an uplink that forwards ignores router
+    /// advertisements.
     const ROUTES_FROM_OUTPUT: bool;
-    /// Puts a packet's addresses and ports into the kernel's key for a socket lookup. Answers how
-    /// long that is, in bytes.
+    /// Writes addresses and ports to the kernel's key for a socket lookup. Returns the length of
+    /// the key in bytes.
     fn set_sock_tuple(tuple: &Tuple<Self>, key: &mut bpf_sock_tuple) -> u32;
-    /// Whether a flow among the other family's has that tuple.
+    /// Whether a flow in the other family's table has that tuple.
     fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool;
-    /// Puts a packet's addresses into the parameters of a route lookup.
+    /// Writes addresses to the parameters of a route lookup.
     fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup);
 }
 
@@ -74,7 +75,7 @@ impl Family for V6 {
         if let Some(tuple) = nat64::unmapped_tuple(tuple) {
             return V4::set_sock_tuple(&tuple, key);
         }
-        // SAFETY: whatever is in the union, it is words.
+        // SAFETY: every member of the union is made of integers, so any content is valid.
         let key = unsafe { &mut key.__bindgen_anon_1.ipv6 };
         set_words(&mut key.saddr, &tuple.source);
         set_words(&mut key.daddr, &tuple.destination);
@@ -90,7 +91,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn set_route_addresses(tuple: &Tuple<Self>, params: &mut bpf_fib_lookup) {
-        // SAFETY: as above.
+        // SAFETY: every member of the unions is made of integers, so any content is valid.
         unsafe {
             set_words(&mut params.__bindgen_anon_3.ipv6_src, &tuple.source);
             set_words(&mut params.__bindgen_anon_4.ipv6_dst, &tuple.destination);
@@ -98,7 +99,7 @@ impl Family for V6 {
     }
 }
 
-/// Word by word: as a whole the address goes over the stack once more.
+/// Word by word: as a whole the address would be copied to the stack once more.
 #[inline(always)]
 fn set_words(place: &mut [u32; 4], address: &V6) {
     let [a, b, c, d] = address.words();

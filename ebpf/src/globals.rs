@@ -183,12 +183,13 @@ global!(forward_error_as_ipv4, V6, Verdict::DROP.action(), |steps, scratch| {
     subprograms::forward_error_as_ipv4(steps, scratch).action()
 });
 
-/// The packet for a function, to which the scratch is exposed: it finds it for itself, so the
-/// compiler is told that somebody may.
+/// The packet, for a function that finds the scratch by itself: tells the compiler that the callee
+/// may read and write the scratch.
 #[inline(always)]
 fn expose_scratch<A>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) -> *mut __sk_buff {
-    // An instruction that does nothing: without one, two lines of the source would be at the same,
-    // which the kernel refuses. SAFETY: a register keeps what it has.
+    // An instruction that does nothing. Without one, two lines of the source would be at the same
+    // instruction, which the kernel refuses.
+    // SAFETY: a register keeps its value.
     unsafe { asm!("{0} = {0}", in(reg) ptr::from_mut(scratch), options(nostack)) };
     skb
 }

@@ -110,7 +110,7 @@ for_each_map!(define);
 
 /// A family that has maps.
 pub(crate) trait HasMaps: Address {
-    /// Its maps.
+    /// The family's maps.
     fn maps() -> Maps<Self>;
 
     /// This CPU's scratch for a packet.
@@ -152,8 +152,8 @@ pub(crate) fn redirect_xdp(host_side: u32) -> bool {
 /// Latest expiry of any tracked host flow that is TCP or remapped, in ticks.
 #[inline(always)]
 pub(crate) fn host_flows_expire_at<A: HasMaps>() -> Option<&'static mut Ticks> {
-    // SAFETY: an integer that lies in the map for good; another CPU's word is as good as this
-    // one's.
+    // SAFETY: S2 (map value), an integer. Another CPU may write it at the same time; either value
+    // is good.
     A::maps().host_flows_expire_at.get_ptr_mut(0).map(|until| unsafe { &mut *until })
 }
 
@@ -205,7 +205,8 @@ const OLDEST: u32 = 1;
 
 #[inline(always)]
 fn ring_counter<A: HasMaps>(which: u32) -> Option<Counter> {
-    // SAFETY: as for `flow_count`.
+    // SAFETY: the value is aligned, lies in a map until the program ends, and is written through a
+    // `Counter` only.
     A::maps().age_ring_ends.get_ptr_mut(which).map(|count| unsafe { Counter::new(count) })
 }
 

@@ -1,5 +1,5 @@
-//! What the kernel's tc programs do with a frame, byte by byte, by the same decisions: they move
-//! the bytes with helpers, this moves them on a plain buffer.
+//! What the kernel's tc programs do with a frame, byte by byte. The decisions are the same; the
+//! programs change the bytes with helpers, this module changes them in a plain buffer.
 
 use causeway_common::{
     abi::{Translation, deliver, drop_reason::DropReason},
@@ -27,43 +27,43 @@ use causeway_common::{
 
 use crate::fixture::Scenery;
 
-/// Where a frame is.
+/// Where a frame arrives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hook {
     /// tc ingress on a host side.
     HostSide,
     /// tc ingress on an uplink.
     Uplink,
-    /// tc egress on an uplink, of what the host itself sends.
+    /// tc egress on an uplink, for packets of the host itself.
     UplinkOut,
 }
 
-/// What becomes of a frame.
+/// Outcome of a frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It leaves as that.
+    /// The frame leaves, rewritten.
     Leave {
         /// The frame.
         frame: Vec<u8>,
-        /// The interface it leaves through.
+        /// Index of the interface that it leaves through.
         output: u32,
         /// One of [`deliver`].
         deliver: u8,
     },
-    /// It leaves the fast path.
+    /// The frame is dropped, punted or queued for that reason.
     Stop(DropReason),
-    /// It ends here, and its sender gets that frame.
+    /// The frame is dropped, and its sender gets this ICMP error.
     Answer(DropReason, Vec<u8>),
-    /// It and the fragments that were held for it come again, where they arrived: what is in
-    /// [`Model::again`].
+    /// The frame and the fragments that were queued for it are reinjected: they are in
+    /// `Model::reinjected`.
     Again,
-    /// It leaves as it is: the host's own.
+    /// A packet of the host leaves unchanged.
     Pass,
 }
 
-/// What a hook's program does with a frame that arrived at the interface `input`, as far as it is
-/// one of the tables' family. The frame's destination MAC is looked at only at the uplink:
-/// `for_host` says whether it is that one's.
+/// Runs a hook's program on a frame that arrived at the interface `input`, for the family of the
+/// model. `for_host` says whether the frame's destination MAC is the uplink's, which is checked at
+/// the uplink only.
 pub fn run<A: Scenery>(
     hook: Hook,
     frame: &[u8],
@@ -122,7 +122,7 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, env: &Model
     }
 }
 
-/// What the host itself sends: whatever fails, it leaves as it is.
+/// A packet that the host sends: if anything fails, it leaves unchanged.
 fn from_host<A: Family>(frame: &[u8], packet: &Packet<A>, env: &Model<A>) -> Outcome {
     let bypasses_socket_lookup = packet.payload == Payload::Echo;
     match decide_to_uplink(frame, packet, bypasses_socket_lookup, env) {
@@ -159,7 +159,7 @@ fn stop<A: Family>(
     }
 }
 
-/// The error that a packet's sender gets.
+/// The ICMP error that a packet's sender gets.
 pub fn answered<A: Family>(
     frame: &[u8],
     packet: &Packet<A>,
@@ -176,7 +176,7 @@ pub fn answered<A: Family>(
     Some(answer.frame().to_vec())
 }
 
-/// The frame rewritten; none if it is shorter than it said.
+/// The rewritten frame. None if it is shorter than its headers say.
 fn leave<A: Family>(
     frame: &[u8],
     packet: &Packet<A>,
@@ -218,7 +218,7 @@ fn leave<A: Family>(
     Some(frame)
 }
 
-/// A fragment rewritten: a later one has no ports and no checksum.
+/// The rewritten fragment: a later one has no ports and no checksum.
 fn leave_fragment<A: Family>(
     frame: &[u8],
     packet: &Packet<A>,
@@ -240,7 +240,7 @@ fn leave_fragment<A: Family>(
     Some(frame)
 }
 
-/// Rewrites MACs and header.
+/// Rewrites MACs and IP header.
 fn rewrite<A: Family>(frame: &mut [u8], translation: &Translation<A>) -> Option<()> {
     if translation.deliver == deliver::CONTAINER || translation.macs.is_resolved() {
         frame.put(0, &translation.macs)?;
@@ -309,8 +309,7 @@ fn rewrite_error<A: Family>(
     Some(frame)
 }
 
-/// The half of the flow that an answer to a packet would find, if there is one that counts: what
-/// says where it goes.
+/// Whether the entry with that key exists and is live.
 pub fn in_use<A: Family>(env: &Model<A>, key: &causeway_common::wire::tuple::Tuple<A>) -> bool {
     env.flow(key).is_some_and(|entry| {
         entry.epoch == env.epoch(entry.slot)

@@ -19,8 +19,8 @@ use crate::{
 /// whole.
 pub const PORT_TRIES: u32 = 128;
 
-/// For how many of them a flow keeps off the ports of mappings. Where it meets so many, others must
-/// do with them too: a port that two have still belongs to one of them toward each destination.
+/// Tries for which a flow avoids the ports of mappings. If it meets as many, ports are scarce, and
+/// it takes one of them: toward each destination a shared port still belongs to one flow.
 const MAPPING_AVOIDANCE_TRIES: u32 = PORT_TRIES / 2;
 
 /// Prepares the entry and the port reservation for [`try_port`].

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Finds the flow that an error belongs to by the packet that it quotes, and writes the translation
-/// of both to `error`. None if it belongs to no flow.
+/// of both to `error`.
 #[inline(always)]
 pub fn translate<A: Rewrite>(
     packet: &Packet<A>,
@@ -44,7 +44,7 @@ pub fn translate<A: Rewrite>(
     outer.macs = entry.translation.macs_of_container();
     drop(entry);
     if outer.deliver == deliver::SAME_BRIDGE {
-        // Between neighbours nothing was translated.
+        // Within one bridge nothing was translated.
         return Outcome::Miss;
     }
     // A container may report errors for itself only; outside, any router may.

@@ -201,7 +201,7 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// Rewrites the packet and sends it on. Answers the verdict.
+    /// Rewrites the packet and forwards it.
     #[inline(always)]
     pub(crate) fn forward<A: Family>(
         &mut self,
@@ -254,7 +254,7 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// Rewrites an ICMP error and what it quotes, and sends it on. Answers the verdict.
+    /// Rewrites an ICMP error and its quote, and forwards it.
     #[inline(always)]
     pub(crate) fn forward_error<A: Family>(
         &mut self,
@@ -302,7 +302,8 @@ impl<'a> Skb<'a> {
         }
     }
 
-    /// Rewrites a fragment and sends it on. Answers the verdict.
+    /// Rewrites a fragment and forwards it. `id` is the identification that it leaves with, in the
+    /// byte order of the packet.
     #[inline(always)]
     pub(crate) fn forward_fragment<A: Family>(
         &mut self,
@@ -332,7 +333,7 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation, &translation.macs))
     }
 
-    /// Makes an IPv6 packet one of IPv4 and sends it on. Answers the verdict.
+    /// Translates an IPv6 packet to IPv4 and forwards it.
     #[inline(always)]
     pub(crate) fn forward_as_ipv4(
         &mut self,
@@ -348,7 +349,7 @@ impl<'a> Skb<'a> {
         Ok(self.redirect(translation, &translation.macs))
     }
 
-    /// Makes an IPv4 packet one of IPv6 and sends it on. Answers the verdict.
+    /// Translates an IPv4 packet to IPv6 and forwards it.
     #[inline(always)]
     pub(crate) fn forward_as_ipv6(
         &mut self,
