@@ -141,7 +141,7 @@ fn errors_and_later_fragments_get_no_error<A: Fixture>() {
     let mut model = model::<A>();
     let from = |input, source| packet_of::<A>(input, (source, 1), (A::WORLD, 2), protocol::UDP, 0);
     assert_eq!(error_source(&from(C1_SIDE, A::C1), &model), Some(A::GATEWAY));
-    assert_eq!(error_source(&from(C2_SIDE, A::NOBODY), &model), None);
+    assert_eq!(error_source(&from(C2_SIDE, A::UNUSED), &model), None);
     assert_eq!(error_source(&from(UPLINK, A::WORLD), &model), Some(A::HOST));
     model.uplinks.clear();
     assert_eq!(error_source(&from(UPLINK, A::WORLD), &model), None);

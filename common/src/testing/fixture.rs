@@ -1,4 +1,4 @@
-//! Who there is in the tests of both families: two containers behind a host, and the world outside.
+//! The fixture of tests in both families: two containers behind a host, and the world outside.
 
 use crate::testing::steps::{Decision, decide};
 use bytemuck::AnyBitPattern;
@@ -60,71 +60,71 @@ pub(crate) const C2_SLOT: u32 = 2;
 
 pub(crate) const PUBLISH_SLOT: u32 = 3;
 
-/// The MACs of the containers, and of their bridge.
+/// MACs of the containers, and of their bridge.
 pub(crate) const C1_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xc1];
 
 pub(crate) const C2_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xc2];
 
 pub(crate) const BRIDGE_MAC: [u8; 6] = [4; 6];
 
-/// What headers of either family have.
+/// Header fields that both families have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
-    /// Hops left.
+    /// TTL or hop limit.
     pub(crate) hops: u8,
-    /// IPv4's options, in units of four bytes, or IPv6's for the destination, in units of eight.
+    /// IPv4 options in units of four bytes, or IPv6 destination options in units of eight.
     pub(crate) options: usize,
 }
 
 impl Head {
     pub(crate) const USUAL: Self = Self { hops: 64, options: 0 };
-    /// The most units of options that are looked behind in either family.
+    /// Most units of options that the parser accepts in both families.
     pub(crate) const OPTIONS: usize = 10;
 }
 
-/// A family, with the addresses that it has in tests.
+/// An address family, with the addresses of the fixture.
 pub(crate) trait Fixture: Family {
     const SUBNET: Self;
     const MASK: Self;
     const GATEWAY: Self;
     const C1: Self;
     const C2: Self;
-    /// An address of the containers' subnet that nobody has.
-    const NOBODY: Self;
-    /// To many, of a link.
+    /// An unused address of the containers' subnet.
+    const UNUSED: Self;
+    /// A link-local multicast group.
     const GROUP: Self;
     const LOOPBACK: Self;
-    /// The host's on its uplink.
+    /// The host's address on its uplink.
     const HOST: Self;
-    /// The next one on the way to the world.
+    /// The next hop on the way to the world.
     const ROUTER: Self;
     const WORLD: Self;
-    /// Another one of the world's.
+    /// Another host outside.
     const OTHER: Self;
 
-    /// The address that has as many of these bytes as it takes.
+    /// The address made of the first bytes, as many as it has.
     fn of(bytes: [u8; 16]) -> Self;
-    /// An IP packet, whole and right.
+    /// A complete IP packet with correct checksums.
     fn ip_of(head: Head, number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8>;
 
-    /// The same with the usual header.
+    /// A complete IP packet with the usual header.
     fn ip(number: u8, source: Self, destination: Self, payload: &[u8]) -> Vec<u8> {
         Self::ip_of(Head::USUAL, number, source, destination, payload)
     }
 
-    /// Bytes of the header of such a packet.
+    /// Length in bytes of the header of such a packet.
     fn length_of(head: Head) -> usize;
 
     /// Types and codes of ICMP errors.
     const ERRORS: [(u8, u8); 4];
 }
 
-/// Bytes of a family's header without options.
+/// Length in bytes of a family's header without options.
 pub(crate) const fn header<A: Fixture>() -> usize {
     size_of::<A::Header>()
 }
 
-/// The frame's type, as it stands there.
+/// Ether type, in the byte order of the frame.
 fn ether_type<A: Address>() -> [u8; 2] {
     if A::FAMILY == V4::FAMILY { [0x08, 0x00] } else { [0x86, 0xdd] }
 }
@@ -140,7 +140,7 @@ impl Fixture for V4 {
     const GATEWAY: Self = Self::new([172, 18, 0, 1]);
     const C1: Self = Self::new([172, 18, 0, 2]);
     const C2: Self = Self::new([172, 18, 0, 3]);
-    const NOBODY: Self = Self::new([172, 18, 7, 7]);
+    const UNUSED: Self = Self::new([172, 18, 7, 7]);
     const GROUP: Self = Self::new([224, 0, 0, 251]);
     const LOOPBACK: Self = Self::new([127, 0, 0, 1]);
     const HOST: Self = Self::new([10, 0, 2, 15]);
@@ -184,7 +184,7 @@ impl Fixture for V6 {
     const GATEWAY: Self = v6(0x18, 1);
     const C1: Self = v6(0x18, 2);
     const C2: Self = v6(0x18, 3);
-    const NOBODY: Self = v6(0x18, 77);
+    const UNUSED: Self = v6(0x18, 77);
     const GROUP: Self = Self::new([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfb]);
     const LOOPBACK: Self = Self::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     const HOST: Self = v6(2, 0x15);
@@ -202,7 +202,7 @@ impl Fixture for V6 {
         let mut options = std::vec![0; head.options * 8];
         let mut next = number;
         if let Some(words) = head.options.checked_sub(1) {
-            // Padding of no bytes' length, over and over (RFC 8200 section 4.2).
+            // Repeated padding options of zero length (RFC 8200 section 4.2).
             options[..2].copy_from_slice(&[number, u8::try_from(words).expect("few")]);
             next = 60;
         }
@@ -226,8 +226,8 @@ fn length(bytes: usize) -> [u8; 2] {
     u16::try_from(bytes).expect("a short packet").to_be_bytes()
 }
 
-/// The tables of two containers on one network that masquerades, an uplink, and a publish of port
-/// 80 of the first.
+/// A model with two containers on one network that masquerades, an uplink, and a publish that leads
+/// to port 80 of the first container.
 pub(crate) fn model<A: Fixture>() -> Model<A> {
     let mut model = Model::default();
     for (address, host_side, slot, mac) in
@@ -266,7 +266,7 @@ pub(crate) fn model<A: Fixture>() -> Model<A> {
     model
 }
 
-/// A packet that begins a flow, if `flags` do so in TCP or SCTP.
+/// A packet. In TCP and SCTP it begins a flow if `flags` say so.
 pub(crate) fn packet<A: Fixture>(
     input: u32,
     from: (A, u16),
@@ -309,7 +309,7 @@ pub(crate) const fn side_of(input: u32) -> u8 {
     if input == UPLINK { side::UPLINK } else { side::CONTAINER }
 }
 
-/// The frame of an IP packet as it arrives there, with the MACs of who is there.
+/// The frame of an IP packet that arrives at `input`, with the MACs of that link.
 pub(crate) fn frame<A: Fixture>(input: u32, packet: &[u8]) -> Vec<u8> {
     let macs = match input {
         C1_SIDE => [BRIDGE_MAC, C1_MAC],
@@ -319,7 +319,7 @@ pub(crate) fn frame<A: Fixture>(input: u32, packet: &[u8]) -> Vec<u8> {
     [&macs.concat()[..], &ether_type::<A>(), packet].concat()
 }
 
-/// How a frame arrives whole at an interface.
+/// Arrival of a complete frame at an interface.
 pub(crate) fn arrival(input: u32, frame: &[u8]) -> Arrival {
     Arrival {
         side: side_of(input),
@@ -329,8 +329,7 @@ pub(crate) fn arrival(input: u32, frame: &[u8]) -> Arrival {
     }
 }
 
-/// Where the checksum is in what a protocol carries; none if there is none that covers addresses or
-/// ports.
+/// Offset of the checksum in a protocol's header. None if no checksum covers addresses or ports.
 pub(crate) fn sum_at<A: Fixture>(number: u8) -> Option<usize> {
     match number {
         protocol::TCP => Some(16),
@@ -340,7 +339,7 @@ pub(crate) fn sum_at<A: Fixture>(number: u8) -> Option<usize> {
     }
 }
 
-/// The checksum that a protocol's header should have, its field taken for zero.
+/// The correct checksum of a protocol's header, computed with its field as zero.
 pub(crate) fn sum_of<A: Fixture>(number: u8, source: A, destination: A, segment: &[u8]) -> u16 {
     let at = sum_at::<A>(number).expect("it has a checksum");
     let mut covered = Vec::new();
@@ -358,13 +357,13 @@ pub(crate) fn sum_of<A: Fixture>(number: u8, source: A, destination: A, segment:
     covered.extend(segment);
     covered[field..field + 2].fill(0);
     match !checksum::sum(&covered) {
-        // RFC 768: zero says that there is none.
+        // RFC 768: zero means that there is no checksum.
         0 if number == protocol::UDP => u16::MAX,
         sum => sum,
     }
 }
 
-/// Whether the checksum of what a protocol carries is right.
+/// Whether the checksum of a protocol's payload is right.
 pub(crate) fn sums_up<A: Fixture>(number: u8, source: A, destination: A, segment: &[u8]) -> bool {
     let at = sum_at::<A>(number).expect("it has a checksum");
     let field = u16::from_ne_bytes([segment[at], segment[at + 1]]);
@@ -387,8 +386,8 @@ pub(crate) fn icmp<A: Fixture>(
     message
 }
 
-/// The packet with that tuple and with right checksums, whatever its transport's header says
-/// otherwise.
+/// A packet with that tuple and correct checksums. The header fields in `data` that say otherwise
+/// are overwritten.
 pub(crate) fn whole_packet<A: Fixture>(head: Head, tuple: &Tuple<A>, data: &[u8]) -> Vec<u8> {
     let (from, to) =
         (tuple.source_port.get().to_be_bytes(), tuple.destination_port.get().to_be_bytes());
@@ -408,17 +407,18 @@ pub(crate) fn whole_packet<A: Fixture>(head: Head, tuple: &Tuple<A>, data: &[u8]
     A::ip_of(head, tuple.protocol, tuple.source, tuple.destination, &segment)
 }
 
-/// A datagram that begins a flow.
+/// A UDP packet that begins a flow.
 pub(crate) fn udp<A: Fixture>(input: u32, from: (A, u16), to: (A, u16)) -> Packet<A> {
     packet(input, from, to, protocol::UDP, 0)
 }
 
-/// The packet as it left, or why it did not. Its frame has the MAC of whose address it has.
+/// Translation that the packet leaves with, or the reason why it does not. The frame has the MAC of
+/// the packet's source.
 pub(crate) fn left<A: Fixture>(
     model: &Model<A>,
     packet: &Packet<A>,
 ) -> Result<Translation<A>, DropReason> {
-    // Of these packets none is an error: of the frame only the MACs are read.
+    // None of these packets is an error: only the MACs of the frame are read.
     let macs =
         model.endpoints.get(&packet.tuple.source).map_or(BRIDGE_MAC, |own| own.macs.destination());
     match decide(&[&[0; 6], &macs[..], &[0; 2]].concat()[..], packet, model) {
@@ -435,14 +435,14 @@ pub(crate) fn left<A: Fixture>(
     }
 }
 
-/// The answer to what left: it arrives where that one went.
+/// The reply to a packet that left, as it arrives where that packet went.
 pub(crate) fn answer<A: Fixture>(translation: &Translation<A>, flags: u8) -> Packet<A> {
     let tuple = translation.tuple.reversed();
     let packet = packet(0, (tuple.source, 0), (tuple.destination, 0), tuple.protocol, flags);
     Packet { tuple, input: translation.output, ..packet }
 }
 
-/// A frame that knows how far it was read.
+/// A frame that records how far it was read.
 pub(crate) struct Watched<'f> {
     frame: &'f [u8],
     furthest: Cell<usize>,
@@ -453,7 +453,7 @@ impl<'f> Watched<'f> {
         Self { frame, furthest: Cell::new(0) }
     }
 
-    /// How many bytes must have been in reach, if there are as many.
+    /// Bytes that have to be readable, if the frame has as many.
     pub(crate) fn reach(&self) -> u32 {
         u32::try_from(self.furthest.get()).expect("a short frame")
     }

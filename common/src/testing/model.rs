@@ -1,5 +1,5 @@
-//! The tables over ordinary collections: what the decisions are tested with, and what the kernel's
-//! are compared with.
+//! The model: `Env` over plain collections. Decisions are tested with it, and the kernel's programs
+//! are compared with it.
 
 use core::{
     cell::{Cell, RefCell, RefMut},
@@ -29,16 +29,17 @@ use crate::{
     xdp::Receivers,
 };
 
-/// The tables of one family. Everything may be written as a test likes it.
+/// The state of one family. Tests may change every field.
 #[derive(Debug)]
 pub struct Model<A> {
     /// The flow table.
     pub flows: RefCell<HashMap<Tuple<A>, FlowEntry<A>>>,
-    /// How many halves it has room for.
+    /// Number of entries that the flow table has room for.
     pub room: usize,
     /// Endpoints by address.
     pub endpoints: HashMap<A, Endpoint<A>>,
-    /// Slots by protocol, port and host address; none for any of the host's.
+    /// Slots of publishes by protocol, port and host address; no address stands for any of the
+    /// host's.
     pub ports: HashMap<(u8, Port, Option<A>), u32>,
     /// Publishes by slot.
     pub publishes: HashMap<u32, Publish<A>>,
@@ -48,39 +49,39 @@ pub struct Model<A> {
     pub local: HashSet<A>,
     /// Uplinks by interface.
     pub uplinks: HashMap<u32, Uplink<A>>,
-    /// Routes: subnet, mask, interface. The first that fits counts.
+    /// Routes: subnet, mask, interface. The first match counts.
     pub routes: Vec<(A, A, u32)>,
-    /// The MACs for the next hop, by the interface that leads to it.
+    /// MACs toward the next hop, by the interface that leads to it.
     pub next_hops: HashMap<u32, Macs>,
-    /// Tuples of flows that are kept among the other family's.
+    /// Tuples of flows in the other family's table.
     pub other_family: HashSet<Tuple<A>>,
-    /// What sockets of the host receive.
+    /// Tuples that sockets of the host receive.
     pub sockets: HashSet<Tuple<A>>,
-    /// The host sides that frames can be sent out of early.
+    /// Host sides whose containers accept XDP frames.
     pub receivers: HashSet<u32>,
     /// Networks by number.
     pub networks: HashMap<u32, Network>,
-    /// The keys of flows, in the order in which they began.
+    /// The age ring: keys of flows, oldest first.
     pub age_ring: RefCell<VecDeque<Tuple<A>>>,
-    /// How many flows endpoints have, by slot.
+    /// Flow counts of endpoints, by slot.
     pub counts: RefCell<HashMap<u32, u32>>,
     /// Epochs by slot.
     pub epochs: HashMap<u32, u32>,
-    /// Until when flows of the host's own may live that are TCP, or have moved.
+    /// Latest expiry of any tracked host flow that is TCP or remapped, in ticks.
     pub host_flows_expire_at: Cell<Ticks>,
-    /// Records of datagrams in fragments.
+    /// Records of fragmented datagrams.
     pub datagrams: RefCell<HashMap<Datagram<A>, Fragments>>,
-    /// Frames that are held.
+    /// Queued fragments.
     pub fragment_queue: RefCell<HashMap<QueuedKey<A>, Vec<u8>>>,
-    /// The frame that is decided about.
+    /// The frame that is processed.
     pub frame: RefCell<Vec<u8>>,
-    /// Frames that come again.
+    /// Reinjected frames.
     pub reinjected: RefCell<VecDeque<Vec<u8>>>,
-    /// What another CPU does once a copy of the frame is held: once.
+    /// What another CPU does, once, after a copy of the frame was queued.
     pub meanwhile: Cell<Option<fn(&Self)>>,
-    /// The time.
+    /// The time now, in ticks.
     pub now: Cell<Ticks>,
-    /// The next random number; each use moves it on.
+    /// The next random number; each use advances it.
     pub random: Cell<u32>,
 }
 

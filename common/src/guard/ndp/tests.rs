@@ -105,7 +105,7 @@ fn solicitation_needs_own_addresses() {
             ask(V6::C1, solicited(V6::GATEWAY), V6::GATEWAY, &[own]),
             DropReason::Nd,
         ),
-        ("for nobody", ask(V6::C1, solicited(V6::NOBODY), V6::NOBODY, &[own]), DropReason::Nd),
+        ("for nobody", ask(V6::C1, solicited(V6::UNUSED), V6::UNUSED, &[own]), DropReason::Nd),
         ("straight, whether it is there still", ask(V6::C1, V6::C2, V6::C2, &[]), DropReason::Nd),
         ("the same by link-local addresses", ask(LL1, LL2, LL2, &[]), DropReason::Nd),
         ("with a nonce", ask(V6::C1, group, V6::C2, &[own, nonce()]), DropReason::Nd),
@@ -116,7 +116,7 @@ fn solicitation_needs_own_addresses() {
             DropReason::NdSpoofed,
         ),
         ("in the gateway's name", ask(V6::GATEWAY, group, V6::C2, &[own]), DropReason::NdSpoofed),
-        ("in nobody's name", ask(V6::NOBODY, group, V6::C2, &[own]), DropReason::NdSpoofed),
+        ("in nobody's name", ask(V6::UNUSED, group, V6::C2, &[own]), DropReason::NdSpoofed),
         (
             "with a neighbour's MAC",
             ask(V6::C1, group, V6::C2, &[option(1, C2_MAC)]),
@@ -198,7 +198,7 @@ fn advertisement_needs_own_target() {
             DropReason::NdSpoofed,
         ),
         ("the gateway's address", tell(V6::C1, NODES, V6::GATEWAY, &[own]), DropReason::NdSpoofed),
-        ("nobody's address", tell(V6::C1, NODES, V6::NOBODY, &[own]), DropReason::NdSpoofed),
+        ("nobody's address", tell(V6::C1, NODES, V6::UNUSED, &[own]), DropReason::NdSpoofed),
         ("in a neighbour's name", tell(V6::C2, NODES, V6::C1, &[own]), DropReason::NdSpoofed),
         (
             "a neighbour's address in its name",
@@ -235,7 +235,7 @@ fn probe_needs_own_target() {
         ("a neighbour's", probe(V6::C2, &[]), DropReason::NdSpoofed),
         ("a neighbour's link-local one", probe(LL2, &[]), DropReason::NdSpoofed),
         ("the gateway's", probe(V6::GATEWAY, &[]), DropReason::NdSpoofed),
-        ("nobody's", probe(V6::NOBODY, &[]), DropReason::NdSpoofed),
+        ("nobody's", probe(V6::UNUSED, &[]), DropReason::NdSpoofed),
         ("with a neighbour's MAC", probe(V6::C1, &[option(1, C2_MAC)]), DropReason::NdSpoofed),
     ]);
 }

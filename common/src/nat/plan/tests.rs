@@ -61,7 +61,7 @@ fn link_local_peers_reach_each_other() {
 #[test]
 fn unknown_neighbour_goes_to_bridge() {
     let model = model();
-    for to in [BRIDGES, link_local(0x77), V6::GROUP, V6::NOBODY] {
+    for to in [BRIDGES, link_local(0x77), V6::GROUP, V6::UNUSED] {
         assert_eq!(
             refusal(&model, &udp(C1_SIDE, (LL1, 4000), (to, 53))),
             DropReason::ToBridge,
