@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use causeway_tests::{lab::Lab, snapshot::Snapshot};
+use causeway_tests::{lab::Lab, snapshot::Snapshot, undo};
 use serde_json::{Value, json};
 
 fn write(folder: &Path, text: &str) -> String {
@@ -186,4 +186,98 @@ fn declared_items_may_change_container() {
             &json!(["172.27.0.2/24", "2001:db8:18::2/64"])
         ]
     );
+}
+
+/// The lines of `up --check` for a file.
+fn check(lab: &Lab, path: &str) -> Vec<String> {
+    let output = lab.causeway(&["up", "--check", path, "--netns", &lab.host_name()]).ok();
+    assert!(output.stderr.is_empty(), "{output}");
+    output.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn check_prints_what_up_changes_and_touches_nothing() {
+    let lab = Lab::without_agent();
+    let folder = lab.folder("check");
+    let [old, web] = ["old", "web"].map(|name| lab.name_of(name));
+    let network = "[[network]]\nname = \"front\"\nsubnets = [\"172.30.0.0/24\"]\n";
+    let container = |name: &str, publish: &str| {
+        format!("[[container]]\nname = \"{name}\"\nnetwork = \"front\"\npublish = [{publish}]\n")
+    };
+    let first = container(&old, "") + &container(&web, "\"8080:80\", \"9090:90\"");
+    let path = write(&folder, &format!("{network}{first}"));
+    let (files, before) = (undo::leftovers(&lab.instance), Snapshot::of(&lab.host));
+    assert_eq!(
+        check(&lab, &path),
+        [
+            "set sysctl net.ipv4.ip_forward: 1".to_owned(),
+            "remove rule default network: the file declares networks".to_owned(),
+            "create network front: 172.30.0.0/24 on bridge cw0".to_owned(),
+            format!("create container {old}: 172.30.0.2, on network front"),
+            format!(
+                "create container {web}: 172.30.0.3, on network front, publish 8080:80/tcp, publish \
+                 9090:90/tcp"
+            ),
+        ]
+    );
+    let differences = before.differences(&Snapshot::of(&lab.host));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert_eq!(undo::leftovers(&lab.instance), files);
+
+    lab.start_agent(&["--config", &path]);
+    let made = lists(&lab);
+    assert_eq!((&made[0][0]["name"], &made[0][0]["bridge"]), (&json!("front"), &json!("cw0")));
+    assert_eq!(made[1][1]["endpoints"][0]["addresses"], json!(["172.30.0.3/24"]));
+    assert!(check(&lab, &path).is_empty(), "the host is as declared");
+
+    let second = container(&web, "\"8080:80\", { ports = \"9090:90\", from = [\"10.0.0.0/8\"] }");
+    let path = write(&folder, &format!("{network}max_flows = 500\n{second}"));
+    let (kept, before) = (state(&lab), Snapshot::of(&lab.host));
+    let json = lab.json(&["up", "--check", "--config", &path, "--netns", &lab.host_name()]);
+    assert_eq!(
+        json,
+        json!([
+            {"action": "remove", "object": "container", "name": old, "details": null},
+            {
+                "action": "update", "object": "network", "name": "front",
+                "details": "timeouts, ports, mapping, max_flows",
+            },
+            {
+                "action": "remove", "object": "publish", "name": "9090:90/tcp", "container": web,
+                "details": null,
+            },
+            {
+                "action": "add", "object": "publish", "name": "9090:90/tcp", "container": web,
+                "details": "from 10.0.0.0/8",
+            },
+        ])
+    );
+    let differences = before.differences(&Snapshot::of(&lab.host));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert_eq!((state(&lab), lists(&lab)), (kept, made));
+
+    lab.end_agent();
+    lab.start_agent(&["--config", &path]);
+    let [networks, containers, publishes] = lists(&lab);
+    assert_eq!(networks[0]["max_flows"], json!(500));
+    assert_eq!(
+        (containers.as_array().unwrap().len(), &containers[0]["name"]),
+        (1, &json!(web)),
+        "{containers}"
+    );
+    let from: Vec<_> = publishes.as_array().unwrap().iter().map(|there| &there["from"]).collect();
+    assert_eq!(from, [&json!([]), &json!(["10.0.0.0/8"])], "{publishes}");
+    assert!(check(&lab, &path).is_empty(), "the host is as declared");
+}
+
+#[test]
+fn check_fails_as_up_does() {
+    let lab = Lab::without_agent();
+    let folder = lab.folder("check");
+    let path = write(&folder, "[[network]]\nname = \"n\"\nsubnets = [\"10.0.2.0/24\"]\n");
+    let output = lab.causeway(&["up", "--check", "--config", &path, "--netns", &lab.host_name()]);
+    assert_eq!((output.status, output.stderr.lines().count()), (Some(1), 1), "{output}");
+    assert!(output.stderr.contains("10.0.2.15") && output.stdout.is_empty(), "{output}");
+    let output = lab.causeway(&["up", "--check", &path, "--config", &path]);
+    assert_eq!((output.status, output.stderr.lines().count()), (Some(2), 1), "{output}");
 }
