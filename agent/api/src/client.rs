@@ -3,18 +3,12 @@
 use std::{
     io::{self, BufRead as _, BufReader, ErrorKind, Write as _},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
 };
 
 use serde::de::DeserializeOwned;
 
+pub use crate::instance::{DEFAULT_INSTANCE, FOLDER, socket};
 use crate::{Error, Reply, Request, protocol};
-
-/// The folder of every instance's socket.
-pub const FOLDER: &str = "/run/causeway";
-
-/// The instance of verbs and requests that name none.
-pub const DEFAULT_INSTANCE: &str = "default";
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -25,11 +19,6 @@ pub enum AskError {
     Client(Error),
     /// The agent refused the request, or failed.
     Agent(Error),
-}
-
-/// The path of the socket of an instance's agent.
-pub fn socket(instance: &str) -> PathBuf {
-    Path::new(FOLDER).join(format!("{instance}.sock"))
 }
 
 /// Sends a request to the agent of an instance, and returns the object in its reply. The verb

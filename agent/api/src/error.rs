@@ -4,7 +4,7 @@ use std::{error, fmt, io};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{client::DEFAULT_INSTANCE, response::Failure};
+use crate::instance::DEFAULT_INSTANCE;
 
 /// What kind of failure it is. In JSON it is its name in kebab-case.
 ///
@@ -117,6 +117,19 @@ enum Part {
     Text(String),
     /// The arguments of `causeway`.
     Command(Vec<String>),
+}
+
+/// An error in JSON: in a reply, and in the object `{"error": ...}` that a verb prints to stderr
+/// with `--json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub code: ErrorCode,
+    /// What was tried, on what, and why it failed. One line.
+    pub message: String,
+    /// What to do about it; null if there is nothing to do.
+    #[serde(default)]
+    pub remedy: Option<String>,
 }
 
 impl Error {

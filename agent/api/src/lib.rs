@@ -35,6 +35,7 @@
 
 pub mod client;
 pub mod error;
+mod instance;
 pub mod protocol;
 pub mod request;
 pub mod response;
@@ -42,11 +43,11 @@ pub mod spec;
 pub mod types;
 
 pub use self::{
-    error::{Error, ErrorCode},
+    error::{Error, ErrorCode, Failure},
     request::Request,
     response::{
         Change, ChangeAction, ChangedObject, Container, ContainerState, Direction, Draining,
-        Endpoint, Failure, Flow, Flushed, Network, Publish, Removed, Reply, Stats, Uplink, XdpMode,
+        Endpoint, Flow, Flushed, Network, Publish, Removed, Reply, Stats, Uplink, XdpMode,
     },
     spec::{ContainerSpec, NetworkSpec, PublishAdd, PublishMove},
 };

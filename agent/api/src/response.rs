@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ErrorCode;
+use crate::error::Failure;
 use crate::types::{
     device::Device,
     flow::{FlowProtocol, FlowState},
@@ -29,19 +29,6 @@ pub enum Reply {
     Done(serde_json::Value),
     /// The request failed.
     Failed(Failure),
-}
-
-/// An error in JSON: in a reply, and in the object `{"error": ...}` that a verb prints to stderr
-/// with `--json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// What kind of failure it is.
-    pub code: ErrorCode,
-    /// What was tried, on what, and why it failed. One line.
-    pub message: String,
-    /// What to do about it; null if there is nothing to do.
-    #[serde(default)]
-    pub remedy: Option<String>,
 }
 
 /// A network.

@@ -34,6 +34,7 @@ fn json_names_every_field() {
     check("Flushed", fields::<Flushed>());
     check("Removed", fields::<Removed>());
     check("Change", fields::<Change>());
+    check("Change", fields::<Change>());
     check("Failure", fields::<Failure>());
     check("NetworkSpec", fields::<NetworkSpec>());
     check("FlowOptions", fields::<FlowOptions>());
