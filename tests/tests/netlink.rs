@@ -1,14 +1,16 @@
 //! `causeway_netlink` against the kernel.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, net::Ipv6Addr, path::Path, process::Command};
 
 use causeway_api::types::device::Device;
 use causeway_netlink::{Netlink, Netns, bridge::PortSpec, netns, pair::PairSpec, sysctl, watch};
 use causeway_tests::{
+    family::V6,
     place::{self, block_on},
-    report, undo,
-    wait::DEADLINE,
+    report, udp, undo,
+    wait::{DEADLINE, SILENCE},
 };
+use ipnet::IpNet;
 
 /// Namespaces that are removed with the test.
 struct Namespaces(Vec<String>);
@@ -247,6 +249,24 @@ fn addresses_and_routes_read_back() {
             error.contains("no interface reaches that gateway") || error.contains("unreachable"),
             "{error}"
         );
+    });
+}
+
+/// The kernel routes an IPv6 address a moment after it has acknowledged it, and would lose packets.
+#[test]
+fn ipv6_address_receives_at_once() {
+    let (_names, [here, other]) = Namespaces::make(1011);
+    let socket = udp::bind(&here, (V6.any(), 7));
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    block_on(async {
+        let netlink = Netlink::open(&here).await.unwrap();
+        let index = netlink.create_veth_between("eth0", "eth0", &other).await.unwrap();
+        for number in 1..=300 {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number);
+            netlink.add_address(index, IpNet::new(address.into(), 64).unwrap()).await.unwrap();
+            socket.send_to(b"hello", (address, 7)).unwrap();
+            socket.recv(&mut [0; 16]).unwrap_or_else(|error| panic!("{address}: {error}"));
+        }
     });
 }
 

@@ -1,13 +1,20 @@
 //! Addresses of interfaces.
 
+use std::{net::Ipv6Addr, time::Duration};
+
 use anyhow::{Context as _, bail};
 use causeway_api::Error;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use nix::errno::Errno;
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_route::{
+        address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
+        route::RouteType,
+    },
 };
+use tokio::time::{Instant, sleep};
 
 use crate::netlink::{Netlink, errno, reason};
 
@@ -26,9 +33,12 @@ pub struct InterfaceAddress {
     pub temporary: bool,
 }
 
+/// How long the kernel may take to route a new IPv6 address: usually less than a millisecond.
+const ROUTED_WITHIN: Duration = Duration::from_secs(2);
+
 impl Netlink {
-    /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Present
-    /// is done.
+    /// Adds an address with its prefix length (IPv4 with the subnet's broadcast address). Packets
+    /// to it are accepted when this returns. Idempotent.
     pub async fn add_address(&self, index: u32, address: IpNet) -> anyhow::Result<()> {
         let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
@@ -37,6 +47,9 @@ impl Netlink {
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         let Err(error) = request.execute().await else {
+            if let IpNet::V6(address) = address {
+                self.wait_until_local(address.addr()).await;
+            }
             return Ok(());
         };
         let what = format!("cannot give address {address} to interface number {index}");
@@ -51,6 +64,23 @@ impl Netlink {
             }
             _ => Err(reason(error)).context(what),
         }
+    }
+
+    /// Waits until an IPv6 address has its local route. The kernel adds it in a work queue after it
+    /// has acknowledged the address, and drops packets to the address until then. On an interface
+    /// that is down there may be no route, so that the wait is limited and cannot fail.
+    async fn wait_until_local(&self, address: Ipv6Addr) {
+        let end = Instant::now() + ROUTED_WITHIN;
+        while !self.is_local(address).await && Instant::now() < end {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Whether the kernel would deliver packets to an address locally.
+    async fn is_local(&self, address: Ipv6Addr) -> bool {
+        let query = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build();
+        let found = self.handle.route().get(query).execute().try_next().await;
+        found.is_ok_and(|route| route.is_some_and(|route| route.header.kind == RouteType::Local))
     }
 
     /// Every address but those that turned out to be another's.
