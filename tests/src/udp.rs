@@ -65,12 +65,14 @@ impl Drop for Echo {
     }
 }
 
-/// A socket of `netns`, bound.
+/// A socket of `netns`, bound. Reads time out after [`DEADLINE`].
 pub fn bind(netns: &Netns, address: impl Into<SocketAddr>) -> UdpSocket {
     let address = address.into();
-    place::run(netns, || UdpSocket::bind(address)).unwrap_or_else(|error| {
+    let socket = place::run(netns, || UdpSocket::bind(address)).unwrap_or_else(|error| {
         panic!("cannot bind UDP {address} in {}: {error}", netns.path().display())
-    })
+    });
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+    socket
 }
 
 /// An unconnected socket of `netns` at any address and port.
@@ -88,7 +90,10 @@ pub fn bound_to(netns: &Netns, interface: &str, address: impl Into<SocketAddr>) 
         socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
         nix::Result::Ok(UdpSocket::from(socket))
     });
-    bound.unwrap_or_else(|error| panic!("cannot bind UDP {address} at {interface}: {error}"))
+    let bound =
+        bound.unwrap_or_else(|error| panic!("cannot bind UDP {address} at {interface}: {error}"));
+    bound.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+    bound
 }
 
 /// Asks once, and returns the server's tag.
