@@ -3,9 +3,9 @@
 //! many to the creation of a flow.
 //!
 //! Such a function has a name of its own in the object and takes nothing but numbers and pointers
-//! that may be null, which is why there is a thin one for each family. It is given the packet alone,
-//! and asks for this CPU's scratch again: what a function is given is plain memory to the verifier,
-//! of which Linux before 6.2 takes no key and no value of a map.
+//! that may be null, which is why there is a thin one for each family. It is given the packet
+//! alone, and asks for this CPU's scratch again: what a function is given is plain memory to the
+//! verifier, of which Linux before 6.2 takes no key and no value of a map.
 
 use core::{arch::asm, ptr};
 

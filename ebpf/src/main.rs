@@ -8,16 +8,16 @@
 //!
 //! - **S1, context field.** The kernel passes a valid context for the whole run of the program, and
 //!   the verifier checks every field that is read or written.
-//! - **S2, map value.** A value that a lookup returns stays readable until the program ends. Another
-//!   CPU may write it, or free and reuse it, at the same time. Every field is an integer, which is
-//!   valid whatever it holds; each place says what the worst result is.
+//! - **S2, map value.** A value that a lookup returns stays readable until the program ends.
+//!   Another CPU may write it, or free and reuse it, at the same time. Every field is an integer,
+//!   which is valid whatever it holds; each place says what the worst result is.
 //! - **S3, per-CPU map value.** A program is not migrated while it runs, and nothing else uses this
 //!   CPU's value meanwhile. Its type is valid as zeroes, which is what the kernel fills it with.
-//! - **S4, helper that may move the frame.** Pointers into the frame are invalid after the call, and
-//!   none is held across it.
-//! - **S5, bytes of the frame.** The range is compared with `data_end` before. Any bytes are a valid
-//!   `T` (`AnyBitPattern`, `NoUninit`). They may be unaligned for a `T`; the machines that BPF runs
-//!   on allow that, and the kernel reads its own structs in frames in the same way.
+//! - **S4, helper that may move the frame.** Pointers into the frame are invalid after the call,
+//!   and none is held across it.
+//! - **S5, bytes of the frame.** The range is compared with `data_end` before. Any bytes are a
+//!   valid `T` (`AnyBitPattern`, `NoUninit`). They may be unaligned for a `T`; the machines that
+//!   BPF runs on allow that, and the kernel reads its own structs in frames in the same way.
 
 #[cfg(target_arch = "bpf")]
 mod atomic;

@@ -122,13 +122,13 @@ pub(crate) fn prepare<A: Globals>(skb: *mut __sk_buff, scratch: &mut Scratch<A>)
     create::prepare(scratch, &KernelEnv::new(&context));
 }
 
-/// [`create::try_port`], in a loop of the kernel's: the verifier looks at one turn of it, and not at
-/// each.
+/// [`create::try_port`], in a loop of the kernel's: the verifier looks at one turn of it, and not
+/// at each.
 #[inline(always)]
 pub(crate) fn try_ports<A: Globals>(skb: *mut __sk_buff, scratch: &mut Scratch<A>) {
     let mut turns = PortLoop { skb, scratch };
-    // SAFETY: the function has the signature that the helper wants, and what it is given lives until
-    // the loop is over.
+    // SAFETY: the function has the signature that the helper wants, and what it is given lives
+    // until the loop is over.
     unsafe {
         bpf_loop(create::PORT_TRIES, try_port::<A> as *mut c_void, (&raw mut turns).cast(), 0);
     }
@@ -163,8 +163,8 @@ pub(crate) fn complete<A: Globals>(
 #[inline(never)]
 pub(crate) fn evict_one<A: Globals>(skb: *mut __sk_buff, owner: u32) -> bool {
     let mut scan = EvictionScan { skb, owner, evicted: false };
-    // SAFETY: the function has the signature that the helper wants, and what it is given lives until
-    // the loop is over.
+    // SAFETY: the function has the signature that the helper wants, and what it is given lives
+    // until the loop is over.
     unsafe {
         bpf_loop(evict::EVICTION_SCAN, try_evict::<A> as *mut c_void, (&raw mut scan).cast(), 0);
     }
@@ -259,8 +259,8 @@ pub(crate) fn release<A: Globals>(
     reinject: bool,
 ) {
     let mut turns = Release { skb, fragment_context, reinject };
-    // SAFETY: the function has the signature that the helper wants, and what it is given lives until
-    // the loop is over.
+    // SAFETY: the function has the signature that the helper wants, and what it is given lives
+    // until the loop is over.
     unsafe {
         bpf_loop(queued, release_one::<A> as *mut c_void, (&raw mut turns).cast(), 0);
     }
@@ -314,8 +314,8 @@ pub(crate) fn clamp_mss<A: Globals>(
     skb.reach_for_options(packet);
     *search = MssSearch::new(packet.payload_offset());
     let mut turns = OptionLoop { skb: skb.context().skb.skb, search };
-    // SAFETY: the function has the signature that the helper wants, and what it is given lives until
-    // the loop is over.
+    // SAFETY: the function has the signature that the helper wants, and what it is given lives
+    // until the loop is over.
     unsafe {
         bpf_loop(MssSearch::STEPS, search_option as *mut c_void, (&raw mut turns).cast(), 0);
     }
@@ -330,8 +330,8 @@ struct OptionLoop {
 
 /// One turn of the loop over TCP's options; 1 ends it.
 extern "C" fn search_option(_: u64, turns: *mut OptionLoop) -> u64 {
-    // SAFETY: `clamp_mss` gives it a value that lives, and uses its search no more until the loop is
-    // over.
+    // SAFETY: `clamp_mss` gives it a value that lives, and uses its search no more until the loop
+    // is over.
     let (skb, search) = unsafe { ((*turns).skb, &mut *(*turns).search) };
     let context = TcContext::new(skb);
     u64::from(search.step(&Skb::new(&context)).is_break())

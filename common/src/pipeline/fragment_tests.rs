@@ -260,7 +260,11 @@ fn any_permutation_of_fragments_leaves_whole<A: Fragmenting>() {
                     // on at once as well.
                     Ok(one) => prop_assert!((one.source, one.destination) == (A::C1, A::C2), "{what}: {one:?}"),
                     Err((_, reason)) => prop_assert!(
-                        matches!(reason, DropReason::FragmentHeld | DropReason::NotOurs | DropReason::ToHost), "{what}: {reason:?}"
+                        matches!(
+                            reason,
+                            DropReason::FragmentHeld | DropReason::NotOurs | DropReason::ToHost
+                        ),
+                        "{what}: {reason:?}"
                     ),
                 }
             }

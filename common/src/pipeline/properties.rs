@@ -381,7 +381,9 @@ fn translated_error_keeps_checksum_validity<A: Fixture>() {
         icmp_error::apply::<A>(&mut frame[..], error.payload_at, &translation).expect("as long as it was");
 
         let quoted = &whole_packet(inner, &sent.tuple, &data)[..quoted.len()];
-        let mut wanted = A::ip_of(Head { hops: 63, ..outer }, A::ICMP, seen, sent.tuple.source, &[&head[..], quoted].concat());
+        let message = [&head[..], quoted].concat();
+        let head = Head { hops: 63, ..outer };
+        let mut wanted = A::ip_of(head, A::ICMP, seen, sent.tuple.source, &message);
         let mut left = frame[ETHERNET..].to_vec();
         let right = sums_up(A::ICMP, seen, sent.tuple.source, &left[A::length_of(outer)..]);
         prop_assert_eq!(right, wrong == 0, "the message's checksum");
@@ -417,7 +419,8 @@ fn delta_checksums_match_full_sums<A: Fixture>() {
         let mut translation = Translation::<A>::zeroed();
         translation.set(&before, &after, &Egress::uplink(UPLINK, &Uplink { address: A::HOST, mtu: 1500 }));
 
-        let (was, wanted) = (whole_packet(Head { hops, ..Head::USUAL }, &before, &data), whole_packet(Head { hops: hops - 1, ..Head::USUAL }, &after, &data));
+        let was = whole_packet(Head { hops, ..Head::USUAL }, &before, &data);
+        let wanted = whole_packet(Head { hops: hops - 1, ..Head::USUAL }, &after, &data);
         let mut ip: A::Header = was[..].read(0).expect("a whole header");
         A::rewrite(&mut ip, &translation);
         prop_assert_eq!(bytemuck::bytes_of(&ip), &wanted[..header::<A>()]);

@@ -31,8 +31,8 @@ pub(crate) fn flow_gc(ctx: TcContext) -> i32 {
 fn collect_family<A: Family>(ctx: &TcContext) -> i32 {
     let which = ctx.load::<u8>(0).unwrap_or(Collect::Ended as u8);
     let mut run = GcRun { skb: ctx.skb.skb, which, removed: 0 };
-    // SAFETY: the function has the signature that the helper wants, and what it is given lives until
-    // the loop is over.
+    // SAFETY: the function has the signature that the helper wants, and what it is given lives
+    // until the loop is over.
     unsafe {
         bpf_loop(
             collect::KEYS_PER_RUN as u32,
