@@ -93,6 +93,7 @@ fn build(out_dir: &Path) -> Result<PathBuf, Failure> {
             target_dir: &target_dir,
             arch: &arch,
             package: recipe::DATAPATH,
+            trace: env::var_os("CARGO_FEATURE_TRACE").is_some(),
         })
         .map_err(Failure::Compiler)?;
     for line in output.lines().filter(|line| !line.trim().is_empty()) {

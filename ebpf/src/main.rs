@@ -37,6 +37,8 @@ mod programs;
 mod steps;
 #[cfg(target_arch = "bpf")]
 mod subprograms;
+#[cfg(target_arch = "bpf")]
+mod trace;
 
 /// On the host there is nothing to run: `cargo xtask build` makes the object for the kernel.
 #[cfg(not(target_arch = "bpf"))]

@@ -23,7 +23,7 @@ use causeway_common::{
     },
 };
 
-use crate::atomic::Counter;
+use crate::{atomic::Counter, trace};
 
 /// Cookie of the host's network namespace. Sockets in other namespaces are not handled.
 #[unsafe(no_mangle)]
@@ -131,6 +131,7 @@ pub(crate) trait HasMaps: Address {
 /// Counts a drop or a punt.
 #[inline(always)]
 pub(crate) fn count(reason: DropReason) {
+    trace::reason(reason);
     if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
         // SAFETY: S3 (per-CPU map value).
         unsafe { *count += 1 }

@@ -16,7 +16,13 @@ use causeway_common::{
     },
 };
 
-use crate::{ctx::skb::Skb, env::KernelEnv, globals::Globals, maps, subprograms};
+use crate::{
+    ctx::skb::Skb,
+    env::KernelEnv,
+    globals::Globals,
+    maps, subprograms,
+    trace::{self, Step},
+};
 
 /// A packet that a tc program was called for. Each method is a border: what has one of its own in
 /// [`subprograms`] or [`Globals`] is a function to the verifier.
@@ -39,6 +45,14 @@ impl<'a> Tc<'a> {
     #[inline(always)]
     pub(crate) fn raw(&self) -> *mut __sk_buff {
         self.context.skb.skb
+    }
+}
+
+/// Notes the packet for the trace.
+#[inline(always)]
+fn note_packet<A: Globals>(packet: &Result<Packet<A>, Malformed>) {
+    if let Ok(packet) = packet {
+        trace::packet(&packet.tuple);
     }
 }
 
@@ -101,12 +115,16 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn parse_usual(&self, side: u8) -> Result<Packet<A>, Malformed> {
-        self.skb().parse_usual(side)
+        let packet = self.skb().parse_usual(side);
+        note_packet(&packet);
+        packet
     }
 
     #[inline(always)]
     fn parse(&self, side: u8) -> Result<Packet<A>, Malformed> {
-        self.skb().parse(side)
+        let packet = self.skb().parse(side);
+        note_packet(&packet);
+        packet
     }
 
     #[inline(always)]
@@ -127,6 +145,7 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn forward(&self, packet: &Packet<A>, translation: &Translation<A>) -> Verdict {
+        trace::step(Step::Forward);
         self.skb().forward(packet, translation).unwrap_or_else(subprograms::stop)
     }
 
@@ -141,26 +160,31 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn forward_fragment(&self, scratch: &Scratch<A>, context: &FragmentContext<A>) -> Verdict {
+        trace::step(Step::Forward);
         subprograms::forward_fragment(self.raw(), scratch, context)
     }
 
     #[inline(always)]
     fn forward_error(&self, packet: &Packet<A>, error: &ErrorTranslation<A>) -> Verdict {
+        trace::step(Step::Forward);
         self.skb().forward_error(packet, error).unwrap_or_else(subprograms::stop)
     }
 
     #[inline(always)]
     fn forward_nat64(&self, scratch: &mut Scratch<A>) -> Verdict {
+        trace::step(Step::Nat64);
         A::forward_nat64(self.raw(), scratch)
     }
 
     #[inline(always)]
     fn forward_error_nat64(&self, scratch: &mut Scratch<A>) -> Verdict {
+        trace::step(Step::Nat64);
         A::forward_error_nat64(self.raw(), scratch)
     }
 
     #[inline(always)]
     fn send_back(&self, packet: &Packet<A>, error: &IcmpError) -> Verdict {
+        trace::step(Step::IcmpReply);
         self.skb().send_back(packet, error).unwrap_or(Verdict::DROP)
     }
 
@@ -186,11 +210,13 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn slow_path(&self, scratch: &mut Scratch<A>) -> Verdict {
+        trace::step(Step::SlowPath);
         A::slow_path(self.raw(), scratch)
     }
 
     #[inline(always)]
     fn lookup_slow(&self, scratch: &mut Scratch<A>) -> Outcome {
+        trace::step(Step::Lookup);
         A::lookup_slow(self.raw(), scratch)
     }
 
@@ -206,16 +232,19 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn link(&self, scratch: &Scratch<A>) -> Verdict {
+        trace::step(Step::Link);
         subprograms::link(self.raw(), scratch)
     }
 
     #[inline(always)]
     fn error(&self, scratch: &mut Scratch<A>) -> Verdict {
+        trace::step(Step::IcmpError);
         subprograms::error(self.raw(), scratch)
     }
 
     #[inline(always)]
     fn fragment(&self, scratch: &mut Scratch<A>) -> Verdict {
+        trace::step(Step::Fragment);
         subprograms::fragment(self.raw(), scratch)
     }
 
@@ -226,6 +255,7 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn plan(&self, scratch: &mut Scratch<A>) -> Result<(), DropReason> {
+        trace::step(Step::Plan);
         A::plan(self.raw(), scratch)
     }
 
@@ -241,6 +271,7 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn create(&self, scratch: &mut Scratch<A>) -> Result<(), DropReason> {
+        trace::step(Step::Create);
         A::create(self.raw(), scratch)
     }
 
@@ -261,6 +292,7 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn evict_one(&self, owner: u32) -> bool {
+        trace::step(Step::Evict);
         subprograms::evict_one::<A>(self.raw(), owner)
     }
 
@@ -286,11 +318,13 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn queue(&self, context: &mut FragmentContext<A>) -> Queue {
+        trace::step(Step::Queue);
         subprograms::queue(self.raw(), context)
     }
 
     #[inline(always)]
     fn reinject(&self, counted: Option<&Scratch<A>>) {
+        trace::step(Step::Reinject);
         subprograms::reinject(self.raw(), counted);
     }
 
@@ -306,6 +340,7 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
 
     #[inline(always)]
     fn host_slow_path(&self, scratch: &mut Scratch<A>) -> Verdict {
+        trace::step(Step::HostSlowPath);
         A::host_slow_path(self.raw(), scratch)
     }
 

@@ -46,6 +46,7 @@ fn embed() -> Result<(), String> {
         target_dir: &target_dir,
         arch: &arch,
         package: recipe::BENCH,
+        trace: false,
     };
     let toolchain =
         recipe::find(&target_dir).map_err(|e| format!("{e}: run `cargo xtask setup`"))?;

@@ -52,6 +52,10 @@ enum Verb {
         /// Build with optimisations, as `run` does.
         #[arg(long)]
         release: bool,
+        /// Log a line for each packet, with the steps that it took. Replaces the binary of a build
+        /// without it. For finding faults: it costs about as much as handling the packet.
+        #[arg(long)]
+        trace: bool,
     },
     /// Builds `causeway` and runs `causeway up ARGS` as root.
     Run {
@@ -146,8 +150,9 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match verb {
         Verb::Setup => verbs::setup::verb(&workspace),
-        Verb::Build { release } => {
-            build::verb(&workspace, if release { Profile::Release } else { Profile::Dev })
+        Verb::Build { release, trace } => {
+            let profile = if release { Profile::Release } else { Profile::Dev };
+            build::verb(&workspace, profile, trace)
         }
         Verb::Run { args } => run::verb(&workspace, &args),
         Verb::Test { kernel: Some(kernel), only, device, filter, .. } => {

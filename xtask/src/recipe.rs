@@ -57,13 +57,22 @@ pub(crate) struct Toolchain {
 pub(crate) struct Build<'a> {
     /// The workspace's root.
     pub(crate) workspace: &'a Path,
-    /// The caller's target directory. The object is built in `bpf` below it, shared by all profiles
-    /// and callers.
+    /// The caller's target directory. The object is built in `bpf` below it, or in `bpf-trace`,
+    /// shared by all profiles and callers.
     pub(crate) target_dir: &'a Path,
     /// The architecture whose kernel will run the object, in Rust's spelling.
     pub(crate) arch: &'a str,
     /// Which object: [`DATAPATH`] or [`BENCH`].
     pub(crate) package: &'a str,
+    /// Whether the object logs a line for each packet: the package's feature `trace`.
+    pub(crate) trace: bool,
+}
+
+impl Build<'_> {
+    /// The object's target directory. One with the trace has its own: both may be built at once.
+    fn directory(&self) -> PathBuf {
+        self.target_dir.join(if self.trace { "bpf-trace" } else { "bpf" })
+    }
 }
 
 /// Finds the first compiler and linker that work together. The error lists what was tried.
@@ -124,7 +133,7 @@ impl Toolchain {
     /// Builds the object. Returns its path and the compiler's warnings.
     pub(crate) fn build(&self, build: &Build<'_>) -> Result<(PathBuf, String), String> {
         let stderr = run(self.cargo("build", build), None)?;
-        let object = build.target_dir.join("bpf").join(TARGET).join("release").join(build.package);
+        let object = build.directory().join(TARGET).join("release").join(build.package);
         Ok((object, stderr))
     }
 
@@ -156,7 +165,7 @@ impl Toolchain {
                 "-Zbuild-std=core",
             ])
             .arg("--target-dir")
-            .arg(build.target_dir.join("bpf"))
+            .arg(build.directory())
             .env("CARGO", bin.join("cargo"))
             .env("RUSTC", bin.join("rustc"))
             // Allows -Z flags and the features of `core` on a stable compiler.
@@ -166,6 +175,9 @@ impl Toolchain {
             .env("RUSTC_WORKSPACE_WRAPPER", "")
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\u{1f}")))
             .env("CARGO_TERM_COLOR", "never");
+        if build.trace {
+            command.args(["--features", "trace"]);
+        }
         if verb == "clippy" {
             command.env_remove("RUSTC_WORKSPACE_WRAPPER"); // clippy's own to set
         }

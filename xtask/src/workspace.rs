@@ -57,6 +57,7 @@ impl Workspace {
             target_dir: &self.target_dir,
             arch: env::consts::ARCH,
             package,
+            trace: false,
         }
     }
 
@@ -86,11 +87,22 @@ impl Workspace {
 
     /// Builds binaries, each given as package and name.
     pub(crate) fn build(&self, profile: Profile, binaries: &[(&str, &str)]) -> Result<()> {
+        self.build_with(profile, binaries, &[])
+    }
+
+    /// Builds binaries with features, given as `PACKAGE/FEATURE`.
+    pub(crate) fn build_with(
+        &self,
+        profile: Profile,
+        binaries: &[(&str, &str)],
+        features: &[&str],
+    ) -> Result<()> {
         let mut command = self.cargo();
         command.arg("build");
         if matches!(profile, Profile::Release) {
             command.arg("--release");
         }
+        command.args(features.iter().flat_map(|feature| ["--features", feature]));
         for (package, name) in binaries {
             command.args(["--package", package, "--bin", name]);
         }

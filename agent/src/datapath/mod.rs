@@ -12,6 +12,8 @@ mod pins;
 #[cfg(test)]
 mod stack;
 mod test_run;
+#[cfg(feature = "trace")]
+mod trace;
 mod types;
 
 use std::{
@@ -68,6 +70,8 @@ impl Datapath {
     pub fn load(options: &LoadOptions) -> anyhow::Result<Self> {
         let pins = Pins::prepare(&options.instance)?;
         let mut ebpf = object::load(options, &pins)?;
+        #[cfg(feature = "trace")]
+        trace::forward(&mut ebpf)?;
         let tables = Tables::open(&mut ebpf)?;
         let stats = Stats::open(&mut ebpf)?;
         let xdp = XdpMaps::open(&mut ebpf)?;

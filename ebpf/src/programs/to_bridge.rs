@@ -1,12 +1,15 @@
 //! tc egress on a bridge: what the host's stack sends into a network.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use causeway_common::pipeline;
+use causeway_common::{abi::programs, pipeline};
 
-use crate::{ctx::skb::Skb, subprograms};
+use crate::{ctx::skb::Skb, subprograms, trace};
 
 /// Decides from metadata alone; no packet byte is read.
 #[classifier]
 pub(crate) fn to_bridge(ctx: TcContext) -> i32 {
-    subprograms::stop(pipeline::to_bridge(Skb::new(&ctx).ingress_interface())).action()
+    trace::begin();
+    let verdict = subprograms::stop(pipeline::to_bridge(Skb::new(&ctx).ingress_interface()));
+    trace::end(programs::TO_BRIDGE, verdict);
+    verdict.action()
 }

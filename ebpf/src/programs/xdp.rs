@@ -5,7 +5,7 @@ use core::{marker::PhantomData, ptr};
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
-    abi::drop_reason::DropReason,
+    abi::{drop_reason::DropReason, programs},
     wire::{
         address::{V4, V6},
         ethernet::{Ethernet, ether_type},
@@ -16,7 +16,7 @@ use causeway_common::{
     xdp::{self, Receivers, XdpVerdict},
 };
 
-use crate::{env::KernelEnv, family::Family, maps};
+use crate::{env::KernelEnv, family::Family, maps, trace};
 
 /// XDP on an uplink: decides about frames whose verdict is certain before the kernel makes an skb.
 /// It accepts multi-buffer frames, of which only the first buffer is readable.
@@ -24,11 +24,14 @@ use crate::{env::KernelEnv, family::Family, maps};
 pub(crate) fn xdp_uplink(ctx: XdpContext) -> u32 {
     let mut buffer = Buffer { context: &ctx, _frame: PhantomData };
     let Some(header) = buffer.read::<Ethernet>(0) else { return xdp_action::XDP_PASS };
-    match header.ether_type() {
+    trace::begin();
+    let action = match header.ether_type() {
         ether_type::IPV4 => decide_family::<V4>(&mut buffer, header.destination()),
         ether_type::IPV6 => decide_family::<V6>(&mut buffer, header.destination()),
         _ => xdp_action::XDP_PASS,
-    }
+    };
+    trace::end_xdp(programs::XDP_UPLINK, action);
+    action
 }
 
 #[inline(always)]
@@ -41,6 +44,7 @@ fn decide_family<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u3
     }
     let arrival = Arrival { side: side::UPLINK, input, length: buffer.length(), gso_size: 0 };
     let Ok(packet) = A::parse_usual(buffer, arrival) else { return xdp_action::XDP_PASS };
+    trace::packet(&packet.tuple);
     match xdp::decide(buffer, &packet, &KernelEnv::new(buffer.context)) {
         // A frame that is partly rewritten must not go on.
         XdpVerdict::Forward(entry) => match xdp::rewrite(buffer, &packet, &entry.translation) {

@@ -67,6 +67,11 @@ pub(crate) fn verb(workspace: &Workspace, xtask: &clap::Command) -> Result<ExitC
         Ok(test::on_kernels(workspace, &MATRIX, quick)? == ExitCode::SUCCESS)
     });
     checks.add("test", || Ok(test::verb(workspace, &[])? == ExitCode::SUCCESS));
+    checks.add("trace", || {
+        let mut test = workspace.cargo();
+        test.args(["test", "--package", "causeway", "--features", "trace", "--lib", "datapath::"]);
+        succeeds(&mut test)
+    });
 
     Ok(checks.report())
 }
