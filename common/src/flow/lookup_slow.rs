@@ -24,8 +24,8 @@ use crate::{
     },
 };
 
-/// Decides about a packet whose flow is in the table, and writes its translation to `leaving`. None
-/// if it is of no flow.
+/// Decides about a packet whose flow is in the table, and writes its translation to `leaving`.
+/// `Miss` if it belongs to no flow.
 #[inline(always)]
 pub fn lookup<A: Address>(
     packet: &Packet<A>,

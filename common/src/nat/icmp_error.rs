@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Finds the flow that an error belongs to by the packet that it quotes, and writes the translation
-/// of both to `error`.
+/// of both to `error`. `Miss` if it belongs to no flow.
 #[inline(always)]
 pub fn translate<A: Rewrite>(
     packet: &Packet<A>,
