@@ -102,7 +102,7 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
             let lines = text.get(..offset).unwrap_or(text).matches('\n').count();

@@ -524,8 +524,165 @@ fn container_is_as_declared(container: &Container, spec: &ContainerSpec) -> bool
 
 #[cfg(test)]
 mod tests {
+    use causeway_api::types::device::Device;
+    use causeway_netlink::link::Link;
+
     use super::*;
     use causeway_api::types::{flow_options::FlowOptions, masquerade::Masquerade};
+
+    const SETTINGS: Settings<'_> = Settings { instance: "lab", device: Device::Veth };
+
+    fn state() -> State {
+        State::new("/proc/1/ns/net".into(), 7)
+    }
+
+    /// A host without interfaces.
+    fn observed() -> Observed {
+        Observed { mtu: 1500, ipv6: Ipv6::Enabled, ..Observed::nothing() }
+    }
+
+    fn config(text: &str) -> Config {
+        Config::parse(Path::new("lab.toml"), text).unwrap()
+    }
+
+    /// Derives changes, records them, and returns them as `up --check` prints them.
+    fn advance(state: &mut State, wanted: &[Wanted<'_>], observed: &Observed) -> Vec<String> {
+        let changes = diff(state, wanted, observed, SETTINGS).unwrap();
+        changes.iter().for_each(|change| change.action.record(state));
+        let printed = changes.iter().filter_map(Change::describe);
+        printed.map(|change| change.to_string()).collect()
+    }
+
+    fn refusal(state: &State, wanted: Wanted<'_>) -> String {
+        let refused = diff(state, &[wanted], &observed(), SETTINGS).unwrap_err();
+        format!("{refused:#}")
+    }
+
+    const FILE: &str = "[[network]]\nname = \"front\"\nsubnets = [\"10.20.0.0/24\"]\n\
+                        [[container]]\nname = \"web\"\nnetwork = \"front\"\npublish = [\"8080:80\"]\n";
+
+    #[test]
+    fn a_file_that_is_in_force_changes_nothing() {
+        let (mut state, config) = (state(), config(FILE));
+        assert_eq!(
+            advance(&mut state, &[Wanted::File(&config)], &observed()),
+            [
+                "remove rule default network: the file declares networks",
+                "create network front: 10.20.0.0/24 on bridge cw0",
+                "create container web: 10.20.0.2, on network front, publish 8080:80/tcp",
+            ]
+        );
+        assert!(advance(&mut state, &[Wanted::File(&config)], &observed()).is_empty());
+    }
+
+    #[test]
+    fn a_file_changes_what_differs_and_keeps_what_was_added_by_command() {
+        let mut state = state();
+        advance(&mut state, &[Wanted::File(&config(FILE))], &observed());
+        let spec: ContainerSpec =
+            serde_json::from_str(r#"{"name": "own", "network": "front"}"#).unwrap();
+        let own = Wanted::Container { spec: &spec, attach: None };
+        let made = advance(&mut state, &[own], &observed());
+        assert_eq!(made, ["create container own: 10.20.0.3, on network front"]);
+        let file = FILE.replace("\"8080:80\"", "{ ports = \"8080:80\", from = [\"10.0.0.0/8\"] }");
+        let file = file.replace("[[container]]", "max_flows = 9\n[[container]]");
+        assert_eq!(
+            advance(&mut state, &[Wanted::File(&config(&file))], &observed()),
+            [
+                "update network front: timeouts, ports, mapping, max_flows",
+                "remove publish 8080:80/tcp of container web",
+                "add publish 8080:80/tcp of container web: from 10.0.0.0/8",
+            ]
+        );
+        let without = &file[..file.find("[[container]]").unwrap()];
+        assert_eq!(
+            advance(&mut state, &[Wanted::File(&config(without))], &observed()),
+            ["remove container web"]
+        );
+        let refused = refusal(&state, Wanted::File(&config("")));
+        assert!(refused.contains("are on it: own"), "{refused}");
+        advance(&mut state, &[Wanted::NoContainer("own")], &observed());
+        assert_eq!(
+            advance(&mut state, &[Wanted::File(&config(""))], &observed()),
+            ["remove network front"]
+        );
+    }
+
+    #[test]
+    fn an_object_that_the_file_takes_over_is_declared() {
+        let mut state = state();
+        let spec = NetworkSpec {
+            name: "front".to_owned(),
+            subnets: vec!["10.20.0.0/24".parse().unwrap()],
+            bridge: None,
+            gateways: Vec::new(),
+            ..NetworkSpec::default_network()
+        };
+        advance(&mut state, &[Wanted::Network(&spec)], &observed());
+        let printed = advance(&mut state, &[Wanted::File(&config(FILE))], &observed());
+        assert!(printed.contains(&"declare network front".to_owned()), "{printed:?}");
+        assert!(state.networks["front"].declared);
+    }
+
+    #[test]
+    fn verbs_contradict_no_state() {
+        let mut state = state();
+        advance(&mut state, &[Wanted::File(&config(FILE))], &observed());
+        let spec = NetworkSpec::default_network();
+        let taken = refusal(&state, Wanted::Network(&spec));
+        assert!(taken.contains("'cw0' is the bridge of network 'front'"), "{taken}");
+        let spec = NetworkSpec { bridge: None, ..spec };
+        assert_eq!(
+            advance(&mut state, &[Wanted::Network(&spec)], &observed()),
+            ["create network default: 172.18.0.0/16 on bridge cw1"]
+        );
+        assert!(refusal(&state, Wanted::Network(&spec)).contains("'default' already"));
+        assert!(refusal(&state, Wanted::NoNetwork("front")).contains("web are on it"));
+        assert!(refusal(&state, Wanted::NoContainer("nowhere")).contains("no container 'nowhere'"));
+        let publish: PublishSpec = "8080:81".parse().unwrap();
+        let again = Wanted::Publish { container: "web", spec: &publish };
+        assert!(refusal(&state, again).contains("published by container 'web'"));
+    }
+
+    #[test]
+    fn a_start_adopts_what_is_there_and_drops_what_is_gone() {
+        let mut state = state();
+        advance(&mut state, &[Wanted::DefaultNetwork, Wanted::File(&config(FILE))], &observed());
+        state.containers.get_mut("web").unwrap().cookie = Some(1);
+        let host_side = state.containers["web"].endpoints[0].host_side.clone();
+        let link = |index, name: &str, kind: &str, controller| Link {
+            index,
+            name: name.to_owned(),
+            kind: Some(kind.to_owned()),
+            controller,
+            ..Link::default()
+        };
+        let bridges = state.networks.values().zip(1..);
+        let mut links: Vec<Link> =
+            bridges.map(|(network, index)| link(index, &network.bridge, "bridge", None)).collect();
+        let front = state.networks.keys().position(|name| name == "front").unwrap() as u32 + 1;
+        links.push(link(8, &host_side, "veth", Some(front)));
+        links.push(link(9, "cwv00000000", "veth", Some(front)));
+        let start = |links: &[Link]| Observed {
+            host: HostSnapshot::of_links(links.to_vec()),
+            installed: None,
+            namespaces: [("/run/netns/web".into(), 1)].into(),
+            ..observed()
+        };
+        assert_eq!(
+            advance(&mut state.clone(), &[Wanted::State], &start(&links)),
+            ["remove interface cwv00000000: no container has it"]
+        );
+        links.retain(|link| link.index != front);
+        assert_eq!(
+            advance(&mut state, &[Wanted::State], &start(&links)),
+            [
+                "remove container web: its network 'front' is gone",
+                "remove network front: its bridge is gone",
+            ]
+        );
+        assert_eq!(state.networks.keys().collect::<Vec<_>>(), ["default"]);
+    }
 
     #[test]
     fn what_is_left_open_is_as_declared_whatever_was_chosen() {
