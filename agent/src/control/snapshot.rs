@@ -6,8 +6,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use anyhow::ensure;
-use causeway_api::types::{family::Family, mac::Mac, subnet};
+use causeway_api::{
+    Error,
+    types::{family::Family, mac::Mac, subnet},
+};
 use causeway_netlink::{address::InterfaceAddress, link::Link, route::Route};
 use ipnet::IpNet;
 
@@ -207,18 +209,20 @@ impl HostSnapshot {
     }
 
     /// Fails if a subnet holds addresses that the host knows already.
-    pub(super) fn check_free(&self, subnet: IpNet) -> anyhow::Result<()> {
+    pub(super) fn check_free(&self, subnet: IpNet) -> Result<(), Error> {
+        let overlaps = |what: String| {
+            Err(Error::in_use(format!("the subnet {subnet} overlaps {what}"))
+                .hint("take another subnet"))
+        };
         let on = |index: Option<u32>| {
             let link = self.links.iter().find(|link| Some(link.index) == index);
             link.map_or_else(String::new, |link| format!(" on {}", link.name))
         };
         // Addresses first: each has a route too, and the address says more.
         for InterfaceAddress { index, address, .. } in &self.addresses {
-            ensure!(
-                !subnet::overlap(address.trunc(), subnet),
-                "the subnet {subnet} overlaps the host's address {address}{}; take another subnet",
-                on(Some(*index))
-            );
+            if subnet::overlap(address.trunc(), subnet) {
+                return overlaps(format!("the host's address {address}{}", on(Some(*index))));
+            }
         }
         for route in &self.routes {
             // The default route, and what VPNs put over it (two halves; of IPv6 also 2000::/3), say
@@ -227,12 +231,10 @@ impl HostSnapshot {
                 IpNet::V4(_) => route.destination.prefix_len() <= 1,
                 IpNet::V6(_) => route.destination.prefix_len() <= 3,
             };
-            ensure!(
-                everything || !subnet::overlap(route.destination, subnet),
-                "the subnet {subnet} overlaps the host's route {}{}; take another subnet",
-                route.destination,
-                on(route.output)
-            );
+            if !everything && subnet::overlap(route.destination, subnet) {
+                let destination = route.destination;
+                return overlaps(format!("the host's route {destination}{}", on(route.output)));
+            }
         }
         Ok(())
     }

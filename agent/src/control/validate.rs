@@ -162,7 +162,7 @@ impl Checker<'_> {
             let mut gateways = networks.flat_map(|network| &network.gateways);
             if !self.snapshot.has(address) && !gateways.any(|gateway| *gateway == address) {
                 bail!(
-                    Error::invalid(format!("the host has no address {address}"))
+                    Error::not_found(format!("the host has no address {address}"))
                         .hint("give one of the host's own, or none for any")
                 );
             }
