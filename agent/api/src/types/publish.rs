@@ -393,8 +393,9 @@ pub(super) fn split_address(text: &str, count: usize) -> Result<(Option<IpAddr>,
             let any = parsed.is_unspecified();
             Ok(((!any).then_some(IpAddr::V4(parsed)), ports))
         }
-        _ => Err(Error::invalid(format!("'{text}' has too many colons"))
-            .hint("write an IPv6 host address in brackets")),
+        _ => Err(Error::invalid(format!(
+            "'{text}' has too many colons: an IPv6 host address stands in brackets"
+        ))),
     }
 }
 
