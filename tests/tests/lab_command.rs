@@ -73,14 +73,14 @@ fn lab_runs_is_kept_and_is_removed() {
         Netns::create(name).unwrap();
         own.namespaces.push((*name).to_owned());
     }
-    shell_reaches_the_labs_agent(&own);
-    a_killed_lab_is_removed_by_the_next_one(&own);
-    what_a_kept_lab_prints_works();
-    an_instance_of_somebody_elses_is_left_alone();
+    shell_reaches_the_agent(&own);
+    killed_lab_is_removed_by_the_next_one(&own);
+    suggested_commands_of_kept_lab_work();
+    foreign_instance_is_left_alone();
     assert!(own.all().is_empty());
 }
 
-fn shell_reaches_the_labs_agent(own: &Undo) {
+fn shell_reaches_the_agent(own: &Undo) {
     let shell = script(own, "causeway container ls; echo \"prompt $PS1\"");
     let output = run(&["--shell"], Some(&shell)).ok();
     let name = name();
@@ -90,7 +90,7 @@ fn shell_reaches_the_labs_agent(own: &Undo) {
     nothing_is_left();
 }
 
-fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
+fn killed_lab_is_removed_by_the_next_one(own: &Undo) {
     let reached = own.folder.join("reached");
     let shell = script(own, &format!("echo $$ > '{}'; exec sleep 300", reached.display()));
     let mut killed =
@@ -114,7 +114,7 @@ fn a_killed_lab_is_removed_by_the_next_one(own: &Undo) {
     nothing_is_left();
 }
 
-fn what_a_kept_lab_prints_works() {
+fn suggested_commands_of_kept_lab_work() {
     let output = run(&["--keep"], None).ok();
     let lines: Vec<&str> = output.stdout.lines().collect();
     let begin = lines.iter().position(|line| *line == "Try:").unwrap() + 1;
@@ -137,7 +137,7 @@ fn what_a_kept_lab_prints_works() {
     nothing_is_left();
 }
 
-fn an_instance_of_somebody_elses_is_left_alone() {
+fn foreign_instance_is_left_alone() {
     let state = PathBuf::from(format!("/run/causeway/{}.json", name()));
     fs::create_dir_all("/run/causeway").unwrap();
     fs::write(&state, "{}").unwrap();
