@@ -10,12 +10,13 @@ use crate::{
         fragment::{Datagram, Fragments, QueuedKey},
         macs::Macs,
         network::Network,
+        owner::Owner,
         publish::{self, Publish},
         state::State,
         time::Ticks,
         uplink::Uplink,
     },
-    wire::{address::Address, tuple::Tuple},
+    wire::{address::Address, packet::Packet, tuple::Tuple},
 };
 
 /// Why an entry of the flow table was not inserted.
@@ -56,11 +57,18 @@ pub trait FlowStore<A: Address> {
     /// Removes an entry. Returns false if it is gone already.
     fn remove_flow(&self, key: &Tuple<A>) -> bool;
 
-    /// Counts a flow for an endpoint's slot. Returns false if it has `most` of them already.
-    fn count_flow(&self, slot: u32, most: u32) -> bool;
+    /// Counts a packet in its flow's entry. What is counted per container goes here: the entry has
+    /// its owner.
+    #[inline(always)]
+    fn touch(&self, entry: &mut FlowEntry<A>, packet: &Packet<A>, now: Ticks) {
+        entry.touch(packet, now);
+    }
 
-    /// Takes one flow off the count of an endpoint's slot.
-    fn uncount_flow(&self, slot: u32);
+    /// Counts a flow for its owner. Returns false if that has `most` of them already.
+    fn count_flow(&self, owner: Owner, most: u32) -> bool;
+
+    /// Takes one flow off its owner's count.
+    fn uncount_flow(&self, owner: Owner);
 
     /// Pushes the key of a new flow to the age ring.
     fn push_newest(&self, key: &Tuple<A>);

@@ -34,6 +34,7 @@ use core::ops::DerefMut;
 use crate::{
     abi::{
         drop_reason::DropReason,
+        owner::Owner,
         translation::{Translation, deliver},
     },
     env::{Env, FragmentStore},
@@ -232,7 +233,7 @@ pub trait Steps<A: Family>: Sized {
     }
     /// [`evict::evict_one`].
     #[inline(always)]
-    fn evict_one(&self, owner: u32) -> bool {
+    fn evict_one(&self, owner: Owner) -> bool {
         evict::evict_one(owner, self.env())
     }
     /// [`check_ttl_and_mtu`].
@@ -539,7 +540,7 @@ pub fn create_with_eviction<A: Family>(
     scratch: &mut Scratch<A>,
 ) -> Result<(), DropReason> {
     match steps.create(scratch) {
-        Err(DropReason::TableFull) if steps.evict_one(0) => steps.create(scratch),
+        Err(DropReason::TableFull) if steps.evict_one(Owner::NONE) => steps.create(scratch),
         Err(DropReason::TooManyFlows) if steps.evict_one(scratch.entry.owner) => {
             steps.create(scratch)
         }

@@ -4,7 +4,7 @@
 use bytemuck::Zeroable as _;
 
 use crate::{
-    abi::{flow_entry::FlowEntry, uplink::Uplink},
+    abi::{flow_entry::FlowEntry, owner::Owner, uplink::Uplink},
     flow::{
         egress::Egress,
         error::ErrorTranslation,
@@ -67,7 +67,7 @@ impl<A: Address> Scratch<A> {
             reply_input: 0,
             slot: 0,
             epoch: 0,
-            owner: 0,
+            owner: Owner::NONE,
             network: 0,
             uses_host_address: false,
         };

@@ -12,10 +12,7 @@ use crate::{
         translation::{Translation, deliver},
     },
     env::Env,
-    flow::{
-        entry::touch,
-        lookup::{Lookup, find_fast},
-    },
+    flow::lookup::{Lookup, find_fast},
     nat::rewrite::Rewrite,
     wire::{
         address::Address,
@@ -62,7 +59,7 @@ pub fn decide<'t, A: Address, T: Env<A> + Receivers>(
             && enters_container(packet, &entry)
             && env.accepts_xdp(entry.translation.output)
         {
-            touch(&mut entry, packet, now);
+            env.touch(&mut entry, packet, now);
             return XdpVerdict::Forward(entry);
         }
     }

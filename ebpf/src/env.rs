@@ -21,6 +21,7 @@ use causeway_common::{
     abi::{
         self, AddressPort, Admitted, Datagram, Endpoint, FlowEntry, Fragments, Macs, Network,
         Publish, QUEUED_FRAME_BYTES, QueuedKey, Uplink,
+        owner::Owner,
         time::{TICK_SHIFT, Ticks},
     },
     env::{Config, FlowStore, FragmentStore, InsertError, Kernel, Route},
@@ -95,8 +96,10 @@ impl<A: Family, C: EbpfContext> FlowStore<A> for KernelEnv<'_, C> {
     }
 
     #[inline(always)]
-    fn count_flow(&self, slot: u32, most: u32) -> bool {
-        let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) else { return false };
+    fn count_flow(&self, owner: Owner, most: u32) -> bool {
+        let Some(count) = maps::flow_count(owner.count_index(A::COUNT_OFFSET)) else {
+            return false;
+        };
         // Counted before the comparison: two CPUs that only compared could both find room. The
         // count is below zero after a flow that outlived its owner was removed.
         if count.add(1).cast_signed() < i64::from(most) {
@@ -107,8 +110,8 @@ impl<A: Family, C: EbpfContext> FlowStore<A> for KernelEnv<'_, C> {
     }
 
     #[inline(always)]
-    fn uncount_flow(&self, slot: u32) {
-        if let Some(count) = maps::flow_count(slot | A::COUNT_OFFSET) {
+    fn uncount_flow(&self, owner: Owner) {
+        if let Some(count) = maps::flow_count(owner.count_index(A::COUNT_OFFSET)) {
             count.add(-1);
         }
     }

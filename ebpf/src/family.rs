@@ -20,7 +20,7 @@ use crate::maps::HasMaps;
 pub(crate) trait Family: pipeline::Family + HasMaps {
     /// Number of the protocol version, by which the agent selects the family in `flow_gc`.
     const NUMBER: u8;
-    /// Added to an endpoint's slot for the index of its flow count in the map `COUNTS`.
+    /// The family's part of an index of the map `COUNTS`.
     const COUNT_OFFSET: u32;
     /// Whether the kernel looks up a route with `BPF_FIB_LOOKUP_OUTPUT` for an uplink that does not
     /// forward. Otherwise the lookup is as for a packet that arrived at the network's bridge: IPv6

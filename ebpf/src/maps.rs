@@ -191,12 +191,12 @@ pub(crate) fn network(number: u32) -> Option<&'static Network> {
     NETWORKS.get(number)
 }
 
-/// Flow count of the endpoint with that slot.
+/// The flow count at that index ([`abi::Owner::count_index`]).
 #[inline(always)]
-pub(crate) fn flow_count(slot: u32) -> Option<Counter> {
+pub(crate) fn flow_count(index: u32) -> Option<Counter> {
     // SAFETY: the value is aligned, lies in a map until the program ends, and is written through a
     // `Counter` only.
-    COUNTS.get_ptr_mut(slot).map(|count| unsafe { Counter::new(count) })
+    COUNTS.get_ptr_mut(index).map(|count| unsafe { Counter::new(count) })
 }
 
 /// Indices of the counters of an age ring: the numbers of the next key to push and of the oldest

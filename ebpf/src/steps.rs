@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use causeway_common::{
-    abi::{Translation, drop_reason::DropReason},
+    abi::{Translation, drop_reason::DropReason, owner::Owner},
     flow::{error::ErrorTranslation, fragment_context::FragmentContext},
     nat::fragment::Queue,
     pipeline::{Link, Nat64Client, Nat64Steps, NoFlow, Steps},
@@ -291,7 +291,7 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
     }
 
     #[inline(always)]
-    fn evict_one(&self, owner: u32) -> bool {
+    fn evict_one(&self, owner: Owner) -> bool {
         trace::step(Step::Evict);
         subprograms::evict_one::<A>(self.raw(), owner)
     }

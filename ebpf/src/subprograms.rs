@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_loop, programs::TcContext};
 use causeway_common::{
-    abi::{Translation, drop_reason::DropReason},
+    abi::{Translation, drop_reason::DropReason, owner::Owner},
     flow::{
         error::ErrorTranslation,
         evict::{self, Evict},
@@ -161,7 +161,7 @@ pub(crate) fn complete<A: Globals>(
 
 /// [`evict::evict_one`], in a loop of the kernel's.
 #[inline(never)]
-pub(crate) fn evict_one<A: Globals>(skb: *mut __sk_buff, owner: u32) -> bool {
+pub(crate) fn evict_one<A: Globals>(skb: *mut __sk_buff, owner: Owner) -> bool {
     let mut scan = EvictionScan { skb, owner, evicted: false };
     // SAFETY: the function has the signature that the helper wants, and what it is given lives
     // until the loop is over.
@@ -174,7 +174,7 @@ pub(crate) fn evict_one<A: Globals>(skb: *mut __sk_buff, owner: u32) -> bool {
 /// What one turn of the loop over the oldest flows needs.
 struct EvictionScan {
     skb: *mut __sk_buff,
-    owner: u32,
+    owner: Owner,
     evicted: bool,
 }
 

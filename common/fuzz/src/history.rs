@@ -188,7 +188,8 @@ impl<A: Scenery> History<A> {
             assert_ne!(other.is_reply, entry.is_reply, "{key:?} has two entries of one direction");
         }
         let counted: u32 = self.model.counts.borrow().values().sum();
-        let owned = flows.values().filter(|entry| entry.is_reply == 0 && entry.owner != 0).count();
+        let owned =
+            flows.values().filter(|entry| entry.is_reply == 0 && !entry.owner.is_none()).count();
         assert_eq!(counted as usize, owned, "flows are counted wrong");
         assert!(flows.len() <= self.model.room);
     }

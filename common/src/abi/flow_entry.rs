@@ -1,6 +1,9 @@
 //! The value of the flow table.
 
-use crate::abi::{time::Ticks, translation::Translation};
+use crate::{
+    abi::{owner::Owner, time::Ticks, translation::Translation},
+    wire::{packet::Packet, tcp},
+};
 
 /// One direction of a flow. The key is the tuple with which its packets arrive.
 #[repr(C)]
@@ -28,11 +31,23 @@ pub struct FlowEntry<A> {
     pub is_reply: u8,
     /// Number of the network whose timeouts apply.
     pub network: u16,
-    /// Index of the count that the flow is part of ([`super::maps::COUNTS`]): the slot of its
-    /// container's endpoint with bits of [`super::limits`] added, but for the family's. Zero for
-    /// none.
-    pub owner: u32,
+    /// The container that the flow counts for.
+    pub owner: Owner,
     /// TCP: the acknowledgment number that this side sent last. SCTP: the verification tag that it
     /// asked for.
     pub acknowledged: u32,
+}
+
+impl<A> FlowEntry<A> {
+    /// Counts a packet. Not in one step with other CPUs' counts.
+    #[inline(always)]
+    pub fn touch(&mut self, packet: &Packet<A>, now: Ticks) {
+        self.packets += 1;
+        self.bytes += u64::from(packet.length);
+        self.last_used = now;
+        // Not from a RST: the field is there to check RSTs against.
+        if packet.flags & (tcp::ACK | tcp::RST) == tcp::ACK {
+            self.acknowledged = packet.acknowledgment;
+        }
+    }
 }

@@ -68,9 +68,7 @@ macro_rules! for_each_map {
                 EPOCHS = Array<u32>[abi::SLOTS, PREALLOC];
                 /// Number of a network to the network.
                 NETWORKS = Array<Network>[abi::NETWORKS, PREALLOC];
-                /// Slot of an endpoint to the number of its flows; separate numbers for
-                /// [`COUNT_MAPPINGS`](super::COUNT_MAPPINGS),
-                /// [`COUNT_INBOUND`](super::COUNT_INBOUND) and [`COUNT_IPV6`](super::COUNT_IPV6).
+                /// Owner and family to the number of flows ([`Owner::count_index`](super::Owner)).
                 COUNTS = Array<u64>[abi::COUNTS, PREALLOC];
                 /// Index of an uplink modulo [`UPLINK_MACS`](super::UPLINK_MACS) to its MAC.
                 UPLINK_MACS = Array<UplinkMac>[abi::UPLINK_MACS, PREALLOC];

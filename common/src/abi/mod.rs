@@ -10,6 +10,7 @@ pub mod limits;
 pub mod macs;
 pub mod maps;
 pub mod network;
+pub mod owner;
 mod plain_bytes;
 pub mod programs;
 pub mod publish;
@@ -26,9 +27,10 @@ pub use self::{
     fragment::{
         DATAGRAMS, Datagram, FRAGMENT_QUEUE, Fragments, QUEUED_FRAME_BYTES, QueuedFrame, QueuedKey,
     },
-    limits::{COUNT_INBOUND, COUNT_IPV6, COUNT_MAPPINGS, COUNTS, ENDPOINTS, NETWORKS, SLOTS},
+    limits::{ENDPOINTS, NETWORKS, SLOTS},
     macs::Macs,
     network::{Network, nat_behaviour},
+    owner::{COUNT_IPV6, COUNTS, Owner},
     publish::{AddressPort, Admitted, BY_ADDRESS, PORTS, Publish, SLOT_LOCAL_SUBNETS, port_index},
     socket::{PROBE_MARK, SocketAddress, SocketPeer},
     translation::{Translation, deliver},

@@ -1,9 +1,9 @@
 //! Use, expiry and removal of the entries of the flow table.
 
 use crate::{
-    abi::{flow_entry::FlowEntry, time::Ticks},
+    abi::{flow_entry::FlowEntry, owner::Owner, time::Ticks},
     env::Env,
-    wire::{address::Address, packet::Packet, tcp, tuple::Tuple},
+    wire::{address::Address, tuple::Tuple},
 };
 
 #[inline(always)]
@@ -11,17 +11,6 @@ pub(crate) fn is_gone_or_idle<A: Address>(env: &impl Env<A>, key: &Tuple<A>, now
     match env.flow(key) {
         Some(entry) => is_idle(&entry, now),
         None => true,
-    }
-}
-
-#[inline(always)]
-pub(crate) fn touch<A>(entry: &mut FlowEntry<A>, packet: &Packet<A>, now: Ticks) {
-    entry.packets += 1;
-    entry.bytes += u64::from(packet.length);
-    entry.last_used = now;
-    // Not from a RST: the field is there to check RSTs against.
-    if packet.flags & (tcp::ACK | tcp::RST) == tcp::ACK {
-        entry.acknowledged = packet.acknowledgment;
     }
 }
 
@@ -36,7 +25,7 @@ pub(crate) fn is_idle<A>(entry: &FlowEntry<A>, now: Ticks) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct EntryOwner {
     is_reply: u8,
-    owner: u32,
+    owner: Owner,
 }
 
 impl EntryOwner {
@@ -48,7 +37,7 @@ impl EntryOwner {
     /// Removes the entry. A flow counts for its owner as long as its forward entry exists.
     #[inline(always)]
     fn remove<A: Address>(self, env: &impl Env<A>, key: &Tuple<A>) {
-        if env.remove_flow(key) && self.is_reply == 0 && self.owner != 0 {
+        if env.remove_flow(key) && self.is_reply == 0 && !self.owner.is_none() {
             env.uncount_flow(self.owner);
         }
     }

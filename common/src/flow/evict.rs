@@ -6,7 +6,7 @@
 //! so that every flow is examined in time, whether an agent runs or not.
 
 use crate::{
-    abi::{state::State, time::Ticks},
+    abi::{owner::Owner, state::State, time::Ticks},
     env::Env,
     flow::entry::{EntryOwner, end, is_gone_or_idle, is_idle},
     wire::{address::Address, tuple::side},
@@ -32,14 +32,14 @@ pub enum Evict {
 
 /// Evicts one flow, one of `owner` if that is not zero. Returns false if none of the oldest
 /// [`EVICTION_SCAN`] flows may be evicted.
-pub fn evict_one<A: Address>(owner: u32, env: &impl Env<A>) -> bool {
+pub fn evict_one<A: Address>(owner: Owner, env: &impl Env<A>) -> bool {
     (0..EVICTION_SCAN).map(|_| try_evict(owner, env)).find(|outcome| *outcome != Evict::Skip)
         == Some(Evict::Done)
 }
 
 /// Pops the oldest key, and removes its flow if it may be evicted. `owner` is as for [`evict_one`].
 #[inline(always)]
-pub fn try_evict<A: Address>(owner: u32, env: &impl Env<A>) -> Evict {
+pub fn try_evict<A: Address>(owner: Owner, env: &impl Env<A>) -> Evict {
     let now = env.now();
     let Some(key) = env.pop_oldest() else { return Evict::Empty };
     let Some(entry) = env.flow(&key) else { return Evict::Skip };
@@ -50,7 +50,7 @@ pub fn try_evict<A: Address>(owner: u32, env: &impl Env<A>) -> Evict {
     let one_sided = entry.state == State::Unreplied as u8 && entry.packets > 1 && !quiet;
     // A host flow under its own port is only tracked: its next packet inserts it again.
     let only_tracked = key.side == side::HOST && entry.translation.port_delta == 0;
-    let owner_matches = owner == 0 || entry.owner == owner;
+    let owner_matches = owner.is_none() || entry.owner == owner;
     let idle = is_idle(&entry, now);
     let seen = EntryOwner::new(&entry);
     drop(entry);

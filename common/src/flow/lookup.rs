@@ -3,11 +3,7 @@
 use crate::{
     abi::{flow_entry::FlowEntry, time::Ticks, translation::deliver},
     env::Env,
-    flow::{
-        entry::{is_idle, touch},
-        limits::is_too_long,
-        transition,
-    },
+    flow::{entry::is_idle, limits::is_too_long, transition},
     wire::{address::Address, packet::Packet},
 };
 
@@ -31,7 +27,7 @@ pub fn lookup_fast<'t, A: Address, T: Env<A>>(
     let now = env.now();
     let mut found = find_fast(packet, now, env);
     if let Lookup::FastPath(entry) = &mut found {
-        touch(entry, packet, now);
+        env.touch(entry, packet, now);
     }
     found
 }

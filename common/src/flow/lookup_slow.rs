@@ -9,7 +9,7 @@ use crate::{
     },
     env::Env,
     flow::{
-        entry::{EntryOwner, end, is_gone_or_idle, is_idle, remove, touch},
+        entry::{EntryOwner, end, is_gone_or_idle, is_idle, remove},
         limits::check_ttl_and_mtu,
         lookup::{NextHop, identifies_flow, next_hop_at},
         mapping,
@@ -93,7 +93,7 @@ pub fn lookup_slow<A: Address>(
             None => return Outcome::Miss,
         };
     }
-    touch(&mut entry, packet, now);
+    env.touch(&mut entry, packet, now);
     if transition::may_change_state(entry.state, entry.is_reply, packet.flags)
         && let Some(state) = State::from_number(entry.state)
     {

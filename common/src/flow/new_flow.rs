@@ -1,5 +1,6 @@
 //! A flow that is planned and not inserted yet.
 
+use crate::abi::owner::Owner;
 use crate::{abi::translation::deliver, flow::egress::Egress, wire::tuple::Tuple};
 
 /// A flow that is planned and not inserted yet.
@@ -14,7 +15,7 @@ pub struct NewFlow<A> {
     pub(crate) slot: u32,
     pub(crate) epoch: u32,
     /// Slot of the endpoint that the flow counts for.
-    pub(crate) owner: u32,
+    pub(crate) owner: Owner,
     /// Number of that endpoint's network.
     pub(crate) network: u16,
     /// The flow leaves with an address of the host, whose ports the host's own sockets use too.

@@ -3,10 +3,10 @@
 use core::ops::ControlFlow;
 
 use crate::{
-    abi::{drop_reason::DropReason, limits, network::Network, state::State, translation::deliver},
+    abi::{drop_reason::DropReason, network::Network, state::State, translation::deliver},
     env::{Env, InsertError},
     flow::{
-        entry::{reap_if_expired, touch},
+        entry::reap_if_expired,
         mapping,
         port_walk::{PortWalk, reservation},
     },
@@ -38,7 +38,7 @@ pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
     entry.last_used = env.now();
     entry.is_reply = 1;
     let is_mapping = packet.tuple.side == side::MAPPING;
-    entry.owner = if is_mapping { new_flow.owner | limits::COUNT_MAPPINGS } else { new_flow.owner };
+    entry.owner = if is_mapping { new_flow.owner.of_mapping() } else { new_flow.owner };
     entry.network = new_flow.network;
     let state = if is_mapping { mapping::state(protocol) } else { State::first(protocol) };
     entry.state = state as u8;
@@ -53,7 +53,7 @@ pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
     *walk = PortWalk::NOT_BEGUN;
     *reservation = if same_bridge && !packet.begins() {
         reservation::NONE
-    } else if entry.owner != 0
+    } else if !entry.owner.is_none()
         && !env.count_flow(
             entry.owner,
             if is_mapping {
@@ -144,7 +144,7 @@ pub fn try_port<A: Address>(
 pub fn complete<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(), DropReason> {
     let completed = insert_forward(scratch, env);
     if completed != Ok(true)
-        && scratch.entry.owner != 0
+        && !scratch.entry.owner.is_none()
         && scratch.reservation < reservation::TOO_MANY
     {
         env.uncount_flow(scratch.entry.owner);
@@ -185,7 +185,7 @@ fn insert_forward<A: Address>(
     entry.translation.set(key, &reply_key.reversed(), &new_flow.forward);
     entry.input = new_flow.forward_input;
     entry.is_reply = 0;
-    touch(entry, packet, entry.last_used);
+    env.touch(entry, packet, entry.last_used);
     if packet.payload == Payload::Sctp {
         entry.acknowledged = packet.acknowledgment;
     }

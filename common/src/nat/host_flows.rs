@@ -10,7 +10,7 @@
 //! bound to a device.
 
 use crate::{
-    abi::{macs::Macs, state::Timer, time::Ticks, translation::deliver},
+    abi::{macs::Macs, owner::Owner, state::Timer, time::Ticks, translation::deliver},
     env::Env,
     flow::{egress::Egress, entry::is_idle, new_flow::NewFlow},
     wire::{
@@ -111,7 +111,7 @@ pub fn plan<A: Address>(packet: &Packet<A>, step: HostFlow, env: &impl Env<A>) -
         reply_input: 0,
         slot: 0,
         epoch: env.epoch(0),
-        owner: 0,
+        owner: Owner::NONE,
         network: 0,
         uses_host_address: step == HostFlow::Remap,
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{
-        drop_reason::DropReason, endpoint::Endpoint, limits, macs::Macs, network, publish,
+        drop_reason::DropReason, endpoint::Endpoint, macs::Macs, network, owner::Owner, publish,
         translation::deliver,
     },
     env::{Env, Route},
@@ -108,7 +108,7 @@ fn to_container<A: Address>(
     new_flow.reply_input = other.host_side;
     new_flow.slot = other.slot;
     new_flow.epoch = env.epoch(other.slot);
-    new_flow.owner = own.slot;
+    new_flow.owner = Owner::of(own.slot);
     new_flow.network = own.network_number as u16;
     new_flow.uses_host_address = false;
     Ok(())
@@ -157,7 +157,7 @@ fn to_outside<A: Address>(
     new_flow.reply_input = 0;
     new_flow.slot = own.slot;
     new_flow.epoch = env.epoch(own.slot);
-    new_flow.owner = own.slot;
+    new_flow.owner = Owner::of(own.slot);
     new_flow.network = own.network_number as u16;
     new_flow.uses_host_address = masquerade;
     Ok(())
@@ -181,7 +181,7 @@ fn hairpin<A: Address>(
     new_flow.reply_input = target.host_side;
     new_flow.slot = found.slot;
     new_flow.epoch = found.epoch;
-    new_flow.owner = own.slot;
+    new_flow.owner = Owner::of(own.slot);
     new_flow.network = own.network_number as u16;
     Ok(())
 }
@@ -255,7 +255,7 @@ fn plan_from_uplink<A: Address>(
     new_flow.reply_input = target.host_side;
     new_flow.slot = found.slot;
     new_flow.epoch = found.epoch;
-    new_flow.owner = target.slot | limits::COUNT_INBOUND;
+    new_flow.owner = Owner::inbound(target.slot);
     new_flow.network = target.network_number as u16;
     Ok(())
 }

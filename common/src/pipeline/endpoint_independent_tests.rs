@@ -4,8 +4,8 @@ use crate::{
     abi::{
         drop_reason::DropReason,
         endpoint::Endpoint,
-        limits,
         network::{Network, nat_behaviour::ENDPOINT_INDEPENDENT},
+        owner::Owner,
         state::Timer,
         time::ticks,
     },
@@ -212,7 +212,7 @@ fn mapping_ends_with_endpoint<A: Fixture>() {
 fn flows_and_mappings_have_own_quotas<A: Fixture>() {
     let counts = |model: &Model<A>| {
         let counts = model.counts.borrow();
-        [C1_SLOT, C1_SLOT | limits::COUNT_MAPPINGS]
+        [Owner::of(C1_SLOT), Owner::of(C1_SLOT).of_mapping()]
             .map(|slot| counts.get(&slot).copied().unwrap_or(0))
     };
     for (flows, mappings, begins, left_over) in [
@@ -230,7 +230,7 @@ fn flows_and_mappings_have_own_quotas<A: Fixture>() {
             1,
             Network { nat_behaviour: ENDPOINT_INDEPENDENT, max_flows: flows, ..Network::DEFAULT },
         );
-        model.counts.borrow_mut().insert(C1_SLOT | limits::COUNT_MAPPINGS, mappings);
+        model.counts.borrow_mut().insert(Owner::of(C1_SLOT).of_mapping(), mappings);
         assert_eq!(
             port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)).is_ok(),
             begins,

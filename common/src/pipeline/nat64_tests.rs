@@ -6,7 +6,7 @@ use crate::{
     abi::{
         drop_reason::DropReason,
         endpoint::Endpoint,
-        limits,
+        owner::Owner,
         translation::{Translation, deliver},
         uplink::Uplink,
     },
@@ -125,14 +125,14 @@ fn nat64_flow_counts_like_published_flow() {
     let there = left(&models.1, &from_world(protocol::UDP, 0)).unwrap();
     leaves4(&models, &answer4(&there, 0));
     let slot = models.1.endpoints[&C1].slot;
-    assert_eq!(models.1.counts.borrow()[&(slot | limits::COUNT_INBOUND)], 1);
+    assert_eq!(models.1.counts.borrow()[&Owner::inbound(slot)], 1);
     for (key, entry) in models.1.flows.borrow().iter() {
         assert_eq!((entry.packets, entry.slot), (1, PUBLISH_SLOT), "{key:?}");
     }
     assert!(models.0.flows.borrow().is_empty());
     // A hairpin flow counts for the container that begins it.
     left(&models.1, &udp(C2_SIDE, (V6::C2, 40_000), (V6::HOST, 5000))).unwrap();
-    assert_eq!(models.1.counts.borrow()[&C2_SLOT], 1);
+    assert_eq!(models.1.counts.borrow()[&Owner::of(C2_SLOT)], 1);
 }
 
 #[test]

@@ -256,7 +256,8 @@ impl<A: Fixture> History<A> {
             prop_assert!(inverse, "the entries of {key:?} are not inverse");
         }
         let counted: u32 = self.model.counts.borrow().values().sum();
-        let owned = flows.values().filter(|entry| entry.is_reply == 0 && entry.owner != 0).count();
+        let owned =
+            flows.values().filter(|entry| entry.is_reply == 0 && !entry.owner.is_none()).count();
         prop_assert_eq!(counted as usize, owned, "flows are counted wrong");
         Ok(())
     }

@@ -4,9 +4,9 @@ use crate::testing::steps::{Decision, decide_to_uplink};
 use crate::{
     abi::{
         drop_reason::DropReason,
-        limits,
         macs::Macs,
         network::Network,
+        owner::Owner,
         publish::Publish,
         state::State,
         time::{Ticks, ticks},
@@ -523,7 +523,7 @@ fn inbound_flows_have_own_quota<A: Fixture>() {
     let there = left(&model, &udp(C1_SIDE, (A::C1, 4000), (A::WORLD, 53))).unwrap();
     assert!(left(&model, &answer(&there, 0)).is_ok());
     let counts = model.counts.borrow();
-    assert_eq!((counts[&(C1_SLOT | limits::COUNT_INBOUND)], counts[&C1_SLOT]), (2, 1));
+    assert_eq!((counts[&Owner::inbound(C1_SLOT)], counts[&Owner::of(C1_SLOT)]), (2, 1));
 }
 
 fn quota_evicts_half_open_or_expired_flow<A: Fixture>() {
@@ -534,7 +534,10 @@ fn quota_evicts_half_open_or_expired_flow<A: Fixture>() {
     for port in 4000..4010 {
         assert!(left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).is_ok(), "{port}");
     }
-    assert_eq!((model.counts.borrow()[&C1_SLOT], model.counts.borrow()[&C2_SLOT]), (2, 1));
+    assert_eq!(
+        (model.counts.borrow()[&Owner::of(C1_SLOT)], model.counts.borrow()[&Owner::of(C2_SLOT)]),
+        (2, 1)
+    );
     for port in [4008, 4009] {
         let there = left(&model, &udp(C1_SIDE, (A::C1, port), (A::WORLD, 53))).unwrap();
         let _ = left(&model, &answer(&there, 0)).unwrap();
@@ -559,6 +562,6 @@ fn collect_any_removes_both_entries<A: Fixture>() {
         assert!(!collect(&model, &key, Collect::Ended), "it has not ended");
         assert!(collect(&model, &key, Collect::Any));
         assert!(model.flows.borrow().is_empty());
-        assert_eq!(model.counts.borrow()[&C1_SLOT], 0);
+        assert_eq!(model.counts.borrow()[&Owner::of(C1_SLOT)], 0);
     }
 }

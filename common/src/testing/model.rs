@@ -17,6 +17,7 @@ use crate::{
         fragment::{Datagram, Fragments, QUEUED_FRAME_BYTES, QueuedKey},
         macs::Macs,
         network::Network,
+        owner::Owner,
         publish::Publish,
         time::Ticks,
         uplink::Uplink,
@@ -64,7 +65,7 @@ pub struct Model<A> {
     /// The age ring: keys of flows, oldest first.
     pub age_ring: RefCell<VecDeque<Tuple<A>>>,
     /// Flow counts of endpoints, by slot.
-    pub counts: RefCell<HashMap<u32, u32>>,
+    pub counts: RefCell<HashMap<Owner, u32>>,
     /// Epochs by slot.
     pub epochs: HashMap<u32, u32>,
     /// Latest expiry of any tracked host flow that is TCP or remapped, in ticks.
@@ -143,16 +144,16 @@ impl<A: Address> FlowStore<A> for Model<A> {
         self.flows.borrow_mut().remove(key).is_some()
     }
 
-    fn count_flow(&self, slot: u32, most: u32) -> bool {
+    fn count_flow(&self, owner: Owner, most: u32) -> bool {
         let mut counts = self.counts.borrow_mut();
-        let count = counts.entry(slot).or_default();
+        let count = counts.entry(owner).or_default();
         let fits = *count < most;
         *count += u32::from(fits);
         fits
     }
 
-    fn uncount_flow(&self, slot: u32) {
-        *self.counts.borrow_mut().get_mut(&slot).expect("a slot that was counted") -= 1;
+    fn uncount_flow(&self, owner: Owner) {
+        *self.counts.borrow_mut().get_mut(&owner).expect("a slot that was counted") -= 1;
     }
 
     fn push_newest(&self, key: &Tuple<A>) {

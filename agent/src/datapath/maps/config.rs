@@ -15,7 +15,7 @@ use causeway_api::{
     types::publish::{PublishPorts, PublishSpec},
 };
 use causeway_common::{
-    abi::{self, Network, maps, nat_behaviour, time::ticks},
+    abi::{self, Network, maps, nat_behaviour, owner::Owner, time::ticks},
     wire::address::{V4, V6},
 };
 use ipnet::IpNet;
@@ -437,9 +437,7 @@ impl Tables {
         // Whatever began through the slot's last owner is stale, even what a packet in flight began
         // after it was freed.
         self.bump(slot)?;
-        let kinds = [0, abi::COUNT_MAPPINGS, abi::COUNT_INBOUND];
-        for index in kinds.into_iter().flat_map(|kind| [slot | kind, slot | kind | abi::COUNT_IPV6])
-        {
+        for index in Owner::count_indexes(slot) {
             self.counts
                 .set(index, 0, 0)
                 .with_context(|| format!("counting the flows of slot {slot} from zero"))?;
