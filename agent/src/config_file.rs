@@ -3,9 +3,9 @@
 //! ```toml
 //! # All keys are optional but a network's name and subnets, and a container's name.
 //! uplinks = ["eth0"]              # default: the interfaces of the default route
-//! allow_bind = false              # true: processes of the host may have published ports too; as `up --allow-bind`
+//! allow_bind = false              # true: host processes may bind published ports
 //! xdp = "auto"                    # or "on"; default: "off"; as `up --xdp`
-//! device = "veth"                 # or "netkit", from Linux 6.11 on: what connects containers that are made from now on; as `up --device`
+//! device = "veth"                 # of new containers; or "netkit", from Linux 6.11
 //!
 //! [tables]
 //! flows = 262144                  # how many flows there is room for
@@ -17,19 +17,19 @@
 //! bridge = "cw1"                  # default: cwN with the lowest free N
 //! mtu = 1500                      # bytes; default: the uplink's
 //! internal = false                # true: nothing leaves or enters, the host excepted
-//! masquerade = true               # false: source addresses are kept; "ipv4", "ipv6": they are translated for that family alone
+//! masquerade = true               # or false; "ipv4", "ipv6": for one family only
 //! icc = true                      # false: its containers do not reach each other
-//! timeouts = { tcp-established = 7440, udp = 120 }     # seconds; the names and defaults are those of `network create --timeout`
-//! ports = "1024-32767"            # where masquerade takes a source port from when the container's own is taken
-//! mapping = "symmetric"           # or "full-cone": one port toward everybody, and anybody may send to it
+//! timeouts = { udp = 120 }        # seconds; names as in `network create --timeout`
+//! ports = "1024-32767"            # source ports, if the container's own is in use
+//! mapping = "symmetric"           # or "full-cone": endpoint-independent (RFC 4787)
 //! max_flows = 131072              # of one container at once; default: half of the table
 //!
 //! [[container]]                   # its namespace /run/netns/web is made
 //! name = "web"
 //! network = "front"               # default: default
-//! ip = "10.20.0.10"               # default: the next free address; one of each family: ["10.20.0.10", "fd12:3456:789a::10"]
+//! ip = "10.20.0.10"               # or a list, one per family; default: the next free
 //! mac = "02:63:0a:14:00:0a"       # default: derived from the first address
-//! publish = ["8080:80/tcp", { ports = "127.0.0.1:5300:53/udp", from = ["127.0.0.0/8"] }]    # from: as `publish add --from`
+//! publish = ["8080:80/tcp", { ports = "127.0.0.1:5300:53/udp", from = ["127.0.0.0/8"] }]
 //! ```
 //!
 //! What a former file declared and this one does not is removed. Where a network or container is
@@ -389,7 +389,8 @@ mod tests {
     #[test]
     fn each_family_can_be_named_for_itself() {
         let text = "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\", \"fd00::/64\"]\nmasquerade = \"ipv4\"\n\
-                    [[container]]\nname = \"c\"\nip = [\"10.0.0.9\", \"fd00::9\"]\n[[container]]\nname = \"d\"\nip = \"fd00::7\"";
+                    [[container]]\nname = \"c\"\nip = [\"10.0.0.9\", \
+                    \"fd00::9\"]\n[[container]]\nname = \"d\"\nip = \"fd00::7\"";
         let config = parse(text).unwrap();
         assert_eq!(
             config.networks[0].masquerade,
@@ -472,7 +473,8 @@ mod tests {
             ),
             ("[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.1/24\"]", "write 10.0.0.0/24"),
             (
-                "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/8\"]\n[[network]]\nname = \"b\"\nsubnets = [\"10.1.0.0/16\"]",
+                "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/8\"]\n[[network]]\n\
+                 name = \"b\"\nsubnets = [\"10.1.0.0/16\"]",
                 "lab.toml: network 'b': the subnet 10.1.0.0/16 overlaps network 'a'",
             ),
             (

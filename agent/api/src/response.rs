@@ -361,8 +361,10 @@ mod tests {
         assert_eq!(
             serde_json::to_value(network).unwrap(),
             json!({
-                "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"], "bridge": "cw0", "mtu": 1500,
-                "internal": false, "masquerade": true, "icc": true, "timeouts": {"udp-stream": 300}, "ports": "1024-32767",
+                "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"],
+                "bridge": "cw0", "mtu": 1500,
+                "internal": false, "masquerade": true, "icc": true,
+                "timeouts": {"udp-stream": 300}, "ports": "1024-32767",
                 "mapping": "full-cone", "max_flows": null, "containers": ["web"],
             })
         );
@@ -392,7 +394,8 @@ mod tests {
                 "name": "web", "state": "running", "netns": "/run/netns/web",
                 "endpoints": [{
                     "network": "default", "addresses": ["172.18.0.2/16"], "gateways": ["172.18.0.1"],
-                    "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv01234567", "device": "netkit", "mtu": 1500,
+                    "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv01234567",
+                    "device": "netkit", "mtu": 1500,
                 }],
                 "publishes": [{
                     "container": "web", "protocol": "tcp", "host_address": null, "host_port": "8000-8001",
@@ -430,7 +433,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(flow).unwrap(),
             json!({
-                "protocol": "udp", "state": "established", "container": null, "network": null, "forward": both, "reply": both,
+                "protocol": "udp", "state": "established", "container": null, "network": null,
+                "forward": both, "reply": both,
                 "packets": 1, "bytes": 2, "expires_in_s": 3,
             })
         );

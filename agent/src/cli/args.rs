@@ -40,7 +40,8 @@ use crate::instance::Instance;
     arg_required_else_help = false,
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
-    after_help = "Example:\n  causeway up\n  causeway container create web -p 8080:80\n  causeway container exec web -- ip address"
+    after_help = "Example:\n  causeway up\n  causeway container create web -p 8080:80\n  \
+                  causeway container exec web -- ip address"
 )]
 pub struct Cli {
     /// The verb.
@@ -78,9 +79,9 @@ pub enum Verb {
     /// SIGTERM, SIGINT and a crash end the agent only: links, containers and the datapath stay, and
     /// the next `up` takes them over. `CAUSEWAY_LOG` (off, error, warn, info, debug, trace) sets
     /// the log level on stderr.
-    #[command(
-        after_help = "Example:\n  causeway up --uplink eth0\n  causeway up --check --config causeway.toml\n  causeway up --netns host --instance lab"
-    )]
+    #[command(after_help = "Example:\n  causeway up --uplink eth0\n  \
+                      causeway up --check --config causeway.toml\n  causeway up --netns host \
+                      --instance lab")]
     Up(Up),
     /// Remove everything that the agent made, and end it; works without a running agent too
     #[command(after_help = "Example:\n  causeway down")]
@@ -127,7 +128,8 @@ pub enum Verb {
         subcommand_value_name = "VERB",
         subcommand_help_heading = "Verbs",
         args_conflicts_with_subcommands = true,
-        after_help = "Example:\n  causeway flows\n  causeway flows ls --container web --protocol tcp --json\n  causeway flows flush --address 203.0.113.0/24"
+        after_help = "Example:\n  causeway flows\n  causeway flows ls --container web \
+                      --protocol tcp --json\n  causeway flows flush --address 203.0.113.0/24"
     )]
     Flows {
         /// The verb.
@@ -213,9 +215,8 @@ pub enum ContainerVerb {
     )]
     Create(ContainerCreate),
     /// Connect an existing network namespace to a network
-    #[command(
-        after_help = "Example:\n  causeway container attach web --pid 4711\n  causeway container attach web --netns /run/netns/web -p 8080:80"
-    )]
+    #[command(after_help = "Example:\n  causeway container attach web --pid 4711\n  \
+                      causeway container attach web --netns /run/netns/web -p 8080:80")]
     Attach(ContainerAttach),
     /// List containers
     #[command(after_help = "Example:\n  causeway container ls")]
@@ -238,9 +239,9 @@ pub enum ContainerVerb {
 #[derive(Debug, Subcommand)]
 pub enum PublishVerb {
     /// Publish ports of a container at ports of the host
-    #[command(
-        after_help = "Example:\n  causeway publish add web 8080:80\n  causeway publish add web 10.0.2.2:5000-5010:5000-5010/udp --from 203.0.113.0/24"
-    )]
+    #[command(after_help = "Example:\n  causeway publish add web 8080:80\n  \
+                      causeway publish add web 10.0.2.2:5000-5010:5000-5010/udp --from \
+                      203.0.113.0/24")]
     Add(PublishAdd),
     /// Remove a publish and end its flows
     #[command(after_help = "Example:\n  causeway publish rm web 8080:80")]
@@ -250,9 +251,8 @@ pub enum PublishVerb {
     /// New flows go to the new container. Existing flows end at once, or stay where they are for at
     /// most --drain seconds; flows that an earlier move left to drain end too. The next `up
     /// --config` moves a publish of the configuration file back.
-    #[command(
-        after_help = "Example:\n  causeway publish move 8080 web2\n  causeway publish move 10.0.2.2:5000-5010/udp web2 --drain 30"
-    )]
+    #[command(after_help = "Example:\n  causeway publish move 8080 web2\n  \
+                      causeway publish move 10.0.2.2:5000-5010/udp web2 --drain 30")]
     Move(PublishMove),
     /// List publishes
     #[command(after_help = "Example:\n  causeway publish ls")]
@@ -601,10 +601,13 @@ mod tests {
             "down --json",
             "--json --instance lab down",
             "network create front --subnet 10.20.0.0/16",
-            "network create front --subnet 10.20.0.0/16 --subnet 2001:db8::/64 --bridge br0 --gateway 10.20.0.1 --mtu 9000 --internal --no-masquerade --no-icc",
-            "network create front --no-masquerade=ipv6 --subnet 10.20.0.0/16 --subnet fd12:3456:789a::/64 --gateway fd12:3456:789a::9",
+            "network create front --subnet 10.20.0.0/16 --subnet 2001:db8::/64 --bridge br0 \
+             --gateway 10.20.0.1 --mtu 9000 --internal --no-masquerade --no-icc",
+            "network create front --no-masquerade=ipv6 --subnet 10.20.0.0/16 --subnet \
+             fd12:3456:789a::/64 --gateway fd12:3456:789a::9",
             "container create web --network front --ip 10.20.0.9 --ip fd12:3456:789a::9",
-            "network create front --subnet 10.20.0.0/16 --timeout udp=30 --timeout tcp-established=7440 --ports 20000-20009 --mapping full-cone --max-flows 1000",
+            "network create front --subnet 10.20.0.0/16 --timeout udp=30 --timeout \
+             tcp-established=7440 --ports 20000-20009 --mapping full-cone --max-flows 1000",
             "network ls",
             "network ls --json --instance lab",
             "network inspect front",
@@ -629,7 +632,8 @@ mod tests {
             "flows ls",
             "flows flush",
             "flows --container web",
-            "flows ls --container web --network default --protocol tcp --state established --address 203.0.113.0/24 --json",
+            "flows ls --container web --network default --protocol tcp --state established \
+             --address 203.0.113.0/24 --json",
             "flows flush --protocol 47 --address 2001:db8::1",
             "stats",
         ] {

@@ -19,7 +19,8 @@ use ipnet::IpNet;
 use crate::state::{State, container::Container, network::Network, publish::Publish};
 
 /// Context of an error that leaves the host without its default network.
-const NO_DEFAULT: &str = "cannot make the network 'default'; declare networks of your own in a file and give it with --config";
+const NO_DEFAULT: &str = "cannot make the network 'default'; declare networks of your own in a \
+                          file and give it with --config";
 
 /// One change of one object.
 #[derive(Clone, Debug)]

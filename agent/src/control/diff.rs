@@ -439,7 +439,8 @@ fn check_unused(state: &State, name: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let what = format!(
-        "network '{name}' is declared otherwise than it is, or no longer, and these containers that were added by command are on it: {}",
+        "network '{name}' is declared otherwise than it is, or no longer, and these containers \
+         that were added by command are on it: {}",
         stay.join(", ")
     );
     bail!(

@@ -199,7 +199,8 @@ mod tests {
             }))
             .unwrap();
             let endpoint: Endpoint = serde_json::from_value(serde_json::json!({
-                "network": "n", "addresses": addresses, "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv0",
+                "network": "n", "addresses": addresses, "mac": "02:63:ac:12:00:02",
+                "interface": "eth0", "host_side": "cwv0",
             }))
             .unwrap();
             let places = places(&endpoint, &network).unwrap();
@@ -229,7 +230,8 @@ mod tests {
             let container: Container = serde_json::from_value(serde_json::json!({
                 "name": "web", "netns": "/run/netns/web", "cookie": 1, "made": true,
                 "endpoints": [{
-                    "network": "n", "addresses": addresses, "mac": "02:63:ac:12:00:02", "interface": "eth0", "host_side": "cwv0",
+                    "network": "n", "addresses": addresses, "mac": "02:63:ac:12:00:02",
+                    "interface": "eth0", "host_side": "cwv0",
                 }],
             }))
             .unwrap();

@@ -15,8 +15,8 @@ use super::resource::{
 use crate::{datapath::Datapath, instance::Instance, state::State};
 
 /// Removes everything, and goes on after what fails. `host` is none if its namespace is gone: its
-/// links went with it. The state file stays if something failed, so that it can be tried again. With
-/// `keep_datapath` the datapath stays: it belongs to another agent.
+/// links went with it. The state file stays if something failed, so that it can be tried again.
+/// With `keep_datapath` the datapath stays: it belongs to another agent.
 pub async fn remove_instance(
     instance: &Instance,
     state: &State,

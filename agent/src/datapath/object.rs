@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn the_verdict_is_what_comes_before_the_figures() {
-        let log = "; let packet = parse();\ncombined stack size of 4 calls is 544. Too large\nverification time 2022247 usec\n\
+        let log = "; let packet = parse();\ncombined stack size of 4 calls is 544. Too large\n\
+                   verification time 2022247 usec\n\
                    stack depth 200+8+152\nprocessed 86267 insns (limit 1000000)\n\n";
         assert_eq!(verdict(log), "combined stack size of 4 calls is 544. Too large");
         assert_eq!(verdict("R1 invalid mem access 'scalar'\n"), "R1 invalid mem access 'scalar'");

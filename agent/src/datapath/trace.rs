@@ -1,5 +1,6 @@
 //! The lines of an object that was built with `cargo xtask build --trace`: one for each packet and
-//! program, with the steps that the packet took. They go to the agent's log with the target `packet`.
+//! program, with the steps that the packet took. They go to the agent's log with the target
+//! `packet`.
 
 use std::{thread, time::Duration};
 

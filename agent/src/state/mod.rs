@@ -233,14 +233,15 @@ mod tests {
             "version": 1,
             "host": {"netns": "/proc/1/ns/net", "cookie": 1, "sysctls": [{"key": "ipv4/ip_forward", "value": "0"}]},
             "networks": {"default": {
-                "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"], "bridge": "cw0", "mtu": 1500,
+                "name": "default", "subnets": ["172.18.0.0/16"], "gateways": ["172.18.0.1"],
+                "bridge": "cw0", "mtu": 1500,
                 "internal": false, "masquerade": true, "icc": true, "last": "172.18.0.2"
             }},
             "containers": {"web": {
                 "name": "web", "netns": "/run/netns/web", "cookie": 7, "made": true,
                 "endpoints": [{
-                    "network": "default", "addresses": ["172.18.0.2/16"], "mac": "02:63:ac:12:00:02", "interface": "eth0",
-                    "host_side": "cwv01234567"
+                    "network": "default", "addresses": ["172.18.0.2/16"], "mac": "02:63:ac:12:00:02",
+                    "interface": "eth0", "host_side": "cwv01234567"
                 }],
                 "publishes": [{"spec": "8080:80/tcp"}]
             }}

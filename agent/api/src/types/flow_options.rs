@@ -145,7 +145,8 @@ impl FlowPolicy {
         let below = self.timeouts.iter().filter_map(|(timeout, seconds)| {
             let (floor, rfc) = timeout.floor().filter(|(floor, _)| seconds < floor)?;
             Some(format!(
-                "the timeout {timeout} of {seconds} s is below the {floor} s that {rfc} requires: flows may end while they are in use"
+                "the timeout {timeout} of {seconds} s is below the {floor} s that {rfc} \
+                 requires: flows may end while they are in use"
             ))
         });
         below.collect()

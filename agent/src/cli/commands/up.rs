@@ -206,9 +206,9 @@ fn refuse_private_sysfs() -> anyhow::Result<()> {
     )
 }
 
-/// The namespace's name if this process runs inside `ip netns exec`. That mounts a fresh `/sys` over
-/// bpffs and cgroup2 in a mount namespace of its own: pins there end with the process, and mounts
-/// there are invisible to other processes.
+/// The namespace's name if this process runs inside `ip netns exec`. That mounts a fresh `/sys`
+/// over bpffs and cgroup2 in a mount namespace of its own: pins there end with the process, and
+/// mounts there are invisible to other processes.
 pub(crate) fn private_sysfs() -> Option<String> {
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
     if namespace("self").is_some() && namespace("self") == namespace("1") {
@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn sysfs_source_is_the_namespace_name() {
-        let usual = "22 28 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let usual = "22 28 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n\
+                     30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         assert_eq!(sysfs_source(usual), Some("sysfs"));
         let inside = format!("{usual}99 28 0:77 / /sys rw,relatime - sysfs lab rw\n");
         assert_eq!(sysfs_source(&inside), Some("lab"));

@@ -82,7 +82,8 @@ impl Agent {
             None => {
                 if self.warned.is_due(Warning::NoSocketDestroy) {
                     warn!(
-                        "this kernel cannot end sockets (it has no CONFIG_INET_DIAG_DESTROY): connections of the host's processes outlive the \
+                        "this kernel cannot end sockets (it has no CONFIG_INET_DIAG_DESTROY): \
+                         connections of the host's processes outlive the \
                          publishes that they were made through"
                     );
                 }

@@ -54,7 +54,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Puts back what it was, also if it was an earlier agent that began. Succeeds if nothing was begun.
+    /// Puts back what it was, also if it was an earlier agent that began. Succeeds if nothing was
+    /// begun.
     pub(in crate::control) fn end_inheriting(&mut self) -> anyhow::Result<()> {
         let Some(at) =
             self.state.host.sysctls.iter().position(|sysctl| sysctl.key == DEFAULT_FORWARDING)
@@ -92,8 +93,10 @@ impl Agent {
         let Some(Network { name, bridge, .. }) = self.state.networks.get(network) else { return };
         if self.warned.is_due(Warning::NotForwarding(name.clone())) {
             warn!(
-                "net.ipv6.conf.{bridge}.forwarding was switched off, so containers of network '{name}' do not reach the world by IPv6; switch it \
-                 on with 'sysctl net.ipv6.conf.{bridge}.forwarding=1' (until its routers' next advertisements the host then lacks the \
+                "net.ipv6.conf.{bridge}.forwarding was switched off, so containers of network \
+                 '{name}' do not reach the world by IPv6; switch it \
+                 on with 'sysctl net.ipv6.conf.{bridge}.forwarding=1' (until its routers' next \
+                 advertisements the host then lacks the \
                  default routes that it has from them)"
             );
         }
