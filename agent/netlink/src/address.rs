@@ -21,15 +21,16 @@ use crate::netlink::{Netlink, errno, reason};
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
-    /// The interface.
+    /// Index of the interface.
     pub index: u32,
-    /// With its prefix length.
+    /// The address with its prefix length.
     pub address: IpNet,
-    /// IPv6 whose duplicate address detection has not ended: it cannot be used yet.
+    /// IPv6: duplicate address detection has not ended, so the address cannot be used yet.
     pub tentative: bool,
-    /// IPv6 whose preferred lifetime is over: it is for what began before (RFC 4862 section 5.5.4).
+    /// IPv6: the preferred lifetime is over. Only flows that began before use the address (RFC 4862
+    /// section 5.5.4).
     pub deprecated: bool,
-    /// IPv6 for privacy, which another one replaces within days (RFC 8981).
+    /// IPv6: a temporary address, which another one replaces within days (RFC 8981).
     pub temporary: bool,
 }
 
@@ -42,8 +43,8 @@ impl Netlink {
     pub async fn add_address(&self, index: u32, address: IpNet) -> anyhow::Result<()> {
         let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
-            // The agent gives every address once, so that there is nothing to detect, and an
-            // address that is tentative cannot be used.
+            // The agent gives every address once, so there is no duplicate to detect, and a
+            // tentative address cannot be used.
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         let Err(error) = request.execute().await else {
@@ -83,7 +84,7 @@ impl Netlink {
         found.is_ok_and(|route| route.is_some_and(|route| route.header.kind == RouteType::Local))
     }
 
-    /// Every address but those that turned out to be another's.
+    /// Every address, except those for which duplicate address detection failed.
     pub async fn addresses(&self) -> anyhow::Result<Vec<InterfaceAddress>> {
         let messages: Vec<_> = self
             .handle
@@ -99,7 +100,7 @@ impl Netlink {
 }
 
 fn address_of(message: &AddressMessage) -> Option<InterfaceAddress> {
-    // On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL is ours; IPv6 mostly
+    // On a point-to-point link IFA_ADDRESS is the peer's address and IFA_LOCAL is ours; IPv6 mostly
     // has the first only.
     let (mut own, mut flags) = (None, AddressFlags::empty());
     for attribute in &message.attributes {
@@ -118,8 +119,8 @@ fn address_of(message: &AddressMessage) -> Option<InterfaceAddress> {
         address,
         tentative: has(AddressFlags::Tentative),
         deprecated: has(AddressFlags::Deprecated),
-        // The same bit is IFA_F_TEMPORARY; of IPv4 it says that the address is not the first of its
-        // subnet.
+        // IFA_F_TEMPORARY and IFA_F_SECONDARY are one bit; for IPv4 it marks an address that is not
+        // the first of its subnet.
         temporary: has(AddressFlags::Secondary),
     })
 }

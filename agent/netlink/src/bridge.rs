@@ -13,22 +13,22 @@ use rtnetlink::{
 
 use crate::netlink::{Netlink, errno, reason};
 
-/// A port of a bridge, behind which is one MAC.
+/// A port of a bridge with one MAC behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct PortSpec {
-    /// The interface.
+    /// Index of the interface.
     pub index: u32,
-    /// The bridge.
+    /// Index of the bridge.
     pub controller: u32,
     /// Port isolation: no traffic to other isolated ports of the bridge.
     pub isolated: bool,
-    /// What is behind it.
+    /// The MAC behind the port.
     pub mac: Mac,
 }
 
 impl Netlink {
-    /// Makes a bridge, up, and answers its index. The MAC is set, so that it does not change as
-    /// ports come and go.
+    /// Makes a bridge, sets it up and returns its index. The MAC is set explicitly, so that it does
+    /// not change as ports come and go.
     pub async fn create_bridge(&self, name: &str, mac: Mac, mtu: u32) -> anyhow::Result<u32> {
         name::check_interface(name)?;
         let message = LinkMessageBuilder::<LinkBridge>::new(name).address(mac.0.to_vec()).build();
@@ -46,8 +46,8 @@ impl Netlink {
             }
         }
         let index = self.index_of(name).await?;
-        // Not in the first request: a bridge keeps its MTU when ports come and go only if it was
-        // changed after it was made.
+        // In a second request: a bridge keeps its MTU when ports come and go only if the MTU was
+        // changed after the bridge was made.
         let change = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
         self.change_or_delete(index, change)
             .await
@@ -55,25 +55,25 @@ impl Netlink {
         Ok(index)
     }
 
-    /// Makes an interface a port of its bridge, and sets it up. Again is done.
+    /// Makes an interface a port of its bridge, and sets it up. Idempotent.
     ///
-    /// The bridge learns nothing from it, or a frame with another's source MAC would have what is
-    /// for that one sent here. It is told what is behind the port instead, and so needs no flooding
-    /// to find it.
+    /// Learning is off: otherwise a frame with a spoofed source MAC would draw the traffic of the
+    /// MAC's owner to this port. A static entry names the MAC behind the port instead, so flooding
+    /// is not needed to find it.
     pub async fn join_bridge(&self, port: &PortSpec) -> anyhow::Result<()> {
         let PortSpec { index, controller, .. } = *port;
         let what = || format!("cannot make interface number {index} a port of its bridge");
-        // In steps: the kernel takes a port's MACs and options only for one that is a port. The MAC
-        // is known before flooding ends, and traffic comes last.
+        // In steps: the kernel accepts MACs and options only for an interface that is a port
+        // already. The MAC is entered before flooding is switched off, and the port is set up last.
         let join = LinkUnspec::new_with_index(index).controller(controller).build();
         self.change(join).await.with_context(what)?;
         self.handle
             .neighbours()
             .add_bridge(index, &port.mac.0)
-            // Static; "permanent" would mean that it is the bridge's own.
+            // Static; "permanent" would mark the MAC as the bridge's own.
             .state(NeighbourState::Noarp)
-            // In the bridge's table, and not to be moved by what it learns from a port that others
-            // have added.
+            // In the bridge's table, and not moved by what the bridge learns from ports that other
+            // programs have added.
             .flags(NeighbourFlags::Controller | NeighbourFlags::Sticky)
             .replace()
             .execute()

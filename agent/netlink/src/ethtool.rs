@@ -1,4 +1,4 @@
-//! What only `SIOCETHTOOL` sets of an interface.
+//! Settings of an interface that only `SIOCETHTOOL` changes.
 #![expect(unsafe_code, reason = "one system call, with pointers to plain data that outlives it")]
 
 use std::{os::fd::AsRawFd as _, ptr};
@@ -43,9 +43,9 @@ struct Channels {
     combined: u32,
 }
 
-/// Lets one end of a veth pair take frames that its other end sends by XDP, on as many CPUs as they
-/// come from (Linux 5.13): it must receive as a network card does, which is what GRO asks for.
-/// Packets that come otherwise are received as before. Again is done.
+/// Lets one end of a veth pair receive frames that XDP redirects to its other end, on as many CPUs
+/// as they come from (Linux 5.13): the end must receive by NAPI, which enabling GRO switches on.
+/// Other packets are received as before. Idempotent.
 pub fn receive_by_napi(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     name::check_interface(interface)?;
     let work = || {
@@ -65,17 +65,17 @@ pub fn receive_by_napi(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Asks in the namespace of the calling thread. The name has been checked, so it fits.
+/// Issues the ioctl in the namespace of the calling thread. The name has been checked, so it fits.
 fn ask<T: Copy>(interface: &str, value: &mut T) -> nix::Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: an ifreq is plain data, and all zeros is one.
+    // SAFETY: an ifreq is plain data, for which all zeros is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *place = libc::c_char::from_ne_bytes([byte]);
     }
     request.ifr_ifru.ifru_data = ptr::from_mut(value).cast();
-    // SAFETY: the kernel reads and writes `request` and the `value` in it, which both live until it
-    // returns; the command in front of the value says which structure it is.
+    // SAFETY: the kernel reads and writes `request` and the `value` that it points to, which both
+    // outlive the call; the command at the start of the value tells the kernel its type.
     Errno::result(unsafe {
         libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, ptr::from_mut(&mut request))
     })

@@ -19,27 +19,28 @@ use crate::netlink::{Netlink, errno, reason};
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Its index in its namespace.
+    /// Index in its namespace.
     pub index: u32,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// None where it has no Ethernet header (a tunnel).
+    /// MAC; none for an interface without an Ethernet header (a tunnel).
     pub mac: Option<Mac>,
-    /// In bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// `IFF_UP`.
     pub up: bool,
-    /// `veth`, `bridge`, …; none for a physical one.
+    /// Kind: `veth`, `bridge`, …; none for a physical interface.
     pub kind: Option<String>,
-    /// The bridge it is a port of.
+    /// Index of the bridge that it is a port of.
     pub controller: Option<u32>,
-    /// The interface that it is upon, or a veth's other end (`IFLA_LINK`).
+    /// Index of the interface below (of a VLAN, for example), or of a veth's other end
+    /// (`IFLA_LINK`).
     pub lower: Option<u32>,
-    /// What a physical one is connected by: `pci`, `virtio`, … (`IFLA_PARENT_DEV_BUS_NAME`).
+    /// Bus of a physical interface: `pci`, `virtio`, … (`IFLA_PARENT_DEV_BUS_NAME`).
     pub bus: Option<String>,
     /// `IFLA_IFALIAS`.
     pub alias: Option<String>,
-    /// `IFLA_GROUP`: zero unless somebody set it.
+    /// `IFLA_GROUP`; 0 by default.
     pub group: u32,
 }
 
@@ -79,7 +80,7 @@ impl Link {
 }
 
 impl Netlink {
-    /// Every interface.
+    /// Lists the interfaces.
     pub async fn links(&self) -> anyhow::Result<Vec<Link>> {
         let messages: Vec<_> = self
             .handle
@@ -93,7 +94,7 @@ impl Netlink {
         Ok(messages.into_iter().map(Link::from_message).collect())
     }
 
-    /// The interface of that name.
+    /// Finds an interface by its name.
     pub async fn link(&self, name: &str) -> anyhow::Result<Option<Link>> {
         if name::check_interface(name).is_err() {
             return Ok(None);
@@ -109,7 +110,7 @@ impl Netlink {
         }
     }
 
-    /// Removes an interface. Absent is done.
+    /// Removes an interface. Succeeds if absent.
     pub async fn delete_link(&self, index: u32) -> anyhow::Result<()> {
         match self.handle.link().del(index).execute().await {
             Err(error) if errno(&error) != Some(Errno::ENODEV) => Err(reason(error))
@@ -118,12 +119,12 @@ impl Netlink {
         }
     }
 
-    /// Removes several interfaces at once, which must be ones that can be removed: one by one, each
-    /// waits for every CPU to have forgotten it. They are put into a group that no other interface
-    /// is in, and the kernel removes that. One that is gone is done.
+    /// Removes several virtual interfaces at once: one by one, each removal waits for an RCU grace
+    /// period. They are put into a group that has no other interface, and the kernel removes the
+    /// group. Succeeds for those that are absent.
     pub async fn delete_links(&self, indexes: &[u32]) -> anyhow::Result<()> {
         let taken: BTreeSet<u32> = self.links().await?.into_iter().map(|link| link.group).collect();
-        // There are fewer interfaces than numbers; zero is the group of all others.
+        // There are fewer interfaces than numbers; group 0 is the default.
         let group = (1..u32::MAX).find(|group| !taken.contains(group)).unwrap_or(u32::MAX);
         let mut any = false;
         for index in indexes {
@@ -170,7 +171,7 @@ impl Netlink {
         self.handle.link().change(change).execute().await.map_err(|error| reason(error).into())
     }
 
-    /// The second half of making an interface: if it fails, there is none.
+    /// Completes an interface that was just made, and removes it if that fails.
     pub(super) async fn change_or_delete(
         &self,
         index: u32,
@@ -178,7 +179,7 @@ impl Netlink {
     ) -> anyhow::Result<()> {
         let changed = self.change(change).await;
         if changed.is_err() {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = self.delete_link(index).await;
         }
         changed

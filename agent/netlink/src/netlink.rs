@@ -1,4 +1,4 @@
-//! A netlink socket in one namespace, and the kernel's answers in words.
+//! A netlink socket in one namespace, and the kernel's answers as errors.
 
 use anyhow::Context as _;
 use causeway_api::Error;

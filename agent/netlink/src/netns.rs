@@ -30,7 +30,7 @@ use nix::{getsockopt_impl, sockopt_impl};
 
 use crate::loopback;
 
-/// Where named namespaces are, for `ip netns` too.
+/// The folder of named namespaces, which `ip netns` uses too.
 pub const FOLDER: &str = "/run/netns";
 
 /// An open network namespace.
@@ -41,9 +41,9 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// The calling thread's.
+    /// Opens the calling thread's namespace.
     pub fn current() -> anyhow::Result<Self> {
-        // Spelled out, so that the path means the same to every reader.
+        // With both numbers, so that the path means the same to every reader.
         let path = PathBuf::from(format!("/proc/{}/task/{}/ns/net", process::id(), gettid()));
         let file = File::open(&path).with_context(|| {
             format!("cannot open this thread's network namespace, {}", path.display())
@@ -51,7 +51,7 @@ impl Netns {
         Ok(Self { file, path })
     }
 
-    /// The one at `path`, which must be a network namespace, else a clear error.
+    /// Opens the namespace at `path`. Fails if the file is not a network namespace.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let tried = || format!("cannot open the network namespace {}", path.display());
         let file = open_for_reading(path).map_err(|error| match error.kind() {
@@ -95,8 +95,8 @@ impl Netns {
         }
     }
 
-    /// Makes `/run/netns/NAME` as `ip netns add` does (so that `ip netns` sees it), `lo` up. Fails
-    /// if the name is taken.
+    /// Makes `/run/netns/NAME` as `ip netns add` does, so that `ip netns` lists it, and sets `lo`
+    /// up. Fails if the name is taken.
     pub fn create(name: &str) -> anyhow::Result<Self> {
         check_name(name)?;
         let path = named(name);
@@ -115,14 +115,13 @@ impl Netns {
         )?;
         let made = unshare_onto(&path).and_then(|()| Self::open(&path));
         if made.is_err() {
-            // What is left of a failed attempt would only take the name; the first error is the one
-            // to tell.
+            // A file that is left would only occupy the name; the first error is the one to report.
             let _ = Self::remove(name);
         }
         made.with_context(|| format!("cannot make the network namespace '{name}'"))
     }
 
-    /// Makes one without a name, which goes with its last handle.
+    /// Makes a namespace without a name; it ends with its last handle.
     pub fn nameless() -> anyhow::Result<Self> {
         on_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)
@@ -131,12 +130,12 @@ impl Netns {
         })?
     }
 
-    /// Unmounts and removes `/run/netns/NAME`. Absent is done.
+    /// Unmounts and removes `/run/netns/NAME`. Succeeds if absent.
     pub fn remove(name: &str) -> anyhow::Result<()> {
         check_name(name)?;
         let path = named(name);
         loop {
-            // More than once: a namespace can have been mounted over another.
+            // In a loop: a namespace may have been mounted over another one.
             match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) => {}
                 Err(Errno::EINVAL | Errno::ENOENT) => break,
@@ -156,12 +155,12 @@ impl Netns {
         }
     }
 
-    /// Where it was opened.
+    /// The path at which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A second handle on it.
+    /// Opens a second handle.
     pub fn try_clone(&self) -> anyhow::Result<Self> {
         let file = self
             .file
@@ -170,7 +169,7 @@ impl Netns {
         Ok(Self { file, path: self.path.clone() })
     }
 
-    /// `SO_NETNS_COOKIE` of a socket in it: what BPF programs know it by.
+    /// `SO_NETNS_COOKIE` of a socket in the namespace; BPF programs compare it.
     pub fn cookie(&self) -> anyhow::Result<u64> {
         self.run(|| {
             let probe = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
@@ -185,7 +184,7 @@ impl Netns {
         })
     }
 
-    /// Device and inode of its file: two are equal if and only if they are one namespace.
+    /// Device and inode of its file: equal if and only if the namespaces are the same.
     pub fn id(&self) -> anyhow::Result<(u64, u64)> {
         let of_file = self
             .file
@@ -194,14 +193,14 @@ impl Netns {
         Ok((of_file.dev(), of_file.ino()))
     }
 
-    /// Moves the calling thread into it. Never call this on a thread of a tokio runtime.
+    /// Moves the calling thread into the namespace. Never call this on a thread of a tokio runtime.
     pub fn enter(&self) -> anyhow::Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET)
             .map_err(Error::os)
             .with_context(|| format!("cannot enter the network namespace {}", self.path.display()))
     }
 
-    /// Runs `work` in it, on a thread made for that.
+    /// Runs `work` in the namespace, on a new thread.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
         on_thread(|| self.enter().map(|()| work()))?
     }
@@ -244,13 +243,13 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opened so that a FIFO or a device does not make us wait.
+/// Opens a file without blocking on a FIFO or a device.
 fn open_for_reading(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
-/// Makes `/run/netns` a shared mount, so that what is mounted in it appears (and goes away) in
-/// every mount namespace. The lock is the one iproute2 takes for the same.
+/// Makes `/run/netns` a shared mount, so that mounts in it appear and disappear in every mount
+/// namespace. iproute2 takes the same lock.
 fn share_folder() -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o755).create(FOLDER) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -303,7 +302,7 @@ fn unshare_onto(path: &Path) -> anyhow::Result<()> {
     })?
 }
 
-/// A namespace is a thread's: a thread that went into another one is never used again.
+/// Runs `work` on a thread of its own: a thread that entered another namespace is not used again.
 fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work);

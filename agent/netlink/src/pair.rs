@@ -17,19 +17,19 @@ use crate::{
 /// A pair to make.
 #[derive(Debug)]
 pub struct PairSpec<'a> {
-    /// What both sides are.
+    /// Kind of both sides.
     pub device: Device,
-    /// The host side's name.
+    /// Name of the host side.
     pub host_side: &'a str,
-    /// The container side's name.
+    /// Name of the container side.
     pub container_side: &'a str,
-    /// Where the container side is born.
+    /// Namespace in which the container side is made.
     pub container: &'a Netns,
-    /// The container side's.
+    /// MAC of the container side.
     pub mac: Mac,
-    /// In bytes, of both sides.
+    /// MTU of both sides in bytes.
     pub mtu: u32,
-    /// `IFLA_IFALIAS` of the host side: the container's name for people who look.
+    /// `IFLA_IFALIAS` of the host side: the container's name, as `ip link` shows it.
     pub alias: &'a str,
 }
 
@@ -49,15 +49,15 @@ impl PairSpec<'_> {
 }
 
 impl Netlink {
-    /// Makes a pair with its container side already in the container's namespace and up, and
-    /// answers the host side's index. That one is down: nothing passes until [`Self::join_bridge`].
+    /// Makes a pair, with the container side in the container's namespace and up, and returns the
+    /// index of the host side. The host side is down: no packet passes until [`Self::join_bridge`].
     pub async fn create_pair(&self, spec: &PairSpec<'_>) -> anyhow::Result<u32> {
         let PairSpec { device, host_side, container_side, container, .. } = *spec;
         name::check_interface(host_side)?;
         name::check_interface(container_side)?;
         let index =
             self.add_pair(device, spec.message(), host_side, container_side, container).await?;
-        // The kernel takes it only for an interface that exists.
+        // The kernel accepts an alias only for an interface that exists.
         let change = LinkUnspec::new_with_index(index).alias(spec.alias).build();
         self.change_or_delete(index, change)
             .await
@@ -65,8 +65,8 @@ impl Netlink {
         Ok(index)
     }
 
-    /// Makes a veth pair whose far end is `peer` in `peer_netns`, both up (labs need it), and
-    /// answers the near end's index.
+    /// Makes a veth pair with the far end `peer` in `peer_netns`, both up, and returns the index of
+    /// the near end. For labs.
     pub async fn create_veth_between(
         &self,
         name: &str,
@@ -82,7 +82,7 @@ impl Netlink {
         self.add_pair(Device::Veth, veth(name, far).up().build(), name, peer, peer_netns).await
     }
 
-    /// Fails if the kernel has no such pairs: by making one where nobody sees it.
+    /// Fails if the kernel does not have the kind: makes a pair in a namespace of its own.
     pub async fn check_device(device: Device) -> anyhow::Result<()> {
         if device == Device::Veth {
             return Ok(());
@@ -93,7 +93,7 @@ impl Netlink {
             host_side: "near",
             container_side: "far",
             container: &nowhere,
-            // Before Linux 6.11 the kernel chooses it.
+            // Before Linux 6.11 the kernel chooses the MAC.
             mac: Mac([2, 0, 0, 0, 0, 1]),
             mtu: 1500,
             alias: "",
@@ -136,9 +136,9 @@ impl Netlink {
             return Err(reason(error)).context(what);
         }
         let index = self.index_of(name).await?;
-        // Not in the request: neither kind can be up before it knows its other end (ENOTCONN).
+        // In a second request: neither kind can be set up before its other end exists (ENOTCONN).
         if let Err(error) = Self::set_up_in(peer_netns, peer_name).await {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = self.delete_link(index).await;
             return Err(error);
         }
@@ -152,17 +152,17 @@ impl Netlink {
 }
 
 fn veth(name: &str, far: LinkMessage) -> LinkMessageBuilder<LinkVeth> {
-    // Its second name is that of the far end in a message that this one replaces.
+    // The builder puts the second name into a peer message, which is replaced here.
     LinkMessageBuilder::<LinkVeth>::new(name, "").set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
 }
 
-/// With Ethernet headers, as a bridge needs them.
+/// Netkit in L2 mode: with Ethernet headers, which a bridge needs.
 fn netkit(name: &str, far: LinkMessage) -> LinkMessageBuilder<LinkNetkit> {
     LinkMessageBuilder::<LinkNetkit>::new(name, "", NetkitMode::L2).set_info_data(InfoData::Netkit(
         vec![
             InfoNetkit::Mode(NetkitMode::L2),
             InfoNetkit::Policy(NetkitPolicy::Pass),
-            // What the container sends goes nowhere while no program decides about it.
+            // Packets of the container are dropped until a program is attached.
             InfoNetkit::PeerPolicy(NetkitPolicy::Drop),
             InfoNetkit::Peer(far),
         ],

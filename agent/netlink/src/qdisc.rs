@@ -7,13 +7,14 @@ use rtnetlink::packet_route::tc::TcHandle;
 
 use crate::netlink::{Netlink, errno, reason};
 
-/// `TC_H_CLSACT`: where it hangs.
+/// `TC_H_CLSACT`: the parent of clsact.
 const PARENT: u32 = 0xffff_fff1;
-/// Its own handle.
+/// Handle of clsact.
 const HANDLE: u32 = 0xffff_0000;
 
 impl Netlink {
-    /// Removes the clsact of an interface unless filters of others are in it. Absent is done.
+    /// Removes the clsact qdisc of an interface unless it has filters of other programs. Succeeds
+    /// if absent.
     pub async fn delete_empty_clsact(&self, index: u32) -> anyhow::Result<()> {
         let tried = || format!("cannot remove the clsact qdisc of interface number {index}");
         let number = i32::try_from(index).with_context(tried)?;
@@ -23,7 +24,7 @@ impl Netlink {
                 let request = handle.traffic_filter(number).get();
                 let request = if egress { request.egress() } else { request.ingress() };
                 let answer: Result<Vec<_>, _> = request.execute().try_collect().await;
-                // Without the qdisc there is nothing to ask for.
+                // Without the qdisc the request fails.
                 answer.is_ok_and(|filters| !filters.is_empty())
             }
         };

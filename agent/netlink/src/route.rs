@@ -20,20 +20,19 @@ use rtnetlink::{
 
 use crate::netlink::{Netlink, errno, reason};
 
-/// A route of the main table: one that leads somewhere, or that says that nothing does
-/// (`blackhole`, `unreachable`, `prohibit`).
+/// A route of the main table: unicast, `blackhole`, `unreachable` or `prohibit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// `0.0.0.0/0` for a default route.
+    /// Destination; `0.0.0.0/0` or `::/0` for a default route.
     pub destination: IpNet,
-    /// The interface it leaves through; none where it leads nowhere (the kernel names loopback for
-    /// such a one of IPv6).
+    /// Index of the output interface; none for a route that is not unicast (for which the kernel
+    /// names loopback in IPv6).
     pub output: Option<u32>,
-    /// The next hop; none if on link.
+    /// Next hop; none if the destination is on link.
     pub gateway: Option<IpAddr>,
-    /// Smaller is preferred.
+    /// Metric; the smallest is preferred.
     pub metric: u32,
-    /// The kernel has it from a router's advertisement.
+    /// Learned from a router advertisement.
     pub advertised: bool,
 }
 
@@ -67,7 +66,7 @@ impl Netlink {
         self.add(route.build(), &what).await
     }
 
-    /// Adds a route that leads nowhere (labs need it).
+    /// Adds a blackhole route. For labs.
     pub async fn add_blackhole(&self, destination: IpNet) -> anyhow::Result<()> {
         let what = format!("the blackhole route {destination}");
         let route = RouteMessageBuilder::<IpAddr>::new()
@@ -77,7 +76,7 @@ impl Netlink {
         self.add(route.build(), &what).await
     }
 
-    /// The routes of the main table, both families.
+    /// Lists the routes of the main table, of both families.
     pub async fn routes(&self) -> anyhow::Result<Vec<Route>> {
         let mut routes = Vec::new();
         for query in [
@@ -118,7 +117,7 @@ impl Netlink {
     }
 }
 
-/// One for each next hop.
+/// One route per next hop of a message.
 fn routes_of(message: &RouteMessage) -> Vec<Route> {
     let unspecified: IpAddr = if message.header.address_family == AddressFamily::Inet6 {
         Ipv6Addr::UNSPECIFIED.into()

@@ -1,4 +1,4 @@
-//! Connected sockets of one namespace: listed, and ended (`sock_diag(7)`, and `SOCK_DESTROY` from
+//! Connected sockets of one namespace: listed and destroyed (`sock_diag(7)`; `SOCK_DESTROY` from
 //! Linux 4.5 on).
 
 use std::{
@@ -26,24 +26,24 @@ pub struct SockDiag {
     socket: OwnedFd,
 }
 
-/// A socket that is connected.
+/// A connected socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Connected {
-    /// What BPF programs know it by.
+    /// `SO_COOKIE`, which BPF programs see too.
     pub cookie: u64,
-    /// IPv4 also where an IPv6 socket speaks it.
+    /// Peer; an IPv4-mapped address is here as IPv4.
     pub remote: SocketAddr,
     family: u8,
     protocol: u8,
     id: Id,
 }
 
-/// What became of a socket that was to be ended.
+/// What became of a socket that was to be destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Its process is told so by `ECONNABORTED`; the other end of a TCP connection by a reset.
+    /// Its process gets `ECONNABORTED`, and the peer of a TCP connection a reset.
     Now,
-    /// It was gone already.
+    /// The socket had ended before.
     Before,
 }
 
@@ -58,7 +58,7 @@ struct Header {
     port: u32,
 }
 
-/// `struct inet_diag_sockid`. Ports and addresses are in network order.
+/// `struct inet_diag_sockid`. Ports and addresses are in network byte order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 struct Id {
@@ -101,9 +101,8 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 
-/// Those in which a TCP socket has a peer that it could send to or hear from, numbered as in the
-/// kernel's `tcp_states.h`: neither `TIME_WAIT`, which no process has, nor `CLOSE` and `LISTEN`.
-/// UDP knows the first alone, for a socket that is connected.
+/// Bit set of the states (`tcp_states.h`) in which a TCP socket has a peer: all but `TIME_WAIT`,
+/// which no process holds, `CLOSE` and `LISTEN`. A connected UDP socket is in the first one.
 const STATES: [u32; 8] = [1, 2, 3, 4, 5, 8, 9, 11];
 
 impl SockDiag {
@@ -124,7 +123,7 @@ impl SockDiag {
         Ok(Self { socket })
     }
 
-    /// The connected sockets, of both families, among those with the given cookies.
+    /// Lists the connected sockets of both families that have one of the cookies.
     pub fn connected(
         &self,
         protocol: Protocol,
@@ -162,7 +161,7 @@ impl SockDiag {
         Ok(found)
     }
 
-    /// Ends a socket for its process. None if the kernel cannot do that (it is built without
+    /// Destroys a socket. None if the kernel cannot (it was built without
     /// `CONFIG_INET_DIAG_DESTROY`).
     pub fn end(&self, connected: &Connected) -> anyhow::Result<Option<Ended>> {
         let Connected { family, protocol, id, .. } = *connected;
@@ -182,7 +181,7 @@ impl SockDiag {
         }
     }
 
-    /// Sends a request, and hands over all that comes back for it.
+    /// Sends a request, and passes every answer on.
     fn ask(
         &self,
         kind: u16,
@@ -198,7 +197,7 @@ impl SockDiag {
         };
         let message = [bytemuck::bytes_of(&header), bytemuck::bytes_of(request)].concat();
         send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
-        // More than the kernel puts into one message of a dump.
+        // Longer than any message of a dump.
         let mut buffer = vec![0; 1 << 16];
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
@@ -218,7 +217,7 @@ impl SockDiag {
                         }
                     }
                 }
-                // Each begins at a multiple of four, and is never shorter than its header.
+                // Each message begins at a multiple of four, and is never shorter than its header.
                 let length = (header.length as usize).next_multiple_of(4).max(size_of::<Header>());
                 rest = rest.get(length..).unwrap_or_default();
             }

@@ -1,4 +1,4 @@
-//! Network sysctls of one namespace: read before written, written only if different.
+//! Network sysctls of one namespace. A value is written only if it differs.
 
 use std::{
     fs, io,
@@ -10,8 +10,8 @@ use causeway_api::Error;
 
 use crate::netns::Netns;
 
-/// The value of `/proc/sys/net/KEY` in `netns` (`KEY` as `ipv4/ip_forward`), without its newline;
-/// none if there is no such key.
+/// Reads `/proc/sys/net/KEY` in `netns` (`KEY` as `ipv4/ip_forward`), without its newline; none if
+/// there is no such key.
 pub fn get(netns: &Netns, key: &str) -> anyhow::Result<Option<String>> {
     let path = path_of(key)?;
     netns
@@ -19,7 +19,7 @@ pub fn get(netns: &Netns, key: &str) -> anyhow::Result<Option<String>> {
         .with_context(|| format!("cannot read sysctl net/{key} in {}", netns.path().display()))
 }
 
-/// Sets it, and answers what it was if that was different.
+/// Writes a value, and returns the former one if it differs.
 pub fn set(netns: &Netns, key: &str, value: &str) -> anyhow::Result<Option<String>> {
     let path = path_of(key)?;
     netns
@@ -62,7 +62,7 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// The kernel prints lists with tabs.
+/// Compares values as lists of words: the kernel prints lists with tabs.
 fn same(one: &str, other: &str) -> bool {
     one.split_whitespace().eq(other.split_whitespace())
 }

@@ -19,9 +19,8 @@ const GROUPS: [MulticastGroup; 5] = [
 
 const BURST: Duration = Duration::from_millis(100);
 
-/// Answers a channel that gets a message after each burst of changes (a burst is gathered for some
-/// 100 ms; the channel holds one message, more are the same). The channel ends if the kernel's
-/// does.
+/// Returns a channel that gets a message after each burst of changes. A burst is gathered for some
+/// 100 ms; the channel holds one message. It ends if the kernel's socket does.
 #[expect(clippy::unused_async, reason = "it must be called on a runtime, which async says best")]
 pub async fn changes(netns: &Netns) -> anyhow::Result<mpsc::Receiver<()>> {
     let runtime = tokio::runtime::Handle::current();
@@ -35,10 +34,10 @@ pub async fn changes(netns: &Netns) -> anyhow::Result<mpsc::Receiver<()>> {
 
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        // The connection ends with its last handle.
+        // The connection lives as long as its last handle.
         let _handle = handle;
-        // What the events say does not matter, lost ones (ENOBUFS) come as an event too: who is
-        // told reads the state anew.
+        // The content of events does not matter, as the receiver reads the state anew. Lost events
+        // (ENOBUFS) arrive as an event too.
         while let Some(_first) =
             tokio::select! { event = events.next() => event, () = sender.closed() => None }
         {
