@@ -560,7 +560,8 @@ mod tests {
     }
 
     const FILE: &str = "[[network]]\nname = \"front\"\nsubnets = [\"10.20.0.0/24\"]\n\
-                        [[container]]\nname = \"web\"\nnetwork = \"front\"\npublish = [\"8080:80\"]\n";
+                        [[container]]\nname = \"web\"\nnetwork = \"front\"\npublish = \
+                        [\"8080:80\"]\n";
 
     #[test]
     fn a_file_that_is_in_force_changes_nothing() {
@@ -729,7 +730,8 @@ mod tests {
         };
         let subnets = subnet::check_all(&spec.subnets).unwrap();
         let network: Network = serde_json::from_value(serde_json::json!({
-            "name": spec.name, "subnets": subnets, "gateways": ipam::choose_gateways(&subnets, &spec.gateways).unwrap(),
+            "name": spec.name, "subnets": subnets, "gateways": ipam::choose_gateways(&subnets,
+            &spec.gateways).unwrap(),
             "bridge": "cw0", "mtu": 1500, "internal": false, "masquerade": true, "icc": true,
         }))
         .unwrap();

@@ -433,7 +433,8 @@ mod tests {
     fn a_publish_that_serves_no_client_is_refused() {
         let check = |subnet: &str, internal: bool, publish: &str| {
             let network: Network = serde_json::from_value(serde_json::json!({
-                "name": "n", "subnets": [subnet], "gateways": [], "bridge": "cw0", "mtu": 1500, "internal": internal,
+                "name": "n", "subnets": [subnet], "gateways": [], "bridge": "cw0", "mtu": 1500,
+                "internal": internal,
                 "masquerade": true, "icc": true,
             }))
             .unwrap();

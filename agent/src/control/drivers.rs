@@ -7,13 +7,14 @@ use causeway_api::types::xdp::Xdp;
 
 use super::snapshot::Uplink;
 
-/// What runs where.
+/// The uplinks that run the XDP program, and the containers that receive from it.
 #[derive(Debug, Default)]
 pub(super) struct Drivers {
     pub(super) wanted: Xdp,
-    /// By uplink: why its driver does not run the program, if it does not.
+    /// By index of the uplink: why its driver does not run the program; none if it does.
     pub(super) uplinks: BTreeMap<u32, Option<String>>,
-    /// The host sides whose containers were asked to take frames, whether they do or not.
+    /// Indexes of the host sides whose container side was told to receive redirected frames,
+    /// whether that succeeded or not.
     pub(super) asked: BTreeSet<u32>,
 }
 

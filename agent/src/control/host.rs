@@ -24,7 +24,7 @@ use super::{
 pub struct Handles {
     /// The namespace.
     pub netns: Netns,
-    /// A socket in it.
+    /// A netlink socket in the namespace.
     pub netlink: Netlink,
 }
 
@@ -39,11 +39,11 @@ pub(super) struct Host {
     /// What connects containers that are made from now on.
     pub(super) device: Device,
     changes: Option<mpsc::Receiver<()>>,
-    /// Its own addresses, as the datapath has them.
+    /// The addresses of the host, as the datapath has them.
     pub(super) local: BTreeSet<IpAddr>,
-    /// Addresses that are no longer its own, whose flows have not ended yet.
+    /// Addresses that the host no longer has, whose flows have not been ended yet.
     pub(super) lost: BTreeSet<IpAddr>,
-    /// By index.
+    /// The uplinks by index, as the datapath has them.
     pub(super) uplinks: BTreeMap<u32, Uplink>,
     pub(super) drivers: Drivers,
 }
@@ -52,9 +52,9 @@ pub(super) struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ipv6 {
     Enabled,
-    /// By sysctl.
+    /// Switched off by `net.ipv6.conf.all.disable_ipv6`.
     Disabled,
-    /// The kernel was built or started without it.
+    /// The kernel was built or started without IPv6.
     Absent,
 }
 
@@ -89,7 +89,8 @@ impl Host {
                 return;
             }
             warn!(
-                "the kernel no longer reports changes; restart the agent if an uplink or an address changes"
+                "the kernel no longer reports changes; restart the agent if an uplink or an \
+                 address changes"
             );
             self.changes = None;
         }

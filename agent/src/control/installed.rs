@@ -137,7 +137,8 @@ impl Installed {
     }
 }
 
-/// Where the publishes of a container lead. IPv6 clients reach one of IPv4 alone too.
+/// The target of the publishes of a container. IPv6 clients reach a container with IPv4 alone by
+/// its IPv4-mapped address.
 pub(super) fn target_of(container: &Container) -> PublishTarget {
     let (mut v4, mut v6) = (None, None);
     for address in container.addresses() {
@@ -149,7 +150,7 @@ pub(super) fn target_of(container: &Container) -> PublishTarget {
     PublishTarget { v4, v6: v6.or_else(|| v4.map(|address: Ipv4Addr| address.to_ipv6_mapped())) }
 }
 
-/// An address that an endpoint is known by, and where it is.
+/// An address of an endpoint, with its subnet and gateway.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     address: IpAddr,
@@ -157,7 +158,7 @@ struct Place {
     gateway: IpAddr,
 }
 
-/// One for each of [`Endpoint::known_by`].
+/// The place of each address in [`Endpoint::known_by`].
 fn places(endpoint: &Endpoint, network: &Network) -> anyhow::Result<Vec<Place>> {
     let mut places = Vec::new();
     for address in endpoint.addresses.iter().map(IpNet::addr) {
@@ -165,7 +166,7 @@ fn places(endpoint: &Endpoint, network: &Network) -> anyhow::Result<Vec<Place>> 
             network.place_of(address).context("its address is of none of its network's subnets")?;
         places.push(Place { address, subnet, gateway });
     }
-    // That of its IPv6 address, or of its only one.
+    // In the subnet of its IPv6 address, or of its only address.
     if let (Some(alias), Some(Place { subnet, gateway, .. })) = (endpoint.alias(), places.last()) {
         let prefix_len =
             if subnet.addr().is_ipv6() { subnet.prefix_len() } else { 96 + subnet.prefix_len() };
@@ -175,7 +176,7 @@ fn places(endpoint: &Endpoint, network: &Network) -> anyhow::Result<Vec<Place>> 
     Ok(places)
 }
 
-/// IPv4 as it is among IPv6 addresses.
+/// The IPv4-mapped address of an IPv4 address.
 const fn mapped(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -194,7 +195,8 @@ mod tests {
             let subnets: Vec<IpNet> =
                 subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
             let network: Network = serde_json::from_value(serde_json::json!({
-                "name": "n", "subnets": subnets, "gateways": ipam::choose_gateways(&subnets, &[]).unwrap(),
+                "name": "n", "subnets": subnets, "gateways": ipam::choose_gateways(&subnets,
+                &[]).unwrap(),
                 "bridge": "cw0", "mtu": 1500, "internal": false, "masquerade": true, "icc": true,
             }))
             .unwrap();

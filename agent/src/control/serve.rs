@@ -70,7 +70,8 @@ impl Agent {
                 }
                 _ = collect.tick() => {
                     if let Err(error) = self.installed.datapath.sweep() {
-                        warn!(error = self.instance.line(&error), "ended flows cannot be collected");
+                        let error = self.instance.line(&error);
+                        warn!(error, "ended flows cannot be collected");
                     }
                 }
             }

@@ -16,17 +16,18 @@ use ipnet::IpNet;
 /// MTU in bytes of Ethernet, for a host without an uplink.
 const USUAL_MTU: u32 = 1500;
 
-/// An interface that leads outside.
+/// An interface that leads outside, with at least one masquerade address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uplink {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) mac: Mac,
-    /// What masqueraded flows get, of each family; one at least is there.
+    /// IPv4 address of masqueraded flows.
     pub(super) v4: Option<Ipv4Addr>,
+    /// IPv6 address of masqueraded flows.
     pub(super) v6: Option<Ipv6Addr>,
     pub(super) mtu: u32,
-    /// The families whose default route it has, or had last.
+    /// The families whose default route it has, or was the last to have.
     routed: BTreeSet<Family>,
 }
 
@@ -52,25 +53,25 @@ impl HostSnapshot {
             .map(|ours| ours.address.addr())
     }
 
-    /// Whether an address is one of the host's own, 127.0.0.0/8 and `::1` included.
+    /// Whether an address is the host's, 127.0.0.0/8 and `::1` included.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.iter().any(|ours| ours.address.addr() == address)
     }
 
-    /// Whether the host has routes from the advertisements of routers.
+    /// Whether the host has routes that it learned from router advertisements.
     pub(super) fn hears_routers(&self) -> bool {
         self.routes.iter().any(|route| route.advertised)
     }
 
-    /// All of the host's addresses that can be used, but loopback's.
+    /// The host's addresses that can be used, except those of loopback.
     pub(super) fn local_addresses(&self) -> BTreeSet<IpAddr> {
         let addresses =
             self.addresses.iter().filter(|ours| !ours.tentative).map(|ours| ours.address.addr());
         addresses.filter(|address| !address.is_loopback()).collect()
     }
 
-    /// Those that were asked for, else those of the default routes of either family, as far as they
-    /// have an address.
+    /// The uplinks: the interfaces that were asked for, else those of the default routes of either
+    /// family, as far as they have an address.
     pub(super) fn uplinks(
         &self,
         wanted: &[String],
@@ -106,8 +107,9 @@ impl HostSnapshot {
         uplinks.collect()
     }
 
-    /// The interfaces of a family's default routes. While it has none those that had it stay: what
-    /// is on their own link is still to be reached, and the route may be back in a moment.
+    /// The interfaces of a family's default routes. While there is no default route the interfaces
+    /// that had it stay uplinks: neighbours on their link are still reachable, and the route may be
+    /// back in a moment.
     fn routed(&self, family: Family, present: &BTreeMap<u32, Uplink>) -> BTreeSet<u32> {
         let outputs = self.default_outputs(family);
         if !outputs.is_empty() {
@@ -141,8 +143,8 @@ impl HostSnapshot {
         on_it.find(|address| !address.is_link_local()).or(first)
     }
 
-    /// The interface's best global address: first one that is still preferred, then one that the
-    /// whole world can answer, then one that lasts. Of equals the one that it is already.
+    /// The interface's best global address. Ranked by: preferred before deprecated, global before
+    /// unique local, permanent before temporary, the present one before others.
     fn masquerade_v6(&self, index: u32, before: Option<Ipv6Addr>) -> Option<Ipv6Addr> {
         let on_it = self.addresses.iter().filter(|ours| ours.index == index && !ours.tentative);
         let candidates = on_it.filter_map(|ours| {
@@ -173,7 +175,8 @@ impl HostSnapshot {
             }
             Some(link) => {
                 format!(
-                    "the interface '{}' has no IPv4 address and no global IPv6 one, so it is no uplink",
+                    "the interface '{}' has no IPv4 address and no global IPv6 one, so it is no \
+                     uplink",
                     link.name
                 )
             }
@@ -208,7 +211,7 @@ impl HostSnapshot {
         uplinks.values().map(|uplink| uplink.mtu).min().unwrap_or(USUAL_MTU)
     }
 
-    /// Fails if a subnet holds addresses that the host knows already.
+    /// Fails if a subnet overlaps an address or a route of the host.
     pub(super) fn check_free(&self, subnet: IpNet) -> Result<(), Error> {
         let overlaps = |what: String| {
             Err(Error::in_use(format!("the subnet {subnet} overlaps {what}"))
@@ -218,15 +221,15 @@ impl HostSnapshot {
             let link = self.links.iter().find(|link| Some(link.index) == index);
             link.map_or_else(String::new, |link| format!(" on {}", link.name))
         };
-        // Addresses first: each has a route too, and the address says more.
+        // Addresses first: each has a route too, and the error names the interface.
         for InterfaceAddress { index, address, .. } in &self.addresses {
             if subnet::overlap(address.trunc(), subnet) {
                 return overlaps(format!("the host's address {address}{}", on(Some(*index))));
             }
         }
         for route in &self.routes {
-            // The default route, and what VPNs put over it (two halves; of IPv6 also 2000::/3), say
-            // nothing about who has which address.
+            // The default route, and the halves of it (and 2000::/3) that VPNs add, do not say that
+            // addresses are in use.
             let everything = match route.destination {
                 IpNet::V4(_) => route.destination.prefix_len() <= 1,
                 IpNet::V6(_) => route.destination.prefix_len() <= 3,
@@ -240,7 +243,7 @@ impl HostSnapshot {
     }
 }
 
-/// Loopback has one too, of zeros.
+/// Whether frames on the interface have an Ethernet header. Loopback has a MAC of zeros.
 pub(super) fn has_ethernet_header(link: &Link) -> bool {
     link.mac.is_some_and(|mac| mac.0 != [0; 6])
 }

@@ -1,4 +1,4 @@
-//! `down`: removing all that the state names, with an agent or without one.
+//! `down`: removes everything that the state names, with or without a running agent.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ pub async fn remove_instance(
             errors.extend(delete_named(netlink, &network.bridge).await.err());
         }
     }
-    // After the links: until then the programs keep networks apart.
+    // After the links: while they exist the programs keep networks apart.
     let datapath = if keep_datapath { Ok(Vec::new()) } else { Datapath::remove(instance.name()) };
     match datapath {
         Ok(left) => {
@@ -63,7 +63,8 @@ pub async fn remove_instance(
     (removed, errors)
 }
 
-/// All at once; one by one if that fails, to remove what can be and to tell of the rest by name.
+/// Removes the host sides at once, or one by one if that fails, so that an error names the
+/// interface.
 async fn delete_host_sides(netlink: &Netlink, state: &State) -> Vec<anyhow::Error> {
     let names: BTreeSet<&str> = state
         .containers

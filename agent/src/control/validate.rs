@@ -192,7 +192,8 @@ impl Checker<'_> {
         }
         if attach.interfaces.contains(INTERFACE) {
             let what = format!(
-                "{path} has an interface '{INTERFACE}' already, which is what the container side is called"
+                "{path} has an interface '{INTERFACE}' already, which is what the container side \
+                 is called"
             );
             bail!(Error::in_use(what).hint("rename it or remove it"));
         }

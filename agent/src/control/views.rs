@@ -42,8 +42,8 @@ impl Agent {
         Ok(self.view_container(container, &self.links().await?))
     }
 
-    /// The path of the container's namespace. It may lead elsewhere by now: to another process that
-    /// got the number of one that ended, or to a namespace that another program made.
+    /// The path of the container's namespace. Fails if the path leads elsewhere by now: a process
+    /// number may be reused, and another program may have made a namespace of that name.
     pub(super) fn container_enter(&self, name: &str) -> anyhow::Result<&Path> {
         let container = self.state.container(name)?;
         if cookie_at(&container.netns) != container.cookie {

@@ -69,7 +69,7 @@ impl Agent {
         publishes.flat_map(|publish| &publish.drains).map(|drain| drain.until).min()
     }
 
-    /// Ends what has drained for long enough.
+    /// Ends the flows of drains whose time is over.
     pub(in crate::control) fn end_drains(&mut self) -> anyhow::Result<()> {
         let now = since_boot()?;
         self.end_drains_of(|drain| drain.until <= now)?;
@@ -77,7 +77,7 @@ impl Agent {
         self.save()
     }
 
-    /// Ends the flows that finish in a container that goes.
+    /// Ends the flows that drain in a container, which is being removed.
     pub(super) fn end_drains_in(&mut self, container: &str) -> anyhow::Result<()> {
         self.end_drains_of(|drain| drain.container == container)
     }
@@ -118,7 +118,7 @@ impl Agent {
     }
 }
 
-/// Comes back at that time, in milliseconds since the machine started; never if there is none.
+/// Returns at a time in milliseconds since the machine started; never if there is none.
 pub(in crate::control) async fn until(time: Option<u64>) {
     match time {
         Some(time) => {
@@ -129,7 +129,8 @@ pub(in crate::control) async fn until(time: Option<u64>) {
     }
 }
 
-/// In milliseconds, by the clock that counts sleep too and that nobody sets.
+/// Milliseconds since the machine started, suspend included (`CLOCK_BOOTTIME`, which cannot be
+/// set).
 pub(in crate::control) fn since_boot() -> anyhow::Result<u64> {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map_err(Error::os)

@@ -36,7 +36,7 @@ impl Agent {
         Ok(Flushed { flows })
     }
 
-    /// A name that nothing has is a mistake, where nothing found would be taken for an answer.
+    /// Fails if a name in the filter does not exist: an empty list would be taken for an answer.
     fn check_filter(&self, filter: &FlowFilter) -> anyhow::Result<()> {
         filter.container.as_deref().map(|name| self.state.container(name)).transpose()?;
         filter.network.as_deref().map(|name| self.state.network(name)).transpose()?;

@@ -9,7 +9,7 @@ use crate::{control::agent::Agent, state::Sysctl};
 const FORWARD: &str = "ipv4/ip_forward";
 
 impl Agent {
-    /// Sets `ip_forward`. What was there is in the state file before it is changed.
+    /// Sets `ip_forward`. The state file has the former values before they change.
     pub(in crate::control) async fn enable_forwarding(&mut self) -> anyhow::Result<()> {
         let netns = &self.host.handles.netns;
         let before = sysctl::get(netns, FORWARD)?
@@ -29,9 +29,9 @@ impl Agent {
     }
 }
 
-/// What `ip_forward` and all that a write to it changes has now. The kernel then sets `forwarding`
-/// of every interface and of the interfaces to come to the same, and `accept_redirects` of all to
-/// the opposite (`inet_forward_change`).
+/// The present values of `ip_forward` and of the sysctls that a write to it changes: the kernel
+/// sets `forwarding` of every interface and of `default` to the same value, and `accept_redirects`
+/// of `all` to the opposite (`inet_forward_change`).
 fn before_forwarding(netns: &Netns, interfaces: &[&str]) -> anyhow::Result<Vec<Sysctl>> {
     let common = [FORWARD, "ipv4/conf/all/accept_redirects", "ipv4/conf/default/forwarding"]
         .map(str::to_owned);
@@ -45,13 +45,13 @@ fn before_forwarding(netns: &Netns, interfaces: &[&str]) -> anyhow::Result<Vec<S
     Ok(sysctls)
 }
 
-/// Writes back what was there, in the order of the list: `ip_forward` first, since it changes the
-/// others.
+/// Writes former values back in the order of the list: `ip_forward` first, since a write to it
+/// changes the others.
 pub(in crate::control) fn restore(netns: &Netns, sysctls: &[Sysctl]) -> Vec<anyhow::Error> {
     let mut errors = Vec::new();
     for Sysctl { key, value } in sysctls {
         match sysctl::get(netns, key) {
-            // Its interface went away.
+            // The interface of the key is gone.
             Ok(None) => {}
             Ok(Some(_)) => errors.extend(sysctl::set(netns, key, value).err()),
             Err(error) => errors.push(error),

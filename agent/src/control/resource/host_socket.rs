@@ -1,5 +1,6 @@
-//! Sockets of the host's processes whose publish no longer leads where they speak: they are ended,
-//! since no flow of theirs can be.
+//! Sockets of the host's processes that a publish connected with a container. They are destroyed
+//! when the publish no longer leads there: their packets are rewritten at the socket, so there is
+//! no flow to end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,9 +18,9 @@ use crate::{
 };
 
 impl Agent {
-    /// Ends every TCP connection and connected UDP socket of the host that went by a publish to
-    /// where none leads now. What an agent that died in between left undone is found too. That it
-    /// fails is said, and no reason for a verb to fail.
+    /// Destroys every connected TCP and UDP socket of the host whose publish no longer leads to its
+    /// peer, those that an earlier agent left included. A failure is logged and does not fail the
+    /// verb.
     pub(in crate::control) fn end_stray_sockets(&mut self) {
         if let Err(error) = self.try_end_stray_sockets() {
             warn!(
@@ -41,7 +42,7 @@ impl Agent {
         if tcp.is_empty() && udp.is_empty() {
             return Ok(());
         }
-        // Where nothing leads by either protocol it does not matter which one the socket's is.
+        // A socket that no publish of either protocol leads to is stale, whatever its protocol.
         let mut over: BTreeSet<HostSocket> = tcp
             .iter()
             .filter(|(key, _)| udp.contains_key(key))
@@ -51,7 +52,7 @@ impl Agent {
         for (protocol, strays) in strays.iter().filter(|(_, strays)| !strays.is_empty()) {
             let cookies: BTreeSet<u64> = strays.keys().map(|(cookie, _)| *cookie).collect();
             for connected in diag.connected(*protocol, &cookies)? {
-                // One that went elsewhere since is not meant.
+                // Only if the socket still has the peer that was noted.
                 if let Some(stray) = strays.get(&(connected.cookie, connected.remote)) {
                     if !self.end_socket(&diag, *protocol, &connected, stray)? {
                         return Ok(());
@@ -66,7 +67,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Answers whether this kernel can do it at all.
+    /// Destroys a socket. False if the kernel cannot destroy sockets.
     fn end_socket(
         &mut self,
         diag: &SockDiag,
@@ -76,7 +77,8 @@ impl Agent {
     ) -> anyhow::Result<bool> {
         match diag.end(connected)? {
             Some(Ended::Now) => {
-                info!(%protocol, meant = %stray.meant, container = %stray.container, "ended a connection of the host");
+                let HostSocket { meant, container, .. } = stray;
+                info!(%protocol, %meant, %container, "ended a connection of the host");
             }
             Some(Ended::Before) => {}
             None => {
@@ -93,8 +95,8 @@ impl Agent {
         Ok(true)
     }
 
-    /// Whether a publish leads from what a socket meant to where it speaks, or did and still
-    /// drains.
+    /// Whether a publish leads from the address that a socket's process asked for to the socket's
+    /// peer, or did and drains.
     fn leads(&self, protocol: Protocol, socket: &HostSocket) -> bool {
         let publishes =
             self.installed.publishes.iter().filter(|(ports, _)| is_of(ports, protocol, socket));
@@ -115,8 +117,8 @@ impl Agent {
     }
 }
 
-/// Whether what a socket meant is published so, and the port where it speaks is the one that it
-/// leads to.
+/// Whether ports match a socket: the process asked for one of the host ports, and the peer's port
+/// is the container port that it leads to.
 fn is_of(ports: &PublishPorts, protocol: Protocol, socket: &HostSocket) -> bool {
     let (meant, port) = (socket.meant, socket.container.port());
     ports.protocol == protocol

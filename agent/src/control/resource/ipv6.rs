@@ -12,15 +12,16 @@ use crate::{
     state::{Sysctl, network::Network},
 };
 
-/// What an interface that is made from then on has.
+/// `forwarding` of interfaces that are made from then on.
 const DEFAULT_FORWARDING: &str = "ipv6/conf/default/forwarding";
 
 impl Agent {
-    /// Makes a network's bridge, and answers its index.
+    /// Makes a network's bridge, and returns its index.
     ///
-    /// A bridge of an IPv6 network forwards, which `bpf_fib_lookup` demands of where a packet comes
-    /// from. It inherits that: when `forwarding` of an interface is written, the kernel drops the
-    /// default routes that the host has learned from routers (`rt6_purge_dflt_routers`).
+    /// The bridge of an IPv6 network must have `forwarding`, or `bpf_fib_lookup` refuses packets
+    /// that come in by it. The bridge inherits the value from `default`: a write to `forwarding` of
+    /// an interface makes the kernel drop the default routes that the host has learned from routers
+    /// (`rt6_purge_dflt_routers`).
     pub(super) async fn create_bridge(
         &mut self,
         network: &Network,
@@ -39,8 +40,8 @@ impl Agent {
         ended.and(created)
     }
 
-    /// What is made has `forwarding` until [`Self::end_inheriting`]. That it was not so before is
-    /// in the state file first.
+    /// Interfaces that are made have `forwarding` until [`Self::end_inheriting`]. The state file
+    /// has the former value before it changes.
     fn begin_inheriting(&mut self) -> anyhow::Result<()> {
         let netns = &self.host.handles.netns;
         let value = sysctl::get(netns, DEFAULT_FORWARDING)?
@@ -54,8 +55,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Puts back what it was, also if it was an earlier agent that began. Succeeds if nothing was
-    /// begun.
+    /// Writes the former value back, also if an earlier agent changed it. Idempotent.
     pub(in crate::control) fn end_inheriting(&mut self) -> anyhow::Result<()> {
         let Some(at) =
             self.state.host.sysctls.iter().position(|sysctl| sysctl.key == DEFAULT_FORWARDING)
@@ -77,8 +77,8 @@ impl Agent {
         set(&self.host.handles.netns, &network.bridge)
     }
 
-    /// Switches IPv6 forwarding of a bridge on again: another program switched it off, which it is
-    /// as a part of `all`.
+    /// Switches IPv6 forwarding of a bridge on again. A write to `conf.all.forwarding` switches it
+    /// off too.
     pub(in crate::control) fn forward_ipv6(&mut self, network: &str) -> anyhow::Result<()> {
         let bridge = &self.state.network(network)?.bridge;
         let key = format!("ipv6/conf/{bridge}/forwarding");
@@ -115,27 +115,28 @@ impl Agent {
     }
 }
 
-/// A network of IPv4 alone has interfaces without IPv6: no link-local address that would be a way
-/// around its policy.
+/// Disables IPv6 on an interface of a network without IPv6: a link-local address would bypass the
+/// network's policy.
 pub(super) fn disable_ipv6(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     let key = format!("ipv6/conf/{interface}/disable_ipv6");
     match sysctl::get(netns, &key)? {
-        // A kernel without IPv6.
+        // The kernel has no IPv6.
         None => Ok(()),
         Some(_) => sysctl::set(netns, &key, "1").map(|_| ()),
     }
 }
 
-/// An interface whose addresses are given by the agent alone, and can be used at once. What it has
-/// by default may be anything.
+/// Enables IPv6 on an interface that gets its addresses from the agent alone and can use them at
+/// once. Every setting is written, as defaults of the host may differ.
 pub(super) fn enable_ipv6(netns: &Netns, interface: &str) -> anyhow::Result<()> {
     let settings = [
         ("accept_ra", "0"),
-        // There is nothing to detect: the link-local address is of the MAC, which is given once.
+        // There is no duplicate to detect: the link-local address is derived from the MAC, which is
+        // unique.
         ("accept_dad", "0"),
-        // The programs know the link-local address by the MAC.
+        // The datapath derives the link-local address from the MAC.
         ("addr_gen_mode", "0"),
-        // As it is with IPv4's.
+        // As IPv4 behaves.
         ("keep_addr_on_down", "1"),
         ("disable_ipv6", "0"),
     ];

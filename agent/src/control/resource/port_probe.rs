@@ -1,4 +1,4 @@
-//! Which ports processes of the host have.
+//! Probes which ports sockets of the host hold.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -19,7 +19,7 @@ use nix::{
     },
 };
 
-/// The first port of the publish that a socket of the host has, for clients of one of the families.
+/// The first host port of a publish that a socket of the host holds in one of the families.
 pub(in crate::control) fn taken_port(
     host: &Netns,
     spec: &PublishPorts,
@@ -41,8 +41,8 @@ pub(in crate::control) fn taken_port(
     })
 }
 
-/// Tries the address for a moment. Nothing listens meanwhile, so no client sees it. What fails for
-/// another reason than the port's being in use does not count.
+/// Whether a bind fails because the address is in use. The probe does not listen, so clients do not
+/// see it. Other failures do not count.
 fn is_taken(protocol: Protocol, address: SocketAddr) -> bool {
     let (kind, number) = match protocol {
         Protocol::Tcp => (SockType::Stream, SockProtocol::Tcp),
@@ -53,16 +53,15 @@ fn is_taken(protocol: Protocol, address: SocketAddr) -> bool {
     let Ok(probe) = socket(family, kind, SockFlag::SOCK_CLOEXEC, number) else {
         return false;
     };
-    // What is published still, while a file is planned that publishes it otherwise, is no
-    // process's. Only root may set it, as the agent is.
+    // The bind program lets the mark pass: a port that is still published while a file is checked
+    // that publishes it otherwise is not held by a process. Setting the mark needs CAP_NET_ADMIN.
     let _ = setsockopt(&probe, Mark, &PROBE_MARK);
-    // With it a TCP port counts as taken by a listener, not by a connection that lingers in
-    // TIME_WAIT. UDP would let anybody in.
+    // With SO_REUSEADDR a TCP port counts as taken by a listener, not by a connection in TIME_WAIT.
+    // For UDP it would let every bind succeed.
     if protocol == Protocol::Tcp && setsockopt(&probe, ReuseAddr, &true).is_err() {
         return false;
     }
-    // Else it would be for IPv4 too, and a port taken that is so only there. Only an IPv6 socket
-    // takes it.
+    // A dual-stack socket would find ports taken that are so in IPv4 alone.
     if address.is_ipv6() && setsockopt(&probe, Ipv6V6Only, &true).is_err() {
         return false;
     }
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_port_is_taken_in_the_family_of_its_socket() {
-        // An IPv6 socket that is for IPv4 too takes both.
+        // A dual-stack socket takes both.
         for (listening, v4, v6) in
             [("0.0.0.0:0", true, false), ("[::1]:0", false, true), ("[::]:0", true, true)]
         {

@@ -61,7 +61,7 @@ impl Agent {
             self.sync_xdp(&uplink, snapshot)?;
             self.host.uplinks.insert(index, uplink);
         }
-        // Once new flows have another address.
+        // After new flows have another address.
         if !self.host.lost.is_empty() {
             self.installed.datapath.end_flows_of_addresses(&self.host.lost)?;
             self.host.lost.clear();

@@ -1,4 +1,4 @@
-//! XDP: on which uplinks, and which containers take what it redirects.
+//! XDP: attached to uplinks, and containers that receive the frames that it redirects.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Agent {
-    /// Lets an uplink's driver run the program, or not. Containers are reached without it too, so
-    /// no failure ends anything.
+    /// Attaches the XDP program to an uplink, or detaches it. tc does the same work without it, so
+    /// a failure to attach is no error.
     pub(super) fn sync_xdp(
         &mut self,
         uplink: &Uplink,
@@ -58,7 +58,7 @@ impl Agent {
         if why.is_some() { self.installed.datapath.remove_xdp(uplink.index) } else { Ok(()) }
     }
 
-    /// Does that for the interfaces that there are now.
+    /// Runs [`Self::sync_receivers`] over the host's present interfaces.
     pub(super) async fn find_receivers(&mut self) -> anyhow::Result<()> {
         if self.host.drivers.in_use() {
             let links = self.host.handles.netlink.links().await?;
@@ -67,8 +67,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Lets containers that are new take what XDP redirects, if it runs anywhere. One that cannot
-    /// is reached by tc.
+    /// Lets new containers receive frames that XDP redirects, if it runs on any uplink. A container
+    /// that cannot is reached by tc.
     pub(super) fn sync_receivers(&mut self, links: &[Link]) {
         if !self.host.drivers.in_use() {
             return;
@@ -79,7 +79,7 @@ impl Agent {
         let containers = self.state.containers.values();
         let mut new = Vec::new();
         for container in containers {
-            // A netkit pair has no way for frames that are no packets yet.
+            // A netkit device takes no XDP frames.
             for endpoint in
                 container.endpoints.iter().filter(|endpoint| endpoint.device == Device::Veth)
             {
@@ -119,7 +119,7 @@ impl Agent {
     }
 }
 
-/// What XDP on an interface would take from the host's own traffic, if anything.
+/// What XDP on an interface would cost the host's own traffic; none if nothing.
 fn xdp_cost(index: u32, links: &[Link]) -> Option<&'static str> {
     let link = links.iter().find(|link| link.index == index)?;
     if link.kind.as_deref() == Some("veth") {
@@ -127,7 +127,8 @@ fn xdp_cost(index: u32, links: &[Link]) -> Option<&'static str> {
     }
     if link.bus.as_deref() == Some("virtio") {
         return Some(
-            "it is a virtio card, which would bring TCP in single packets, and their checksums unlooked at",
+            "it is a virtio card, which would bring TCP in single packets, and their checksums \
+             unlooked at",
         );
     }
     let carries =
