@@ -43,15 +43,17 @@ pub fn no_agent(instance: &str) -> Error {
 /// As [`ask`], for callers that tell a missing agent from other failures.
 pub fn try_ask<T: DeserializeOwned>(instance: &str, request: &Request) -> Result<T, AskError> {
     let path = socket(instance);
-    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::NoAgent,
-        ErrorKind::PermissionDenied => AskError::Client(
-            Error::permission(format!("only root may ask the agent at {}", path.display()))
-                .hint("run it as root, for example with sudo"),
-        ),
-        _ => AskError::Client(
-            Error::os(error).context(format!("cannot reach the agent at {}", path.display())),
-        ),
+    let stream = UnixStream::connect(&path).map_err(|error| {
+        let (kind, path) = (error.kind(), path.display());
+        if matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            return AskError::NoAgent;
+        }
+        AskError::Client(if kind == ErrorKind::PermissionDenied {
+            Error::permission(format!("only root may ask the agent at {path}"))
+                .hint("run it as root, for example with sudo")
+        } else {
+            Error::os(error).context(format!("cannot reach the agent at {path}"))
+        })
     })?;
     let reply = exchange(&stream, request).map_err(AskError::Client)?;
     match reply {

@@ -54,15 +54,21 @@ impl Netns {
     /// Opens the namespace at `path`. Fails if the file is not a network namespace.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let tried = || format!("cannot open the network namespace {}", path.display());
-        let file = open_for_reading(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::not_found(format!("there is no network namespace at {}", path.display()))
-                    .hint("make it with 'ip netns add', or give another's name or path")
+        let file = open_for_reading(path).map_err(|error| {
+            let kind = error.kind();
+            if kind == io::ErrorKind::NotFound {
+                return Error::not_found(format!(
+                    "there is no network namespace at {}",
+                    path.display()
+                ))
+                .hint("make it with 'ip netns add', or give another's name or path");
             }
-            io::ErrorKind::PermissionDenied => {
-                Error::os(error).context(tried()).hint("run it as root, for example with sudo")
+            let error = Error::os(error).context(tried());
+            if kind == io::ErrorKind::PermissionDenied {
+                error.hint("run it as root, for example with sudo")
+            } else {
+                error
             }
-            _ => Error::os(error).context(tried()),
         })?;
         let system = fstatfs(&file)
             .map_err(Error::os)

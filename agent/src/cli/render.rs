@@ -99,7 +99,8 @@ impl Row for Flow {
 
 /// Changes, one per line.
 pub(super) fn changes(changes: &[Change]) -> String {
-    changes.iter().map(|change| format!("{change}\n")).collect()
+    let lines: Vec<String> = changes.iter().map(|change| format!("{change}\n")).collect();
+    lines.concat()
 }
 
 /// Every field of a network.

@@ -60,10 +60,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, VerbError> {
         Verb::Publish { verb } => publish(&common, verb)?,
         Verb::Flows { verb, which } => match verb.unwrap_or(FlowsVerb::Ls(which)) {
             FlowsVerb::Ls(which) => {
-                list::<api::Flow>(&common, &Request::FlowsList(which.into_filter()))?
+                list::<api::Flow>(&common, &Request::FlowsList(which.into_filter()))?;
             }
             FlowsVerb::Flush(which) => {
-                tell(&common, &Request::FlowsFlush(which.into_filter()), render::flushed)?
+                tell(&common, &Request::FlowsFlush(which.into_filter()), render::flushed)?;
             }
         },
         Verb::Stats => tell(&common, &Request::Stats, render::stats)?,
