@@ -82,7 +82,7 @@ impl Instance {
         std::iter::once(self.pins()).filter(|pins| pins.exists()).chain(files).collect()
     }
 
-    /// Whether there is a lock file, which says nothing of whether anybody has the lock.
+    /// Whether the lock file exists. It may be unlocked.
     pub fn has_lock_file(&self) -> bool {
         self.file("lock").exists()
     }

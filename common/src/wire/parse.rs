@@ -117,7 +117,7 @@ impl<A: Parse> Packet<A> {
     ) -> Result<(), Malformed> {
         let payload_header = self.read_ports(frame, carried)?;
         if arrival.gso_size == sctp::GSO_BY_FRAGMENTS {
-            // How long the longest is nobody says: no longer than the sender found its path to be.
+            // The size of the largest is not known; it fits the path MTU of the sender.
             self.segment = 0;
         } else if arrival.gso_size != 0 {
             self.segment = header as u32 + payload_header + arrival.gso_size;

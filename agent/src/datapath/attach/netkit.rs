@@ -69,7 +69,7 @@ pub(super) fn put(program: &SchedClassifier, host_side: u32, pin: &Path) -> anyh
         .with_context(|| format!("the path {}", pin.display()))?;
     let path = path.as_ptr().expose_provenance() as u64;
     if let Ok(link) = call(command::OBJ_GET, &Pin { path, object: 0, flags: 0 }) {
-        // SAFETY: the kernel has just given it, to nobody else.
+        // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
         let link = unsafe { OwnedFd::from_raw_fd(link) };
         let update = Update { link: number(link.as_raw_fd()), program, flags: 0, old_program: 0 };
         // A link whose interface is gone takes no program: its pin is all that is left of it.

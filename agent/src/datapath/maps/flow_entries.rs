@@ -130,7 +130,7 @@ impl<A: Ip> Halves<A> {
         let halves = self.halves()?;
         let mut live = Vec::new();
         for (key, forward) in &halves {
-            // The host's own are nobody's business.
+            // Flows of the host itself are not shown.
             if forward.is_reply != 0
                 || key.side == side::HOST
                 || self.epoch(forward)? != forward.epoch
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_began_last_goes_first_and_what_nobody_noted_at_the_end() {
+    fn newest_are_first_and_unrecorded_last() {
         // 3 began twice, and 9 is over already.
         let ordered = last_begun_first(vec![1, 2, 3, 4, 7], &[3, 1, 9, 2, 3, 4]);
         assert_eq!(ordered, [4, 3, 2, 1, 7]);

@@ -6,7 +6,7 @@ use causeway_api::Error;
 use causeway_common::abi;
 
 /// The slots in use. The lowest free one is not the next to be given: one just freed rests as long
-/// as there are others, so that a packet still in flight through it meets nobody new.
+/// as there are others, so that packets in flight do not reach a new owner.
 #[derive(Debug, Default)]
 pub(in crate::datapath) struct Slots {
     used: BTreeSet<u32>,

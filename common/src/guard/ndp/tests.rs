@@ -105,7 +105,11 @@ fn solicitation_needs_own_addresses() {
             ask(V6::C1, solicited(V6::GATEWAY), V6::GATEWAY, &[own]),
             DropReason::Nd,
         ),
-        ("for nobody", ask(V6::C1, solicited(V6::UNUSED), V6::UNUSED, &[own]), DropReason::Nd),
+        (
+            "for an unused address",
+            ask(V6::C1, solicited(V6::UNUSED), V6::UNUSED, &[own]),
+            DropReason::Nd,
+        ),
         ("straight, whether it is there still", ask(V6::C1, V6::C2, V6::C2, &[]), DropReason::Nd),
         ("the same by link-local addresses", ask(LL1, LL2, LL2, &[]), DropReason::Nd),
         ("with a nonce", ask(V6::C1, group, V6::C2, &[own, nonce()]), DropReason::Nd),
@@ -116,7 +120,11 @@ fn solicitation_needs_own_addresses() {
             DropReason::NdSpoofed,
         ),
         ("in the gateway's name", ask(V6::GATEWAY, group, V6::C2, &[own]), DropReason::NdSpoofed),
-        ("in nobody's name", ask(V6::UNUSED, group, V6::C2, &[own]), DropReason::NdSpoofed),
+        (
+            "in the name of an unused address",
+            ask(V6::UNUSED, group, V6::C2, &[own]),
+            DropReason::NdSpoofed,
+        ),
         (
             "with a neighbour's MAC",
             ask(V6::C1, group, V6::C2, &[option(1, C2_MAC)]),
@@ -163,7 +171,7 @@ fn solicitation_needs_own_addresses() {
             DropReason::NdSpoofed,
         ),
         (
-            "somebody far away",
+            "of a host outside",
             ask(V6::C1, V6::WORLD, V6::WORLD, &[]),
             DropReason::ProtocolNotTranslated,
         ),
@@ -198,7 +206,7 @@ fn advertisement_needs_own_target() {
             DropReason::NdSpoofed,
         ),
         ("the gateway's address", tell(V6::C1, NODES, V6::GATEWAY, &[own]), DropReason::NdSpoofed),
-        ("nobody's address", tell(V6::C1, NODES, V6::UNUSED, &[own]), DropReason::NdSpoofed),
+        ("an unused address", tell(V6::C1, NODES, V6::UNUSED, &[own]), DropReason::NdSpoofed),
         ("in a neighbour's name", tell(V6::C2, NODES, V6::C1, &[own]), DropReason::NdSpoofed),
         (
             "a neighbour's address in its name",
@@ -217,7 +225,7 @@ fn advertisement_needs_own_target() {
             DropReason::NdSpoofed,
         ),
         (
-            "to somebody far away",
+            "to a host outside",
             tell(V6::C1, V6::WORLD, V6::C1, &[own]),
             DropReason::ProtocolNotTranslated,
         ),
@@ -235,7 +243,7 @@ fn probe_needs_own_target() {
         ("a neighbour's", probe(V6::C2, &[]), DropReason::NdSpoofed),
         ("a neighbour's link-local one", probe(LL2, &[]), DropReason::NdSpoofed),
         ("the gateway's", probe(V6::GATEWAY, &[]), DropReason::NdSpoofed),
-        ("nobody's", probe(V6::UNUSED, &[]), DropReason::NdSpoofed),
+        ("an unused address", probe(V6::UNUSED, &[]), DropReason::NdSpoofed),
         ("with a neighbour's MAC", probe(V6::C1, &[option(1, C2_MAC)]), DropReason::NdSpoofed),
     ]);
 }
@@ -278,23 +286,23 @@ fn router_solicitation_needs_own_addresses() {
             ask(LL1, ROUTERS, &[nonce(), nonce(), nonce(), nonce(), option(1, C2_MAC)]),
             DropReason::NdSpoofed,
         ),
-        ("somebody far away", ask(V6::C1, V6::WORLD, &[]), DropReason::ProtocolNotTranslated),
+        ("of a host outside", ask(V6::C1, V6::WORLD, &[]), DropReason::ProtocolNotTranslated),
     ]);
 }
 
 #[test]
 fn listener_report_needs_own_source() {
     for kind in [131, 132, 143] {
-        // The group, and more of them than anybody counts.
+        // The group, and more records than the parser reads.
         let tell = |source, destination| message(kind, source, destination, &[0xff; 400]);
         check(&[
             ("by its link-local address", tell(LL1, LISTENERS), DropReason::Nd),
             ("by its address", tell(V6::C1, LISTENERS), DropReason::Nd),
             ("by a neighbour's", tell(LL2, LISTENERS), DropReason::NdSpoofed),
             ("by no address", tell(V6::UNSPECIFIED, LISTENERS), DropReason::NdSpoofed),
-            ("to somebody far away", tell(V6::C1, V6::WORLD), DropReason::ProtocolNotTranslated),
+            ("to a host outside", tell(V6::C1, V6::WORLD), DropReason::ProtocolNotTranslated),
             (
-                "to somebody far away by its link-local address",
+                "to a host outside from a link-local address",
                 tell(LL1, V6::WORLD),
                 DropReason::ProtocolNotTranslated,
             ),

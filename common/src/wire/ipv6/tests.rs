@@ -176,7 +176,7 @@ fn extension_headers_are_parsed_to_bound() {
 
 #[test]
 fn other_headers_are_payload() {
-    // Authentication, ESP, mobility, none, one that nobody knows.
+    // Authentication, ESP, mobility, no next header, an unassigned number.
     for number in [51, 50, 135, 59, 253] {
         for chain in [&[Other(number)][..], &[Destination(8), Other(number)]] {
             let packet = parse(&frame_of(chain, protocol::TCP, &SYN)).unwrap();
@@ -205,7 +205,7 @@ fn fragments_are_told_by_header() {
         ("last, behind others", &[HopByHop(8), Fragment(181, false)], Payload::Fragment, false),
         ("atomic", &[Fragment(0, false)], Payload::Tcp, false),
         ("first of what is hidden", &[Fragment(0, true), Destination(8)], Payload::Unparsed, true),
-        // Nobody knows what it is a part of, nor needs to: the first one ends.
+        // Its upper-layer header is in the first fragment, and not needed here.
         ("later of what is hidden", &[Fragment(1, true), Destination(8)], Payload::Fragment, false),
     ] {
         let frame = frame_of(chain, protocol::TCP, &SYN);
