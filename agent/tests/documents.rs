@@ -78,7 +78,10 @@ fn limits_name_counters_that_exist() {
 
 /// The keys that a table takes: what the error about an unknown one lists.
 fn keys(text: &str) -> BTreeSet<String> {
-    let path = std::env::temp_dir().join(format!("causeway-documents-{}.toml", std::process::id()));
+    // Tests run at once, each in a thread of its own.
+    let thread = std::thread::current().id();
+    let name = format!("causeway-documents-{}-{thread:?}.toml", std::process::id());
+    let path = std::env::temp_dir().join(name);
     fs::write(&path, text).unwrap();
     let error = format!("{:#}", Config::load(&path).unwrap_err());
     fs::remove_file(&path).unwrap();
