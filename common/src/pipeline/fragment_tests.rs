@@ -1,11 +1,13 @@
 //! Fragments over the model, with frames as they are on the wire.
 
-use crate::nat::{create, plan::plan};
-use crate::testing::steps::{Decision, decide};
 use crate::{
     abi::{drop_reason::DropReason, fragment::QueuedKey, translation::Translation},
     flow::fragment_context::FragmentContext,
-    nat::fragment::{MAX_QUEUED, TIMEOUT, record, release},
+    nat::{
+        create,
+        fragment::{MAX_QUEUED, TIMEOUT, record, release},
+        plan::plan,
+    },
     scratch::Scratch,
     testing::{
         fixture::{
@@ -13,6 +15,7 @@ use crate::{
             model,
         },
         model::Model,
+        steps::{Decision, decide},
     },
     wire::{
         address::{V4, V6},

@@ -1,7 +1,6 @@
 //! NAT64 over the model: flows between IPv6 clients and a container that has IPv4 only, and their
 //! packets.
 
-use crate::testing::steps::{Decision, decide, decide_nat64};
 use crate::{
     abi::{
         drop_reason::DropReason,
@@ -21,6 +20,7 @@ use crate::{
             icmp, left, model, packet, sum_of, sums_up, udp,
         },
         model::Model,
+        steps::{Decision, decide, decide_nat64},
     },
     wire::{
         address::{Port, V4, V6},

@@ -1,6 +1,10 @@
 //! Properties that hold in any order of events, checked over random histories.
 
-use crate::testing::steps::{Decision, decide};
+use std::{collections::HashMap, vec::Vec};
+
+use bytemuck::Zeroable as _;
+use proptest::{prelude::*, test_runner::Config};
+
 use crate::{
     abi::{
         state::Timer,
@@ -20,22 +24,18 @@ use crate::{
             whole_packet,
         },
         model::Model,
+        steps::{Decision, decide},
     },
     wire::{
         address::Port,
         checksum,
         ethernet::ETHERNET,
+        frame::Frame as _,
         packet::Packet,
         protocol, tcp,
         tuple::{Tuple, echo, side},
     },
 };
-use std::{collections::HashMap, vec::Vec};
-
-use bytemuck::Zeroable as _;
-use proptest::{prelude::*, test_runner::Config};
-
-use super::*;
 
 families!(
     replies_return_and_tuples_stay_unique,

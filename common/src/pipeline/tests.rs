@@ -1,6 +1,5 @@
 //! The pipeline over the model.
 
-use crate::testing::steps::{Decision, decide_to_uplink};
 use crate::{
     abi::{
         drop_reason::DropReason,
@@ -22,6 +21,7 @@ use crate::{
             left, model, packet, udp,
         },
         model::Model,
+        steps::{Decision, decide_to_uplink},
     },
     wire::{
         address::Port,

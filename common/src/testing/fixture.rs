@@ -1,6 +1,5 @@
 //! The fixture of tests in both families: two containers behind a host, and the world outside.
 
-use crate::testing::steps::{Decision, decide};
 use bytemuck::AnyBitPattern;
 use core::cell::Cell;
 use std::vec::Vec;
@@ -18,7 +17,10 @@ use crate::{
         uplink::Uplink,
     },
     pipeline::Family,
-    testing::model::Model,
+    testing::{
+        model::Model,
+        steps::{Decision, decide},
+    },
     wire::{
         address::{Address, Port, V4, V6},
         checksum,

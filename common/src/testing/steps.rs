@@ -11,10 +11,10 @@ use crate::{
         translation::{Translation, deliver},
     },
     flow::{error::ErrorTranslation, fragment_context::FragmentContext},
-    pipeline::{self, Family, Nat64Client, Nat64Steps, Steps},
+    pipeline::{self, Family, Nat64Client, Nat64Steps, NoFlow, Steps},
     scratch::Scratch,
     testing::model::Model,
-    verdict::Verdict,
+    verdict::{Outcome, Verdict},
     wire::{
         address::{V4, V6},
         frame::Frame,
@@ -172,6 +172,62 @@ impl<A: Family, F: Frame + ?Sized> Steps<A> for ModelSteps<'_, A, F> {
         Verdict::DROP
     }
 
+    fn fast_path(&self, side: u8, malformed: DropReason) -> Verdict {
+        pipeline::fast_path(self, side, malformed)
+    }
+
+    fn parse_into(&self, scratch: &mut Scratch<A>, side: u8) -> Result<(), Malformed> {
+        pipeline::parse(self, scratch, side)
+    }
+
+    fn slow_path(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::slow_path(self, scratch)
+    }
+
+    fn send_checked(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::send_or_nat64(self, scratch)
+    }
+
+    fn send(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::send(self, scratch)
+    }
+
+    fn error(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::error(self, scratch)
+    }
+
+    fn fragment(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::fragment(self, scratch)
+    }
+
+    fn first_packet(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::first_packet(self, scratch)
+    }
+
+    fn create_with_eviction(&self, scratch: &mut Scratch<A>) -> Result<(), DropReason> {
+        pipeline::create_with_eviction(self, scratch)
+    }
+
+    fn create(&self, scratch: &mut Scratch<A>) -> Result<(), DropReason> {
+        pipeline::create(self, scratch)
+    }
+
+    fn host_fast_path(&self) -> Verdict {
+        pipeline::host_fast_path(self)
+    }
+
+    fn host_slow_path(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::host_slow_path(self, scratch)
+    }
+
+    fn host_flow(&self, scratch: &mut Scratch<A>) -> Verdict {
+        pipeline::host_flow(self, scratch)
+    }
+
+    fn plan_host_flow(&self, scratch: &mut Scratch<A>) -> Result<(), NoFlow> {
+        pipeline::plan_host_flow(self, scratch)
+    }
+
     fn nat64(&self, scratch: &mut Scratch<A>) -> Verdict {
         self.nat64.map_or(Verdict::UNDECIDED, |nat64| nat64(scratch))
     }
@@ -188,6 +244,10 @@ impl<A: Family, F: Frame + ?Sized> Steps<A> for ModelSteps<'_, A, F> {
 impl<F: Frame + ?Sized> Nat64Client for ModelSteps<'_, V4, F> {}
 
 impl<F: Frame + ?Sized> Nat64Steps for ModelSteps<'_, V6, F> {
+    fn translate_error(&self, scratch: &mut Scratch<V6>) -> Outcome {
+        pipeline::translate_ipv4_error(self, scratch)
+    }
+
     fn forward_as_ipv6(&self, scratch: &mut Scratch<V6>) -> Verdict {
         self.forward_nat64(scratch)
     }

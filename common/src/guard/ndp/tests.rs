@@ -1,6 +1,5 @@
 //! What a container says on its link, row by row.
 
-use crate::testing::steps::{Decision, decide};
 use crate::{
     abi::{drop_reason::DropReason, endpoint::Endpoint, macs::Macs},
     guard::ndp::{HEADERS, ICMP_AT, from_container},
@@ -10,6 +9,7 @@ use crate::{
             arrival, frame, icmp, model as without,
         },
         model::Model,
+        steps::{Decision, decide},
     },
     wire::{
         address::{Address, V6},
