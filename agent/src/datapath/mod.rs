@@ -264,7 +264,8 @@ impl Datapath {
     pub fn settle(&mut self) -> anyhow::Result<()> {
         self.tables.settle().context("dropping what an earlier agent left in the tables")?;
         self.attached.settle()?;
-        self.attached.settle_xdp()
+        self.attached.settle_xdp()?;
+        self.attached.remove_other_layouts()
     }
 
     /// The live flows.

@@ -42,12 +42,12 @@ impl Pins {
     }
 
     fn maps(&self) -> PathBuf {
-        self.folder.join("maps")
+        self.folder.join(MAPS)
     }
 
     /// Where links are.
     pub(super) fn links(&self) -> PathBuf {
-        self.folder.join("links")
+        self.folder.join(LINKS)
     }
 
     /// Where a map is.
@@ -59,6 +59,54 @@ impl Pins {
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.links().join(name)
     }
+
+    /// The folders of the instance that belong to other layouts.
+    fn other_layouts(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let Some(instance) = self.folder.parent() else { return Ok(Vec::new()) };
+        let mut layouts = folders(instance)?;
+        layouts.retain(|layout| *layout != self.folder && is_layout(layout));
+        Ok(layouts)
+    }
+
+    /// Detaches and removes what an agent with another layout has pinned. Called once the programs
+    /// of this layout are attached: the old ones run until then, and none stays before the new
+    /// ones. The flows of the other layout end with its maps.
+    pub(super) fn remove_other_layouts(&self) -> anyhow::Result<()> {
+        for layout in self.other_layouts()? {
+            // Links first, so that no program runs on maps that are going.
+            for part in [LINKS, MAPS] {
+                remove_tree(&layout.join(part))?;
+            }
+            remove_tree(&layout)?;
+        }
+        Ok(())
+    }
+
+    /// Detaches the XDP program that an agent with another layout has attached to an uplink: an
+    /// interface has one link for XDP, unlike for tc.
+    pub(super) fn remove_xdp_of_other_layouts(&self, index: u32) -> anyhow::Result<()> {
+        let suffix = format!("-{index}");
+        for layout in self.other_layouts()? {
+            for link in folders(&layout.join(LINKS))? {
+                let name = link.file_name().unwrap_or_default().to_string_lossy();
+                if name.contains("xdp") && name.ends_with(&suffix) {
+                    unpin(&link)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The folder of a layout that has its links.
+const LINKS: &str = "links";
+/// The folder of a layout that has its maps.
+const MAPS: &str = "maps";
+
+/// Whether a folder of an instance is that of a layout: `v` and a number.
+fn is_layout(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Removes the instance's folder: what nothing else holds ends with it. Unmounts bpffs if an agent
@@ -67,8 +115,8 @@ pub(super) fn remove(instance: &str) -> anyhow::Result<()> {
     let folder = of_instance(instance);
     // Links first, so that no program runs on maps that are going.
     for version in folders(&folder)? {
-        for link in ["links", "maps"] {
-            remove_tree(&version.join(link))?;
+        for part in [LINKS, MAPS] {
+            remove_tree(&version.join(part))?;
         }
     }
     remove_tree(&folder)?;
@@ -142,5 +190,37 @@ pub(super) fn unpin(pin: &Path) -> anyhow::Result<()> {
             Err(error).with_context(|| format!("removing the pin {}", pin.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_layouts_are_removed() {
+        let instance =
+            std::env::temp_dir().join(format!("causeway-layouts-{}", std::process::id()));
+        for layout in ["v1", "v2", "v10"] {
+            for part in [LINKS, MAPS] {
+                let folder = instance.join(layout).join(part);
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(folder.join("uplink_xdp-7"), "").unwrap();
+                fs::write(folder.join("uplink_xdp-17"), "").unwrap();
+            }
+        }
+        fs::create_dir_all(instance.join("victor")).unwrap();
+        let pins = Pins { folder: instance.join("v2") };
+
+        pins.remove_xdp_of_other_layouts(7).unwrap();
+        assert!(!instance.join("v1/links/uplink_xdp-7").exists());
+        assert!(instance.join("v1/links/uplink_xdp-17").exists());
+        assert!(pins.link("uplink_xdp-7").exists());
+
+        pins.remove_other_layouts().unwrap();
+        assert!(!instance.join("v1").exists() && !instance.join("v10").exists());
+        assert!(pins.link("uplink_xdp-7").exists() && pins.map("uplink_xdp-7").exists());
+        assert!(instance.join("victor").exists());
+        fs::remove_dir_all(&instance).unwrap();
     }
 }

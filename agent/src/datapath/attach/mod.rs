@@ -119,6 +119,11 @@ impl Attached {
         }
     }
 
+    /// Detaches and removes what an agent with another layout of the maps has left.
+    pub(super) fn remove_other_layouts(&self) -> anyhow::Result<()> {
+        self.pins.remove_other_layouts()
+    }
+
     /// Detaches from where an earlier agent was attached and this one is not.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         let folder = self.pins.links();

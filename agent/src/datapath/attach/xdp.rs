@@ -37,6 +37,7 @@ impl Attached {
             }
             unpin(&pin)?;
         }
+        self.pins.remove_xdp_of_other_layouts(uplink.index)?;
         let id = program
             .attach_to_if_index(uplink.index, XdpMode::Driver)
             .map_err(|error| driver_error(&error))?;
