@@ -96,7 +96,6 @@ macro_rules! drop_reasons {
             }
 
             /// The ICMP error that its sender gets.
-            #[expect(clippy::wildcard_enum_match_arm, reason = "a row without it says none")]
             #[inline(always)]
             pub const fn icmp_error(self) -> Option<IcmpErrorKind> {
                 match self {
@@ -106,7 +105,6 @@ macro_rules! drop_reasons {
             }
 
             /// How the later fragments of the datagram are decided.
-            #[expect(clippy::wildcard_enum_match_arm, reason = "a row without it says by record")]
             #[inline(always)]
             pub const fn later_fragments(self) -> LaterFragments {
                 match self {

@@ -279,6 +279,7 @@ pub fn decide<A: Family>(
 /// # Panics
 ///
 /// If nothing was decided.
+#[expect(clippy::result_large_err, reason = "both are decisions, and a test looks at one")]
 pub fn decide_nat64(
     frame: &(impl Frame + ?Sized),
     packet: &Packet<V4>,
@@ -295,9 +296,10 @@ pub fn decide_nat64(
         let verdict = pipeline::nat64(&client, &v6_steps, scratch);
         // The way back to an IPv6 client was refused in IPv4's name.
         if let Some(Decision::Stop(reason)) = client.decision.get() {
-            v6_steps.decide(match reason {
-                DropReason::TooLong => Decision::TooLong(scratch.entry.translation.mtu),
-                reason => Decision::Stop(reason),
+            v6_steps.decide(if reason == DropReason::TooLong {
+                Decision::TooLong(scratch.entry.translation.mtu)
+            } else {
+                Decision::Stop(reason)
             });
         }
         verdict
