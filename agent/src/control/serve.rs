@@ -69,7 +69,7 @@ impl Agent {
                     }
                 }
                 _ = collect.tick() => {
-                    if let Err(error) = self.installed.datapath.sweep() {
+                    if let Err(error) = self.installed.datapath.collect() {
                         let error = self.instance.line(&error);
                         warn!(error, "ended flows cannot be collected");
                     }

@@ -1,4 +1,4 @@
-//! The flow table is swept beside everything else.
+//! Collection of expired and stale flow entries, beside all requests.
 
 use std::{
     sync::mpsc::{SyncSender, sync_channel},
@@ -9,36 +9,38 @@ use anyhow::Context as _;
 
 use super::maps::flow_table::FlowTable;
 
-/// A thread that frees the entries of ended flows: a full table takes it a good part of a second,
-/// which no request waits for.
+/// A thread that removes expired and stale entries. A full table takes the better part of a second,
+/// and no request waits for it.
 #[derive(Debug)]
-pub(super) struct Sweeper {
+pub(super) struct Collector {
     wake: SyncSender<()>,
 }
 
-impl Sweeper {
+impl Collector {
     /// Starts the thread.
     pub(super) fn start(flows: FlowTable) -> anyhow::Result<Self> {
         let (wake, woken) = sync_channel(1);
         thread::Builder::new()
-            .name("sweeper".to_owned())
+            .name("collector".to_owned())
             .spawn(move || {
                 while woken.recv().is_ok() {
-                    match flows.sweep() {
+                    match flows.collect() {
                         Ok(0) => {}
-                        Ok(freed) => tracing::debug!(freed, "swept the flow table"),
+                        Ok(freed) => tracing::debug!(freed, "collected flow entries"),
                         Err(error) => {
-                            tracing::warn!("sweeping the flow table: {error:#}; it is tried again")
+                            tracing::warn!(
+                                "collecting flow entries: {error:#}; retrying at the next interval"
+                            )
                         }
                     }
                 }
             })
-            .context("starting the thread that sweeps the flow table")?;
+            .context("starting the thread that collects flow entries")?;
         Ok(Self { wake })
     }
 
-    /// Wakes the thread. One that is at it still will look again afterwards.
-    pub(super) fn sweep(&self) {
+    /// Wakes the thread. If it is busy, it runs once more afterwards.
+    pub(super) fn collect(&self) {
         let _ = self.wake.try_send(());
     }
 }

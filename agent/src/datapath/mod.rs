@@ -1,8 +1,8 @@
-//! The programs and maps in the kernel: load, pin, attach, write. The only module that names aya.
+//! The programs and maps in the kernel: load, pin, attach, write. The only module that uses aya.
 //!
-//! Everything is pinned under `/sys/fs/bpf/causeway/INSTANCE/vN`, so that the datapath works on
-//! while no agent runs. A new agent of the same instance loads its programs over the pinned maps,
-//! puts again what its state file names, and calls [`Datapath::settle`] to drop the rest.
+//! Everything is pinned under `/sys/fs/bpf/causeway/INSTANCE/vLAYOUT`, so that the datapath keeps
+//! working while no agent runs. A new agent of the same instance loads its programs over the pinned
+//! maps, puts again what its state file names, and calls [`Datapath::settle`] to remove the rest.
 
 mod attach;
 mod collect;
@@ -34,7 +34,7 @@ use ipnet::IpNet;
 
 use self::{
     attach::{Attached, Hook},
-    collect::Sweeper,
+    collect::Collector,
     maps::{
         config::Tables, flow_table::FlowTable, host_sockets::HostSockets, stats::Stats,
         xdp::XdpMaps,
@@ -51,7 +51,7 @@ pub struct Datapath {
     attached: Attached,
     tables: Tables,
     flows: FlowTable,
-    sweeper: Sweeper,
+    collector: Collector,
     stats: Stats,
     xdp: XdpMaps,
     sockets: HostSockets,
@@ -59,14 +59,14 @@ pub struct Datapath {
 
 impl fmt::Debug for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // aya's maps have nothing to show.
+        // aya's maps are not `Debug`.
         f.debug_struct("Datapath").field("attached", &self.attached).finish_non_exhaustive()
     }
 }
 
 impl Datapath {
-    /// Loads the programs (mounting bpffs on `/sys/fs/bpf` if nothing is), reusing what an earlier
-    /// agent of the instance left.
+    /// Loads the programs, reusing the pinned maps of an earlier agent of the instance. Mounts
+    /// bpffs on `/sys/fs/bpf` if it is not mounted.
     pub fn load(options: &LoadOptions) -> anyhow::Result<Self> {
         let pins = Pins::prepare(&options.instance)?;
         let mut ebpf = object::load(options, &pins)?;
@@ -75,36 +75,37 @@ impl Datapath {
         let tables = Tables::open(&mut ebpf)?;
         let stats = Stats::open(&mut ebpf)?;
         let xdp = XdpMaps::open(&mut ebpf)?;
-        let sweep: &mut SchedClassifier = ebpf
+        let flow_gc: &mut SchedClassifier = ebpf
             .program_mut(programs::FLOW_GC)
-            .context("the object lacks the program 'sweep'")?
+            .with_context(|| format!("the object lacks the program '{}'", programs::FLOW_GC))?
             .try_into()?;
-        let flows = FlowTable::open(sweep, &pins)?;
-        let sweeper = Sweeper::start(FlowTable::open(sweep, &pins)?)?;
+        let flows = FlowTable::open(flow_gc, &pins)?;
+        let collector = Collector::start(FlowTable::open(flow_gc, &pins)?)?;
         let sockets = HostSockets::open(&pins)?;
         let attached = Attached::new(ebpf, pins, options)?;
-        Ok(Self { attached, tables, flows, sweeper, stats, xdp, sockets })
+        Ok(Self { attached, tables, flows, collector, stats, xdp, sockets })
     }
 
-    /// How many flows there is room for, in each family: that of an earlier agent, if its table was
-    /// kept.
+    /// The capacity of the flow table in flows, per family: that of an earlier agent if its table
+    /// was kept.
     pub fn room(&self) -> u32 {
         self.flows.room()
     }
 
-    /// Removes all that the instance has in the kernel: links, programs, maps, pins. Nothing there
-    /// is done. Needs no loaded datapath.
+    /// Removes all links, programs, maps and pins of the instance. Succeeds if there are none.
+    /// Needs no loaded datapath.
     ///
-    /// Answers the interfaces that are left with a clsact qdisc that was made for a program of
-    /// ours. The calling thread must be in their namespace.
+    /// Returns the interfaces that still have a clsact qdisc that was added for our programs. The
+    /// calling thread must be in their namespace.
     pub fn remove(instance: &str) -> anyhow::Result<Vec<u32>> {
         let left = attach::clsact::remove_filters(instance)?;
         pins::remove(instance)?;
         Ok(left)
     }
 
-    /// Attaches to an uplink of `mtu` bytes; masqueraded flows get its address of their family, and
-    /// without one there are none. Again is an update for flows that begin from then on.
+    /// Attaches to an uplink of `mtu` bytes. Masqueraded flows get its address of their family;
+    /// without one, no flow of that family is masqueraded. A second call is an update for new
+    /// flows.
     pub fn put_uplink(
         &mut self,
         uplink: &Interface,
@@ -117,7 +118,7 @@ impl Datapath {
         self.attached.put(Hook::Uplink, uplink)
     }
 
-    /// Detaches from an uplink. One that is gone is done.
+    /// Detaches from an uplink, and ends its flows. Succeeds if the uplink is absent.
     pub fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
         self.tables.remove_uplink(index)?;
         self.flows.end_of_interface(index)?;
@@ -126,21 +127,21 @@ impl Datapath {
         self.attached.remove(Hook::UplinkOut, index)
     }
 
-    /// Lets an uplink's driver run the XDP program, on frames for that MAC. Again is an update. An
-    /// error says what keeps the driver from it.
+    /// Attaches the XDP program to the driver of an uplink, for frames to that MAC. A second call
+    /// is an update. The error says why the driver refuses it.
     pub fn put_xdp(&mut self, uplink: &Interface, mac: Mac) -> anyhow::Result<()> {
         self.xdp.put_mac(uplink.index, mac)?;
         self.attached.put_xdp(uplink)
     }
 
-    /// Lets it run none. Absent is done.
+    /// Detaches the XDP program from an uplink. Succeeds if absent.
     pub fn remove_xdp(&mut self, index: u32) -> anyhow::Result<()> {
         self.attached.remove_xdp(index)?;
         self.xdp.remove_mac(index)
     }
 
-    /// From now on XDP may send frames out of that host side, whose container side must take them
-    /// ([`causeway_netlink::ethtool::receive_by_napi`]). It is forgotten with the interface.
+    /// Lets XDP redirect frames to that host side. Its container side must accept them
+    /// ([`causeway_netlink::ethtool::receive_by_napi`]). The entry goes with the interface.
     pub fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
         self.xdp.put_receiver(host_side)
     }
@@ -158,15 +159,15 @@ impl Datapath {
         self.attached.put(Hook::Bridge, bridge)
     }
 
-    /// Detaches from a bridge. One that is gone is done.
+    /// Detaches from a bridge, and removes its network. Succeeds if the bridge is absent.
     pub fn remove_bridge(&mut self, index: u32, subnets: &[IpNet]) -> anyhow::Result<()> {
         self.tables.remove_network(index)?;
         self.tables.remove_subnets(subnets)?;
         self.attached.remove(Hook::Bridge, index)
     }
 
-    /// The addresses that are the host's own, on whatever interface, loopback's left out. Answers
-    /// those that are so no longer, also if it was an earlier agent that they were told.
+    /// Sets the addresses of the host, on any interface but loopback. Returns those that were set
+    /// before, by an earlier agent too, and are not any more.
     pub fn set_local_addresses(
         &mut self,
         addresses: &BTreeSet<IpAddr>,
@@ -174,20 +175,18 @@ impl Datapath {
         self.tables.set_local_addresses(addresses)
     }
 
-    /// Ends the flows that leave with these addresses of the host or are addressed to them; answers
-    /// how many.
+    /// Ends the flows from and to these addresses of the host. Returns their number.
     pub fn end_flows_of_addresses(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<u64> {
         self.flows.end_of_addresses(addresses)
     }
 
-    /// Attaches to an endpoint's host side and makes one of its addresses known. Again, unchanged,
-    /// is done.
+    /// Attaches to an endpoint's host side, and writes one of its addresses. Idempotent.
     pub fn put_endpoint(
         &mut self,
         endpoint: &EndpointEntry,
         host_side: &Interface,
     ) -> anyhow::Result<()> {
-        // Known first: a packet that the program sees before that would be taken for a spoofed one.
+        // First, because the program drops packets of unknown addresses as spoofed.
         self.tables.put_endpoint(endpoint)?;
         self.attached.put(Hook::HostSide, host_side)?;
         match endpoint.device {
@@ -196,13 +195,13 @@ impl Datapath {
         }
     }
 
-    /// Forgets an endpoint's address, and with the last one the endpoint, whose flows end at once.
-    /// Its publishes must have been removed.
+    /// Removes an endpoint's address, and with its last address the endpoint, whose flows end at
+    /// once. Its publishes must have been removed.
     pub fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         if let Some(host_side) = self.tables.remove_endpoint(address)? {
             self.attached.remove(Hook::HostSide, host_side)?;
             self.attached.remove(Hook::ContainerSide, host_side)?;
-            // Those that its slot's epoch has ended, and those that it began toward others.
+            // Flows through its slot, which are stale already, and those toward other endpoints.
             self.flows.end_of_interface(host_side)?;
         }
         Ok(())
@@ -227,9 +226,8 @@ impl Datapath {
         self.tables.publish_slot(ports)
     }
 
-    /// Leads a publish that was put to another container, and gives it the draining slot `resumed`
-    /// if there is one. The slot that it had drains from then on: its flows go on until
-    /// [`Self::end_draining`].
+    /// Moves a publish that was put to another container, and gives it the draining slot `resumed`
+    /// if there is one. Its old slot drains: the flows go on until [`Self::end_draining`].
     pub fn move_publish(
         &mut self,
         ports: &PublishPorts,
@@ -239,30 +237,30 @@ impl Datapath {
         self.tables.move_publish(ports, target, resumed)
     }
 
-    /// Keeps a slot that drains since an earlier agent. To be called before anything is put.
+    /// Keeps a slot that was draining under an earlier agent. Must be called before the first put.
     pub fn keep_draining(&mut self, slot: u32) {
         self.tables.keep_draining(slot);
     }
 
-    /// Ends the flows of a slot that drains at once. Again is done.
+    /// Ends the flows of a draining slot at once. Idempotent.
     pub fn end_draining(&mut self, slot: u32) -> anyhow::Result<()> {
         self.tables.end_draining(slot)
     }
 
-    /// The sockets of the host's that a published port connected with a container, and some that
-    /// were.
+    /// Sockets of the host that are connected with a container through a published port. Some may
+    /// be closed already.
     pub fn host_sockets(&self) -> anyhow::Result<Vec<HostSocket>> {
         self.sockets.list()
     }
 
-    /// Forgets what a socket meant. Gone is done.
+    /// Removes the entry of a socket. Succeeds if absent.
     pub fn forget_host_socket(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
         self.sockets.forget(socket)
     }
 
-    /// Drops what the kernel holds from an earlier agent and was not put again.
+    /// Removes what an earlier agent has put and this one has not.
     pub fn settle(&mut self) -> anyhow::Result<()> {
-        self.tables.settle().context("dropping what an earlier agent left in the tables")?;
+        self.tables.settle().context("removing what an earlier agent left in the maps")?;
         self.attached.settle()?;
         self.attached.settle_xdp()?;
         self.attached.remove_other_layouts()
@@ -273,21 +271,19 @@ impl Datapath {
         self.flows.list()
     }
 
-    /// Ends every flow, the host's own and what is hidden from [`Self::flows`] too; answers how
-    /// many.
+    /// Ends all flows, also host flows, which [`Self::flows`] does not list. Returns their number.
     pub fn flush_flows(&mut self) -> anyhow::Result<u64> {
         self.flows.flush()
     }
 
-    /// Ends the live flows that are wanted; answers how many.
+    /// Ends the live flows for which `wanted` is true. Returns their number.
     pub fn end_flows(&self, wanted: impl Fn(&FlowRecord) -> bool) -> anyhow::Result<u64> {
         self.flows.end_live(wanted)
     }
 
-    /// Frees the entries of flows that have ended. Called every few seconds; the work is done by a
-    /// thread of its own.
-    pub fn sweep(&mut self) -> anyhow::Result<()> {
-        self.sweeper.sweep();
+    /// Wakes the thread that removes expired and stale entries. Called every few seconds.
+    pub fn collect(&mut self) -> anyhow::Result<()> {
+        self.collector.collect();
         Ok(())
     }
 
@@ -307,7 +303,7 @@ impl Datapath {
         self.attached.try_frame(entry, index, came_by, frame)
     }
 
-    /// Every reason's count since the load.
+    /// Packets by drop reason since the datapath was loaded.
     pub fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
         self.stats.reasons()
     }

@@ -1,4 +1,4 @@
-//! The object into the kernel.
+//! Loading the object: maps, globals, programs.
 
 use anyhow::Context as _;
 use aya::{
@@ -59,8 +59,8 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
     Ok(ebpf)
 }
 
-/// The verifier's words are pages long: they go to the log, its verdict into the error. Only its
-/// figures come after that.
+/// Turns a load error into one line. The verifier's output is pages long: it goes to the log, and
+/// only its last message into the error.
 pub(super) fn explain(name: &str, error: ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = &error {
         let log = verifier_log.to_string();
@@ -72,11 +72,11 @@ pub(super) fn explain(name: &str, error: ProgramError) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("loading the program '{name}'"))
 }
 
-/// The last line that says something of the program, before the verifier's figures.
+/// The last line of the verifier's output before its statistics.
 fn verdict(log: &str) -> &str {
-    const FIGURES: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
     let is_verdict =
-        |line: &&str| !line.is_empty() && !FIGURES.iter().any(|figure| line.starts_with(figure));
+        |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word));
     log.lines().map(str::trim).rfind(is_verdict).unwrap_or("it gave no reason")
 }
 
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_is_what_comes_before_the_figures() {
+    fn verdict_is_line_before_statistics() {
         let log = "; let packet = parse();\ncombined stack size of 4 calls is 544. Too large\n\
                    verification time 2022247 usec\n\
                    stack depth 200+8+152\nprocessed 86267 insns (limit 1000000)\n\n";

@@ -1,4 +1,4 @@
-//! bpffs, and an instance's folder in it.
+//! Pins: bpffs, and the folder of an instance in it.
 //!
 //! ```text
 //! /sys/fs/bpf/causeway/INSTANCE/vLAYOUT/maps/NAME      a map
@@ -19,17 +19,17 @@ use nix::{
 };
 
 const BPFFS: &str = "/sys/fs/bpf";
-/// Says that bpffs was mounted by an agent, and is to be unmounted by the last one.
+/// Exists if an agent has mounted bpffs; the last one unmounts it.
 const MOUNTED: &str = "/run/causeway/bpffs-mounted";
 
-/// An instance's folder.
+/// The folder of an instance, of this layout.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     folder: PathBuf,
 }
 
 impl Pins {
-    /// The folder, made if it is not there; bpffs too.
+    /// Makes the folder, and mounts bpffs, unless they exist.
     pub(super) fn prepare(instance: &str) -> anyhow::Result<Self> {
         mount_bpffs()?;
         let folder = of_instance(instance).join(format!("v{}", abi::LAYOUT));
@@ -45,17 +45,17 @@ impl Pins {
         self.folder.join(MAPS)
     }
 
-    /// Where links are.
+    /// The folder of the links.
     pub(super) fn links(&self) -> PathBuf {
         self.folder.join(LINKS)
     }
 
-    /// Where a map is.
+    /// The pin of a map.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }
 
-    /// Where a link is.
+    /// The pin of a link.
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.links().join(name)
     }
@@ -109,11 +109,11 @@ fn is_layout(folder: &Path) -> bool {
     name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-/// Removes the instance's folder: what nothing else holds ends with it. Unmounts bpffs if an agent
-/// mounted it and nothing is left there.
+/// Removes the folder of an instance, of all layouts, and with the pins the maps, links and
+/// programs. Unmounts bpffs if an agent has mounted it and it is empty.
 pub(super) fn remove(instance: &str) -> anyhow::Result<()> {
     let folder = of_instance(instance);
-    // Links first, so that no program runs on maps that are going.
+    // Links first, so that no program runs without its maps.
     for version in folders(&folder)? {
         for part in [LINKS, MAPS] {
             remove_tree(&version.join(part))?;
@@ -154,7 +154,8 @@ fn mount_bpffs() -> anyhow::Result<()> {
     .map_err(Error::os)
     .with_context(|| format!("mounting bpffs on {BPFFS}"))?;
     fs::create_dir_all("/run/causeway").context("making /run/causeway")?;
-    fs::write(MOUNTED, "").with_context(|| format!("noting in {MOUNTED} that bpffs was mounted"))
+    fs::write(MOUNTED, "")
+        .with_context(|| format!("writing {MOUNTED}, which says that an agent mounted bpffs"))
 }
 
 fn is_empty(folder: &Path) -> bool {

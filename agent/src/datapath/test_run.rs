@@ -7,22 +7,22 @@ use causeway_common::abi::QUEUED_FRAME_BYTES;
 
 use super::attach::{Attached, Hook};
 
-/// Where a frame is to enter.
+/// The program that a frame enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// A host side: a container sent it.
+    /// Ingress of a host side: a container sent the frame.
     HostSide,
-    /// An uplink.
+    /// Ingress of an uplink.
     Uplink,
-    /// An uplink's driver, which must have been given its program.
+    /// XDP on an uplink, which must have been attached.
     UplinkXdp,
-    /// An uplink, on its way out.
+    /// Egress of an uplink.
     UplinkOut,
-    /// A bridge, on its way out.
+    /// Egress of a bridge.
     Bridge,
 }
 
-/// What a program returned for a frame, whatever the numbers of its hook.
+/// The action of a program, of either numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The packet goes on as it is: `TCX_NEXT`, `XDP_PASS`.
@@ -55,16 +55,16 @@ impl Action {
     }
 }
 
-/// What a program made of a frame.
+/// The result of a program for one frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// What it returned.
+    /// The action that it returned.
     pub action: Action,
-    /// The frame as the program left it.
+    /// The frame afterwards.
     pub frame: Vec<u8>,
 }
 
-/// Offsets in `struct __sk_buff` (`linux/bpf.h`) of what may be given.
+/// Offsets in `struct __sk_buff` (`linux/bpf.h`).
 mod skb {
     pub(super) const INGRESS_IFINDEX: usize = 36;
     pub(super) const IFINDEX: usize = 40;

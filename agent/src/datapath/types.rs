@@ -9,11 +9,11 @@ use ipnet::IpNet;
 /// What the programs are loaded with.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
-    /// The instance's name: its pins' folder.
+    /// Name of the instance, part of the path of its pins.
     pub instance: String,
-    /// The host's namespace ([`causeway_netlink::netns::Netns::cookie`]).
+    /// Cookie of the host's network namespace ([`causeway_netlink::netns::Netns::cookie`]).
     pub host_cookie: u64,
-    /// How many flows there is to be room for, in each family.
+    /// Capacity of the flow table in flows, per family.
     pub flows: u32,
     /// Processes of the host may bind published ports.
     pub allow_bind: bool,
@@ -22,30 +22,29 @@ pub struct LoadOptions {
 /// An interface to attach to. The calling thread must be in its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its index.
+    /// Interface index.
     pub index: u32,
-    /// Its name.
+    /// Interface name.
     pub name: String,
 }
 
-/// One address of a container on one network, as the programs need it. All of them at one host side
-/// are one endpoint.
+/// One address of a container on one network. All addresses at one host side are one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointEntry {
-    /// Of either family. An IPv4-mapped one is where IPv6 clients of a container find it that has
-    /// IPv4 alone.
+    /// Address of either family. An IPv4-mapped one is that of an IPv4-only container for IPv6
+    /// clients (NAT64).
     pub address: IpAddr,
-    /// The gateway's address on the network, of the address's family.
+    /// Address of the gateway, of the same family.
     pub gateway: IpAddr,
-    /// The network's subnet of that family.
+    /// Subnet of the network, of the same family.
     pub subnet: IpNet,
-    /// The container side's.
+    /// MAC of the container side.
     pub mac: Mac,
-    /// The bridge's.
+    /// MAC of the bridge.
     pub bridge_mac: Mac,
-    /// The host side's index.
+    /// Interface index of the host side.
     pub host_side: u32,
-    /// The bridge's index: also what tells networks apart.
+    /// Interface index of the bridge. Tells networks apart.
     pub bridge: u32,
     /// The network's `masquerade`.
     pub masquerade: bool,
@@ -53,9 +52,9 @@ pub struct EndpointEntry {
     pub internal: bool,
     /// The network's `icc`.
     pub icc: bool,
-    /// The network's, in bytes.
+    /// MTU of the network in bytes.
     pub mtu: u32,
-    /// What its host side is.
+    /// Kind of the pair.
     pub device: Device,
 }
 
@@ -108,34 +107,34 @@ impl PublishTarget {
     }
 }
 
-/// A socket of the host's that a published port connected with a container.
+/// A socket of the host that is connected with a container through a published port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostSocket {
-    /// Its number in the kernel.
+    /// Cookie of the socket.
     pub cookie: u64,
-    /// Where it speaks. An IPv4-mapped address is here as IPv4.
+    /// Address and port of the container. An IPv4-mapped address is given as IPv4.
     pub container: SocketAddr,
-    /// What its process addressed.
+    /// Address and port that the process used.
     pub meant: SocketAddr,
 }
 
-/// A live flow. IPv4-mapped addresses are here as IPv4.
+/// A live flow. IPv4-mapped addresses are given as IPv4.
 #[derive(Clone, Debug)]
 pub struct FlowRecord {
-    /// IANA number.
+    /// IANA protocol number.
     pub protocol: u8,
-    /// Its state.
+    /// State of the flow.
     pub state: FlowState,
-    /// Of the endpoint it belongs to.
+    /// Address of the endpoint that it belongs to.
     pub container: IpAddr,
-    /// Source and destination as the side that began it sends.
+    /// Source and destination of packets of the side that began it.
     pub forward: (SocketAddr, SocketAddr),
-    /// Source and destination as the other side answers.
+    /// Source and destination of packets of the other side.
     pub reply: (SocketAddr, SocketAddr),
-    /// Both directions together.
+    /// Packets in both directions.
     pub packets: u64,
-    /// Both directions together, from the IP header on.
+    /// Bytes in both directions, from the IP header on.
     pub bytes: u64,
-    /// Seconds until it ends if nothing more is sent.
+    /// Seconds until it expires without another packet.
     pub expires_in_s: u64,
 }

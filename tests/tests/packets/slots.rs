@@ -368,7 +368,7 @@ fn flow_gc_removes_ended_flows() {
         );
         bench.publish(&dual("5001:53/udp", FURTHER[0].0));
         begin(bench, 3000);
-        bench.datapath.sweep().expect("flow_gc wakes up");
+        bench.datapath.collect().expect("flow_gc wakes up");
         wait::until("the ended ones are gone", || {
             ((bench.entries("FLOWS4"), bench.entries("FLOWS6")) == (2, 2)).then_some(())
         });

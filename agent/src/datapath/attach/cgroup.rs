@@ -13,8 +13,8 @@ use super::Attached;
 use crate::datapath::{object, pins::unpin};
 
 impl Attached {
-    /// Attaches the cgroup programs at the root: they see every socket, and leave alone those of
-    /// other namespaces.
+    /// Attaches the cgroup programs at the root of the cgroups. They run for every socket, and
+    /// leave sockets of other namespaces unchanged.
     pub(super) fn put_sockets(&mut self) -> anyhow::Result<()> {
         let Some(root) = cgroup2()? else {
             tracing::warn!(
@@ -36,8 +36,8 @@ impl Attached {
             if self.allow_bind {
                 unpin(&self.pins.link(name))?;
             } else if let Err(error) = program.load() {
-                // It asks for more of the kernel than the rest does: its BTF, and an answer of its
-                // own to the call.
+                // It needs more of the kernel than the others: BTF, and an error code of its own
+                // for the system call.
                 tracing::warn!(
                     error = format!("{:#}", object::explain(name, error)),
                     "processes of the host can bind published ports"
@@ -52,14 +52,14 @@ impl Attached {
     fn put_socket(&mut self, name: &str, file: &File, root: &Path) -> anyhow::Result<()> {
         let program: &mut CgroupSockAddr =
             self.ebpf.program_mut(name).context("the object lacks a cgroup program")?.try_into()?;
-        // The mode is a flag for attachments that are no links; a link is always one of many.
+        // The mode is for attachments without links. A link never excludes others.
         let link = program
             .attach(file, CgroupAttachMode::Single)
             .and_then(|id| program.take_link(id))
             .with_context(|| {
                 format!("attaching the program '{name}' to the cgroup {}", root.display())
             })?;
-        // For a moment both agents' programs run: the second finds nothing left to do.
+        // R19: for a moment the programs of both agents run.
         let pin = self.pins.link(name);
         unpin(&pin)?;
         FdLink::try_from(link)?.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
@@ -67,15 +67,15 @@ impl Attached {
     }
 }
 
-/// The mount point of cgroup2: not always `/sys/fs/cgroup`, where v1 hierarchies may be mounted
-/// beside it.
+/// The mount point of cgroup2. Beside hierarchies of v1 it is not `/sys/fs/cgroup`.
 fn cgroup2() -> anyhow::Result<Option<PathBuf>> {
     let mounts =
         fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
     Ok(mounts.lines().find_map(mount_point_of_cgroup2))
 }
 
-/// The mount point is the fifth field, the type the first after the separator.
+/// In a line of mountinfo, the mount point is the fifth field, and the type is the first one after
+/// the separator.
 fn mount_point_of_cgroup2(line: &str) -> Option<PathBuf> {
     let (mount, kind) = line.split_once(" - ")?;
     if kind.split(' ').next()? != "cgroup2" {

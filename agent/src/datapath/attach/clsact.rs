@@ -12,13 +12,13 @@ use nix::errno::Errno;
 use super::hook::Hook;
 use crate::datapath::types::Interface;
 
-/// What the filters of this program are known by on an interface: fixed, so that a new agent
-/// replaces those of the last one.
+/// Priority and handle of the filters. They are fixed, so that a new agent replaces the filters of
+/// the last one.
 const FILTER: NlOptions =
     NlOptions { priority: 0xca5e, handle: TcHandle::new(0, 1), classid: None };
 
-/// Removes filters that no interface's removal takes along, and answers the interfaces that got
-/// their clsact qdisc for them. Links end with their pins.
+/// Removes the filters of uplinks, which stay when the instance goes. Returns the uplinks whose
+/// clsact qdisc was added for them.
 pub(in crate::datapath) fn remove_filters(instance: &str) -> anyhow::Result<Vec<u32>> {
     let mut notes = FilterNotes::read(instance);
     for index in notes.0.keys() {
@@ -34,8 +34,8 @@ pub(in crate::datapath) fn remove_filters(instance: &str) -> anyhow::Result<Vec<
     Ok(notes.0.into_keys().collect())
 }
 
-/// Which uplinks have filters, and whether their clsact qdisc was made for that: unlike links, they
-/// leave no pin to know them by.
+/// The uplinks that have filters, and whether their clsact qdisc was added for that. Unlike links,
+/// filters have no pins that list them.
 struct FilterNotes(BTreeMap<u32, bool>);
 
 impl FilterNotes {
@@ -54,13 +54,13 @@ impl FilterNotes {
 
     fn write(&self, instance: &str) -> anyhow::Result<()> {
         let path = Self::path(instance);
-        // The agent has made the folder for its socket; a datapath alone has not.
+        // Without an agent, in tests, the folder does not exist yet.
         fs::create_dir_all("/run/causeway").context("making the folder /run/causeway")?;
         let line = |(index, made): (&u32, &bool)| {
             format!("{index} {}\n", if *made { "made" } else { "found" })
         };
         fs::write(&path, self.0.iter().map(line).collect::<String>())
-            .with_context(|| format!("noting the filters in {}", path.display()))
+            .with_context(|| format!("writing the list of filters {}", path.display()))
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn put(
         *notes.0.entry(interface.index).or_default() |= made;
         notes.write(instance)?;
     }
-    // The last agent's filter, if there is one, takes this program in one step.
+    // A filter of the last agent takes the new program in one step.
     let kept = SchedClassifierLink::attached(
         &interface.name,
         hook.direction(),
@@ -99,7 +99,7 @@ pub(super) fn put(
             TcAttachOptions::Netlink(FILTER),
         )?,
     };
-    // Dropping the link would take the filter away; it is to outlive the agent.
+    // Dropped, the link would remove the filter, which must outlive the agent.
     mem::forget(program.take_link(id)?);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use aya::programs::TcAttachType;
 use causeway_common::abi::programs;
 
-/// A place where a tc program runs.
+/// A hook of tc programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::datapath) enum Hook {
     /// Ingress of an uplink.
@@ -14,8 +14,8 @@ pub(in crate::datapath) enum Hook {
     Bridge,
     /// Ingress of a host side.
     HostSide,
-    /// What a container sends, where it sends it: the other end of a host side that is netkit. The
-    /// host side's ingress gets what was not decided there.
+    /// Egress of the container side of a netkit pair. The host side's ingress gets what was not
+    /// decided there.
     ContainerSide,
 }
 
@@ -23,7 +23,7 @@ impl Hook {
     pub(super) const ALL: [Self; 5] =
         [Self::Uplink, Self::UplinkOut, Self::Bridge, Self::HostSide, Self::ContainerSide];
 
-    /// Those of an interface that was there before us.
+    /// Hooks of uplinks, which outlive the instance.
     pub(super) const OF_UPLINK: [Self; 2] = [Self::Uplink, Self::UplinkOut];
 
     pub(super) const fn program(self) -> &'static str {
@@ -35,7 +35,7 @@ impl Hook {
         }
     }
 
-    /// What its pins are called by.
+    /// The prefix of the names of its pins.
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::ContainerSide => "container_side",

@@ -22,15 +22,15 @@ use super::{
 /// How tc programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// A link, from Linux 6.6 on: beside other programs, and replaced in one step.
+    /// tcx links, from Linux 6.6 on: beside other programs, and replaced in one step.
     Tcx,
-    /// A filter of the clsact qdisc.
+    /// Filters of the clsact qdisc.
     Clsact,
 }
 
 impl Way {
-    /// The best that the kernel has; `CAUSEWAY_TC=clsact` asks for the older one, so that it can be
-    /// tried on any kernel.
+    /// The best that the kernel has. `CAUSEWAY_TC=clsact` selects the older one, to test it on any
+    /// kernel.
     fn of_this_kernel() -> Self {
         let forced = std::env::var_os("CAUSEWAY_TC").is_some_and(|way| way == "clsact");
         if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
@@ -53,12 +53,12 @@ pub(super) struct Attached {
     /// Processes of the host may bind published ports.
     allow_bind: bool,
     put: BTreeSet<(Hook, u32)>,
-    /// The uplinks whose drivers run the XDP program.
+    /// Uplinks that have the XDP program.
     xdp: BTreeSet<u32>,
 }
 
 impl Attached {
-    /// Takes the loaded programs, and attaches those for the sockets of the host's processes.
+    /// Takes the loaded programs, and attaches the cgroup programs.
     pub(super) fn new(ebpf: Ebpf, pins: Pins, options: &LoadOptions) -> anyhow::Result<Self> {
         let way = Way::of_this_kernel();
         let mut attached = Self {
@@ -74,7 +74,7 @@ impl Attached {
         Ok(attached)
     }
 
-    /// Attaches to an interface, or replaces the program of the last agent there.
+    /// Attaches to an interface, or replaces the program of an earlier agent.
     pub(super) fn put(&mut self, hook: Hook, interface: &Interface) -> anyhow::Result<()> {
         if self.put.contains(&(hook, interface.index)) {
             return Ok(());
@@ -106,7 +106,7 @@ impl Attached {
             .try_into()?)
     }
 
-    /// Detaches from an interface. One that is gone is done.
+    /// Detaches from an interface. Succeeds if absent.
     pub(super) fn remove(&mut self, hook: Hook, index: u32) -> anyhow::Result<()> {
         self.put.remove(&(hook, index));
         match (self.way, hook) {
@@ -114,7 +114,7 @@ impl Attached {
                 unpin(&self.pins.link(&pin_name(hook, index)))
             }
             (Way::Clsact, Hook::Uplink | Hook::UplinkOut) => clsact::remove(hook, index),
-            // Filters of bridges and host sides go with the interface.
+            // The kernel removes filters of bridges and host sides with the interface.
             (Way::Clsact, Hook::Bridge | Hook::HostSide) => Ok(()),
         }
     }
@@ -124,7 +124,7 @@ impl Attached {
         self.pins.remove_other_layouts()
     }
 
-    /// Detaches from where an earlier agent was attached and this one is not.
+    /// Detaches from interfaces to which an earlier agent has attached and this one has not.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         let folder = self.pins.links();
         for entry in

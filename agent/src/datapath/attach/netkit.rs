@@ -1,5 +1,5 @@
-//! Links of programs to what a container sends, where it sends it: at its own end of a netkit pair
-//! (Linux 6.7). aya has none of that kind.
+//! Links of programs to the container side of netkit pairs (Linux 6.7), where containers send. aya
+//! 0.14 has no such links.
 #![expect(
     unsafe_code,
     reason = "one system call, with pointers into buffers whose sizes it is told"
@@ -99,7 +99,7 @@ const fn number(fd: RawFd) -> u32 {
     fd.cast_unsigned()
 }
 
-/// Answers what the kernel does: a new descriptor, or zero.
+/// Returns a new descriptor, or zero, by command.
 fn call<T>(command: i64, attributes: &T) -> io::Result<RawFd> {
     let attributes = std::ptr::from_ref(attributes);
     // SAFETY: the kernel reads as many bytes as it is told, and what they point to outlives the

@@ -21,7 +21,7 @@ pub(super) fn put(
 ) -> anyhow::Result<()> {
     if let Ok(kept) = PinnedLink::from_pin(pin) {
         let link = SchedClassifierLink::try_from(FdLink::from(kept))?;
-        // A link whose interface is gone takes no program: its pin is all that is left of it.
+        // A link whose interface is gone accepts no program. Only its pin is left.
         if let Ok(id) = program.attach_to_link(link) {
             drop(program.take_link(id)?);
             return Ok(());
@@ -30,10 +30,10 @@ pub(super) fn put(
     }
     let mut tries = 0;
     let id = loop {
-        // Behind the programs of others, which may filter.
+        // Last, after programs of others, which may filter.
         let order = TcAttachOptions::TcxOrder(LinkOrder::default());
         match program.attach_with_options(&interface.name, hook.direction(), order) {
-            // A link that has just lost its pin goes a grace period later.
+            // R23: a link that has just lost its pin is freed a grace period later.
             Err(error) if is_there(&error) && tries < MOST_TRIES => thread::sleep(BETWEEN_TRIES),
             attached => break attached?,
         }
@@ -48,7 +48,7 @@ pub(super) fn put(
 const MOST_TRIES: u32 = 100;
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// Whether the program is at the hook already.
+/// Whether the kernel says that the program is attached already.
 fn is_there(error: &ProgramError) -> bool {
     matches!(error, ProgramError::SyscallError(error) if error.io_error.kind() == io::ErrorKind::AlreadyExists)
 }

@@ -16,7 +16,7 @@ use super::Attached;
 use crate::datapath::{object, pins::unpin, types::Interface};
 
 impl Attached {
-    /// Attaches the XDP program to an uplink, in its driver, or replaces the last agent's.
+    /// Attaches the XDP program to the driver of an uplink, or replaces that of the last agent.
     pub(in crate::datapath) fn put_xdp(&mut self, uplink: &Interface) -> anyhow::Result<()> {
         if self.xdp.contains(&uplink.index) {
             return Ok(());
@@ -50,13 +50,13 @@ impl Attached {
         Ok(())
     }
 
-    /// Detaches from an uplink, whichever agent had attached. Absent is done.
+    /// Detaches from an uplink. Succeeds if absent.
     pub(in crate::datapath) fn remove_xdp(&mut self, index: u32) -> anyhow::Result<()> {
         self.xdp.remove(&index);
         unpin(&self.pins.link(&pin_name(index)))
     }
 
-    /// Detaches from where an earlier agent was attached and this one is not.
+    /// Detaches from uplinks to which an earlier agent has attached and this one has not.
     pub(in crate::datapath) fn settle_xdp(&mut self) -> anyhow::Result<()> {
         let folder = self.pins.links();
         for entry in
@@ -71,7 +71,7 @@ impl Attached {
         Ok(())
     }
 
-    /// The program, which is loaded once it was attached.
+    /// The program. It is loaded once it was attached.
     pub(in crate::datapath) fn xdp_program(&self) -> anyhow::Result<&Xdp> {
         Ok(self
             .ebpf
@@ -81,7 +81,7 @@ impl Attached {
     }
 }
 
-/// Loads the program where it is wanted first: a kernel that refuses it has all the rest.
+/// Loads the program before the first attachment, so that a kernel that refuses it keeps the rest.
 fn load(program: &mut Xdp) -> anyhow::Result<()> {
     if program.fd().is_ok() {
         return Ok(());
@@ -89,7 +89,7 @@ fn load(program: &mut Xdp) -> anyhow::Result<()> {
     program.load().map_err(|error| object::explain(programs::XDP_UPLINK, error))
 }
 
-/// Why a driver does not take the program.
+/// The reason for which a driver refuses the program.
 fn driver_error(error: &ProgramError) -> Error {
     let code = if let ProgramError::SyscallError(error) = error {
         error.io_error.raw_os_error()
@@ -121,7 +121,7 @@ fn pin_name(index: u32) -> String {
     format!("{}-{index}", programs::XDP_UPLINK)
 }
 
-/// The uplink of a pin.
+/// Interface index of the uplink, from the name of a pin.
 fn index_of(pin: &str) -> Option<u32> {
     pin.strip_prefix(programs::XDP_UPLINK)?.strip_prefix('-')?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Addresses between people's words and those of the maps.
+//! Conversion of addresses between std and the maps.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,18 +7,18 @@ use causeway_common::{
     wire::address::{Address, V4, V6},
 };
 
-/// A family's address, made of one that can be of either.
+/// The address of a family.
 pub(in crate::datapath) trait Ip: Address + FamilyMaps {
-    /// What stands for this family where keys of either are given to a program.
+    /// The number of the family for `flow_gc`.
     const VERSION: u8;
 
-    /// None if it is of the other family. An IPv4-mapped one is IPv6 here.
+    /// The address if it is of this family. IPv4-mapped addresses are IPv6.
     fn of(address: IpAddr) -> Option<Self>;
 
-    /// As people write it: an IPv4-mapped one as IPv4.
+    /// The address for display: an IPv4-mapped one as IPv4.
     fn ip(self) -> IpAddr;
 
-    /// The reverse of [`Self::ip`], where it is known that the address was of this family.
+    /// The reverse of [`Self::ip`], for an address that was of this family.
     fn of_shown(address: IpAddr) -> Option<Self>;
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapped_address_is_of_ipv6_and_written_as_ipv4() {
+    fn mapped_address_is_ipv6_and_shown_as_ipv4() {
         let v4: IpAddr = "172.18.0.2".parse().unwrap();
         let mapped: IpAddr = "::ffff:172.18.0.2".parse().unwrap();
         let v6: IpAddr = "2001:db8:18::2".parse().unwrap();

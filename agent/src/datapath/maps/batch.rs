@@ -1,5 +1,5 @@
-//! A walk through a map in steps of many entries. aya has none: entry by entry it costs up to two
-//! system calls each, and starts over when the entry it stands on goes.
+//! Reading a map in batches, which aya cannot. Entry by entry a walk takes two system calls each,
+//! and starts over when the current entry is removed.
 #![expect(
     unsafe_code,
     reason = "one system call, with pointers into buffers whose sizes it is told"
@@ -17,7 +17,7 @@ use aya::maps::MapFd;
 use bytemuck::Pod;
 use nix::libc;
 
-/// How many entries a step has room for: more than any bucket has.
+/// Entries of a batch: more than any bucket has.
 const STEP: u32 = 4096;
 
 /// `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6.
@@ -37,7 +37,8 @@ struct Attributes {
     flags: u64,
 }
 
-/// Every entry of a hash map; one that is moved meanwhile may be missed, as with every walk.
+/// All entries of a hash map. As with any walk, an entry that is inserted again meanwhile may be
+/// missed.
 pub(in crate::datapath) fn entries<K: Pod + Eq + Hash, V: Pod>(
     map: &MapFd,
 ) -> anyhow::Result<HashMap<K, V>> {
@@ -48,7 +49,7 @@ pub(in crate::datapath) fn entries<K: Pod + Eq + Hash, V: Pod>(
     Ok(found)
 }
 
-/// Visits every entry of a hash map or an array.
+/// Visits all entries of a hash map or an array.
 pub(in crate::datapath) fn for_each<K: Pod, V: Pod>(
     map: &MapFd,
     mut visit: impl FnMut(K, V),
@@ -64,7 +65,7 @@ pub(in crate::datapath) fn for_each<K: Pod, V: Pod>(
     }
 }
 
-/// Reads the entries from a place on: how many, and the next place unless that was all.
+/// Reads a batch from `place` on. Returns the number of entries, and the place of the next batch.
 fn step<K: Pod, V: Pod>(
     map: &MapFd,
     place: Option<u32>,
@@ -96,7 +97,7 @@ fn step<K: Pod, V: Pod>(
     }
     let error = io::Error::last_os_error();
     if error.kind() == io::ErrorKind::NotFound {
-        // The end; what was found on the way counts.
+        // The last batch.
         return Ok((count, None));
     }
     Err(error).context("walking through a map")

@@ -1,4 +1,4 @@
-//! Networks, containers and publishes in the words of the maps.
+//! The configuration in the maps: networks, endpoints, publishes, uplinks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,30 +29,30 @@ use super::{
 };
 use crate::datapath::types::{EndpointEntry, PublishTarget, Terms};
 
-/// The maps, and what this agent put into them.
+/// The configuration maps, and what this agent has put into them.
 pub(in crate::datapath) struct Tables {
     v4: Family<V4>,
     v6: Family<V6>,
     epochs: Array<MapData, u32>,
     counts: Array<MapData, u64>,
     networks: Array<MapData, Raw<Network>>,
-    /// By the bridge's index.
+    /// Numbers of networks, by interface index of the bridge.
     numbers: BTreeMap<u32, u32>,
-    /// The numbers of networks with mappings.
+    /// Numbers of networks with endpoint-independent mappings.
     full_cone: BTreeSet<u32>,
     slots: Slots,
     uplinks: BTreeSet<u32>,
     inside: BTreeSet<IpNet>,
-    /// The host sides of the addresses that were put.
+    /// Host sides, by the addresses that were put.
     endpoints: BTreeMap<IpAddr, u32>,
-    /// The slots of the host sides, of those too that an earlier agent put.
+    /// Slots, by host side. Includes those that an earlier agent has put.
     host_sides: BTreeMap<u32, u32>,
     publishes: BTreeMap<PublishPorts, Put>,
-    /// Slots of publishes that were moved, whose flows may finish.
+    /// Draining slots, of publishes that were moved.
     draining: BTreeSet<u32>,
 }
 
-/// A publish that this agent put.
+/// A publish that this agent has put.
 struct Put {
     spec: PublishSpec,
     target: PublishTarget,
@@ -85,8 +85,8 @@ impl Tables {
             publishes: BTreeMap::new(),
             draining: BTreeSet::new(),
         };
-        // What is of no network goes by the defaults. Whether there are mappings stays as it was
-        // until every network is put again.
+        // Flows without a network have the defaults. The flag that says that there are mappings
+        // stays until all networks are put again.
         let nat_behaviour = tables.network(0)?.nat_behaviour;
         tables.write_network(0, Network { nat_behaviour, ..Network::DEFAULT })?;
         Ok(tables)
@@ -123,14 +123,14 @@ impl Tables {
         if terms.full_cone { self.write_defaults() } else { Ok(()) }
     }
 
-    /// Network 0: what goes for no network, and whether any has mappings.
+    /// Writes network 0: the defaults, and whether any network has mappings.
     fn write_defaults(&mut self) -> anyhow::Result<()> {
         let nat_behaviour =
             if self.full_cone.is_empty() { 0 } else { nat_behaviour::ENDPOINT_INDEPENDENT };
         self.write_network(0, Network { nat_behaviour, ..Network::DEFAULT })
     }
 
-    /// The number that an earlier agent gave the network, whose flows go by it, or a free one.
+    /// The number that an earlier agent gave the network, because its flows have it, or a free one.
     fn number_for(&self, bridge: u32) -> anyhow::Result<u32> {
         let mut free = None;
         for number in 1..abi::NETWORKS {
@@ -147,7 +147,7 @@ impl Tables {
         })
     }
 
-    /// Forgets a network.
+    /// Removes a network. Succeeds if absent.
     pub(in crate::datapath) fn remove_network(&mut self, bridge: u32) -> anyhow::Result<()> {
         match self.numbers.remove(&bridge) {
             Some(number) => {
@@ -172,12 +172,12 @@ impl Tables {
             .with_context(|| format!("writing the network {number}"))
     }
 
-    /// The slot's epoch.
+    /// The epoch of a slot.
     fn epoch(&self, slot: u32) -> anyhow::Result<u32> {
         self.epochs.get(&slot, 0).with_context(|| format!("reading the epoch of slot {slot}"))
     }
 
-    /// A family without an address has nothing leave by the uplink.
+    /// Writes an uplink. Without an address of a family no flow of it is masqueraded.
     pub(in crate::datapath) fn put_uplink(
         &mut self,
         index: u32,
@@ -197,7 +197,7 @@ impl Tables {
         self.v6.remove_uplink(index)
     }
 
-    /// Notes the subnets of a network: nothing from outside has an address in them.
+    /// Writes the subnets of a network. No packet from outside has an address in them.
     pub(in crate::datapath) fn put_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
         for subnet in subnets {
             self.v4.put_subnet(subnet)?;
@@ -207,7 +207,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Forgets the subnets of a network.
+    /// Removes the subnets of a network. Succeeds if absent.
     pub(in crate::datapath) fn remove_subnets(&mut self, subnets: &[IpNet]) -> anyhow::Result<()> {
         for subnet in subnets {
             self.inside.remove(subnet);
@@ -217,7 +217,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Answers those that were the host's before, by whatever agent's word.
+    /// Returns the addresses that were set before, by any agent, and are not any more.
     pub(in crate::datapath) fn set_local_addresses(
         &mut self,
         addresses: &BTreeSet<IpAddr>,
@@ -227,7 +227,7 @@ impl Tables {
         Ok(gone.into_iter().collect())
     }
 
-    /// All addresses at one host side share a slot.
+    /// Writes an endpoint's address. All addresses at one host side share a slot.
     pub(in crate::datapath) fn put_endpoint(
         &mut self,
         entry: &EndpointEntry,
@@ -254,7 +254,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Answers the host side that it was attached to, if that has no other address any more.
+    /// Removes an endpoint's address. Returns its host side if that has no other address.
     pub(in crate::datapath) fn remove_endpoint(
         &mut self,
         address: IpAddr,
@@ -301,8 +301,8 @@ impl Tables {
         Ok(())
     }
 
-    /// The slot of a publish that an earlier agent wrote in the same way, in one family at least
-    /// and otherwise in none.
+    /// The slot under which an earlier agent wrote the same publish: in one family at least, and
+    /// with nothing else in the other.
     fn kept_slot(
         &self,
         publish: &PublishSpec,
@@ -377,13 +377,13 @@ impl Tables {
         Ok(())
     }
 
-    /// Notes a slot that drains since an earlier agent.
+    /// Keeps a slot that was draining under an earlier agent.
     pub(in crate::datapath) fn keep_draining(&mut self, slot: u32) {
         self.slots.keep(slot);
         self.draining.insert(slot);
     }
 
-    /// Ends the flows of a slot that drains. Again is done.
+    /// Ends the flows of a draining slot. Idempotent.
     pub(in crate::datapath) fn end_draining(&mut self, slot: u32) -> anyhow::Result<()> {
         if self.draining.contains(&slot) {
             self.free_moved(slot)?;
@@ -399,15 +399,15 @@ impl Tables {
         self.free_slot(slot)
     }
 
-    /// Drops what is in the maps and was not put by this agent.
+    /// Removes what this agent has not put.
     pub(in crate::datapath) fn settle(&mut self) -> anyhow::Result<()> {
         let host_sides: BTreeSet<u32> = self.endpoints.values().copied().collect();
         self.host_sides.retain(|host_side, _| host_sides.contains(host_side));
         let mut put = self.draining.clone();
         put.extend(self.host_sides.values());
         put.extend(self.publishes.values().map(|put| put.slot));
-        // All that were found, those too whose ports have another slot by now: an agent that died
-        // between noting a move and making it.
+        // All slots that were found. Ports may have another slot by now, if an agent died between
+        // recording a move and making it.
         for slot in self.slots.used() {
             if !put.contains(&slot) {
                 self.free_slot(slot)?;
@@ -425,7 +425,7 @@ impl Tables {
         self.v6.retain(&self.uplinks, &self.endpoints, &of_v6, &self.inside)
     }
 
-    /// The slots of the publishes that a family serves, and of those that drain.
+    /// The slots of the publishes that a family serves, and the draining ones.
     fn slots_served<A: Ip>(&self) -> BTreeSet<u32> {
         let is_served = |put: &&Put| publish_value::<A>(&put.spec, put.target).is_some();
         let served = self.publishes.values().filter(is_served);
@@ -434,8 +434,8 @@ impl Tables {
 
     fn take_slot(&mut self) -> anyhow::Result<u32> {
         let slot = self.slots.take()?;
-        // Whatever began through the slot's last owner is stale, even what a packet in flight began
-        // after it was freed.
+        // All flows of the slot's last user are stale, also those that a packet in flight has begun
+        // since the slot was freed (R10).
         self.bump(slot)?;
         for index in Owner::count_indexes(slot) {
             self.counts

@@ -1,5 +1,4 @@
-//! The maps of one family. What is of the other one is none of its business: asked for it, it does
-//! nothing.
+//! The configuration maps of one family. Requests for the other family do nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +20,14 @@ use causeway_common::{
 };
 use ipnet::IpNet;
 
-use super::{address::Ip, batch, gone_is_done, raw::Raw, take};
+use super::{address::Ip, batch, ignore_missing, raw::Raw, take};
 use crate::datapath::types::{EndpointEntry, PublishTarget};
 
 pub(in crate::datapath) struct Family<A: Ip> {
     endpoints: HashMap<MapData, Raw<A>, Raw<Endpoint<A>>>,
     publishes: Array<MapData, Raw<Publish<A>>>,
     ports: Array<MapData, u32>,
-    /// To read all of them at once.
+    /// For reading in batches.
     ports_fd: MapFd,
     address_ports: HashMap<MapData, Raw<AddressPort<A>>, u32>,
     admitted: LpmTrie<MapData, Raw<Admitted<A>>, u32>,
@@ -62,7 +61,7 @@ impl<A: Ip> Family<A> {
         })
     }
 
-    /// The slots of the endpoints, by their host sides.
+    /// Slots of the endpoints, by host side.
     pub(in crate::datapath) fn host_sides(&self) -> anyhow::Result<BTreeMap<u32, u32>> {
         let endpoints = self.endpoints.iter().map(|entry| {
             let (_, Raw(endpoint)) = entry.context("reading the endpoints")?;
@@ -71,7 +70,7 @@ impl<A: Ip> Family<A> {
         endpoints.collect()
     }
 
-    /// Every slot that an endpoint or a published port names.
+    /// The slots of all endpoints and published ports.
     pub(in crate::datapath) fn slots_in_use(&self) -> anyhow::Result<BTreeSet<u32>> {
         let mut slots = BTreeSet::new();
         for entry in &self.endpoints {
@@ -95,7 +94,7 @@ impl<A: Ip> Family<A> {
         let value = endpoint_value(entry, slot, network)?;
         self.endpoints.insert(Raw(address), Raw(value), 0).with_context(|| {
             format!(
-                "making the endpoint {} known (there is room for {})",
+                "writing the endpoint {} (at most {} fit)",
                 entry.address,
                 abi::ENDPOINTS
             )
@@ -104,11 +103,11 @@ impl<A: Ip> Family<A> {
 
     pub(in crate::datapath) fn remove_endpoint(&mut self, address: IpAddr) -> anyhow::Result<()> {
         let Some(key) = A::of(address) else { return Ok(()) };
-        gone_is_done(self.endpoints.remove(&Raw(key)))
-            .with_context(|| format!("forgetting the endpoint {address}"))
+        ignore_missing(self.endpoints.remove(&Raw(key)))
+            .with_context(|| format!("removing the endpoint {address}"))
     }
 
-    /// Without an address nothing of this family leaves by it.
+    /// Writes an uplink, or removes it if it has no address of this family.
     pub(in crate::datapath) fn put_uplink(
         &mut self,
         index: u32,
@@ -116,30 +115,29 @@ impl<A: Ip> Family<A> {
         mtu: u32,
     ) -> anyhow::Result<()> {
         let Some(address) = address else { return self.remove_uplink(index) };
-        // No IPv4 packet is longer, nor an IPv6 one but a jumbogram (RFC 2675), whatever the
-        // interface can carry.
+        // No packet is longer, except jumbograms of IPv6 (RFC 2675).
         let uplink = Uplink { address, mtu: mtu.min(u32::from(u16::MAX)) };
         self.uplinks
             .insert(index, Raw(uplink), 0)
-            .with_context(|| format!("noting the uplink's address {}", address.ip()))
+            .with_context(|| format!("writing the uplink's address {}", address.ip()))
     }
 
     pub(in crate::datapath) fn remove_uplink(&mut self, index: u32) -> anyhow::Result<()> {
-        gone_is_done(self.uplinks.remove(&index)).context("forgetting an uplink's address")
+        ignore_missing(self.uplinks.remove(&index)).context("removing an uplink's address")
     }
 
     pub(in crate::datapath) fn put_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
         let Some(key) = admitted_key(subnet, abi::SLOT_LOCAL_SUBNETS) else { return Ok(()) };
-        self.admitted.insert(&key, 0, 0).with_context(|| format!("noting the subnet {subnet}"))
+        self.admitted.insert(&key, 0, 0).with_context(|| format!("writing the subnet {subnet}"))
     }
 
     pub(in crate::datapath) fn remove_subnet(&mut self, subnet: &IpNet) -> anyhow::Result<()> {
         let Some(key) = admitted_key(subnet, abi::SLOT_LOCAL_SUBNETS) else { return Ok(()) };
-        gone_is_done(self.admitted.remove(&key))
-            .with_context(|| format!("forgetting the subnet {subnet}"))
+        ignore_missing(self.admitted.remove(&key))
+            .with_context(|| format!("removing the subnet {subnet}"))
     }
 
-    /// Answers those that were the host's before.
+    /// Returns the addresses that were set before and are not any more.
     pub(in crate::datapath) fn set_local_addresses(
         &mut self,
         addresses: &BTreeSet<IpAddr>,
@@ -147,16 +145,16 @@ impl<A: Ip> Family<A> {
         let wanted: BTreeSet<A> = addresses.iter().filter_map(|address| A::of(*address)).collect();
         let known: BTreeSet<A> = self.local.keys().filter_map(|key| Some(key.ok()?.0)).collect();
         for address in wanted.difference(&known) {
-            self.local.insert(Raw(*address), 0, 0).context("noting an address of the host")?;
+            self.local.insert(Raw(*address), 0, 0).context("writing an address of the host")?;
         }
         for address in known.difference(&wanted) {
-            gone_is_done(self.local.remove(&Raw(*address)))
-                .context("forgetting an address of the host")?;
+            ignore_missing(self.local.remove(&Raw(*address)))
+                .context("removing an address of the host")?;
         }
         Ok(known.difference(&wanted).map(|address| address.ip()).collect())
     }
 
-    /// Writes what the publish is before where it is found: no packet finds it half made.
+    /// Writes a publish. Its ports come last, so that no packet finds it incomplete.
     pub(in crate::datapath) fn write_publish(
         &mut self,
         publish: &PublishSpec,
@@ -188,7 +186,7 @@ impl<A: Ip> Family<A> {
         Ok(())
     }
 
-    /// Leads a publish from one container to another, under another slot.
+    /// Moves a publish to another container, under another slot.
     pub(in crate::datapath) fn move_publish(
         &mut self,
         publish: &PublishSpec,
@@ -212,8 +210,8 @@ impl<A: Ip> Family<A> {
         self.clear_ports(publish, target)?;
         for source in &publish.options.from {
             let Some(key) = admitted_key(source, slot) else { continue };
-            gone_is_done(self.admitted.remove(&key))
-                .with_context(|| format!("forgetting the sources {source}"))?;
+            ignore_missing(self.admitted.remove(&key))
+                .with_context(|| format!("removing the sources {source}"))?;
         }
         Ok(())
     }
@@ -226,7 +224,7 @@ impl<A: Ip> Family<A> {
             Some(address) => {
                 for port in ports.host_ports {
                     let key = Raw(address_port(ports, address, port));
-                    gone_is_done(self.address_ports.remove(&key))
+                    ignore_missing(self.address_ports.remove(&key))
                         .with_context(|| format!("ending the publish of port {port}"))?;
                 }
                 let keys = self.address_ports.keys().filter_map(Result::ok);
@@ -244,11 +242,11 @@ impl<A: Ip> Family<A> {
         Ok(())
     }
 
-    /// Forgets the sources that the publish with that slot listed.
+    /// Removes the sources of the publish with that slot.
     pub(in crate::datapath) fn forget_sources(&mut self, slot: u32) -> anyhow::Result<()> {
         let keys: Vec<_> = self.admitted.keys().filter_map(Result::ok).collect();
         for key in keys.iter().filter(|key| u32::from_be_bytes(key.data().0.slot) == slot) {
-            gone_is_done(self.admitted.remove(key)).context("forgetting sources")?;
+            ignore_missing(self.admitted.remove(key)).context("removing sources")?;
         }
         Ok(())
     }
@@ -285,7 +283,7 @@ impl<A: Ip> Family<A> {
         }
     }
 
-    /// Removes every uplink, endpoint, publish and source that is of none of those.
+    /// Removes all uplinks, endpoints, publishes and sources that are not listed.
     pub(in crate::datapath) fn retain(
         &mut self,
         uplinks: &BTreeSet<u32>,
@@ -311,7 +309,7 @@ impl<A: Ip> Family<A> {
         let put: BTreeSet<A> = put.keys().filter_map(|address| A::of(*address)).collect();
         let known: Vec<_> = self.endpoints.keys().filter_map(Result::ok).collect();
         for address in known.iter().filter(|address| !put.contains(&address.0)) {
-            gone_is_done(self.endpoints.remove(address)).context("forgetting an endpoint")?;
+            ignore_missing(self.endpoints.remove(address)).context("removing an endpoint")?;
         }
         Ok(())
     }
@@ -323,7 +321,7 @@ impl<A: Ip> Family<A> {
             if slots.contains(&slot) {
                 by_address.insert(abi::port_index(key.0.protocol, key.0.port));
             } else {
-                gone_is_done(self.address_ports.remove(&key)).context("ending a publish")?;
+                ignore_missing(self.address_ports.remove(&key)).context("ending a publish")?;
             }
         }
         for (index, slot) in self.ports()? {
@@ -338,7 +336,7 @@ impl<A: Ip> Family<A> {
         Ok(())
     }
 
-    /// The published ones' slots, by index.
+    /// Slots of the published ports, by index.
     fn ports(&self) -> anyhow::Result<BTreeMap<u32, u32>> {
         let mut published = BTreeMap::new();
         let read = batch::for_each(&self.ports_fd, |index, slot| {
@@ -360,15 +358,15 @@ impl<A: Ip> Family<A> {
             let slot = u32::from_be_bytes(key.data().0.slot);
             let is_of_network = || inside.iter().any(|subnet| is_key_of(&key, subnet));
             if !(slots.contains(&slot) || slot == abi::SLOT_LOCAL_SUBNETS && is_of_network()) {
-                gone_is_done(self.admitted.remove(&key)).context("forgetting sources")?;
+                ignore_missing(self.admitted.remove(&key)).context("removing sources")?;
             }
         }
         Ok(())
     }
 }
 
-/// The host address and the map value of a publish; none if the family does not serve it, for lack
-/// of a container address or because the host address is of the other family.
+/// Host address and map value of a publish. None if the family does not serve it: the container has
+/// no address of it, or the host address is of the other family.
 pub(in crate::datapath) fn publish_value<A: Ip>(
     publish: &PublishSpec,
     target: PublishTarget,
@@ -387,7 +385,7 @@ pub(in crate::datapath) fn publish_value<A: Ip>(
     Some((host_address, value))
 }
 
-/// A second handle of an array.
+/// A second descriptor of an array.
 fn fd(ebpf: &Ebpf, name: &str) -> anyhow::Result<MapFd> {
     let Some(Map::Array(map)) = ebpf.map(name) else {
         bail!("the object lacks the array '{name}'")
@@ -431,7 +429,7 @@ fn address_port<A: Ip>(ports: &PublishPorts, address: A, port: u16) -> AddressPo
     AddressPort { address, port: Port::new(port), protocol: ports.protocol.number(), _pad: 0 }
 }
 
-/// None for a subnet of the other family.
+/// The key for a source. None for a subnet of the other family.
 fn admitted_key<A: Ip>(source: &IpNet, slot: u32) -> Option<Key<Raw<Admitted<A>>>> {
     let data = Admitted { slot: slot.to_be_bytes(), source: A::of(source.network())? };
     Some(Key::new(32 + u32::from(source.prefix_len()), Raw(data)))

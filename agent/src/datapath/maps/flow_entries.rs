@@ -1,4 +1,4 @@
-//! The flow table of one family: walked through, and ended by key.
+//! The flow table of one family: reading it, and ending flows by key.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -33,20 +33,20 @@ use crate::datapath::{pins::Pins, types::FlowRecord};
 
 type FlowMap<A> = maps::HashMap<MapData, Raw<Tuple<A>>, Raw<FlowEntry<A>>>;
 
-/// The halves of flows, and the program that removes flows: it gives back what they count for, and
-/// looks again whether they have ended.
-pub(in crate::datapath) struct Halves<A: Ip> {
+/// The flow table, and the program that removes flows. It checks again whether they have ended, and
+/// takes them off their owners' counts.
+pub(in crate::datapath) struct FlowEntries<A: Ip> {
     entries: u32,
     fd: MapFd,
     flows: FlowMap<A>,
     begun: MapFd,
     begun_counters: Array<MapData, u64>,
     epochs: Array<MapData, u32>,
-    sweep: SchedClassifier,
+    collect: SchedClassifier,
 }
 
-impl<A: Ip> Halves<A> {
-    /// Opens both. The program is pinned for a moment: that is how a second name for it is had.
+impl<A: Ip> FlowEntries<A> {
+    /// Opens both. The program is pinned for a moment to get a second handle of it.
     pub(in crate::datapath) fn open(
         program: &mut SchedClassifier,
         pins: &Pins,
@@ -57,7 +57,7 @@ impl<A: Ip> Halves<A> {
         let pin = pins.link(programs::FLOW_GC);
         let _ = fs::remove_file(&pin);
         program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
-        let sweep = SchedClassifier::from_pin(&pin);
+        let collect = SchedClassifier::from_pin(&pin);
         fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
         let table = MapInfo::from_pin(pins.map(A::MAPS.flows))?;
         Ok(Self {
@@ -67,11 +67,11 @@ impl<A: Ip> Halves<A> {
             begun: MapInfo::from_pin(pins.map(A::MAPS.age_ring))?.fd()?,
             begun_counters: Array::try_from(Map::Array(map(A::MAPS.age_ring_ends)?))?,
             epochs: Array::try_from(Map::Array(map(names::EPOCHS)?))?,
-            sweep: sweep.context("opening the program 'sweep'")?,
+            collect: collect.context("opening the program 'flow_gc'")?,
         })
     }
 
-    /// How many there is room for: two for each flow.
+    /// Capacity in entries: two per flow.
     pub(in crate::datapath) fn room(&self) -> u32 {
         self.entries
     }
@@ -82,7 +82,7 @@ impl<A: Ip> Halves<A> {
         Ok(())
     }
 
-    /// Ends the live flows that are `wanted`; answers how many.
+    /// Ends the live flows for which `wanted` is true. Returns their number.
     pub(in crate::datapath) fn end_live(
         &self,
         wanted: impl Fn(&FlowRecord) -> bool,
@@ -94,18 +94,17 @@ impl<A: Ip> Halves<A> {
         )
     }
 
-    /// Ends every flow; answers how many.
+    /// Ends all flows. Returns their number.
     pub(in crate::datapath) fn flush(&self) -> anyhow::Result<u64> {
         self.end(|_, _| true)
     }
 
-    /// Ends the flows that come or go by an interface; answers how many.
+    /// Ends the flows from or to an interface. Returns their number.
     pub(in crate::datapath) fn end_of_interface(&self, index: u32) -> anyhow::Result<u64> {
-        self.end(|_, half| half.translation.output == index || half.input == index)
+        self.end(|_, entry| entry.translation.output == index || entry.input == index)
     }
 
-    /// Ends the flows that come from or go to one of those addresses, translated or not; answers
-    /// how many.
+    /// Ends the flows from or to one of these addresses, translated or not. Returns their number.
     pub(in crate::datapath) fn end_of_addresses(
         &self,
         addresses: &BTreeSet<IpAddr>,
@@ -115,29 +114,29 @@ impl<A: Ip> Halves<A> {
         })
     }
 
-    /// Ends the flows of which one half or the other is `wanted`.
+    /// Ends the flows of which either entry is `wanted`.
     fn end(&self, wanted: impl Fn(&Tuple<A>, &FlowEntry<A>) -> bool) -> anyhow::Result<u64> {
-        let halves = self.halves()?;
+        let entries = self.entries()?;
         self.remove(
-            halves.iter().filter(|(key, half)| wanted(key, half)).map(|(key, _)| *key).collect(),
+            entries.iter().filter(|(key, entry)| wanted(key, entry)).map(|(key, _)| *key).collect(),
             Collect::Any,
         )
     }
 
-    /// The live flows, with the keys of their forward halves.
+    /// The live flows, with the keys of their forward entries.
     fn live(&self) -> anyhow::Result<Vec<(Tuple<A>, FlowRecord)>> {
         let now = now()?;
-        let halves = self.halves()?;
+        let entries = self.entries()?;
         let mut live = Vec::new();
-        for (key, forward) in &halves {
-            // Flows of the host itself are not shown.
+        for (key, forward) in &entries {
+            // Host flows are not listed.
             if forward.is_reply != 0
                 || key.side == side::HOST
                 || self.epoch(forward)? != forward.epoch
             {
                 continue;
             }
-            let reply = halves.get(&forward.translation.tuple.reversed());
+            let reply = entries.get(&forward.translation.tuple.reversed());
             let left = time_left(forward, now).max(reply.and_then(|reply| time_left(reply, now)));
             if let Some(left) = left {
                 live.push((*key, record(key, forward, reply, left)));
@@ -146,32 +145,32 @@ impl<A: Ip> Halves<A> {
         Ok(live)
     }
 
-    /// Frees the entries of flows that have ended; answers how many.
-    pub(in crate::datapath) fn sweep(&self) -> anyhow::Result<u64> {
+    /// Removes expired and stale flows. Returns their number.
+    pub(in crate::datapath) fn collect(&self) -> anyhow::Result<u64> {
         let now = now()?;
-        let halves = self.halves()?;
+        let entries = self.entries()?;
         let (mut ended, mut lost) = (Vec::new(), Vec::new());
-        for (key, half, other) in flows(&halves) {
-            if half.is_reply == 0 && other.is_none() {
-                // The reply half is inserted first: a forward half alone has lost it to another CPU
-                // that cleared up.
+        for (key, entry, other) in flows(&entries) {
+            if entry.is_reply == 0 && other.is_none() {
+                // The reply entry is inserted first, so a forward entry without one has lost it to
+                // another CPU that removed an expired flow.
                 lost.push(*key);
-            } else if self.epoch(half)? != half.epoch
-                || is_over(half, now) && other.is_none_or(|(_, other)| is_over(other, now))
+            } else if self.epoch(entry)? != entry.epoch
+                || is_over(entry, now) && other.is_none_or(|(_, other)| is_over(other, now))
             {
                 ended.push(*key);
             }
         }
-        // One that was just beginning has got its other half since.
+        // The other entry may have been inserted since the table was read.
         lost.retain(|key| {
-            let other = halves[key].translation.tuple.reversed();
+            let other = entries[key].translation.tuple.reversed();
             self.flows.get(&Raw(other), 0).is_err()
         });
         Ok(self.remove(ended, Collect::Ended)? + self.remove(lost, Collect::Any)?)
     }
 
     fn remove(&self, keys: Vec<Tuple<A>>, which: Collect) -> anyhow::Result<u64> {
-        let keys = if keys.len() < MANY { keys } else { last_begun_first(keys, &self.noted()?) };
+        let keys = if keys.len() < MANY { keys } else { youngest_first(keys, &self.ring()?) };
         let mut frame = Vec::new();
         let mut removed = 0;
         for keys in keys.chunks(collect::KEYS_PER_RUN) {
@@ -180,58 +179,58 @@ impl<A: Ip> Halves<A> {
             frame[..2].copy_from_slice(&[which as u8, A::VERSION]);
             frame.extend_from_slice(bytemuck::cast_slice(keys));
             let result = self
-                .sweep
+                .collect
                 .test_run(TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() })
-                .context("running the program 'sweep'")?;
+                .context("running the program 'flow_gc'")?;
             removed += u64::from(result.return_value);
         }
         Ok(removed)
     }
 
-    /// The keys of the flows that began, the oldest first; those that were overwritten are missing.
-    fn noted(&self) -> anyhow::Result<Vec<Tuple<A>>> {
-        let mut noted = Vec::new();
-        batch::for_each(&self.begun, |_: u32, key| noted.push(key))
-            .context("reading which flows began")?;
-        let next = self.begun_counters.get(&0, 0).context("reading how many flows began")?;
-        let oldest = next as usize % noted.len().max(1);
-        noted.rotate_left(oldest);
-        Ok(noted)
+    /// The keys in the age ring, oldest first.
+    fn ring(&self) -> anyhow::Result<Vec<Tuple<A>>> {
+        let mut ring = Vec::new();
+        batch::for_each(&self.begun, |_: u32, key| ring.push(key))
+            .context("reading the age ring")?;
+        let next = self.begun_counters.get(&0, 0).context("reading the ends of the age ring")?;
+        let oldest = next as usize % ring.len().max(1);
+        ring.rotate_left(oldest);
+        Ok(ring)
     }
 
-    fn halves(&self) -> anyhow::Result<HashMap<Tuple<A>, FlowEntry<A>>> {
+    fn entries(&self) -> anyhow::Result<HashMap<Tuple<A>, FlowEntry<A>>> {
         batch::entries(&self.fd).context("reading the flow table")
     }
 
-    fn epoch(&self, half: &FlowEntry<A>) -> anyhow::Result<u32> {
+    fn epoch(&self, entry: &FlowEntry<A>) -> anyhow::Result<u32> {
         self.epochs
-            .get(&half.slot, 0)
-            .with_context(|| format!("reading the epoch of slot {}", half.slot))
+            .get(&entry.slot, 0)
+            .with_context(|| format!("reading the epoch of slot {}", entry.slot))
     }
 }
 
-/// How many flows must end at once for their order to matter.
+/// From this number of flows on the order of their removal matters.
 const MANY: usize = 1024;
 
-/// Puts keys in the order in which flows are to be removed: the kernel hands out again what was
-/// given back last, so the entries of flows that begin together lie together then, as they did in a
-/// new table. In the table's own order, which is anything, a thousand flows would come to lie on
-/// two thousand pages, more than a processor has at hand, and every packet would wait for that.
-fn last_begun_first<K: Copy + Eq + Hash>(keys: Vec<K>, noted: &[K]) -> Vec<K> {
+/// Orders keys for removal, youngest flow first. The kernel reuses the elements that were freed
+/// last, so the entries of flows that start together lie together afterwards, as in a new table.
+/// Removed in the order of the hash table, a thousand flows would later lie on two thousand pages,
+/// more than the TLB holds.
+fn youngest_first<K: Copy + Eq + Hash>(keys: Vec<K>, ring: &[K]) -> Vec<K> {
     let mut left: HashSet<K> = keys.into_iter().collect();
-    let mut ordered: Vec<K> = noted.iter().rev().filter(|key| left.remove(key)).copied().collect();
+    let mut ordered: Vec<K> = ring.iter().rev().filter(|key| left.remove(key)).copied().collect();
     ordered.extend(left);
     ordered
 }
 
-/// Every flow once: the key of its forward half, that half, and the other; or a reply half that is
-/// left of another flow.
-fn flows<A: Ip>(halves: &HashMap<Tuple<A>, FlowEntry<A>>) -> impl Iterator<Item = FlowOf<'_, A>> {
-    halves.iter().filter_map(|(key, half)| {
-        let other = halves.get_key_value(&half.translation.tuple.reversed());
+/// Each flow once: the key of its forward entry, that entry, and the reply entry; or a reply entry
+/// whose forward entry is gone.
+fn flows<A: Ip>(entries: &HashMap<Tuple<A>, FlowEntry<A>>) -> impl Iterator<Item = FlowOf<'_, A>> {
+    entries.iter().filter_map(|(key, entry)| {
+        let other = entries.get_key_value(&entry.translation.tuple.reversed());
         let comes_with_other =
             other.is_some_and(|(_, other)| other.translation.tuple.reversed() == *key);
-        (half.is_reply == 0 || !comes_with_other).then_some((key, half, other))
+        (entry.is_reply == 0 || !comes_with_other).then_some((key, entry, other))
     })
 }
 
@@ -245,14 +244,14 @@ fn now() -> anyhow::Result<Ticks> {
     Ok((nanoseconds >> time::TICK_SHIFT) as Ticks)
 }
 
-fn is_over<A>(half: &FlowEntry<A>, now: Ticks) -> bool {
-    time_left(half, now).is_none()
+fn is_over<A>(entry: &FlowEntry<A>, now: Ticks) -> bool {
+    time_left(entry, now).is_none()
 }
 
-/// None if its time is over.
-fn time_left<A>(half: &FlowEntry<A>, now: Ticks) -> Option<Ticks> {
-    let idle = now.wrapping_sub(half.last_used).cast_signed().max(0).cast_unsigned();
-    half.timeout.checked_sub(idle)
+/// Ticks until the entry expires; none if it has.
+fn time_left<A>(entry: &FlowEntry<A>, now: Ticks) -> Option<Ticks> {
+    let idle = now.wrapping_sub(entry.last_used).cast_signed().max(0).cast_unsigned();
+    entry.timeout.checked_sub(idle)
 }
 
 fn record<A: Ip>(
@@ -278,7 +277,7 @@ fn record<A: Ip>(
     }
 }
 
-/// Source and destination; both with the identifier for an ICMP echo.
+/// Source and destination. The port of both is the identifier for an ICMP echo.
 fn ends<A: Ip>(tuple: &Tuple<A>) -> (SocketAddr, SocketAddr) {
     let identifier = Port::from_word(tuple.source_port.word() | tuple.destination_port.word());
     let (source, destination) = match tuple.echo {
@@ -297,9 +296,9 @@ mod tests {
 
     #[test]
     fn newest_are_first_and_unrecorded_last() {
-        // 3 began twice, and 9 is over already.
-        let ordered = last_begun_first(vec![1, 2, 3, 4, 7], &[3, 1, 9, 2, 3, 4]);
+        // 3 is in the ring twice, and 9 has ended.
+        let ordered = youngest_first(vec![1, 2, 3, 4, 7], &[3, 1, 9, 2, 3, 4]);
         assert_eq!(ordered, [4, 3, 2, 1, 7]);
-        assert_eq!(last_begun_first(vec![5], &[]), [5]);
+        assert_eq!(youngest_first(vec![5], &[]), [5]);
     }
 }

@@ -1,29 +1,29 @@
-//! The flow table as a whole, of both families: listed, flushed, swept.
+//! The flow tables of both families: list, end, collect.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use aya::programs::SchedClassifier;
 use causeway_common::wire::address::{V4, V6};
 
-use super::flow_entries::Halves;
+use super::flow_entries::FlowEntries;
 use crate::datapath::{pins::Pins, types::FlowRecord};
 
-/// The flow table.
+/// The flow tables of both families.
 pub(in crate::datapath) struct FlowTable {
-    v4: Halves<V4>,
-    v6: Halves<V6>,
+    v4: FlowEntries<V4>,
+    v6: FlowEntries<V6>,
 }
 
 impl FlowTable {
-    /// Opens it; `program` is the one that removes flows.
+    /// Opens them. `program` is `flow_gc`, which removes flows.
     pub(in crate::datapath) fn open(
         program: &mut SchedClassifier,
         pins: &Pins,
     ) -> anyhow::Result<Self> {
-        Ok(Self { v4: Halves::open(program, pins)?, v6: Halves::open(program, pins)? })
+        Ok(Self { v4: FlowEntries::open(program, pins)?, v6: FlowEntries::open(program, pins)? })
     }
 
-    /// How many flows there is room for, in each family.
+    /// Capacity in flows, per family.
     pub(in crate::datapath) fn room(&self) -> u32 {
         self.v4.room() / 2
     }
@@ -39,7 +39,7 @@ impl FlowTable {
         Ok(records)
     }
 
-    /// Ends the live flows that are `wanted`; answers how many.
+    /// Ends the live flows for which `wanted` is true. Returns their number.
     pub(in crate::datapath) fn end_live(
         &self,
         wanted: impl Fn(&FlowRecord) -> bool,
@@ -47,18 +47,17 @@ impl FlowTable {
         Ok(self.v4.end_live(&wanted)? + self.v6.end_live(&wanted)?)
     }
 
-    /// Ends every flow; answers how many.
+    /// Ends all flows. Returns their number.
     pub(in crate::datapath) fn flush(&self) -> anyhow::Result<u64> {
         Ok(self.v4.flush()? + self.v6.flush()?)
     }
 
-    /// Ends the flows that come or go by an interface; answers how many.
+    /// Ends the flows from or to an interface. Returns their number.
     pub(in crate::datapath) fn end_of_interface(&self, index: u32) -> anyhow::Result<u64> {
         Ok(self.v4.end_of_interface(index)? + self.v6.end_of_interface(index)?)
     }
 
-    /// Ends the flows that come from or go to one of those addresses, translated or not; answers
-    /// how many.
+    /// Ends the flows from or to one of these addresses, translated or not. Returns their number.
     pub(in crate::datapath) fn end_of_addresses(
         &self,
         addresses: &BTreeSet<IpAddr>,
@@ -66,8 +65,8 @@ impl FlowTable {
         Ok(self.v4.end_of_addresses(addresses)? + self.v6.end_of_addresses(addresses)?)
     }
 
-    /// Frees the entries of flows that have ended; answers how many.
-    pub(in crate::datapath) fn sweep(&self) -> anyhow::Result<u64> {
-        Ok(self.v4.sweep()? + self.v6.sweep()?)
+    /// Removes expired and stale flows. Returns their number.
+    pub(in crate::datapath) fn collect(&self) -> anyhow::Result<u64> {
+        Ok(self.v4.collect()? + self.v6.collect()?)
     }
 }

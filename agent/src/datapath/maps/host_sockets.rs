@@ -1,5 +1,4 @@
-//! The sockets of the host's processes that speak with a container because they addressed a
-//! published port.
+//! Sockets of the host's processes that are connected with a container through a published port.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,10 +9,10 @@ use causeway_common::{
     wire::address::{Port, V4, V6},
 };
 
-use super::{address::Ip, gone_is_done, raw::Raw};
+use super::{address::Ip, ignore_missing, raw::Raw};
 use crate::datapath::{pins::Pins, types::HostSocket};
 
-/// What the cgroup programs noted.
+/// The sockets that the cgroup programs have recorded.
 pub(in crate::datapath) struct HostSockets {
     v4: Noted<V4>,
     v6: Noted<V6>,
@@ -25,7 +24,7 @@ impl HostSockets {
         Ok(Self { v4: Noted::open(pins)?, v6: Noted::open(pins)? })
     }
 
-    /// All that are noted. One that was closed stays until others need its place.
+    /// All recorded sockets. A closed one stays until its entry is needed.
     pub(in crate::datapath) fn list(&self) -> anyhow::Result<Vec<HostSocket>> {
         let mut sockets = Vec::new();
         self.v4.list(&mut sockets)?;
@@ -33,9 +32,9 @@ impl HostSockets {
         Ok(sockets)
     }
 
-    /// Forgets one. Gone is done.
+    /// Removes a socket. Succeeds if absent.
     pub(in crate::datapath) fn forget(&mut self, socket: &HostSocket) -> anyhow::Result<()> {
-        // By what was meant: the other may be IPv4, although the socket's process spoke of IPv6.
+        // By the address that the process used: the container's may be IPv4 for an IPv6 socket.
         match socket.meant.ip() {
             IpAddr::V4(_) => self.v4.forget(socket),
             IpAddr::V6(_) => self.v6.forget(socket),
@@ -43,7 +42,7 @@ impl HostSockets {
     }
 }
 
-/// The same of one family.
+/// The sockets of one family.
 struct Noted<A: Ip>(HashMap<MapData, Raw<SocketPeer<A>>, Raw<SocketAddress<A>>>);
 
 impl<A: Ip> Noted<A> {
@@ -75,6 +74,6 @@ impl<A: Ip> Noted<A> {
             port: Port::new(socket.container.port()),
             _pad: 0,
         };
-        gone_is_done(self.0.remove(&Raw(peer))).context("forgetting a socket of the host")
+        ignore_missing(self.0.remove(&Raw(peer))).context("removing a socket of the host")
     }
 }

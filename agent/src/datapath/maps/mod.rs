@@ -28,7 +28,7 @@ where
 }
 
 /// Removal succeeds if the key does not exist.
-fn gone_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
+fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))

@@ -1,4 +1,4 @@
-//! The one bridge between the shared layouts and aya's idea of plain bytes.
+//! The shared layouts as plain bytes for aya.
 #![expect(
     unsafe_code,
     reason = "aya::Pod is unsafe to implement, and is implemented here once for every layout"
@@ -6,7 +6,7 @@
 
 use bytemuck::Pod;
 
-/// A key or value as aya takes it.
+/// A key or value for aya's maps.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub(in crate::datapath) struct Raw<T>(pub(in crate::datapath) T);

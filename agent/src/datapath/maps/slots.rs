@@ -1,12 +1,12 @@
-//! Which slot is whose.
+//! Allocation of slots.
 
 use std::collections::BTreeSet;
 
 use causeway_api::Error;
 use causeway_common::abi;
 
-/// The slots in use. The lowest free one is not the next to be given: one just freed rests as long
-/// as there are others, so that packets in flight do not reach a new owner.
+/// The slots in use. They are given in turn: a slot that was just freed is given again last, so
+/// that a packet in flight does not meet its next user (R10).
 #[derive(Debug, Default)]
 pub(in crate::datapath) struct Slots {
     used: BTreeSet<u32>,
@@ -14,7 +14,7 @@ pub(in crate::datapath) struct Slots {
 }
 
 impl Slots {
-    /// Gives a free slot.
+    /// Takes a free slot.
     pub(in crate::datapath) fn take(&mut self) -> anyhow::Result<u32> {
         let found = (1..abi::SLOTS)
             .map(|step| (self.last + step) % abi::SLOTS)
@@ -31,13 +31,13 @@ impl Slots {
         Ok(found)
     }
 
-    /// Notes a slot that an earlier agent gave.
+    /// Keeps a slot that an earlier agent has taken.
     pub(in crate::datapath) fn keep(&mut self, slot: u32) {
         self.used.insert(slot);
         self.last = self.last.max(slot);
     }
 
-    /// Those that were given and not freed.
+    /// All slots in use.
     pub(in crate::datapath) fn used(&self) -> Vec<u32> {
         self.used.iter().copied().collect()
     }

@@ -22,7 +22,7 @@ impl XdpMaps {
         Ok(Self { macs: take(ebpf, maps::UPLINK_MACS)?, receivers: take(ebpf, maps::RECEIVERS)? })
     }
 
-    /// Says which frames at an uplink are for the host.
+    /// Sets the MAC of an uplink: other frames are not for the host.
     pub(in crate::datapath) fn put_mac(&mut self, index: u32, mac: Mac) -> anyhow::Result<()> {
         let place = index % UPLINK_MACS;
         let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
@@ -39,19 +39,19 @@ impl XdpMaps {
         self.macs.set(place, Raw(uplink), 0).context("writing the MAC of an uplink")
     }
 
-    /// Forgets an uplink. One that is unknown is done.
+    /// Removes the MAC of an uplink. Succeeds if absent.
     pub(in crate::datapath) fn remove_mac(&mut self, index: u32) -> anyhow::Result<()> {
         let place = index % UPLINK_MACS;
         let Raw(there) = self.macs.get(&place, 0).context("reading the MACs of the uplinks")?;
         if there.index == index {
             self.macs
                 .set(place, Raw(UplinkMac::default()), 0)
-                .context("forgetting the MAC of an uplink")?;
+                .context("removing the MAC of an uplink")?;
         }
         Ok(())
     }
 
-    /// The kernel forgets it with the interface.
+    /// Lets XDP redirect to a host side. The kernel removes the entry with the interface.
     pub(in crate::datapath) fn put_receiver(&mut self, host_side: u32) -> anyhow::Result<()> {
         self.receivers
             .insert(host_side, host_side, None, 0)
