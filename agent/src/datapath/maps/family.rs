@@ -93,11 +93,7 @@ impl<A: Ip> Family<A> {
         let Some(address) = A::of(entry.address) else { return Ok(()) };
         let value = endpoint_value(entry, slot, network)?;
         self.endpoints.insert(Raw(address), Raw(value), 0).with_context(|| {
-            format!(
-                "writing the endpoint {} (at most {} fit)",
-                entry.address,
-                abi::ENDPOINTS
-            )
+            format!("writing the endpoint {} (at most {} fit)", entry.address, abi::ENDPOINTS)
         })
     }
 
