@@ -32,7 +32,7 @@ pub struct Scratch<A> {
     pub original_tuple: Tuple<A>,
     /// Key of the reply entry, whose insert reserves a port ([`crate::nat::create`]).
     pub reply_key: Tuple<A>,
-    /// The entry that [`crate::nat::create::create`] inserts last; its `translation` is the
+    /// The entry that [`crate::nat::create`] inserts last; its `translation` is the
     /// packet's.
     pub entry: FlowEntry<A>,
     /// Ports that the new flow tries.

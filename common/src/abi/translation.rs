@@ -1,48 +1,49 @@
-//! How the packets of one direction of a flow are rewritten, and where they leave.
+//! How the packets of one direction of a flow are rewritten, and how they leave.
 
 use crate::{abi::macs::Macs, wire::tuple::Tuple};
 
-/// What a packet of a flow leaves with, and through.
+/// The tuple, MACs and interface with which the packets of a flow entry leave.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Translation<A> {
-    /// Its tuple when it leaves; `side` is where the answer arrives, so `tuple.reversed()` is the
-    /// other half's key.
+    /// The tuple with which they leave. Its side is where replies arrive: `tuple.reversed()` is the
+    /// key of the other entry.
     pub tuple: Tuple<A>,
-    /// The interface it leaves through: a host side, whose container side it enters, or an uplink.
+    /// Index of the interface: an uplink, or the host side of the container that they enter.
     pub output: u32,
-    /// Destination and source MAC. For an uplink those of the next hop, as they are in this tick;
-    /// zero if they are not known.
+    /// Destination and source MAC. On an uplink those of the next hop in this tick, if resolved.
     pub macs: Macs,
-    /// What the change of addresses adds to a sum over them.
+    /// What the new addresses add to a sum over them.
     pub address_delta: u16,
-    /// What the change of ports adds to a sum over them.
+    /// What the new ports add to a sum over them.
     pub port_delta: u16,
     /// One of [`deliver`].
     pub deliver: u8,
-    /// Not zero if it keeps a mapping of the container's alive ([`crate::endpoint_independent`]).
+    /// Not zero if the packets keep an endpoint-independent mapping alive
+    /// ([`crate::nat::endpoint_independent`]).
     pub refreshes_mapping: u8,
-    /// The longest packet that may leave, in bytes from the IP header on; zero if any may.
+    /// MTU in bytes, from the IP header on; zero for no limit.
     pub mtu: u16,
 }
 
-/// How a packet leaves.
+/// How packets leave.
 pub mod deliver {
-    /// `bpf_redirect_peer`, TTL decremented: into a container, from elsewhere.
+    /// Into a container, routed: `bpf_redirect_peer`, TTL decremented.
     pub const CONTAINER: u8 = 1;
-    /// TTL decremented, out of an uplink: `bpf_redirect` where the next hop's MAC is known,
-    /// otherwise `bpf_redirect_neigh`.
+    /// Out of an uplink: TTL decremented, `bpf_redirect` if the MACs are resolved and
+    /// `bpf_redirect_neigh` otherwise.
     pub const UPLINK: u8 = 2;
-    /// `bpf_redirect_peer`, only the MACs written: between containers of one network.
+    /// Into a container of the same network: `bpf_redirect_peer`, only MACs written.
     pub const SAME_BRIDGE: u8 = 3;
-    /// It goes on where it is, only the ports written: to the host, or from it out of an uplink.
+    /// On through the stack, only ports written: flows of the host itself.
     pub const STACK: u8 = 4;
-    /// As [`CONTAINER`], and from an IPv6 packet it becomes an IPv4 one ([`crate::nat64`]).
+    /// As [`CONTAINER`], but an IPv6 packet becomes an IPv4 one
+    /// ([`crate::nat::nat64`]).
     pub const CONTAINER_NAT64: u8 = 5;
 }
 
 impl<A> Translation<A> {
-    /// The MACs, if they are a container's: those of a next hop are known for a tick only.
+    /// The MACs of a container; unresolved for an uplink, whose next hop is resolved each tick.
     #[inline(always)]
     pub fn macs_of_container(&self) -> Macs {
         if self.deliver == deliver::UPLINK { Macs::default() } else { self.macs }

@@ -1,4 +1,4 @@
-//! What keeps a link going, of either family.
+//! Link-local control messages of a container, for both families.
 
 use crate::{
     abi::drop_reason::DropReason,
@@ -12,12 +12,13 @@ use crate::{
     },
 };
 
-/// What a container may send to keep its link going, apart from ARP.
+/// The check of link-local control messages from a container, except ARP.
 pub trait LinkGuard: Parse {
-    /// How many bytes of a frame [`Self::link_from_container`] reads, at most.
+    /// The most bytes of a frame that [`Self::link_from_container`] reads.
     const LINK_BYTES: u32;
 
-    /// Decides about what keeps a container's link going ([`Payload::Link`]).
+    /// Decides about a message ([`Payload::Link`](crate::wire::packet::Payload::Link)) from a
+    /// container.
     fn link_from_container(
         frame: &(impl Frame + ?Sized),
         packet: &Packet<Self>,
@@ -34,7 +35,7 @@ impl LinkGuard for V4 {
         _packet: &Packet<Self>,
         _tables: &impl Env<Self>,
     ) -> DropReason {
-        // IPv4's link is kept going by ARP: no packet of it is of that kind.
+        // IPv4 has ARP, which is no IP packet. No IPv4 packet has this payload.
         DropReason::Malformed
     }
 }

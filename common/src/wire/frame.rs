@@ -1,11 +1,11 @@
-//! A frame as bytes that can be read and changed.
+//! Access to the bytes of a frame.
 
 use bytemuck::AnyBitPattern;
 use bytemuck::NoUninit;
 
 /// A frame that can be read.
 pub trait Frame {
-    /// What stands at `offset`; none if the frame ends before that.
+    /// The value at `offset`; none if the frame is too short.
     fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T>;
 }
 
@@ -24,7 +24,7 @@ impl<F: Frame + ?Sized> Frame for &F {
 
 /// A frame that can be changed.
 pub trait FrameMut: Frame {
-    /// Puts a value at `offset`; none if the frame ends before that.
+    /// Writes a value at `offset`; none if the frame is too short.
     fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()>;
 }
 

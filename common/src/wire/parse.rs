@@ -1,4 +1,4 @@
-//! Parsing: from a frame to a [`Packet`], for either family.
+//! The parser: from a frame to a [`Packet`], for both families.
 
 use bytemuck::Pod;
 use network_types::{icmp::Icmpv4Hdr, tcp::TcpHdr, udp::UdpHdr};
@@ -16,51 +16,51 @@ use crate::wire::{
 
 /// An address family whose packets can be parsed.
 pub trait Parse: Address {
-    /// Its header, which stands after the Ethernet header.
+    /// The IP header, which follows the Ethernet header.
     type Header: Pod;
-    /// How many bytes of a frame [`Self::parse_usual`] looks at, at most.
+    /// The most bytes of a frame that [`Self::parse_usual`] reads.
     const USUAL: u32;
-    /// How many [`Self::parse`] does.
+    /// The most bytes of a frame that [`Self::parse`] reads.
     const LONGEST: u32;
-    /// IANA number of its ICMP.
+    /// IANA number of ICMP or ICMPv6.
     const ICMP: u8;
-    /// ICMP's type of an echo request.
+    /// ICMP type of an echo request.
     const ECHO_REQUEST: u8;
-    /// ICMP's type of an echo reply.
+    /// ICMP type of an echo reply.
     const ECHO_REPLY: u8;
-    /// No payload begins later in a frame than this says, all of whose bits are ones.
+    /// Mask of the offset of a payload, for the verifier: no offset is larger.
     const PAYLOAD_MASK: usize;
 
-    /// Parses a packet whose header has nothing in it that nearly none has: where its payload
-    /// begins is known beforehand.
+    /// Parses a packet without IP options or extension headers, so that the offset of the payload
+    /// is constant. Any other is malformed here.
     fn parse_usual(
         frame: &(impl Frame + ?Sized),
         arrival: Arrival,
     ) -> Result<Packet<Self>, Malformed>;
 
-    /// Parses a packet that begins after the Ethernet header.
+    /// Parses a packet with any header.
     fn parse(frame: &(impl Frame + ?Sized), arrival: Arrival) -> Result<Packet<Self>, Malformed>;
 
-    /// Parses what an ICMP error quotes from `header_at` on; none if that is cut short, a later
-    /// fragment, or nothing that is translated.
+    /// Parses the packet that an ICMP error quotes from offset `header_at` on. None if it is
+    /// truncated, a later fragment, or of a protocol that is not translated.
     fn parse_quote(
         frame: &(impl Frame + ?Sized),
         header_at: usize,
         side: u8,
     ) -> Option<Quote<Self>>;
 
-    /// What an ICMP message of that type is.
+    /// The payload that an ICMP message of that type is.
     fn of_icmp(kind: u8) -> Payload;
 
     /// Whether the protocol's checksum covers the addresses.
     fn has_pseudo_header(protocol: u8) -> bool;
 
-    /// Bytes of the whole packet, as its header says.
+    /// Length of the packet in bytes, by its header.
     fn total_length(header: &Self::Header) -> u32;
 }
 
 impl<A: Parse> Tuple<A> {
-    /// Takes the identifier of an echo; false for any other message.
+    /// Sets the identifier of an echo. Returns false for any other message.
     #[inline(always)]
     fn set_echo(&mut self, head: IcmpHead) -> bool {
         if head.kind == A::ECHO_REQUEST {
@@ -77,8 +77,8 @@ impl<A: Parse> Tuple<A> {
 }
 
 impl<A: Parse> Quote<A> {
-    /// What the payload that begins at `payload_at` adds to a tuple without ports; none if it is
-    /// cut short, or nothing that is translated.
+    /// Completes a tuple with the ports of the payload at offset `payload_at`. None if that is
+    /// truncated, or of a protocol that is not translated.
     #[inline(always)]
     pub(crate) fn read(
         frame: &(impl Frame + ?Sized),
@@ -98,15 +98,15 @@ impl<A: Parse> Quote<A> {
 }
 
 impl<A: Parse> Packet<A> {
-    /// Where the payload begins in the frame, with a bound that the verifier does not know of a
-    /// packet from a map.
+    /// Offset of the payload in the frame, masked: the verifier knows no bound of a packet that it
+    /// reads from a map.
     #[inline(always)]
     pub const fn payload_offset(&self) -> usize {
         self.payload_at & A::PAYLOAD_MASK
     }
 
-    /// Fills in what the payload's header says. `carried` is how many bytes the IP header says
-    /// there are, `header` how many that has which are on the wire.
+    /// Parses the header of the payload. `carried` is the length of the payload by the IP header,
+    /// `header` the length of the headers before it on the wire.
     #[inline(always)]
     pub(crate) fn read_payload(
         &mut self,
@@ -125,8 +125,8 @@ impl<A: Parse> Packet<A> {
         Ok(())
     }
 
-    /// Fills in what the payload's header says, and answers its length in bytes. `carried` is how
-    /// many bytes the IP header says there are.
+    /// Parses the header of the payload, and returns its length in bytes. `carried` is the length
+    /// of the payload by the IP header.
     #[inline(always)]
     fn read_ports(
         &mut self,

@@ -9,36 +9,36 @@ use crate::wire::{
     parse::Parse as _,
 };
 
-/// Bytes of TCP's header without options.
+/// Bytes of a TCP header without options.
 pub(crate) const HEADER: usize = 20;
 
 /// Bytes of the longest TCP header.
 pub const LONGEST: usize = 60;
 
-/// Kinds of options.
+/// Option kinds.
 mod kind {
     pub(super) const END: u8 = 0;
     pub(super) const NO_OPERATION: u8 = 1;
     pub(super) const MSS: u8 = 2;
 }
 
-/// A walk over the options of a TCP header.
+/// The search for the MSS option of a TCP header.
 #[derive(Clone, Copy, Debug)]
 pub struct MssSearch {
-    /// Where the TCP header begins in the frame.
+    /// Offset of the TCP header in the frame.
     tcp_at: u32,
-    /// Where the next option begins in the TCP header.
+    /// Offset of the next option in the TCP header.
     at: u32,
-    /// Where the value was found, in the TCP header: two bytes, most significant first. Zero if it
-    /// was not.
+    /// Offset of the value in the TCP header; zero if it was not found. The value is two bytes in
+    /// network order.
     found: u32,
 }
 
 impl MssSearch {
-    /// How many steps it takes at most: an option has a byte at least.
+    /// The most steps: an option has at least one byte.
     pub const STEPS: u32 = (LONGEST - HEADER) as u32;
 
-    /// From the first option of the TCP header that begins at `tcp_at`.
+    /// Starts at the first option of the TCP header at offset `tcp_at`.
     #[inline(always)]
     pub const fn new(tcp_at: usize) -> Self {
         Self { tcp_at: tcp_at as u32, at: HEADER as u32, found: 0 }
@@ -78,8 +78,8 @@ impl MssSearch {
         Some(())
     }
 
-    /// Lowers the value that was found to `limit`, if it is more. Answers what that adds to a sum
-    /// over the segment; zero if it stays.
+    /// Lowers the value to `limit` if it is larger. Returns what that adds to the sum over the
+    /// segment: zero if the value stays.
     #[inline(always)]
     pub fn lower(&self, frame: &mut (impl FrameMut + ?Sized), limit: u16) -> Option<u16> {
         let (tcp_at, _) = self.places();
@@ -92,23 +92,22 @@ impl MssSearch {
             return Some(0);
         }
         frame.put(tcp_at + found, &limit.to_be_bytes())?;
-        // Where it stands across two of the words that are summed, each byte counts in the other's
-        // place.
+        // At an odd offset the value spans two words of the sum, so its bytes count swapped.
         let turn =
             |word: u16| u32::from(if found.is_multiple_of(2) { word } else { word.swap_bytes() });
         Some(checksum::delta(turn(u16::from_ne_bytes(value)), turn(limit.to_be())))
     }
 
-    /// Where the TCP header and the next option begin: within bounds, which the kernel's verifier
-    /// does not see in what comes from a map.
+    /// Offsets of the TCP header and of the next option, masked: the verifier knows no bounds of
+    /// values that it reads from a map.
     #[inline(always)]
     const fn places(&self) -> (usize, usize) {
         (self.tcp_at as usize & TCP_AT, self.at as usize & PLACE)
     }
 }
 
-/// No TCP header begins later in a frame than this says, all of whose bits are ones.
+/// Mask of the offset of a TCP header.
 const TCP_AT: usize = V6::PAYLOAD_MASK;
 
-/// Wider than any place in a TCP header and an option's length after it.
+/// Mask of an offset in a TCP header, larger than any offset plus an option length.
 const PLACE: usize = 0x1ff;
