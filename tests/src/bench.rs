@@ -14,10 +14,15 @@ use std::{
 };
 
 use causeway::datapath::{
-    Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishTarget, Terms, Trial,
+    Datapath, EndpointEntry, Entry, Interface, LoadOptions, PublishTarget, Trial,
 };
-use causeway_api::types::{device::Device, mac::Mac, publish::PublishSpec};
-use causeway_common::xdp::XdpVerdict;
+use causeway_api::types::{
+    device::Device,
+    flow_options::{FlowPolicy, Mapping},
+    mac::Mac,
+    publish::PublishSpec,
+};
+use causeway_common::{abi::Network, xdp::XdpVerdict};
 use causeway_netlink::{Netlink, Netns, sysctl};
 use ipnet::IpNet;
 
@@ -345,7 +350,7 @@ impl Bench {
         for (bridge, network) in BRIDGES {
             let subnets = subnets(network);
             self.datapath
-                .put_bridge(&self.interface(bridge), &subnets, &Terms::default())
+                .put_bridge(&self.interface(bridge), &subnets, &default_policy())
                 .expect("the bridge");
             self.models.put_subnets(&subnets);
         }
@@ -387,16 +392,17 @@ impl Bench {
     /// Makes a network full-cone (endpoint-independent mapping and filtering). The model then
     /// treats every network so.
     pub fn put_full_cone(&mut self, bridge: &'static str) {
-        self.put_terms(bridge, &Terms { full_cone: true, ..Terms::default() });
+        let policy = FlowPolicy { mapping: Mapping::FullCone, ..default_policy() };
+        self.put_flow_policy(bridge, &policy);
         self.models.put_full_cone();
     }
 
     /// Changes the flow policy of a network in the kernel, not in the model.
-    pub fn put_terms(&mut self, bridge: &'static str, terms: &Terms) {
+    pub fn put_flow_policy(&mut self, bridge: &'static str, policy: &FlowPolicy) {
         let (_, network) =
             BRIDGES.into_iter().find(|(name, _)| *name == bridge).expect("a bridge of the bench's");
         self.datapath
-            .put_bridge(&self.interface(bridge), &subnets(network), terms)
+            .put_bridge(&self.interface(bridge), &subnets(network), policy)
             .expect("the bridge");
     }
 
@@ -521,6 +527,11 @@ impl Bench {
     pub fn pure(&self, entry: Entry, input: &str, frame: &[u8]) -> Option<Pure> {
         self.models.decide(entry, self.index(input), frame)
     }
+}
+
+/// The flow policy of networks that name none, with the model's limit of flows per container.
+pub fn default_policy() -> FlowPolicy {
+    FlowPolicy { max_flows: Some(Network::DEFAULT.max_flows), ..FlowPolicy::default() }
 }
 
 /// A publish in the form that the datapath takes.

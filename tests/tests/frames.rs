@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, env};
 
 use arbitrary::{Arbitrary as _, Unstructured};
-use causeway::datapath::{Action, Entry, Terms, Trial};
-use causeway_api::types::publish::PortRange;
+use causeway::datapath::{Action, Entry, Trial};
+use causeway_api::types::{flow_options::FlowPolicy, publish::PortRange};
 use causeway_common::{
     abi::{
         Network, deliver,
@@ -28,7 +28,7 @@ use causeway_fuzz::{
     wire::Frame,
 };
 use causeway_tests::{
-    bench::{Bench, Place, pure::Models, with_bench},
+    bench::{Bench, Place, default_policy, pure::Models, with_bench},
     families,
     family::{Family, V4, V6},
 };
@@ -182,10 +182,10 @@ fn set_up<A: Played>(bench: &mut Bench) {
     bench.put_publish(CONTAINERS[1], "[2001:db8:2::15]:9000:9000", &[]);
     // Only some containers accept redirected frames.
     bench.put_xdp(&["h1", "h3"]);
-    let terms =
-        Terms { ports: PortRange::new(PICKED, PICKED).expect("a port"), ..Terms::default() };
+    let ports = PortRange::new(PICKED, PICKED).expect("a port");
+    let policy = FlowPolicy { ports, ..default_policy() };
     for (bridge, gateway) in ["cwa", "cwb", "cwc"].into_iter().zip(GATEWAYS) {
-        bench.put_terms(bridge, &terms);
+        bench.put_flow_policy(bridge, &policy);
         let (subnet, mask) = subnet(gateway, A::PREFIX);
         let index = bench.index(bridge);
         A::model_mut(&mut bench.models).routes.insert(0, (subnet, mask, index));

@@ -8,12 +8,12 @@ use std::{
 use anyhow::Context as _;
 use causeway_api::{
     Error,
-    types::{family::Family, flow_options::Mapping, publish::PublishPorts},
+    types::{family::Family, publish::PublishPorts},
 };
 use ipnet::IpNet;
 
 use crate::{
-    datapath::{Datapath, EndpointEntry, Interface, PublishTarget, Terms},
+    datapath::{Datapath, EndpointEntry, Interface, PublishTarget},
     state::{
         container::{Container, Endpoint},
         network::Network,
@@ -45,22 +45,7 @@ impl Installed {
     /// Puts a network, or its changed flow policy. Idempotent.
     pub(super) fn put_network(&mut self, network: &Network, index: u32) -> anyhow::Result<()> {
         let interface = Interface { index, name: network.bridge.clone() };
-        let terms = self.terms_of(network);
-        self.datapath.put_bridge(&interface, &network.subnets, &terms)
-    }
-
-    fn terms_of(&self, network: &Network) -> Terms {
-        let policy = network.flows.policy();
-        Terms {
-            timeouts: policy
-                .timeouts
-                .iter()
-                .map(|(timeout, seconds)| (timeout.timer(), *seconds))
-                .collect(),
-            ports: policy.ports,
-            full_cone: policy.mapping == Mapping::FullCone,
-            max_flows: policy.max_flows.unwrap_or(self.datapath.room() / 2),
-        }
+        self.datapath.put_bridge(&interface, &network.subnets, &network.flows.policy())
     }
 
     /// Index of a network's bridge.

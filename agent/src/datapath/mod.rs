@@ -26,6 +26,7 @@ use anyhow::Context as _;
 use aya::programs::SchedClassifier;
 use causeway_api::types::{
     device::Device,
+    flow_options::FlowPolicy,
     mac::Mac,
     publish::{PublishPorts, PublishSpec},
 };
@@ -152,9 +153,9 @@ impl Datapath {
         &mut self,
         bridge: &Interface,
         subnets: &[IpNet],
-        terms: &Terms,
+        policy: &FlowPolicy,
     ) -> anyhow::Result<()> {
-        self.tables.put_network(bridge.index, terms)?;
+        self.tables.put_network(bridge.index, policy, self.flows.room() / 2)?;
         self.tables.put_subnets(subnets)?;
         self.attached.put(Hook::Bridge, bridge)
     }

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use causeway_api::types::{device::Device, flow::FlowState, mac::Mac, publish::PortRange};
-use causeway_common::abi::{Network, state::Timer};
+use causeway_api::types::{device::Device, flow::FlowState, mac::Mac};
 use ipnet::IpNet;
 
 /// What the programs are loaded with.
@@ -56,33 +55,6 @@ pub struct EndpointEntry {
     pub mtu: u32,
     /// Kind of the pair.
     pub device: Device,
-}
-
-/// How the flows of a network are kept and translated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// Seconds, where they are not the default.
-    pub timeouts: Vec<(Timer, u32)>,
-    /// What masquerade picks from, where a flow's own port is taken.
-    pub ports: PortRange,
-    /// Mapping and filtering do not depend on the other side (RFC 4787 REQ-1 and REQ-8).
-    pub full_cone: bool,
-    /// How many each endpoint may have.
-    pub max_flows: u32,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        let (first, last) =
-            (Network::DEFAULT.first_port as u16, Network::DEFAULT.last_port() as u16);
-        let ports = PortRange::new(first, last).expect("the default ports are a range");
-        Self {
-            timeouts: Vec::new(),
-            ports,
-            full_cone: false,
-            max_flows: Network::DEFAULT.max_flows,
-        }
-    }
 }
 
 /// Where a publish leads: the addresses by which the clients of each family reach its container.

@@ -139,6 +139,12 @@ impl FlowOptions {
     }
 }
 
+impl Default for FlowPolicy {
+    fn default() -> Self {
+        FlowOptions::default().policy()
+    }
+}
+
 impl FlowPolicy {
     /// A warning for each timeout below the minimum of its RFC.
     pub fn below_floors(&self) -> Vec<String> {

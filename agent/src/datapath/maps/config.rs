@@ -12,7 +12,10 @@ use aya::{
 };
 use causeway_api::{
     Error,
-    types::publish::{PublishPorts, PublishSpec},
+    types::{
+        flow_options::{FlowPolicy, Mapping},
+        publish::{PublishPorts, PublishSpec},
+    },
 };
 use causeway_common::{
     abi::{self, Network, maps, nat_behaviour, owner::Owner, time::ticks},
@@ -27,7 +30,7 @@ use super::{
     slots::Slots,
     take,
 };
-use crate::datapath::types::{EndpointEntry, PublishTarget, Terms};
+use crate::datapath::types::{EndpointEntry, PublishTarget};
 
 /// The configuration maps, and what this agent has put into them.
 pub(in crate::datapath) struct Tables {
@@ -92,22 +95,25 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Makes a network's terms known, under the number that it has already or a free one.
+    /// Writes a network, under the number that it has already or a free one. A policy without a
+    /// limit of flows per container gets `max_flows`.
     pub(in crate::datapath) fn put_network(
         &mut self,
         bridge: u32,
-        terms: &Terms,
+        policy: &FlowPolicy,
+        max_flows: u32,
     ) -> anyhow::Result<()> {
+        let full_cone = policy.mapping == Mapping::FullCone;
         let mut network = Network {
-            first_port: terms.ports.start().into(),
-            ports: terms.ports.count().into(),
-            max_flows: terms.max_flows,
+            first_port: policy.ports.start().into(),
+            ports: policy.ports.count().into(),
+            max_flows: policy.max_flows.unwrap_or(max_flows),
             bridge,
-            nat_behaviour: if terms.full_cone { nat_behaviour::ENDPOINT_INDEPENDENT } else { 0 },
+            nat_behaviour: if full_cone { nat_behaviour::ENDPOINT_INDEPENDENT } else { 0 },
             ..Network::DEFAULT
         };
-        for (timer, seconds) in &terms.timeouts {
-            network.timeouts[*timer as usize] = ticks(*seconds);
+        for (timeout, seconds) in &policy.timeouts {
+            network.timeouts[timeout.timer() as usize] = ticks(*seconds);
         }
         let number = match self.numbers.get(&bridge) {
             Some(number) => *number,
@@ -115,12 +121,13 @@ impl Tables {
         };
         self.write_network(number, network)?;
         self.numbers.insert(bridge, number);
-        if terms.full_cone {
-            self.full_cone.insert(number)
+        if full_cone {
+            self.full_cone.insert(number);
+            self.write_defaults()
         } else {
-            self.full_cone.remove(&number)
-        };
-        if terms.full_cone { self.write_defaults() } else { Ok(()) }
+            self.full_cone.remove(&number);
+            Ok(())
+        }
     }
 
     /// Writes network 0: the defaults, and whether any network has mappings.
