@@ -178,7 +178,7 @@ impl State {
             .with_context(|| format!("cannot write the state file {}", path.display()))
     }
 
-    /// Removes the file, and one that a crash left half-written. Absent is done.
+    /// Removes the file, and one that a crash left half-written. Succeeds if absent.
     pub fn remove(path: &Path) -> anyhow::Result<()> {
         for path in [path, &fresh(path)] {
             match fs::remove_file(path) {

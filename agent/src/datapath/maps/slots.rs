@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_freed_slot_rests_and_slot_zero_is_nobodys() {
+    fn a_freed_slot_rests_and_slot_zero_is_reserved() {
         let mut slots = Slots::default();
         assert_eq!(slots.take().unwrap(), 1);
         assert_eq!(slots.take().unwrap(), 2);
