@@ -62,6 +62,7 @@ pub(super) enum Wanted<'a> {
 ///
 /// Fails if wishes contradict the state or each other. Whether the host allows the changes is for
 /// [`validate`](super::validate::validate).
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest are verbs, which `obey` lists")]
 pub(super) fn diff(
     state: &State,
     wanted: &[Wanted<'_>],
@@ -549,7 +550,9 @@ mod tests {
     /// Derives changes, records them, and returns them as `up --check` prints them.
     fn advance(state: &mut State, wanted: &[Wanted<'_>], observed: &Observed) -> Vec<String> {
         let changes = diff(state, wanted, observed, SETTINGS).unwrap();
-        changes.iter().for_each(|change| change.action.record(state));
+        for change in &changes {
+            change.action.record(state);
+        }
         let printed = changes.iter().filter_map(Change::describe);
         printed.map(|change| change.to_string()).collect()
     }

@@ -71,6 +71,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a change.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest removes no interface")]
     pub(super) fn push(&mut self, action: Action) {
         match &action {
             Action::RemoveNetwork { name } => {

@@ -30,7 +30,7 @@ impl Collector {
                         Err(error) => {
                             tracing::warn!(
                                 "collecting flow entries: {error:#}; retrying at the next interval"
-                            )
+                            );
                         }
                     }
                 }

@@ -46,7 +46,7 @@ pub(super) fn load(options: &LoadOptions, pins: &Pins) -> anyhow::Result<Ebpf> {
         format!("making the datapath's maps (the flow table has room for {} flows)", options.flows)
     })?;
     let is_always_loaded =
-        |name: &str| programs::by_name(name).is_some_and(|program| program.is_always_loaded());
+        |name: &str| programs::by_name(name).is_some_and(programs::Program::is_always_loaded);
     for (name, program) in ebpf.programs_mut().filter(|(name, _)| is_always_loaded(name)) {
         let result = if let Program::SchedClassifier(program) = program {
             program.load()

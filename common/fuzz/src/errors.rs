@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Runs a case. Byte 0 selects the family, byte 1 the flow that an error is about, byte 2 the
-/// error's sender and kind; the rest is XORed over a correct quote.
+/// error's sender and kind; the rest is mixed by XOR with a correct quote.
 ///
 /// # Panics
 ///

@@ -286,6 +286,7 @@ fn container_is_refused() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of inputs")]
 fn family_is_refused() {
     let lab = Lab::new();
     lab.json(&["network", "create", "six", "--subnet", "2001:db8:19::/64"]);
