@@ -76,7 +76,13 @@ pub(super) fn diff(
             Wanted::State => repair(&mut draft),
             Wanted::File(config) => declare(&mut draft, config)?,
             Wanted::DefaultNetwork => add_default_network(&mut draft, None)?,
-            verb => {
+            verb @ (Wanted::Network(_)
+            | Wanted::NoNetwork(_)
+            | Wanted::Container { .. }
+            | Wanted::NoContainer(_)
+            | Wanted::Publish { .. }
+            | Wanted::NoPublish { .. }
+            | Wanted::MovedPublish(_)) => {
                 draft.origin = Origin::Command;
                 obey(&mut draft, verb)?;
             }

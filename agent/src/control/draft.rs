@@ -73,16 +73,13 @@ impl<'a> Draft<'a> {
     /// Adds a change.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest removes no interface")]
     pub(super) fn push(&mut self, action: Action) {
-        match &action {
-            Action::RemoveNetwork { name } => {
-                self.gone.extend(self.state.networks.get(name).map(|there| there.bridge.clone()));
-            }
-            Action::RemoveContainer { name } | Action::DropContainer { name, .. } => {
-                let container = self.state.containers.get(name).into_iter();
-                let endpoints = container.flat_map(|there| &there.endpoints);
-                self.gone.extend(endpoints.map(|endpoint| endpoint.host_side.clone()));
-            }
-            _ => {}
+        if let Action::RemoveNetwork { name } = &action {
+            self.gone.extend(self.state.networks.get(name).map(|there| there.bridge.clone()));
+        }
+        if let Action::RemoveContainer { name } | Action::DropContainer { name, .. } = &action {
+            let container = self.state.containers.get(name).into_iter();
+            let endpoints = container.flat_map(|there| &there.endpoints);
+            self.gone.extend(endpoints.map(|endpoint| endpoint.host_side.clone()));
         }
         action.record(&mut self.state);
         self.changes.push(Change { action, origin: self.origin.clone() });

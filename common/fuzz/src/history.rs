@@ -87,7 +87,7 @@ impl<A: Scenery> History<A> {
             }
             Step::Wait(seconds) => self.model.now.set(self.model.now.get() + ticks(seconds.into())),
             Step::WaitLong(seconds) => {
-                self.model.now.set(self.model.now.get() + ticks(seconds.into()))
+                self.model.now.set(self.model.now.get() + ticks(seconds.into()));
             }
             Step::Remove(number) => {
                 let number = usize::from(number) % CONTAINERS.len();
@@ -102,10 +102,10 @@ impl<A: Scenery> History<A> {
                 }
             }
             Step::Restore(number) => {
-                fixture::put_container(&mut self.model, usize::from(number) % CONTAINERS.len())
+                fixture::put_container(&mut self.model, usize::from(number) % CONTAINERS.len());
             }
             Step::Unpublish(number) => {
-                self.end(FIRST_PUBLISH + u32::from(number) % PUBLISHES.len() as u32)
+                self.end(FIRST_PUBLISH + u32::from(number) % PUBLISHES.len() as u32);
             }
             Step::Sweep => {
                 let keys: Vec<_> = self.model.flows.borrow().keys().copied().collect();
@@ -314,7 +314,7 @@ fn reversed(frame: &[u8]) -> Option<Vec<u8>> {
 pub fn check_outcome<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: &Model<A>) {
     match outcome {
         Outcome::Leave { frame, output, deliver } => {
-            check_left(arriving, frame, *output, *deliver, model)
+            check_left(arriving, frame, *output, *deliver, model);
         }
         Outcome::Answer(_, answer) => check_answer(arriving, answer, model),
         Outcome::Stop(_) | Outcome::Pass | Outcome::Again => {}
