@@ -73,6 +73,11 @@ impl Build<'_> {
     fn directory(&self) -> PathBuf {
         self.target_dir.join(if self.trace { "bpf-trace" } else { "bpf" })
     }
+
+    /// The path of the built object.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory().join(TARGET).join("release").join(self.package)
+    }
 }
 
 /// Finds the first compiler and linker that work together. The error lists what was tried.
@@ -133,8 +138,7 @@ impl Toolchain {
     /// Builds the object. Returns its path and the compiler's warnings.
     pub(crate) fn build(&self, build: &Build<'_>) -> Result<(PathBuf, String), String> {
         let stderr = run(self.cargo("build", build), None)?;
-        let object = build.directory().join(TARGET).join("release").join(build.package);
-        Ok((object, stderr))
+        Ok((build.path(), stderr))
     }
 
     /// The command that checks the kernel side with clippy, if this toolchain has clippy. Clippy of
@@ -165,7 +169,8 @@ impl Toolchain {
                 "-Zbuild-std=core",
             ])
             .arg("--target-dir")
-            .arg(build.directory())
+            // Clippy writes no object, so that both kinds can share what they depend on.
+            .arg(if verb == "clippy" { build.target_dir.join("bpf") } else { build.directory() })
             .env("CARGO", bin.join("cargo"))
             .env("RUSTC", bin.join("rustc"))
             // Allows -Z flags and the features of `core` on a stable compiler.

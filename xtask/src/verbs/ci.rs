@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::checks::{Check, Outcome};
 use crate::interrupt;
 use crate::kernels::{MATRIX, Wanted};
-use crate::recipe::{self, Toolchain};
+use crate::recipe::{self, Build, Toolchain};
 use crate::setup::{self, Needs};
 use crate::verbs::fuzz::{self, Target};
 use crate::verbs::test;
@@ -35,20 +35,30 @@ pub(crate) fn verb(workspace: &Workspace, xtask: &clap::Command) -> Result<ExitC
     for check in first {
         checks.add_check(check, workspace, xtask);
     }
-    for (package, name, lints) in
-        [(recipe::DATAPATH, "ebpf", "clippy, ebpf"), (recipe::BENCH, "bench", "clippy, bench")]
+    let (datapath, bench) = (workspace.object(recipe::DATAPATH), workspace.object(recipe::BENCH));
+    let trace = Build { trace: true, ..workspace.object(recipe::DATAPATH) };
+    checks.add("ebpf", || Ok(builds_without_warnings(&toolchain, &datapath)));
+    checks.add("bench", || Ok(builds_without_warnings(&toolchain, &bench)));
+    for (name, object) in
+        [("clippy, ebpf", &datapath), ("clippy, trace", &trace), ("clippy, bench", &bench)]
     {
-        checks.add(name, || Ok(builds_without_warnings(workspace, &toolchain, package)));
-        match toolchain.clippy(&workspace.object(package)) {
+        match toolchain.clippy(object) {
             Some(mut clippy) => {
-                checks.add(lints, || succeeds(clippy.args(["--", "-D", "warnings"])));
+                checks.add(name, || succeeds(clippy.args(["--", "-D", "warnings"])));
             }
-            None => checks.skip(lints, "not checked, this toolchain has no clippy"),
+            None => checks.skip(name, "not checked, this toolchain has no clippy"),
         }
     }
     checks.add("clippy", || {
         let mut clippy = workspace.cargo();
         succeeds(clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    checks.add("agent, trace", || {
+        let mut clippy = workspace.cargo();
+        clippy.args(["clippy", "--package", "causeway", "--features", "trace", "--all-targets"]);
+        // Any object will do to check the agent, and this one is built already.
+        clippy.env("CAUSEWAY_BPF_OBJECT", datapath.path());
+        succeeds(clippy.args(["--", "-D", "warnings"]))
     });
     checks.add("doc", || {
         let mut doc = workspace.cargo();
@@ -83,8 +93,8 @@ fn succeeds(command: &mut Command) -> Result<bool> {
     Ok(status.success())
 }
 
-fn builds_without_warnings(workspace: &Workspace, toolchain: &Toolchain, package: &str) -> bool {
-    match toolchain.build(&workspace.object(package)) {
+fn builds_without_warnings(toolchain: &Toolchain, object: &Build<'_>) -> bool {
+    match toolchain.build(object) {
         // cargo repeats the warnings of crates that it does not build again.
         Ok((_, output)) if !output.lines().any(|line| line.starts_with("warning")) => true,
         Ok((_, output)) | Err(output) => {
