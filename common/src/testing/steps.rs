@@ -123,6 +123,8 @@ impl<A: Family, F: Frame + ?Sized> Steps<A> for ModelSteps<'_, A, F> {
     }
 
     fn count(&self, reason: DropReason) {
+        let before = self.decision.get();
+        assert!(before.is_none(), "{reason:?} is counted after another outcome");
         self.decide(Decision::Stop(reason));
     }
 
