@@ -80,7 +80,7 @@ impl Agent {
 
     /// Brings the datapath up to date with the host, and repairs what changed behind the agent's
     /// back.
-    async fn follow_host(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn follow_host(&mut self) -> anyhow::Result<()> {
         let snapshot = self.host.snapshot().await?;
         self.sync_uplinks(&snapshot)?;
         let observed = self.observe_all(snapshot)?;

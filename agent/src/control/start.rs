@@ -170,6 +170,8 @@ impl Agent {
         self.end_inheriting()?;
         self.sync_host().await?;
         self.apply(changes).await?;
+        // The kernel reports no change that was made while no agent ran.
+        self.follow_host().await?;
         self.end_stray_sockets();
         Ok(())
     }

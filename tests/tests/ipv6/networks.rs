@@ -203,6 +203,16 @@ fn router_advertised_default_route_stays() {
     ping::ping(&c1.netns, V6.far(), 1, 56);
 }
 
+#[test]
+fn next_agent_restores_forwarding() {
+    let lab = Lab::new();
+    lab.json(&SIX);
+    lab.kill_agent();
+    set(&lab.host, "cw1", "forwarding", "0");
+    lab.start_agent(&[]);
+    assert_eq!(setting(&lab.host, "cw1", "forwarding"), "1");
+}
+
 /// `disable_ipv6` removes every address; enabling IPv6 again adds link-local ones everywhere.
 #[test]
 fn disable_ipv6_off_and_on_restores_state() {
