@@ -43,6 +43,11 @@ impl Help {
         help
     }
 
+    /// Whether there is any verb.
+    pub(crate) const fn has_verbs(&self) -> bool {
+        !self.verbs.is_empty()
+    }
+
     /// Reads clap's definition.
     pub(crate) fn of(command: &clap::Command) -> Self {
         let mut help = Self::default();

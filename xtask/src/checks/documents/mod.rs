@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use self::commands::Help;
 use self::markdown::Line;
@@ -58,6 +58,10 @@ pub(crate) fn check(workspace: &Workspace, xtask: &clap::Command) -> Result<Find
         xtask,
         known: BTreeMap::new(),
     };
+    // Without verbs every command line would pass.
+    for program in [CAUSEWAY, XTASK] {
+        ensure!(programs.help(program, &[]).has_verbs(), "the help of {program} lists no verb");
+    }
     for call in called {
         let mut help = |verbs: &[String]| programs.help(call.program, verbs);
         if let Some(wrong) = commands::wrong(&call.words, &mut help) {
