@@ -44,7 +44,7 @@ impl Help {
     }
 
     /// Whether there is any verb.
-    pub(crate) const fn has_verbs(&self) -> bool {
+    pub(crate) fn has_verbs(&self) -> bool {
         !self.verbs.is_empty()
     }
 
