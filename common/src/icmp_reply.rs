@@ -20,7 +20,7 @@ use crate::{
         packet::{Packet, Payload},
         parse::Parse,
         protocol,
-        tuple::side,
+        tuple::Side,
     },
 };
 
@@ -40,7 +40,7 @@ pub const fn may_reply<A>(packet: &Packet<A>) -> bool {
 /// None if that is gone.
 #[inline(always)]
 pub fn error_source<A: IcmpReply>(packet: &Packet<A>, env: &impl Env<A>) -> Option<A> {
-    if packet.tuple.side == side::CONTAINER {
+    if packet.tuple.side == Side::CONTAINER {
         Some(env.endpoint(&packet.tuple.source)?.gateway)
     } else {
         Some(env.uplink(packet.input)?.address)

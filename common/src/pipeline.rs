@@ -44,7 +44,7 @@ use crate::{
     wire::{
         address::{V4, V6},
         ethernet::ether_type,
-        tuple::side,
+        tuple::Side,
     },
 };
 
@@ -66,11 +66,11 @@ pub fn from_container<S: Link + Steps<V4> + Steps<V6>>(steps: &S) -> Verdict {
         return stop(DropReason::NotIp);
     }
     match steps.ether_type() {
-        Some(ether_type::IPV4) => ingress::<V4>(steps, side::CONTAINER, DropReason::Malformed),
-        Some(ether_type::IPV6) => ingress::<V6>(steps, side::CONTAINER, DropReason::Malformed),
+        Some(ether_type::IPV4) => ingress::<V4>(steps, Side::CONTAINER, DropReason::Malformed),
+        Some(ether_type::IPV6) => ingress::<V6>(steps, Side::CONTAINER, DropReason::Malformed),
         Some(ether_type::ARP) => {
             let frame = Steps::<V4>::frame(steps, arp::HEADERS);
-            let arrival = steps.arrival(side::CONTAINER);
+            let arrival = steps.arrival(Side::CONTAINER);
             stop(arp::from_container(&frame, arrival, Steps::<V4>::env(steps)))
         }
         _ => stop(DropReason::NotIp),
@@ -85,8 +85,8 @@ pub fn from_uplink<S: Link + Steps<V4> + Steps<V6>>(steps: &S) -> Verdict {
         return not_ours();
     }
     match steps.ether_type() {
-        Some(ether_type::IPV4) => ingress::<V4>(steps, side::UPLINK, DropReason::NotOurs),
-        Some(ether_type::IPV6) => ingress::<V6>(steps, side::UPLINK, DropReason::NotOurs),
+        Some(ether_type::IPV4) => ingress::<V4>(steps, Side::UPLINK, DropReason::NotOurs),
+        Some(ether_type::IPV6) => ingress::<V6>(steps, Side::UPLINK, DropReason::NotOurs),
         _ => not_ours(),
     }
 }

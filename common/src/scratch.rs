@@ -9,7 +9,7 @@ use crate::{
         egress::Egress,
         error::ErrorTranslation,
         new_flow::NewFlow,
-        port_walk::{PortWalk, reservation},
+        port_walk::{PortWalk, Reservation},
     },
     wire::{
         address::Address, headers::Head, icmp::IcmpError, ipv4::Ipv4, ipv6::Ipv6, packet::Packet,
@@ -37,8 +37,8 @@ pub struct Scratch<A> {
     pub entry: FlowEntry<A>,
     /// Ports that the new flow tries.
     pub walk: PortWalk,
-    /// Outcome of the reservation, a [`crate::flow::port_walk::reservation`].
-    pub reservation: u8,
+    /// Outcome of the reservation.
+    pub reservation: Reservation,
     /// Translation of the packet if it is an ICMP error.
     pub error_translation: ErrorTranslation<A>,
     /// The error that the packet's sender gets, a [`crate::wire::icmp::IcmpErrorKind`]; zero for
@@ -80,7 +80,7 @@ impl<A: Address> Scratch<A> {
             reply_key: packet.tuple,
             entry,
             walk: PortWalk::NOT_BEGUN,
-            reservation: reservation::TAKEN,
+            reservation: Reservation::TAKEN,
             error_translation: ErrorTranslation::none(),
             icmp_error_kind: 0,
             mss_search: MssSearch::new(0),

@@ -9,7 +9,7 @@ use crate::{
     abi::{
         drop_reason::DropReason,
         flow_entry::FlowEntry,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     env::Env,
     flow::lookup::{Lookup, find_fast},
@@ -21,7 +21,7 @@ use crate::{
         frame::{Frame, FrameMut},
         packet::{Packet, Payload},
         protocol,
-        tuple::echo,
+        tuple::Echo,
     },
 };
 
@@ -71,7 +71,7 @@ pub fn decide<'t, A: Address, T: Env<A> + Receivers>(
 #[inline(always)]
 fn enters_container<A: Address>(packet: &Packet<A>, entry: &FlowEntry<A>) -> bool {
     let Translation { deliver, mtu, .. } = &entry.translation;
-    *deliver == deliver::CONTAINER && (*mtu == 0 || packet.length <= u32::from(*mtu))
+    *deliver == Deliver::CONTAINER && (*mtu == 0 || packet.length <= u32::from(*mtu))
 }
 
 /// Whether UDP's checksum covers the pseudo header only. Virtual links deliver such packets when
@@ -106,8 +106,8 @@ pub fn rewrite<A: Rewrite>(
     A::rewrite(&mut header, translation);
     frame.put(ETHERNET, &header)?;
     match tuple.echo {
-        echo::NONE => frame.put(at, &[tuple.source_port, tuple.destination_port]),
-        echo::REQUEST => frame.put(at + 4, &tuple.source_port),
+        Echo::NONE => frame.put(at, &[tuple.source_port, tuple.destination_port]),
+        Echo::REQUEST => frame.put(at + 4, &tuple.source_port),
         _ => frame.put(at + 4, &tuple.destination_port),
     }
 }

@@ -10,7 +10,7 @@ use causeway_common::{
     pipeline,
     wire::{
         address::{V4, V6},
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
 };
 
@@ -54,7 +54,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn is_taken_in_other_family(tuple: &Tuple<Self>) -> bool {
-        tuple.side == side::CONTAINER
+        tuple.side == Side::CONTAINER
             && V6::maps().flows.get_ptr(nat64::mapped_tuple(tuple)).is_some()
     }
 

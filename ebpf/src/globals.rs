@@ -17,7 +17,7 @@ use causeway_common::{
     verdict::{Outcome, Verdict},
     wire::{
         address::{V4, V6},
-        tuple::side,
+        tuple::Side,
     },
 };
 
@@ -136,7 +136,7 @@ globals_of! {
     #[inline(always)]
     fn nat64(skb: *mut __sk_buff, scratch: &mut Scratch<V4>) -> Verdict {
         // What is kept among IPv6's is addressed to containers.
-        if scratch.packet.tuple.side == side::CONTAINER {
+        if scratch.packet.tuple.side == Side::CONTAINER {
             Verdict::from_action(nat64_from_container(expose_scratch(skb, scratch)))
         } else {
             Verdict::UNDECIDED

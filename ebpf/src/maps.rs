@@ -19,7 +19,7 @@ use causeway_common::{
     scratch::Scratch,
     wire::{
         address::{Address, V4, V6},
-        tuple::Tuple,
+        tuple::{Side, Tuple},
     },
 };
 
@@ -161,8 +161,8 @@ pub(crate) fn host_flows_expire_at<A: HasMaps>() -> Option<&'static mut Ticks> {
 /// Takes one error off the budget of this CPU and side for the tick `now`. Returns false if it is
 /// used up.
 #[inline(always)]
-pub(crate) fn take_error_budget(side: u8, now: Ticks) -> bool {
-    let Some(sent) = ICMP_BUDGET.get_ptr_mut(side.into()) else { return false };
+pub(crate) fn take_error_budget(side: Side, now: Ticks) -> bool {
+    let Some(sent) = ICMP_BUDGET.get_ptr_mut(u32::from(side.number())) else { return false };
     // SAFETY: S3 (per-CPU map value).
     let [tick, count] = unsafe { &mut *sent };
     if *tick != now {

@@ -13,6 +13,7 @@ use causeway_common::{
         frame::Frame,
         icmp::IcmpError,
         packet::{Arrival, Malformed, Packet},
+        tuple::Side,
     },
 };
 
@@ -73,7 +74,7 @@ impl Link for Tc<'_> {
     }
 
     #[inline(always)]
-    fn arrival(&self, side: u8) -> Arrival {
+    fn arrival(&self, side: Side) -> Arrival {
         self.skb().arrival(side)
     }
 }
@@ -114,14 +115,14 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
     }
 
     #[inline(always)]
-    fn parse_usual(&self, side: u8) -> Result<Packet<A>, Malformed> {
+    fn parse_usual(&self, side: Side) -> Result<Packet<A>, Malformed> {
         let packet = self.skb().parse_usual(side);
         note_packet(&packet);
         packet
     }
 
     #[inline(always)]
-    fn parse(&self, side: u8) -> Result<Packet<A>, Malformed> {
+    fn parse(&self, side: Side) -> Result<Packet<A>, Malformed> {
         let packet = self.skb().parse(side);
         note_packet(&packet);
         packet
@@ -199,12 +200,12 @@ impl<'a, A: Globals> Steps<A> for Tc<'a> {
     }
 
     #[inline(always)]
-    fn fast_path(&self, side: u8, malformed: DropReason) -> Verdict {
+    fn fast_path(&self, side: Side, malformed: DropReason) -> Verdict {
         subprograms::fast_path::<A>(self.raw(), side, malformed)
     }
 
     #[inline(always)]
-    fn parse_into(&self, scratch: &mut Scratch<A>, side: u8) -> Result<(), Malformed> {
+    fn parse_into(&self, scratch: &mut Scratch<A>, side: Side) -> Result<(), Malformed> {
         subprograms::parse(self.raw(), scratch, side)
     }
 

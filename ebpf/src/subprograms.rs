@@ -26,6 +26,7 @@ use causeway_common::{
         headers::Head,
         packet::{Malformed, Packet},
         tcp_options::MssSearch,
+        tuple::Side,
     },
 };
 
@@ -51,9 +52,9 @@ macro_rules! of_pipeline {
 
 of_pipeline! {
     /// [`pipeline::fast_path`].
-    fast_path(side: u8, malformed: DropReason) -> Verdict;
+    fast_path(side: Side, malformed: DropReason) -> Verdict;
     /// [`pipeline::parse`].
-    parse(scratch: &mut Scratch<A>, side: u8) -> Result<(), Malformed>;
+    parse(scratch: &mut Scratch<A>, side: Side) -> Result<(), Malformed>;
     /// [`pipeline::send`].
     send(scratch: &mut Scratch<A>) -> Verdict;
     /// [`pipeline::error`].

@@ -10,14 +10,14 @@ use causeway::datapath::{Action, Entry, Trial};
 use causeway_api::types::{flow_options::FlowPolicy, publish::PortRange};
 use causeway_common::{
     abi::{
-        Network, deliver,
+        Deliver, Network,
         drop_reason::{DropReason, Fate},
     },
     testing::model::Model,
     wire::{
         address::{self, Address as _},
         packet::Arrival,
-        tuple::side,
+        tuple::Side,
     },
 };
 use causeway_fuzz::{
@@ -296,7 +296,7 @@ impl<A: Played> History<'_, A> {
         if let Outcome::Stop(reason) | Outcome::Answer(reason, _) = outcome {
             self.seen.count(reason);
         }
-        let moved = matches!(outcome, Outcome::Leave { deliver: deliver::STACK, .. })
+        let moved = matches!(outcome, Outcome::Leave { deliver: Deliver::STACK, .. })
             && arriving.hook == Hook::UplinkOut;
         if let Err(difference) = compare(&arriving, &outcome, &trial, moved) {
             panic!(
@@ -310,7 +310,7 @@ impl<A: Played> History<'_, A> {
             let moved = moved && trial.frame != arriving.frame;
             if moved {
                 let by_kernel =
-                    Outcome::Leave { frame: trial.frame.clone(), output, deliver: deliver::STACK };
+                    Outcome::Leave { frame: trial.frame.clone(), output, deliver: Deliver::STACK };
                 check_outcome(&arriving, &by_kernel, self.model);
             }
             self.memory.push(Left { came: arriving, frame: trial.frame, output });
@@ -390,9 +390,9 @@ fn is_fragment<A: Played>(arriving: &Arriving) -> bool {
 
 fn arrival(arriving: &Arriving) -> Arrival {
     let side = match arriving.hook {
-        Hook::HostSide => side::CONTAINER,
-        Hook::Uplink => side::UPLINK,
-        Hook::UplinkOut => side::HOST,
+        Hook::HostSide => Side::CONTAINER,
+        Hook::Uplink => Side::UPLINK,
+        Hook::UplinkOut => Side::HOST,
     };
     let length = u32::try_from(arriving.frame.len()).expect("a short frame");
     Arrival { side, input: arriving.input, length, gso_size: 0 }
@@ -411,7 +411,7 @@ fn leads_nowhere<A: Played>(frame: &[u8]) -> bool {
 /// The action of a program for an outcome.
 const fn action(outcome: &Outcome) -> Action {
     match outcome {
-        Outcome::Leave { deliver: deliver::STACK, .. } | Outcome::Pass => Action::Pass,
+        Outcome::Leave { deliver: Deliver::STACK, .. } | Outcome::Pass => Action::Pass,
         Outcome::Leave { .. } | Outcome::Answer(..) => Action::Redirect,
         Outcome::Again => Action::Drop,
         Outcome::Stop(reason) => match reason.fate() {

@@ -7,7 +7,7 @@ use causeway_common::{
         address::{Address as _, V4},
         icmp::IcmpErrorKind,
         packet::Arrival,
-        tuple::side,
+        tuple::Side,
     },
 };
 
@@ -103,7 +103,7 @@ fn run_family<A: Scenery>(data: &[u8]) {
 
 /// Checks the error that the datapath would send to the sender of a frame, of each kind.
 fn check_errors_about<A: Scenery>(arriving: &Arriving, how: u8, model: &Model<A>) {
-    let side = if arriving.hook == Hook::HostSide { side::CONTAINER } else { side::UPLINK };
+    let side = if arriving.hook == Hook::HostSide { Side::CONTAINER } else { Side::UPLINK };
     let Ok(length) = u32::try_from(arriving.frame.len()) else { return };
     let arrival = Arrival { side, input: arriving.input, length, gso_size: 0 };
     let Ok(packet) = A::parse(&arriving.frame[..], arrival) else { return };

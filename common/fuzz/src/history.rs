@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use arbitrary::{Arbitrary, Unstructured};
 use causeway_common::{
     abi::{
-        deliver,
+        Deliver,
         drop_reason::{DropReason, Fate},
         time::ticks,
     },
@@ -17,7 +17,7 @@ use causeway_common::{
         address::{Address as _, V4},
         ipv6,
         packet::{Arrival, Packet, Payload},
-        tuple::side,
+        tuple::Side,
     },
 };
 
@@ -198,9 +198,9 @@ impl<A: Scenery> History<A> {
 fn parse<A: Scenery>(arriving: &Arriving) -> Option<Packet<A>> {
     let arrival = Arrival {
         side: match arriving.hook {
-            Hook::HostSide => side::CONTAINER,
-            Hook::Uplink => side::UPLINK,
-            Hook::UplinkOut => side::HOST,
+            Hook::HostSide => Side::CONTAINER,
+            Hook::Uplink => Side::UPLINK,
+            Hook::UplinkOut => Side::HOST,
         },
         input: arriving.input,
         length: u32::try_from(arriving.frame.len()).ok()?,
@@ -240,8 +240,8 @@ impl Promise {
             return None;
         }
         if back.payload == Payload::Error {
-            let translated = forward.deliver != deliver::SAME_BRIDGE
-                && entry.translation.deliver != deliver::SAME_BRIDGE;
+            let translated = forward.deliver != Deliver::SAME_BRIDGE
+                && entry.translation.deliver != Deliver::SAME_BRIDGE;
             // The quote has at least the ports, behind any header.
             let quoted = arriving.frame.len() - back.payload_at - 8;
             let longest = if A::FAMILY == V4::FAMILY { 60 } else { ipv6::LONGEST };
@@ -258,7 +258,7 @@ impl Promise {
         };
         let sent = Frame::read(&left.came.frame).expect("it was parsed");
         let back = Frame::read(frame).expect("a packet leaves");
-        if *deliver != deliver::STACK {
+        if *deliver != Deliver::STACK {
             assert_eq!(
                 *output, left.came.input,
                 "{arriving:?} goes elsewhere than where {left:?} came from"
@@ -326,7 +326,7 @@ fn check_left<A: Scenery>(
     arriving: &Arriving,
     frame: &[u8],
     output: u32,
-    deliver: u8,
+    deliver: Deliver,
     model: &Model<A>,
 ) {
     assert_eq!(arriving.frame.len(), frame.len(), "{arriving:?} leaves with another length");
@@ -345,7 +345,7 @@ fn check_left<A: Scenery>(
             "the checksum of {arriving:?}, which left as {frame:02x?}"
         );
     }
-    if deliver == deliver::CONTAINER || deliver == deliver::UPLINK {
+    if deliver == Deliver::CONTAINER || deliver == Deliver::UPLINK {
         assert_eq!(before.ttl - 1, after.ttl, "the hops of {arriving:?}");
         // A packet with a link-local address stays on its link.
         let of_link = [after.source, after.destination]
@@ -354,7 +354,7 @@ fn check_left<A: Scenery>(
             .any(|own| own.stays_on_link());
         assert!(!of_link, "{arriving:?} leaves its link as {frame:02x?}");
     }
-    if deliver == deliver::UPLINK {
+    if deliver == Deliver::UPLINK {
         assert!(
             model.uplinks.contains_key(&output),
             "{arriving:?} leaves through {output}, which is no uplink"
@@ -365,7 +365,7 @@ fn check_left<A: Scenery>(
         let own = model.local.contains(&source) || source == A::named(CONTAINERS[2]);
         assert!(own, "{arriving:?} leaves from {source:?}");
     }
-    if deliver == deliver::CONTAINER || deliver == deliver::SAME_BRIDGE {
+    if deliver == Deliver::CONTAINER || deliver == Deliver::SAME_BRIDGE {
         let owner = A::of(after.destination).and_then(|address| model.endpoints.get(&address));
         if let Some(endpoint) = owner {
             assert_eq!(

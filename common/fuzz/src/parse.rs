@@ -6,7 +6,7 @@ use causeway_common::wire::{
     ipv6,
     packet::{Arrival, Payload},
     quote,
-    tuple::side,
+    tuple::Side,
 };
 
 use crate::{
@@ -32,9 +32,9 @@ fn run_family<A: Scenery>(data: &[u8]) {
     let Ok(length) = u32::try_from(frame.len()) else { return };
     let fixture = Fixture::MODEL;
     let (hook, input, side) = match place % 7 {
-        5 => (Hook::Uplink, fixture.uplink, side::UPLINK),
-        6 => (Hook::UplinkOut, fixture.uplink, side::HOST),
-        container => (Hook::HostSide, fixture.sides[usize::from(container)], side::CONTAINER),
+        5 => (Hook::Uplink, fixture.uplink, Side::UPLINK),
+        6 => (Hook::UplinkOut, fixture.uplink, Side::HOST),
+        container => (Hook::HostSide, fixture.sides[usize::from(container)], Side::CONTAINER),
     };
     // The readable part of a frame may be shorter than the frame.
     let length = length + u32::from(place / 7) * 64;

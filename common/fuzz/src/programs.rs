@@ -2,7 +2,7 @@
 //! programs change the bytes with helpers, this module changes them in a plain buffer.
 
 use causeway_common::{
-    abi::{Translation, deliver, drop_reason::DropReason},
+    abi::{Deliver, Translation, drop_reason::DropReason},
     env::{Config as _, FlowStore as _},
     flow::error::ErrorTranslation,
     icmp_reply,
@@ -21,7 +21,7 @@ use causeway_common::{
         packet::{Arrival, Packet, Payload},
         protocol,
         tcp_options::MssSearch,
-        tuple::{echo, side},
+        tuple::{Echo, Side},
     },
 };
 
@@ -48,7 +48,7 @@ pub enum Outcome {
         /// Index of the interface that it leaves through.
         output: u32,
         /// One of [`deliver`].
-        deliver: u8,
+        deliver: Deliver,
     },
     /// The frame is dropped, punted or queued for that reason.
     Stop(DropReason),
@@ -72,9 +72,9 @@ pub fn run<A: Scenery>(
     env: &Model<A>,
 ) -> Outcome {
     let side = match hook {
-        Hook::HostSide => side::CONTAINER,
-        Hook::Uplink => side::UPLINK,
-        Hook::UplinkOut => side::HOST,
+        Hook::HostSide => Side::CONTAINER,
+        Hook::Uplink => Side::UPLINK,
+        Hook::UplinkOut => Side::HOST,
     };
     env.frame.replace(frame.to_vec());
     let header: Option<Ethernet> = frame.read(0);
@@ -193,26 +193,26 @@ fn leave<A: Family>(
         }
     }
     match translation.deliver {
-        deliver::SAME_BRIDGE => {
+        Deliver::SAME_BRIDGE => {
             frame.put(0, &translation.macs)?;
             return Some(frame);
         }
-        deliver::STACK if translation.port_delta == 0 => return Some(frame),
+        Deliver::STACK if translation.port_delta == 0 => return Some(frame),
         _ => {}
     }
     update_sums(&mut frame, packet, translation)?;
-    if translation.deliver != deliver::STACK {
+    if translation.deliver != Deliver::STACK {
         rewrite(&mut frame, translation)?;
     }
     let tuple = &translation.tuple;
     let at = packet.payload_at;
     let put = |frame: &mut Vec<u8>, at, port: Port| frame.put(at, &port);
     match tuple.echo {
-        echo::NONE => {
+        Echo::NONE => {
             put(&mut frame, at, tuple.source_port)?;
             put(&mut frame, at + 2, tuple.destination_port)?;
         }
-        echo::REQUEST => put(&mut frame, at + 4, tuple.source_port)?,
+        Echo::REQUEST => put(&mut frame, at + 4, tuple.source_port)?,
         _ => put(&mut frame, at + 4, tuple.destination_port)?,
     }
     Some(frame)
@@ -230,7 +230,7 @@ fn leave_fragment<A: Family>(
     let translated = fragment::is_translated(translation);
     if translated {
         A::rewrite_id(&mut frame[..], packet, id)?;
-    } else if !packet.first_fragment && translation.deliver == deliver::STACK {
+    } else if !packet.first_fragment && translation.deliver == Deliver::STACK {
         return Some(frame);
     }
     if packet.first_fragment || !translated {
@@ -242,7 +242,7 @@ fn leave_fragment<A: Family>(
 
 /// Rewrites MACs and IP header.
 fn rewrite<A: Family>(frame: &mut [u8], translation: &Translation<A>) -> Option<()> {
-    if translation.deliver == deliver::CONTAINER || translation.macs.is_resolved() {
+    if translation.deliver == Deliver::CONTAINER || translation.macs.is_resolved() {
         frame.put(0, &translation.macs)?;
     }
     let mut header: A::Header = frame.read(ETHERNET)?;
@@ -302,7 +302,7 @@ fn rewrite_error<A: Family>(
     translation: &ErrorTranslation<A>,
 ) -> Option<Vec<u8>> {
     let mut frame = frame.to_vec();
-    if translation.outer.deliver == deliver::CONTAINER {
+    if translation.outer.deliver == Deliver::CONTAINER {
         frame.put(0, &translation.outer.macs)?;
     }
     icmp_error::apply::<A>(&mut frame[..], packet.payload_at, translation)?;

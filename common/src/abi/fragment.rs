@@ -2,7 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{abi::time::Ticks, wire::address::Port};
+use crate::{
+    abi::time::Ticks,
+    wire::address::Port,
+    wire::tuple::{Echo, Side},
+};
 
 /// Entries of the table of fragmented datagrams, per family.
 pub const DATAGRAMS: u32 = 1 << 13;
@@ -29,7 +33,7 @@ pub struct Datagram<A> {
     /// IANA number of the protocol in the fragments.
     pub protocol: u8,
     /// One of [`crate::wire::tuple::side`].
-    pub side: u8,
+    pub side: Side,
     /// Zero.
     pub _pad: u16,
 }
@@ -50,7 +54,7 @@ pub struct Fragments {
     /// Destination port.
     pub destination_port: Port,
     /// One of [`crate::wire::tuple::echo`].
-    pub echo: u8,
+    pub echo: Echo,
     /// Zero.
     pub _pad: [u8; 3],
 }

@@ -33,7 +33,7 @@ pub use self::{
     owner::{COUNT_IPV6, COUNTS, Owner},
     publish::{AddressPort, Admitted, BY_ADDRESS, PORTS, Publish, SLOT_LOCAL_SUBNETS, port_index},
     socket::{PROBE_MARK, SocketAddress, SocketPeer},
-    translation::{Translation, deliver},
+    translation::{Deliver, Translation},
     uplink::{UPLINK_MACS, Uplink, UplinkMac},
 };
 

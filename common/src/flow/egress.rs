@@ -4,7 +4,7 @@ use crate::{
     abi::{
         endpoint::Endpoint,
         macs::Macs,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
         uplink::Uplink,
     },
     wire::{address::Address, checksum, headers, ipv6, tuple::Tuple},
@@ -34,7 +34,7 @@ pub struct Egress {
     /// Destination and source MAC toward a container; zero for an uplink and for the host's stack.
     pub macs: Macs,
     /// One of [`deliver`].
-    pub deliver: u8,
+    pub deliver: Deliver,
     /// Not zero if packets that leave refresh an endpoint-independent mapping.
     pub refreshes_mapping: u8,
     /// Longest packet that may leave, in bytes from the IP header on; zero for no limit.
@@ -48,7 +48,7 @@ impl Egress {
         Self {
             output: endpoint.host_side,
             macs: endpoint.macs,
-            deliver: deliver::CONTAINER,
+            deliver: Deliver::CONTAINER,
             refreshes_mapping: 0,
             mtu: endpoint.mtu as u16,
         }
@@ -63,7 +63,7 @@ impl Egress {
             .mtu
             .wrapping_add(headers::HEADER_GROWTH)
             .clamp(ipv6::LEAST_MTU, u32::from(u16::MAX));
-        Self { deliver: deliver::CONTAINER_NAT64, mtu: mtu as u16, ..Self::container(endpoint) }
+        Self { deliver: Deliver::CONTAINER_NAT64, mtu: mtu as u16, ..Self::container(endpoint) }
     }
 
     /// Egress out of an uplink.
@@ -72,7 +72,7 @@ impl Egress {
         Self {
             output: index,
             macs: Macs::new([0; 6], [0; 6]),
-            deliver: deliver::UPLINK,
+            deliver: Deliver::UPLINK,
             refreshes_mapping: 0,
             mtu: uplink.mtu as u16,
         }

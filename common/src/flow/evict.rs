@@ -9,7 +9,7 @@ use crate::{
     abi::{owner::Owner, state::State, time::Ticks},
     env::Env,
     flow::entry::{EntryOwner, end, is_gone_or_idle, is_idle},
-    wire::{address::Address, tuple::side},
+    wire::{address::Address, tuple::Side},
 };
 
 /// How many flows are examined for a new one before that is refused.
@@ -49,7 +49,7 @@ pub fn try_evict<A: Address>(owner: Owner, env: &impl Env<A>) -> Evict {
     let quiet = now.wrapping_sub(entry.last_used).cast_signed() >= ONE_WAY_GRACE.cast_signed();
     let one_sided = entry.state == State::Unreplied as u8 && entry.packets > 1 && !quiet;
     // A host flow under its own port is only tracked: its next packet inserts it again.
-    let only_tracked = key.side == side::HOST && entry.translation.port_delta == 0;
+    let only_tracked = key.side == Side::HOST && entry.translation.port_delta == 0;
     let owner_matches = owner.is_none() || entry.owner == owner;
     let idle = is_idle(&entry, now);
     let seen = EntryOwner::new(&entry);

@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         drop_reason::DropReason,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     wire::{address::Address, packet::Packet},
 };
@@ -17,11 +17,11 @@ pub fn check_ttl_and_mtu<A: Address>(
 ) -> Result<(), DropReason> {
     if packet.ttl <= 1 {
         match translation.deliver {
-            deliver::SAME_BRIDGE | deliver::STACK => {}
+            Deliver::SAME_BRIDGE | Deliver::STACK => {}
             _ => return Err(DropReason::TtlExceeded),
         }
     }
-    if translation.deliver == deliver::CONTAINER_NAT64 && packet.is_fragment() {
+    if translation.deliver == Deliver::CONTAINER_NAT64 && packet.is_fragment() {
         return Err(DropReason::Fragment);
     }
     if is_too_long(packet, translation) { Err(DropReason::TooLong) } else { Ok(()) }
@@ -33,5 +33,5 @@ pub fn check_ttl_and_mtu<A: Address>(
 pub(crate) fn is_too_long<A: Address>(packet: &Packet<A>, translation: &Translation<A>) -> bool {
     packet.segment > u32::from(translation.mtu)
         && translation.mtu != 0
-        && (packet.dont_fragment || translation.deliver == deliver::UPLINK)
+        && (packet.dont_fragment || translation.deliver == Deliver::UPLINK)
 }

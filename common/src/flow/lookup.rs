@@ -1,7 +1,7 @@
 //! Fast path: the entry of a packet that changes nothing of its flow but the counters.
 
 use crate::{
-    abi::{flow_entry::FlowEntry, time::Ticks, translation::deliver},
+    abi::{flow_entry::FlowEntry, time::Ticks, translation::Deliver},
     env::Env,
     flow::{entry::is_idle, limits::is_too_long, transition},
     wire::{address::Address, packet::Packet},
@@ -47,7 +47,7 @@ pub(crate) fn find_fast<'t, A: Address, T: Env<A>>(
     let wrong_input = entry.input != packet.input && entry.input != 0;
     let too_long = is_too_long(packet, translation);
     // A mapping is refreshed once a tick, by the slow path.
-    let needs_refresh = translation.deliver == deliver::UPLINK
+    let needs_refresh = translation.deliver == Deliver::UPLINK
         && match next_hop_at(&entry, now) {
             NextHop::AsKnown => false,
             NextHop::Ask => true,

@@ -5,7 +5,7 @@ use crate::{
         drop_reason::DropReason,
         macs::Macs,
         state::State,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     env::Env,
     flow::{
@@ -73,7 +73,7 @@ pub fn lookup_slow<A: Address>(
             None => return Outcome::Miss,
         };
     }
-    if leaving.deliver == deliver::UPLINK {
+    if leaving.deliver == Deliver::UPLINK {
         match next_hop_at(&entry, now) {
             NextHop::AsKnown => {}
             NextHop::Ask => {

@@ -10,7 +10,7 @@ use crate::{
     wire::{
         address::{Address, Port},
         protocol,
-        tuple::{Tuple, echo, side},
+        tuple::{Echo, Side, Tuple},
     },
 };
 
@@ -29,8 +29,8 @@ pub(crate) fn internal_key<A: Address>(
         source_port: port,
         destination_port: Port::ZERO,
         protocol,
-        side: side::MAPPING,
-        echo: echo::NONE,
+        side: Side::MAPPING,
+        echo: Echo::NONE,
         _pad: 0,
     }
 }

@@ -1,7 +1,7 @@
 //! A flow that is planned and not inserted yet.
 
 use crate::abi::owner::Owner;
-use crate::{abi::translation::deliver, flow::egress::Egress, wire::tuple::Tuple};
+use crate::{abi::translation::Deliver, flow::egress::Egress, wire::tuple::Tuple};
 
 /// A flow that is planned and not inserted yet.
 #[derive(Clone, Copy)]
@@ -27,8 +27,8 @@ impl<A> NewFlow<A> {
     #[inline(always)]
     pub(crate) fn translate(&mut self) {
         for egress in [&mut self.forward, &mut self.reply] {
-            if egress.deliver == deliver::SAME_BRIDGE {
-                egress.deliver = deliver::CONTAINER;
+            if egress.deliver == Deliver::SAME_BRIDGE {
+                egress.deliver = Deliver::CONTAINER;
             }
         }
     }

@@ -2,18 +2,29 @@
 
 use crate::{abi::network::Network, wire::address::Port};
 
-/// Outcome of the reservation of a port.
-pub mod reservation {
+/// Outcome of the reservation of a port. A number with names, because the scratch is a map value that
+/// is zero at first.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reservation(u8);
+
+impl Reservation {
     /// Not tried yet, or taken.
-    pub const TAKEN: u8 = 0;
+    pub const TAKEN: Self = Self(0);
     /// Reserved.
-    pub const DONE: u8 = 1;
+    pub const DONE: Self = Self(1);
     /// The flow table is full.
-    pub const FULL: u8 = 2;
+    pub const FULL: Self = Self(2);
     /// The endpoint has reached its quota.
-    pub const TOO_MANY: u8 = 3;
+    pub const TOO_MANY: Self = Self(3);
     /// No port is needed: a packet within one bridge that begins no flow.
-    pub const NONE: u8 = 4;
+    pub const NONE: Self = Self(4);
+
+    /// Whether the flow was counted for its owner.
+    #[inline(always)]
+    pub const fn was_counted(self) -> bool {
+        self.0 < Self::TOO_MANY.0
+    }
 }
 
 /// A walk through a range of ports. It begins anywhere, and visits each port once: its step is a

@@ -3,16 +3,16 @@
 use core::ops::ControlFlow;
 
 use crate::{
-    abi::{drop_reason::DropReason, network::Network, state::State, translation::deliver},
+    abi::{drop_reason::DropReason, network::Network, state::State, translation::Deliver},
     env::{Env, InsertError},
     flow::{
         entry::reap_if_expired,
         mapping,
-        port_walk::{PortWalk, reservation},
+        port_walk::{PortWalk, Reservation},
     },
     nat::endpoint_independent,
     scratch::Scratch,
-    wire::{address::Address, packet::Payload, tuple::side},
+    wire::{address::Address, packet::Payload, tuple::Side},
 };
 
 /// Ports that a new flow tries before it is refused, its own port first. A smaller range is tried
@@ -26,7 +26,7 @@ const MAPPING_AVOIDANCE_TRIES: u32 = PORT_TRIES / 2;
 /// Prepares the entry and the port reservation for [`try_port`].
 #[inline(always)]
 pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
-    let same_bridge = scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE;
+    let same_bridge = scratch.new_flow.forward.deliver == Deliver::SAME_BRIDGE;
     // Field by field, in place: a value that is moved would take its room on the BPF stack.
     let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
     let protocol = packet.tuple.protocol;
@@ -37,7 +37,7 @@ pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
     entry.epoch = new_flow.epoch;
     entry.last_used = env.now();
     entry.is_reply = 1;
-    let is_mapping = packet.tuple.side == side::MAPPING;
+    let is_mapping = packet.tuple.side == Side::MAPPING;
     entry.owner = if is_mapping { new_flow.owner.of_mapping() } else { new_flow.owner };
     entry.network = new_flow.network;
     let state = if is_mapping { mapping::state(protocol) } else { State::first(protocol) };
@@ -52,7 +52,7 @@ pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
     };
     *walk = PortWalk::NOT_BEGUN;
     *reservation = if same_bridge && !packet.begins() {
-        reservation::NONE
+        Reservation::NONE
     } else if !entry.owner.is_none()
         && !env.count_flow(
             entry.owner,
@@ -63,9 +63,9 @@ pub fn prepare<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) {
             },
         )
     {
-        reservation::TOO_MANY
+        Reservation::TOO_MANY
     } else {
-        reservation::TAKEN
+        Reservation::TAKEN
     };
 }
 
@@ -78,12 +78,12 @@ pub fn try_port<A: Address>(
     env: &impl Env<A>,
 ) -> ControlFlow<()> {
     let Scratch { packet, new_flow, reply_key, entry, walk, reservation, .. } = scratch;
-    if *reservation != reservation::TAKEN {
+    if *reservation != Reservation::TAKEN {
         return ControlFlow::Break(());
     }
     // A flow that uses a mapping has the mapping's port.
     let refreshes_mapping =
-        new_flow.forward.refreshes_mapping != 0 && packet.tuple.side != side::MAPPING;
+        new_flow.forward.refreshes_mapping != 0 && packet.tuple.side != Side::MAPPING;
     let fixed = packet.payload == Payload::Sctp || refreshes_mapping;
     if attempt > 0 && fixed {
         return ControlFlow::Break(());
@@ -91,7 +91,7 @@ pub fn try_port<A: Address>(
     // No socket lookup covers what the host's own sockets send into a network. Where the gateway's
     // address stands for a client, the port comes from the range that those sockets do not pick
     // from.
-    if attempt > 0 || (new_flow.forward.deliver == deliver::CONTAINER_NAT64 && !fixed) {
+    if attempt > 0 || (new_flow.forward.deliver == Deliver::CONTAINER_NAT64 && !fixed) {
         // The walk begins only here, because nearly every flow keeps its own port.
         if !walk.has_begun() {
             let range = env.network(u32::from(entry.network)).unwrap_or(&Network::DEFAULT);
@@ -109,7 +109,7 @@ pub fn try_port<A: Address>(
         && (is_itself
             || env.host_socket(reply_key)
             || env.is_taken_in_other_family(reply_key)
-            || ((attempt < MAPPING_AVOIDANCE_TRIES || reply_key.side == side::MAPPING)
+            || ((attempt < MAPPING_AVOIDANCE_TRIES || reply_key.side == Side::MAPPING)
                 && endpoint_independent::port_conflicts(
                     refreshes_mapping,
                     reply_key,
@@ -121,18 +121,18 @@ pub fn try_port<A: Address>(
     }
     entry.translation.set(reply_key, &packet.tuple.reversed(), &new_flow.reply);
     *reservation = match env.insert_flow(reply_key, entry) {
-        Ok(()) => reservation::DONE,
-        Err(InsertError::Full) => reservation::FULL,
+        Ok(()) => Reservation::DONE,
+        Err(InsertError::Full) => Reservation::FULL,
         Err(InsertError::Exists) => {
             reap_if_expired(env, reply_key, entry.last_used);
             if env.insert_flow(reply_key, entry).is_ok() {
-                reservation::DONE
+                Reservation::DONE
             } else {
-                reservation::TAKEN
+                Reservation::TAKEN
             }
         }
     };
-    if *reservation == reservation::TAKEN {
+    if *reservation == Reservation::TAKEN {
         ControlFlow::Continue(())
     } else {
         ControlFlow::Break(())
@@ -143,16 +143,14 @@ pub fn try_port<A: Address>(
 #[inline(always)]
 pub fn complete<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(), DropReason> {
     let completed = insert_forward(scratch, env);
-    if completed != Ok(true)
-        && !scratch.entry.owner.is_none()
-        && scratch.reservation < reservation::TOO_MANY
+    if completed != Ok(true) && !scratch.entry.owner.is_none() && scratch.reservation.was_counted()
     {
         env.uncount_flow(scratch.entry.owner);
     }
     // Within one bridge a packet needs no flow. It is forwarded even if its flow was missed at the
     // start, is not allowed, or finds no room.
     let Err(reason) = completed else { return Ok(()) };
-    if scratch.new_flow.forward.deliver == deliver::SAME_BRIDGE
+    if scratch.new_flow.forward.deliver == Deliver::SAME_BRIDGE
         && !matches!(reason, DropReason::PortsExhausted | DropReason::SctpPortTaken)
     {
         scratch.entry.translation.set(
@@ -173,12 +171,12 @@ fn insert_forward<A: Address>(
 ) -> Result<bool, DropReason> {
     let Scratch { packet, new_flow, reply_key, entry, reservation, .. } = scratch;
     match *reservation {
-        reservation::DONE => {}
-        reservation::TAKEN if packet.payload == Payload::Sctp => {
+        Reservation::DONE => {}
+        Reservation::TAKEN if packet.payload == Payload::Sctp => {
             return Err(DropReason::SctpPortTaken);
         }
-        reservation::TAKEN => return Err(DropReason::PortsExhausted),
-        reservation::TOO_MANY => return Err(DropReason::TooManyFlows),
+        Reservation::TAKEN => return Err(DropReason::PortsExhausted),
+        Reservation::TOO_MANY => return Err(DropReason::TooManyFlows),
         _ => return Err(DropReason::TableFull),
     }
     let key = &packet.tuple;

@@ -19,7 +19,7 @@ use crate::{
     wire::{
         address::Address,
         protocol,
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
 };
 
@@ -83,7 +83,7 @@ pub fn resume_flow<A: Address>(scratch: &mut Scratch<A>) {
     let Scratch { packet, new_flow, original_tuple, entry, .. } = scratch;
     let Tuple { source, source_port, .. } = entry.translation.tuple;
     packet.tuple = *original_tuple;
-    new_flow.translated = Tuple { source, source_port, side: side::UPLINK, ..*original_tuple };
+    new_flow.translated = Tuple { source, source_port, side: Side::UPLINK, ..*original_tuple };
 }
 
 /// Mappings that a container may have at once: an eighth of all ports, because its neighbours need
@@ -99,7 +99,7 @@ pub(crate) fn port_conflicts<A: Address>(
     now: Ticks,
     env: &impl Env<A>,
 ) -> bool {
-    if reply_key.side == side::MAPPING {
+    if reply_key.side == Side::MAPPING {
         return env.published(reply_key).is_some();
     }
     if refreshes_mapping || !mappings_enabled(reply_key.protocol, env) {

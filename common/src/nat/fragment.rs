@@ -16,14 +16,14 @@ use crate::{
         drop_reason::{DropReason, Fate, LaterFragments},
         fragment::{Fragments, QueuedKey},
         time::{Ticks, ticks},
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     env::{Env, FragmentStore},
     flow::fragment_context::FragmentContext,
     wire::{
         address::{Address, Port},
         packet::Packet,
-        tuple::{Tuple, echo, side},
+        tuple::{Echo, Side, Tuple},
     },
 };
 
@@ -55,7 +55,7 @@ pub mod state {
 /// Whether a translation changes later fragments too: their addresses.
 #[inline(always)]
 pub const fn is_translated<A>(translation: &Translation<A>) -> bool {
-    matches!(translation.deliver, deliver::CONTAINER | deliver::UPLINK)
+    matches!(translation.deliver, Deliver::CONTAINER | Deliver::UPLINK)
 }
 
 /// Whether a fragment may need its datagram's record or have to leave one, given the outcome of its
@@ -66,7 +66,7 @@ pub fn needs_fragment_state<A: Address>(
     outcome: Result<(), DropReason>,
     env: &impl Env<A>,
 ) -> bool {
-    if packet.tuple.side == side::CONTAINER {
+    if packet.tuple.side == Side::CONTAINER {
         return match outcome {
             Ok(()) => true,
             Err(reason) => reason.later_fragments() == LaterFragments::ByRecord,
@@ -182,7 +182,7 @@ pub fn take_ports<A: Address>(
 pub fn forget_ports<A: Address>(packet: &mut Packet<A>) {
     let Packet { tuple, .. } = packet;
     *tuple =
-        Tuple { source_port: Port::ZERO, destination_port: Port::ZERO, echo: echo::NONE, ..*tuple };
+        Tuple { source_port: Port::ZERO, destination_port: Port::ZERO, echo: Echo::NONE, ..*tuple };
 }
 
 /// Outcome of queueing a fragment.
@@ -249,7 +249,7 @@ fn fresh(state: u64, now: Ticks) -> Fragments {
         id: 0,
         source_port: Port::ZERO,
         destination_port: Port::ZERO,
-        echo: echo::NONE,
+        echo: Echo::NONE,
         _pad: [0; 3],
     }
 }

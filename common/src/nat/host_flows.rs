@@ -10,14 +10,14 @@
 //! bound to a device.
 
 use crate::{
-    abi::{macs::Macs, owner::Owner, state::Timer, time::Ticks, translation::deliver},
+    abi::{macs::Macs, owner::Owner, state::Timer, time::Ticks, translation::Deliver},
     env::Env,
     flow::{egress::Egress, entry::is_idle, new_flow::NewFlow},
     wire::{
         address::Address,
         packet::{Packet, Payload},
         tcp,
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
 };
 
@@ -63,7 +63,7 @@ pub fn classify<A: Address>(
     env: &impl Env<A>,
 ) -> HostFlow {
     let now = env.now();
-    let reply = Tuple { side: side::UPLINK, ..packet.tuple.reversed() };
+    let reply = Tuple { side: Side::UPLINK, ..packet.tuple.reversed() };
     let Some(entry) = env.flow(&reply) else {
         // The flow that had the tuple may be gone; the host flow keeps the port that it got.
         if is_ahead(env.host_flows_expire_at(), now) && env.flow(&packet.tuple).is_some() {
@@ -78,7 +78,7 @@ pub fn classify<A: Address>(
     };
     // Either a host flow under its own port, or another flow; in that case a host flow may exist
     // under another port.
-    let own = entry.translation.deliver == deliver::STACK;
+    let own = entry.translation.deliver == Deliver::STACK;
     let live = entry.epoch == env.epoch(entry.slot) && !is_idle(&entry, now);
     drop(entry);
     if own || env.flow(&packet.tuple).is_some() {
@@ -99,12 +99,12 @@ pub fn plan<A: Address>(packet: &Packet<A>, step: HostFlow, env: &impl Env<A>) -
     let egress = Egress {
         output: packet.input,
         macs: Macs::new([0; 6], [0; 6]),
-        deliver: deliver::STACK,
+        deliver: Deliver::STACK,
         refreshes_mapping: 0,
         mtu: 0,
     };
     NewFlow {
-        translated: Tuple { side: side::UPLINK, ..packet.tuple },
+        translated: Tuple { side: Side::UPLINK, ..packet.tuple },
         forward: egress,
         reply: egress,
         forward_input: 0,

@@ -6,7 +6,7 @@
 //! saving helper calls matters little.
 
 use crate::{
-    abi::{drop_reason::DropReason, translation::deliver},
+    abi::{drop_reason::DropReason, translation::Deliver},
     env::Env,
     flow::error::ErrorTranslation,
     nat::rewrite::Rewrite,
@@ -19,7 +19,7 @@ use crate::{
         protocol,
         quote::{HEADER_MASK, PAYLOAD_MASK},
         transport::Ports,
-        tuple::{Tuple, echo, side},
+        tuple::{Echo, Side, Tuple},
     },
 };
 
@@ -43,16 +43,16 @@ pub fn translate<A: Rewrite>(
     // A next hop's MACs are valid for the flow's own packets only, which keep them up to date.
     outer.macs = entry.translation.macs_of_container();
     drop(entry);
-    if outer.deliver == deliver::SAME_BRIDGE {
+    if outer.deliver == Deliver::SAME_BRIDGE {
         // Within one bridge nothing was translated.
         return Outcome::Miss;
     }
     // A container may report errors for itself only; outside, any router may.
     let by_peer = packet.tuple.source == key.source;
-    if packet.tuple.side == side::CONTAINER && !by_peer {
+    if packet.tuple.side == Side::CONTAINER && !by_peer {
         return Outcome::Drop(DropReason::SourceAddressSpoofed);
     }
-    if packet.ttl <= 1 && outer.deliver != deliver::STACK {
+    if packet.ttl <= 1 && outer.deliver != Deliver::STACK {
         return Outcome::Drop(DropReason::TtlExceeded);
     }
     *quoted = outer.tuple.reversed();
@@ -60,7 +60,7 @@ pub fn translate<A: Rewrite>(
     let Tuple { source, destination, .. } = outer.tuple;
     outer.tuple = packet.tuple;
     outer.tuple.destination = destination;
-    if by_peer || outer.deliver == deliver::CONTAINER_NAT64 {
+    if by_peer || outer.deliver == Deliver::CONTAINER_NAT64 {
         outer.tuple.source = source;
     }
     outer.address_delta = checksum::delta(packet.tuple.address_sum(), outer.tuple.address_sum());
@@ -80,7 +80,7 @@ pub fn apply<A: Rewrite>(
     // These bounds hold for every quote that was parsed, but the verifier has lost them.
     let (header_at, payload_at) = (quote.header_at & HEADER_MASK, quote.payload_at & PAYLOAD_MASK);
     let mut header: A::Header = frame.read(ETHERNET)?;
-    if outer.deliver == deliver::STACK {
+    if outer.deliver == Deliver::STACK {
         // To or from the host itself: no hop is counted.
         A::rewrite_quoted(&mut header, &outer.tuple, outer.address_delta);
     } else {
@@ -125,11 +125,11 @@ pub(crate) fn rewrite_quoted_payload<A: Rewrite>(
         ),
     };
     match quoted.echo {
-        echo::NONE => {
+        Echo::NONE => {
             let ports = Ports { source: quoted.source_port, destination: quoted.destination_port };
             frame.put(payload_at, &ports)?;
         }
-        echo::REQUEST => frame.put(payload_at + 4, &quoted.source_port)?,
+        Echo::REQUEST => frame.put(payload_at + 4, &quoted.source_port)?,
         _ => frame.put(payload_at + 4, &quoted.destination_port)?,
     }
     // A quote may end before TCP's checksum, and UDP may have none. SCTP's checksum covers no

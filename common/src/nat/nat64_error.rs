@@ -20,7 +20,7 @@ use crate::{
         parse::Parse as _,
         protocol,
         quote::{self, HEADER_MASK, PAYLOAD_MASK, Quote},
-        tuple::Tuple,
+        tuple::{Side, Tuple},
     },
 };
 
@@ -188,7 +188,7 @@ pub fn rewrite_quote<H>(
 /// The packet that an ICMP error of IPv4 quotes, with IPv4-mapped addresses. None as for
 /// [`quote::quote`].
 #[inline(always)]
-pub fn quote(frame: &(impl Frame + ?Sized), icmp_at: usize, side: u8) -> Option<Quote<V6>> {
+pub fn quote(frame: &(impl Frame + ?Sized), icmp_at: usize, side: Side) -> Option<Quote<V6>> {
     let Quote { tuple, header_at, payload_at } = quote::quote::<V4>(frame, icmp_at, side)?;
     Some(Quote { tuple: mapped_tuple(&tuple), header_at, payload_at })
 }

@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         drop_reason::DropReason, endpoint::Endpoint, macs::Macs, network, owner::Owner, publish,
-        translation::deliver,
+        translation::Deliver,
     },
     env::{Env, Route},
     flow::{egress::Egress, new_flow::NewFlow},
@@ -13,7 +13,7 @@ use crate::{
         address::Address,
         packet::{Packet, Payload},
         protocol,
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
 };
 
@@ -24,7 +24,7 @@ pub fn plan<A: Address>(scratch: &mut Scratch<A>, env: &impl Env<A>) -> Result<(
     // Written in place: as a value each new flow would take its room on the BPF stack.
     let Scratch { packet, source_mac, new_flow, .. } = scratch;
     match packet.tuple.side {
-        side::CONTAINER => plan_from_container(packet, source_mac, new_flow, env),
+        Side::CONTAINER => plan_from_container(packet, source_mac, new_flow, env),
         _ => plan_from_uplink(packet, new_flow, env),
     }
 }
@@ -96,7 +96,7 @@ fn to_container<A: Address>(
     // the first frame of a flow has its source MAC checked.
     let egress = |from: &Endpoint<A>, to: &Endpoint<A>| Egress {
         macs: Macs::new(to.macs.destination(), from.macs.destination()),
-        deliver: deliver::SAME_BRIDGE,
+        deliver: Deliver::SAME_BRIDGE,
         // No check, as on a bridge: both sides have the network's MTU.
         mtu: 0,
         ..Egress::container(to)
@@ -146,7 +146,7 @@ fn to_outside<A: Address>(
     let refreshes_mapping = masquerade
         && endpoint_independent::applies_to(own.network_number, packet.tuple.protocol, env);
     new_flow.translated = packet.tuple;
-    new_flow.translated.side = side::UPLINK;
+    new_flow.translated.side = Side::UPLINK;
     if masquerade {
         new_flow.translated.source = uplink.address;
     }
@@ -304,7 +304,7 @@ fn by_publish<'t, A: Address>(
     *translated = packet.tuple;
     translated.destination = publish.container;
     translated.destination_port = publish.container_port_of(packet.tuple.destination_port);
-    translated.side = side::CONTAINER;
+    translated.side = Side::CONTAINER;
     Ok(PublishTarget { endpoint, slot, epoch })
 }
 
@@ -320,7 +320,7 @@ fn by_mapping<'t, A: Address>(
         return Err(DropReason::NotOurs);
     }
     *translated = packet.tuple;
-    translated.side = side::CONTAINER;
+    translated.side = Side::CONTAINER;
     let (slot, epoch) = endpoint_independent::lookup_external(&packet.tuple, translated, env)
         .ok_or(DropReason::NotOurs)?;
     if env.host_socket(&packet.tuple) {

@@ -17,7 +17,7 @@ use crate::{
         },
         model::Model,
     },
-    wire::{address::Port, protocol, tcp, tuple::side},
+    wire::{address::Port, protocol, tcp, tuple::Side},
 };
 
 families!(
@@ -65,7 +65,7 @@ fn mappings<A: Fixture>(model: &Model<A>) -> usize {
         .flows
         .borrow()
         .iter()
-        .filter(|(key, entry)| key.side == side::MAPPING && entry.is_reply == 0)
+        .filter(|(key, entry)| key.side == Side::MAPPING && entry.is_reply == 0)
         .count()
 }
 
@@ -141,7 +141,7 @@ fn mapped_port_is_given_to_no_other<A: Fixture>() {
 fn listening_port_of_host_is_avoided<A: Fixture>() {
     let mut model = model::<A>();
     let mut listens = udp(UPLINK, (A::HOST, 0), (A::HOST, 4000)).tuple;
-    listens.side = side::MAPPING;
+    listens.side = Side::MAPPING;
     model.sockets.insert(listens);
     assert_ne!(port_to(&model, protocol::UDP, 4000, (A::WORLD, 53)), Ok(4000));
 }

@@ -9,7 +9,7 @@ use crate::{
     },
     scratch::Scratch,
     verdict::{Outcome, Verdict},
-    wire::{packet::Payload, tuple::side},
+    wire::{packet::Payload, tuple::Side},
 };
 
 /// A packet that the host itself sends out of an uplink.
@@ -20,7 +20,7 @@ pub fn host_egress<A: Family>(steps: &impl Steps<A>) -> Verdict {
         return verdict;
     }
     let Some(mut scratch) = steps.scratch() else { return Verdict::PASS };
-    if verdict == Verdict::UNPARSED && steps.parse_into(&mut scratch, side::HOST).is_err() {
+    if verdict == Verdict::UNPARSED && steps.parse_into(&mut scratch, Side::HOST).is_err() {
         return Verdict::PASS;
     }
     steps.host_slow_path(&mut scratch)
@@ -29,7 +29,7 @@ pub fn host_egress<A: Family>(steps: &impl Steps<A>) -> Verdict {
 /// Nearly every packet of the host's is of no flow, and begins none: it leaves as it is.
 #[inline(always)]
 pub fn host_fast_path<A: Family>(steps: &impl Steps<A>) -> Verdict {
-    let Ok(packet) = steps.parse_usual(side::HOST) else { return Verdict::UNPARSED };
+    let Ok(packet) = steps.parse_usual(Side::HOST) else { return Verdict::UNPARSED };
     if packet.payload != Payload::Error
         && (!host_flows::may_belong_to_host_flow(&packet, steps.env())
             || host_flows::classify(&packet, steps.bypasses_socket_lookup(&packet), steps.env())

@@ -15,14 +15,14 @@ use crate::{
         ethernet::source_mac,
         packet::{Malformed, Payload},
         quote,
-        tuple::side,
+        tuple::Side,
     },
 };
 
 /// A packet that arrived at a host side or an uplink. `malformed` is the reason for one that cannot
 /// be parsed.
 #[inline(always)]
-pub fn ingress<A: Family>(steps: &impl Steps<A>, side: u8, malformed: DropReason) -> Verdict {
+pub fn ingress<A: Family>(steps: &impl Steps<A>, side: Side, malformed: DropReason) -> Verdict {
     let verdict = steps.fast_path(side, malformed);
     if verdict.is_final() {
         return verdict;
@@ -39,7 +39,7 @@ pub fn ingress<A: Family>(steps: &impl Steps<A>, side: u8, malformed: DropReason
 /// function holds on the stack is not there while the next steps run, which find the packet in the
 /// scratch.
 #[inline(always)]
-pub fn fast_path<A: Family>(steps: &impl Steps<A>, side: u8, malformed: DropReason) -> Verdict {
+pub fn fast_path<A: Family>(steps: &impl Steps<A>, side: Side, malformed: DropReason) -> Verdict {
     let Ok(packet) = steps.parse_usual(side) else { return Verdict::UNPARSED };
     let found = lookup_fast(&packet, steps.env());
     let lookup_missed = matches!(found, Lookup::Miss);
@@ -66,7 +66,7 @@ pub fn fast_path<A: Family>(steps: &impl Steps<A>, side: u8, malformed: DropReas
 pub fn parse<A: Family>(
     steps: &impl Steps<A>,
     scratch: &mut Scratch<A>,
-    side: u8,
+    side: Side,
 ) -> Result<(), Malformed> {
     scratch.packet = steps.parse(side)?;
     scratch.source_mac = source_mac(&steps.frame(0));
@@ -105,7 +105,7 @@ pub(super) fn known_flow<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch
 /// the stack, of which each takes 32 bytes at least before Linux 6.6.
 #[inline(always)]
 pub(super) fn no_flow<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>) -> Verdict {
-    if scratch.packet.payload == Payload::Link && scratch.packet.tuple.side == side::CONTAINER {
+    if scratch.packet.payload == Payload::Link && scratch.packet.tuple.side == Side::CONTAINER {
         return steps.link(scratch);
     }
     if scratch.packet.is_fragment() {

@@ -6,7 +6,7 @@ use crate::{
         drop_reason::DropReason,
         endpoint::Endpoint,
         owner::Owner,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
         uplink::Uplink,
     },
     flow::egress::Egress,
@@ -31,7 +31,7 @@ use crate::{
         packet::{Arrival, Packet, Payload},
         parse::Parse as _,
         protocol, tcp,
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
 };
 use std::vec::Vec;
@@ -89,7 +89,7 @@ fn gateway_stands_for_client() {
                 let models = models();
                 let sent = packet(input, (client, 40_000), (host, 5000), number, tcp::SYN);
                 let there = left(&models.1, &sent).unwrap();
-                assert_eq!((there.deliver, there.output), (deliver::CONTAINER_NAT64, C1_SIDE));
+                assert_eq!((there.deliver, there.output), (Deliver::CONTAINER_NAT64, C1_SIDE));
                 let Tuple { source, destination, source_port, destination_port, .. } = there.tuple;
                 assert_eq!((source, destination, destination_port.get()), (GATEWAY, C1, 80));
                 if number == protocol::SCTP {
@@ -107,9 +107,9 @@ fn gateway_stands_for_client() {
                 assert_eq!(
                     (here.deliver, here.output),
                     if input == UPLINK {
-                        (deliver::UPLINK, UPLINK)
+                        (Deliver::UPLINK, UPLINK)
                     } else {
-                        (deliver::CONTAINER, C2_SIDE)
+                        (Deliver::CONTAINER, C2_SIDE)
                     }
                 );
                 // A second packet goes the same way.
@@ -187,7 +187,7 @@ fn other_packets_to_gateway_are_not_nat64() {
     assert_eq!(other(|packet| packet.tuple.source_port = Port::new(81)), None);
     assert_eq!(other(|packet| packet.tuple.protocol = protocol::TCP), None);
     assert_eq!(other(|packet| packet.tuple.destination = V4::HOST), None, "that is the uplink's");
-    assert_eq!(other(|packet| packet.tuple.side = side::UPLINK), None);
+    assert_eq!(other(|packet| packet.tuple.side = Side::UPLINK), None);
     assert_eq!(other(|packet| packet.payload = Payload::Other), None);
     // Another container may have the address, but not the interface.
     let spoofed = other(|packet| packet.input = C2_SIDE);
@@ -436,7 +436,7 @@ fn error_to_four(error: &Error) -> Option<(Ipv4, Vec<u8>)> {
     };
     assert_eq!(
         (translated.outer.deliver, translated.outer.output),
-        (deliver::CONTAINER_NAT64, C1_SIDE)
+        (Deliver::CONTAINER_NAT64, C1_SIDE)
     );
     let mut head = Head::none();
     error_to_ipv4(&sent[..], &packet, &translated, 7, &mut head)?;
@@ -558,7 +558,7 @@ fn error_to_six(error: &Error) -> Option<(Ipv6, Vec<u8>)> {
     else {
         panic!("it is of the flow");
     };
-    assert_eq!((translated.outer.deliver, translated.outer.output), (deliver::UPLINK, UPLINK));
+    assert_eq!((translated.outer.deliver, translated.outer.output), (Deliver::UPLINK, UPLINK));
     let packet = mapped_packet(&packet);
     let mut head = Head::none();
     error_to_ipv6(&sent[..], &packet, &translated, &mut head)?;

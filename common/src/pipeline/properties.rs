@@ -33,7 +33,7 @@ use crate::{
         frame::Frame as _,
         packet::Packet,
         protocol, tcp,
-        tuple::{Tuple, echo, side},
+        tuple::{Echo, Side, Tuple},
     },
 };
 
@@ -412,8 +412,8 @@ fn delta_checksums_match_full_sums<A: Fixture>() {
             source_port: Port::new(source_port),
             destination_port: if echo { Port::ZERO } else { Port::new(destination_port) },
             protocol: number,
-            side: side::CONTAINER,
-            echo: if echo { echo::REQUEST } else { echo::NONE },
+            side: Side::CONTAINER,
+            echo: if echo { Echo::REQUEST } else { Echo::NONE },
             _pad: 0,
         };
         let (before, after) = (tuple(from), tuple(to));

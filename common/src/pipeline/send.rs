@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         drop_reason::DropReason,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     flow::{limits::check_ttl_and_mtu, lookup::identifies_flow},
     icmp_reply,
@@ -58,7 +58,7 @@ pub(super) fn forward<A: Family>(
 /// Whether what leaves so becomes a packet of the other family.
 #[inline(always)]
 pub(super) fn is_nat64<A: Family>(translation: &Translation<A>) -> bool {
-    A::HAS_NAT64 && translation.deliver == deliver::CONTAINER_NAT64
+    A::HAS_NAT64 && translation.deliver == Deliver::CONTAINER_NAT64
 }
 
 /// Leaves a packet to [`Steps::reply`], if its sender is told why it does not go on.

@@ -24,6 +24,7 @@ use crate::{
         frame::Frame,
         icmp::IcmpError,
         packet::{Arrival, Malformed, Packet},
+        tuple::Side,
     },
 };
 
@@ -57,9 +58,9 @@ pub trait Steps<A: Family>: Sized {
     /// The frame, with that many bytes in reach, or what there is of them.
     fn frame(&self, reach: u32) -> impl Frame + '_;
     /// Parses a packet with a usual header.
-    fn parse_usual(&self, side: u8) -> Result<Packet<A>, Malformed>;
+    fn parse_usual(&self, side: Side) -> Result<Packet<A>, Malformed>;
     /// Parses a packet with any header.
-    fn parse(&self, side: u8) -> Result<Packet<A>, Malformed>;
+    fn parse(&self, side: Side) -> Result<Packet<A>, Malformed>;
     /// Whether no socket lookup would find the sender: a ping, or a socket bound to a device.
     fn bypasses_socket_lookup(&self, packet: &Packet<A>) -> bool;
     /// Counts a packet that leaves the fast path.
@@ -91,9 +92,9 @@ pub trait Steps<A: Family>: Sized {
         Verdict::of(reason.fate())
     }
     /// [`super::fast_path`].
-    fn fast_path(&self, side: u8, malformed: DropReason) -> Verdict;
+    fn fast_path(&self, side: Side, malformed: DropReason) -> Verdict;
     /// [`super::parse`].
-    fn parse_into(&self, scratch: &mut Scratch<A>, side: u8) -> Result<(), Malformed>;
+    fn parse_into(&self, scratch: &mut Scratch<A>, side: Side) -> Result<(), Malformed>;
     /// [`super::slow_path`].
     fn slow_path(&self, scratch: &mut Scratch<A>) -> Verdict;
     /// [`lookup_slow::lookup_slow`].
@@ -246,7 +247,7 @@ pub trait Link {
     /// The type of the frame, as its bytes stand in a word.
     fn ether_type(&self) -> Option<u16>;
     /// Where and how it arrived.
-    fn arrival(&self, side: u8) -> Arrival;
+    fn arrival(&self, side: Side) -> Arrival;
 }
 
 /// A packet that begins no flow of the host's own.

@@ -9,7 +9,7 @@ use crate::{
         publish::Publish,
         state::State,
         time::{Ticks, ticks},
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     flow::{
         collect::{Collect, collect},
@@ -27,7 +27,7 @@ use crate::{
         address::Port,
         packet::Packet,
         protocol, tcp,
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
 };
 use std::{collections::HashSet, vec::Vec};
@@ -377,7 +377,7 @@ fn mid_stream_packet_in_bridge_is_untracked<A: Fixture>() {
     let model = model::<A>();
     let there = left(&model, &packet(C2_SIDE, (A::C2, 4000), (A::C1, 80), protocol::TCP, tcp::ACK))
         .unwrap();
-    assert_eq!((there.deliver, there.output), (deliver::SAME_BRIDGE, C1_SIDE));
+    assert_eq!((there.deliver, there.output), (Deliver::SAME_BRIDGE, C1_SIDE));
     assert!(model.flows.borrow().is_empty());
 }
 
@@ -386,7 +386,7 @@ fn full_table_stops_no_traffic_in_bridge<A: Fixture>() {
         let mut model = model::<A>();
         model.room = room;
         let there = left(&model, &udp(C2_SIDE, (A::C2, 4000), (A::C1, 80))).unwrap();
-        assert_eq!((there.deliver, there.output), (deliver::SAME_BRIDGE, C1_SIDE));
+        assert_eq!((there.deliver, there.output), (Deliver::SAME_BRIDGE, C1_SIDE));
         assert!(model.flows.borrow().is_empty());
     }
 }
@@ -448,13 +448,13 @@ fn remapped_host_flow_keeps_its_port<A: Fixture>() {
         left(&model, &packet(C1_SIDE, (A::C1, 4000), (A::WORLD, port), number, tcp::SYN))
             .expect("masqueraded");
         let mut sent = packet(UPLINK, (A::HOST, 4000), (A::WORLD, port), number, tcp::SYN);
-        sent.tuple.side = side::HOST;
+        sent.tuple.side = Side::HOST;
         let forwarded = |decision| match decision {
             Some(Decision::Forward(translation)) => Some(translation),
             _ => None,
         };
         let there = forwarded(decide_to_uplink(&[][..], &sent, false, &model)).expect("it moves");
-        assert_ne!(there.tuple, Tuple { side: side::UPLINK, ..sent.tuple });
+        assert_ne!(there.tuple, Tuple { side: Side::UPLINK, ..sent.tuple });
         left(&model, &answer(&there, tcp::SYN | tcp::ACK)).expect("its answer comes back");
 
         *model.epochs.entry(C1_SLOT).or_default() += 1;

@@ -30,7 +30,7 @@ use crate::{
         ipv6::Ipv6,
         packet::{Arrival, Packet, Payload},
         protocol,
-        tuple::{Tuple, echo, side},
+        tuple::{Echo, Side, Tuple},
     },
 };
 
@@ -284,7 +284,7 @@ pub(crate) fn packet<A: Fixture>(
             destination_port: Port::new(to.1),
             protocol,
             side: side_of(input),
-            echo: if protocol == A::ICMP { echo::REQUEST } else { echo::NONE },
+            echo: if protocol == A::ICMP { Echo::REQUEST } else { Echo::NONE },
             _pad: 0,
         },
         payload: match protocol {
@@ -307,8 +307,8 @@ pub(crate) fn packet<A: Fixture>(
     }
 }
 
-pub(crate) const fn side_of(input: u32) -> u8 {
-    if input == UPLINK { side::UPLINK } else { side::CONTAINER }
+pub(crate) const fn side_of(input: u32) -> Side {
+    if input == UPLINK { Side::UPLINK } else { Side::CONTAINER }
 }
 
 /// The frame of an IP packet that arrives at `input`, with the MACs of that link.
@@ -396,7 +396,7 @@ pub(crate) fn whole_packet<A: Fixture>(head: Head, tuple: &Tuple<A>, data: &[u8]
     let mut segment = data.to_vec();
     if tuple.protocol == A::ICMP {
         let (kind, identifier) =
-            if tuple.echo == echo::REQUEST { (A::ECHO_REQUEST, from) } else { (A::ECHO_REPLY, to) };
+            if tuple.echo == Echo::REQUEST { (A::ECHO_REQUEST, from) } else { (A::ECHO_REPLY, to) };
         segment[..2].copy_from_slice(&[kind, 0]);
         segment[4..6].copy_from_slice(&identifier);
     } else {

@@ -8,7 +8,7 @@ use core::{
 use crate::{
     abi::{
         drop_reason::DropReason,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     flow::{error::ErrorTranslation, fragment_context::FragmentContext},
     pipeline::{self, Family, Nat64Client, Nat64Steps, NoFlow, Steps},
@@ -20,7 +20,7 @@ use crate::{
         frame::Frame,
         icmp::{IcmpError, IcmpErrorKind},
         packet::{Malformed, Packet, Payload},
-        tuple::side,
+        tuple::Side,
     },
 };
 
@@ -79,7 +79,7 @@ impl<'m, A: Family, F: Frame + ?Sized> ModelSteps<'m, A, F> {
 
     fn sent(&self, decision: Decision<A>, translation: &Translation<A>) -> Verdict {
         self.decide(decision);
-        if translation.deliver == deliver::STACK { Verdict::PASS } else { Verdict::REDIRECT }
+        if translation.deliver == Deliver::STACK { Verdict::PASS } else { Verdict::REDIRECT }
     }
 }
 
@@ -110,11 +110,11 @@ impl<A: Family, F: Frame + ?Sized> Steps<A> for ModelSteps<'_, A, F> {
         self.frame
     }
 
-    fn parse_usual(&self, _side: u8) -> Result<Packet<A>, Malformed> {
+    fn parse_usual(&self, _side: Side) -> Result<Packet<A>, Malformed> {
         Ok(self.packet)
     }
 
-    fn parse(&self, _side: u8) -> Result<Packet<A>, Malformed> {
+    fn parse(&self, _side: Side) -> Result<Packet<A>, Malformed> {
         Ok(self.packet)
     }
 
@@ -174,11 +174,11 @@ impl<A: Family, F: Frame + ?Sized> Steps<A> for ModelSteps<'_, A, F> {
         Verdict::DROP
     }
 
-    fn fast_path(&self, side: u8, malformed: DropReason) -> Verdict {
+    fn fast_path(&self, side: Side, malformed: DropReason) -> Verdict {
         pipeline::fast_path(self, side, malformed)
     }
 
-    fn parse_into(&self, scratch: &mut Scratch<A>, side: u8) -> Result<(), Malformed> {
+    fn parse_into(&self, scratch: &mut Scratch<A>, side: Side) -> Result<(), Malformed> {
         pipeline::parse(self, scratch, side)
     }
 
@@ -292,7 +292,7 @@ pub fn decide_nat64(
     let client = ModelSteps::new(frame, packet, v4);
     // What is kept among IPv6's is addressed to containers.
     let nat64 = |scratch: &mut Scratch<V4>| {
-        if packet.tuple.side != side::CONTAINER {
+        if packet.tuple.side != Side::CONTAINER {
             return Verdict::UNDECIDED;
         }
         let verdict = pipeline::nat64(&client, &v6_steps, scratch);

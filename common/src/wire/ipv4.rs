@@ -11,7 +11,7 @@ use crate::wire::{
     protocol,
     quote::Quote,
     transport::TCP,
-    tuple::Tuple,
+    tuple::{Side, Tuple},
 };
 
 pub use super::layout::Ipv4;
@@ -101,7 +101,7 @@ impl Parse for V4 {
     fn parse_quote(
         frame: &(impl Frame + ?Sized),
         header_at: usize,
-        side: u8,
+        side: Side,
     ) -> Option<Quote<Self>> {
         let ip: Ipv4 = frame.read(header_at)?;
         let header = usize::from(ip.0.vihl & 0x0f) * 4;
@@ -189,9 +189,9 @@ mod tests {
 
     use super::*;
     use crate::wire::parse::Parse;
-    use crate::wire::tuple::side;
+    use crate::wire::tuple::Side;
 
-    const ARRIVAL: Arrival = Arrival { side: side::CONTAINER, input: 7, length: 0, gso_size: 0 };
+    const ARRIVAL: Arrival = Arrival { side: Side::CONTAINER, input: 7, length: 0, gso_size: 0 };
 
     fn parse(frame: &[u8]) -> Result<Packet<V4>, Malformed> {
         V4::parse(frame, Arrival { length: u32::try_from(frame.len()).unwrap(), ..ARRIVAL })

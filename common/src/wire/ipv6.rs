@@ -19,7 +19,7 @@ use crate::wire::{
     protocol,
     quote::Quote,
     transport::TCP,
-    tuple::Tuple,
+    tuple::{Side, Tuple},
 };
 
 pub use super::layout::Ipv6;
@@ -182,7 +182,7 @@ impl Parse for V6 {
     fn parse_quote(
         frame: &(impl Frame + ?Sized),
         header_at: usize,
-        side: u8,
+        side: Side,
     ) -> Option<Quote<Self>> {
         let ip: Ipv6 = frame.read(header_at)?;
         if ip.0.vcf[0] >> 4 != 6 {

@@ -4,7 +4,7 @@ use crate::wire::{
     address::Address,
     ethernet::ETHERNET,
     tcp,
-    tuple::{Tuple, echo},
+    tuple::{Echo, Side, Tuple},
 };
 
 /// The payload, as far as translation tells it apart.
@@ -74,7 +74,7 @@ pub struct Malformed;
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// One of [`crate::wire::tuple::side`].
-    pub side: u8,
+    pub side: Side,
     /// Index of the interface.
     pub input: u32,
     /// Length of the frame in bytes; of a GSO packet, that of all segments together.
@@ -117,7 +117,7 @@ impl<A: Address> Packet<A> {
             Payload::Tcp => self.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN,
             Payload::Udp => true,
             Payload::Sctp => self.flags == tcp::SYN && self.sequence == 0,
-            Payload::Echo => self.tuple.echo == echo::REQUEST,
+            Payload::Echo => self.tuple.echo == Echo::REQUEST,
             Payload::Error
             | Payload::Link
             | Payload::Fragment

@@ -11,7 +11,7 @@ use crate::wire::{
     quote::Quote,
     sctp, tcp,
     transport::{IcmpHead, Ports, TcpHead, number},
-    tuple::{Tuple, echo},
+    tuple::{Echo, Side, Tuple},
 };
 
 /// An address family whose packets can be parsed.
@@ -46,7 +46,7 @@ pub trait Parse: Address {
     fn parse_quote(
         frame: &(impl Frame + ?Sized),
         header_at: usize,
-        side: u8,
+        side: Side,
     ) -> Option<Quote<Self>>;
 
     /// The payload that an ICMP message of that type is.
@@ -65,10 +65,10 @@ impl<A: Parse> Tuple<A> {
     fn set_echo(&mut self, head: IcmpHead) -> bool {
         if head.kind == A::ECHO_REQUEST {
             self.source_port = head.identifier;
-            self.echo = echo::REQUEST;
+            self.echo = Echo::REQUEST;
         } else if head.kind == A::ECHO_REPLY {
             self.destination_port = head.identifier;
-            self.echo = echo::REPLY;
+            self.echo = Echo::REPLY;
         } else {
             return false;
         }

@@ -1,6 +1,12 @@
 //! The packet that an ICMP error quotes.
 
-use crate::wire::{ethernet::ETHERNET, frame::Frame, ipv6, parse::Parse, tuple::Tuple};
+use crate::wire::{
+    ethernet::ETHERNET,
+    frame::Frame,
+    ipv6,
+    parse::Parse,
+    tuple::{Side, Tuple},
+};
 
 /// The most bytes of an error that translation reads or writes: Ethernet, two IP headers of the
 /// longest kind, ICMP, and TCP up to its checksum.
@@ -36,7 +42,7 @@ pub struct Quote<A> {
 pub fn quote<A: Parse>(
     frame: &(impl Frame + ?Sized),
     icmp_at: usize,
-    side: u8,
+    side: Side,
 ) -> Option<Quote<A>> {
     A::parse_quote(frame, icmp_at + ICMP, side)
 }

@@ -1,28 +1,47 @@
 //! Tuples: the keys of the flow table.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::wire::address::{Address, Port};
 
-/// Where a packet enters the datapath. The side is part of the key: whatever its addresses, a
-/// packet from outside never matches a flow entry of a container, nor the other way round.
-pub mod side {
+/// Where a packet enters the datapath. The side is part of the key: whatever its addresses, a packet
+/// from outside never matches a flow entry of a container, nor the other way round.
+///
+/// Like all bytes in keys and values of maps it is a number with names, not an enum: an entry that
+/// another CPU rewrites can hold any number for a moment.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Pod, Zeroable)]
+pub struct Side(u8);
+
+impl Side {
     /// The host side of a pair: packets from a container.
-    pub const CONTAINER: u8 = 1;
+    pub const CONTAINER: Self = Self(1);
     /// Ingress of an uplink.
-    pub const UPLINK: u8 = 2;
+    pub const UPLINK: Self = Self(2);
     /// Egress of an uplink: packets of the host itself.
-    pub const HOST: u8 = 3;
+    pub const HOST: Self = Self(3);
     /// Endpoint-independent mappings ([`crate::nat::endpoint_independent`]). No packet has it.
-    pub const MAPPING: u8 = 4;
+    pub const MAPPING: Self = Self(4);
+
+    /// The number of the side.
+    #[inline(always)]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
 }
 
 /// Direction of an ICMP echo.
-pub mod echo {
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Pod, Zeroable)]
+pub struct Echo(u8);
+
+impl Echo {
     /// Not an ICMP echo.
-    pub const NONE: u8 = 0;
+    pub const NONE: Self = Self(0);
     /// Echo request.
-    pub const REQUEST: u8 = 1;
+    pub const REQUEST: Self = Self(1);
     /// Echo reply.
-    pub const REPLY: u8 = 2;
+    pub const REPLY: Self = Self(2);
 }
 
 /// A packet's addresses, ports and protocol, and the side where it arrives: the key of the flow
@@ -44,9 +63,9 @@ pub struct Tuple<A> {
     /// IANA protocol number.
     pub protocol: u8,
     /// One of [`side`].
-    pub side: u8,
+    pub side: Side,
     /// One of [`echo`].
-    pub echo: u8,
+    pub echo: Echo,
     /// Zero.
     pub _pad: u8,
 }
@@ -62,8 +81,8 @@ impl<A: Address> Tuple<A> {
             source_port: self.destination_port,
             destination_port: self.source_port,
             echo: match self.echo {
-                echo::REQUEST => echo::REPLY,
-                echo::REPLY => echo::REQUEST,
+                Echo::REQUEST => Echo::REPLY,
+                Echo::REPLY => Echo::REQUEST,
                 other => other,
             },
             ..*self
@@ -93,7 +112,7 @@ impl<A: Address> Tuple<A> {
 impl<A: Address> Tuple<A> {
     /// A tuple without ports.
     #[inline(always)]
-    pub(crate) const fn without_ports(source: A, destination: A, protocol: u8, side: u8) -> Self {
+    pub(crate) const fn without_ports(source: A, destination: A, protocol: u8, side: Side) -> Self {
         Self {
             source,
             destination,
@@ -101,7 +120,7 @@ impl<A: Address> Tuple<A> {
             destination_port: Port::ZERO,
             protocol,
             side,
-            echo: echo::NONE,
+            echo: Echo::NONE,
             _pad: 0,
         }
     }

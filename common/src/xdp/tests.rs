@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         drop_reason::DropReason,
-        translation::{Translation, deliver},
+        translation::{Deliver, Translation},
     },
     env::FlowStore as _,
     testing::{
@@ -20,7 +20,7 @@ use crate::{
         ethernet::ETHERNET,
         packet::{Packet, Payload},
         protocol, tcp,
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
     xdp::{XdpVerdict, decide, rewrite},
 };
@@ -145,7 +145,7 @@ fn uncertain_packet_passes<A: Fixture>() {
 fn host_flow_passes() {
     let (model, answer) = replied_flow::<V4>(protocol::UDP);
     model.flow(&parse(&answer).tuple).expect("the reply entry").translation.deliver =
-        deliver::STACK;
+        Deliver::STACK;
     assert!(matches!(xdp(&model, &answer), XdpVerdict::Pass));
 }
 
@@ -212,7 +212,7 @@ fn rewrite_keeps_checksums_right<A: Fixture>() {
         rewrite(&mut answer[..], &packet, &translation).expect("it is long enough");
         let rewritten = parse::<A>(&answer);
         assert_eq!(
-            Tuple { side: side::CONTAINER, ..rewritten.tuple },
+            Tuple { side: Side::CONTAINER, ..rewritten.tuple },
             translation.tuple,
             "{protocol}"
         );

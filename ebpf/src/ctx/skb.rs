@@ -19,7 +19,7 @@ use aya_ebpf::{
 };
 use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
-    abi::{Macs, QUEUED_FRAME_BYTES, QueuedFrame, Translation, deliver, drop_reason::DropReason},
+    abi::{Deliver, Macs, QUEUED_FRAME_BYTES, QueuedFrame, Translation, drop_reason::DropReason},
     flow::error::ErrorTranslation,
     nat::{fragment, icmp_error, nat64},
     scratch::Scratch,
@@ -36,7 +36,7 @@ use causeway_common::{
         packet::{Arrival, Malformed, Packet, Payload},
         protocol,
         tcp_options::{self, MssSearch},
-        tuple::{Tuple, echo, side},
+        tuple::{Echo, Side, Tuple},
     },
 };
 
@@ -65,7 +65,7 @@ impl<'a> Skb<'a> {
 
     /// Parses a packet with usual headers; see [`Self::parse`] for all others.
     #[inline(always)]
-    pub(crate) fn parse_usual<A: Family>(&mut self, side: u8) -> Result<Packet<A>, Malformed> {
+    pub(crate) fn parse_usual<A: Family>(&mut self, side: Side) -> Result<Packet<A>, Malformed> {
         self.reach_for(A::USUAL);
         A::parse_usual(self, self.arrival(side))
     }
@@ -73,7 +73,7 @@ impl<'a> Skb<'a> {
     /// Parses the packet. Its headers are made linear first: a driver may have left them in a page
     /// fragment.
     #[inline(always)]
-    pub(crate) fn parse<A: Family>(&mut self, side: u8) -> Result<Packet<A>, Malformed> {
+    pub(crate) fn parse<A: Family>(&mut self, side: Side) -> Result<Packet<A>, Malformed> {
         self.reach_for(A::LONGEST);
         A::parse(self, self.arrival(side))
     }
@@ -172,7 +172,7 @@ impl<'a> Skb<'a> {
 
     /// How the packet arrived.
     #[inline(always)]
-    pub(crate) fn arrival(&self, side: u8) -> Arrival {
+    pub(crate) fn arrival(&self, side: Side) -> Arrival {
         Arrival {
             side,
             // SAFETY: S1 (context field).
@@ -208,9 +208,9 @@ impl<'a> Skb<'a> {
         packet: &Packet<A>,
         translation: &Translation<A>,
     ) -> Result<Verdict, DropReason> {
-        if translation.deliver == deliver::SAME_BRIDGE {
+        if translation.deliver == Deliver::SAME_BRIDGE {
             self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
-        } else if translation.deliver == deliver::STACK {
+        } else if translation.deliver == Deliver::STACK {
             if translation.port_delta != 0 {
                 self.update_checksums(packet, translation)?;
                 self.rewrite_ports(packet, &translation.tuple).ok_or(DropReason::RewriteFailed)?;
@@ -261,12 +261,12 @@ impl<'a> Skb<'a> {
         packet: &Packet<A>,
         translation: &ErrorTranslation<A>,
     ) -> Result<Verdict, DropReason> {
-        if translation.outer.deliver == deliver::CONTAINER {
+        if translation.outer.deliver == Deliver::CONTAINER {
             self.write_macs(&translation.outer.macs).ok_or(DropReason::RewriteFailed)?;
         }
         icmp_error::apply(self, packet.payload_offset(), translation)
             .ok_or(DropReason::RewriteFailed)?;
-        if translation.outer.deliver != deliver::STACK {
+        if translation.outer.deliver != Deliver::STACK {
             self.frame_changed::<A>(A::ONE_HOP.into());
         }
         Ok(self.redirect(&translation.outer, &translation.outer.macs))
@@ -293,7 +293,7 @@ impl<'a> Skb<'a> {
             {
                 return None;
             }
-            let action = if packet.tuple.side == side::CONTAINER {
+            let action = if packet.tuple.side == Side::CONTAINER {
                 self.redirect_into(packet.input)
             } else {
                 bpf_redirect(packet.input, 0)
@@ -315,13 +315,13 @@ impl<'a> Skb<'a> {
             A::rewrite_id(self, packet, id).ok_or(DropReason::RewriteFailed)?;
             let words = |id: u32| (id & 0xffff) + (id >> 16);
             self.frame_changed::<A>(checksum::delta(words(packet.id), words(id)).into());
-        } else if !packet.first_fragment && translation.deliver == deliver::STACK {
+        } else if !packet.first_fragment && translation.deliver == Deliver::STACK {
             return Ok(Verdict::PASS);
         }
         if packet.first_fragment || !fragment::is_translated(translation) {
             return self.forward(packet, translation);
         }
-        if translation.deliver == deliver::CONTAINER {
+        if translation.deliver == Deliver::CONTAINER {
             self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
         }
         A::rewrite(
@@ -431,7 +431,7 @@ impl<'a> Skb<'a> {
                 return Err(DropReason::RewriteFailed);
             }
         }
-        if translation.deliver != deliver::UPLINK || translation.macs.is_resolved() {
+        if translation.deliver != Deliver::UPLINK || translation.macs.is_resolved() {
             self.write_macs(&translation.macs).ok_or(DropReason::RewriteFailed)?;
         }
         self.put(ETHERNET - size_of::<u16>(), &ether_type).ok_or(DropReason::RewriteFailed)
@@ -505,14 +505,14 @@ impl<'a> Skb<'a> {
 
     #[inline(always)]
     fn redirect<A>(&self, translation: &Translation<A>, macs: &Macs) -> Verdict {
-        if translation.deliver == deliver::STACK {
+        if translation.deliver == Deliver::STACK {
             return Verdict::PASS;
         }
         // SAFETY: the helpers take numbers only; the kernel checks the interface.
         let action = unsafe {
-            if translation.deliver == deliver::UPLINK && macs.is_resolved() {
+            if translation.deliver == Deliver::UPLINK && macs.is_resolved() {
                 bpf_redirect(translation.output, 0)
-            } else if translation.deliver == deliver::UPLINK {
+            } else if translation.deliver == Deliver::UPLINK {
                 bpf_redirect_neigh(translation.output, ptr::null_mut(), 0, 0)
             } else {
                 self.redirect_into(translation.output)
@@ -594,7 +594,7 @@ impl<'a> Skb<'a> {
         macs: &Macs,
     ) -> Option<()> {
         let tuple = &translation.tuple;
-        if translation.deliver == deliver::CONTAINER || macs.is_resolved() {
+        if translation.deliver == Deliver::CONTAINER || macs.is_resolved() {
             self.write_macs(macs)?;
         }
         A::rewrite(self.write::<A::Header>(ETHERNET)?, translation);
@@ -615,11 +615,11 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     fn rewrite_ports<A: Family>(&mut self, packet: &Packet<A>, tuple: &Tuple<A>) -> Option<()> {
         match tuple.echo {
-            echo::NONE => {
+            Echo::NONE => {
                 *self.write::<[Port; 2]>(packet.payload_offset())? =
                     [tuple.source_port, tuple.destination_port]
             }
-            echo::REQUEST => *self.write::<Port>(packet.payload_offset() + 4)? = tuple.source_port,
+            Echo::REQUEST => *self.write::<Port>(packet.payload_offset() + 4)? = tuple.source_port,
             _ => *self.write::<Port>(packet.payload_offset() + 4)? = tuple.destination_port,
         }
         Some(())

@@ -11,7 +11,7 @@ use causeway_common::{
         ethernet::{Ethernet, ether_type},
         frame::{Frame, FrameMut},
         packet::Arrival,
-        tuple::side,
+        tuple::Side,
     },
     xdp::{self, Receivers, XdpVerdict},
 };
@@ -42,7 +42,7 @@ fn decide_family<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u3
     if maps::uplink_mac(input).is_none_or(|uplink| uplink.mac != destination) {
         return xdp_action::XDP_PASS;
     }
-    let arrival = Arrival { side: side::UPLINK, input, length: buffer.length(), gso_size: 0 };
+    let arrival = Arrival { side: Side::UPLINK, input, length: buffer.length(), gso_size: 0 };
     let Ok(packet) = A::parse_usual(buffer, arrival) else { return xdp_action::XDP_PASS };
     trace::packet(&packet.tuple);
     match xdp::decide(buffer, &packet, &KernelEnv::new(buffer.context)) {

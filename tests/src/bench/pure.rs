@@ -8,6 +8,7 @@ use std::{
 use causeway::datapath::{EndpointEntry, Entry};
 use causeway_api::types::publish::PublishSpec;
 use causeway_common::{
+    abi::Deliver,
     abi::{
         self, Endpoint, Macs, Network, Publish, Translation, Uplink, drop_reason::DropReason,
         network,
@@ -20,7 +21,7 @@ use causeway_common::{
     wire::{
         address::{Address, Port, V4, V6},
         packet::Arrival,
-        tuple::{Tuple, side},
+        tuple::{Side, Tuple},
     },
     xdp::{self, XdpVerdict},
 };
@@ -65,7 +66,7 @@ pub struct Leaving {
     /// Translated destination.
     pub destination: (IpAddr, u16),
     /// One of [`abi::deliver`].
-    pub deliver: u8,
+    pub deliver: Deliver,
     /// MAC of the destination, if known.
     pub mac: [u8; 6],
 }
@@ -173,7 +174,7 @@ impl Models {
 
 fn decide_early<A: Modelled>(model: &Model<A>, input: u32, frame: &[u8]) -> XdpVerdict<Vec<u8>> {
     let length = u32::try_from(frame.len()).expect("a short frame");
-    let arrival = Arrival { side: side::UPLINK, input, length, gso_size: 0 };
+    let arrival = Arrival { side: Side::UPLINK, input, length, gso_size: 0 };
     let Ok(packet) = A::parse_usual(frame, arrival) else { return XdpVerdict::Pass };
     match xdp::decide(frame, &packet, model) {
         XdpVerdict::Forward(half) => {
@@ -257,7 +258,7 @@ fn flush<A: Address>(model: &Model<A>) {
 }
 
 fn decide<A: Modelled>(model: &Model<A>, entry: Entry, input: u32, frame: &[u8]) -> Option<Pure> {
-    let side = if entry == Entry::HostSide { side::CONTAINER } else { side::UPLINK };
+    let side = if entry == Entry::HostSide { Side::CONTAINER } else { Side::UPLINK };
     let length = u32::try_from(frame.len()).expect("a short frame");
     let packet = A::parse(frame, Arrival { side, input, length, gso_size: 0 }).ok()?;
     model.frame.replace(frame.to_vec());

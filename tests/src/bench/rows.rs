@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use causeway::datapath::{Action, Entry, Trial};
 use causeway_common::{
     abi::{
-        deliver,
+        Deliver,
         drop_reason::{DropReason, Fate},
     },
     wire::icmp::IcmpErrorKind,
@@ -388,8 +388,8 @@ fn translated(frame: &IpFrame, leaving: &Leaving) -> IpFrame {
     let payload = frame.payload.with_ports(from, to);
     match leaving.deliver {
         // As the bridge would forward it, but with the true source MAC.
-        deliver::SAME_BRIDGE => IpFrame { macs: (leaving.mac, mac_at(source)), ..frame.clone() },
-        deliver::CONTAINER => IpFrame {
+        Deliver::SAME_BRIDGE => IpFrame { macs: (leaving.mac, mac_at(source)), ..frame.clone() },
+        Deliver::CONTAINER => IpFrame {
             macs: (leaving.mac, BRIDGE_MAC),
             source,
             destination,

@@ -23,7 +23,7 @@ use causeway_common::{
     wire::{
         address::Port,
         ethernet::ETHERNET,
-        tuple::{Tuple, echo, side},
+        tuple::{Echo, Side, Tuple},
     },
 };
 use nix::time::{ClockId, clock_gettime};
@@ -131,7 +131,7 @@ impl<A: Ip> FlowEntries<A> {
         for (key, forward) in &entries {
             // Host flows are not listed.
             if forward.is_reply != 0
-                || key.side == side::HOST
+                || key.side == Side::HOST
                 || self.epoch(forward)? != forward.epoch
             {
                 continue;
@@ -261,8 +261,8 @@ fn record<A: Ip>(
     left: Ticks,
 ) -> FlowRecord {
     let leaves = &forward.translation.tuple;
-    let mapping = key.side == side::MAPPING;
-    let masqueraded = key.side == side::CONTAINER && leaves.side == side::UPLINK;
+    let mapping = key.side == Side::MAPPING;
+    let masqueraded = key.side == Side::CONTAINER && leaves.side == Side::UPLINK;
     let state = State::from_number(forward.state).map_or(FlowState::Unknown, FlowState::from);
     FlowRecord {
         protocol: key.protocol,
@@ -281,7 +281,7 @@ fn record<A: Ip>(
 fn ends<A: Ip>(tuple: &Tuple<A>) -> (SocketAddr, SocketAddr) {
     let identifier = Port::from_word(tuple.source_port.word() | tuple.destination_port.word());
     let (source, destination) = match tuple.echo {
-        echo::NONE => (tuple.source_port, tuple.destination_port),
+        Echo::NONE => (tuple.source_port, tuple.destination_port),
         _ => (identifier, identifier),
     };
     (

@@ -1,7 +1,7 @@
 //! Link-local addresses: packets with them never leave their link.
 
 use crate::{
-    abi::{drop_reason::DropReason, translation::deliver},
+    abi::{drop_reason::DropReason, translation::Deliver},
     testing::{
         fixture::{
             C1_SIDE, C2_SIDE, Fixture as _, UPLINK, answer, left, model as base_model, packet, udp,
@@ -48,7 +48,7 @@ fn link_local_peers_reach_each_other() {
                 tcp::SYN,
             );
             let there = left(&model, &sent).unwrap();
-            assert_eq!((there.deliver, there.output), (deliver::SAME_BRIDGE, C1_SIDE));
+            assert_eq!((there.deliver, there.output), (Deliver::SAME_BRIDGE, C1_SIDE));
             assert_eq!((there.tuple.source, there.tuple.destination), (from, to));
             assert_eq!(
                 left(&model, &answer(&there, tcp::SYN | tcp::ACK)).unwrap().tuple,

@@ -13,7 +13,7 @@ use crate::{
         packet::{Arrival, Malformed, Packet, Payload},
         protocol,
         quote::Quote,
-        tuple::{Tuple, echo},
+        tuple::{Echo, Tuple},
     },
 };
 use std::vec::Vec;
@@ -330,7 +330,7 @@ fn quote_is_found_behind_extension_headers() {
     ] {
         let frame = quoted(chain, protocol, payload);
         let watched = Watched::new(&frame);
-        let quote = V6::parse_quote(&watched, 62, 1);
+        let quote = V6::parse_quote(&watched, 62, Side::CONTAINER);
         assert!(watched.reach() <= crate::wire::quote::HEADERS, "{what}");
         assert_eq!(
             quote.map(|quote| quote.payload_at),
@@ -345,15 +345,19 @@ fn quote_is_found_behind_extension_headers() {
             );
             let ports = (tuple.source_port.get(), tuple.destination_port.get(), tuple.echo);
             let expected = match payload[0] {
-                128 => (77, 0, echo::REQUEST),
-                129 => (0, 77, echo::REPLY),
-                _ => (4000, 80, echo::NONE),
+                128 => (77, 0, Echo::REQUEST),
+                129 => (0, 77, Echo::REPLY),
+                _ => (4000, 80, Echo::NONE),
             };
             assert_eq!(ports, expected, "{what}");
         }
         let mut other = frame;
         other[62] = 0x45;
-        assert_eq!(V6::parse_quote(&other[..], 62, 1), None, "{what}, of another version");
+        assert_eq!(
+            V6::parse_quote(&other[..], 62, Side::CONTAINER),
+            None,
+            "{what}, of another version"
+        );
     }
 }
 

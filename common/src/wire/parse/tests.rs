@@ -9,7 +9,7 @@ use crate::{
         ethernet::ETHERNET,
         packet::{Arrival, Malformed, Packet, Payload},
         protocol, sctp, tcp,
-        tuple::{Tuple, echo},
+        tuple::{Echo, Tuple},
     },
 };
 use std::vec::Vec;
@@ -71,10 +71,10 @@ fn tuple_and_payload_are_parsed<A: Fixture>() {
             echo,
             _pad,
         } = packet.tuple;
-        assert_eq!((source, destination, protocol, echo), (A::C1, A::WORLD, number, echo::NONE));
+        assert_eq!((source, destination, protocol, echo), (A::C1, A::WORLD, number, Echo::NONE));
         assert_eq!(
             (source_port.get(), destination_port.get(), side),
-            (4000, 80, crate::wire::tuple::side::CONTAINER)
+            (4000, 80, crate::wire::tuple::Side::CONTAINER)
         );
         assert_eq!((packet.payload, packet.flags, packet.payload_at), (payload, flags, at));
         assert_eq!((packet.sequence, packet.acknowledgment), (sequence, acknowledgment));
@@ -88,7 +88,7 @@ fn tuple_and_payload_are_parsed<A: Fixture>() {
     let (frame, _) = sent::<A>(Head::USUAL, A::ICMP, &DATA);
     let packet = parse::<A>(&frame).unwrap();
     let Tuple { source_port, destination_port, echo, .. } = packet.tuple;
-    assert_eq!((source_port.get(), destination_port.get(), echo), (4000, 0, echo::REQUEST));
+    assert_eq!((source_port.get(), destination_port.get(), echo), (4000, 0, Echo::REQUEST));
     assert_eq!((packet.payload, packet.tuple.protocol), (Payload::Echo, A::ICMP));
 }
 
