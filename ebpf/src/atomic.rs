@@ -25,7 +25,7 @@ impl Counter {
         let mut value = number;
         // SAFETY: the pointer is valid and aligned until the program ends (contract of `new`).
         unsafe {
-            asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) self.0)
+            asm!("{0} = atomic_fetch_add((u64 *)({1} + 0), {0})", inout(reg) value, in(reg) self.0);
         };
         value.cast_unsigned()
     }

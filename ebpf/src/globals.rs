@@ -220,6 +220,6 @@ fn from_number(number: i32) -> Result<(), DropReason> {
     if number == 0 {
         Ok(())
     } else {
-        Err(DropReason::from_number(number as u8).unwrap_or(DropReason::Malformed))
+        Err(DropReason::from_number(number.cast_unsigned() as u8).unwrap_or(DropReason::Malformed))
     }
 }

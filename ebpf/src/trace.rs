@@ -218,14 +218,14 @@ mod lines {
         let (protocol, ports) = (record.protocol, record.ports);
         match record.family {
             2 => {
-                let [[a, b, c, d, ..], [e, f, g, h, ..]] = record.addresses;
+                let [[s0, s1, s2, s3, ..], [d0, d1, d2, d3, ..]] = record.addresses;
                 info!(
                     &(),
                     "{} {:i}:{} > {:i}:{} protocol {}: {}",
                     program,
-                    [a, b, c, d],
+                    [s0, s1, s2, s3],
                     ports[0],
-                    [e, f, g, h],
+                    [d0, d1, d2, d3],
                     ports[1],
                     protocol,
                     words

@@ -62,7 +62,6 @@ pub(super) enum Wanted<'a> {
 ///
 /// Fails if wishes contradict the state or each other. Whether the host allows the changes is for
 /// [`validate`](super::validate::validate).
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest are verbs, which `obey` lists")]
 pub(super) fn diff(
     state: &State,
     wanted: &[Wanted<'_>],

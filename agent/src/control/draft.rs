@@ -71,7 +71,6 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a change.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest removes no interface")]
     pub(super) fn push(&mut self, action: Action) {
         if let Action::RemoveNetwork { name } = &action {
             self.gone.extend(self.state.networks.get(name).map(|there| there.bridge.clone()));

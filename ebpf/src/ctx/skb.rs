@@ -617,7 +617,7 @@ impl<'a> Skb<'a> {
         match tuple.echo {
             Echo::NONE => {
                 *self.write::<[Port; 2]>(packet.payload_offset())? =
-                    [tuple.source_port, tuple.destination_port]
+                    [tuple.source_port, tuple.destination_port];
             }
             Echo::REQUEST => *self.write::<Port>(packet.payload_offset() + 4)? = tuple.source_port,
             _ => *self.write::<Port>(packet.payload_offset() + 4)? = tuple.destination_port,
