@@ -134,7 +134,7 @@ fn play<A: Played>() {
             uplink: bench.index("up0"),
             uplink_mac: bench.mac("up0"),
         };
-        let start = bench.datapath.reasons().expect("the counts");
+        let start = bench.datapath.counters().reasons().expect("the counts");
         let mut seen = Seen::default();
         let mut number = 0;
         while seen.frames < count {
@@ -150,7 +150,7 @@ fn play<A: Played>() {
                 early: number % 2 == 0,
             }
             .play();
-            let counted = since(&start, &bench.datapath.reasons().expect("the counts"));
+            let counted = since(&start, &bench.datapath.counters().reasons().expect("the counts"));
             assert_eq!(
                 counted, seen.reasons,
                 "history {number}: the reasons that the kernel counted"
@@ -347,7 +347,7 @@ impl<A: Played> History<'_, A> {
                 || trial.frame.len() == arriving.frame.len()
                 || trial.frame.len() < 576
         );
-        let counted = self.bench.datapath.reasons().expect("the counts");
+        let counted = self.bench.datapath.counters().reasons().expect("the counts");
         self.seen.reasons = since(self.start, &counted);
     }
 

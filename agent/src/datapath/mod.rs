@@ -17,7 +17,7 @@ mod trace;
 mod types;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -36,13 +36,11 @@ use ipnet::IpNet;
 use self::{
     attach::{Attached, Hook},
     collect::Collector,
-    maps::{
-        config::Tables, flow_table::FlowTable, host_sockets::HostSockets, stats::Stats,
-        xdp::XdpMaps,
-    },
+    maps::{config::Tables, flow_table::FlowTable, host_sockets::HostSockets, xdp::XdpMaps},
     pins::Pins,
 };
 pub use self::{
+    maps::counters::Counters,
     test_run::{Action, Entry, Trial},
     types::*,
 };
@@ -53,7 +51,7 @@ pub struct Datapath {
     tables: Tables,
     flows: FlowTable,
     collector: Collector,
-    stats: Stats,
+    counters: Counters,
     xdp: XdpMaps,
     sockets: HostSockets,
 }
@@ -74,7 +72,7 @@ impl Datapath {
         #[cfg(feature = "trace")]
         trace::forward(&mut ebpf)?;
         let tables = Tables::open(&mut ebpf)?;
-        let stats = Stats::open(&mut ebpf)?;
+        let counters = Counters::open(&mut ebpf)?;
         let xdp = XdpMaps::open(&mut ebpf)?;
         let flow_gc: &mut SchedClassifier = ebpf
             .program_mut(programs::FLOW_GC)
@@ -84,7 +82,7 @@ impl Datapath {
         let collector = Collector::start(FlowTable::open(flow_gc, &pins)?)?;
         let sockets = HostSockets::open(&pins)?;
         let attached = Attached::new(ebpf, pins, options)?;
-        Ok(Self { attached, tables, flows, collector, stats, xdp, sockets })
+        Ok(Self { attached, tables, flows, collector, counters, xdp, sockets })
     }
 
     /// The capacity of the flow table in flows, per family: that of an earlier agent if its table
@@ -304,8 +302,8 @@ impl Datapath {
         self.attached.try_frame(entry, index, came_by, frame)
     }
 
-    /// Packets by drop reason since the datapath was loaded.
-    pub fn reasons(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
-        self.stats.reasons()
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 }

@@ -237,9 +237,9 @@ pub fn check(bench: &mut Bench, family: Family, rows: Vec<Row>) {
 
 fn check_row(bench: &Bench, row: &Row) -> Result<(), String> {
     let bytes = row.frame.bytes();
-    let before = bench.datapath.reasons().expect("the counts");
+    let before = bench.datapath.counters().reasons().expect("the counts");
     let trial = bench.kernel(entry(row.input), row.input, &bytes);
-    let after = bench.datapath.reasons().expect("the counts");
+    let after = bench.datapath.counters().reasons().expect("the counts");
     let counted: Vec<_> = after
         .iter()
         .filter(|(name, count)| before[*name] != **count)

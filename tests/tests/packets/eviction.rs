@@ -45,7 +45,7 @@ fn full_table_keeps_flows_in_use(family: Family) {
         set_up(bench);
         // The table holds 512 flows; the kernel keeps some more elements of a hash map per CPU.
         assert!(fill(bench, family) >= 2512);
-        assert!(bench.datapath.reasons().expect("the counts")["table-full"] > 0);
+        assert!(bench.datapath.counters().reasons().expect("the counts")["table-full"] > 0);
         for port in 2000..2512 {
             assert!(send(bench, family, port), "the flow of port {port} is kept");
         }

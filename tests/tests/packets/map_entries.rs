@@ -42,13 +42,16 @@ fn bridge_accepts_only_host_packets(family: Family) {
             (bench.index("up0"), Action::Drop, DropReason::NotPublished),
             (bench.index("cwb"), Action::Drop, DropReason::NotPublished),
         ] {
-            let before = bench.datapath.reasons().expect("the counts")[reason.name()];
+            let before = bench.datapath.counters().reasons().expect("the counts")[reason.name()];
             let trial = bench
                 .datapath
                 .try_frame(Entry::Bridge, index, came_by, &frame)
                 .expect("the frame runs");
             assert_eq!(trial.action, action, "from interface {came_by}");
-            assert_eq!(bench.datapath.reasons().expect("the counts")[reason.name()], before + 1);
+            assert_eq!(
+                bench.datapath.counters().reasons().expect("the counts")[reason.name()],
+                before + 1
+            );
         }
     });
 }

@@ -213,10 +213,11 @@ fn refused_client_packets() {
                     // Only with a flow is the translation known.
                     continue;
                 }
-                let before = bench.datapath.reasons().expect("the counts")[reason.name()];
+                let before =
+                    bench.datapath.counters().reasons().expect("the counts")[reason.name()];
                 let trial = bench.kernel(entry(input), input, &frame.bytes());
                 assert_eq!(
-                    bench.datapath.reasons().expect("the counts")[reason.name()],
+                    bench.datapath.counters().reasons().expect("the counts")[reason.name()],
                     before + 1,
                     "{what}"
                 );
@@ -368,10 +369,10 @@ fn refused_replies() {
             ),
         ];
         for (what, input, frame, reason, answer) in &rows {
-            let before = bench.datapath.reasons().expect("the counts")[reason.name()];
+            let before = bench.datapath.counters().reasons().expect("the counts")[reason.name()];
             let trial = bench.kernel(Entry::HostSide, input, &frame.bytes());
             assert_eq!(
-                bench.datapath.reasons().expect("the counts")[reason.name()],
+                bench.datapath.counters().reasons().expect("the counts")[reason.name()],
                 before + 1,
                 "{what}"
             );
@@ -615,10 +616,10 @@ fn refused_icmp_errors() {
             ),
         ];
         for (what, input, frame, reason) in &rows {
-            let before = bench.datapath.reasons().expect("the counts")[reason.name()];
+            let before = bench.datapath.counters().reasons().expect("the counts")[reason.name()];
             let trial = bench.kernel(entry(input), input, &frame.bytes());
             assert_eq!(
-                bench.datapath.reasons().expect("the counts")[reason.name()],
+                bench.datapath.counters().reasons().expect("the counts")[reason.name()],
                 before + 1,
                 "{what}"
             );

@@ -276,7 +276,7 @@ struct Counts {
 fn counts(bench: &Bench) -> Counts {
     let flows = bench.datapath.flows().expect("the flows");
     Counts {
-        reasons: bench.datapath.reasons().expect("the counts"),
+        reasons: bench.datapath.counters().reasons().expect("the counts"),
         packets: flows.iter().map(|flow| flow.packets).sum(),
     }
 }

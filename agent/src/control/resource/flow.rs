@@ -56,7 +56,7 @@ impl Agent {
     }
 
     pub(in crate::control) fn stats(&self) -> anyhow::Result<Stats> {
-        let reasons = self.installed.datapath.reasons()?;
+        let reasons = self.installed.datapath.counters().reasons()?;
         Ok(Stats {
             reasons: reasons
                 .into_iter()

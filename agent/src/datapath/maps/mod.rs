@@ -3,13 +3,13 @@
 mod address;
 mod batch;
 pub(super) mod config;
+pub(super) mod counters;
 mod family;
 mod flow_entries;
 pub(super) mod flow_table;
 pub(super) mod host_sockets;
 mod raw;
 mod slots;
-pub(super) mod stats;
 pub(super) mod xdp;
 
 use anyhow::Context as _;
