@@ -196,7 +196,7 @@ fn check(lab: &Lab, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn check_prints_what_up_changes_and_touches_nothing() {
+fn check_prints_changes_and_touches_nothing() {
     let lab = Lab::without_agent();
     let folder = lab.folder("check");
     let [old, web] = ["old", "web"].map(|name| lab.name_of(name));
