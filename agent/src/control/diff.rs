@@ -41,20 +41,30 @@ pub(super) enum Wanted<'a> {
     File(&'a Config),
     /// A default network, unless there is to be none.
     DefaultNetwork,
-    /// One network more.
-    Network(&'a NetworkSpec),
-    /// One network less.
-    NoNetwork(&'a str),
-    /// One container more, in the namespace `attach` or in one of its own.
-    Container { spec: &'a ContainerSpec, attach: Option<&'a NamespaceSnapshot> },
-    /// One container less.
-    NoContainer(&'a str),
-    /// One publish more.
-    Publish { container: &'a str, spec: &'a PublishSpec },
-    /// One publish less.
-    NoPublish { container: &'a str, ports: &'a PublishPorts },
-    /// A publish that leads to another container.
-    MovedPublish(&'a PublishMove),
+    /// What a verb asks for.
+    Verb(Verb<'a>),
+}
+
+/// A verb that changes something.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verb<'a> {
+    CreateNetwork(&'a NetworkSpec),
+    RemoveNetwork(&'a str),
+    /// In the namespace `attach`, or in one of its own.
+    CreateContainer {
+        spec: &'a ContainerSpec,
+        attach: Option<&'a NamespaceSnapshot>,
+    },
+    RemoveContainer(&'a str),
+    AddPublish {
+        container: &'a str,
+        spec: &'a PublishSpec,
+    },
+    RemovePublish {
+        container: &'a str,
+        ports: &'a PublishPorts,
+    },
+    MovePublish(&'a PublishMove),
 }
 
 /// The changes that bring host and datapath from `state` to what is wanted, in the order in which
@@ -75,30 +85,21 @@ pub(super) fn diff(
             Wanted::State => repair(&mut draft),
             Wanted::File(config) => declare(&mut draft, config)?,
             Wanted::DefaultNetwork => add_default_network(&mut draft, None)?,
-            verb @ (Wanted::Network(_)
-            | Wanted::NoNetwork(_)
-            | Wanted::Container { .. }
-            | Wanted::NoContainer(_)
-            | Wanted::Publish { .. }
-            | Wanted::NoPublish { .. }
-            | Wanted::MovedPublish(_)) => {
-                draft.origin = Origin::Command;
-                obey(&mut draft, verb)?;
-            }
+            Wanted::Verb(verb) => obey(&mut draft, verb)?,
         }
     }
     Ok(draft.changes)
 }
 
-/// What a verb asks for.
-fn obey(draft: &mut Draft<'_>, wanted: Wanted<'_>) -> anyhow::Result<()> {
-    match wanted {
-        Wanted::State | Wanted::File(_) | Wanted::DefaultNetwork => {}
-        Wanted::Network(spec) => {
+/// Does what a verb asks for.
+fn obey(draft: &mut Draft<'_>, verb: Verb<'_>) -> anyhow::Result<()> {
+    draft.origin = Origin::Command;
+    match verb {
+        Verb::CreateNetwork(spec) => {
             let network = draft.network_of(spec)?;
             draft.push(Action::CreateNetwork(network));
         }
-        Wanted::NoNetwork(name) => {
+        Verb::RemoveNetwork(name) => {
             draft.state.network(name)?;
             let on_it = draft.state.containers_on(name);
             if let Some(first) = on_it.first() {
@@ -111,20 +112,20 @@ fn obey(draft: &mut Draft<'_>, wanted: Wanted<'_>) -> anyhow::Result<()> {
             }
             draft.push(Action::RemoveNetwork { name: name.to_owned() });
         }
-        Wanted::Container { spec, attach } => {
+        Verb::CreateContainer { spec, attach } => {
             let container = draft.container_of(spec, attach)?;
             draft.push(Action::CreateContainer { container, asked: spec.addresses.clone() });
         }
-        Wanted::NoContainer(name) => {
+        Verb::RemoveContainer(name) => {
             draft.state.container(name)?;
             draft.push(Action::RemoveContainer { name: name.to_owned() });
         }
-        Wanted::Publish { container, spec } => {
+        Verb::AddPublish { container, spec } => {
             let network = draft.state.network_of(draft.state.container(container)?)?;
             let publish = draft.publish_of(network, spec, false)?;
             draft.push(Action::AddPublish { container: container.to_owned(), publish });
         }
-        Wanted::NoPublish { container: name, ports } => {
+        Verb::RemovePublish { container: name, ports } => {
             let container = draft.state.container(name)?;
             if !container.publishes.iter().any(|publish| publish.ports == *ports) {
                 let publishes = container.publishes.iter();
@@ -140,7 +141,7 @@ fn obey(draft: &mut Draft<'_>, wanted: Wanted<'_>) -> anyhow::Result<()> {
             }
             draft.push(Action::RemovePublish { container: name.to_owned(), ports: *ports });
         }
-        Wanted::MovedPublish(wanted) => {
+        Verb::MovePublish(wanted) => {
             let action = move_publish(&draft.state, wanted)?;
             draft.push(action);
         }
@@ -562,8 +563,8 @@ mod tests {
         printed.map(|change| change.to_string()).collect()
     }
 
-    fn refusal(state: &State, wanted: Wanted<'_>) -> String {
-        let refused = diff(state, &[wanted], &observed(), SETTINGS).unwrap_err();
+    fn refusal(state: &State, verb: Verb<'_>) -> String {
+        let refused = diff(state, &[Wanted::Verb(verb)], &observed(), SETTINGS).unwrap_err();
         format!("{refused:#}")
     }
 
@@ -591,8 +592,8 @@ mod tests {
         advance(&mut state, &[Wanted::File(&config(FILE))], &observed());
         let spec: ContainerSpec =
             serde_json::from_str(r#"{"name": "own", "network": "front"}"#).unwrap();
-        let own = Wanted::Container { spec: &spec, attach: None };
-        let made = advance(&mut state, &[own], &observed());
+        let own = Verb::CreateContainer { spec: &spec, attach: None };
+        let made = advance(&mut state, &[Wanted::Verb(own)], &observed());
         assert_eq!(made, ["create container own: 10.20.0.3, on network front"]);
         let file = FILE.replace("\"8080:80\"", "{ ports = \"8080:80\", from = [\"10.0.0.0/8\"] }");
         let file = file.replace("[[container]]", "max_flows = 9\n[[container]]");
@@ -609,9 +610,10 @@ mod tests {
             advance(&mut state, &[Wanted::File(&config(without))], &observed()),
             ["remove container web"]
         );
-        let refused = refusal(&state, Wanted::File(&config("")));
-        assert!(refused.contains("are on it: own"), "{refused}");
-        advance(&mut state, &[Wanted::NoContainer("own")], &observed());
+        let empty = config("");
+        let refused = diff(&state, &[Wanted::File(&empty)], &observed(), SETTINGS).unwrap_err();
+        assert!(format!("{refused:#}").contains("are on it: own"), "{refused:#}");
+        advance(&mut state, &[Wanted::Verb(Verb::RemoveContainer("own"))], &observed());
         assert_eq!(
             advance(&mut state, &[Wanted::File(&config(""))], &observed()),
             ["remove network front"]
@@ -628,7 +630,7 @@ mod tests {
             gateways: Vec::new(),
             ..NetworkSpec::default_network()
         };
-        advance(&mut state, &[Wanted::Network(&spec)], &observed());
+        advance(&mut state, &[Wanted::Verb(Verb::CreateNetwork(&spec))], &observed());
         let printed = advance(&mut state, &[Wanted::File(&config(FILE))], &observed());
         assert!(printed.contains(&"declare network front".to_owned()), "{printed:?}");
         assert!(state.networks["front"].declared);
@@ -639,18 +641,20 @@ mod tests {
         let mut state = state();
         advance(&mut state, &[Wanted::File(&config(FILE))], &observed());
         let spec = NetworkSpec::default_network();
-        let taken = refusal(&state, Wanted::Network(&spec));
+        let taken = refusal(&state, Verb::CreateNetwork(&spec));
         assert!(taken.contains("'cw0' is the bridge of network 'front'"), "{taken}");
         let spec = NetworkSpec { bridge: None, ..spec };
         assert_eq!(
-            advance(&mut state, &[Wanted::Network(&spec)], &observed()),
+            advance(&mut state, &[Wanted::Verb(Verb::CreateNetwork(&spec))], &observed()),
             ["create network default: 172.18.0.0/16 on bridge cw1"]
         );
-        assert!(refusal(&state, Wanted::Network(&spec)).contains("'default' already"));
-        assert!(refusal(&state, Wanted::NoNetwork("front")).contains("web are on it"));
-        assert!(refusal(&state, Wanted::NoContainer("nowhere")).contains("no container 'nowhere'"));
+        assert!(refusal(&state, Verb::CreateNetwork(&spec)).contains("'default' already"));
+        assert!(refusal(&state, Verb::RemoveNetwork("front")).contains("web are on it"));
+        assert!(
+            refusal(&state, Verb::RemoveContainer("nowhere")).contains("no container 'nowhere'")
+        );
         let publish: PublishSpec = "8080:81".parse().unwrap();
-        let again = Wanted::Publish { container: "web", spec: &publish };
+        let again = Verb::AddPublish { container: "web", spec: &publish };
         assert!(refusal(&state, again).contains("published by container 'web'"));
     }
 

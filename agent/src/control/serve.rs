@@ -13,7 +13,7 @@ use tracing::warn;
 use super::{
     agent::Agent,
     change::Action,
-    diff::{Wanted, diff},
+    diff::{Verb, Wanted, diff},
     draft::Settings,
     observed::{NamespaceSnapshot, Observed},
     resource::drain,
@@ -111,18 +111,18 @@ impl Agent {
         match request {
             Request::Down => anyhow::bail!(Error::not_found("the agent is ending already")),
             Request::NetworkCreate(spec) => {
-                self.change(Wanted::Network(&spec)).await?;
+                self.change(Verb::CreateNetwork(&spec)).await?;
                 json(self.network_inspect(&spec.name)?)
             }
             Request::NetworkList => json(self.network_list()),
             Request::NetworkInspect { name } => json(self.network_inspect(&name)?),
             Request::NetworkRemove { name } => {
                 let view = self.network_inspect(&name)?;
-                self.change(Wanted::NoNetwork(&name)).await?;
+                self.change(Verb::RemoveNetwork(&name)).await?;
                 json(view)
             }
             Request::ContainerCreate(spec) => {
-                self.change(Wanted::Container { spec: &spec, attach: None }).await?;
+                self.change(Verb::CreateContainer { spec: &spec, attach: None }).await?;
                 json(self.container_inspect(&spec.name).await?)
             }
             Request::ContainerAttach { netns, spec } => {
@@ -135,22 +135,22 @@ impl Agent {
             Request::ContainerEnter { name } => json(self.container_enter(&name)?),
             Request::ContainerRemove { name } => {
                 let view = self.container_inspect(&name).await?;
-                self.change(Wanted::NoContainer(&name)).await?;
+                self.change(Verb::RemoveContainer(&name)).await?;
                 json(view)
             }
             Request::PublishAdd(add) => {
                 let (container, spec) = (add.container.as_str(), &add.publish);
-                self.change(Wanted::Publish { container, spec }).await?;
+                self.change(Verb::AddPublish { container, spec }).await?;
                 json(self.publish_inspect(container, &spec.ports)?)
             }
             Request::PublishRemove { container, publish } => {
                 let view = self.publish_inspect(&container, &publish);
                 let (container, ports) = (container.as_str(), &publish);
-                self.change(Wanted::NoPublish { container, ports }).await?;
+                self.change(Verb::RemovePublish { container, ports }).await?;
                 json(view?)
             }
             Request::PublishMove(wanted) => {
-                self.change(Wanted::MovedPublish(&wanted)).await?;
+                self.change(Verb::MovePublish(&wanted)).await?;
                 json(self.moved_publish(&wanted)?)
             }
             Request::PublishList => json(self.publish_list()),
@@ -161,14 +161,14 @@ impl Agent {
     }
 
     /// Makes what a verb asks for.
-    async fn change(&mut self, wanted: Wanted<'_>) -> anyhow::Result<()> {
+    async fn change(&mut self, verb: Verb<'_>) -> anyhow::Result<()> {
         let removes = matches!(
-            wanted,
-            Wanted::NoNetwork(_) | Wanted::NoContainer(_) | Wanted::NoPublish { .. }
+            verb,
+            Verb::RemoveNetwork(_) | Verb::RemoveContainer(_) | Verb::RemovePublish { .. }
         );
         // The host has no say in a removal.
         let observed = if removes { Observed::nothing() } else { self.observe().await? };
-        self.carry_out(wanted, &observed, None).await
+        self.carry_out(verb, &observed, None).await
     }
 
     async fn attach(
@@ -177,17 +177,17 @@ impl Agent {
         attach: &NamespaceSnapshot,
     ) -> anyhow::Result<()> {
         let observed = self.observe().await?;
-        let wanted = Wanted::Container { spec, attach: Some(attach) };
-        self.carry_out(wanted, &observed, Some(attach)).await
+        let verb = Verb::CreateContainer { spec, attach: Some(attach) };
+        self.carry_out(verb, &observed, Some(attach)).await
     }
 
     async fn carry_out(
         &mut self,
-        wanted: Wanted<'_>,
+        verb: Verb<'_>,
         observed: &Observed,
         attach: Option<&NamespaceSnapshot>,
     ) -> anyhow::Result<()> {
-        let changes = diff(&self.state, &[wanted], observed, self.settings())?;
+        let changes = diff(&self.state, &[Wanted::Verb(verb)], observed, self.settings())?;
         validate(&changes, &self.state, observed, attach, &self.host)?;
         self.apply(&changes).await
     }
