@@ -13,34 +13,34 @@ use crate::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Request {
-    /// Removes everything that the agent made, and ends it. Answers [`Removed`].
+    /// Removes everything that the agent made, and ends it. Answers [`Removed`](crate::Removed).
     Down,
-    /// Answers the new [`Network`].
+    /// Answers the new [`Network`](crate::Network).
     NetworkCreate(NetworkSpec),
-    /// Answers a list of [`Network`].
+    /// Answers a list of [`Network`](crate::Network).
     NetworkList,
-    /// Answers a [`Network`].
+    /// Answers a [`Network`](crate::Network).
     NetworkInspect {
         /// The network's name.
         name: String,
     },
-    /// Answers the [`Network`] that was removed.
+    /// Answers the [`Network`](crate::Network) that was removed.
     NetworkRemove {
         /// The network's name.
         name: String,
     },
-    /// Answers the new [`Container`].
+    /// Answers the new [`Container`](crate::Container).
     ContainerCreate(ContainerSpec),
-    /// Answers the new [`Container`].
+    /// Answers the new [`Container`](crate::Container).
     ContainerAttach {
         /// Absolute path of the network namespace.
         netns: PathBuf,
         /// The same fields as for a new container.
         spec: ContainerSpec,
     },
-    /// Answers a list of [`Container`].
+    /// Answers a list of [`Container`](crate::Container).
     ContainerList,
-    /// Answers a [`Container`].
+    /// Answers a [`Container`](crate::Container).
     ContainerInspect {
         /// The container's name.
         name: String,
@@ -50,29 +50,29 @@ pub enum Request {
         /// The container's name.
         name: String,
     },
-    /// Answers the [`Container`] that was removed.
+    /// Answers the [`Container`](crate::Container) that was removed.
     ContainerRemove {
         /// The container's name.
         name: String,
     },
-    /// Answers the new [`Publish`].
+    /// Answers the new [`Publish`](crate::Publish).
     PublishAdd(PublishAdd),
-    /// Answers the [`Publish`] that was removed.
+    /// Answers the [`Publish`](crate::Publish) that was removed.
     PublishRemove {
         /// The container's name.
         container: String,
         /// The ports, as they were added.
         publish: PublishPorts,
     },
-    /// Answers the [`Publish`] after the move.
+    /// Answers the [`Publish`](crate::Publish) after the move.
     PublishMove(PublishMove),
-    /// Answers a list of [`Publish`].
+    /// Answers a list of [`Publish`](crate::Publish).
     PublishList,
-    /// Answers a list of [`Flow`]: those that match.
+    /// Answers a list of [`Flow`](crate::Flow): those that match.
     FlowsList(FlowFilter),
-    /// Ends the flows that match. Answers [`Flushed`].
+    /// Ends the flows that match. Answers [`Flushed`](crate::Flushed).
     FlowsFlush(FlowFilter),
-    /// Answers [`Stats`].
+    /// Answers [`Stats`](crate::Stats).
     Stats,
 }
 

@@ -171,7 +171,7 @@ pub struct Direction {
     pub destination: SocketAddr,
 }
 
-/// The answer to [`Request::Stats`].
+/// The answer to [`Request::Stats`](crate::Request::Stats).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stats {
     /// Packets by drop reason since the datapath was loaded.
@@ -201,7 +201,7 @@ pub enum XdpMode {
     Off,
 }
 
-/// The answer to [`Request::Down`].
+/// The answer to [`Request::Down`](crate::Request::Down).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Removed {
     /// The networks' names.
@@ -311,7 +311,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// The answer to [`Request::FlowsFlush`].
+/// The answer to [`Request::FlowsFlush`](crate::Request::FlowsFlush).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flushed {
     /// Number of flows that were ended.

@@ -5,15 +5,15 @@
 //! for changes, a verb, the configuration file, a start over what an earlier agent left, or a host
 //! that changed, takes the same way:
 //!
-//! 1. [`observed`]: what the host has, and what is in the datapath.
-//! 2. [`diff`]: which [`change`]s lead from the state to what is wanted. It chooses what the wish
+//! 1. `observed`: what the host has, and what is in the datapath.
+//! 2. `diff`: which `change`s lead from the state to what is wanted. It chooses what the wish
 //!    leaves open, and fails if wishes contradict the state or each other.
-//! 3. [`validate`]: whether the host allows the changes. `up --check` ends here.
-//! 4. [`apply`]: the changes, one after the other. The state file names an object before it is
+//! 3. `validate`: whether the host allows the changes. `up --check` ends here.
+//! 4. `apply`: the changes, one after the other. The state file names an object before it is
 //!    made, and what fails half-way is taken back.
 //!
-//! [`resource`] has how each kind of object is made and removed; [`installed`] what this agent has
-//! put into the datapath; [`start`] and [`serve`] are the two ends of the way, [`teardown`] is
+//! `resource` has how each kind of object is made and removed; `installed` what this agent has
+//! put into the datapath; `start` and `serve` are the two ends of the way, [`teardown`] is
 //! `down`.
 
 mod agent;
