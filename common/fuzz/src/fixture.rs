@@ -7,17 +7,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_common::{
     abi::{
-        self, Endpoint, Macs, Network, Publish, Uplink, drop_reason::DropReason, network, publish,
+        self, Endpoint, Macs, Network, Publish, Translation, Uplink, drop_reason::DropReason,
+        network, publish,
     },
+    flow::error::ErrorTranslation,
     guard::arp,
     pipeline::Family,
     testing::model::Model,
     wire::{
         address::{Port, V4, V6},
-        packet::Arrival,
+        packet::{Arrival, Packet},
         protocol,
     },
 };
+
+use crate::{nat64, programs::Outcome};
 
 /// A family that the fixture is made in.
 pub trait Scenery: Family {
@@ -33,8 +37,23 @@ pub trait Scenery: Family {
     fn ip(self) -> IpAddr;
     /// The link-local address of the owner of a MAC; none in IPv4.
     fn link_local(mac: [u8; 6]) -> Option<Self>;
-    /// Verdict on a container's frame that is no packet of the family.
-    fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> DropReason;
+    /// What becomes of a container's frame that is no packet of the family.
+    fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> Outcome;
+    /// Gives some publishes a container that has IPv4 alone, in IPv6.
+    fn put_nat64(model: &mut Model<Self>);
+    /// The frame of a packet that leaves as one of IPv4, and of an error that does.
+    fn to_ipv4(
+        frame: &[u8],
+        packet: &Packet<Self>,
+        translation: &Translation<Self>,
+        env: &Model<Self>,
+    ) -> Option<Vec<u8>>;
+    /// What becomes of an ICMP error that leaves as one of IPv4.
+    fn error_to_ipv4(
+        frame: &[u8],
+        packet: &Packet<Self>,
+        error: &ErrorTranslation<Self>,
+    ) -> Outcome;
 }
 
 impl Scenery for V4 {
@@ -56,12 +75,31 @@ impl Scenery for V4 {
         None
     }
 
-    fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> DropReason {
-        if frame.get(12..14) == Some(&[8, 6]) {
+    fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> Outcome {
+        Outcome::Stop(if frame.get(12..14) == Some(&[8, 6]) {
             arp::from_container(frame, arrival, env)
         } else {
             DropReason::NotIp
-        }
+        })
+    }
+
+    fn put_nat64(_model: &mut Model<Self>) {}
+
+    fn to_ipv4(
+        _frame: &[u8],
+        packet: &Packet<Self>,
+        _translation: &Translation<Self>,
+        _env: &Model<Self>,
+    ) -> Option<Vec<u8>> {
+        panic!("{packet:?} is IPv4")
+    }
+
+    fn error_to_ipv4(
+        _frame: &[u8],
+        packet: &Packet<Self>,
+        _error: &ErrorTranslation<Self>,
+    ) -> Outcome {
+        panic!("{packet:?} is IPv4")
     }
 }
 
@@ -101,8 +139,32 @@ impl Scenery for V6 {
         Some(Self::new(address))
     }
 
-    fn other_frame(_frame: &[u8], _arrival: Arrival, _tables: &Model<Self>) -> DropReason {
-        DropReason::NotIp
+    fn other_frame(frame: &[u8], arrival: Arrival, env: &Model<Self>) -> Outcome {
+        let nat64 = (frame.get(12..14) == Some(&[8, 0]))
+            .then(|| nat64::from_container(frame, arrival, env))
+            .flatten();
+        nat64.unwrap_or(Outcome::Stop(DropReason::NotIp))
+    }
+
+    fn put_nat64(model: &mut Model<Self>) {
+        nat64::put(model);
+    }
+
+    fn to_ipv4(
+        frame: &[u8],
+        packet: &Packet<Self>,
+        translation: &Translation<Self>,
+        env: &Model<Self>,
+    ) -> Option<Vec<u8>> {
+        nat64::to_ipv4_frame(frame, packet, translation, env)
+    }
+
+    fn error_to_ipv4(
+        frame: &[u8],
+        packet: &Packet<Self>,
+        error: &ErrorTranslation<Self>,
+    ) -> Outcome {
+        nat64::left_error(error, nat64::error_to_ipv4_frame(frame, packet, error))
     }
 }
 

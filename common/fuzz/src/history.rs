@@ -17,13 +17,15 @@ use causeway_common::{
         address::{Address as _, V4},
         ipv6,
         packet::{Arrival, Packet, Payload},
-        tuple::Side,
+        tuple::{Side, Tuple},
     },
 };
 
 use crate::{
     both,
-    fixture::{self, CONTAINERS, FIRST_PUBLISH, Fixture, PUBLISHES, Scenery, addresses_of},
+    fixture::{
+        self, CONTAINERS, FIRST_PUBLISH, Fixture, GATEWAYS, PUBLISHES, Scenery, addresses_of,
+    },
     programs::{Hook, Outcome, in_use, run as run_program},
     traffic::{self, Arriving, Event, Left, Memory},
     wire::{self, Frame},
@@ -63,6 +65,7 @@ pub fn run(data: &[u8]) {
 fn run_family<A: Scenery>(data: &[u8]) {
     let Some((room, data)) = data.split_first() else { return };
     let mut history = History { model: fixture::model::<A>(), memory: Memory::default() };
+    A::put_nat64(&mut history.model);
     history.model.room = if *room == 255 { usize::MAX } else { usize::from(*room) };
     let mut bytes = Unstructured::new(data);
     while !bytes.is_empty() {
@@ -143,12 +146,16 @@ impl<A: Scenery> History<A> {
         else {
             return;
         };
+        let about_nat64 = about.clone().filter(|left| self.is_of_live_nat64_flow(left));
         let promise = about.and_then(|left| Promise::of(&arriving, &left, &self.model));
         let for_host = arriving.frame[..6] == Fixture::MODEL.uplink_mac;
         let outcome =
             run_program(arriving.hook, &arriving.frame, arriving.input, for_host, &self.model);
         if let Some(promise) = promise {
             promise.check(&arriving, &outcome);
+        }
+        if let Some(left) = about_nat64 {
+            check_nat64(&arriving, &left, &outcome);
         }
         check_outcome(&arriving, &outcome, &self.model);
         let (frame, output) = match outcome {
@@ -158,6 +165,19 @@ impl<A: Scenery> History<A> {
             Outcome::Stop(_) | Outcome::Answer(..) => return,
         };
         self.memory.push(Left { came: arriving, frame, output });
+    }
+
+    /// Whether a packet that left as one of IPv4 belongs to a live flow, which it would leave by again.
+    fn is_of_live_nat64_flow(&self, left: &Left) -> bool {
+        let Some(sent) = parse::<A>(&left.came) else { return false };
+        let is_ipv4 = left.frame[12..14] == [8, 0] && left.came.frame[12..14] != [8, 0];
+        is_ipv4
+            && in_use(&self.model, &sent.tuple)
+            && self.model.flow(&sent.tuple).is_some_and(|entry| {
+                let Tuple { source_port, destination_port, .. } = entry.translation.tuple;
+                let ports = (source_port.get(), destination_port.get());
+                Frame::read(&left.frame).and_then(|frame| frame.ports()) == Some(ports)
+            })
     }
 
     /// Runs the reinjected frames: a first fragment and the fragments that were queued for it. None
@@ -322,6 +342,30 @@ pub fn check_outcome<A: Scenery>(arriving: &Arriving, outcome: &Outcome, model: 
     check_link(arriving, outcome, model);
 }
 
+/// Checks what answers a packet that left as one of the other family, or reports an error about it:
+/// if it leaves, it goes to the sender of that packet.
+fn check_nat64(arriving: &Arriving, left: &Left, outcome: &Outcome) {
+    let Outcome::Leave { frame, .. } = outcome else { return };
+    let sent = Frame::read(&left.came.frame).expect("it was parsed");
+    let back = Frame::read(frame).expect("a packet leaves");
+    assert_eq!(back.destination, sent.source, "{arriving:?} of {left:?}");
+}
+
+/// Checks a packet that leaves as one of the other family.
+fn check_translated(arriving: &Arriving, frame: &[u8]) {
+    let (Some(before), Some(after)) = (Frame::read(&arriving.frame), Frame::read(frame)) else {
+        panic!("{arriving:?} leaves as {frame:02x?}, which is no packet")
+    };
+    assert!(wire::header_sums_up(frame), "the header's checksum of {frame:02x?}");
+    assert_eq!(before.ttl - 1, after.ttl, "the hops of {arriving:?}");
+    if before.transport_sums_up() {
+        assert!(
+            after.transport_sums_up(),
+            "the checksum of {arriving:?}, which left as {frame:02x?}"
+        );
+    }
+}
+
 fn check_left<A: Scenery>(
     arriving: &Arriving,
     frame: &[u8],
@@ -329,6 +373,9 @@ fn check_left<A: Scenery>(
     deliver: Deliver,
     model: &Model<A>,
 ) {
+    if arriving.frame[12..14] != frame[12..14] {
+        return check_translated(arriving, frame);
+    }
     assert_eq!(arriving.frame.len(), frame.len(), "{arriving:?} leaves with another length");
     let was = wire::header_sums_up(&arriving.frame);
     assert_eq!(
@@ -446,8 +493,12 @@ pub fn check_answer<A: Scenery>(arriving: &Arriving, answer: &[u8], model: &Mode
     let source = if v4 { &arriving.frame[26..30] } else { &arriving.frame[22..38] };
     assert_eq!(octets(&[said.destination]), source, "{arriving:?}: not to its sender");
     assert_eq!(said.macs.0, arriving.frame[6..12], "{arriving:?}: not to its sender");
-    let speaker = A::of(said.source).expect("the family that it is about");
-    assert!(model.local.contains(&speaker), "{arriving:?}: not by the host");
+    let by_host = match A::of(said.source) {
+        Some(source) => model.local.contains(&source),
+        // To a container that has IPv4 alone, by its gateway.
+        None => GATEWAYS.into_iter().any(|gateway| said.source == IpAddr::from(gateway)),
+    };
+    assert!(by_host, "{arriving:?}: not by the host");
     let quoted = &said.payload[8..];
     assert_eq!(
         quoted,

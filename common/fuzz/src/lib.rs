@@ -9,6 +9,7 @@
 pub mod errors;
 pub mod fixture;
 pub mod history;
+pub mod nat64;
 pub mod parse;
 pub mod programs;
 pub mod traffic;

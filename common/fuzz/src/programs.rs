@@ -13,7 +13,7 @@ use causeway_common::{
         steps::{Decision, decide, decide_to_uplink},
     },
     wire::{
-        address::{Address as _, Port, V4},
+        address::{Address as _, V4},
         checksum,
         ethernet::{ETHERNET, Ethernet, ether_type},
         frame::{Frame as _, FrameMut as _},
@@ -87,7 +87,7 @@ pub fn run<A: Scenery>(
     match (hook, header.map(|header| header.ether_type())) {
         (Hook::Uplink, _) if !for_host => Outcome::Stop(DropReason::NotOurs),
         (_, Some(kind)) if kind == own_type::<A>() => run_family(hook, frame, arrival, env),
-        (Hook::HostSide, _) => Outcome::Stop(A::other_frame(frame, arrival, env)),
+        (Hook::HostSide, _) => A::other_frame(frame, arrival, env),
         (Hook::Uplink, _) => Outcome::Stop(DropReason::NotOurs),
         (Hook::UplinkOut, _) => Outcome::Pass,
     }
@@ -97,7 +97,7 @@ fn own_type<A: Family>() -> u16 {
     if A::FAMILY == V4::FAMILY { ether_type::IPV4 } else { ether_type::IPV6 }
 }
 
-fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, env: &Model<A>) -> Outcome {
+fn run_family<A: Scenery>(hook: Hook, frame: &[u8], arrival: Arrival, env: &Model<A>) -> Outcome {
     let Ok(packet) = A::parse(frame, arrival) else {
         return match hook {
             Hook::HostSide => Outcome::Stop(DropReason::Malformed),
@@ -109,6 +109,12 @@ fn run_family<A: Family>(hook: Hook, frame: &[u8], arrival: Arrival, env: &Model
         return from_host(frame, &packet, env);
     }
     match decide(frame, &packet, env) {
+        Decision::Forward(translation) if translation.deliver == Deliver::CONTAINER_NAT64 => {
+            left(&translation, A::to_ipv4(frame, &packet, &translation, env))
+        }
+        Decision::ForwardError(error) if error.outer.deliver == Deliver::CONTAINER_NAT64 => {
+            A::error_to_ipv4(frame, &packet, &error)
+        }
         Decision::Forward(translation) => {
             left(&translation, leave(frame, &packet, &translation, env))
         }
@@ -184,14 +190,7 @@ fn leave<A: Family>(
     env: &Model<A>,
 ) -> Option<Vec<u8>> {
     let mut frame = frame.to_vec();
-    if let Some(limit) = mss::limit(packet, translation, env) {
-        let mut search = MssSearch::new(packet.payload_at);
-        let _ = (0..MssSearch::STEPS).try_for_each(|_| search.step(&frame[..]));
-        match search.lower(&mut frame[..], limit)? {
-            0 => {}
-            delta => add_to_sum(&mut frame, packet.payload_at + 16, delta, protocol::TCP)?,
-        }
-    }
+    clamp_mss(&mut frame, packet, translation, env)?;
     match translation.deliver {
         Deliver::SAME_BRIDGE => {
             frame.put(0, &translation.macs)?;
@@ -204,18 +203,51 @@ fn leave<A: Family>(
     if translation.deliver != Deliver::STACK {
         rewrite(&mut frame, translation)?;
     }
+    rewrite_ports(&mut frame, packet, translation)?;
+    Some(frame)
+}
+
+/// The rewritten payload of a packet that gets a header of the other family.
+pub fn rewrite_payload<A: Family>(
+    frame: &[u8],
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+    env: &Model<A>,
+) -> Option<Vec<u8>> {
+    let mut frame = frame.to_vec();
+    clamp_mss(&mut frame, packet, translation, env)?;
+    update_sums(&mut frame, packet, translation)?;
+    rewrite_ports(&mut frame, packet, translation)?;
+    Some(frame.split_off(packet.payload_at))
+}
+
+fn clamp_mss<A: Family>(
+    frame: &mut [u8],
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+    env: &Model<A>,
+) -> Option<()> {
+    let Some(limit) = mss::limit(packet, translation, env) else { return Some(()) };
+    let mut search = MssSearch::new(packet.payload_at);
+    let _ = (0..MssSearch::STEPS).try_for_each(|_| search.step(&*frame));
+    match search.lower(frame, limit)? {
+        0 => Some(()),
+        delta => add_to_sum(frame, packet.payload_at + 16, delta, protocol::TCP),
+    }
+}
+
+fn rewrite_ports<A: Family>(
+    frame: &mut [u8],
+    packet: &Packet<A>,
+    translation: &Translation<A>,
+) -> Option<()> {
     let tuple = &translation.tuple;
     let at = packet.payload_at;
-    let put = |frame: &mut Vec<u8>, at, port: Port| frame.put(at, &port);
     match tuple.echo {
-        Echo::NONE => {
-            put(&mut frame, at, tuple.source_port)?;
-            put(&mut frame, at + 2, tuple.destination_port)?;
-        }
-        Echo::REQUEST => put(&mut frame, at + 4, tuple.source_port)?,
-        _ => put(&mut frame, at + 4, tuple.destination_port)?,
+        Echo::NONE => frame.put(at, &[tuple.source_port, tuple.destination_port]),
+        Echo::REQUEST => frame.put(at + 4, &tuple.source_port),
+        _ => frame.put(at + 4, &tuple.destination_port),
     }
-    Some(frame)
 }
 
 /// The rewritten fragment: a later one has no ports and no checksum.

@@ -385,8 +385,8 @@ impl Turn {
 
 impl Report {
     fn frame<A: Scenery>(&self, left: &Left, fixture: &Fixture) -> Option<Vec<u8>> {
-        let v4 = A::FAMILY == V4::FAMILY;
         let mut quoted = Frame::read(&left.frame)?;
+        let v4 = quoted.source.is_ipv4();
         quoted.ttl = quoted.ttl.saturating_sub(3);
         let by_peer = fixture.container_at(left.output).is_some() || self.by.is_multiple_of(2);
         let mut answer = quoted.reversed();
@@ -408,7 +408,7 @@ impl Report {
             [(2, 0), (1, 4), (3, 0), (4, 1), (1, 0), (3, 1)]
         };
         let (kind, code) = kinds[usize::from(self.kind % 6)];
-        answer.protocol = A::ICMP;
+        answer.protocol = quoted.icmp();
         answer.fragment = None;
         answer.dont_fragment = false;
         answer.options =
