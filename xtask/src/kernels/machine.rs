@@ -17,7 +17,7 @@ use super::guest::{EMULATED, Line, MARK};
 use super::image::Image;
 use crate::interrupt;
 use crate::results::tally::{Listing, Tally};
-use crate::setup::QEMU;
+use crate::setup::emulator::{self, QEMU};
 
 /// Time limits of a run.
 #[derive(Clone, Copy)]
@@ -132,7 +132,7 @@ enum Accelerator {
 
 /// The command that runs the virtual machine.
 fn qemu(image: &Image, archive: &Path, folder: &Path, accelerator: Accelerator) -> Command {
-    let mut command = Command::new(QEMU);
+    let mut command = emulator::command();
     match accelerator {
         Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
         Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi"]),

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -47,6 +48,24 @@ impl<'a> Apt<'a> {
                 None => error,
             })
             .with_context(|| format!("apt-get cannot install {}", packages.join(" ")))
+    }
+
+    /// Downloads a package to `folder`, with the packages that installing it would add. The system
+    /// does not change.
+    pub(crate) fn download(&self, folder: &Path, package: &str) -> Result<()> {
+        let mut archives = OsString::from("Dir::Cache::archives=");
+        archives.push(folder);
+        let mut command = self.apt_get();
+        // apt's own user cannot write where root's cache is.
+        command.args(["-o", "APT::Sandbox::User=root", "-o"]).arg(archives).args([
+            "install",
+            "--download-only",
+            "--yes",
+            "--no-install-recommends",
+            package,
+        ]);
+        let result = self.steps.run(&format!("download of {package}"), &mut command);
+        result.with_context(|| format!("apt-get cannot download {package}"))
     }
 
     fn apt_get(&self) -> Command {

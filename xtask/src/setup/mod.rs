@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 mod cache;
 pub(crate) mod debian;
+pub(crate) mod emulator;
 pub(crate) mod progress;
 pub(crate) mod tools;
 
@@ -52,11 +53,8 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("sysctl", "procps"),
 ];
 
-/// The emulator of the virtual machine.
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
-/// Programs that run tests on another kernel.
-const MACHINE: [(&str, &str); 3] =
-    [(QEMU, "qemu-system-x86"), ("strip", "binutils"), ("xz", "xz-utils")];
+/// Programs that run tests on another kernel, beside the emulator.
+const MACHINE: [(&str, &str); 2] = [("strip", "binutils"), ("xz", "xz-utils")];
 /// The compiler of libFuzzer.
 const FUZZER: [(&str, &str); 1] = [("c++", "g++")];
 /// The programs that the benchmark compares causeway with, each with its Debian package.
@@ -113,8 +111,17 @@ fn install(workspace: &Workspace, needs: Needs) -> Result<Toolchain> {
         }
     };
     if let (Some(apt), false) = (&apt, programs.is_empty()) {
-        let packages: Vec<&str> = programs.iter().map(|(_, package)| *package).collect();
-        apt.install("programs for lab and tests", &packages)?;
+        // Apart: it may not be installable, and then keeps no other program away.
+        let (emulator, packages): (Vec<&str>, Vec<&str>) = programs
+            .iter()
+            .map(|(_, package)| *package)
+            .partition(|package| *package == emulator::PACKAGE);
+        if !packages.is_empty() {
+            apt.install("programs for lab and tests", &packages)?;
+        }
+        if !emulator.is_empty() {
+            emulator::install(apt, &steps, &cache)?;
+        }
     }
     match (toolchain, apt) {
         (Err(_), Some(apt)) => install_toolchain(workspace, &cache, &steps, &apt),
@@ -203,7 +210,9 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
     }
     // An absolute path joined to a directory stays as it is.
     let mut missing = PROGRAMS.to_vec();
-    if matches!(needs, Needs::Machine | Needs::Lints) && env::consts::ARCH == "x86_64" {
+    let needs_machine =
+        matches!(needs, Needs::Machine | Needs::Lints) && env::consts::ARCH == "x86_64";
+    if needs_machine {
         missing.extend(MACHINE);
     }
     if matches!(needs, Needs::Fuzzer | Needs::Lints) {
@@ -213,6 +222,9 @@ fn missing(needs: Needs) -> Vec<(&'static str, &'static str)> {
         missing.extend(CONTENDERS);
     }
     missing.retain(|(program, _)| privilege::find_program(program).is_none());
+    if needs_machine && !emulator::exists() {
+        missing.push((emulator::QEMU, emulator::PACKAGE));
+    }
     let debian = Path::new(recipe::DEBIAN_PREFIX);
     if needs == Needs::Lints
         && recipe::has_source(debian)
