@@ -2,8 +2,8 @@
 //!
 //! Three crates, so that cargo forbids the wrong arrow:
 //!
-//! - `causeway-api`: requests, replies, error codes, specifications, and a client for the socket. It
-//!   builds without an eBPF toolchain.
+//! - `causeway-api`: requests, replies, error codes, specifications, and a client for the socket.
+//!   It builds without an eBPF toolchain.
 //! - `causeway-netlink`: namespaces, links, addresses, routes, sysctls and sockets. It has all of
 //!   rtnetlink's types.
 //! - this one: the agent and its command line.
@@ -19,9 +19,9 @@
 //!   declares, the choice of addresses, and an instance's files.
 //! - [`datapath`]: the programs and maps in the kernel. It has all of aya's types.
 //!
-//! A publish, for example: `cli` parses a `PublishSpec`, which crosses the socket as it is; `control`
-//! records it as a `Publish` of [`state`]; `datapath` writes it into the maps as an `abi::Publish`,
-//! which the programs read for every packet to a published port.
+//! A publish, for example: `cli` parses a `PublishSpec`, which crosses the socket as it is;
+//! `control` records it as a `Publish` of [`state`]; `datapath` writes it into the maps as an
+//! `abi::Publish`, which the programs read for every packet to a published port.
 //!
 //! `docs/design/overview.md` has the map of the whole workspace and the invariants I1 to I14.
 

@@ -47,7 +47,7 @@ pub enum Outcome {
         frame: Vec<u8>,
         /// Index of the interface that it leaves through.
         output: u32,
-        /// One of [`deliver`].
+        /// How it is delivered.
         deliver: Deliver,
     },
     /// The frame is dropped, punted or queued for that reason.

@@ -32,7 +32,7 @@ pub struct Datagram<A> {
     pub input: u32,
     /// IANA number of the protocol in the fragments.
     pub protocol: u8,
-    /// One of [`crate::wire::tuple::side`].
+    /// Where it enters the datapath.
     pub side: Side,
     /// Zero.
     pub _pad: u16,
@@ -53,7 +53,7 @@ pub struct Fragments {
     pub source_port: Port,
     /// Destination port.
     pub destination_port: Port,
-    /// One of [`crate::wire::tuple::echo`].
+    /// Direction, for an ICMP echo.
     pub echo: Echo,
     /// Zero.
     pub _pad: [u8; 3],

@@ -33,7 +33,7 @@ pub struct Egress {
     pub output: u32,
     /// Destination and source MAC toward a container; zero for an uplink and for the host's stack.
     pub macs: Macs,
-    /// One of [`deliver`].
+    /// How it is delivered.
     pub deliver: Deliver,
     /// Not zero if packets that leave refresh an endpoint-independent mapping.
     pub refreshes_mapping: u8,

@@ -2,8 +2,8 @@
 
 use crate::{abi::network::Network, wire::address::Port};
 
-/// Outcome of the reservation of a port. A number with names, because the scratch is a map value that
-/// is zero at first.
+/// Outcome of the reservation of a port. A number with names, because the scratch is a map value
+/// that is zero at first.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reservation(u8);

@@ -105,7 +105,7 @@ pub trait Steps<A: Family>: Sized {
     }
     /// [`super::send_or_nat64`], for a packet that the slow path has checked.
     fn send_checked(&self, scratch: &mut Scratch<A>) -> Verdict;
-    /// [`super::send`].
+    /// [`super::send()`].
     fn send(&self, scratch: &mut Scratch<A>) -> Verdict;
     /// [`LinkGuard::link_from_container`].
     #[inline(always)]
@@ -116,7 +116,7 @@ pub trait Steps<A: Family>: Sized {
     }
     /// [`super::error`].
     fn error(&self, scratch: &mut Scratch<A>) -> Verdict;
-    /// [`super::fragment`].
+    /// [`super::fragment()`].
     fn fragment(&self, scratch: &mut Scratch<A>) -> Verdict;
     /// [`super::reply`].
     fn reply(&self, scratch: &mut Scratch<A>) -> Verdict;
@@ -134,7 +134,7 @@ pub trait Steps<A: Family>: Sized {
     }
     /// [`super::create_with_eviction`].
     fn create_with_eviction(&self, scratch: &mut Scratch<A>) -> Result<(), DropReason>;
-    /// [`super::create`].
+    /// [`super::create()`].
     fn create(&self, scratch: &mut Scratch<A>) -> Result<(), DropReason>;
     /// [`create::prepare`].
     #[inline(always)]

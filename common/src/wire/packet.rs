@@ -73,7 +73,7 @@ pub struct Malformed;
 /// Where and how a frame arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// One of [`crate::wire::tuple::side`].
+    /// Where it enters the datapath.
     pub side: Side,
     /// Index of the interface.
     pub input: u32,

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::wire::address::{Address, Port};
 
-/// Where a packet enters the datapath. The side is part of the key: whatever its addresses, a packet
-/// from outside never matches a flow entry of a container, nor the other way round.
+/// Where a packet enters the datapath. The side is part of the key: whatever its addresses, a
+/// packet from outside never matches a flow entry of a container, nor the other way round.
 ///
 /// Like all bytes in keys and values of maps it is a number with names, not an enum: an entry that
 /// another CPU rewrites can hold any number for a moment.
@@ -62,9 +62,9 @@ pub struct Tuple<A> {
     pub destination_port: Port,
     /// IANA protocol number.
     pub protocol: u8,
-    /// One of [`side`].
+    /// Where it enters the datapath.
     pub side: Side,
-    /// One of [`echo`].
+    /// Direction, for an ICMP echo.
     pub echo: Echo,
     /// Zero.
     pub _pad: u8,

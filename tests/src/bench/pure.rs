@@ -65,7 +65,7 @@ pub struct Leaving {
     pub source: (IpAddr, u16),
     /// Translated destination.
     pub destination: (IpAddr, u16),
-    /// One of [`abi::deliver`].
+    /// A number of [`abi::Deliver`].
     pub deliver: Deliver,
     /// MAC of the destination, if known.
     pub mac: [u8; 6],

@@ -23,6 +23,9 @@ use crate::workspace::Workspace;
 /// The longest run of a fuzz target.
 const FUZZ_SECONDS: u32 = 30;
 
+/// Flags of rustdoc: those of `.cargo/config.toml`, which the variable overrides, and no warnings.
+const DOC: &str = "--document-private-items -Dwarnings";
+
 /// Runs every check and prints a table of them.
 pub(crate) fn verb(workspace: &Workspace, xtask: &clap::Command) -> Result<ExitCode> {
     let toolchain = setup::ensure(workspace, Needs::Lints)?;
@@ -62,7 +65,7 @@ pub(crate) fn verb(workspace: &Workspace, xtask: &clap::Command) -> Result<ExitC
     });
     checks.add("doc", || {
         let mut doc = workspace.cargo();
-        succeeds(doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+        succeeds(doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", DOC))
     });
     for check in last {
         checks.add_check(check, workspace, xtask);

@@ -1,4 +1,5 @@
-//! The counters of the datapath. A new one is a field, opened by its name, and a method that reads it.
+//! The counters of the datapath. A new one is a field, opened by its name, and a method that reads
+//! it.
 
 use std::{collections::BTreeMap, fmt};
 
