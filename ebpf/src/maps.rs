@@ -55,7 +55,7 @@ macro_rules! define {
         $name:ident = $kind:ident<$($type:ty),*>[$entries:expr, $flags:expr];
     )+) => {$(
         #[map]
-        static $name: $kind<$($type),*> = $kind::with_max_entries($entries, $flags);
+        pub(crate) static $name: $kind<$($type),*> = $kind::with_max_entries($entries, $flags);
     )+};
     (@per_family $(
         $(#[$meta:meta])*
