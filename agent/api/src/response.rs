@@ -18,7 +18,7 @@ use crate::types::{
     flow_options::{Mapping, Timeout},
     mac::Mac,
     masquerade::Masquerade,
-    publish::{PortRange, Protocol},
+    publish::{PortRange, Protocol, PublishOptions},
 };
 
 /// The agent's answer to one request.
@@ -123,8 +123,9 @@ pub struct Publish {
     pub host_port: PortRange,
     /// `N` or `N-M`.
     pub container_port: PortRange,
-    /// Subnets of the admitted clients; all clients if empty.
-    pub from: Vec<IpNet>,
+    /// What it has beside its ports: the keys of [`PublishOptions`].
+    #[serde(flatten)]
+    pub options: PublishOptions,
     /// Containers that it was moved away from, where flows may finish. Absent if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<Draining>,
@@ -336,7 +337,7 @@ mod tests {
             host_address: None,
             host_port: "8000-8001".parse().unwrap(),
             container_port: "80-81".parse().unwrap(),
-            from: vec!["203.0.113.0/24".parse().unwrap()],
+            options: serde_json::from_value(json!({"from": ["203.0.113.0/24"]})).unwrap(),
             draining: Vec::new(),
         }
     }

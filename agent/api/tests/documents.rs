@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use causeway_api::{
     Change, Container, ContainerSpec, Direction, Draining, Endpoint, ErrorCode, Failure, Flow,
-    Flushed, Network, NetworkSpec, Publish, PublishAdd, PublishMove, Removed, Request, Stats,
-    Uplink,
+    Flushed, Network, NetworkSpec, PublishAdd, PublishMove, Removed, Request, Stats, Uplink,
     types::{flow_filter::FlowFilter, flow_options::FlowOptions, publish::PublishOptions},
 };
 use serde::{
@@ -25,7 +24,8 @@ fn json_names_every_field() {
     check("Network", fields::<Network>());
     check("Container", fields::<Container>());
     check("Endpoint", fields::<Endpoint>());
-    check("Publish", fields::<Publish>());
+    let ports = ["container", "protocol", "host_address", "host_port", "container_port"];
+    check("Publish", &[&ports, fields::<PublishOptions>(), &["draining"]].concat());
     check("Draining", fields::<Draining>());
     check("Flow", fields::<Flow>());
     check("Direction", fields::<Direction>());

@@ -281,7 +281,8 @@ fn host(publish: &Publish) -> String {
 }
 
 fn from(publish: &Publish) -> String {
-    if publish.from.is_empty() { "any".to_owned() } else { join(&publish.from) }
+    let from = &publish.options.from;
+    if from.is_empty() { "any".to_owned() } else { join(from) }
 }
 
 fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
@@ -301,7 +302,7 @@ fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use causeway_api::types::{family::Family, masquerade::Masquerade};
+    use causeway_api::types::{family::Family, masquerade::Masquerade, publish::PublishOptions};
 
     #[test]
     fn stats_show_fate_of_each_reason() {
@@ -328,7 +329,7 @@ mod tests {
             host_address: host_address.map(|address| address.parse().unwrap()),
             host_port: "8080".parse().unwrap(),
             container_port: "80".parse().unwrap(),
-            from: Vec::new(),
+            options: PublishOptions::default(),
             draining: Vec::new(),
         }
     }

@@ -158,7 +158,7 @@ fn view_publish(container: &str, publish: &Publish) -> api::Publish {
         host_address: ports.host_address,
         host_port: ports.host_ports,
         container_port: ports.container_ports,
-        from: publish.options.from.clone(),
+        options: publish.options.clone(),
         draining: publish.drains.iter().map(view_drain).collect(),
     }
 }

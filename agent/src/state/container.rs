@@ -110,8 +110,6 @@ pub fn is_host_side_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use causeway_api::types::publish::PublishOptions;
-
     use super::*;
 
     #[test]
@@ -173,7 +171,7 @@ mod tests {
             }],
             publishes: vec![Publish {
                 ports: "8080:80".parse().unwrap(),
-                options: PublishOptions { from: vec!["10.0.0.0/8".parse().unwrap()] },
+                options: serde_json::from_str(r#"{"from": ["10.0.0.0/8"]}"#).unwrap(),
                 declared: false,
                 drains: Vec::new(),
             }],
