@@ -1,7 +1,7 @@
 //! What this agent has put into the datapath.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -27,8 +27,8 @@ pub(super) struct Installed {
     pub(super) datapath: Datapath,
     /// The indexes of the bridges by their networks' names.
     pub(super) bridges: BTreeMap<String, u32>,
-    /// The addresses of endpoints.
-    pub(super) endpoints: BTreeSet<IpAddr>,
+    /// The indexes of the host sides of endpoints, by address.
+    pub(super) endpoints: BTreeMap<IpAddr, u32>,
     pub(super) publishes: BTreeMap<PublishPorts, PublishTarget>,
 }
 
@@ -37,7 +37,7 @@ impl Installed {
         Self {
             datapath,
             bridges: BTreeMap::new(),
-            endpoints: BTreeSet::new(),
+            endpoints: BTreeMap::new(),
             publishes: BTreeMap::new(),
         }
     }
@@ -81,7 +81,7 @@ impl Installed {
                 device: endpoint.device,
             };
             self.datapath.put_endpoint(&entry, &interface)?;
-            self.endpoints.insert(place.address);
+            self.endpoints.insert(place.address, host_side);
         }
         Ok(())
     }
@@ -89,7 +89,7 @@ impl Installed {
     /// Removes an endpoint whose link is gone. Succeeds if absent.
     pub(super) fn forget_endpoint(&mut self, endpoint: &Endpoint) -> anyhow::Result<()> {
         for address in endpoint.known_by() {
-            if self.endpoints.contains(&address) {
+            if self.endpoints.contains_key(&address) {
                 self.datapath.remove_endpoint(address)?;
                 self.endpoints.remove(&address);
             }

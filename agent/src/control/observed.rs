@@ -117,7 +117,7 @@ impl Agent {
     fn observe_in(&self, snapshot: HostSnapshot) -> anyhow::Result<Observed> {
         let installed = InstalledNames {
             bridges: self.installed.bridges.clone(),
-            endpoints: self.installed.endpoints.clone(),
+            endpoints: self.installed.endpoints.keys().copied().collect(),
         };
         let observed = Observed::of_host(&self.host, snapshot)?;
         Ok(Observed { installed: Some(installed), ..observed })

@@ -112,7 +112,7 @@ impl Agent {
                 draining.flat_map(Container::addresses).chain(target.addresses())
             })
             .any(|address: IpAddr| {
-                address == socket.container.ip() && self.installed.endpoints.contains(&address)
+                address == socket.container.ip() && self.installed.endpoints.contains_key(&address)
             })
     }
 }
