@@ -1,11 +1,24 @@
 //! What causeway's kernel side and agent share: the layouts of the maps, and every decision about a
 //! packet that can be made without a kernel.
 //!
-//! Words: a *flow* is a connection or exchange, with a *forward* and a *reply* tuple; a *half* is
-//! one direction's entry in the flow table; an *endpoint* is one container's place on one network;
-//! a *publish* leads from host ports to container ports; a *slot* is the number that an endpoint or
-//! a publish has in the datapath, and its *epoch* tells whether a flow that began through it still
-//! counts.
+//! Modules use only those below them:
+//!
+//! - [`pipeline`]: the order of a packet's steps; [`xdp`]: the same for a frame without an skb.
+//! - [`nat`]: plans and creates flows, translates packets. [`guard`]: what a container may claim in
+//!   ARP and neighbour discovery. [`icmp_reply`]: the error for the sender of a refused packet.
+//! - [`flow`]: lookup, states, eviction and collection of flow entries.
+//! - [`env`](mod@env): the maps and helpers that decisions use, as traits. [`scratch`]: what the
+//!   steps share about a packet. [`verdict`]: the outcome of a step.
+//! - [`abi`]: keys, values and names of the maps, and the drop reasons.
+//! - [`wire`]: bytes: headers, checksums, addresses, tuples.
+//!
+//! `testing` (feature `model`) has the environment over ordinary collections.
+//!
+//! Words: a *flow* is a connection or exchange, with a *forward* and a *reply* tuple; a *flow
+//! entry* is one direction of it in the flow table; an *endpoint* is the attachment of a container
+//! to a network; a *publish* leads from host ports to container ports; a *slot* is the number of an
+//! endpoint or a publish in the datapath. A flow is stale when the *epoch* of its slot has changed
+//! since the flow began. `docs/glossary.md` has the rest.
 
 #![no_std]
 #![deny(unsafe_code)]

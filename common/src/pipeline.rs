@@ -18,7 +18,7 @@
 //!  link: ARP, ND, MLD of a container                 send
 //!  fragment: record, queue, reinject
 //!  ICMP error: translated with its quote
-//!  plan: what flow may begin
+//!  plan: which flow may begin
 //!  mapping: endpoint-independent, reused or created
 //!  create: a port, two entries; evict when full
 //!  send: TTL, MTU, MSS; rewrite, redirect
@@ -27,7 +27,7 @@
 //!
 //! [`Steps`] says what a step is. Its default methods call the pure functions. The kernel replaces
 //! those that must be functions of their own, because the verifier looks at a function once, and
-//! because each frame of a chain of calls takes its room on the stack of 512 bytes.
+//! because the stack frames of nested calls share 512 bytes.
 
 mod create;
 mod fragment;

@@ -1,4 +1,4 @@
-//! What a step of a packet's way says: an action for the kernel, or which step comes next.
+//! The outcome of a step: an action for the kernel, or which step comes next.
 
 use crate::abi::drop_reason::{DropReason, Fate};
 
@@ -53,7 +53,7 @@ impl Verdict {
     }
 }
 
-/// What the flow table says of a packet.
+/// The outcome of a lookup in the flow table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Outcome {

@@ -1,4 +1,4 @@
-//! Life of a flow entry: lookup, change of state, expiry, eviction.
+//! The life of a flow entry: lookup, change of state, expiry, eviction.
 
 pub mod collect;
 pub mod egress;

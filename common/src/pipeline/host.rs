@@ -26,7 +26,7 @@ pub fn host_egress<A: Family>(steps: &impl Steps<A>) -> Verdict {
     steps.host_slow_path(&mut scratch)
 }
 
-/// Nearly every packet of the host's is of no flow, and begins none: it leaves as it is.
+/// Passes a packet of the host that belongs to no flow and begins none, as nearly all do.
 #[inline(always)]
 pub fn host_fast_path<A: Family>(steps: &impl Steps<A>) -> Verdict {
     let Ok(packet) = steps.parse_usual(Side::HOST) else { return Verdict::UNPARSED };
@@ -42,7 +42,8 @@ pub fn host_fast_path<A: Family>(steps: &impl Steps<A>) -> Verdict {
     Verdict::UNDECIDED
 }
 
-/// A packet of the host's that may belong to a flow. It leaves as it is, if it begins none.
+/// Decides a packet of the host that may belong to a flow. It passes unchanged if it does not, and
+/// begins none.
 #[inline(always)]
 pub fn host_slow_path<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>) -> Verdict {
     let mut verdict = if scratch.packet.payload == Payload::Error {
@@ -56,7 +57,7 @@ pub fn host_slow_path<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>
     {
         verdict = steps.send(scratch);
     }
-    // Half translated it must not leave.
+    // A packet that was translated in part must not leave.
     if verdict == Verdict::DROP { verdict } else { Verdict::PASS }
 }
 

@@ -27,7 +27,7 @@ pub fn ingress<A: Family>(steps: &impl Steps<A>, side: Side, malformed: DropReas
     if verdict.is_final() {
         return verdict;
     }
-    // Without a scratch a container's packet must not pass undecided.
+    // The lookup of the scratch never fails. If it did, a container's packet must not pass.
     let Some(mut scratch) = steps.scratch() else { return steps.stop(malformed) };
     if verdict == Verdict::UNPARSED && steps.parse_into(&mut scratch, side).is_err() {
         return steps.stop(malformed);
@@ -35,9 +35,9 @@ pub fn ingress<A: Family>(steps: &impl Steps<A>, side: Side, malformed: DropReas
     steps.slow_path(&mut scratch)
 }
 
-/// A packet with a usual header, of a flow that it changes nothing of but the counters. What the
-/// function holds on the stack is not there while the next steps run, which find the packet in the
-/// scratch.
+/// Forwards a packet with a usual header, if it changes no more of its flow than the counters.
+/// Otherwise it copies the packet to the scratch for [`slow_path`], which then runs with this
+/// function's stack frame released.
 #[inline(always)]
 pub fn fast_path<A: Family>(steps: &impl Steps<A>, side: Side, malformed: DropReason) -> Verdict {
     let Ok(packet) = steps.parse_usual(side) else { return Verdict::UNPARSED };
@@ -50,7 +50,7 @@ pub fn fast_path<A: Family>(steps: &impl Steps<A>, side: Side, malformed: DropRe
             scratch.entry.translation = entry.translation;
             return steps.forward_nat64(&mut scratch);
         }
-        // Out of the table, without a copy: a step in between costs more than it can change.
+        // By reference into the table: a copy costs more than another CPU can change meanwhile.
         return steps.forward(&packet, &entry.translation);
     }
     let Some(mut scratch) = steps.scratch() else { return steps.stop(malformed) };
@@ -60,8 +60,8 @@ pub fn fast_path<A: Family>(steps: &impl Steps<A>, side: Side, malformed: DropRe
     Verdict::UNDECIDED
 }
 
-/// Parses a packet into the scratch, whatever is in its header. What the scratch says is then the
-/// same to the verifier for every packet.
+/// Parses a packet with any header into the scratch. The verifier knows nothing of the values in
+/// the scratch, so it checks the next steps once for all kinds of headers.
 #[inline(always)]
 pub fn parse<A: Family>(
     steps: &impl Steps<A>,
@@ -74,7 +74,7 @@ pub fn parse<A: Family>(
     Ok(())
 }
 
-/// A packet that the fast path left.
+/// Decides a packet that the fast path did not.
 #[inline(always)]
 pub fn slow_path<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>) -> Verdict {
     let mut verdict =
@@ -101,8 +101,8 @@ pub(super) fn known_flow<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch
     }
 }
 
-/// A packet of no flow. Step after step, and none in another: together they would hold too much on
-/// the stack, of which each takes 32 bytes at least before Linux 6.6.
+/// A packet of no flow. The steps are called one after the other and never nested: nested, their
+/// stack frames would exceed 512 bytes. Before Linux 6.6 each frame takes 32 bytes at least.
 #[inline(always)]
 pub(super) fn no_flow<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>) -> Verdict {
     if scratch.packet.payload == Payload::Link && scratch.packet.tuple.side == Side::CONTAINER {
@@ -121,7 +121,7 @@ pub(super) fn no_flow<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>
     steps.first_packet(scratch)
 }
 
-/// The first packet of a flow, or one that may begin none.
+/// Begins a flow with the packet, or refuses to.
 #[inline(always)]
 pub fn first_packet<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>) -> Verdict {
     if let Err(reason) = steps.plan(scratch) {

@@ -44,7 +44,7 @@ pub fn nat64(v4: &impl Nat64Client, v6: &impl Nat64Steps, scratch: &mut Scratch<
         Outcome::Miss => Verdict::UNDECIDED,
         Outcome::Forward => v6.forward_as_ipv6(&mut v6_scratch),
         Outcome::Drop(reason) => {
-            // As long as it may be before it becomes longer.
+            // The MTU for the sender's IPv4 packet, which grows when it becomes an IPv6 packet.
             scratch.entry.translation.mtu =
                 v6_scratch.entry.translation.mtu.saturating_sub(HEADER_GROWTH as u16);
             drop_or_reply(v4, scratch, reason)
@@ -52,7 +52,7 @@ pub fn nat64(v4: &impl Nat64Client, v6: &impl Nat64Steps, scratch: &mut Scratch<
     }
 }
 
-/// Finds the flow of an IPv4 error, which is kept among IPv6's.
+/// Finds the flow of an IPv4 ICMP error in the IPv6 flow table.
 #[inline(always)]
 pub fn translate_ipv4_error(steps: &impl Steps<V6>, scratch: &mut Scratch<V6>) -> Outcome {
     let frame = steps.frame(quote::HEADERS);

@@ -1,4 +1,4 @@
-//! How a packet ends: it is sent on, dropped, or its sender is told why not.
+//! The end of a packet: it is forwarded, dropped, or answered with an ICMP error.
 
 use crate::{
     abi::{
@@ -23,7 +23,8 @@ pub(super) fn lookup<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>)
     if identifies_flow(&scratch.packet) { steps.lookup_slow(scratch) } else { Outcome::Miss }
 }
 
-/// The last step, apart: what it holds on the stack is not there while the others run.
+/// The last step: checks TTL and length, then forwards. A function of its own, so that its stack
+/// frame does not add to those of the other steps.
 #[inline(always)]
 pub fn send<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>) -> Verdict {
     match check_ttl_and_mtu(&scratch.packet, &scratch.entry.translation) {
@@ -55,13 +56,13 @@ pub(super) fn forward<A: Family>(
     steps.forward(packet, translation)
 }
 
-/// Whether what leaves so becomes a packet of the other family.
+/// Whether the translation makes a packet of the other family.
 #[inline(always)]
 pub(super) fn is_nat64<A: Family>(translation: &Translation<A>) -> bool {
     A::HAS_NAT64 && translation.deliver == Deliver::CONTAINER_NAT64
 }
 
-/// Leaves a packet to [`Steps::reply`], if its sender is told why it does not go on.
+/// Ends a packet. If its reason has an ICMP error, leaves it to [`Steps::reply`].
 #[inline(always)]
 pub(super) fn drop_or_reply<A: Family>(
     steps: &impl Steps<A>,
@@ -74,12 +75,12 @@ pub(super) fn drop_or_reply<A: Family>(
     Verdict::REFUSED
 }
 
-/// Tells the sender of a packet why it does not go on.
+/// Answers a refused packet with an ICMP error.
 #[inline(always)]
 pub fn reply<A: Family>(steps: &impl Steps<A>, scratch: &mut Scratch<A>) -> Verdict {
     let Scratch { packet, icmp_error_kind, icmp_error, entry, .. } = scratch;
-    // A sender of too long packets sends them until it is told, and the error is shorter: that has
-    // no limit.
+    // Errors for packets that are too long have no rate limit: the sender repeats the packet until
+    // it gets one, and the error is shorter than the packet.
     let limited = *icmp_error_kind != IcmpErrorKind::TooLong as u8;
     if !icmp_reply::may_reply(packet) || (limited && !steps.take_error_budget(packet)) {
         return Verdict::DROP;

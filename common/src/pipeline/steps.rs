@@ -1,4 +1,4 @@
-//! What a step of a packet is, for the functions that say in which order they come.
+//! The steps of a packet as traits. The functions of [`super`] call them in order.
 
 use core::ops::DerefMut;
 
@@ -35,27 +35,27 @@ impl<A: Rewrite + IcmpReply + LinkGuard> Family for A {}
 
 /// The steps of one packet of a family.
 ///
-/// What they hand on to each other is in the [`Scratch`]. Methods without a body touch the frame,
+/// They share the [`Scratch`]. Methods without a body touch the frame,
 /// which is the kernel's, or a buffer in a test.
 pub trait Steps<A: Family>: Sized {
-    /// What the decisions ask for.
+    /// The maps and helpers that decisions use.
     type Env: Env<A> + FragmentStore<A>;
-    /// The scratch, held.
+    /// A reference to the scratch, or a guard of it.
     type Scratch<'s>: DerefMut<Target = Scratch<A>>
     where
         Self: 's;
-    /// The context of a fragment, held.
+    /// A reference to the context of a fragment, or a guard of it.
     type Fragment<'s>: DerefMut<Target = FragmentContext<A>>
     where
         Self: 's;
 
-    /// What the decisions ask for.
+    /// The maps and helpers that decisions use.
     fn env(&self) -> &Self::Env;
-    /// The scratch. There is always one; the verifier does not know.
+    /// The scratch. Never `None`, but the verifier demands the check.
     fn scratch(&self) -> Option<Self::Scratch<'_>>;
-    /// The context of a fragment. There is always one; the verifier does not know.
+    /// The context of a fragment. Never `None`, but the verifier demands the check.
     fn fragment_context(&self) -> Option<Self::Fragment<'_>>;
-    /// The frame, with that many bytes in reach, or what there is of them.
+    /// The frame, of which the first `reach` bytes can be read if it has as many.
     fn frame(&self, reach: u32) -> impl Frame + '_;
     /// Parses a packet with a usual header.
     fn parse_usual(&self, side: Side) -> Result<Packet<A>, Malformed>;
