@@ -1,7 +1,7 @@
 //! Changes: what the agent does to the host and to the datapath, one object at a time.
 //!
-//! Every change, whatever asks for it, goes through [`diff`](super::diff), which derives it from
-//! state, wish and observation, [`validate`](super::validate), which touches nothing, and
+//! Every change is derived by [`diff`](super::diff) from the state, the request and what was
+//! observed, then checked by [`validate`](super::validate), which changes nothing, and made by
 //! [`apply`](super::apply).
 
 use std::{net::IpAddr, path::Path, sync::Arc};

@@ -1,4 +1,4 @@
-//! What has to change, for every reason that something has to.
+//! The changes that lead from the state to what is wanted, whatever the cause.
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 
@@ -68,10 +68,10 @@ pub(super) enum Verb<'a> {
 }
 
 /// The changes that bring host and datapath from `state` to what is wanted, in the order in which
-/// they are to be made. What is wanted later builds on what is wanted before.
+/// they are to be made. Each element of `wanted` starts from the result of the one before.
 ///
-/// Fails if wishes contradict the state or each other. Whether the host allows the changes is for
-/// [`validate`](super::validate::validate).
+/// Fails if what is wanted contradicts the state or itself. Whether the host allows the changes is
+/// for [`validate`](super::validate::validate).
 pub(super) fn diff(
     state: &State,
     wanted: &[Wanted<'_>],
@@ -85,14 +85,14 @@ pub(super) fn diff(
             Wanted::State => repair(&mut draft),
             Wanted::File(config) => declare(&mut draft, config)?,
             Wanted::DefaultNetwork => add_default_network(&mut draft, None)?,
-            Wanted::Verb(verb) => obey(&mut draft, verb)?,
+            Wanted::Verb(verb) => diff_verb(&mut draft, verb)?,
         }
     }
     Ok(draft.changes)
 }
 
-/// Does what a verb asks for.
-fn obey(draft: &mut Draft<'_>, verb: Verb<'_>) -> anyhow::Result<()> {
+/// Drafts the changes that a verb asks for.
+fn diff_verb(draft: &mut Draft<'_>, verb: Verb<'_>) -> anyhow::Result<()> {
     draft.origin = Origin::Command;
     match verb {
         Verb::CreateNetwork(spec) => {
@@ -304,7 +304,7 @@ fn repair(draft: &mut Draft<'_>) {
                 Action::ForwardIpv6 { network: name() }
             });
         }
-        if observed.ipv6 == Ipv6::Enabled && is_astray(&network, bridge, snapshot) {
+        if observed.ipv6 == Ipv6::Enabled && has_wrong_ipv6_addresses(&network, bridge, snapshot) {
             draft.push(Action::RestoreNetwork { name: name(), bridge });
         }
     }
@@ -329,10 +329,10 @@ fn repair(draft: &mut Draft<'_>) {
     }
 }
 
-/// Whether a bridge lacks its network's IPv6 gateway address, or has IPv6 without a subnet of it:
-/// another program switched IPv6 of the whole host off and on, so that the kernel took every
-/// address from the bridges and gave link-local ones to what had none.
-fn is_astray(network: &Network, bridge: u32, snapshot: &HostSnapshot) -> bool {
+/// Whether a bridge lacks the IPv6 gateway address of its network, or has IPv6 addresses although
+/// its network has no IPv6 subnet. Both follow when another program switches IPv6 of the whole host
+/// off and on: the kernel removes all addresses, then adds link-local ones.
+fn has_wrong_ipv6_addresses(network: &Network, bridge: u32, snapshot: &HostSnapshot) -> bool {
     if !network.has_v6() {
         return snapshot.addresses_on(bridge).any(|address| address.is_ipv6());
     }

@@ -1,5 +1,5 @@
-//! The state as it will be once the changes so far are made, from which the next ones are derived:
-//! whether names, addresses and ports are free, and what is chosen where the wish leaves it open.
+//! The state after the changes so far, from which the next changes are derived: whether names,
+//! addresses and ports are free, and what is chosen where the request leaves it open.
 
 use std::{collections::BTreeSet, net::IpAddr};
 

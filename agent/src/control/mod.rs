@@ -1,20 +1,19 @@
 //! The one task that owns all state: it decides what exists, makes it, and writes it into the
 //! datapath.
 //!
-//! Requests are answered one after the other, so nothing here is shared or locked. Whatever asks
-//! for changes, a verb, the configuration file, a start over what an earlier agent left, or a host
-//! that changed, takes the same way:
+//! Requests are answered one after the other, so nothing here is shared or locked. A verb, the
+//! configuration file, the start over an earlier agent's state and a change of the host all cause
+//! changes by the same steps:
 //!
 //! 1. `observed`: what the host has, and what is in the datapath.
-//! 2. `diff`: which `change`s lead from the state to what is wanted. It chooses what the wish
-//!    leaves open, and fails if wishes contradict the state or each other.
+//! 2. `diff`: which `change`s lead from the state to what is wanted. It chooses what the request
+//!    leaves open, and fails if the request contradicts the state or itself.
 //! 3. `validate`: whether the host allows the changes. `up --check` ends here.
 //! 4. `apply`: the changes, one after the other. The state file names an object before it is
 //!    made, and what fails half-way is taken back.
 //!
-//! `resource` has how each kind of object is made and removed; `installed` what this agent has
-//! put into the datapath; `start` and `serve` are the two ends of the way, [`teardown`] is
-//! `down`.
+//! `resource` makes and removes each kind of object. `installed` has what this agent has put into
+//! the datapath. `start` and `serve` call the steps; [`teardown`] is `down`.
 
 mod agent;
 mod apply;
