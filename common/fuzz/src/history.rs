@@ -167,7 +167,8 @@ impl<A: Scenery> History<A> {
         self.memory.push(Left { came: arriving, frame, output });
     }
 
-    /// Whether a packet that left as one of IPv4 belongs to a live flow, which it would leave by again.
+    /// Whether a packet that left as one of IPv4 belongs to a live flow, which it would leave by
+    /// again.
     fn is_of_live_nat64_flow(&self, left: &Left) -> bool {
         let Some(sent) = parse::<A>(&left.came) else { return false };
         let is_ipv4 = left.frame[12..14] == [8, 0] && left.came.frame[12..14] != [8, 0];
