@@ -1,5 +1,7 @@
-//! What causeway's kernel side and agent share: the layouts of the maps, and every decision about a
-//! packet that can be made without a kernel.
+//! What causeway's kernel side and its agent share: the layouts of the maps, and every decision
+//! about a packet that needs no kernel.
+//!
+//! # Floors
 //!
 //! Modules use only those below them:
 //!
@@ -14,7 +16,18 @@
 //!
 //! `testing` (feature `model`) has the environment over ordinary collections.
 //!
-//! Words: a *flow* is a connection or exchange, with a *forward* and a *reply* tuple; a *flow
+//! # The way of a packet
+//!
+//! A program of the kernel side is called with a frame. [`pipeline::from_container`] or another
+//! function of a hook reads the frame's type, [`wire`] parses it into a [`wire::packet::Packet`],
+//! and [`flow::lookup`] asks for the entry of its tuple. Nearly every packet has one, changes
+//! nothing of it but the counters, and is rewritten as the entry says. For the others [`nat::plan`]
+//! says what they may begin, `nat::create` reserves a port and inserts both entries, and the packet
+//! leaves by the new flow; or a [`abi::DropReason`] says why it does not.
+//!
+//! # Words
+//!
+//! A *flow* is a connection or exchange, with a *forward* and a *reply* tuple; a *flow
 //! entry* is one direction of it in the flow table; an *endpoint* is the attachment of a container
 //! to a network; a *publish* leads from host ports to container ports; a *slot* is the number of an
 //! endpoint or a publish in the datapath. A flow is stale when the *epoch* of its slot has changed

@@ -1,6 +1,28 @@
-//! causeway's kernel side: entry points. What becomes of a packet is decided in
-//! `causeway_common::pipeline`; here it is read, rewritten and redirected.
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+//! causeway's kernel side: the programs, and all of its unsafe code. What becomes of a packet is
+//! decided in `causeway_common`; here the packet is read, rewritten and redirected.
+//!
+//! # Layers
+//!
+//! A module uses those below it, and none above.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `programs` | one file for each hook; each calls a function of `causeway_common::pipeline` |
+//! | `steps`, `subprograms`, `globals` | the pipeline's steps, as functions to the verifier |
+//! | `env` | what the decisions ask for, from maps and helpers |
+//! | `ctx` | the contexts, and the only pointers into frames |
+//! | `trace` | the steps of a packet in the log (`cargo xtask build --trace`) |
+//! | `family`, `maps`, `atomic` | what the families differ in, the maps, counters |
+//!
+//! The three modules of steps need each other: the pipeline calls a step, the step is a function to
+//! the verifier, and that function runs a part of the pipeline.
+//!
+//! # The stack
+//!
+//! A chain of calls has 512 bytes of stack. Before Linux 6.6 each function in it takes a multiple
+//! of
+//! 32. So the steps call each other as little as they can, and what they share is in a map
+//! (`causeway_common::scratch`). `agent/src/datapath/stack.rs` checks every chain.
 //!
 //! # Safety arguments
 //!
@@ -18,6 +40,8 @@
 //! - **S5, bytes of the frame.** The range is compared with `data_end` before. Any bytes are a
 //!   valid `T` (`AnyBitPattern`, `NoUninit`). They may be unaligned for a `T`; the machines that
 //!   BPF runs on allow that, and the kernel reads its own structs in frames in the same way.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod atomic;

@@ -1,28 +1,25 @@
-//! The XDP program of uplinks, and its frame.
-
-use core::{marker::PhantomData, ptr};
+//! The XDP program of uplinks.
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use bytemuck::{AnyBitPattern, NoUninit};
 use causeway_common::{
     abi::{drop_reason::DropReason, programs},
     wire::{
         address::{V4, V6},
         ethernet::{Ethernet, ether_type},
-        frame::{Frame, FrameMut},
+        frame::Frame as _,
         packet::Arrival,
         tuple::Side,
     },
     xdp::{self, Receivers, XdpVerdict},
 };
 
-use crate::{env::KernelEnv, family::Family, maps, trace};
+use crate::{ctx::xdp::Buffer, env::KernelEnv, family::Family, maps, trace};
 
 /// XDP on an uplink: decides about frames whose verdict is certain before the kernel makes an skb.
 /// It accepts multi-buffer frames, of which only the first buffer is readable.
 #[xdp(frags)]
 pub(crate) fn xdp_uplink(ctx: XdpContext) -> u32 {
-    let mut buffer = Buffer { context: &ctx, _frame: PhantomData };
+    let mut buffer = Buffer::new(&ctx);
     let Some(header) = buffer.read::<Ethernet>(0) else { return xdp_action::XDP_PASS };
     trace::begin();
     let action = match header.ether_type() {
@@ -36,7 +33,7 @@ pub(crate) fn xdp_uplink(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn decide_family<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u32 {
-    let input = buffer.context.ingress_ifindex() as u32;
+    let input = buffer.context().ingress_ifindex() as u32;
     // Frames for other machines, multicast and broadcast pass: at XDP the kernel has not compared
     // the destination MAC yet.
     if maps::uplink_mac(input).is_none_or(|uplink| uplink.mac != destination) {
@@ -45,7 +42,7 @@ fn decide_family<A: Family>(buffer: &mut Buffer<'_>, destination: [u8; 6]) -> u3
     let arrival = Arrival { side: Side::UPLINK, input, length: buffer.length(), gso_size: 0 };
     let Ok(packet) = A::parse_usual(buffer, arrival) else { return xdp_action::XDP_PASS };
     trace::packet(&packet.tuple);
-    match xdp::decide(buffer, &packet, &KernelEnv::new(buffer.context)) {
+    match xdp::decide(buffer, &packet, &KernelEnv::new(buffer.context())) {
         // A frame that is partly rewritten must not go on.
         XdpVerdict::Forward(entry) => match xdp::rewrite(buffer, &packet, &entry.translation) {
             Some(()) => xdp_action::XDP_REDIRECT,
@@ -66,48 +63,5 @@ impl Receivers for KernelEnv<'_, XdpContext> {
     #[inline(always)]
     fn accepts_xdp(&self, host_side: u32) -> bool {
         maps::redirect_xdp(host_side)
-    }
-}
-
-/// A frame before the kernel has made an skb of it. It contains a VLAN tag, unless the hardware has
-/// removed the tag.
-struct Buffer<'a> {
-    context: &'a XdpContext,
-    _frame: PhantomData<&'a [u8]>,
-}
-
-impl Buffer<'_> {
-    /// Readable bytes. A longer packet is malformed by this length, and passes.
-    #[inline(always)]
-    fn length(&self) -> u32 {
-        (self.context.data_end() - self.context.data()) as u32
-    }
-
-    #[inline(always)]
-    fn reach<T>(&self, offset: usize) -> Option<*mut T> {
-        let at = self.context.data() + offset;
-        if at + size_of::<T>() > self.context.data_end() {
-            None
-        } else {
-            Some(ptr::with_exposed_provenance_mut(at))
-        }
-    }
-}
-
-impl Frame for Buffer<'_> {
-    #[inline(always)]
-    fn read<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
-        // SAFETY: S5 (bytes of the frame).
-        self.reach::<T>(offset).map(|at| unsafe { *at })
-    }
-}
-
-impl FrameMut for Buffer<'_> {
-    #[inline(always)]
-    fn put<T: NoUninit>(&mut self, offset: usize, value: &T) -> Option<()> {
-        let at = self.reach::<T>(offset)?;
-        // SAFETY: S5 (bytes of the frame).
-        unsafe { *at = *value };
-        Some(())
     }
 }
