@@ -266,8 +266,6 @@ pub enum ChangedObject {
     Publish,
     /// An interface of the host.
     Interface,
-    /// A rule of the agent: the default network.
-    Rule,
     /// A sysctl of the host.
     Sysctl,
 }
@@ -296,7 +294,6 @@ impl ChangedObject {
             Self::Container => "container",
             Self::Publish => "publish",
             Self::Interface => "interface",
-            Self::Rule => "rule",
             Self::Sysctl => "sysctl",
         }
     }
@@ -464,7 +461,7 @@ mod tests {
         for action in [ChangeAction::Declare, ChangeAction::Restore, ChangeAction::Update] {
             assert_eq!(serde_json::to_value(action).unwrap(), action.name());
         }
-        for object in [ChangedObject::Interface, ChangedObject::Rule, ChangedObject::Sysctl] {
+        for object in [ChangedObject::Interface, ChangedObject::Sysctl] {
             assert_eq!(serde_json::to_value(object).unwrap(), object.name());
         }
     }

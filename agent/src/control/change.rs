@@ -109,6 +109,8 @@ pub(super) enum Action {
     UpdateNetwork {
         name: String,
         flows: FlowOptions,
+        /// The keys of the configuration file that it changes.
+        changed: Vec<&'static str>,
     },
     RemoveNetwork {
         name: String,
@@ -206,7 +208,8 @@ impl Change {
             | Action::AdoptContainer { .. }
             | Action::DropStale
             | Action::ReportNotForwarding { .. }
-            | Action::ReportBridgeGone { .. } => None,
+            | Action::ReportBridgeGone { .. }
+            | Action::ForgoDefaultNetwork => None,
             Action::EnableForwarding => {
                 change(Set, Object::Sysctl, "net.ipv4.ip_forward", Some("1".to_owned()))
             }
@@ -237,12 +240,9 @@ impl Change {
                 let details = format!("{subnets} on bridge {}", network.bridge);
                 change(Create, Object::Network, &network.name, Some(details))
             }
-            Action::UpdateNetwork { name, .. } => change(
-                Update,
-                Object::Network,
-                name,
-                Some("timeouts, ports, mapping, max_flows".to_owned()),
-            ),
+            Action::UpdateNetwork { name, changed, .. } => {
+                change(Update, Object::Network, name, Some(changed.join(", ")))
+            }
             Action::RemoveNetwork { name } => change(Remove, Object::Network, name, None),
             Action::CreateContainer { container, .. } => {
                 let mut details: Vec<String> =
@@ -268,12 +268,6 @@ impl Change {
                 Declared::Container(name) => change(Declare, Object::Container, name, None),
                 Declared::Publish { container, ports } => publish(Declare, container, ports, None),
             },
-            Action::ForgoDefaultNetwork => change(
-                Remove,
-                Object::Rule,
-                "default network",
-                Some("the file declares networks".to_owned()),
-            ),
         }
     }
 }
@@ -330,7 +324,7 @@ impl Action {
             Self::CreateNetwork(network) => {
                 state.networks.insert(network.name.clone(), network.clone());
             }
-            Self::UpdateNetwork { name, flows } => {
+            Self::UpdateNetwork { name, flows, .. } => {
                 if let Some(network) = state.networks.get_mut(name) {
                     network.flows = flows.clone();
                 }

@@ -384,13 +384,14 @@ fn declare_network(draft: &mut Draft<'_>, spec: &NetworkSpec) -> anyhow::Result<
         draft.push(Action::CreateNetwork(network));
         return Ok(());
     };
-    let (declared, flows) = (network.declared, network.flows.policy());
+    let (declared, changed) =
+        (network.declared, network.flows.policy().differences(&spec.flows.policy()));
     if !declared {
         draft.push(Action::Declare(Declared::Network(spec.name.clone())));
     }
-    if flows != spec.flows.policy() {
+    if !changed.is_empty() {
         let (name, flows) = (spec.name.clone(), spec.flows.clone());
-        draft.push(Action::UpdateNetwork { name, flows });
+        draft.push(Action::UpdateNetwork { name, flows, changed });
     }
     Ok(())
 }
@@ -578,7 +579,6 @@ mod tests {
         assert_eq!(
             advance(&mut state, &[Wanted::File(&config)], &observed()),
             [
-                "remove rule default network: the file declares networks",
                 "create network front: 10.20.0.0/24 on bridge cw0",
                 "create container web: 10.20.0.2, on network front, publish 8080:80/tcp",
             ]
@@ -600,7 +600,7 @@ mod tests {
         assert_eq!(
             advance(&mut state, &[Wanted::File(&config(&file))], &observed()),
             [
-                "update network front: timeouts, ports, mapping, max_flows",
+                "update network front: max_flows",
                 "remove publish 8080:80/tcp of container web",
                 "add publish 8080:80/tcp of container web: from 10.0.0.0/8",
             ]
@@ -655,7 +655,7 @@ mod tests {
         );
         let publish: PublishSpec = "8080:81".parse().unwrap();
         let again = Verb::AddPublish { container: "web", spec: &publish };
-        assert!(refusal(&state, again).contains("published by container 'web'"));
+        assert!(refusal(&state, again).contains("container 'web' publishes port 8080"));
     }
 
     #[test]

@@ -211,7 +211,6 @@ fn check_prints_changes_and_touches_nothing() {
         check(&lab, &path),
         [
             "set sysctl net.ipv4.ip_forward: 1".to_owned(),
-            "remove rule default network: the file declares networks".to_owned(),
             "create network front: 172.30.0.0/24 on bridge cw0".to_owned(),
             format!("create container {old}: 172.30.0.2, on network front"),
             format!(
@@ -238,10 +237,7 @@ fn check_prints_changes_and_touches_nothing() {
         json,
         json!([
             {"action": "remove", "object": "container", "name": old, "details": null},
-            {
-                "action": "update", "object": "network", "name": "front",
-                "details": "timeouts, ports, mapping, max_flows",
-            },
+            {"action": "update", "object": "network", "name": "front", "details": "max_flows"},
             {
                 "action": "remove", "object": "publish", "name": "9090:90/tcp", "container": web,
                 "details": null,

@@ -146,6 +146,17 @@ impl Default for FlowPolicy {
 }
 
 impl FlowPolicy {
+    /// The keys of the configuration file whose values differ in `other`.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("timeouts", self.timeouts != other.timeouts),
+            ("ports", self.ports != other.ports),
+            ("mapping", self.mapping != other.mapping),
+            ("max_flows", self.max_flows != other.max_flows),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// A warning for each timeout below the minimum of its RFC.
     pub fn below_floors(&self) -> Vec<String> {
         let below = self.timeouts.iter().filter_map(|(timeout, seconds)| {

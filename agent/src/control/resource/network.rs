@@ -49,7 +49,7 @@ impl Agent {
         if let Some(index) = self.installed.bridges.get(name).copied() {
             self.installed.put_network(network, index)?;
         }
-        info!(network = name, "network changed: timeouts, ports, mapping, max_flows");
+        info!(network = name, "flow policy of the network changed");
         self.save()
     }
 
