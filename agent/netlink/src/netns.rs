@@ -79,6 +79,7 @@ impl Netns {
                 "{} is not a network namespace, or was mounted in another mount namespace only",
                 path.display()
             ))
+            .hint("give a name of 'ip netns', a path, or a process with --pid")
         );
         let netns = Self { file, path: path.to_owned() };
         match on_thread(|| setns(&netns.file, CloneFlags::CLONE_NEWNET))? {

@@ -122,7 +122,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: PublishVerb,
     },
-    /// List flows or end them [default: list]
+    /// List flows or end them [default: ls]
     #[command(
         disable_help_subcommand = true,
         subcommand_value_name = "VERB",
@@ -200,10 +200,10 @@ pub enum NetworkVerb {
     Ls,
     /// Show one network
     #[command(after_help = "Example:\n  causeway network inspect front --json")]
-    Inspect(Name),
+    Inspect(NetworkName),
     /// Remove a network without containers; `default` is not made again before `causeway down`
     #[command(after_help = "Example:\n  causeway network rm front")]
-    Rm(Name),
+    Rm(NetworkName),
 }
 
 /// `container`.
@@ -223,10 +223,10 @@ pub enum ContainerVerb {
     Ls,
     /// Show one container
     #[command(after_help = "Example:\n  causeway container inspect web --json")]
-    Inspect(Name),
+    Inspect(ContainerName),
     /// Disconnect a container from its network; its namespace is removed if causeway created it
     #[command(after_help = "Example:\n  causeway container rm web")]
-    Rm(Name),
+    Rm(ContainerName),
     /// Run a command in a container's network namespace, with the command's exit status
     #[command(
         override_usage = "causeway container exec [OPTIONS] <NAME> -- <COMMAND>...",
@@ -293,10 +293,18 @@ pub struct WhichFlows {
     address: Option<IpNet>,
 }
 
-/// The arguments of verbs that take a name only.
+/// The argument of verbs that take a network only.
 #[derive(Debug, Args)]
-pub struct Name {
-    /// Name of the network or container
+pub struct NetworkName {
+    /// Name of the network
+    #[arg(value_name = "NAME", value_parser = values::plain_name)]
+    pub name: String,
+}
+
+/// The argument of verbs that take a container only.
+#[derive(Debug, Args)]
+pub struct ContainerName {
+    /// Name of the container
     #[arg(value_name = "NAME", value_parser = values::plain_name)]
     pub name: String,
 }

@@ -3,19 +3,39 @@
 use std::ffi::OsString;
 
 use causeway_api::Error;
-use clap::{Command, CommandFactory as _};
+use clap::{
+    Command, CommandFactory as _,
+    error::{ContextKind, ErrorKind},
+};
 
 use super::args::Cli;
 
-/// The first paragraph of clap's message, and where to read more.
+/// The reason, and where to read more.
 pub(super) fn to_error(error: &clap::Error, arguments: &[OsString]) -> Error {
+    let verb = verb_of(&Cli::command(), arguments);
+    Error::invalid(reason(error)).hint(format!("see '{verb} --help'"))
+}
+
+/// The first paragraph of clap's message. What clap calls a subcommand is a verb here.
+fn reason(error: &clap::Error) -> String {
+    match error.kind() {
+        ErrorKind::MissingSubcommand => {
+            let verbs = error.get(ContextKind::ValidSubcommand);
+            let verbs = verbs.map(|verbs| format!("; the verbs are {verbs}"));
+            return format!("no verb is given{}", verbs.unwrap_or_default());
+        }
+        ErrorKind::InvalidSubcommand => {
+            if let Some(verb) = error.get(ContextKind::InvalidSubcommand) {
+                return format!("there is no verb '{verb}'");
+            }
+        }
+        _ => {}
+    }
     let text = error.to_string();
     let paragraph: Vec<&str> =
         text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let reason = paragraph.join(" ");
-    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
-    let verb = verb_of(&Cli::command(), arguments);
-    Error::invalid(reason).hint(format!("see '{verb} --help'"))
+    reason.strip_prefix("error: ").unwrap_or(&reason).to_owned()
 }
 
 /// The verb that the arguments name, such as `causeway network create`.
@@ -40,10 +60,10 @@ mod tests {
     #[test]
     fn errors_are_one_line_with_the_help_to_read() {
         for (line, reason, verb) in [
-            ("", "requires a subcommand", "causeway"),
-            ("network", "requires a subcommand", "causeway network"),
-            ("nonsense", "unrecognized subcommand 'nonsense'", "causeway"),
-            ("network destroy x", "unrecognized subcommand 'destroy'", "causeway network"),
+            ("", "no verb is given; the verbs are up, down", "causeway"),
+            ("network", "no verb is given; the verbs are create, ls", "causeway network"),
+            ("nonsense", "there is no verb 'nonsense'", "causeway"),
+            ("network destroy x", "there is no verb 'destroy'", "causeway network"),
             ("network create", "--subnet <CIDR>", "causeway network create"),
             ("network create web", "--subnet <CIDR>", "causeway network create"),
             (
@@ -114,7 +134,7 @@ mod tests {
             ("publish move 8080:80 web", "a host port alone is needed", "causeway publish move"),
             ("publish move 8080 web --drain 0", "seconds from 1 to 86400", "causeway publish move"),
             ("publish move 8080", "<CONTAINER>", "causeway publish move"),
-            ("flows drop", "unrecognized subcommand 'drop'", "causeway flows"),
+            ("flows drop", "there is no verb 'drop'", "causeway flows"),
             ("flows ls --protocol gre", "not tcp, udp, icmp, icmpv6, sctp", "causeway flows ls"),
             (
                 "flows --state open",

@@ -213,7 +213,7 @@ impl<'a> Draft<'a> {
         if let Some((owner, theirs)) = published.find(|(_, theirs)| theirs.ports.conflicts(&ports))
         {
             let (name, theirs) = (&owner.name, theirs.ports);
-            let what = format!("{} is published by container '{name}'", theirs.describe());
+            let what = format!("container '{name}' publishes {}", theirs.describe());
             let error = Error::in_use(what).hint("take another host port");
             let theirs = theirs.to_string();
             bail!(self.or_command(error, "end that with", &["publish", "rm", name, &theirs]));

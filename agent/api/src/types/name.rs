@@ -18,6 +18,21 @@ const MAX_INTERFACE_LEN: usize = 15;
 ///
 /// At most [`MAX_LEN`] letters, digits, `_`, `.` and `-`, the first a letter or digit.
 pub fn check(name: &str) -> Result<(), Error> {
+    check_characters(name)?;
+    check_length("name", name, MAX_LEN)
+}
+
+/// Checks an instance's name: it is also a directory in bpffs, which takes no dots.
+pub fn check_instance(name: &str) -> Result<(), Error> {
+    check_characters(name)?;
+    if name.contains('.') {
+        return Err(Error::invalid(format!("the instance name '{name}' has a dot"))
+            .hint("use '-' or '_' instead: bpffs takes no dots"));
+    }
+    check_length("instance name", name, MAX_INSTANCE_LEN)
+}
+
+fn check_characters(name: &str) -> Result<(), Error> {
     let mut characters = name.chars();
     let Some(first) = characters.next() else {
         return Err(Error::invalid("the name is empty"));
@@ -34,17 +49,7 @@ pub fn check(name: &str) -> Result<(), Error> {
             printable(name)
         )));
     }
-    check_length("name", name, MAX_LEN)
-}
-
-/// Checks an instance's name: it is also a directory in bpffs, which takes no dots.
-pub fn check_instance(name: &str) -> Result<(), Error> {
-    check(name)?;
-    if name.contains('.') {
-        return Err(Error::invalid(format!("the instance name '{name}' has a dot"))
-            .hint("use '-' or '_' instead: bpffs takes no dots"));
-    }
-    check_length("instance name", name, MAX_INSTANCE_LEN)
+    Ok(())
 }
 
 /// Checks an interface's name as the kernel does, and refuses `all` and `default`, which are
@@ -114,7 +119,13 @@ mod tests {
     fn instance_names_fit_bpffs() {
         assert!(check_instance("lab-2").is_ok());
         assert!(check_instance("lab.2").is_err());
-        assert!(check_instance(&"x".repeat(33)).is_err());
+        for length in [33, 129] {
+            let error = check_instance(&"x".repeat(length)).unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("has {length} characters; use at most 32")),
+                "{error}"
+            );
+        }
         assert!(check_instance("../x").is_err());
     }
 

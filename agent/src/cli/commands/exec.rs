@@ -31,7 +31,8 @@ fn run(instance: &Instance, name: &str, command: &[OsString]) -> anyhow::Result<
     let missing = error.kind() == ErrorKind::NotFound;
     let tried = format!("{what}: cannot run '{}'", program.display());
     Ok(if missing {
-        let error = Error::not_found(format!("{tried}: {}", Error::os(error).message()));
+        let error = Error::not_found(format!("{tried}: {}", Error::os(error).message()))
+            .hint("give a program of the host: only the network is the container's");
         VerbError { status: 127, error }
     } else {
         VerbError { status: 126, error: Error::os(error).context(tried) }

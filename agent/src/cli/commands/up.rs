@@ -43,9 +43,7 @@ pub fn up(options: &Up, instance: &Instance) -> anyhow::Result<()> {
             let name = instance.name();
             bail!(
                 Error::already_exists(format!("an agent of instance '{name}' is running already"))
-                    .hint("end it with")
-                    .run(["down"])
-                    .hint(", or give another name with --instance")
+                    .hint("end it with SIGTERM to start it anew, or give another --instance")
             );
         };
         runtime()?.block_on(serve(start, lock))
