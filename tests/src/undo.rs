@@ -199,6 +199,19 @@ fn end_inside(path: &Path) {
     }
 }
 
+/// Sends SIGTERM to every process in the containers of that instance: a namespace lives as long as
+/// a process is in it.
+pub fn end_in_containers(program: &Path, instance: &str) {
+    let list = &mut verb::command(program, instance, &["container", "ls", "--json"]);
+    let Ok(list) = verb::run_command(list) else { return };
+    if list.status == Some(0)
+        && let Some(containers) = list.json().as_array()
+    {
+        let paths = containers.iter().filter_map(|container| container["netns"].as_str());
+        paths.for_each(|path| end_inside(Path::new(path)));
+    }
+}
+
 /// The process ID in a name made by [`unique_name`], perhaps with a suffix.
 fn owner(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?;

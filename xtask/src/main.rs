@@ -37,7 +37,7 @@ use workspace::{Profile, Workspace};
 
 /// Sets up, builds, runs and tests causeway.
 #[derive(Parser)]
-#[command(name = "cargo xtask", disable_version_flag = true)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

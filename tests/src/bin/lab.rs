@@ -92,6 +92,11 @@ fn run(options: &Options) -> anyhow::Result<bool> {
             println!("The lab is removed when you leave the shell.");
         }
         shell(&lab, &guide)?;
+        if !options.keep {
+            undo::end_in_containers(&verb::binary(), name);
+        }
+        // The user may have typed `causeway down`.
+        lab.undo().used &= undo::is_used(name);
     }
     if options.keep {
         if !options.shell {
