@@ -30,7 +30,7 @@ mod code {
 }
 
 #[test]
-fn every_chain_of_functions_fits_on_the_stack_of_linux_6_1() {
+fn call_chains_fit_stack_of_linux_6_1() {
     let mut object = Object::parse(OBJECT).unwrap();
     let sections = object.functions.keys().map(|(section, _)| *section).collect();
     object.relocate_calls(&sections).unwrap();

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_uplinks_pin_names_it_and_no_other_is_taken_for_one() {
+    fn pin_names_give_uplink_indexes() {
         assert_eq!(index_of(&pin_name(7)), Some(7));
         for pin in
             ["from_uplink-7", "to_uplink-7", "xdp_uplink", "xdp_uplink-", "xdp_uplink-x", "bind4"]

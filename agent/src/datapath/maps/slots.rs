@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_freed_slot_rests_and_slot_zero_is_reserved() {
+    fn freed_slot_rests_and_zero_is_reserved() {
         let mut slots = Slots::default();
         assert_eq!(slots.take().unwrap(), 1);
         assert_eq!(slots.take().unwrap(), 2);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_are_taken_it_says_so() {
+    fn exhausted_slots_are_an_error() {
         let mut slots = Slots::default();
         for _ in 1..abi::SLOTS {
             slots.take().unwrap();
