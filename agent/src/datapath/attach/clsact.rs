@@ -1,10 +1,11 @@
 //! tc programs by filters of the clsact qdisc, before Linux 6.6.
 
-use std::{collections::BTreeMap, fs, io, mem, path::PathBuf};
+use std::{collections::BTreeMap, fs, mem, path::PathBuf};
 
 use anyhow::Context as _;
 use aya::programs::{
-    SchedClassifier,
+    ProgramError, SchedClassifier,
+    links::Link as _,
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
 use nix::errno::Errno;
@@ -104,12 +105,27 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Detaches the program. Succeeds if the interface or the filter does not exist.
+/// Detaches the program. Succeeds if the interface or the filter does not exist. The filter is found
+/// by its priority and handle: an agent of another layout may have given its program another name.
 pub(super) fn remove(hook: Hook, index: u32) -> anyhow::Result<()> {
     let Ok(name) = nix::net::if_::if_indextoname(index) else { return Ok(()) };
     let name = name.to_string_lossy();
-    match tc::qdisc_detach_program(&name, hook.direction(), hook.program()) {
-        Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    let filter = SchedClassifierLink::attached(
+        &name,
+        hook.direction(),
+        FILTER.priority,
+        FILTER.handle,
+        FILTER.classid,
+    );
+    // The interface may have gone since.
+    let Ok(filter) = filter else { return Ok(()) };
+    match filter.detach() {
+        Err(ProgramError::NetlinkError(error)) if is_absent(error.raw_os_error()) => Ok(()),
         result => result.with_context(|| format!("removing the filter from {name}")),
     }
+}
+
+/// Whether the kernel says so that there is no such filter, or no clsact qdisc to hold one.
+fn is_absent(error: Option<i32>) -> bool {
+    matches!(error.map(Errno::from_raw), Some(Errno::ENOENT | Errno::EINVAL))
 }
