@@ -18,18 +18,15 @@ pub(super) fn to_error(error: &clap::Error, arguments: &[OsString]) -> Error {
 
 /// The first paragraph of clap's message. What clap calls a subcommand is a verb here.
 fn reason(error: &clap::Error) -> String {
-    match error.kind() {
-        ErrorKind::MissingSubcommand => {
-            let verbs = error.get(ContextKind::ValidSubcommand);
-            let verbs = verbs.map(|verbs| format!("; the verbs are {verbs}"));
-            return format!("no verb is given{}", verbs.unwrap_or_default());
-        }
-        ErrorKind::InvalidSubcommand => {
-            if let Some(verb) = error.get(ContextKind::InvalidSubcommand) {
-                return format!("there is no verb '{verb}'");
-            }
-        }
-        _ => {}
+    if error.kind() == ErrorKind::MissingSubcommand {
+        let verbs = error.get(ContextKind::ValidSubcommand);
+        let verbs = verbs.map(|verbs| format!("; the verbs are {verbs}"));
+        return format!("no verb is given{}", verbs.unwrap_or_default());
+    }
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(verb) = error.get(ContextKind::InvalidSubcommand)
+    {
+        return format!("there is no verb '{verb}'");
     }
     let text = error.to_string();
     let paragraph: Vec<&str> =

@@ -154,9 +154,9 @@ impl<'a> SockAddr<'a> {
         [cookie as u32, (cookie >> 32) as u32]
     }
 
-    /// Sets the error that the call fails with, if the program refuses it.
+    /// Sets the error that the running call fails with, if the program refuses it.
     #[inline(always)]
-    pub(crate) fn set_error(self, errno: i32) {
+    pub(crate) fn set_error(errno: i32) {
         // SAFETY: the helper takes a number.
         unsafe { bpf_set_retval(-errno) };
     }

@@ -233,7 +233,7 @@ fn bind<F: Form>(ctx: SockAddr<'_>) -> i32 {
     if !env::publish_conflicts(ctx.protocol(), &address, ctx.port()) {
         return ALLOW;
     }
-    ctx.set_error(EADDRINUSE);
+    SockAddr::set_error(EADDRINUSE);
     REFUSE
 }
 
