@@ -15,6 +15,7 @@ use causeway_tests::{
     lab::{Container, Lab},
     tcp, udp, wait,
 };
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use serde_json::{Value, json};
 
 use crate::server::Server;
@@ -120,6 +121,10 @@ fn move_loses_no_datagram(family: Family) {
     let lab = Lab::shared(family);
     let (c1, c2) = (lab.container("c1", &["-p", "5353:53/udp"]), lab.container("c2", &[]));
     let receivers = [udp::bind(&c1.netns, c1.at(53)), udp::bind(&c2.netns, c2.at(53))];
+    for receiver in &receivers {
+        // Some 10,000 datagrams: on a busy machine the reading thread may wait for a second.
+        setsockopt(receiver, RcvBufForce, &(8 << 20)).unwrap();
+    }
     let senders = [40001, 40002, 40003].map(|port| udp::bind(&lab.world, (family.far(), port)));
     let (moved, sent) = (AtomicBool::new(false), AtomicBool::new(false));
     let (number, seen) = thread::scope(|scope| {
