@@ -100,7 +100,12 @@ fn suggested_commands_name_the_instance() {
         &["network", "rm", "default"],
         &[&format!("'causeway container rm {name}{option}")],
     );
-    refused(&lab, &["up", "--netns", &lab.host_name()], &[&format!("'causeway down{option}")]);
+    // Not 'causeway down': what the running agent serves would go with it.
+    refused(
+        &lab,
+        &["up", "--netns", &lab.host_name()],
+        &["is running already; end it with SIGTERM"],
+    );
     lab.end_agent();
     is_logged(&lab, &[&format!("'causeway down{option}")]);
     refused(&lab, &["network", "ls"], &[&format!("'causeway up{option}")]);
