@@ -83,13 +83,13 @@ fn datagrams_arrive_whole_in_any_order(family: Family) {
         ("a hairpin's answer", &c1.netns, at(&c1, 7), at(&c2, 4000), &client),
         ("to a neighbour", &c2.netns, at(&c2, 4002), at(&c1, 7), &inside),
     ];
-    for (way, (what, netns, from, to, socket)) in (0..).zip(ways) {
+    for (what, netns, from, to, socket) in ways {
         let raw = Raw::sender(netns, family);
         for (id, length) in
             [(1, 3000), (2, 60_000), (3, 60_000), (4, 20_000), (5, 20_000), (6, 5000), (7, 5000)]
         {
             let sent = data(id, length);
-            let mut parts = cut(&Packet::udp(from, to, &sent).with_id((way * 10 + id).into()));
+            let mut parts = cut(&Packet::udp(from, to, &sent).with_fresh_id());
             if id == 2 {
                 parts.reverse();
             } else {
@@ -170,7 +170,7 @@ fn host_gets_each_fragment_once(family: Family) {
         let raw = Raw::sender(netns, family);
         for id in 1..=10 {
             let bytes = data(id, 8000);
-            let mut parts = cut(&Packet::udp((from, 4000), (to, 9), &bytes).with_id(id.into()));
+            let mut parts = cut(&Packet::udp((from, 4000), (to, 9), &bytes).with_fresh_id());
             shuffle(&mut parts, id);
             for part in &parts {
                 raw.send(part);
