@@ -107,8 +107,8 @@ pub(super) fn put(
 
 /// Detaches the program. Succeeds if the interface or the filter does not exist.
 ///
-/// The filter is found by priority and handle: an agent of another layout may have given its program
-/// another name.
+/// The filter is found by priority and handle: an agent of another layout may have given its
+/// program another name.
 pub(super) fn remove(hook: Hook, index: u32) -> anyhow::Result<()> {
     let Ok(name) = nix::net::if_::if_indextoname(index) else { return Ok(()) };
     let name = name.to_string_lossy();
